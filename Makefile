@@ -1,0 +1,54 @@
+# Two commands: `make run` and `make test`. Each installs what it needs first.
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTHON ?= python3
+CORES  ?= 8
+SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
+
+# Build tools are pinned as well.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: run test check lock clean
+
+run: $(VENV)/installed ## the default run; its report is results/report/index.html
+	$(BIN)/snakemake --cores $(CORES) all
+	@echo "open results/report/index.html"
+
+test: $(VENV)/installed-dev | browser ## every test
+	$(BIN)/pytest
+
+check: $(VENV)/installed-dev ## format, lint, types, workflow
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+lock: $(VENV)/installed-dev ## pin what is installed now
+	$(BIN)/pip freeze --all --exclude-editable | sed -E 's/\+cpu$$//' | grep -v '^pip==' > constraints.txt
+
+clean: ## remove the virtual environment, not the results
+	rm -rf $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/installed
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { $(SUDO) apt-get update && $(SUDO) apt-get install --yes python3-venv; }
+	$(PYTHON) -m venv $(VENV)
+
+# The pages are tested in Debian's Chromium.
+.PHONY: browser
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	  { $(SUDO) apt-get update && \
+	    $(SUDO) apt-get install --yes --no-install-recommends chromium chromium-driver fonts-dejavu-core; }

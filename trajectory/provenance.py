@@ -1,0 +1,130 @@
+"""Where numbers come from: versions, commit, and digests of the code that decides them."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from trajectory import __version__
+
+PACKAGE = Path(__file__).parent
+
+_BY_VALUE = {"trajectory.config", "trajectory.provenance", "trajectory.errors"}
+"""Modules left out of code digests: the config enters rules by its values."""
+
+
+def describe(**facts: Any) -> dict[str, Any]:
+    """Provenance for a table's file metadata: versions and commit, plus ``facts``."""
+    return {
+        "trajectory": __version__,
+        "code_commit": code_commit(),
+        "versions": {
+            name: metadata.version(name) for name in ("torch", "transformers", "polars", "pyarrow")
+        },
+        **facts,
+    }
+
+
+@cache
+def code_commit() -> str | None:
+    """Commit of the source tree this package runs from, "-dirty" where it was changed since.
+
+    None where the package is not in a git work tree of its own.
+    """
+    git = ["git", "-C", str(PACKAGE.parent)]
+    try:
+        top = _run([*git, "rev-parse", "--show-toplevel"])
+        if Path(top).resolve() != PACKAGE.parent.resolve():
+            return None
+        commit = _run([*git, "rev-parse", "HEAD"])
+        changed = _run([*git, "status", "--porcelain", "--untracked-files=no", "--", str(PACKAGE)])
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{commit}-dirty" if changed else commit
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+def values_digest(values: Any) -> str:
+    """Twelve hex digits of any JSON-serialisable values."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@cache
+def code_digest(*modules: str) -> str:
+    """Twelve hex digits that change when code that can decide the modules' results changes.
+
+    Covers the named modules, every module of this package they import, however deep, and the
+    data files of those packages. Comments, formatting and docstrings do not count: Snakemake
+    cannot see package code, so each rule carries this digest as a parameter and is rerun when it
+    changes.
+    """
+    total = hashlib.sha256()
+    for module in sorted(_closure(modules)):
+        path = _path(module)
+        total.update(f"{module} {_essence(path)}\n".encode())
+        for folder in ("data", "templates"):
+            for extra in sorted((path.parent / folder).glob("*")):
+                if extra.is_file():
+                    total.update(extra.name.encode() + extra.read_bytes())
+    return total.hexdigest()[:12]
+
+
+def _closure(modules: tuple[str, ...]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module in found or module in _BY_VALUE:
+            continue
+        found.add(module)
+        waiting += _imports(_path(module))
+    return found
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Modules of this package that the file imports, at its top or inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (n for n in names if n.startswith("trajectory.") and _exists(n))
+
+
+def _path(module: str) -> Path:
+    stem = PACKAGE.joinpath(*module.split(".")[1:])
+    return stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
+
+
+def _exists(module: str) -> bool:
+    return _path(module).is_file()
+
+
+def _essence(path: Path) -> str:
+    """The file's syntax tree without docstrings, as text."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+            and isinstance(body[0].value.value, str)
+        ):
+            node.body = body[1:]
+    return ast.dump(tree)
