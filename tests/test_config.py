@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trajectory.config import Config, LogSpaced, load, parse, resolve_steps
+from trajectory.errors import TrajectoryError
+
+
+def variant(**values: object) -> dict[str, object]:
+    return {"name": "a", "results": "r", "bb": {"variants": {"x": values}}}
+
+
+@pytest.mark.parametrize(
+    ("values", "lines"),
+    [
+        (variant(laers=2), ["bb.variants.x.laers: unknown key 'laers'; did you mean 'layers'?"]),
+        (variant(layers="two"), ["bb.variants.x.layers: input should be a valid integer"]),
+        (variant(record=[]), ["bb.variants.x.record: must not be empty"]),
+        (variant(seeds=[]), ["bb.variants.x.seeds: must not be empty"]),
+        (variant(seeds=[1, 1]), ["bb.variants.x: seeds [1, 1] repeat"]),
+        (variant(record=[5000]), ["bb.variants.x: step 5000 lies beyond the run's 1000 steps"]),
+        (variant(width=10, heads=3), ["bb.variants.x: width 10 is not divisible by heads 3"]),
+        (
+            variant(optimizer={"name": "sgd", "lrr": 1}),
+            ["bb.variants.x.optimizer.lrr: unknown key 'lrr'; did you mean 'lr'?"],
+        ),
+        (variant(optimizer={"name": "sgdd"}), ["bb.variants.x.optimizer: input tag 'sgdd'"]),
+        (
+            {"name": "a", "results": "r", "suites": {"olmo2-9b": {}}},
+            ["suites.olmo2-9b: unknown suite 'olmo2-9b'; known: nano-olmo"],
+        ),
+        (
+            {"name": "a", "results": "r", "suites": {"nano-olmo": {"checkpoints": []}}},
+            ["suites.nano-olmo.checkpoints: must not be empty"],
+        ),
+        ({"results": "r", "bb": {"variants": {"x": {}}}}, ["name: is required"]),
+        ({"name": "a", "results": "r"}, ["config: nothing to do: give bb.variants or suites"]),
+        (
+            variant(layers="two", batch=0),
+            ["bb.variants.x.layers: input", "bb.variants.x.batch: input should be greater"],
+        ),
+        (["a"], ["should hold keys and values, found list"]),
+    ],
+)
+def test_each_mistake_is_one_line_that_names_file_and_key(values: object, lines: list[str]) -> None:
+    with pytest.raises(TrajectoryError) as caught:
+        parse(values, "my.yaml")
+    found = str(caught.value).splitlines()
+    assert len(found) == len(lines)
+    for got, wanted in zip(found, lines, strict=True):
+        assert got.startswith(f"my.yaml: {wanted}")
+
+
+def test_files_that_are_no_config_are_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1")
+    with pytest.raises(TrajectoryError, match=r"broken\.yaml: not YAML"):
+        load(broken)
+    with pytest.raises(TrajectoryError, match=r"none\.yaml: cannot be read"):
+        load(tmp_path / "none.yaml")
+
+
+def test_the_schema_in_the_repository_is_the_models(root: Path) -> None:
+    shipped = json.loads((root / "workflow/schemas/config.schema.json").read_text())
+    assert shipped == Config.model_json_schema(by_alias=True), (
+        "run: trajectory config schema > workflow/schemas/config.schema.json"
+    )
+
+
+def configs(root: Path) -> list[Path]:
+    return [root / "config.yaml", *sorted((root / "workflow/configs").glob("*.yaml"))]
+
+
+def test_shipped_configs_fit_models_and_schema_and_write_to_folders_of_their_own(
+    root: Path,
+) -> None:
+    schema = json.loads((root / "workflow/schemas/config.schema.json").read_text())
+    found = [load(path) for path in configs(root)]
+    for path in configs(root):
+        jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    assert len({config.results for config in found}) == len(found)
+    assert len({config.name for config in found}) == len(found)
+
+
+def test_the_resolved_config_means_the_same(root: Path) -> None:
+    config = load(root / "config.yaml")
+    assert parse(json.loads(config.model_dump_json(by_alias=True))) == config
+
+
+def test_every_key_is_described() -> None:
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            for name, child in node.get("properties", {}).items():
+                assert "description" in child or "const" in child, name
+                walk(child)
+        if isinstance(node, dict | list):
+            for child in node.values() if isinstance(node, dict) else node:
+                walk(child)
+
+    walk(Config.model_json_schema())
+
+
+@given(st.integers(1, 500), st.integers(2, 80), st.integers(501, 100_000))
+def test_log_spaced_steps(first: int, count: int, last: int) -> None:
+    steps = resolve_steps(LogSpaced(first=first, count=count), last)
+    assert steps == sorted(set(steps))
+    assert steps[0] == 0
+    assert steps[1] == first
+    assert steps[-1] == last
+    assert len(steps) <= count + 1
+    # Neighbours further apart than rounding keep the common ratio.
+    ratio = (last / first) ** (1 / (count - 1))
+    for a, b in pairwise(steps[1:]):
+        assert b - a <= a * (ratio - 1) + 0.5 * (1 + ratio) + 1

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trajectory.config import parse
+from trajectory.errors import TrajectoryError
+from trajectory.results import check_results, claim
+from trajectory.workflow import claimed_threads
+
+
+@given(st.integers(1, 4), st.integers(1, 64), st.integers(1, 64))
+def test_jobs_at_once_never_outnumber_the_cpus(busy: int, cores: int, available: int) -> None:
+    claimed = claimed_threads(busy, cores, available)
+    assert claimed >= busy
+    at_once = max(1, cores // claimed)
+    assert at_once == 1 or at_once * busy <= available or cores <= available
+
+
+def test_what_is_claimed_where() -> None:
+    assert claimed_threads(1, 8, 2) == 4, "--cores 8 on 2 CPUs: two jobs at once"
+    assert claimed_threads(1, 8, 8) == 1
+    assert claimed_threads(1, 2, 8) == 1
+    assert claimed_threads(2, None) == 2, "a cluster decides"
+
+
+def test_a_results_folder_belongs_to_one_run(tmp_path: Path) -> None:
+    def config(name: str) -> object:
+        variants = {"variants": {"x": {}}}
+        return parse({"name": name, "results": str(tmp_path / "r"), "bb": variants})
+
+    claim(config("a"))  # type: ignore[arg-type]
+    claim(config("a"))  # type: ignore[arg-type]
+    with pytest.raises(TrajectoryError, match="holds the run 'a'; give 'b' a folder of its own"):
+        claim(config("b"))  # type: ignore[arg-type]
+    (tmp_path / "r" / "config.json").write_text('{"na')
+    with pytest.raises(TrajectoryError, match="damaged; delete it"):
+        check_results(config("a"))  # type: ignore[arg-type]

@@ -1,0 +1,186 @@
+"""Tables on disk: checked, written whole or not at all, read by one reader.
+
+What the tables hold is said in ``trajectory.schemas``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from trajectory.errors import TrajectoryError
+from trajectory.schemas import TABLES, Table
+
+_TABLE_KEY = b"trajectory.table"
+_SCHEMA_KEY = b"trajectory.schema"
+_PROVENANCE_KEY = b"trajectory.provenance"
+
+
+def _fail(where: str | Path, what: str) -> TrajectoryError:
+    return TrajectoryError(f"{where}: {what}")
+
+
+def validate(data: pa.Table, table: Table, where: str | Path) -> None:
+    """Raise TrajectoryError unless ``data`` has ``table``'s columns, types, keys, finite values."""
+    if data.schema.names != table.schema.names:
+        missing = [n for n in table.schema.names if n not in data.schema.names]
+        extra = [n for n in data.schema.names if n not in table.schema.names]
+        raise _fail(
+            where,
+            f"not a '{table.name}' table (missing columns {missing}, unknown columns {extra})",
+        )
+    for field in table.fields:
+        column = data.column(field.name)
+        if column.type != field.type:
+            raise _fail(where, f"column {field.name} is {column.type}, should be {field.type}")
+        if not field.nullable and column.null_count:
+            raise _fail(where, f"column {field.name} has {column.null_count} empty values")
+        if pa.types.is_floating(field.type) and pc.all(pc.is_finite(column)).as_py() is False:
+            bad = data.filter(pc.invert(pc.is_finite(column))).select(table.key).slice(0, 1)
+            raise _fail(where, f"column {field.name} is not finite, first at {bad.to_pylist()[0]}")
+    keys = data.select(table.key)
+    if keys.group_by(table.key).aggregate([]).num_rows != data.num_rows:
+        raise _fail(where, f"two rows have the same {' × '.join(table.key)}")
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]], table: Table) -> pa.Table:
+    """Rows as dictionaries → an Arrow table of ``table``'s schema.
+
+    Raises KeyError if a row lacks a column or has an unknown one.
+    """
+    names = set(table.schema.names)
+    for row in rows:
+        if row.keys() != names:
+            raise KeyError(f"{table.name}: row differs from the schema in {row.keys() ^ names}")
+    return pa.Table.from_pylist(list(rows), schema=table.schema)
+
+
+def write(data: pa.Table, table: Table, path: Path, provenance: Mapping[str, Any]) -> None:
+    """Validate, then write atomically: a reader sees the old file or the whole new one.
+
+    Raises TrajectoryError if the data break the schema or the folder cannot be written.
+    """
+    validate(data, table, path)
+    metadata = {
+        _TABLE_KEY: table.name.encode(),
+        _SCHEMA_KEY: table.digest.encode(),
+        _PROVENANCE_KEY: json.dumps(dict(provenance), sort_keys=True).encode(),
+    }
+    data = data.sort_by([(k, "ascending") for k in table.key])
+    data = data.cast(table.schema).replace_schema_metadata(metadata)
+    with atomic(path) as handle:
+        pq.write_table(data, handle, compression="zstd")
+
+
+class atomic:
+    """A binary file that replaces ``path`` when the block ends without an error, else vanishes.
+
+    The temporary file lies beside ``path`` under a name of its own, so two writers cannot mix.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Any:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(
+                dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".tmp"
+            )
+        except OSError as error:
+            raise _fail(self.path, f"cannot be written ({error.strerror})") from None
+        os.fchmod(descriptor, 0o666 & ~_umask())
+        self._temporary = Path(name)
+        self._handle = os.fdopen(descriptor, "wb")
+        return self._handle
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        try:
+            if kind is None:
+                self._handle.flush()
+                os.fsync(self._handle.fileno())
+                self._handle.close()
+                self._temporary.replace(self.path)
+        finally:
+            self._handle.close()
+            self._temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def check_header(path: Path, table: Table) -> None:
+    """Raise TrajectoryError unless the file at ``path`` says it is ``table`` in this version."""
+    if not path.is_file():
+        raise _fail(path, "no such file; run the stage that writes it")
+    with _readable(path):
+        metadata = pq.read_schema(path).metadata or {}
+    kind = metadata.get(_TABLE_KEY, b"").decode()
+    if kind != table.name:
+        found = f"a '{kind}' table" if kind else "a Parquet file that this project did not write"
+        raise _fail(path, f"{found}, expected a '{table.name}' table; move it away and run again")
+    if metadata.get(_SCHEMA_KEY, b"").decode() != table.digest:
+        raise _fail(path, f"a '{kind}' table of another version; delete it and run again")
+
+
+def read(path: Path, table: Table) -> pa.Table:
+    """The table at ``path``, after checking that it is one of ours and whole.
+
+    Raises TrajectoryError for a missing, half-written or foreign file.
+    """
+    check_header(path, table)
+    with _readable(path):
+        data = pq.read_table(path)
+    validate(data, table, path)
+    return data
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).split("\n")[0].split(". ")[0]
+        message = f"not a readable Parquet file ({reason}); delete it and run again"
+        raise _fail(path, message) from None
+
+
+def provenance(path: Path) -> dict[str, Any]:
+    """What ``write`` was told about the file at ``path``."""
+    metadata = pq.read_schema(path).metadata or {}
+    found: dict[str, Any] = json.loads(metadata.get(_PROVENANCE_KEY, b"{}"))
+    return found
+
+
+def gather(
+    parts: Iterable[Path], table: Table, path: Path, provenance: Mapping[str, Any]
+) -> pa.Table:
+    """Read and check every part, write them as one table at ``path``, and return it."""
+    data = pa.concat_tables([read(part, table).replace_schema_metadata(None) for part in parts])
+    write(data, table, path, provenance)
+    return data
+
+
+def scan(results: Path | str, name: str) -> pl.LazyFrame:
+    """All trajectories of a results folder as one lazy frame: ``scan("results", "heads")``.
+
+    Raises TrajectoryError if ``name`` is no table or the run has not written it yet.
+    """
+    if name not in TABLES:
+        raise TrajectoryError(f"unknown table '{name}'; there are {', '.join(TABLES)}")
+    path = Path(results) / "tables" / f"{name}.parquet"
+    check_header(path, TABLES[name])
+    return pl.scan_parquet(path)

@@ -1,0 +1,46 @@
+"""What the Snakefile needs besides the config."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from trajectory.errors import TrajectoryError
+
+
+def refuse(error: TrajectoryError) -> NoReturn:
+    """End Snakemake with the mistake's own lines: a traceback through a rules file helps nobody."""
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
+
+
+def use_own_commands() -> None:
+    """Let the rules' ``trajectory`` be the one installed beside this Python.
+
+    Snakemake may be called by its path, without its virtual environment being activated.
+    """
+    scripts = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)])
+
+
+def claimed_threads(busy: int, cores: int | None, available: int | None = None) -> int:
+    """Threads a job claims of Snakemake's ``--cores`` when it keeps ``busy`` CPUs busy.
+
+    Where ``--cores`` promises more than the machine has, each job claims proportionally more of
+    them, so that jobs at once do not outnumber the CPUs.
+
+    Args:
+        busy: CPUs the job keeps busy.
+        cores: ``--cores``; None where a cluster decides.
+        available: CPUs this process may use; found if None.
+    """
+    if cores is None:
+        return busy
+    if available is None:
+        available = (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        )
+    return max(busy, -(-busy * cores // max(1, available or 1)))
