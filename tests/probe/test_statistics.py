@@ -1,0 +1,173 @@
+"""Every statistic against a dense float64 computation with explicit loops or T×T matrices."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from trajectory.probe import statistics
+from trajectory.probe.attention import attend, attend_blocked, repeat_heads
+
+shapes = st.tuples(
+    st.integers(1, 3), st.integers(1, 4), st.integers(2, 40), st.sampled_from([4, 8, 16])
+)
+cases = st.tuples(shapes, st.integers(0, 10_000), st.floats(0.1, 6.0))
+
+
+def make(shape: tuple[int, ...], seed: int, size: float) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    draws = [torch.randn(shape, dtype=torch.float64, generator=generator) for _ in range(3)]
+    return draws[0] * size, draws[1] * size, draws[2]
+
+
+def dense(query: Tensor, key: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Logits with −inf above the diagonal, and weights."""
+    length = query.shape[2]
+    logits = torch.einsum("bhid,bhjd->bhij", query, key) * scale
+    logits = logits.masked_fill(~torch.ones(length, length).tril().bool(), -math.inf)
+    return logits, logits.softmax(-1)
+
+
+@given(cases)
+@settings(max_examples=40, deadline=None)
+def test_attention_weights_and_their_log_odds(case: tuple) -> None:
+    shape, seed, size = case
+    query, key, value = make(shape, seed, size)
+    logits, weights = dense(query, key, 0.3)
+    sink = seed % (shape[2] - 1)
+    output, lse = attend(query, key, value, 0.3)
+    torch.testing.assert_close(output, weights @ value, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(lse, logits.logsumexp(-1), rtol=1e-10, atol=1e-10)
+    found = statistics.sink_weights(query, key, 0.3, sink, "softmax")
+    torch.testing.assert_close(
+        found[:, :, sink + 1 :], weights[:, :, sink + 1 :, sink], rtol=1e-9, atol=1e-12
+    )
+    assert found[:, :, : sink + 1].isnan().all()
+    rest = logits.clone()
+    rest[..., sink] = -math.inf
+    odds = (logits[..., sink] - rest.logsumexp(-1))[:, :, sink + 1 :]
+    got = statistics.sink_log_odds(query, key, 0.3, sink)[:, :, sink + 1 :]
+    torch.testing.assert_close(got, odds, rtol=1e-9, atol=1e-9)
+
+
+def test_log_odds_keep_their_digits_when_the_weight_is_one() -> None:
+    """A = 1 − 1e-30 is 1 in float64; its log-odds are 69.08 all the same."""
+    key = torch.zeros(1, 1, 3, 2, dtype=torch.float64)
+    key[0, 0, 0, 0] = 1
+    query = torch.zeros_like(key)
+    query[..., 0] = 70.0
+    weights = statistics.sink_weights(query, key, 1.0, 0, "softmax")
+    odds = statistics.sink_log_odds(query, key, 1.0, 0)
+    assert weights[0, 0, 2] == 1
+    assert odds[0, 0, 2].item() == pytest.approx(70 - math.log(2), abs=1e-12)
+
+
+@given(cases)
+@settings(max_examples=30, deadline=None)
+def test_delta_logits(case: tuple) -> None:
+    shape, seed, size = case
+    query, key, _ = make(shape, seed, size)
+    scale, length = 0.5, shape[2]
+    sink = seed % (length - 1)
+    everything = torch.einsum("bhid,bhjd->bhij", query, key) * scale
+    clean = statistics.delta_logit(query, key, scale, sink)
+    authors_bb = statistics.delta_logit_bb(query, key, scale, sink)
+    authors_lm = statistics.delta_logit_lm(query, key, scale, sink)
+    for i in range(sink + 1, length):
+        z = everything[:, :, i]
+        others = [j for j in range(i + 1) if j != sink]
+        torch.testing.assert_close(
+            clean[:, :, i], z[..., sink] - z[..., others].mean(-1), rtol=1e-9, atol=1e-9
+        )
+        torch.testing.assert_close(
+            authors_lm[:, :, i], z[..., sink] - z.mean(-1), rtol=1e-9, atol=1e-9
+        )
+        if i >= sink + 2:
+            between = z[..., sink + 1 : i].mean(-1)
+            torch.testing.assert_close(
+                authors_bb[:, :, i], z[..., sink] - between, rtol=1e-9, atol=1e-9
+            )
+    assert clean[:, :, : sink + 1].isnan().all()
+    assert authors_bb[:, :, : sink + 2].isnan().all()
+
+
+@given(cases)
+@settings(max_examples=30, deadline=None)
+def test_row_entropy(case: tuple) -> None:
+    shape, seed, size = case
+    query, key, _ = make(shape, seed, size)
+    _, weights = dense(query, key, 0.3)
+    entropy = -torch.xlogy(weights, weights).sum(-1)
+    expected = entropy / torch.arange(1, shape[2] + 1, dtype=torch.float64).log()
+    got = statistics.row_entropy(query, key, 0.3)
+    torch.testing.assert_close(got[:, :, 1:], expected[:, :, 1:], rtol=1e-7, atol=1e-8)
+
+
+@given(cases, st.sampled_from(["softmax", "relu"]))
+@settings(max_examples=30, deadline=None)
+def test_column_mass(case: tuple, kind: str) -> None:
+    shape, seed, size = case
+    query, key, _ = make(shape, seed, size)
+    rows = torch.rand(shape[0], shape[2], generator=torch.Generator().manual_seed(seed)) < 0.5
+    logits, weights = dense(query, key, 0.3)
+    if kind == "relu":
+        visible = torch.arange(1, shape[2] + 1, dtype=torch.float64)
+        weights = logits.clamp_min(0) / visible[:, None]
+    expected = (weights * rows[:, None, :, None]).sum(2)
+    got = statistics.column_mass(query, key, 0.3, kind, rows)  # type: ignore[arg-type]
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_relu_sink_weights() -> None:
+    query, key, _ = make((2, 2, 9, 4), 3, 2.0)
+    logits, _ = dense(query, key, 0.5)
+    got = statistics.sink_weights(query, key, 0.5, 2, "relu")
+    for i in range(3, 9):
+        expected = logits[:, :, i, 2].clamp_min(0) / (i + 1)
+        torch.testing.assert_close(got[:, :, i], expected)
+
+
+@pytest.mark.parametrize(("length", "own_row_excluded"), [(8, 0.2454)])
+def test_uniform_floor_of_the_literature(length: int, own_row_excluded: float) -> None:
+    floor = statistics.uniform_floor(length, 0)
+    assert floor[1:].mean().item() == pytest.approx(own_row_excluded, abs=5e-5)
+    with_own_row = [(floor[1:].sum().item() + 1) / length]
+    assert with_own_row[0] == pytest.approx(0.3397, abs=5e-5)
+
+
+@pytest.mark.parametrize("length", [1, 255, 256, 257, 600])
+def test_the_blocked_fallback_is_the_fused_operator(length: int) -> None:
+    query, key, value = make((1, 2, length, 8), length, 2.0)
+    for got, expected in zip(
+        attend_blocked(query, key, value, 0.4), attend(query, key, value, 0.4), strict=True
+    ):
+        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-11)
+
+
+def test_projected_norms_are_those_of_the_projected_values() -> None:
+    generator = torch.Generator().manual_seed(0)
+    value = torch.randn(2, 3, 5, 4, dtype=torch.float64, generator=generator)
+    projection = torch.randn(7, 12, dtype=torch.float64, generator=generator)
+    got = statistics.projected_norms(value, projection)
+    for head in range(3):
+        block = projection[:, 4 * head : 4 * head + 4]
+        torch.testing.assert_close(got[:, head], (value[:, head] @ block.T).norm(dim=-1))
+
+
+def test_kurtosis_of_known_vectors() -> None:
+    spike = torch.zeros(1, 1, 50, dtype=torch.float64)
+    spike[..., 3] = 9.0
+    assert statistics.kurtosis(spike).item() == pytest.approx(50)
+    assert statistics.kurtosis(torch.ones(1, 1, 50)).item() == pytest.approx(1)
+    normal = torch.randn(1, 1, 200_000, generator=torch.Generator().manual_seed(0))
+    assert statistics.kurtosis(normal).item() == pytest.approx(3, abs=0.1)
+
+
+def test_heads_share_their_groups_keys() -> None:
+    key = torch.arange(2.0).reshape(1, 2, 1, 1)
+    assert repeat_heads(key, 6).flatten().tolist() == [0, 0, 0, 1, 1, 1]

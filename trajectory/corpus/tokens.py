@@ -1,0 +1,91 @@
+"""Token batches of the probe's domains."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trajectory.errors import TrajectoryError
+
+FirstToken = Literal["eos_prepended", "raw"]
+
+
+class Encoder(Protocol):
+    """What is used of a ``tokenizers.Tokenizer``."""
+
+    def encode_batch(self, texts: list[str]) -> list: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Sequences of one domain.
+
+    Attributes:
+        domain: name of the domain.
+        tokens: int64 [B, T].
+        texts: the tokens as the tokenizer writes them, B lists of T.
+        first_token: what stands at position 0.
+    """
+
+    domain: str
+    tokens: Tensor
+    texts: list[list[str]]
+    first_token: FirstToken
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the token ids."""
+        return hashlib.sha256(self.tokens.numpy().tobytes()).hexdigest()
+
+
+def stream(encoder: Encoder, texts: Iterable[str], end: int) -> NDArray[np.int64]:
+    """All texts as one run of token ids, each text ended by ``end``."""
+    ids: list[int] = []
+    for encoding in encoder.encode_batch(list(texts)):
+        ids += [*encoding.ids, end]
+    return np.array(ids, dtype=np.int64)
+
+
+def cut(
+    ids: NDArray[np.int64], starts: NDArray[np.int64], length: int, first: int | None
+) -> Tensor:
+    """Sequences of a token stream, int64 [len(starts), length].
+
+    Args:
+        ids: the stream.
+        starts: where each sequence begins in it.
+        length: tokens per sequence, ``first`` included.
+        first: id put in front of length − 1 tokens of the stream; None for the stream alone.
+    """
+    sequences = ids[starts[:, None] + np.arange(body(length, first))]
+    if first is not None:
+        column = np.full((len(starts), 1), first, dtype=np.int64)
+        sequences = np.concatenate([column, sequences], axis=1)
+    return torch.from_numpy(sequences)
+
+
+def body(length: int, first: int | None) -> int:
+    """Tokens of the stream in a sequence of ``length``."""
+    return length if first is None else length - 1
+
+
+def spread(ids: NDArray[np.int64], sequences: int, length: int, first: int | None) -> Tensor:
+    """Sequences at even distances over a token stream, int64 [sequences, length].
+
+    Raises TrajectoryError if the stream is too short for one sequence.
+    """
+    last = len(ids) - body(length, first)
+    if last < 0:
+        raise TrajectoryError(
+            f"{len(ids)} held-out tokens, fewer than one sequence of {body(length, first)}; "
+            "set a smaller probe.length"
+        )
+    starts = np.linspace(0, last, sequences).round().astype(np.int64)
+    return cut(ids, starts, length, first)
