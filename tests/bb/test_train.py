@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from trajectory.bb.model import Transformer
+from trajectory.bb.train import task_of, train
+from trajectory.config import Variant
+from trajectory.schemas import TABLES
+from trajectory.tables import from_rows
+
+SMALL = {"width": 16, "batch": 8, "steps": 12, "record": [0, 4, 12], "evaluation": 16}
+
+
+def variant(**changes: object) -> Variant:
+    return Variant.model_validate({**SMALL, "task": {"length": 24}, **changes})
+
+
+def equal(a: dict, b: dict) -> bool:
+    return all(from_rows(a[n], TABLES[n]).equals(from_rows(b[n], TABLES[n])) for n in a)
+
+
+@pytest.mark.parametrize("optimizer", [{"name": "adamw"}, {"name": "sgd"}])
+@pytest.mark.parametrize("attention", ["softmax", "relu"])
+def test_the_same_config_and_seed_give_the_same_tables(attention: str, optimizer: dict) -> None:
+    chosen = variant(attention=attention, optimizer=optimizer, layers=2)
+    first, again, other = train("x", chosen, 0), train("x", chosen, 0), train("x", chosen, 1)
+    assert equal(first, again)
+    for table in ("heads", "layers", "checkpoints"):
+        first_rows = [r for r in first[table] if r["step"] == 0]
+        other_rows = [r for r in other[table] if r["step"] == 0]
+        assert first_rows != other_rows, f"seed 1 starts from the weights of seed 0 ({table})"
+
+
+def test_recording_does_not_change_training() -> None:
+    dense = train("x", variant(record=list(range(13))), 0)
+    sparse = train("x", variant(record=[0, 12]), 0)
+    for table in ("heads", "layers", "checkpoints"):
+        assert [r for r in dense[table] if r["step"] in (0, 12)] == sparse[table]
+
+
+def test_records_are_before_the_update_and_follow_a_plain_loop() -> None:
+    """Loss, risk and sink weight at each record against a loop written out here."""
+    chosen = variant(layers=1)
+    rows = train("x", chosen, 3)
+    found = {(r["step"], r["domain"]): r for r in rows["checkpoints"]}
+    heads = {(r["step"], r["domain"]): r for r in rows["heads"]}
+    assert sorted({step for step, _ in found}) == [0, 4, 12]
+
+    import numpy as np
+
+    from trajectory.bb.train import DRAWN_AT_ONCE, EVALUATION_SEED
+
+    task = task_of(chosen)
+    weights_seed, data_seed = np.random.SeedSequence(3).generate_state(2)
+    torch.manual_seed(int(weights_seed))
+    model = Transformer(task.vocabulary, 24, 1, 16, 1, "softmax")
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-4, eps=1e-8
+    )
+    data = task.sample(DRAWN_AT_ONCE * 8, 25, torch.Generator().manual_seed(int(data_seed)))
+    test = task.sample(16, 25, torch.Generator().manual_seed(EVALUATION_SEED))
+    inputs = test[:, :-1]
+    for step in range(13):
+        if step in (0, 4, 12):
+            with torch.no_grad():
+                log_q = model(inputs).double().log_softmax(-1)
+            for domain, wanted in (("trigger", True), ("non_trigger", False)):
+                loss, risk, entropy, count = 0.0, 0.0, 0.0, 0
+                for b in range(16):
+                    for i in range(24):
+                        token = int(inputs[b, i])
+                        if (token in task.triggers.tolist()) != wanted:
+                            continue
+                        if wanted:
+                            law = functional.one_hot(inputs[b, i - 1], task.vocabulary).double()
+                        else:
+                            law = task.transition[token]
+                        loss -= float(log_q[b, i, int(test[b, i + 1])])
+                        risk -= float((law * log_q[b, i]).sum())
+                        entropy -= float(torch.xlogy(law, law).sum())
+                        count += 1
+                row = found[step, domain]
+                assert row["loss"] == pytest.approx(loss / count, rel=1e-5)
+                assert row["risk"] == pytest.approx(risk / count, rel=1e-5)
+                assert row["excess_risk"] == pytest.approx((risk - entropy) / count, rel=1e-4)
+                assert row["tokens"] == step * 8 * 24
+                assert row["integrated_learning_rate"] == pytest.approx(1e-3 * step)
+                assert heads[step, domain]["sink_token"] == "⟨s⟩"
+        batch = data[8 * step : 8 * step + 8]
+        logits = model(batch[:, :-1])
+        functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_all_seeds_are_measured_on_the_same_sequences() -> None:
+    batches = {r["batch"] for seed in (0, 1) for r in train("x", variant(), seed)["checkpoints"]}
+    assert len(batches) == 1
+
+
+def test_the_model_learns_the_bigrams() -> None:
+    adamw = {"name": "adamw", "lr": 1e-2}
+    chosen = variant(width=32, batch=32, steps=150, record=[0, 150], optimizer=adamw)
+    rows = train("x", chosen, 0)["checkpoints"]
+    excess = {r["step"]: r["excess_risk"] for r in rows if r["domain"] == "non_trigger"}
+    assert excess[0] > 1.5
+    assert 0 < excess[150] < 0.4
+
+
+def test_transformer_is_the_papers() -> None:
+    """887,808 and 2,462,720 parameters at width 256 with 67 tokens, as in the paper's code."""
+    model = Transformer(67, 256, 1, 256, 1, "softmax")
+    assert sum(p.numel() for p in model.parameters()) == 887_808
+    assert sum(p.numel() for p in Transformer(67, 256, 3, 256, 1, "relu").parameters()) == 2_462_720
+
+
+def test_the_model_is_causal() -> None:
+    torch.manual_seed(0)
+    model = Transformer(20, 12, 2, 16, 2, "softmax").eval()
+    tokens = torch.randint(0, 20, (3, 12))
+    changed = tokens.clone()
+    changed[:, 8:] = (changed[:, 8:] + 1) % 20
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens)[:, :8], model(changed)[:, :8])
+        assert not torch.allclose(model(tokens)[:, 8:], model(changed)[:, 8:])
