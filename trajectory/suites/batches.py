@@ -1,0 +1,71 @@
+"""The probe's token batches of a suite: made once, measured on every checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trajectory.config import Probe
+from trajectory.corpus import stdlib
+from trajectory.corpus.tokens import TokenBatch, spread, stream
+from trajectory.errors import TrajectoryError
+from trajectory.schemas import BATCHES
+from trajectory.tables import read
+
+
+def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[str, Any]]:
+    """Rows of the ``batches`` table: held-out text of every domain in the suite's tokens.
+
+    Raises TrajectoryError if the tokenizer cannot be read or a domain's text is too short.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise TrajectoryError(f"suite '{suite}': no readable tokenizer ({reason})") from None
+    end = tokenizer.eos_token_id
+    first = end if probe.first_token == "eos_prepended" else None
+    rows = []
+    for domain in probe.domains:
+        held_out = stdlib.split(stdlib.documents(domain))[1]
+        ids = stream(tokenizer.backend_tokenizer, held_out, end)
+        try:
+            sequences = spread(ids, probe.sequences, probe.length, first).tolist()
+        except TrajectoryError as error:
+            raise TrajectoryError(f"suite '{suite}', domain '{domain}': {error}") from None
+        rows += [
+            {
+                "suite": suite,
+                "domain": domain,
+                "sequence": i,
+                "first_token": probe.first_token,
+                "tokens": tokens,
+                "texts": tokenizer.convert_ids_to_tokens(tokens),
+            }
+            for i, tokens in enumerate(sequences)
+        ]
+    return rows
+
+
+def read_batches(path: Path) -> list[TokenBatch]:
+    """The batches written by ``make_batches``, by domain.
+
+    Raises TrajectoryError for a missing, damaged or foreign file.
+    """
+    rows = read(path, BATCHES).to_pylist()
+    batches = []
+    for domain in dict.fromkeys(row["domain"] for row in rows):
+        chosen = [row for row in rows if row["domain"] == domain]
+        batches.append(
+            TokenBatch(
+                domain,
+                torch.tensor([row["tokens"] for row in chosen], dtype=torch.int64),
+                [row["texts"] for row in chosen],
+                chosen[0]["first_token"],
+            )
+        )
+    return batches
