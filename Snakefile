@@ -1,0 +1,43 @@
+# Toy-model theory and language-model pretraining on the same plots.
+#
+#   <results>/bb/<variant>/seed<k>/        heads, layers, checkpoints of one Bigram-Backcopy run
+#   <results>/suites/<suite>/<revision>/   checkpoints of an embedded suite
+#   <results>/manifests/<suite>.parquet    which checkpoints there are, pinned to their content
+#   <results>/measured/<suite>/<revision>/ heads, layers, checkpoints of one checkpoint
+#   <results>/tables/                      all trajectories: measurements, onsets, laws, phenomena
+#   <results>/report/index.html            the pages
+#   <results>/logs/, <results>/benchmarks/ what each job printed, and what it cost
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+
+# A config file given on the command line replaces the default run; it is not merged into it.
+if not workflow.config_settings.configfiles:
+
+    configfile: "config.yaml"
+
+
+container: "docker://python:3.11-slim"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/bigram_backcopy.smk"
+include: "workflow/rules/checkpoints.smk"
+include: "workflow/rules/measure.smk"
+include: "workflow/rules/dynamics.smk"
+include: "workflow/rules/report.smk"
+
+
+onstart:
+    claim_results()
+
+
+onerror:
+    print(f"A job failed. What it printed is above, and in {RESULTS}/logs.")
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/report",

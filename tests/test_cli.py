@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trajectory.corpus.characters import Bigrams, count_bigrams
+
+CONFIG = """
+name: x
+results: {results}
+bb: {{variants: {{tiny: {{width: 16, batch: 4, steps: 8, record: [0, 2, 8], evaluation: 16,
+      task: {{length: 16}}}}}}}}
+"""
+
+
+def trajectory(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trajectory", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "x.yaml"
+    path.write_text(CONFIG.format(results=tmp_path / "results"))
+    return path
+
+
+def test_bigrams_recomputes_the_table_of_any_text(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("to be or not to be, to be or not")
+    done = trajectory("bigrams", text, "-o", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    written = Bigrams.from_json((tmp_path / "out.json").read_text())
+    assert (written.pairs == count_bigrams(text.read_text()).pairs).all()
+
+
+def test_a_variant_is_trained_by_hand(config: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    done = trajectory(
+        "bb", "train", "--config", config, "--variant", "tiny", "--seed", 1, "-o", output
+    )
+    assert done.returncode == 0, done.stderr
+    assert "8/8 steps" in done.stderr
+    assert sorted(p.name for p in output.iterdir()) == [
+        "checkpoints.parquet",
+        "heads.parquet",
+        "layers.parquet",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bb", "train", "--variant", "tony", "--seed", 0, "-o", "out"],
+         "error: unknown variant 'tony'; this config has: tiny"),
+        (["suites", "manifest", "olmo9", "--folder", ".", "-o", "out"],
+         "error: unknown suite 'olmo9'; this config has: none"),
+        (["report", "--results", ".", "-o", "out"],
+         "error: tables/heads.parquet: no such file; run the stage that writes it"),
+        (["bigrams", "none.txt", "-o", "out"],
+         "error: none.txt: cannot be read (No such file or directory)"),
+        (["tables", "show", "head"], "error: unknown table 'head'; there are heads, layers,"),
+        (["config", "check", "none.yaml"], "error: none.yaml: cannot be read"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line_and_status_2(
+    config: Path, tmp_path: Path, arguments: list[object], message: str
+) -> None:
+    if arguments[0] in ("bb", "suites", "report"):
+        arguments = [*arguments, "--config", config]
+    done = trajectory(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_lists_and_explanations(config: Path) -> None:
+    assert (
+        "tiny: 1 layer, width 16, softmax attention, adamw lr 0.001, k = 3"
+        in trajectory("bb", "list", "--config", config).stdout
+    )
+    assert "run 'x'" in trajectory("config", "check", config).stdout
+    assert "sink_excess" in trajectory("tables", "show", "heads").stdout
+    assert "heads: one row per trajectory" in trajectory("tables", "show").stdout

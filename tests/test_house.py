@@ -1,0 +1,132 @@
+"""The house: who may import whom, and what the command line's start-up may cost."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trajectory import provenance
+
+FREE = {"errors", "progress", "provenance", "__init__", "__main__", "__version__"}
+MAY_IMPORT = {
+    "schemas": set(),
+    "tables": {"schemas"},
+    "config": set(),
+    "workflow": set(),
+    "reference": {"config", "schemas"},
+    "results": {"config", "tables"},
+    "corpus": {"tables", "schemas", "config"},
+    "probe": {"tables", "schemas", "config", "corpus"},
+    "bb": {"tables", "schemas", "config", "corpus", "probe"},
+    "suites": {"tables", "schemas", "config", "corpus", "probe"},
+    "dynamics": {"tables", "schemas", "config"},
+    "report": {"tables", "schemas", "config", "dynamics"},
+}
+HEAVY = (
+    "torch",
+    "transformers",
+    "polars",
+    "pyarrow",
+    "scipy",
+    "altair",
+    "numpy",
+    "huggingface_hub",
+)
+
+
+def rooms(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+            if node.module == "trajectory":
+                names = [f"trajectory.{alias.name}" for alias in node.names]
+        found |= {n.split(".")[1] for n in names if n.startswith("trajectory.")}
+    return found
+
+
+def test_rooms_import_only_what_they_may(root: Path) -> None:
+    seen = set()
+    for path in (root / "trajectory").rglob("*.py"):
+        room = path.relative_to(root / "trajectory").parts[0].removesuffix(".py")
+        if room in FREE | {"cli"}:
+            continue
+        seen.add(room)
+        allowed = MAY_IMPORT[room] | FREE | {room}
+        assert rooms(path) <= allowed, f"{path}: {rooms(path) - allowed}"
+    assert seen == set(MAY_IMPORT)
+
+
+def loaded_after(code: str) -> set[str]:
+    probe = f"{code}\nimport sys; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.split("\n")[-2].split()}
+
+
+def test_the_command_line_starts_light() -> None:
+    loaded = loaded_after(
+        "from trajectory import cli\nfrom typer.testing import CliRunner\n"
+        "assert CliRunner().invoke(cli.app, ['--help']).exit_code == 0"
+    )
+    assert not loaded & set(HEAVY)
+
+
+def test_reading_the_workflow_starts_light() -> None:
+    loaded = loaded_after(
+        "import trajectory.config, trajectory.provenance, trajectory.results, trajectory.workflow\n"
+        "from trajectory.suites.names import revision_name"
+    )
+    assert not loaded & set(HEAVY)
+
+
+def test_dynamics_and_report_run_without_torch() -> None:
+    loaded = loaded_after("import trajectory.dynamics.analyse, trajectory.report.site")
+    assert not loaded & {"torch", "transformers"}
+
+
+def test_every_module_imports(root: Path) -> None:
+    modules = [
+        ".".join(path.relative_to(root).with_suffix("").parts)
+        for path in (root / "trajectory").rglob("*.py")
+    ]
+    code = "\n".join(f"import {module}" for module in modules)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_code_digests_change_with_code_and_not_with_prose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "trajectory"
+    (package / "a" / "data").mkdir(parents=True)
+    for name in ("__init__.py", "a/__init__.py"):
+        (package / name).touch()
+    (package / "a" / "deep.py").write_text("X = 1\n")
+    (package / "a" / "data" / "table.json").write_text("1")
+    (package / "other.py").write_text("Y = 1\n")
+    top = package / "top.py"
+    top.write_text('"""Doc."""\ndef f():\n    """Doc."""\n    from trajectory.a import deep\n')
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+
+    def digest() -> str:
+        provenance.code_digest.cache_clear()
+        return provenance.code_digest("trajectory.top")
+
+    before = digest()
+    top.write_text(
+        '"""Other."""\n# why\ndef f():\n    """X."""\n    from trajectory.a import deep\n'
+    )
+    (package / "other.py").write_text("Y = 2\n")
+    assert digest() == before
+    (package / "a" / "deep.py").write_text("X = 2\n")
+    after_code = digest()
+    assert after_code != before
+    (package / "a" / "data" / "table.json").write_text("2")
+    assert digest() not in (before, after_code)
+    provenance.code_digest.cache_clear()

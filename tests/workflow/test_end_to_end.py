@@ -1,0 +1,195 @@
+"""The whole workflow on a small config, as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from trajectory.schemas import TABLES
+from trajectory.tables import read, scan
+
+from .conftest import Project
+
+SMALL = ("all", "--configfile", "workflow/configs/small.yaml")
+
+
+def tables(project: Project) -> dict[str, pl.DataFrame]:
+    folder = project.folder / "results/small/tables"
+    return {path.stem: pl.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
+
+
+def scheduled(project: Project) -> set[str]:
+    """Rules that a dry run would execute."""
+    done = project.snakemake(*SMALL, "-n")
+    assert done.returncode == 0, done.stderr
+    return set(re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.M)) - {"all"}
+
+
+def test_both_worlds_end_in_the_same_tables(finished: Project) -> None:
+    results = finished.folder / "results/small"
+    found = tables(finished)
+    assert set(found) == {"heads", "layers", "checkpoints", "onsets", "laws", "phenomena"}
+    for name, frame in found.items():
+        assert read(results / "tables" / f"{name}.parquet", TABLES[name]).num_rows == frame.height
+    runs = {"bb/softmax/seed0", "bb/softmax/seed1", "bb/relu/seed0", "nano-olmo"}
+    for name in ("heads", "layers", "checkpoints", "onsets", "phenomena"):
+        assert set(found[name]["trajectory"]) == runs, name
+    heads = scan(results, "heads").collect()
+    assert heads.filter(trajectory="nano-olmo")["step"].unique().sort().to_list() == [0, 10, 40]
+    assert set(heads.filter(trajectory="nano-olmo")["domain"]) == {"prose", "code"}
+    assert (results / "report/index.html").is_file()
+    assert not (finished.folder / "results/config.json").exists(), "the default run was touched"
+
+
+def test_every_rule_leaves_a_log(finished: Project) -> None:
+    logs = finished.folder / "results/small/logs"
+    found = {path.relative_to(logs).parts[0].removesuffix(".log") for path in logs.rglob("*.log")}
+    assert found == {
+        *("bb_train", "nano_pretrain", "manifest", "batches", "measure"),
+        *("gather", "dynamics", "report"),
+    }
+    assert "40/40 steps" in (logs / "nano_pretrain.log").read_text()
+
+
+def test_nothing_is_left_to_do(finished: Project) -> None:
+    done = finished.snakemake(*SMALL)
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_only_what_changed_is_rerun(finished: Project) -> None:
+    package = finished.folder / "trajectory"
+
+    def touching(path: Path, old: str, new: str) -> set[str]:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        try:
+            return scheduled(finished)
+        finally:
+            path.write_text(text)
+
+    assert touching(package / "report/charts.py", "strokeWidth=1.6", "strokeWidth=2") == {"report"}
+    assert touching(package / "report/templates/style.css", "16px", "17px") == {"report"}
+    assert touching(package / "report/charts.py", '"""Altair', '"""All') == set()
+    assert touching(package / "dynamics/onset.py", "step / 2", "step / 3") == {"dynamics", "report"}
+    small = finished.folder / "workflow/configs/small.yaml"
+    downstream = {"gather", "dynamics", "report"}
+    assert touching(small, "seeds: [0, 1]", "seeds: [0, 1, 2]") == {"bb_train", *downstream}
+    assert touching(package / "bb/model.py", "4 * width", "3 * width") == {"bb_train", *downstream}
+    assert touching(package / "suites/nano.py", "0.95", "0.96") == {
+        "nano_pretrain", "manifest", "batches", "measure", *downstream,
+    }  # fmt: skip
+
+
+def test_another_config_replaces_the_default_run(finished: Project) -> None:
+    done = finished.snakemake(*SMALL, "-n", "--forceall")
+    assert "softmax-1l" not in done.stdout + done.stderr, "merged with config.yaml"
+    assert "results/small/bb/softmax" in done.stdout + done.stderr
+
+
+def test_a_damaged_table_is_named_and_nothing_is_lost(finished: Project) -> None:
+    part = finished.folder / "results/small/bb/relu/seed0/heads.parquet"
+    whole = part.read_bytes()
+    report = finished.folder / "results/small/report/index.html"
+    before = report.read_bytes()
+    try:
+        for content, message in (
+            (whole[: len(whole) // 2], "not a readable Parquet file"),
+            (b"PAR1 something else", "not a readable Parquet file"),
+        ):
+            part.write_bytes(content)
+            done = finished.snakemake(*SMALL)
+            output = done.stdout + done.stderr
+            assert done.returncode != 0
+            assert f"error: results/small/bb/relu/seed0/heads.parquet: {message}" in output
+            assert "results/small/logs/gather.log" in output
+            assert report.read_bytes() == before
+    finally:
+        part.write_bytes(whole)
+    done = finished.snakemake(*SMALL)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("evaluation: 16, seeds", "evalution: 16, seeds",
+         "workflow/configs/small.yaml: bb.variants.softmax.evalution: unknown key 'evalution'; did you mean"),
+        ("steps: 40", "steps: many", "bb.variants.softmax.steps: input should be a valid integer"),
+        ("nano-olmo:", "micro-olmo:",
+         "suites.micro-olmo: unknown suite 'micro-olmo'; did you mean 'nano-olmo'?"),
+        ("checkpoints: [0, 10, 40]", "checkpoints: []", "checkpoints: must not be empty"),
+        ("results: results/small", "results: Snakefile/x",
+         "Snakefile is not a folder"),
+        ("results: results/small", "results: /proc/nowhere", "cannot be written"),
+        ("name: small", "name: other",
+         "results: results/small holds the run 'small'; give 'other' a folder of its own"),
+    ],
+)  # fmt: skip
+def test_a_wrong_config_is_one_line_before_any_job(
+    finished: Project, old: str, new: str, message: str
+) -> None:
+    path = finished.folder / "workflow/configs/small.yaml"
+    text = path.read_text()
+    path.write_text(text.replace(old, new, 1))
+    try:
+        done = finished.snakemake(*SMALL)
+    finally:
+        path.write_text(text)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert message in line
+    assert "Traceback" not in output
+    assert "rule bb_train" not in output
+
+
+def test_a_text_without_enough_characters_fails_its_job_alone(finished: Project) -> None:
+    (finished.folder / "short.txt").write_text("abcabca")
+    path = finished.folder / "workflow/configs/small.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("attention: relu,", "attention: relu, task: {text: short.txt},"))
+    try:
+        done = finished.snakemake(*SMALL)
+    finally:
+        path.write_text(text)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "error: the text has 3 distinct characters; the Bigram-Backcopy task with" in output
+    assert (finished.folder / "results/small/bb/softmax/seed0/heads.parquet").is_file()
+    assert finished.snakemake(*SMALL).returncode == 0
+
+
+def test_a_killed_run_goes_on_to_the_same_tables(
+    finished: Project, make_project: Callable[[str], Project]
+) -> None:
+    project = make_project("killed")
+    for seconds in (8, 15):
+        process = subprocess.Popen(
+            project.command(*SMALL),
+            cwd=project.folder,
+            env=project.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert project.snakemake(*SMALL, "--unlock").returncode == 0
+    done = project.snakemake(*SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    expected, found = tables(finished), tables(project)
+    for name in expected:
+        assert found[name].equals(expected[name]), name
+    leftovers = [p for p in (project.folder / "results").rglob(".*") if p.suffix == ".tmp"]
+    parquet = {p for p in leftovers if not p.is_dir()}
+    assert len(parquet) <= 2, "a killed writer leaves at most its own temporary file"

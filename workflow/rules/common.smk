@@ -1,0 +1,54 @@
+"""Validation of the config, and what all rules share."""
+
+from pathlib import Path
+
+from trajectory.config import parse as parse_config
+from trajectory.errors import TrajectoryError
+from trajectory.provenance import code_digest, values_digest
+from trajectory.results import RESOLVED_NAME, check_results, claim
+from trajectory.suites.names import revision_name
+from trajectory.workflow import claimed_threads, refuse, use_own_commands
+
+try:
+    CONFIG = parse_config(
+        config,
+        ", ".join(map(str, workflow.config_settings.configfiles)) or "config.yaml",
+    )
+    check_results(CONFIG)
+except TrajectoryError as error:
+    refuse(error)
+
+use_own_commands()
+
+RESULTS = str(CONFIG.results)
+
+# The validated config, defaults filled in and command-line overrides included, as the jobs read it.
+# It is no input of any rule: each rule lists the values that matter to it as parameters.
+RESOLVED = f"{RESULTS}/{RESOLVED_NAME}"
+
+MEASURED = ("heads", "layers", "checkpoints")
+
+
+def claim_results():
+    """Write the resolved config before the first job, unless the folder is another run's."""
+    try:
+        claim(CONFIG)
+    except TrajectoryError as error:
+        refuse(error)
+
+
+def share(busy):
+    """Threads to claim for a job that keeps this many CPUs busy."""
+    return lambda wildcards: claimed_threads(busy, workflow.cores)
+
+
+def values(section):
+    """A config section as parameters: a change of any value reruns the rule."""
+    return values_digest(section.model_dump(mode="json"))
+
+
+wildcard_constraints:
+    variant="[a-z0-9][a-z0-9._-]*",
+    suite="[a-z0-9][a-z0-9._-]*",
+    revision="[a-z0-9][a-z0-9._-]*",
+    seed="[0-9]+",

@@ -1,0 +1,30 @@
+"""Onsets, laws and phenomena of every trajectory.
+
+Inputs: the run's measurement tables. Outputs: three more tables beside them.
+"""
+
+
+rule dynamics:
+    input:
+        rules.gather.output,
+    output:
+        expand(
+            "{results}/tables/{table}.parquet",
+            results=RESULTS,
+            table=["onsets", "laws", "phenomena"],
+        ),
+    log:
+        f"{RESULTS}/logs/dynamics.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/dynamics.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        results=lambda wildcards, input: Path(input[0]).parents[1],
+        config=RESOLVED,
+        dynamics=values(CONFIG.dynamics),
+        code=code_digest("trajectory.dynamics.analyse"),
+    shell:
+        "trajectory dynamics --config {params.config} --results {params.results} > {log} 2>&1"
