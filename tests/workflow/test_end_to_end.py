@@ -122,7 +122,7 @@ def test_a_damaged_table_is_named_and_nothing_is_lost(finished: Project) -> None
     ("old", "new", "message"),
     [
         ("evaluation: 16, seeds", "evalution: 16, seeds",
-         "workflow/configs/small.yaml: bb.variants.softmax.evalution: unknown key 'evalution'; did you mean"),
+         "small.yaml: bb.variants.softmax.evalution: unknown key 'evalution'; did you mean"),
         ("steps: 40", "steps: many", "bb.variants.softmax.steps: input should be a valid integer"),
         ("nano-olmo:", "micro-olmo:",
          "suites.micro-olmo: unknown suite 'micro-olmo'; did you mean 'nano-olmo'?"),
