@@ -95,7 +95,7 @@ def _type(value: dict[str, Any]) -> str:
         items = value.get("items") or (value.get("prefixItems") or [{}])[0]
         return f"list of {_type(items)}"
     if value.get("type") == "object":
-        below = next(iter(value.get("patternProperties", {}).values()), {})
+        below: dict[str, Any] = next(iter(value.get("patternProperties", {}).values()), {})
         return f"{_type(below)} by name" if below else "mapping"
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤"}
     limits = [f"{sign} {value[key]:g}" for key, sign in bounds.items() if key in value]

@@ -185,12 +185,30 @@ HEADS = Table(
             "activation",
             "HONOR, arXiv 2504.03889",
         ),
+        _number(
+            "first_visible_weight",
+            "mean over queries i ≥ 1 of the weight on the first key they see: position 0, or the edge of a sliding window",
+            nullable=True,
+        ),
         _field(
             "top_position",
             pa.int32(),
-            "position with the greatest column mass (mean A_ij over the domain's queries that see it)",
+            f"position with the greatest column mass: mean A_ij over later queries i > j that see it, among keys that at least {MIN_QUERY} queries per sequence see",
         ),
         _number("top_mass", "that column mass"),
+        _field("second_position", pa.int32(), "position with the second greatest column mass"),
+        _number("second_mass", "that column mass"),
+        _field(
+            "top_token",
+            pa.string(),
+            "token that most often has the greatest column mass of its sequence",
+            nullable=True,
+        ),
+        _number("top_token_share", "share of sequences in which it does"),
+        _number(
+            "top_is_sink",
+            "share of sequences in which the sink position has the greatest column mass",
+        ),
     ),
 )
 
@@ -236,7 +254,11 @@ LAYERS = Table(
         ),
         _field("massive_position", pa.int32(), "position of that activation"),
         _field("massive_channel", pa.int32(), "channel of that activation"),
-        _number("massive_median", "median |h| over positions and channels", "activation"),
+        _number(
+            "massive_median",
+            "mean over sequences of the lower median of |h| over the domain's positions and channels",
+            "activation",
+        ),
         _number("massive_ratio", "massive_top / massive_median", source="arXiv 2508.03616"),
         _number("kurtosis", "mean over positions of D·Σh⁴ / (Σh²)²; 3 for a Gaussian"),
     ),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trajectory.probe import statistics
-from trajectory.probe.attention import attend, attend_blocked, repeat_heads
+from trajectory.probe.attention import attend, attend_blocked, repeat_heads, sliding_mask
 
 shapes = st.tuples(
     st.integers(1, 3), st.integers(1, 4), st.integers(2, 40), st.sampled_from([4, 8, 16])
@@ -43,15 +43,19 @@ def test_attention_weights_and_their_log_odds(case: tuple) -> None:
     output, lse = attend(query, key, value, 0.3)
     torch.testing.assert_close(output, weights @ value, rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(lse, logits.logsumexp(-1), rtol=1e-10, atol=1e-10)
-    found = statistics.sink_weights(query, key, 0.3, sink, "softmax")
+    split = statistics.split_sink(query, key, 0.3, sink)
     torch.testing.assert_close(
-        found[:, :, sink + 1 :], weights[:, :, sink + 1 :, sink], rtol=1e-9, atol=1e-12
+        split.weight[:, :, sink + 1 :], weights[:, :, sink + 1 :, sink], rtol=1e-9, atol=1e-12
     )
-    assert found[:, :, : sink + 1].isnan().all()
+    assert split.weight[:, :, : sink + 1].isnan().all()
+    others = [i for i in range(shape[2]) if i != sink]
+    torch.testing.assert_close(
+        split.log_normaliser[:, :, others], lse[:, :, others], rtol=1e-9, atol=1e-9
+    )
     rest = logits.clone()
     rest[..., sink] = -math.inf
     odds = (logits[..., sink] - rest.logsumexp(-1))[:, :, sink + 1 :]
-    got = statistics.sink_log_odds(query, key, 0.3, sink)[:, :, sink + 1 :]
+    got = split.log_odds[:, :, sink + 1 :]
     torch.testing.assert_close(got, odds, rtol=1e-9, atol=1e-9)
 
 
@@ -61,10 +65,9 @@ def test_log_odds_keep_their_digits_when_the_weight_is_one() -> None:
     key[0, 0, 0, 0] = 1
     query = torch.zeros_like(key)
     query[..., 0] = 70.0
-    weights = statistics.sink_weights(query, key, 1.0, 0, "softmax")
-    odds = statistics.sink_log_odds(query, key, 1.0, 0)
-    assert weights[0, 0, 2] == 1
-    assert odds[0, 0, 2].item() == pytest.approx(70 - math.log(2), abs=1e-12)
+    split = statistics.split_sink(query, key, 1.0, 0)
+    assert split.weight[0, 0, 2] == 1
+    assert split.log_odds[0, 0, 2].item() == pytest.approx(70 - math.log(2), abs=1e-12)
 
 
 @given(cases)
@@ -77,7 +80,8 @@ def test_delta_logits(case: tuple) -> None:
     everything = torch.einsum("bhid,bhjd->bhij", query, key) * scale
     clean = statistics.delta_logit(query, key, scale, sink)
     authors_bb = statistics.delta_logit_bb(query, key, scale, sink)
-    authors_lm = statistics.delta_logit_lm(query, key, scale, sink)
+    everywhere = torch.ones(shape[0], length, dtype=torch.bool)
+    authors_lm = statistics.delta_logit_lm(query, key, scale, sink, everywhere)
     for i in range(sink + 1, length):
         z = everything[:, :, i]
         others = [j for j in range(i + 1) if j != sink]
@@ -102,10 +106,53 @@ def test_row_entropy(case: tuple) -> None:
     shape, seed, size = case
     query, key, _ = make(shape, seed, size)
     _, weights = dense(query, key, 0.3)
-    entropy = -torch.xlogy(weights, weights).sum(-1)
-    expected = entropy / torch.arange(1, shape[2] + 1, dtype=torch.float64).log()
-    got = statistics.row_entropy(query, key, 0.3)
-    torch.testing.assert_close(got[:, :, 1:], expected[:, :, 1:], rtol=1e-7, atol=1e-8)
+    expected = -torch.xlogy(weights, weights).sum(-1)
+    sink = seed % (shape[2] - 1)
+    got = statistics.split_sink(query, key, 0.3, sink).entropy
+    others = [i for i in range(shape[2]) if i != sink]
+    torch.testing.assert_close(got[:, :, others], expected[:, :, others], rtol=1e-7, atol=1e-8)
+
+
+@given(cases, st.integers(1, 12))
+@settings(max_examples=40, deadline=None)
+def test_sliding_windows(case: tuple, window: int) -> None:
+    """Every statistic with a window, against dense matrices under the window's mask."""
+    shape, seed, size = case
+    query, key, _ = make(shape, seed, size)
+    length, scale = shape[2], 0.4
+    sink = seed % (length - 1)
+    position = torch.arange(length)
+    distance = position[:, None] - position
+    allowed = (distance >= 0) & (distance < window)
+    z = torch.einsum("bhid,bhjd->bhij", query, key) * scale
+    weights = z.masked_fill(~allowed, -math.inf).softmax(-1)
+    split = statistics.split_sink(query, key, scale, sink, window)
+    delta = statistics.delta_logit(query, key, scale, sink, window)
+    floor = statistics.uniform_floor(length, sink, window)
+    first = statistics.first_visible_weight(query, key, scale, split.log_normaliser, window)
+    rows = torch.rand(shape[0], length, generator=torch.Generator().manual_seed(seed)) < 0.6
+    mass = statistics.column_mass(query, key, scale, "softmax", rows, window)
+    expected_mass = (weights * rows[:, None, :, None]).sum(2)
+    torch.testing.assert_close(mass, expected_mass, rtol=1e-9, atol=1e-11)
+    for i in range(length):
+        keys = [j for j in range(length) if allowed[i, j]]
+        sees = sink in keys and i > sink
+        assert split.log_odds[:, :, i].isnan().all() == (not sees)
+        assert floor[i].isnan() == (not sees)
+        if i != sink:
+            p = weights[:, :, i]
+            entropy = -torch.xlogy(p, p).sum(-1)
+            torch.testing.assert_close(split.entropy[:, :, i], entropy, rtol=1e-7, atol=1e-8)
+            if i > 0:
+                torch.testing.assert_close(first[:, :, i], p[..., keys[0]], rtol=1e-8, atol=1e-11)
+        if sees:
+            torch.testing.assert_close(
+                split.weight[:, :, i], weights[:, :, i, sink], rtol=1e-8, atol=1e-11
+            )
+            assert floor[i] == 1 / len(keys)
+            others = [j for j in keys if j != sink]
+            expected = z[:, :, i, sink] - z[:, :, i, others].mean(-1)
+            torch.testing.assert_close(delta[:, :, i], expected, rtol=1e-8, atol=1e-8)
 
 
 @given(cases, st.sampled_from(["softmax", "relu"]))
@@ -126,7 +173,7 @@ def test_column_mass(case: tuple, kind: str) -> None:
 def test_relu_sink_weights() -> None:
     query, key, _ = make((2, 2, 9, 4), 3, 2.0)
     logits, _ = dense(query, key, 0.5)
-    got = statistics.sink_weights(query, key, 0.5, 2, "relu")
+    got = statistics.relu_sink_weights(query, key, 0.5, 2)
     for i in range(3, 9):
         expected = logits[:, :, i, 2].clamp_min(0) / (i + 1)
         torch.testing.assert_close(got[:, :, i], expected)
@@ -143,10 +190,14 @@ def test_uniform_floor_of_the_literature(length: int, own_row_excluded: float) -
 @pytest.mark.parametrize("length", [1, 255, 256, 257, 600])
 def test_the_blocked_fallback_is_the_fused_operator(length: int) -> None:
     query, key, value = make((1, 2, length, 8), length, 2.0)
-    for got, expected in zip(
-        attend_blocked(query, key, value, 0.4), attend(query, key, value, 0.4), strict=True
-    ):
-        torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-11)
+    for visible in (None, sliding_mask(length, 100)):
+        pairs = zip(
+            attend_blocked(query, key, value, 0.4, visible),
+            attend(query, key, value, 0.4, visible),
+            strict=True,
+        )
+        for got, expected in pairs:
+            torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-11)
 
 
 def test_projected_norms_are_those_of_the_projected_values() -> None:

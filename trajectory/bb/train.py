@@ -15,7 +15,7 @@ from trajectory.bb.model import Transformer
 from trajectory.bb.task import BackcopyTask
 from trajectory.config import AdamW, Variant
 from trajectory.corpus.characters import load_bigrams
-from trajectory.probe.measure import Row, measure
+from trajectory.probe.measure import Batch, Row, measure
 from trajectory.schemas import CHECKPOINTS, HEADS, LAYERS, MEASUREMENTS
 
 EVALUATION_SEED = 20241017
@@ -108,8 +108,10 @@ class _Evaluation:
         self.law = task.oracle(self.inputs)
         self.entropy = -torch.xlogy(self.law, self.law).sum(-1)
         trigger = task.is_trigger(self.inputs)
-        self.domains = {"trigger": trigger, "non_trigger": ~trigger}
-        self.sink_tokens = [task.tokens[i] for i in self.inputs[:, 0].tolist()]
+        self.batch = Batch(
+            {"trigger": trigger, "non_trigger": ~trigger},
+            [[task.tokens[i] for i in row] for row in self.inputs.tolist()],
+        )
         self.digest = hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
         self.trajectory = trajectory
         self.variant = variant
@@ -117,9 +119,7 @@ class _Evaluation:
     def rows(self, model: Transformer, step: int) -> dict[str, list[Row]]:
         """Every table's rows for the model as it is before ``step``."""
         variant = self.variant
-        logits, heads, layers = measure(
-            lambda: model(self.inputs), list(model.blocks), self.domains, self.sink_tokens
-        )
+        logits, heads, layers = measure(lambda: model(self.inputs), list(model.blocks), self.batch)
         tokens = step * variant.batch * variant.task.length
         names = {"trajectory": self.trajectory, "step": step, "tokens": tokens}
         checkpoints = [
@@ -135,7 +135,7 @@ class _Evaluation:
                 "batch": self.digest,
                 "dtype": "float32",
             }
-            for domain, member in self.domains.items()
+            for domain, member in self.batch.domains.items()
         ]
         return {
             HEADS.name: [{**names, **row} for row in heads],

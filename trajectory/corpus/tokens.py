@@ -32,12 +32,22 @@ class TokenBatch:
         tokens: int64 [B, T].
         texts: the tokens as the tokenizer writes them, B lists of T.
         first_token: what stands at position 0.
+        lengths: tokens of each sequence, int64 [B]; what follows is padding. All T if None.
     """
 
     domain: str
     tokens: Tensor
     texts: list[list[str]]
     first_token: FirstToken
+    lengths: Tensor | None = None
+
+    @property
+    def present(self) -> Tensor:
+        """Which positions hold a token rather than padding, bool [B, T]."""
+        position = torch.arange(self.tokens.shape[1])
+        if self.lengths is None:
+            return torch.ones(self.tokens.shape, dtype=torch.bool)
+        return position < self.lengths[:, None]
 
     @property
     def sha256(self) -> str:

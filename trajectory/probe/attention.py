@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
@@ -30,7 +30,7 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """What one attention layer computed for one batch.
+    """What one attention layer computed for one batch, or for some rows of it.
 
     Attributes:
         layer: index of the decoder block.
@@ -40,6 +40,8 @@ class AttentionCall:
         scale: factor of the dot product.
         kind: how logits become weights.
         output_projection: W_O, [D, H·d].
+        window: how many of the last keys a query sees; None for all of them.
+        rows: which sequences of the batch these are.
     """
 
     layer: int
@@ -50,6 +52,8 @@ class AttentionCall:
     scale: float
     kind: Kind
     output_projection: Tensor
+    window: int | None = None
+    rows: slice = field(default_factory=lambda: slice(None))
 
 
 class Observer(Protocol):
@@ -60,6 +64,7 @@ class Observer(Protocol):
 
 
 _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
+_rows: ContextVar[slice] = ContextVar("rows", default=slice(None))
 
 
 @contextmanager
@@ -72,6 +77,16 @@ def observe(observer: Observer) -> Iterator[None]:
         _observer.reset(token)
 
 
+@contextmanager
+def batch_rows(rows: slice) -> Iterator[None]:
+    """Say that attention calls made inside the block are about these sequences of the batch."""
+    token = _rows.set(rows)
+    try:
+        yield
+    finally:
+        _rows.reset(token)
+
+
 def probe_attention(
     module: nn.Module,
     query: Tensor,
@@ -80,30 +95,36 @@ def probe_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention; tells the observer, if there is one.
 
     Args:
-        module: the attention layer; its ``layer_idx``, ``o_proj`` and, if present,
-            ``attention_kind`` are read.
+        module: the attention layer; its ``layer_idx``, output projection (``o_proj`` or
+            ``dense``) and, if present, ``attention_kind`` are read.
         query: [B, H, T, d].
         key, value: [B, G, T, d], H a multiple of G.
-        attention_mask: must be None, i.e. plain causal attention over whole sequences.
+        attention_mask: None, or the mask of plain or sliding-window causal attention. Sequences
+            of different lengths are padded on the right, where causality hides the padding.
         scaling: factor of the dot product; d^-1/2 if None.
         dropout: must be 0.
+        sliding_window: how many of the last keys a query sees, itself included.
 
     Returns:
         [B, T, H, d] and None.
 
     Raises:
-        TrajectoryError: for a mask (padding, sliding window) or dropout, which the statistics
-            would silently ignore.
+        TrajectoryError: for any other mask, or dropout, which the statistics would ignore.
     """
-    if attention_mask is not None or dropout:
+    length = query.shape[2]
+    window = sliding_window if sliding_window is not None and sliding_window < length else None
+    visible = sliding_mask(length, window, query.device)
+    if dropout or not _is_mask(attention_mask, visible, length):
         raise TrajectoryError(
-            f"layer {module.layer_idx}: the probe measures plain causal attention over whole "
-            "sequences; padding, sliding windows and dropout are not supported"
+            f"layer {module.layer_idx}: the probe measures causal attention over whole sequences, "
+            "with or without a sliding window; other masks (padding on the left, packed "
+            "documents) and dropout are not supported"
         )
     kind: Kind = getattr(module, "attention_kind", "softmax")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -111,16 +132,56 @@ def probe_attention(
         output = relu_weights(query, key, scale) @ repeat_heads(value, query.shape[1])
     else:
         output = functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scale, enable_gqa=key.shape[1] < query.shape[1]
+            query,
+            key,
+            value,
+            attn_mask=visible,
+            is_causal=visible is None,
+            scale=scale,
+            enable_gqa=key.shape[1] < query.shape[1],
         )
     observer = _observer.get()
     if observer is not None:
-        layer, projection = module.layer_idx, module.o_proj
+        projection = module.o_proj if hasattr(module, "o_proj") else module.dense
+        layer = module.layer_idx
         assert isinstance(layer, int) and isinstance(projection, nn.Linear)
         observer.attention(
-            AttentionCall(layer, query, key, value, output, scale, kind, projection.weight)
+            AttentionCall(
+                layer,
+                query,
+                key,
+                value,
+                output,
+                scale,
+                kind,
+                projection.weight,
+                window,
+                _rows.get(),
+            )
         )
     return output.transpose(1, 2).contiguous(), None
+
+
+def sliding_mask(
+    length: int, window: int | None, device: torch.device | None = None
+) -> Tensor | None:
+    """Which keys a query sees through a window, bool [T, T]; None if it sees all before it."""
+    if window is None or window >= length:
+        return None
+    position = torch.arange(length, device=device)
+    distance = position[:, None] - position[None, :]
+    return (distance >= 0) & (distance < window)
+
+
+def _is_mask(given: Tensor | None, visible: Tensor | None, length: int) -> bool:
+    """Whether the model's mask is the one that the probe takes for granted."""
+    if given is None:
+        return visible is None
+    if visible is None:
+        visible = torch.ones(length, length, device=given.device).tril().bool()
+    given = given[..., :length, :length]
+    kept = given if given.dtype == torch.bool else given == 0
+    return bool((kept == visible).all())
 
 
 def repeat_heads(tensor: Tensor, heads: int) -> Tensor:
@@ -140,30 +201,42 @@ def relu_weights(query: Tensor, key: Tensor, scale: float) -> Tensor:
     return torch.tril(functional.relu(scores)) / visible[:, None]
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Causal softmax attention and its log-normaliser, without a T×T matrix.
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, visible: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Causal softmax attention and its log-normaliser, without a T×T matrix of scores.
 
     Args:
         query, key, value: [B, H, T, d], heads already repeated.
         scale: factor of the dot product.
+        visible: which keys each query sees, bool [T, T]; all before it if None.
 
     Returns:
-        output [B, H, T, d] and logsumexp over visible keys [B, H, T], natural logarithm.
+        output [B, H, T, d] and logsumexp over visible keys [B, H, T], natural logarithm; the
+        logsumexp is float32 for half-precision inputs.
     """
     if query.device.type == "cpu" and HAS_FUSED_CPU:
+        mask = None
+        if visible is not None:
+            mask = torch.zeros(visible.shape, dtype=query.dtype).masked_fill(~visible, -torch.inf)
         output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, True, scale=scale
+            query, key, value, 0.0, mask is None, attn_mask=mask, scale=scale
         )
         return output, lse
-    return attend_blocked(query, key, value, scale)
+    return attend_blocked(query, key, value, scale, visible)
 
 
 HAS_FUSED_CPU = hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu")
 """The operator is private to torch, so its presence is tested; ``attend_blocked`` is exact too."""
 
 
+def kernel() -> str:
+    """Name of what ``attend`` runs on this machine, for provenance."""
+    return "aten flash attention for CPU" if HAS_FUSED_CPU else "blocked attention"
+
+
 def attend_blocked(
-    query: Tensor, key: Tensor, value: Tensor, scale: float
+    query: Tensor, key: Tensor, value: Tensor, scale: float, visible: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """``attend`` in blocks of queries with public operators: exact, O(T·block) memory."""
     length = query.shape[2]
@@ -171,9 +244,12 @@ def attend_blocked(
     outputs, lses = [], []
     for start in range(0, length, BLOCK):
         rows = slice(start, min(start + BLOCK, length))
-        scores = query[:, :, rows] @ key.transpose(-1, -2) * scale  # (B, H, block, T)
-        scores = scores.masked_fill(position > position[rows, None], float("-inf"))
+        sees = position <= position[rows, None] if visible is None else visible[rows]
+        scores = (query[:, :, rows] @ key.transpose(-1, -2)) * scale  # (B, H, block, T)
+        if scores.dtype in (torch.bfloat16, torch.float16):
+            scores = scores.float()
+        scores = scores.masked_fill(~sees, float("-inf"))
         lse = scores.logsumexp(-1)
-        outputs.append((scores - lse[..., None]).exp() @ value)
+        outputs.append((scores - lse[..., None]).exp().to(value.dtype) @ value)
         lses.append(lse)
     return torch.cat(outputs, dim=2), torch.cat(lses, dim=2)

@@ -1,106 +1,84 @@
-"""Measuring a Hugging Face checkpoint."""
+"""Measuring a checkpoint of a language model on the probe's batches."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
-    AutoConfig,
-    AutoModelForCausalLM,
-    PreTrainedModel,
-)
-from transformers.masking_utils import sdpa_mask
-from transformers.utils import logging
 
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
-from trajectory.probe.attention import NAME, probe_attention
-from trajectory.probe.measure import Row, measure
-
-FAMILIES = ("olmo",)
-"""Model types whose statistics are checked against a dense reference in the tests."""
-
-logging.disable_progress_bar()
-AttentionInterface.register(NAME, probe_attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+from trajectory.probe.measure import Batch, Row, measure
+from trajectory.probe.streaming import streamed
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured on one domain: rows of ``heads`` and ``layers``, and the loss."""
+    """What was measured: rows of ``heads`` and ``layers``, and each domain's loss."""
 
-    domain: str
     heads: list[Row]
     layers: list[Row]
-    loss: float
+    losses: dict[str, float]
 
 
-def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """The causal language model saved in ``folder``, its attention going through the probe.
+def measure_checkpoint_files(
+    folder: Path,
+    batches: Sequence[TokenBatch],
+    dtype: torch.dtype = torch.float32,
+    statistics: torch.dtype = torch.float64,
+    at_once: int = 16,
+) -> Measurement:
+    """Every statistic of every head and layer on each domain's batch, layer by layer.
 
-    Raises TrajectoryError for a family that is not known to be measured right, a missing or
-    damaged file, or anything but safetensors weights.
+    Args:
+        folder: config and safetensors of a known family.
+        batches: one per domain; shorter sequences are padded on the right.
+        dtype: floating-point type of the model's computation.
+        statistics: floating-point type of the statistics.
+        at_once: sequences that pass a layer together.
+
+    Raises:
+        TrajectoryError: if the checkpoint cannot be read, its family is not known to be measured
+            right, or a statistic or loss is not finite.
     """
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise TrajectoryError(f"{folder}: no readable model config ({_first(error)})") from None
-    if config.model_type not in FAMILIES:
-        raise TrajectoryError(
-            f"{folder}: model type '{config.model_type}' is not known to be measured right; "
-            f"known: {', '.join(FAMILIES)}"
-        )
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            attn_implementation=NAME,
-            use_safetensors=True,
-            local_files_only=True,
-        )
-    except Exception as error:  # the loader has no family of errors of its own
-        raise TrajectoryError(
-            f"{folder}: its weights cannot be loaded ({_first(error)})"
-        ) from error
-    return model.eval()
+    tokens, batch = together(batches)
+    with streamed(folder, dtype, at_once) as model:
+        hidden, heads, layers = measure(lambda: model.run(tokens), model.blocks, batch, statistics)
+        losses = {
+            name: _loss(model.losses, hidden, tokens, member)
+            for name, member in batch.domains.items()
+        }
+    for name, loss in losses.items():
+        if not torch.isfinite(torch.tensor(loss)):
+            raise TrajectoryError(f"domain '{name}': the loss is {loss}")
+    return Measurement(heads, layers, losses)
 
 
-def measure_model(model: PreTrainedModel, batches: Sequence[TokenBatch]) -> list[Measurement]:
-    """Every statistic of every head and layer on each domain's batch.
+def together(batches: Sequence[TokenBatch]) -> tuple[Tensor, Batch]:
+    """All domains as one batch, padded on the right to the longest: tokens [B, T] and the rest.
 
-    Raises TrajectoryError if a statistic or the loss is not finite.
+    One pass over the layers then serves every domain. Padding is behind every query that counts,
+    so causality hides it.
     """
-    measured = []
+    length = max(batch.tokens.shape[1] for batch in batches)
+    total = sum(len(batch.tokens) for batch in batches)
+    tokens = torch.zeros((total, length), dtype=torch.int64)
+    domains = {b.domain: torch.zeros((total, length), dtype=torch.bool) for b in batches}
+    texts: list[list[str]] = []
     for batch in batches:
-        tokens = batch.tokens
-        logits, heads, layers = measure(
-            functools.partial(_logits, model, tokens),
-            list(model.model.layers),
-            {batch.domain: torch.ones(tokens.shape, dtype=torch.bool)},
-            [texts[0] for texts in batch.texts],
-        )
-        loss = functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten()
-        )
-        if not loss.isfinite():
-            raise TrajectoryError(f"domain '{batch.domain}': the loss is {float(loss)}")
-        measured.append(Measurement(batch.domain, heads, layers, float(loss)))
-    return measured
+        rows = slice(len(texts), len(texts) + len(batch.tokens))
+        taken = batch.tokens.shape[1]
+        tokens[rows, :taken] = batch.tokens
+        domains[batch.domain][rows, :taken] = batch.present
+        texts += [[*row, *[""] * (length - taken)] for row in batch.texts]
+    return tokens, Batch(domains, texts)
 
 
-def _logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:
-    logits: Tensor = model(input_ids=tokens, use_cache=False).logits
-    return logits
-
-
-def _first(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+def _loss(losses: object, hidden: Tensor, tokens: Tensor, member: Tensor) -> float:
+    """Mean −log p of the next token over positions whose next token belongs to the domain too."""
+    predicts = member[:, :-1] & member[:, 1:]
+    found: Tensor = losses(hidden[:, :-1][predicts], tokens[:, 1:][predicts])  # type: ignore[operator]
+    return float(found.mean(dtype=torch.float64))

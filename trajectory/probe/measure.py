@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,18 +13,43 @@ from torch import Tensor, nn
 
 from trajectory.errors import TrajectoryError
 from trajectory.probe import statistics
+from trajectory.probe.accumulate import Columns, Sums
 from trajectory.probe.attention import AttentionCall, observe, repeat_heads
 from trajectory.schemas import MIN_QUERY, SINK_RATE_THRESHOLD
 
 Row = dict[str, Any]
 
+SEQUENCES_AT_ONCE = 8
+"""Sequences of the residual stream reduced at once: bounds the memory of a reduction."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is known of the sequences that a model is run on.
+
+    Attributes:
+        domains: for each domain which positions belong to it, bool [B, T]. Padding on the right
+            belongs to none.
+        texts: the tokens as text, B lists of T.
+        sink: the sink position s.
+    """
+
+    domains: Mapping[str, Tensor]
+    texts: Sequence[Sequence[str]]
+    sink: int = 0
+
+    @property
+    def sink_token(self) -> str | None:
+        """Text of the token at the sink position, where it is the same in all sequences."""
+        found = {texts[self.sink] for texts in self.texts}
+        return found.pop() if len(found) == 1 else None
+
 
 def measure(
     forward: Callable[[], Tensor],
     blocks: Sequence[nn.Module],
-    domains: Mapping[str, Tensor],
-    sink_tokens: Sequence[str],
-    sink: int = 0,
+    batch: Batch,
+    dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, list[Row], list[Row]]:
     """Run a model once and take every statistic of every layer and head.
 
@@ -30,9 +57,9 @@ def measure(
         forward: runs the model on the batch, whose attention goes through ``probe_attention``.
         blocks: the decoder blocks, in order; the residual stream is read at their entrances and
             at the last one's exit.
-        domains: for each domain which positions belong to it, bool [B, T].
-        sink_tokens: text of the token at the sink position of each sequence, B of them.
-        sink: the sink position s.
+        batch: domains and tokens.
+        dtype: floating-point type of the statistics; float64 is exact to the last digits, float32
+            costs less.
 
     Returns:
         what ``forward`` returned, rows of ``heads`` and rows of ``layers``, both without the
@@ -41,39 +68,67 @@ def measure(
     Raises:
         TrajectoryError: if a statistic is not finite, naming layer and statistic.
     """
-    probe = _Probe(domains, sink_tokens, sink)
+    probe = _Probe(batch, dtype)
     with torch.no_grad(), probe.residuals(blocks), observe(probe):
         result = forward()
-    return result, probe.heads, probe.layers
+    return result, probe.head_rows(), probe.layer_rows()
 
 
 class _Probe:
-    """Reduces each layer's tensors to rows as soon as they are seen."""
+    """Reduces each layer's tensors to sums as soon as they are seen."""
 
-    def __init__(
-        self, domains: Mapping[str, Tensor], sink_tokens: Sequence[str], sink: int
-    ) -> None:
-        self.domains = domains
-        self.sink = sink
-        self.sink_token = sink_tokens[0] if len(set(sink_tokens)) == 1 else None
-        self.heads: list[Row] = []
+    def __init__(self, batch: Batch, dtype: torch.dtype) -> None:
+        self.batch = batch
+        self.dtype = dtype
+        self.sums: dict[tuple[int, str], Sums] = {}
+        self.columns: dict[tuple[int, str], Columns] = {}
+        self.groups: dict[int, int] = {}
         self.layers: list[Row] = []
 
     def attention(self, call: AttentionCall) -> None:
-        for domain, member in self.domains.items():
-            for head, numbers in enumerate(_head_statistics(call, member, self.sink)):
-                group = call.query.shape[1] // call.key.shape[1]
-                self.heads.append(
+        self.groups[call.layer] = call.query.shape[1] // call.key.shape[1]
+        domains = {name: rows[call.rows] for name, rows in self.batch.domains.items()}
+        texts = self.batch.texts[call.rows]
+        present = torch.stack(list(domains.values())).any(0)
+        reader = _HeadReader(call, present, self.batch.sink, self.dtype)
+        for domain, member in domains.items():
+            if not member.any():
+                continue
+            place = (call.layer, domain)
+            reader.add(
+                member,
+                texts,
+                self.sums.setdefault(place, Sums()),
+                self.columns.setdefault(place, Columns()),
+            )
+
+    def head_rows(self) -> list[Row]:
+        rows = []
+        for (layer, domain), sums in self.sums.items():
+            columns = self.columns[layer, domain]
+            found = _head_columns(sums, columns, self.batch.sink)
+            heads = len(found["sink_weight"])
+            for head in range(heads):
+                numbers = {name: values[head] for name, values in found.items()}
+                where = f"layer {layer}, head {head}, {domain}"
+                rows.append(
                     {
                         "domain": domain,
-                        "layer": call.layer,
+                        "layer": layer,
                         "head": head,
-                        "kv_head": head // group,
-                        "sink_position": self.sink,
-                        "sink_token": self.sink_token,
-                        **_finite(numbers, f"layer {call.layer}, head {head}, {domain}"),
+                        "kv_head": head // self.groups[layer],
+                        "sink_position": self.batch.sink,
+                        "sink_token": self.batch.sink_token,
+                        **_finite(numbers, where),
                     }
                 )
+        return rows
+
+    def layer_rows(self) -> list[Row]:
+        return [
+            _finite(row, f"residual stream at depth {row['layer']}, {row['domain']}")
+            for row in self.layers
+        ]
 
     @contextmanager
     def residuals(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
@@ -100,151 +155,250 @@ class _Probe:
                 handle.remove()
 
     def _residual(self, depth: int, hidden: Tensor) -> None:
-        for domain, member in self.domains.items():
-            numbers = _layer_statistics(hidden.double(), member, self.sink)
-            where = f"residual stream at depth {depth}, {domain}"
+        for domain, member in self.batch.domains.items():
+            numbers = _layer_statistics(hidden, member, self.batch.sink, self.dtype)
             self.layers.append(
-                {
-                    "domain": domain,
-                    "layer": depth,
-                    "sink_position": self.sink,
-                    **_finite(numbers, where),
-                }
+                {"domain": domain, "layer": depth, "sink_position": self.batch.sink, **numbers}
             )
 
 
-def _head_statistics(call: AttentionCall, member: Tensor, sink: int) -> list[Row]:
-    """One dictionary per query head for the queries and positions in ``member`` [B, T]."""
-    heads = call.query.shape[1]
-    query = call.query.double()  # (B, H, T, d)
-    key = repeat_heads(call.key, heads).double()
-    value = repeat_heads(call.value, heads).double()
-    softmax = call.kind == "softmax"
-    length = query.shape[2]
-    position = torch.arange(length)
+class _HeadReader:
+    """The per-query and per-position statistics of one attention call, computed once."""
 
-    late = member & (position > sink)  # queries that see the sink besides themselves
-    settled = member & (position >= sink + MIN_QUERY)
-    rest = member & (position != sink)
+    def __init__(self, call: AttentionCall, present: Tensor, sink: int, dtype: torch.dtype) -> None:
+        heads = call.query.shape[1]
+        self.call, self.sink = call, sink
+        self.query = query = call.query.to(dtype)  # (B, H, T, d)
+        self.key = key = repeat_heads(call.key, heads).to(dtype)
+        value = repeat_heads(call.value, heads).to(dtype)
+        scale, window = call.scale, call.window
+        self.length = query.shape[2]
+        self.position = torch.arange(self.length)
+        self.per_query: dict[str, Tensor] = {
+            "delta_logit": statistics.delta_logit(query, key, scale, sink, window),
+            "delta_logit_bb": statistics.delta_logit_bb(query, key, scale, sink, window),
+            "delta_logit_lm": statistics.delta_logit_lm(query, key, scale, sink, present, window),
+            "query_norm": query.norm(dim=-1),
+            "sink_cosine": nn.functional.cosine_similarity(
+                query, key[:, :, sink : sink + 1], dim=-1
+            ),
+            "head_output_norm": call.output.to(dtype).norm(dim=-1),
+        }
+        if call.kind == "softmax":
+            split = statistics.split_sink(query, key, scale, sink, window)
+            ranges = statistics.visible_keys(self.length, window).log().to(dtype)
+            self.per_query |= {
+                "sink_weight": split.weight,
+                "sink_log_odds": split.log_odds,
+                "row_entropy": split.entropy / ranges,
+                "first_visible_weight": statistics.first_visible_weight(
+                    query, key, scale, split.log_normaliser, window
+                ),
+            }
+            own = (query * key).sum(-1) * scale - split.log_normaliser
+            own[:, :, sink] = (
+                query[:, :, sink] * key[:, :, sink]
+            ).sum(-1) * scale - self._sink_normaliser()  # fmt: skip
+            self.own_weight = own.exp()
+        else:
+            self.per_query["sink_weight"] = statistics.relu_sink_weights(query, key, scale, sink)
+            logits = (query * key).sum(-1) * scale
+            self.own_weight = logits.clamp_min(0) / (self.position + 1)
+        self.norms = {
+            "value": value.norm(dim=-1),
+            "output_value": statistics.projected_norms(value, call.output_projection.to(dtype)),
+            "key": key.norm(dim=-1),
+        }
 
-    weights = statistics.sink_weights(query, key, call.scale, sink, call.kind)
-    floor = _mean(statistics.uniform_floor(length, sink).expand(member.shape)[:, None], late)
-    weight = _mean(weights, late)
-    per_sequence = _sequence_means(weights, late)  # (B, H), NaN where a sequence has no query
-    delta = statistics.delta_logit(query, key, call.scale, sink)
-    queries = member & (position >= sink + 2)
-    mass = statistics.column_mass(query, key, call.scale, call.kind, member)  # (B, H, T)
-    seen = member.flip(1).cumsum(1).flip(1).double()  # domain queries that see each key
-    mean_mass = (mass.sum(0) / seen.sum(0)).nan_to_num(0.0)  # (H, T)
-    values = _norm_triplet(value.norm(dim=-1), rest, sink)
-    outputs = _norm_triplet(
-        statistics.projected_norms(value, call.output_projection.double()), rest, sink
-    )
-    keys = _norm_triplet(key.norm(dim=-1), rest, sink)
-    cosine = torch.nn.functional.cosine_similarity(query, key[:, :, sink : sink + 1], dim=-1)
-    columns: dict[str, Tensor | None] = {
-        "sink_weight": weight,
-        "sink_weight_floor": floor.expand(heads),
-        "sink_excess": (weight - floor) / (1 - floor),
-        "sink_rate": _nanmean((per_sequence > SINK_RATE_THRESHOLD).double(), per_sequence),
-        "delta_logit": _mean(delta, settled),
-        "delta_logit_sd": _deviation(delta, settled),
-        "delta_logit_bb": _mean(
-            statistics.delta_logit_bb(query, key, call.scale, sink), queries
-        ),
-        "delta_logit_lm": _mean(statistics.delta_logit_lm(query, key, call.scale, sink), late),
-        "sink_log_odds": _mean(
-            statistics.sink_log_odds(query, key, call.scale, sink), settled
-        ) if softmax else None,
-        "row_entropy": _mean(statistics.row_entropy(query, key, call.scale), late)
-        if softmax else None,
-        "value_norm_sink": values[0],
-        "value_norm_rest": values[1],
-        "value_ratio": values[2],
-        "output_value_norm_sink": outputs[0],
-        "output_value_norm_rest": outputs[1],
-        "output_value_ratio": outputs[2],
-        "key_norm_sink": keys[0],
-        "key_norm_rest": keys[1],
-        "query_norm": _mean(query.norm(dim=-1), late),
-        "sink_cosine": _mean(cosine, late),
-        "head_output_norm": _mean(call.output.double().norm(dim=-1), late),
-        "top_position": mean_mass.argmax(1),
-        "top_mass": mean_mass.amax(1),
-    }  # fmt: skip
-    lists = {k: [None] * heads if v is None else v.tolist() for k, v in columns.items()}
-    return [
-        {"queries": int(late.sum()), **{k: v[head] for k, v in lists.items()}}
-        for head in range(heads)
-    ]
+    def _sink_normaliser(self) -> Tensor:
+        """logsumexp over the keys that the sink's own query sees, [B, H]."""
+        first = 0 if self.call.window is None else max(0, self.sink - self.call.window + 1)
+        seen = self.key[:, :, first : self.sink + 1]
+        row = self.query[:, :, self.sink : self.sink + 1]
+        return ((row * seen).sum(-1) * self.call.scale).logsumexp(-1)
+
+    def add(
+        self, member: Tensor, texts: Sequence[Sequence[str]], sums: Sums, columns: Columns
+    ) -> None:
+        """Add the queries and positions in ``member`` [B, T]."""
+        sink, window, position = self.sink, self.call.window, self.position
+        sees = statistics.sees_sink(self.length, sink, window)
+        after = member & (position > sink)
+        late = member & sees
+        settled = late & (position >= sink + MIN_QUERY)
+        rows = {
+            "delta_logit": settled,
+            "delta_logit_bb": late & (position >= sink + 2),
+            "delta_logit_lm": late,
+            "sink_log_odds": settled,
+            "sink_weight": late,
+            "row_entropy": after,
+            "first_visible_weight": member & (position > 0),
+            "query_norm": late,
+            "sink_cosine": late,
+            "head_output_norm": after,
+        }
+        for name, values in self.per_query.items():
+            sums.queries(name, values, rows[name])
+        sums.queries("delta_logit_squared", self.per_query["delta_logit"].square(), settled)
+        floor = statistics.uniform_floor(self.length, sink, window)
+        sums.queries("sink_weight_floor", floor.expand(*member.shape)[:, None], late)
+        weight = self.per_query["sink_weight"]
+        means = torch.where(late[:, None], weight, 0).sum(2) / late.sum(1)[:, None]
+        over = (means > SINK_RATE_THRESHOLD).to(means.dtype)
+        sums.sequences("sink_rate", over.masked_fill(means.isnan(), torch.nan))
+        rest = member & (position != sink)
+        for name, norms in self.norms.items():
+            at_sink, middle = _sink_and_rest(norms, rest, sink)
+            sums.sequences(f"{name}_norm_sink", at_sink)
+            sums.sequences(f"{name}_norm_rest", middle)
+            sums.sequences(f"{name}_ratio", at_sink / middle)
+        self._add_columns(member, texts, columns)
+
+    def _add_columns(
+        self, member: Tensor, texts: Sequence[Sequence[str]], columns: Columns
+    ) -> None:
+        call = self.call
+        mass = statistics.column_mass(
+            self.query, self.key, call.scale, call.kind, member, call.window
+        )
+        mass = mass - torch.where(member[:, None], self.own_weight, 0)  # a key's own row excluded
+        seen = _later_queries(member, call.window)  # (B, T)
+        columns.add(mass.sum(0, dtype=torch.float64), seen.sum(0))
+        enough = seen >= MIN_QUERY
+        mean = (mass / seen[:, None]).masked_fill(~enough[:, None], -1.0)
+        tops = mean.argmax(2)  # (B, H)
+        for sequence, row in enumerate(tops.tolist()):
+            if not enough[sequence].any():
+                continue
+            for head, place in enumerate(row):
+                columns.tops[head][place, texts[sequence][place]] += 1
 
 
-def _layer_statistics(hidden: Tensor, member: Tensor, sink: int) -> Row:
+def _later_queries(member: Tensor, window: int | None) -> Tensor:
+    """How many queries i > j in ``member`` [B, T] see each key j, float64 [B, T]."""
+    after = member.flip(1).cumsum(1).flip(1).double() - member.double()
+    if window is not None and window < member.shape[1]:
+        beyond = member.flip(1).cumsum(1).flip(1).double()[:, window:]  # from j + window on
+        after[:, : beyond.shape[1]] -= beyond
+    return after
+
+
+def _head_columns(sums: Sums, columns: Columns, sink: int) -> dict[str, list[Any]]:
+    """Columns of the ``heads`` table, one value per head."""
+    weight, floor = sums.mean("sink_weight"), sums.mean("sink_weight_floor")
+    heads = len(weight)
+    delta = sums.mean("delta_logit")
+    variance = sums.mean("delta_logit_squared") - delta.square()
+    assert columns.mass is not None
+    # Keys that on average fewer than MIN_QUERY queries per sequence see are no sinks.
+    sequences = max(1, sum(columns.tops[0].values()))
+    mean_mass = columns.mean(MIN_QUERY * sequences)
+    top = mean_mass.amax(1), mean_mass.argmax(1)
+    second = mean_mass.scatter(1, top[1][:, None], -1.0)
+    found: dict[str, list[Any]] = {
+        "queries": [int(sums.counts["sink_weight"])] * heads,
+        "sink_weight": weight.tolist(),
+        "sink_weight_floor": floor.expand(heads).tolist(),
+        "sink_excess": ((weight - floor) / (1 - floor)).tolist(),
+        "sink_rate": sums.mean("sink_rate").tolist(),
+        "delta_logit": delta.tolist(),
+        "delta_logit_sd": variance.clamp_min(0).sqrt().tolist(),
+    }
+    for name in ("delta_logit_bb", "delta_logit_lm", "query_norm", "sink_cosine"):
+        found[name] = sums.mean(name).tolist()
+    for name in ("sink_log_odds", "row_entropy", "first_visible_weight"):
+        found[name] = sums.mean(name).tolist() if name in sums.totals else [None] * heads
+    found["head_output_norm"] = sums.mean("head_output_norm").tolist()
+    for name in ("value", "output_value", "key"):
+        found[f"{name}_norm_sink"] = sums.mean(f"{name}_norm_sink").tolist()
+        found[f"{name}_norm_rest"] = sums.mean(f"{name}_norm_rest").tolist()
+        if name != "key":
+            found[f"{name}_ratio"] = sums.mean(f"{name}_ratio").tolist()
+    known = [columns.tops[head] for head in range(heads)]
+    tokens = [_most_common_token(counter) for counter in known]
+    found |= {
+        "top_position": top[1].tolist(),
+        "top_mass": top[0].clamp_min(0).tolist(),
+        "second_position": second.argmax(1).tolist(),
+        "second_mass": second.amax(1).clamp_min(0).tolist(),
+        "top_token": [token for token, _ in tokens],
+        "top_token_share": [share for _, share in tokens],
+        "top_is_sink": [
+            sum(n for (place, _), n in counter.items() if place == sink) / max(1, counter.total())
+            for counter in known
+        ],
+    }
+    return found
+
+
+def _most_common_token(counter: Any) -> tuple[str | None, float]:
+    """The token that most often collects most, and in which share of sequences it does."""
+    totals: dict[str, int] = {}
+    for (_, token), count in counter.items():
+        totals[token] = totals.get(token, 0) + count
+    if not totals:
+        return None, 0.0
+    token = min(totals, key=lambda name: (-totals[name], name))
+    return token, totals[token] / counter.total()
+
+
+def _layer_statistics(hidden: Tensor, member: Tensor, sink: int, dtype: torch.dtype) -> Row:
     """Statistics of the residual stream ``hidden`` [B, T, D] over the positions in ``member``."""
-    rest = member & (torch.arange(hidden.shape[1]) != sink)
-    norms = hidden.norm(dim=-1)[:, None]  # (B, 1, T)
-    at_sink, median, ratio = (float(x) for x in _norm_triplet(norms, rest, sink))
-    others = norms[:, 0].masked_fill(~rest, torch.nan)
+    sums = Sums()
+    greatest, position, channel = -1.0, 0, 0
+    length, width = hidden.shape[1], hidden.shape[2]
+    rest = member & (torch.arange(length) != sink)
     counted = rest.clone()
-    counted[:, sink] = True
-    magnitudes = hidden.abs().masked_fill(~counted[..., None], 0)
-    top = int(magnitudes.argmax())
-    width, length = hidden.shape[2], hidden.shape[1]
-    greatest = float(magnitudes.flatten()[top])
-    middle = float(hidden.abs()[counted].median())
-    return {
-        "residual_norm_sink": at_sink,
-        "residual_norm_rest": median,
-        "residual_norm_rest_max": float(others.nan_to_num(-torch.inf).amax(1)[rest.any(1)].mean()),
-        "residual_ratio": ratio,
-        "residual_excess": at_sink - float(others.nanmean()),
+    counted[:, sink] = member.any(1)
+    for start in range(0, len(hidden), SEQUENCES_AT_ONCE):
+        part = slice(start, start + SEQUENCES_AT_ONCE)
+        if not counted[part].any():
+            continue
+        h, others, all_here = hidden[part].to(dtype), rest[part], counted[part]
+        norms = h.norm(dim=-1)
+        at_sink, middle = _sink_and_rest(norms[:, None], others, sink)
+        sums.sequences("residual_norm_sink", at_sink)
+        sums.sequences("residual_norm_rest", middle)
+        sums.sequences("residual_ratio", at_sink / middle)
+        highest = norms.masked_fill(~others, -torch.inf).amax(1)
+        sums.sequences("residual_norm_rest_max", _or_nan(highest, others.any(1))[:, None])
+        sums.queries("rest", norms[:, None], others)
+        sums.queries("kurtosis", statistics.kurtosis(h)[:, None], all_here)
+        magnitudes = h.abs()
+        middles = [m[c].median() for m, c in zip(magnitudes, all_here, strict=True) if c.any()]
+        sums.sequences("massive_median", torch.stack(middles)[:, None])
+        magnitudes = magnitudes.masked_fill(~all_here[..., None], -1.0)
+        top = int(magnitudes.argmax())
+        found = float(magnitudes.flatten()[top])
+        if found > greatest or math.isnan(found):
+            greatest, position, channel = found, top // width % length, top % width
+    numbers = {name: float(sums.mean(name).sum()) for name in sums.totals}
+    excess = numbers["residual_norm_sink"] - numbers.pop("rest")
+    return numbers | {
+        "residual_excess": excess,
         "massive_top": greatest,
-        "massive_position": top // width % length,
-        "massive_channel": top % width,
-        "massive_median": middle,
-        "massive_ratio": greatest / middle,
-        "kurtosis": float(statistics.kurtosis(hidden)[counted].mean()),
+        "massive_position": position,
+        "massive_channel": channel,
+        "massive_ratio": greatest / max(numbers["massive_median"], 1e-300),
     }
 
 
-def _mean(values: Tensor, rows: Tensor) -> Tensor:
-    """Mean over sequences and the positions in ``rows`` [B, T] of ``values`` [B, H, T] → [H]."""
-    kept = values.masked_fill(~rows[:, None], 0).sum((0, 2))
-    return kept / rows.sum()
+def _sink_and_rest(norms: Tensor, rest: Tensor, sink: int) -> tuple[Tensor, Tensor]:
+    """The sink's norm and the median norm over ``rest`` [B, T] of each sequence, both [B, H].
 
-
-def _deviation(values: Tensor, rows: Tensor) -> Tensor:
-    """Standard deviation over the same set."""
-    return _mean((values - _mean(values, rows)[None, :, None]).square(), rows).sqrt()
-
-
-def _sequence_means(values: Tensor, rows: Tensor) -> Tensor:
-    """Mean over the positions in ``rows`` of each sequence, [B, H]; NaN where there is none."""
-    return values.masked_fill(~rows[:, None], 0).sum(2) / rows.sum(1)[:, None]
-
-
-def _nanmean(values: Tensor, present: Tensor) -> Tensor:
-    """Mean over the first axis of ``values`` where ``present`` is not NaN."""
-    kept = ~present.isnan()
-    return (values * kept).sum(0) / kept.sum(0)
-
-
-def _norm_triplet(norms: Tensor, rest: Tensor, sink: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean over sequences of the sink's norm, of the rest's median and of their ratio, each [H].
-
-    Args:
-        norms: [B, H, T].
-        rest: positions that count as the rest, bool [B, T]; sequences without any are left out.
+    NaN for sequences that have no such position.
     """
-    present = rest.any(1)
-    norms, rest = norms[present], rest[present]
-    at_sink = norms[:, :, sink]
     median = norms.masked_fill(~rest[:, None], torch.nan).nanquantile(0.5, dim=2)
-    return at_sink.mean(0), median.mean(0), (at_sink / median).mean(0)
+    return _or_nan(norms[:, :, sink], rest.any(1)[:, None]), median
+
+
+def _or_nan(values: Tensor, present: Tensor) -> Tensor:
+    return torch.where(present, values, torch.nan)
 
 
 def _finite(numbers: Row, where: str) -> Row:
     for name, number in numbers.items():
-        if isinstance(number, float) and not torch.isfinite(torch.tensor(number)):
+        if isinstance(number, float) and not math.isfinite(number):
             raise TrajectoryError(f"{where}: {name} is {number}")
     return numbers

@@ -1,71 +1,145 @@
 """The statistics, as pure functions of tensors.
 
 Notation: batch B, query heads H, positions T, head dimension d, sink position s. Logits
-z_ij = scale·q_i·k_j, weights A_ij. Everything follows from fused attention calls; the T×T matrix
-is never formed (except for ReLU attention, which has no fused form). Pass float64 for exact
-figures; keys and values are given with heads already repeated.
+z_ij = scale·q_i·k_j, weights A_ij. Query i sees the keys j ≤ i, or the last ``window`` of them.
+Everything follows from fused attention calls; a T×T matrix of scores is never formed (except for
+ReLU attention, which has no fused form). Keys and values come with heads already repeated.
+Positions where a statistic is undefined hold NaN.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from trajectory.probe.attention import Kind, attend, relu_weights
+from trajectory.probe.attention import Kind, attend, relu_weights, sliding_mask
+
+
+@dataclass(frozen=True)
+class Split:
+    """Softmax attention of every query, split into the sink and the rest of its visible keys.
+
+    Attributes:
+        log_odds: log A_is/(1 − A_is) where i > s sees s, NaN elsewhere; [B, H, T].
+        rest: logsumexp over visible keys j ≠ s, −inf for i = s = 0; [B, H, T].
+        rest_entropy: entropy of the weights renormalised over those keys; [B, H, T].
+    """
+
+    log_odds: Tensor
+    rest: Tensor
+    rest_entropy: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        """A_is, [B, H, T]."""
+        return self.log_odds.sigmoid()
+
+    @property
+    def entropy(self) -> Tensor:
+        """H(A_i·) of every query besides the sink's own, [B, H, T]."""
+        weight, other = self.weight, (-self.log_odds).sigmoid()
+        surprise = -torch.xlogy(weight, weight) - torch.xlogy(other, other)
+        split = surprise + other * self.rest_entropy
+        return torch.where(self.log_odds.isnan(), self.rest_entropy, split)
+
+    @property
+    def log_normaliser(self) -> Tensor:
+        """logsumexp over all visible keys of every query besides the sink's own, [B, H, T]."""
+        total = self.rest + torch.nn.functional.softplus(self.log_odds)
+        return torch.where(self.log_odds.isnan(), self.rest, total)
+
+
+def split_sink(
+    query: Tensor, key: Tensor, scale: float, sink: int, window: int | None = None
+) -> Split:
+    """Split attention into the sink and the rest with one fused call.
+
+    Row and column s are deleted, so the rest is attention again and its logsumexp needs no mask of
+    its own; unlike log A − log(1 − A) this keeps all digits when A is near 1. With the keys as
+    values the same call gives the entropy: H = lse − scale·q·Σ_j A_j k_j.
+    """
+    length = query.shape[2]
+    keep = torch.arange(length, device=query.device) != sink
+    visible = sliding_mask(length, window, query.device)
+    if visible is not None:
+        visible = visible[keep][:, keep]
+    others, keys = query[:, :, keep], key[:, :, keep]  # (B, H, T-1, d)
+    mean_key, lse = attend(others, keys, keys, scale, visible)
+    spread = lse - scale * (others * mean_key).sum(-1)
+    rest = query.new_full(query.shape[:3], -torch.inf, dtype=lse.dtype)
+    entropy = torch.full_like(rest, torch.nan)
+    rest[:, :, keep], entropy[:, :, keep] = lse, spread.to(lse.dtype)
+    odds = torch.full_like(rest, torch.nan)
+    sees = sees_sink(length, sink, window, query.device)
+    odds[:, :, sees] = (
+        sink_logits(query, key, scale, sink)[:, :, sees].to(lse.dtype) - rest[:, :, sees]
+    )
+    return Split(odds, rest, entropy)
+
+
+def sees_sink(
+    length: int, sink: int, window: int | None = None, device: torch.device | None = None
+) -> Tensor:
+    """Which queries i > s see the sink, bool [T]."""
+    position = torch.arange(length, device=device)
+    after = position > sink
+    return after if window is None else after & (position < sink + window)
 
 
 def sink_logits(query: Tensor, key: Tensor, scale: float, sink: int) -> Tensor:
-    """z_is for every query, [B, H, T] (rows before the sink are meaningless)."""
+    """z_is for every query, [B, H, T] (meaningless where s is not visible)."""
     return (query * key[:, :, sink : sink + 1]).sum(-1) * scale
 
 
-def sink_log_odds(query: Tensor, key: Tensor, scale: float, sink: int) -> Tensor:
-    """log A_is/(1 − A_is) for every query i > s, NaN elsewhere, [B, H, T].
-
-    Row and column s are deleted, so the rest is causal attention again and its logsumexp needs no
-    mask; unlike log A − log(1 − A) this keeps all digits when A is near 1.
-    """
-    keep = torch.arange(query.shape[2], device=query.device) != sink
-    _, rest = attend(query[:, :, keep], key[:, :, keep], key[:, :, keep], scale)  # (B, H, T-1)
-    odds = torch.full(query.shape[:3], torch.nan, dtype=query.dtype, device=query.device)
-    odds[:, :, sink + 1 :] = (
-        sink_logits(query, key, scale, sink)[:, :, sink + 1 :] - rest[:, :, sink:]
-    )
-    return odds
-
-
-def sink_weights(query: Tensor, key: Tensor, scale: float, sink: int, kind: Kind) -> Tensor:
-    """A_is for every query i > s, NaN elsewhere, [B, H, T]."""
-    if kind == "softmax":
-        return sink_log_odds(query, key, scale, sink).sigmoid()
+def relu_sink_weights(query: Tensor, key: Tensor, scale: float, sink: int) -> Tensor:
+    """A_is of ReLU attention for every query i > s, [B, H, T]."""
     weights = relu_weights(query, key, scale)[..., sink].clone()
     weights[:, :, : sink + 1] = torch.nan
     return weights
 
 
-def uniform_floor(length: int, sink: int) -> Tensor:
-    """A_is of uniform causal attention, 1/(i+1) for i > s and NaN elsewhere, float64 [T]."""
-    floor = 1 / torch.arange(1, length + 1, dtype=torch.float64)
-    floor[: sink + 1] = torch.nan
-    return floor
+def visible_keys(length: int, window: int | None = None) -> Tensor:
+    """How many keys each query sees, float64 [T]."""
+    count = torch.arange(1, length + 1, dtype=torch.float64)
+    return count if window is None else count.clamp_max(window)
 
 
-def delta_logit(query: Tensor, key: Tensor, scale: float, sink: int) -> Tensor:
-    """z_is − mean over visible keys j ≠ s of z_ij, for i > s, NaN elsewhere, [B, H, T].
+def uniform_floor(length: int, sink: int, window: int | None = None) -> Tensor:
+    """A_is of uniform attention over the visible keys, float64 [T]."""
+    floor = 1 / visible_keys(length, window)
+    return floor.masked_fill(~sees_sink(length, sink, window), torch.nan)
+
+
+def _running(key: Tensor, window: int | None) -> Tensor:
+    """Sum of every query's visible keys, [B, H, T, d]."""
+    total = key.cumsum(2)
+    if window is not None and window < key.shape[2]:
+        total = total.clone()
+        total[:, :, window:] -= key.cumsum(2)[:, :, :-window]
+    return total
+
+
+def delta_logit(
+    query: Tensor, key: Tensor, scale: float, sink: int, window: int | None = None
+) -> Tensor:
+    """z_is − mean over visible keys j ≠ s of z_ij, for i > s that see s, [B, H, T].
 
     The mean of logits is the logit of the mean key: one running sum of keys.
     """
     length = query.shape[2]
-    total = key.cumsum(2) - key[:, :, sink : sink + 1]  # (B, H, T, d), right for i ≥ s
-    visible = torch.arange(length, device=query.device, dtype=query.dtype)  # i keys besides s
-    mean = (query * total).sum(-1) * scale / visible
+    others = _running(key, window) - key[:, :, sink : sink + 1]
+    count = (visible_keys(length, window) - 1).to(query)
+    mean = (query * others).sum(-1) * scale / count
     delta = sink_logits(query, key, scale, sink) - mean
-    delta[:, :, : sink + 1] = torch.nan
-    return delta
+    return delta.masked_fill(~sees_sink(length, sink, window, query.device), torch.nan)
 
 
-def delta_logit_bb(query: Tensor, key: Tensor, scale: float, sink: int) -> Tensor:
-    """z_is − mean over s < j < i of z_ij, for i ≥ s + 2, NaN elsewhere, [B, H, T].
+def delta_logit_bb(
+    query: Tensor, key: Tensor, scale: float, sink: int, window: int | None = None
+) -> Tensor:
+    """z_is − mean over s < j < i of z_ij, for i ≥ s + 2 that see s, [B, H, T].
 
     The paper's definition for BB (``summarise_logits_difference``): own position excluded.
     """
@@ -75,35 +149,50 @@ def delta_logit_bb(query: Tensor, key: Tensor, scale: float, sink: int) -> Tenso
     count = torch.arange(length, device=query.device, dtype=query.dtype) - sink - 1
     mean = (query * between).sum(-1) * scale / count
     delta = sink_logits(query, key, scale, sink) - mean
-    delta[:, :, : sink + 2] = torch.nan
-    return delta
+    seen = sees_sink(length, sink, window, query.device) & (count >= 1)
+    return delta.masked_fill(~seen, torch.nan)
 
 
-def delta_logit_lm(query: Tensor, key: Tensor, scale: float, sink: int) -> Tensor:
-    """z_is − mean over all T keys of z_ij before the mask, for i > s, NaN elsewhere, [B, H, T].
+def delta_logit_lm(
+    query: Tensor,
+    key: Tensor,
+    scale: float,
+    sink: int,
+    present: Tensor,
+    window: int | None = None,
+) -> Tensor:
+    """z_is − mean over all keys of z_ij before the mask, for i > s that see s, [B, H, T].
 
     The paper's definition for OLMo: future keys and the sink itself enter the mean.
+
+    Args:
+        present: which positions hold a token rather than padding, bool [B, T].
     """
-    mean = (query * key.mean(2, keepdim=True)).sum(-1) * scale
+    weights = present.to(key)
+    weights = weights / weights.sum(1, keepdim=True)
+    mean_key = torch.einsum("bhtd,bt->bhd", key, weights)[:, :, None]
+    mean = (query * mean_key).sum(-1) * scale
     delta = sink_logits(query, key, scale, sink) - mean
-    delta[:, :, : sink + 1] = torch.nan
-    return delta
+    return delta.masked_fill(~sees_sink(query.shape[2], sink, window, query.device), torch.nan)
 
 
-def row_entropy(query: Tensor, key: Tensor, scale: float) -> Tensor:
-    """H(A_i·)/ln(i+1) of every row, NaN at i = 0, [B, H, T].
+def first_visible_weight(
+    query: Tensor, key: Tensor, scale: float, log_normaliser: Tensor, window: int | None = None
+) -> Tensor:
+    """Weight on the first key each query sees, for i ≥ 1, [B, H, T].
 
-    H = lse_i − scale·q_i·Σ_j A_ij k_j: attention with the keys as values.
+    Position 0, except where a sliding window hides it (the far-query monitor of OLMo-core).
     """
-    mean_key, lse = attend(query, key, key, scale)
-    entropy = lse - scale * (query * mean_key).sum(-1)
-    visible = torch.arange(1, query.shape[2] + 1, device=query.device, dtype=query.dtype)
-    normalised = entropy / visible.log()
-    normalised[:, :, 0] = torch.nan
-    return normalised
+    position = torch.arange(query.shape[2], device=query.device)
+    first = torch.zeros_like(position) if window is None else (position - window + 1).clamp_min(0)
+    logits = (query * key[:, :, first]).sum(-1) * scale
+    weight = (logits.to(log_normaliser.dtype) - log_normaliser).exp()
+    return weight.masked_fill(position == 0, torch.nan)
 
 
-def column_mass(query: Tensor, key: Tensor, scale: float, kind: Kind, rows: Tensor) -> Tensor:
+def column_mass(
+    query: Tensor, key: Tensor, scale: float, kind: Kind, rows: Tensor, window: int | None = None
+) -> Tensor:
     """Σ_i A_ij over the queries in ``rows``, for every key j, [B, H, T].
 
     Args:
@@ -115,9 +204,10 @@ def column_mass(query: Tensor, key: Tensor, scale: float, kind: Kind, rows: Tens
     if kind == "relu":
         weights = relu_weights(query, key, scale)
         return torch.einsum("bhij,bi->bhj", weights, rows.to(weights.dtype))
+    visible = sliding_mask(query.shape[2], window, query.device)
     with torch.enable_grad():
         value = torch.zeros_like(key).requires_grad_(True)
-        output, _ = attend(query.detach(), key.detach(), value, scale)
+        output, _ = attend(query.detach(), key.detach(), value, scale, visible)
         upstream = torch.zeros_like(output)
         upstream[..., 0] = rows[:, None].to(output.dtype)
         (gradient,) = torch.autograd.grad(output, value, upstream)
@@ -134,7 +224,7 @@ def projected_norms(value: Tensor, projection: Tensor) -> Tensor:
     heads, dim = value.shape[1], value.shape[3]
     blocks = projection.reshape(projection.shape[0], heads, dim)  # (D, H, d)
     gram = torch.einsum("dhx,dhy->hxy", blocks, blocks)  # ‖Wv‖² = vᵀ(WᵀW)v, no D-sized activations
-    squared = torch.einsum("bhtx,hxy,bhty->bht", value, gram, value)
+    squared = (torch.einsum("bhtx,hxy->bhty", value, gram) * value).sum(-1)
     return squared.clamp_min(0).sqrt()
 
 

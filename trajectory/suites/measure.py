@@ -7,7 +7,7 @@ from typing import Any
 
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
-from trajectory.probe.language_model import load_model, measure_model
+from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.probe.measure import Row
 from trajectory.schemas import MANIFEST
 from trajectory.suites.manifest import content_digest
@@ -43,39 +43,37 @@ def measure_checkpoint(
             f"{where}: its files changed since they were listed ({found[:19]}… is not "
             f"{row['commit'][:19]}…); delete {manifest} and run again"
         )
-    model = load_model(folder / revision)
     try:
-        measured = measure_model(model, batches)
+        measured = measure_checkpoint_files(folder / revision, batches)
     except TrajectoryError as error:
         raise TrajectoryError(f"{where}: {error}") from None
     names = {"trajectory": suite, "step": row["step"], "tokens": row["tokens"]}
-    by_domain = {batch.domain: batch for batch in batches}
     checkpoints = [
         {
             **names,
-            "domain": m.domain,
-            "loss": m.loss,
+            "domain": batch.domain,
+            "loss": measured.losses[batch.domain],
             "risk": None,
             "excess_risk": None,
             "learning_rate": row["learning_rate"],
             "integrated_learning_rate": row["integrated_learning_rate"],
             "revision": revision,
             "commit": row["commit"],
-            "first_token": by_domain[m.domain].first_token,
-            "batch": by_domain[m.domain].sha256,
+            "first_token": batch.first_token,
+            "batch": batch.sha256,
             "dtype": _DTYPE,
         }
-        for m in measured
+        for batch in batches
     ]
     rows = {
-        "heads": [{**names, **r} for m in measured for r in m.heads],
-        "layers": [{**names, **r} for m in measured for r in m.layers],
+        "heads": [{**names, **r} for r in measured.heads],
+        "layers": [{**names, **r} for r in measured.layers],
         "checkpoints": checkpoints,
     }
     facts = {
         "commit": row["commit"],
         "batches": {batch.domain: batch.sha256 for batch in batches},
-        "attention": "softmax, float64 statistics of float32 activations",
+        "statistics": "float64",
     }
     return rows, facts
 

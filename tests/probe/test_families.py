@@ -1,0 +1,242 @@
+"""Every family, streamed from its files, against dense float64 attention of the whole model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from trajectory.corpus.tokens import TokenBatch
+from trajectory.errors import TrajectoryError
+from trajectory.probe.families import FAMILIES
+from trajectory.probe.language_model import measure_checkpoint_files
+
+from .dense import expected_head, record
+
+B, T, V = 3, 26, 70
+
+COMMON: dict[str, Any] = {
+    "vocab_size": V,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": None,
+    "initializer_range": 0.35,
+}
+WINDOW = {"sliding_window": 9}
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "olmo": ("olmo", {}),
+    "olmo-clipped": ("olmo", {"clip_qkv": 0.8}),
+    "olmo-tied": ("olmo", {"tie_word_embeddings": True}),
+    "olmo2": ("olmo2", {}),
+    "olmo3-window": ("olmo3", WINDOW),
+    "olmo3-yarn": (
+        "olmo3",
+        {
+            **WINDOW,
+            "rope_theta": 500000.0,
+            "rope_scaling": {
+                "rope_type": "yarn",
+                "factor": 4.0,
+                "original_max_position_embeddings": 16,
+                "attention_factor": 1.2,
+            },
+        },
+    ),
+    "olmoe": (
+        "olmoe",
+        {"num_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 16},
+    ),
+    "gpt_neox": ("gpt_neox", {"num_key_value_heads": None}),
+    "llama": ("llama", {}),
+    "qwen3": ("qwen3", {"head_dim": 8}),
+    "qwen3-window": (
+        "qwen3",
+        {"head_dim": 8, "use_sliding_window": True, "max_window_layers": 2, **WINDOW},
+    ),
+    "smollm3": ("smollm3", {"no_rope_layers": [1, 1, 1, 0]}),
+    "apertus": ("apertus", {}),
+    "olmo_hybrid": (
+        "olmo_hybrid",
+        {
+            "layer_types": [
+                "linear_attention",
+                "linear_attention",
+                "linear_attention",
+                "full_attention",
+            ],
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 2,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+        },
+    ),
+}
+
+
+def make(folder: Path, case: str, seed: int = 0, **changes: Any) -> Any:
+    model_type, values = CASES[case]
+    given = {k: v for k, v in {**COMMON, **values, **changes}.items() if v is not None}
+    given.setdefault("pad_token_id", None)
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(model_type, **given)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    for name, parameter in model.named_parameters():
+        if "norm" in name:  # learned scales that are all one would hide a forgotten one
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    model.save_pretrained(folder)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def batches(padded: bool = False) -> list[TokenBatch]:
+    generator = torch.Generator().manual_seed(5)
+    made = []
+    for domain in ("prose", "code"):
+        tokens = torch.randint(2, V, (B, T), generator=generator)
+        tokens[:, 0] = 0
+        lengths = torch.tensor([T, T - 7, T - 1]) if padded else None
+        texts = [[str(t) for t in row] for row in tokens.tolist()]
+        made.append(TokenBatch(domain, tokens, texts, "raw", lengths))
+    return made
+
+
+def test_every_known_family_is_tested() -> None:
+    assert {model_type for model_type, _ in CASES.values()} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_rows_are_those_of_dense_attention(tmp_path: Path, case: str) -> None:
+    model = make(tmp_path, case)
+    given = batches()
+    measured = measure_checkpoint_files(tmp_path, given, at_once=2)
+    everywhere = torch.ones(B, T, dtype=torch.bool)
+    for batch in given:
+        seen, logits, streams = record(model, batch.tokens)
+        nll = functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch.tokens[:, 1:].flatten())
+        assert measured.losses[batch.domain] == pytest.approx(float(nll), rel=2e-5)
+        rows = {(r["layer"], r["head"]): r for r in measured.heads if r["domain"] == batch.domain}
+        assert len(rows) == sum(s.query.shape[1] for s in seen)
+        for s in seen:
+            for head in range(s.query.shape[1]):
+                row = rows[s.layer, head]
+                assert row["kv_head"] == head // s.groups
+                for name, value in expected_head(s, everywhere, head, 0).items():
+                    assert row[name] == pytest.approx(value, rel=2e-4, abs=2e-5), (s.layer, name)
+        found = [r for r in measured.layers if r["domain"] == batch.domain]
+        assert len(found) == len(streams) == 5
+        for row, hidden in zip(found, streams, strict=True):
+            norms = hidden.double().norm(dim=-1)
+            ratio = norms[:, 0] / norms[:, 1:].quantile(0.5, dim=1)
+            assert row["residual_norm_sink"] == pytest.approx(float(norms[:, 0].mean()), rel=1e-4)
+            assert row["residual_ratio"] == pytest.approx(float(ratio.mean()), rel=1e-4)
+            assert row["massive_top"] == pytest.approx(float(hidden.abs().max()), rel=1e-4)
+
+
+@pytest.mark.parametrize("case", ["olmo", "olmo3-window", "gpt_neox"])
+def test_padding_on_the_right_counts_for_nothing(tmp_path: Path, case: str) -> None:
+    model = make(tmp_path, case)
+    given = batches(padded=True)
+    measured = measure_checkpoint_files(tmp_path, given)
+    for batch in given:
+        seen, logits, _ = record(model, batch.tokens)
+        rows = {(r["layer"], r["head"]): r for r in measured.heads if r["domain"] == batch.domain}
+        for s in seen:
+            for head in range(4):
+                expected = expected_head(s, batch.present, head, 0)
+                for name in (
+                    "queries",
+                    "sink_weight",
+                    "row_entropy",
+                    "value_ratio",
+                    "top_position",
+                ):
+                    assert rows[s.layer, head][name] == pytest.approx(expected[name], rel=1e-4)
+        predicted = batch.present[:, 1:]
+        nll = functional.cross_entropy(
+            logits[:, :-1].transpose(1, 2), batch.tokens[:, 1:], reduction="none"
+        )
+        assert measured.losses[batch.domain] == pytest.approx(
+            float(nll[predicted].mean()), rel=2e-5
+        )
+    scrambled = []
+    for batch in given:
+        tokens = torch.where(batch.present, batch.tokens, 7)
+        scrambled.append(TokenBatch(batch.domain, tokens, batch.texts, "raw", batch.lengths))
+    assert measure_checkpoint_files(tmp_path, scrambled).heads == measured.heads
+
+
+def test_a_batch_in_parts_gives_the_same_rows(tmp_path: Path) -> None:
+    make(tmp_path, "olmo2")
+    whole = measure_checkpoint_files(tmp_path, batches(), at_once=64)
+    parts = measure_checkpoint_files(tmp_path, batches(), at_once=1)
+    for a, b in zip(whole.heads, parts.heads, strict=True):
+        for name, value in a.items():
+            assert b[name] == (
+                pytest.approx(value, rel=1e-4, abs=1e-5) if isinstance(value, float) else value
+            )
+
+
+@pytest.mark.parametrize("case", ["olmo2", "gpt_neox", "olmo"])
+def test_shards_and_half_precision_files(tmp_path: Path, case: str) -> None:
+    """The same weights in one file, in shards, and in shards of bfloat16 computed in float32."""
+    model = make(tmp_path / "whole", case)
+    model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 3
+    whole = measure_checkpoint_files(tmp_path / "whole", batches())
+    assert measure_checkpoint_files(tmp_path / "shards", batches()) == whole
+    model.to(torch.bfloat16).save_pretrained(tmp_path / "half", max_shard_size="20KB")
+    half = measure_checkpoint_files(tmp_path / "half", batches())
+    model.float().save_pretrained(tmp_path / "rounded")
+    assert half == measure_checkpoint_files(tmp_path / "rounded", batches())
+
+
+def test_bfloat16_statistics_against_the_same_queries_and_keys(tmp_path: Path) -> None:
+    """In half precision: within 1e-3 of the float64 attention of the same rounded q, k, v."""
+    model = make(tmp_path, "olmo2").to(torch.bfloat16)
+    given = batches()
+    measured = measure_checkpoint_files(
+        tmp_path, given, dtype=torch.bfloat16, statistics=torch.float32
+    )
+    seen, _, _ = record(model, given[0].tokens)
+    rows = {(r["layer"], r["head"]): r for r in measured.heads if r["domain"] == "prose"}
+    everywhere = torch.ones(B, T, dtype=torch.bool)
+    # The streams of two kernels drift apart with depth; the first layer reads the same numbers.
+    for head in range(4):
+        expected = expected_head(seen[0], everywhere, head, 0)
+        assert rows[0, head]["sink_weight"] == pytest.approx(expected["sink_weight"], abs=1e-3)
+        assert rows[0, head]["top_mass"] == pytest.approx(expected["top_mass"], abs=1e-3)
+
+
+def test_what_does_not_fit_is_refused_before_it_runs(tmp_path: Path) -> None:
+    make(tmp_path / "a", "olmo2")
+    wider = AutoConfig.from_pretrained(tmp_path / "a")
+    wider.intermediate_size = 64
+    wider.save_pretrained(tmp_path / "a")
+    with pytest.raises(
+        TrajectoryError, match=r"layers\.0\.mlp\.\w+\.weight is .*48.*, the config wants"
+    ):
+        measure_checkpoint_files(tmp_path / "a", batches())
+    make(tmp_path / "b", "olmo2")
+    deeper = AutoConfig.from_pretrained(tmp_path / "b")
+    deeper.num_hidden_layers = 5
+    deeper.layer_types = None
+    deeper.save_pretrained(tmp_path / "b")
+    with pytest.raises(TrajectoryError, match="config says 5 layers"):
+        measure_checkpoint_files(tmp_path / "b", batches())
+    make(tmp_path / "c", "olmo2")
+    large = batches()
+    large[0].tokens[0, 3] = V + 5
+    with pytest.raises(TrajectoryError, match=f"token {V + 5} lies outside its vocabulary of {V}"):
+        measure_checkpoint_files(tmp_path / "c", large)
+    (tmp_path / "c" / "model.safetensors").rename(tmp_path / "c" / "pytorch_model.bin")
+    with pytest.raises(TrajectoryError, match=r"pytorch_model\.bin is a pickle"):
+        measure_checkpoint_files(tmp_path / "c", batches())

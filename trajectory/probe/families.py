@@ -1,0 +1,98 @@
+"""Model families that are known to be measured right, and how their checkpoints name tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trajectory.errors import TrajectoryError
+
+State = dict[str, Tensor]
+
+IGNORED = re.compile(r"(rotary_emb\.inv_freq|attention\.(masked_)?bias)$")
+"""Buffers that old checkpoints carry and the models compute."""
+
+
+def _as_stored(state: State) -> State:
+    return state
+
+
+def _stacked_experts(state: State) -> State:
+    """Experts saved one by one → the stacked tensors that transformers computes with."""
+    found: State = {}
+    experts: dict[int, State] = {}
+    for name, tensor in state.items():
+        match = re.fullmatch(r"mlp\.experts\.(\d+)\.(\w+)\.weight", name)
+        if match:
+            experts.setdefault(int(match[1]), {})[match[2]] = tensor
+        else:
+            found[name] = tensor
+    if experts:
+        order = [experts[i] for i in range(len(experts))]
+        found["mlp.experts.gate_up_proj"] = torch.stack(
+            [torch.cat([e["gate_proj"], e["up_proj"]]) for e in order]
+        )
+        found["mlp.experts.down_proj"] = torch.stack([e["down_proj"] for e in order])
+    return found
+
+
+def _joined_convolutions(state: State) -> State:
+    """OlmoHybrid's linear layers: three convolutions in one, and two norms under other names."""
+    renamed = {
+        name.replace("attention_layer_norm", "input_layernorm").replace(
+            "feedforward_layer_norm", "post_attention_layernorm"
+        ): tensor
+        for name, tensor in state.items()
+    }
+    parts = [f"linear_attn.{part}_conv1d.weight" for part in "qkv"]
+    if parts[0] in renamed:
+        renamed["linear_attn.conv1d.weight"] = torch.cat([renamed.pop(part) for part in parts])
+    return renamed
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a family keeps its parts.
+
+    Attributes:
+        base: attribute of the causal model that holds the decoder.
+        embedding: name of the token embedding below ``base``.
+        norm: name of the final norm below ``base``.
+        head: name of the read-out's weight in the checkpoint.
+        convert: a decoder layer's tensors as stored → as the module names them.
+    """
+
+    base: str = "model"
+    embedding: str = "embed_tokens"
+    norm: str = "norm"
+    head: str = "lm_head.weight"
+    convert: Callable[[State], State] = _as_stored
+
+
+FAMILIES: dict[str, Family] = {
+    "olmo": Family(),
+    "olmo2": Family(),
+    "olmo3": Family(),
+    "olmo_hybrid": Family(convert=_joined_convolutions),
+    "olmoe": Family(convert=_stacked_experts),
+    "gpt_neox": Family("gpt_neox", "embed_in", "final_layer_norm", "embed_out.weight"),
+    "llama": Family(),
+    "qwen3": Family(),
+    "smollm3": Family(),
+    "apertus": Family(),
+}
+"""By ``model_type``. Each is compared with a dense reference in the tests; others are refused."""
+
+
+def family_of(model_type: str, where: object) -> Family:
+    """The family of a model type; TrajectoryError naming the known ones if there is none."""
+    if model_type not in FAMILIES:
+        raise TrajectoryError(
+            f"{where}: model type '{model_type}' is not known to be measured right; "
+            f"known: {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[model_type]

@@ -1,0 +1,232 @@
+"""Running a checkpoint one decoder layer at a time.
+
+The model is built without memory; a layer's tensors are read when its turn comes, all sequences
+run through it, and it is dropped while the next one is already being read. The family's own
+forward does the rest, so masks and rotary positions are its own. Peak memory is two layers plus
+activations, whatever the depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+)
+from transformers.masking_utils import sdpa_mask
+
+from trajectory.errors import TrajectoryError
+from trajectory.probe.attention import NAME, batch_rows, probe_attention
+from trajectory.probe.families import IGNORED, Family, State, family_of
+from trajectory.probe.weights import LocalWeights
+
+AttentionInterface.register(NAME, probe_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+VOCABULARY_BLOCK = 8192
+"""Rows of the read-out in memory at once."""
+
+TOKEN_BLOCK = 2048
+"""Positions whose logits are held at once."""
+
+
+class StreamedLayer(nn.Module):
+    """Stands in for one decoder layer: reads it, runs every sequence through it, drops it."""
+
+    def __init__(self, layer: nn.Module, index: int, reader: LayerReader, at_once: int) -> None:
+        super().__init__()
+        self.layer, self.index, self.reader, self.at_once = layer, index, reader, at_once
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """[B, T, D] → [B, T, D], ``at_once`` sequences at a time."""
+        self.layer.load_state_dict(self.reader.take(self.index), assign=True)
+        size = len(hidden_states)
+        parts = []
+        for start in range(0, size, self.at_once):
+            rows = slice(start, min(start + self.at_once, size))
+            part = {name: _rows_of(value, rows, size) for name, value in kwargs.items()}
+            with batch_rows(rows):
+                parts.append(self.layer(hidden_states[rows], *args, **part))
+        self.layer.to("meta")
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _rows_of(value: Any, rows: slice, size: int) -> Any:
+    """A keyword argument for some sequences; what has no batch axis is for all of them."""
+    batched = isinstance(value, Tensor) and value.ndim > 1 and len(value) == size > 1
+    return value[rows] if batched else value
+
+
+class LayerReader:
+    """Reads decoder layers in order, the next one while the present one computes."""
+
+    def __init__(
+        self, weights: LocalWeights, prefix: str, family: Family, dtype: torch.dtype
+    ) -> None:
+        self.weights, self.family, self.dtype = weights, family, dtype
+        self.names: dict[int, dict[str, str]] = {}
+        for name in weights.names():
+            if name.startswith(prefix) and not IGNORED.search(name):
+                index, rest = name.removeprefix(prefix).split(".", 1)
+                self.names.setdefault(int(index), {})[rest] = name
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="layers")
+        self._next: dict[int, Future[State]] = {}
+
+    def take(self, index: int) -> State:
+        """The layer's tensors; starts reading the layer after it."""
+        waiting = self._next.pop(index, None)
+        state = waiting.result() if waiting is not None else self._read(index)
+        if index + 1 in self.names:
+            self._next[index + 1] = self._worker.submit(self._read, index + 1)
+        return state
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._next.clear()
+        self._worker.shutdown(cancel_futures=True)
+
+    def _read(self, index: int) -> State:
+        names = self.names.get(index, {})
+        stored = {rest: self.weights.get(name, self.dtype) for rest, name in names.items()}
+        return self.family.convert(stored)
+
+
+class StreamedModel:
+    """A local checkpoint of a known family, run layer by layer.
+
+    Args:
+        folder: config and safetensors.
+        dtype: floating-point type of the computation, whatever the file's.
+        at_once: sequences that pass a layer together.
+
+    Raises:
+        TrajectoryError: for an unknown family, a missing or damaged file, or tensors that do not
+            fit the config.
+    """
+
+    def __init__(self, folder: Path, dtype: torch.dtype = torch.float32, at_once: int = 16) -> None:
+        self.folder, self.dtype = folder, dtype
+        self.config = read_config(folder)
+        self.family = family_of(self.config.model_type, folder)
+        self.weights = LocalWeights(folder)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(
+                self.config, attn_implementation=NAME, dtype=dtype
+            )
+        self.base: nn.Module = getattr(model.eval(), self.family.base)
+        if getattr(self.base, "rotary_emb", None) is not None:  # its buffers are computed, not read
+            self.base.rotary_emb = type(self.base.rotary_emb)(self.config)
+        prefix = f"{self.family.base}.layers."
+        self.reader = LayerReader(self.weights, prefix, self.family, dtype)
+        layers: nn.ModuleList = self.base.layers
+        self._check(layers, prefix)
+        self._load_norm()
+        self.base.layers = nn.ModuleList(
+            StreamedLayer(layer, i, self.reader, at_once) for i, layer in enumerate(layers)
+        )
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The decoder blocks, in order."""
+        return list(self.base.layers)  # type: ignore[arg-type]
+
+    def run(self, tokens: Tensor) -> Tensor:
+        """The residual stream after the final norm, [B, T, D], for token ids [B, T].
+
+        Raises TrajectoryError if an id lies outside the vocabulary.
+        """
+        name = f"{self.family.base}.{self.family.embedding}.weight"
+        ids, places = tokens.unique(return_inverse=True)
+        if int(ids.max()) >= self.weights.shape(name)[0]:
+            raise TrajectoryError(
+                f"{self.folder}: token {int(ids.max())} lies outside its vocabulary of "
+                f"{self.weights.shape(name)[0]}; the batch was made with another tokenizer"
+            )
+        embedded = self.weights.rows(name, ids, self.dtype)[places]
+        output: Tensor = self.base(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        return output
+
+    def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """−log p of each target, float32 [N], from final states [N, D]; head read in blocks."""
+        name = self.family.head
+        if name not in self.weights.names():
+            name = f"{self.family.base}.{self.family.embedding}.weight"  # tied
+        rows = self.weights.shape(name)[0]
+        total = torch.full((len(targets),), -torch.inf)
+        chosen = torch.zeros(len(targets))
+        for start in range(0, rows, VOCABULARY_BLOCK):
+            stop = min(start + VOCABULARY_BLOCK, rows)
+            block = self.weights.block(name, start, stop, torch.float32)
+            for first in range(0, len(targets), TOKEN_BLOCK):
+                part = slice(first, first + TOKEN_BLOCK)
+                logits = hidden[part].float() @ block.T
+                total[part] = torch.logaddexp(total[part], logits.logsumexp(1))
+                here = (targets[part] >= start) & (targets[part] < stop)
+                found = logits.gather(
+                    1, (targets[part] - start).clamp(0, stop - start - 1)[:, None]
+                )
+                chosen[part] = torch.where(here, found[:, 0], chosen[part])
+        return total - chosen
+
+    def close(self) -> None:
+        """Stop the reading thread."""
+        self.reader.close()
+
+    def _check(self, layers: nn.ModuleList, prefix: str) -> None:
+        """Compare the checkpoint's tensor names with the config's before anything is read."""
+        if sorted(self.reader.names) != list(range(len(layers))):
+            raise TrajectoryError(
+                f"{self.folder}: config says {len(layers)} layers, its tensors are of layers "
+                f"{sorted(self.reader.names)}"
+            )
+        for index, layer in enumerate(layers):
+            shapes = {
+                rest: torch.empty(self.weights.shape(name), device="meta")
+                for rest, name in self.reader.names[index].items()
+            }
+            stored = {k: tuple(v.shape) for k, v in self.family.convert(shapes).items()}
+            wanted = {k: tuple(v.shape) for k, v in layer.state_dict().items()}
+            wrong = sorted(k for k in stored.keys() | wanted if stored.get(k) != wanted.get(k))
+            if wrong:
+                k = wrong[0]
+                raise TrajectoryError(
+                    f"{self.folder}: {prefix}{index}.{k} is {stored.get(k, 'missing')}, "
+                    f"the config wants {wanted.get(k, 'none')}"
+                )
+
+    def _load_norm(self) -> None:
+        norm: nn.Module = getattr(self.base, self.family.norm)
+        prefix = f"{self.family.base}.{self.family.norm}."
+        state = {name: self.weights.get(prefix + name, self.dtype) for name in norm.state_dict()}
+        norm.load_state_dict(state, assign=True)
+
+
+@contextmanager
+def streamed(
+    folder: Path, dtype: torch.dtype = torch.float32, at_once: int = 16
+) -> Iterator[StreamedModel]:
+    """A streamed model whose reading thread ends with the block."""
+    model = StreamedModel(folder, dtype, at_once)
+    try:
+        yield model
+    finally:
+        model.close()
+
+
+def read_config(folder: Path) -> PretrainedConfig:
+    """The model config in ``folder``; TrajectoryError if there is none that can be read."""
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise TrajectoryError(f"{folder}: no readable model config ({reason})") from None
