@@ -341,10 +341,9 @@ def _torch(threads: int) -> None:
 
 def _write_measurements(rows: dict[str, list[Row]], output: Path, facts: dict[str, Any]) -> None:
     from trajectory import provenance
+    from trajectory.probe.attention import kernel
     from trajectory.schemas import TABLES
     from trajectory.tables import from_rows, write
-
-    from trajectory.probe.attention import kernel
 
     described = provenance.describe(device="cpu", dtype="float32", kernel=kernel(), **facts)
     for name, found in rows.items():
