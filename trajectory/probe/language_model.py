@@ -12,7 +12,7 @@ from torch import Tensor
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
 from trajectory.probe.measure import Batch, Row, measure
-from trajectory.probe.streaming import streamed
+from trajectory.probe.streaming import StreamedModel, streamed
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ def measure_checkpoint_files(
     batches: Sequence[TokenBatch],
     dtype: torch.dtype = torch.float32,
     statistics: torch.dtype = torch.float64,
+    full: bool = True,
     at_once: int = 16,
 ) -> Measurement:
     """Every statistic of every head and layer on each domain's batch, layer by layer.
@@ -38,6 +39,7 @@ def measure_checkpoint_files(
         batches: one per domain; shorter sequences are padded on the right.
         dtype: floating-point type of the model's computation.
         statistics: floating-point type of the statistics.
+        full: with the statistics that cost more than one further attention call.
         at_once: sequences that pass a layer together.
 
     Raises:
@@ -46,10 +48,11 @@ def measure_checkpoint_files(
     """
     tokens, batch = together(batches)
     with streamed(folder, dtype, at_once) as model:
-        hidden, heads, layers = measure(lambda: model.run(tokens), model.blocks, batch, statistics)
+        hidden, heads, layers = measure(
+            lambda: model.run(tokens), model.blocks, batch, statistics, full
+        )
         losses = {
-            name: _loss(model.losses, hidden, tokens, member)
-            for name, member in batch.domains.items()
+            name: _loss(model, hidden, tokens, member) for name, member in batch.domains.items()
         }
     for name, loss in losses.items():
         if not torch.isfinite(torch.tensor(loss)):
@@ -77,8 +80,22 @@ def together(batches: Sequence[TokenBatch]) -> tuple[Tensor, Batch]:
     return tokens, Batch(domains, texts)
 
 
-def _loss(losses: object, hidden: Tensor, tokens: Tensor, member: Tensor) -> float:
+def measure_hidden(
+    folder: Path,
+    tokens: Tensor,
+    batch: Batch,
+    dtype: torch.dtype,
+    statistics: torch.dtype,
+    full: bool = True,
+    at_once: int = 16,
+) -> tuple[Tensor, list[Row], list[Row]]:
+    """The final states [B, T, D], rows of ``heads`` and of ``layers``; the head is not read."""
+    with streamed(folder, dtype, at_once) as model:
+        return measure(lambda: model.run(tokens), model.blocks, batch, statistics, full)
+
+
+def _loss(model: StreamedModel, hidden: Tensor, tokens: Tensor, member: Tensor) -> float:
     """Mean −log p of the next token over positions whose next token belongs to the domain too."""
     predicts = member[:, :-1] & member[:, 1:]
-    found: Tensor = losses(hidden[:, :-1][predicts], tokens[:, 1:][predicts])  # type: ignore[operator]
+    found = model.losses(hidden[:, :-1][predicts], tokens[:, 1:][predicts])
     return float(found.mean(dtype=torch.float64))

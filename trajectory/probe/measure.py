@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ def measure(
     blocks: Sequence[nn.Module],
     batch: Batch,
     dtype: torch.dtype = torch.float64,
+    full: bool = True,
 ) -> tuple[Tensor, list[Row], list[Row]]:
     """Run a model once and take every statistic of every layer and head.
 
@@ -60,6 +62,8 @@ def measure(
         batch: domains and tokens.
         dtype: floating-point type of the statistics; float64 is exact to the last digits, float32
             costs less.
+        full: with the statistics that cost more than one further attention call of the model's
+            own precision: row entropy, column masses, median magnitudes. Empty columns otherwise.
 
     Returns:
         what ``forward`` returned, rows of ``heads`` and rows of ``layers``, both without the
@@ -68,7 +72,7 @@ def measure(
     Raises:
         TrajectoryError: if a statistic is not finite, naming layer and statistic.
     """
-    probe = _Probe(batch, dtype)
+    probe = _Probe(batch, dtype, full)
     with torch.no_grad(), probe.residuals(blocks), observe(probe):
         result = forward()
     return result, probe.head_rows(), probe.layer_rows()
@@ -77,9 +81,10 @@ def measure(
 class _Probe:
     """Reduces each layer's tensors to sums as soon as they are seen."""
 
-    def __init__(self, batch: Batch, dtype: torch.dtype) -> None:
+    def __init__(self, batch: Batch, dtype: torch.dtype, full: bool) -> None:
         self.batch = batch
         self.dtype = dtype
+        self.full = full
         self.sums: dict[tuple[int, str], Sums] = {}
         self.columns: dict[tuple[int, str], Columns] = {}
         self.groups: dict[int, int] = {}
@@ -90,7 +95,7 @@ class _Probe:
         domains = {name: rows[call.rows] for name, rows in self.batch.domains.items()}
         texts = self.batch.texts[call.rows]
         present = torch.stack(list(domains.values())).any(0)
-        reader = _HeadReader(call, present, self.batch.sink, self.dtype)
+        reader = _HeadReader(call, present, self.batch.sink, self.dtype, self.full)
         for domain, member in domains.items():
             if not member.any():
                 continue
@@ -156,7 +161,7 @@ class _Probe:
 
     def _residual(self, depth: int, hidden: Tensor) -> None:
         for domain, member in self.batch.domains.items():
-            numbers = _layer_statistics(hidden, member, self.batch.sink, self.dtype)
+            numbers = _layer_statistics(hidden, member, self.batch.sink, self.dtype, self.full)
             self.layers.append(
                 {"domain": domain, "layer": depth, "sink_position": self.batch.sink, **numbers}
             )
@@ -165,9 +170,11 @@ class _Probe:
 class _HeadReader:
     """The per-query and per-position statistics of one attention call, computed once."""
 
-    def __init__(self, call: AttentionCall, present: Tensor, sink: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, call: AttentionCall, present: Tensor, sink: int, dtype: torch.dtype, full: bool
+    ) -> None:
         heads = call.query.shape[1]
-        self.call, self.sink = call, sink
+        self.call, self.sink, self.full = call, sink, full
         self.query = query = call.query.to(dtype)  # (B, H, T, d)
         self.key = key = repeat_heads(call.key, heads).to(dtype)
         value = repeat_heads(call.value, heads).to(dtype)
@@ -185,25 +192,29 @@ class _HeadReader:
             "head_output_norm": call.output.to(dtype).norm(dim=-1),
         }
         if call.kind == "softmax":
-            split = statistics.split_sink(query, key, scale, sink, window)
-            ranges = statistics.visible_keys(self.length, window).log().to(dtype)
+            # In the model's own precision the fused call costs what the model's costs.
+            native = call.query, repeat_heads(call.key, heads)
+            split = statistics.split_sink(*((query, key) if full else native), scale, sink, window)
+            normaliser = split.log_normaliser
             self.per_query |= {
                 "sink_weight": split.weight,
                 "sink_log_odds": split.log_odds,
-                "row_entropy": split.entropy / ranges,
                 "first_visible_weight": statistics.first_visible_weight(
-                    query, key, scale, split.log_normaliser, window
+                    query, key, scale, normaliser, window
                 ),
             }
-            own = (query * key).sum(-1) * scale - split.log_normaliser
-            own[:, :, sink] = (
-                query[:, :, sink] * key[:, :, sink]
-            ).sum(-1) * scale - self._sink_normaliser()  # fmt: skip
-            self.own_weight = own.exp()
         else:
             self.per_query["sink_weight"] = statistics.relu_sink_weights(query, key, scale, sink)
-            logits = (query * key).sum(-1) * scale
-            self.own_weight = logits.clamp_min(0) / (self.position + 1)
+        if full:
+            own = (query * key).sum(-1) * scale
+            if call.kind == "softmax":
+                ranges = statistics.visible_keys(self.length, window).log().to(dtype)
+                self.per_query["row_entropy"] = split.entropy / ranges
+                normaliser = normaliser.clone()
+                normaliser[:, :, sink] = self._sink_normaliser()
+                self.own_weight = (own - normaliser).exp()
+            else:
+                self.own_weight = own.clamp_min(0) / (self.position + 1)
         self.norms = {
             "value": value.norm(dim=-1),
             "output_value": statistics.projected_norms(value, call.output_projection.to(dtype)),
@@ -253,7 +264,8 @@ class _HeadReader:
             sums.sequences(f"{name}_norm_sink", at_sink)
             sums.sequences(f"{name}_norm_rest", middle)
             sums.sequences(f"{name}_ratio", at_sink / middle)
-        self._add_columns(member, texts, columns)
+        if self.full:
+            self._add_columns(member, texts, columns)
 
     def _add_columns(
         self, member: Tensor, texts: Sequence[Sequence[str]], columns: Columns
@@ -290,12 +302,6 @@ def _head_columns(sums: Sums, columns: Columns, sink: int) -> dict[str, list[Any
     heads = len(weight)
     delta = sums.mean("delta_logit")
     variance = sums.mean("delta_logit_squared") - delta.square()
-    assert columns.mass is not None
-    # Keys that on average fewer than MIN_QUERY queries per sequence see are no sinks.
-    sequences = max(1, sum(columns.tops[0].values()))
-    mean_mass = columns.mean(MIN_QUERY * sequences)
-    top = mean_mass.amax(1), mean_mass.argmax(1)
-    second = mean_mass.scatter(1, top[1][:, None], -1.0)
     found: dict[str, list[Any]] = {
         "queries": [int(sums.counts["sink_weight"])] * heads,
         "sink_weight": weight.tolist(),
@@ -315,24 +321,44 @@ def _head_columns(sums: Sums, columns: Columns, sink: int) -> dict[str, list[Any
         found[f"{name}_norm_rest"] = sums.mean(f"{name}_norm_rest").tolist()
         if name != "key":
             found[f"{name}_ratio"] = sums.mean(f"{name}_ratio").tolist()
-    known = [columns.tops[head] for head in range(heads)]
-    tokens = [_most_common_token(counter) for counter in known]
-    found |= {
-        "top_position": top[1].tolist(),
-        "top_mass": top[0].clamp_min(0).tolist(),
-        "second_position": second.argmax(1).tolist(),
-        "second_mass": second.amax(1).clamp_min(0).tolist(),
-        "top_token": [token for token, _ in tokens],
-        "top_token_share": [share for _, share in tokens],
-        "top_is_sink": [
-            sum(n for (place, _), n in counter.items() if place == sink) / max(1, counter.total())
-            for counter in known
-        ],
-    }
-    return found
+    return found | _found_sinks(columns, heads, sink)
 
 
-def _most_common_token(counter: Any) -> tuple[str | None, float]:
+def _found_sinks(columns: Columns, heads: int, sink: int) -> dict[str, list[Any]]:
+    """Where attention collects, one value per head; empty where column masses were not taken."""
+    if columns.mass is None:
+        return {name: [None] * heads for name in _FOUND}
+    # Keys that on average fewer than MIN_QUERY queries per sequence see are no sinks.
+    mean_mass = columns.mean(MIN_QUERY * max(1, columns.tops[0].total()))
+    top_mass, top = mean_mass.max(1)
+    second_mass, second = mean_mass.scatter(1, top[:, None], -1.0).max(1)
+    counters = [columns.tops[head] for head in range(heads)]
+    tokens = [_most_common_token(counter) for counter in counters]
+    at_sink = [sum(n for (place, _), n in c.items() if place == sink) for c in counters]
+    values: tuple[list[Any], ...] = (
+        top.tolist(),
+        top_mass.clamp_min(0).tolist(),
+        second.tolist(),
+        second_mass.clamp_min(0).tolist(),
+        [token for token, _ in tokens],
+        [share for _, share in tokens],
+        [n / max(1, c.total()) for n, c in zip(at_sink, counters, strict=True)],
+    )
+    return dict(zip(_FOUND, values, strict=True))
+
+
+_FOUND = (
+    "top_position",
+    "top_mass",
+    "second_position",
+    "second_mass",
+    "top_token",
+    "top_token_share",
+    "top_is_sink",
+)
+
+
+def _most_common_token(counter: Counter[tuple[int, str]]) -> tuple[str | None, float]:
     """The token that most often collects most, and in which share of sequences it does."""
     totals: dict[str, int] = {}
     for (_, token), count in counter.items():
@@ -343,7 +369,9 @@ def _most_common_token(counter: Any) -> tuple[str | None, float]:
     return token, totals[token] / counter.total()
 
 
-def _layer_statistics(hidden: Tensor, member: Tensor, sink: int, dtype: torch.dtype) -> Row:
+def _layer_statistics(
+    hidden: Tensor, member: Tensor, sink: int, dtype: torch.dtype, full: bool
+) -> Row:
     """Statistics of the residual stream ``hidden`` [B, T, D] over the positions in ``member``."""
     sums = Sums()
     greatest, position, channel = -1.0, 0, 0
@@ -366,8 +394,9 @@ def _layer_statistics(hidden: Tensor, member: Tensor, sink: int, dtype: torch.dt
         sums.queries("rest", norms[:, None], others)
         sums.queries("kurtosis", statistics.kurtosis(h)[:, None], all_here)
         magnitudes = h.abs()
-        middles = [m[c].median() for m, c in zip(magnitudes, all_here, strict=True) if c.any()]
-        sums.sequences("massive_median", torch.stack(middles)[:, None])
+        if full:
+            middles = [m[c].median() for m, c in zip(magnitudes, all_here, strict=True) if c.any()]
+            sums.sequences("massive_median", torch.stack(middles)[:, None])
         magnitudes = magnitudes.masked_fill(~all_here[..., None], -1.0)
         top = int(magnitudes.argmax())
         found = float(magnitudes.flatten()[top])
@@ -375,12 +404,14 @@ def _layer_statistics(hidden: Tensor, member: Tensor, sink: int, dtype: torch.dt
             greatest, position, channel = found, top // width % length, top % width
     numbers = {name: float(sums.mean(name).sum()) for name in sums.totals}
     excess = numbers["residual_norm_sink"] - numbers.pop("rest")
+    median = numbers.get("massive_median")
     return numbers | {
+        "massive_median": median,
         "residual_excess": excess,
         "massive_top": greatest,
         "massive_position": position,
         "massive_channel": channel,
-        "massive_ratio": greatest / max(numbers["massive_median"], 1e-300),
+        "massive_ratio": None if median is None else greatest / max(median, 1e-300),
     }
 
 
