@@ -130,10 +130,6 @@ def test_sliding_windows(case: tuple, window: int) -> None:
     delta = statistics.delta_logit(query, key, scale, sink, window)
     floor = statistics.uniform_floor(length, sink, window)
     first = statistics.first_visible_weight(query, key, scale, split.log_normaliser, window)
-    rows = torch.rand(shape[0], length, generator=torch.Generator().manual_seed(seed)) < 0.6
-    mass = statistics.column_mass(query, key, scale, "softmax", rows, window)
-    expected_mass = (weights * rows[:, None, :, None]).sum(2)
-    torch.testing.assert_close(mass, expected_mass, rtol=1e-9, atol=1e-11)
     for i in range(length):
         keys = [j for j in range(length) if allowed[i, j]]
         sees = sink in keys and i > sink
@@ -155,19 +151,34 @@ def test_sliding_windows(case: tuple, window: int) -> None:
             torch.testing.assert_close(delta[:, :, i], expected, rtol=1e-8, atol=1e-8)
 
 
-@given(cases, st.sampled_from(["softmax", "relu"]))
-@settings(max_examples=30, deadline=None)
-def test_column_mass(case: tuple, kind: str) -> None:
+@given(cases, st.one_of(st.none(), st.integers(1, 20)))
+@settings(max_examples=40, deadline=None)
+def test_column_mass(case: tuple, window: int | None) -> None:
+    """Blocked sums against the dense matrix's columns, own rows left out."""
     shape, seed, size = case
     query, key, _ = make(shape, seed, size)
-    rows = torch.rand(shape[0], shape[2], generator=torch.Generator().manual_seed(seed)) < 0.5
-    logits, weights = dense(query, key, 0.3)
-    if kind == "relu":
-        visible = torch.arange(1, shape[2] + 1, dtype=torch.float64)
-        weights = logits.clamp_min(0) / visible[:, None]
-    expected = (weights * rows[:, None, :, None]).sum(2)
-    got = statistics.column_mass(query, key, 0.3, kind, rows)  # type: ignore[arg-type]
+    length = shape[2]
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.rand(shape[0], 2, length, generator=generator) < 0.5
+    z = torch.einsum("bhid,bhjd->bhij", query, key) * 0.3
+    distance = torch.arange(length)[:, None] - torch.arange(length)
+    allowed = (distance >= 0) & (distance < (window or length))
+    z = z.masked_fill(~allowed, -math.inf)
+    expected = torch.einsum("bhij,bni->bnhj", z.softmax(-1).tril(-1), rows.double())
+    got = statistics.column_mass(query, key, 0.3, z.logsumexp(-1), rows, window)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_column_mass_over_several_blocks() -> None:
+    length = 2 * statistics.COLUMN_BLOCK + 5
+    query, key, _ = make((1, 2, length, 8), 1, 1.0)
+    logits, weights = dense(query, key, 0.3)
+    rows = torch.ones(1, 1, length, dtype=torch.bool)
+    got = statistics.column_mass(query, key, 0.3, logits.logsumexp(-1), rows)
+    torch.testing.assert_close(got[:, 0], weights.tril(-1).sum(2), rtol=1e-9, atol=1e-11)
+    relu = logits.clamp_min(0).tril(-1) / torch.arange(1, length + 1, dtype=torch.float64)[:, None]
+    got = statistics.relu_column_mass(query, key, 0.3, rows)
+    torch.testing.assert_close(got[:, 0], relu.sum(2), rtol=1e-9, atol=1e-11)
 
 
 def test_relu_sink_weights() -> None:

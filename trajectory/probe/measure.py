@@ -62,8 +62,8 @@ def measure(
         batch: domains and tokens.
         dtype: floating-point type of the statistics; float64 is exact to the last digits, float32
             costs less.
-        full: with the statistics that cost more than one further attention call of the model's
-            own precision: row entropy, column masses, median magnitudes. Empty columns otherwise.
+        full: with the statistics that cost more than one further attention call: column masses
+            and median magnitudes. Their columns are empty otherwise.
 
     Returns:
         what ``forward`` returned, rows of ``heads`` and rows of ``layers``, both without the
@@ -95,22 +95,21 @@ class _Probe:
         domains = {name: rows[call.rows] for name, rows in self.batch.domains.items()}
         texts = self.batch.texts[call.rows]
         present = torch.stack(list(domains.values())).any(0)
-        reader = _HeadReader(call, present, self.batch.sink, self.dtype, self.full)
+        reader = _HeadReader(call, present, self.batch.sink, self.dtype)
         for domain, member in domains.items():
-            if not member.any():
-                continue
-            place = (call.layer, domain)
-            reader.add(
-                member,
-                texts,
-                self.sums.setdefault(place, Sums()),
-                self.columns.setdefault(place, Columns()),
-            )
+            if member.any():
+                reader.add(member, self.sums.setdefault((call.layer, domain), Sums()))
+        if self.full:
+            masses = reader.column_mass(torch.stack(list(domains.values()), 1))
+            for n, (domain, member) in enumerate(domains.items()):
+                columns = self.columns.setdefault((call.layer, domain), Columns())
+                seen = _later_queries(member, call.window)
+                _add_columns(masses[:, n], seen, texts, columns)
 
     def head_rows(self) -> list[Row]:
         rows = []
         for (layer, domain), sums in self.sums.items():
-            columns = self.columns[layer, domain]
+            columns = self.columns.get((layer, domain), Columns())
             found = _head_columns(sums, columns, self.batch.sink)
             heads = len(found["sink_weight"])
             for head in range(heads):
@@ -170,11 +169,9 @@ class _Probe:
 class _HeadReader:
     """The per-query and per-position statistics of one attention call, computed once."""
 
-    def __init__(
-        self, call: AttentionCall, present: Tensor, sink: int, dtype: torch.dtype, full: bool
-    ) -> None:
+    def __init__(self, call: AttentionCall, present: Tensor, sink: int, dtype: torch.dtype) -> None:
         heads = call.query.shape[1]
-        self.call, self.sink, self.full = call, sink, full
+        self.call, self.sink = call, sink
         self.query = query = call.query.to(dtype)  # (B, H, T, d)
         self.key = key = repeat_heads(call.key, heads).to(dtype)
         value = repeat_heads(call.value, heads).to(dtype)
@@ -192,29 +189,20 @@ class _HeadReader:
             "head_output_norm": call.output.to(dtype).norm(dim=-1),
         }
         if call.kind == "softmax":
-            # In the model's own precision the fused call costs what the model's costs.
-            native = call.query, repeat_heads(call.key, heads)
-            split = statistics.split_sink(*((query, key) if full else native), scale, sink, window)
-            normaliser = split.log_normaliser
+            split = statistics.split_sink(query, key, scale, sink, window)
+            ranges = statistics.visible_keys(self.length, window).log().to(dtype)
+            self.normaliser = split.log_normaliser
+            self.normaliser[:, :, sink] = self._sink_normaliser()
             self.per_query |= {
                 "sink_weight": split.weight,
                 "sink_log_odds": split.log_odds,
+                "row_entropy": split.entropy / ranges,
                 "first_visible_weight": statistics.first_visible_weight(
-                    query, key, scale, normaliser, window
+                    query, key, scale, self.normaliser, window
                 ),
             }
         else:
             self.per_query["sink_weight"] = statistics.relu_sink_weights(query, key, scale, sink)
-        if full:
-            own = (query * key).sum(-1) * scale
-            if call.kind == "softmax":
-                ranges = statistics.visible_keys(self.length, window).log().to(dtype)
-                self.per_query["row_entropy"] = split.entropy / ranges
-                normaliser = normaliser.clone()
-                normaliser[:, :, sink] = self._sink_normaliser()
-                self.own_weight = (own - normaliser).exp()
-            else:
-                self.own_weight = own.clamp_min(0) / (self.position + 1)
         self.norms = {
             "value": value.norm(dim=-1),
             "output_value": statistics.projected_norms(value, call.output_projection.to(dtype)),
@@ -228,9 +216,7 @@ class _HeadReader:
         row = self.query[:, :, self.sink : self.sink + 1]
         return ((row * seen).sum(-1) * self.call.scale).logsumexp(-1)
 
-    def add(
-        self, member: Tensor, texts: Sequence[Sequence[str]], sums: Sums, columns: Columns
-    ) -> None:
+    def add(self, member: Tensor, sums: Sums) -> None:
         """Add the queries and positions in ``member`` [B, T]."""
         sink, window, position = self.sink, self.call.window, self.position
         sees = statistics.sees_sink(self.length, sink, window)
@@ -264,25 +250,26 @@ class _HeadReader:
             sums.sequences(f"{name}_norm_sink", at_sink)
             sums.sequences(f"{name}_norm_rest", middle)
             sums.sequences(f"{name}_ratio", at_sink / middle)
-        if self.full:
-            self._add_columns(member, texts, columns)
 
-    def _add_columns(
-        self, member: Tensor, texts: Sequence[Sequence[str]], columns: Columns
-    ) -> None:
+    def column_mass(self, members: Tensor) -> Tensor:
+        """Attention from later queries in each of N sets [B, N, T], per head and key."""
         call = self.call
-        mass = statistics.column_mass(
-            self.query, self.key, call.scale, call.kind, member, call.window
+        if call.kind == "relu":
+            return statistics.relu_column_mass(self.query, self.key, call.scale, members)
+        return statistics.column_mass(
+            self.query, self.key, call.scale, self.normaliser, members, call.window
         )
-        mass = mass - torch.where(member[:, None], self.own_weight, 0)  # a key's own row excluded
-        seen = _later_queries(member, call.window)  # (B, T)
-        columns.add(mass.sum(0, dtype=torch.float64), seen.sum(0))
-        enough = seen >= MIN_QUERY
-        mean = (mass / seen[:, None]).masked_fill(~enough[:, None], -1.0)
-        tops = mean.argmax(2)  # (B, H)
-        for sequence, row in enumerate(tops.tolist()):
-            if not enough[sequence].any():
-                continue
+
+
+def _add_columns(
+    mass: Tensor, seen: Tensor, texts: Sequence[Sequence[str]], columns: Columns
+) -> None:
+    """Add one domain's column masses [B, H, T], seen by ``seen`` [B, T] queries."""
+    columns.add(mass.sum(0, dtype=torch.float64), seen.sum(0))
+    enough = seen >= MIN_QUERY
+    mean = (mass / seen[:, None]).masked_fill(~enough[:, None], -1.0)
+    for sequence, row in enumerate(mean.argmax(2).tolist()):
+        if enough[sequence].any():
             for head, place in enumerate(row):
                 columns.tops[head][place, texts[sequence][place]] += 1
 

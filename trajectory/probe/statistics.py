@@ -14,7 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trajectory.probe.attention import Kind, attend, relu_weights, sliding_mask
+from trajectory.probe.attention import attend, relu_weights, sliding_mask
+
+COLUMN_BLOCK = 128
+"""Queries whose weights are held at once: H × 128 × T numbers, which a cache can hold."""
 
 
 @dataclass(frozen=True)
@@ -191,27 +194,43 @@ def first_visible_weight(
 
 
 def column_mass(
-    query: Tensor, key: Tensor, scale: float, kind: Kind, rows: Tensor, window: int | None = None
+    query: Tensor,
+    key: Tensor,
+    scale: float,
+    log_normaliser: Tensor,
+    rows: Tensor,
+    window: int | None = None,
 ) -> Tensor:
-    """Σ_i A_ij over the queries in ``rows``, for every key j, [B, H, T].
+    """Σ_{i>j} A_ij over the queries in ``rows``, for every key j, [B, N, H, T].
+
+    A key's own row is left out: it always sees itself. With the log-normalisers known this is one
+    product of queries and keys in blocks, a third of what the fused backward pass costs.
 
     Args:
-        rows: bool [B, T], the queries that count.
-
-    A constant value of zero makes the output's gradient with respect to it exactly Aᵀ·rows, so
-    one fused backward pass gives every column.
+        log_normaliser: logsumexp over the visible keys of every query, [B, H, T].
+        rows: N sets of queries that count, bool [B, N, T].
     """
-    if kind == "relu":
-        weights = relu_weights(query, key, scale)
-        return torch.einsum("bhij,bi->bhj", weights, rows.to(weights.dtype))
-    visible = sliding_mask(query.shape[2], window, query.device)
-    with torch.enable_grad():
-        value = torch.zeros_like(key).requires_grad_(True)
-        output, _ = attend(query.detach(), key.detach(), value, scale, visible)
-        upstream = torch.zeros_like(output)
-        upstream[..., 0] = rows[:, None].to(output.dtype)
-        (gradient,) = torch.autograd.grad(output, value, upstream)
-    return gradient[..., 0]
+    length = query.shape[2]
+    mass = query.new_zeros(*rows.shape[:2], query.shape[1], length)
+    position = torch.arange(length, device=query.device)
+    for start in range(0, length, COLUMN_BLOCK):
+        stop = min(start + COLUMN_BLOCK, length)
+        first = 0 if window is None else max(0, start - window + 1)
+        scores = query[:, :, start:stop] @ key[:, :, first:stop].transpose(-1, -2)
+        weights = scores.mul_(scale).sub_(log_normaliser[:, :, start:stop, None]).exp_()
+        distance = position[start:stop, None] - position[first:stop]
+        hidden = distance <= 0 if window is None else (distance <= 0) | (distance >= window)
+        weights.masked_fill_(hidden, 0)
+        mass[..., first:stop] += torch.einsum(
+            "bnq,bhqk->bnhk", rows[:, :, start:stop].to(weights), weights
+        )
+    return mass
+
+
+def relu_column_mass(query: Tensor, key: Tensor, scale: float, rows: Tensor) -> Tensor:
+    """The same for ReLU attention, [B, N, H, T]."""
+    weights = relu_weights(query, key, scale).tril(-1)
+    return torch.einsum("bhij,bni->bnhj", weights, rows.to(weights))
 
 
 def projected_norms(value: Tensor, projection: Tensor) -> Tensor:
