@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "tables": {"schemas"},
     "config": set(),
     "workflow": set(),
+    "api": {"schemas", "corpus", "probe"},
     "reference": {"config", "schemas"},
     "results": {"config", "tables"},
     "corpus": {"tables", "schemas", "config"},

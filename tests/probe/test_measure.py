@@ -91,7 +91,12 @@ def test_a_statistic_that_is_not_finite_is_named() -> None:
     model = Transformer(20, T, layers=2, width=16, heads=1, kind="softmax")
     with torch.no_grad():
         model.blocks[1].attention.v_proj.weight[0, 0] = torch.nan  # type: ignore[union-attr]
-    with pytest.raises(TrajectoryError, match="layer 1, head 0, all: .* is nan"):
+    with pytest.raises(TrajectoryError, match="layer 1: attention output differs .* by nan"):
+        measure(lambda: model(TOKENS), list(model.blocks), EVERYTHING)
+    with torch.no_grad():
+        model.blocks[1].attention.v_proj.weight[0, 0] = 0  # type: ignore[union-attr]
+        model.blocks[0].mlp_out.weight[0, 0] = torch.inf  # type: ignore[union-attr]
+    with pytest.raises(TrajectoryError, match="is (nan|inf)|by nan"):
         measure(lambda: model(TOKENS), list(model.blocks), EVERYTHING)
 
 

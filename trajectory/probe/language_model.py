@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from trajectory.corpus.tokens import TokenBatch
-from trajectory.errors import TrajectoryError
 from trajectory.probe.measure import Batch, Row, measure
+from trajectory.probe.selfcheck import check_loss
 from trajectory.probe.streaming import StreamedModel, streamed
 
 
@@ -44,7 +44,8 @@ def measure_checkpoint_files(
 
     Raises:
         TrajectoryError: if the checkpoint cannot be read, its family is not known to be measured
-            right, or a statistic or loss is not finite.
+            right, a statistic is not finite, or the self-check fails: a layer's first
+            sequence differs from dense float64 attention, or a loss no language model has.
     """
     tokens, batch = together(batches)
     with streamed(folder, dtype, at_once) as model:
@@ -54,9 +55,9 @@ def measure_checkpoint_files(
         losses = {
             name: _loss(model, hidden, tokens, member) for name, member in batch.domains.items()
         }
+        vocabulary = model.config.vocab_size
     for name, loss in losses.items():
-        if not torch.isfinite(torch.tensor(loss)):
-            raise TrajectoryError(f"domain '{name}': the loss is {loss}")
+        check_loss(loss, vocabulary, f"domain '{name}'")
     return Measurement(heads, layers, losses)
 
 

@@ -16,6 +16,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.probe import statistics
 from trajectory.probe.accumulate import Columns, Sums
 from trajectory.probe.attention import AttentionCall, observe, repeat_heads
+from trajectory.probe.selfcheck import check_call
 from trajectory.schemas import MIN_QUERY, SINK_RATE_THRESHOLD
 
 Row = dict[str, Any]
@@ -70,7 +71,8 @@ def measure(
         columns that name the trajectory and its step.
 
     Raises:
-        TrajectoryError: if a statistic is not finite, naming layer and statistic.
+        TrajectoryError: if a statistic is not finite, naming layer and statistic, or if a layer's
+            first sequence differs from dense float64 attention.
     """
     probe = _Probe(batch, dtype, full)
     with torch.no_grad(), probe.residuals(blocks), observe(probe):
@@ -96,6 +98,8 @@ class _Probe:
         texts = self.batch.texts[call.rows]
         present = torch.stack(list(domains.values())).any(0)
         reader = _HeadReader(call, present, self.batch.sink, self.dtype)
+        if call.rows.start in (None, 0):
+            check_call(call, reader.per_query["sink_weight"], self.batch.sink)
         for domain, member in domains.items():
             if member.any():
                 reader.add(member, self.sums.setdefault((call.layer, domain), Sums()))

@@ -18,12 +18,23 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F
 
 X_TITLES = {"step": "training step", "onset": "training step / step of sink onset"}
 
-_DASHES = {
-    "non_trigger": [1, 0],
-    "trigger": [2, 2],
-    "prose": [1, 0],
-    "code": [6, 3],
-}
+_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [3, 5])
+"""Solid for the first domain of a world, then others; a trigger is dotted."""
+
+_DASH_NAMES = ("solid", "dashed", "dotted", "dash-dotted", "finely dotted")
+
+
+def dashes(domains: list[str]) -> dict[str, list[int]]:
+    """A line pattern for each domain."""
+    language = [d for d in domains if d not in ("trigger", "non_trigger")]
+    given = {"non_trigger": _DASHES[0], "trigger": _DASHES[2]}
+    patterns = [_DASHES[0], _DASHES[1], *_DASHES[3:]]
+    return given | {d: patterns[i % len(patterns)] for i, d in enumerate(language)}
+
+
+def dash_names(domains: list[str]) -> dict[str, str]:
+    """What each domain's line pattern is called."""
+    return {d: _DASH_NAMES[_DASHES.index(p)] for d, p in dashes(domains).items() if d in domains}
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,7 @@ def trajectory_panel(panel: Panel, groups: list[str], domains: list[str]) -> dic
     the best laws are drawn).
     """
     base = _shown(alt.Chart(alt.NamedData(panel.data)), panel.column)
+    patterns = dashes(domains)
     detail = ["trajectory:N", "domain:N"]
     tooltip = [
         alt.Tooltip("trajectory:N"),
@@ -166,7 +178,7 @@ def trajectory_panel(panel: Panel, groups: list[str], domains: list[str]) -> dic
         y=y,
         color=colour,
         strokeDash=alt.StrokeDash("domain:N", legend=None).scale(
-            domain=list(_DASHES), range=list(_DASHES.values())
+            domain=list(patterns), range=list(patterns.values())
         ),
         detail=detail,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from trajectory.config import Config, Variant
-from trajectory.report.series import DORMANT_DOMAINS, Run, group_of
+from trajectory.report.series import Run, domain_rank, dormant, group_of
 
 PHENOMENA = ("sink", "drain", "peak")
 NAMES = {"sink": "attention sink", "drain": "value-state drain", "peak": "residual-state peak"}
@@ -70,7 +70,7 @@ def overview(run: Run, config: Config) -> list[Line]:
         for row in run.onsets.filter(pl.col("lead")).to_dicts()
     }
     lines = []
-    for row in run.phenomena.filter(pl.col("domain").is_in(DORMANT_DOMAINS)).to_dicts():
+    for row in dormant(run.phenomena).to_dicts():
         group = group_of(row["trajectory"])
         variant = config.bb.variants.get(group.removeprefix("bb/"))
         expected = paper_expects(variant)
@@ -82,9 +82,8 @@ def overview(run: Run, config: Config) -> list[Line]:
         cells = {p: Cell(row[p], numbers[p], expected[p]) for p in PHENOMENA}
         onset = _onset(onsets[row["trajectory"], row["domain"]])
         lines.append(Line(row["trajectory"], group, row["domain"], row["last_step"], onset, cells))
-    order = {domain: i for i, domain in enumerate(DORMANT_DOMAINS)}
     return sorted(
-        lines, key=lambda x: (not x.group.startswith("bb/"), x.trajectory, order[x.domain])
+        lines, key=lambda x: (not x.group.startswith("bb/"), x.trajectory, domain_rank(x.domain))
     )
 
 
@@ -127,26 +126,22 @@ def _per_group(rows: pl.DataFrame, column: str) -> str:
     return ", ".join(parts)
 
 
-def _dormant(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.filter(pl.col("domain").is_in(DORMANT_DOMAINS))
-
-
 def _last(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
 
 
 def _sink(run: Run) -> str:
-    rows = _dormant(run.phenomena)
+    rows = dormant(run.phenomena)
     return f"The lead heads end at an excess of {_per_group(rows, 'sink_excess')}."
 
 
 def _delta(run: Run) -> str:
-    rows = _dormant(run.phenomena)
+    rows = dormant(run.phenomena)
     return f"Δlogit of the lead heads ends at {_per_group(rows, 'delta_logit')} nats."
 
 
 def _value(run: Run) -> str:
-    rows = _dormant(run.phenomena)
+    rows = dormant(run.phenomena)
     sinking = rows.filter(pl.col("sink"))
     drained = sinking.filter(pl.col("drain")).height
     return (
@@ -156,7 +151,7 @@ def _value(run: Run) -> str:
 
 
 def _residual(run: Run) -> str:
-    rows = _dormant(run.phenomena)
+    rows = dormant(run.phenomena)
     return (
         "At the depth where it is greatest, the sink's residual norm ends at "
         f"{_per_group(rows, 'residual_ratio')} times the rest's."
@@ -174,7 +169,7 @@ def _risk(run: Run) -> str:
 
 
 def _loss(run: Run) -> str:
-    rows = _dormant(_last(run.checkpoints))
+    rows = dormant(_last(run.checkpoints))
     return f"Held-out loss ends at {_per_group(rows, 'loss')} nats per token."
 
 

@@ -15,8 +15,22 @@ from trajectory.tables import scan
 CURVE_POINTS = 40
 """Points of a fitted curve: more than its window has records, fewer than a screen has pixels."""
 
-DORMANT_DOMAINS = ("non_trigger", "prose", "code")
-"""Domains on which the paper's sinks are looked for; on BB triggers the head is active."""
+ACTIVE_DOMAIN = "trigger"
+"""Where the BB head is active; sinks are looked for on every other domain, dormant by the paper."""
+
+DOMAIN_ORDER = ("non_trigger", "trigger", "prose", "code")
+"""Domains in the order of pages; others come after them by name."""
+
+
+def domain_rank(domain: str) -> tuple[int, str]:
+    """Sort key of a domain."""
+    known = domain in DOMAIN_ORDER
+    return DOMAIN_ORDER.index(domain) if known else len(DOMAIN_ORDER), domain
+
+
+def dormant(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows of the domains on which sinks are looked for."""
+    return frame.filter(pl.col("domain") != ACTIVE_DOMAIN)
 
 
 @dataclass(frozen=True)

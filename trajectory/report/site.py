@@ -18,7 +18,7 @@ from trajectory.config import Config
 from trajectory.errors import TrajectoryError
 from trajectory.provenance import code_commit
 from trajectory.report import findings, series
-from trajectory.report.charts import PALETTE, PANELS, X_TITLES, trajectory_panel
+from trajectory.report.charts import PALETTE, PANELS, X_TITLES, dash_names, trajectory_panel
 from trajectory.schemas import TABLES
 from trajectory.tables import provenance
 
@@ -71,7 +71,7 @@ def _write(folder: Path, pages: dict[str, dict[str, Any]], config: Config) -> No
 def _index(run: series.Run, config: Config, results: Path) -> dict[str, Any]:
     lines = findings.overview(run, config)
     facts = provenance(results / "tables" / "heads.parquet")
-    laws = series.best_laws(run).filter(pl.col("domain").is_in(series.DORMANT_DOMAINS)).to_dicts()
+    laws = series.dormant(series.best_laws(run)).to_dicts()
     return {
         "lines": lines,
         "phenomena": findings.NAMES,
@@ -111,7 +111,8 @@ def _law(row: dict[str, Any]) -> dict[str, str]:
 
 def _trajectories(run: series.Run) -> dict[str, Any]:
     groups = series.groups(run)
-    domains = sorted(run.checkpoints["domain"].unique(), key=_domain_order)
+    domains = sorted(run.checkpoints["domain"].unique(), key=series.domain_rank)
+    language = [d for d in domains if d not in ("trigger", "non_trigger")]
     panels = [
         {
             "name": panel.name,
@@ -147,8 +148,9 @@ def _trajectories(run: series.Run) -> dict[str, Any]:
             for i, group in enumerate(groups)
         ],
         "domains": [
-            {"name": domain, "on": domain in series.DORMANT_DOMAINS[:2]} for domain in domains
+            {"name": domain, "on": domain in ("non_trigger", *language[:1])} for domain in domains
         ],
+        "dashes": dash_names(domains),
         "layers": sorted(run.layers["layer"].unique()),
         "heads": sorted(run.heads["head"].unique()),
         "without_onset": [
@@ -156,11 +158,6 @@ def _trajectories(run: series.Run) -> dict[str, Any]:
             for row in without.sort("trajectory", "domain").to_dicts()
         ],
     }
-
-
-def _domain_order(domain: str) -> tuple[int, str]:
-    known = ["non_trigger", "trigger", "prose", "code"]
-    return (known.index(domain) if domain in known else len(known), domain)
 
 
 def payload_json(payload: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import torch
 
 from trajectory.config import Probe
 from trajectory.corpus import stdlib
+from trajectory.corpus.characters import read_text
 from trajectory.corpus.tokens import TokenBatch, spread, stream
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import BATCHES
@@ -16,9 +17,9 @@ from trajectory.tables import read
 
 
 def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[str, Any]]:
-    """Rows of the ``batches`` table: held-out text of every domain in the suite's tokens.
+    """Rows of the ``batches`` table: text of every domain in the suite's tokens.
 
-    Raises TrajectoryError if the tokenizer cannot be read or a domain's text is too short.
+    Raises TrajectoryError if the tokenizer or a text cannot be read, or a text is too short.
     """
     from transformers import AutoTokenizer
 
@@ -30,8 +31,11 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
     end = tokenizer.eos_token_id
     first = end if probe.first_token == "eos_prepended" else None
     rows = []
-    for domain in probe.domains:
-        held_out = stdlib.split(stdlib.documents(domain))[1]
+    sources: dict[str, list[str]] = {
+        domain: stdlib.split(stdlib.documents(domain))[1] for domain in probe.domains
+    }
+    sources |= {name: [read_text(path)] for name, path in probe.texts.items()}
+    for domain, held_out in sources.items():
         ids = stream(tokenizer.backend_tokenizer, held_out, end)
         try:
             sequences = spread(ids, probe.sequences, probe.length, first).tolist()

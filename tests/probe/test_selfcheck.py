@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from trajectory.errors import TrajectoryError
+from trajectory.probe import statistics
+from trajectory.probe.attention import AttentionCall
+from trajectory.probe.selfcheck import check_call, check_loss
+
+
+def call(dtype: torch.dtype, window: int | None = None) -> tuple[AttentionCall, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 2, 90, 8, generator=generator).to(dtype) for _ in range(3))
+    mask = None
+    if window is not None:
+        distance = torch.arange(90)[:, None] - torch.arange(90)
+        mask = (distance >= 0) & (distance < window)
+    output = torch.nn.functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=mask is None, scale=0.4
+    )
+    made = AttentionCall(3, q, k, v, output, 0.4, "softmax", torch.zeros(4, 16), window)
+    work = torch.float32 if dtype != torch.float64 else dtype
+    return made, statistics.split_sink(q.to(work), k.to(work), 0.4, 0, window).weight
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("window", [None, 20])
+def test_sound_attention_passes(dtype: torch.dtype, window: int | None) -> None:
+    check_call(*call(dtype, window), 0)
+
+
+def test_what_a_broken_kernel_or_a_forgotten_window_would_do_is_caught() -> None:
+    made, weights = call(torch.float32)
+    with pytest.raises(TrajectoryError, match="layer 3: attention output differs .* by "):
+        check_call(replace(made, output=made.output * 1.01), weights, 0)
+    with pytest.raises(TrajectoryError, match="layer 3: sink weights differ"):
+        check_call(made, weights + 1e-3, 0)
+    with pytest.raises(TrajectoryError, match="attention output differs"):
+        check_call(replace(made, window=20), weights, 0)
+    broken = replace(made, output=made.output * torch.nan)
+    with pytest.raises(TrajectoryError, match="differs from a dense float64 computation by nan"):
+        check_call(broken, weights, 0)
+
+
+def test_losses_no_language_model_has() -> None:
+    check_loss(10.8, 50304, "x")
+    for loss in (float("nan"), float("inf"), 0.0, 25.0):
+        with pytest.raises(TrajectoryError, match="x: a loss of .* outside 0.01 to 2·ln 50304"):
+            check_loss(loss, 50304, "x")

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import OlmoConfig, OlmoForCausalLM
+
+from trajectory.api import measure
+from trajectory.errors import TrajectoryError
+from trajectory.suites.nano import save_tokenizer, train_tokenizer
+
+TEXTS = {
+    "prose": ["Summer is warm. Winter is cold. " * 4, "Attention goes to the first token."],
+    "code": ["def f(x):\n    return x + 1\n" * 3],
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    save_tokenizer(train_tokenizer([t for ts in TEXTS.values() for t in ts], 300), folder, 128)
+    torch.manual_seed(0)
+    config = OlmoConfig(
+        vocab_size=300,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        eos_token_id=0,
+        pad_token_id=None,
+    )
+    OlmoForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_three_lines_from_a_text_to_a_frame(checkpoint: Path) -> None:
+    measured = measure(checkpoint, TEXTS)
+    assert measured.heads.select("domain", "layer", "head").n_unique() == 2 * 2 * 2
+    assert measured.layers.height == 2 * 3
+    assert set(measured.losses) == {"prose", "code"}
+    prepended = measure(checkpoint, TEXTS, first_token="eos_prepended")
+    assert set(prepended.heads["sink_token"]) == {"<|endoftext|>"}
+
+
+def test_a_text_is_measured_alike_alone_and_among_longer_ones(checkpoint: Path) -> None:
+    """The padding that a longer neighbour brings changes nothing."""
+    alone = measure(checkpoint, {"code": TEXTS["code"]})
+    among = measure(checkpoint, {"prose": ["word " * 90], "code": TEXTS["code"]})
+    code = among.heads.filter(domain="code")
+    for name in ("sink_weight", "delta_logit", "delta_logit_lm", "value_ratio", "row_entropy"):
+        assert code[name].to_list() == pytest.approx(alone.heads[name].to_list(), rel=1e-4)
+    assert among.losses["code"] == pytest.approx(alone.losses["code"], rel=1e-5)
+
+
+def test_what_cannot_be_measured_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrajectoryError, match="domain 'x', text 0: fewer than two tokens"):
+        measure(checkpoint, {"x": [""]})
+    with pytest.raises(TrajectoryError, match="domain 'x': no texts"):
+        measure(checkpoint, {"x": []})
+    with pytest.raises(TrajectoryError, match="no readable tokenizer"):
+        measure(tmp_path, TEXTS)

@@ -1,0 +1,101 @@
+"""Measuring a model by hand: three lines from a checkpoint and a text to a Polars frame.
+
+from trajectory.api import measure
+
+measured = measure("path/to/checkpoint", {"prose": ["Summer is warm. Winter is cold."]})
+measured.heads.sort("sink_excess", descending=True).head()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+import torch
+from transformers import AutoTokenizer
+
+from trajectory.corpus.tokens import FirstToken, TokenBatch
+from trajectory.errors import TrajectoryError
+from trajectory.probe.language_model import measure_checkpoint_files
+from trajectory.schemas import HEADS, LAYERS, Table
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured.
+
+    Attributes:
+        heads: one row per domain × layer × head; columns as in the ``heads`` table.
+        layers: one row per domain × depth of the residual stream; as in ``layers``.
+        losses: nats per token, by domain.
+    """
+
+    heads: pl.DataFrame
+    layers: pl.DataFrame
+    losses: dict[str, float]
+
+
+def measure(
+    checkpoint: Path | str,
+    texts: Mapping[str, Sequence[str]],
+    *,
+    length: int = 512,
+    first_token: FirstToken = "raw",
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32",
+    statistics: Literal["float64", "float32"] = "float64",
+) -> Measured:
+    """Every statistic of every head and layer of a local checkpoint, one layer in memory at a time.
+
+    Args:
+        checkpoint: folder with config, safetensors and tokenizer, of a known family.
+        texts: texts by domain; each becomes one sequence of at most ``length`` tokens.
+        length: longest sequence, the first token included.
+        first_token: "raw", or "eos_prepended" for the end-of-text token at position 0.
+        dtype: floating-point type of the model's computation.
+        statistics: floating-point type of the statistics.
+
+    Raises:
+        TrajectoryError: for a text of fewer than two tokens, a checkpoint that cannot be read, or
+            one of a family that is not known to be measured right.
+    """
+    folder = Path(checkpoint)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise TrajectoryError(f"{folder}: no readable tokenizer ({reason})") from None
+    batches = [
+        _batch(tokenizer, domain, found, length, first_token) for domain, found in texts.items()
+    ]
+    found = measure_checkpoint_files(folder, batches, DTYPES[dtype], statistics=DTYPES[statistics])
+    return Measured(_frame(found.heads, HEADS), _frame(found.layers, LAYERS), found.losses)
+
+
+def _batch(
+    tokenizer: object, domain: str, texts: Sequence[str], length: int, first_token: FirstToken
+) -> TokenBatch:
+    first = [tokenizer.eos_token_id] if first_token == "eos_prepended" else []  # type: ignore[attr-defined]
+    rows = []
+    for n, text in enumerate(texts):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[operator]
+        row = [*first, *ids][:length]
+        if len(row) < 2:
+            raise TrajectoryError(f"domain '{domain}', text {n}: fewer than two tokens")
+        rows.append(row)
+    if not rows:
+        raise TrajectoryError(f"domain '{domain}': no texts")
+    longest = max(map(len, rows))
+    tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    names = [tokenizer.convert_ids_to_tokens(row) for row in tokens.tolist()]  # type: ignore[attr-defined]
+    return TokenBatch(domain, tokens, names, first_token, torch.tensor([len(row) for row in rows]))
+
+
+def _frame(rows: list[dict], table: Table) -> pl.DataFrame:
+    """Rows as a frame with the table's column order, without the columns that name a trajectory."""
+    kept = [n for n in table.schema.names if n not in ("trajectory", "step", "tokens")]
+    return pl.DataFrame(rows, infer_schema_length=None).select(kept)

@@ -1,0 +1,80 @@
+"""A check of every measured checkpoint against dense float64 attention."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from trajectory.errors import TrajectoryError
+from trajectory.probe.attention import AttentionCall, relu_weights, repeat_heads
+
+PREFIX = 64
+"""Positions of the first sequence that are recomputed: a prefix of causal attention is exact."""
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+"""Relative error of the output allowed to the kernels of each type."""
+
+WEIGHT_TOLERANCE = {
+    torch.float64: 1e-9,
+    torch.float32: 1e-5,
+    torch.bfloat16: 1e-3,
+    torch.float16: 1e-3,
+}
+"""Absolute error of a sink weight allowed to the statistics of each type of query and key."""
+
+
+def check_call(call: AttentionCall, weights: Tensor, sink: int) -> None:
+    """Compare a call's output and the probe's sink weights with a dense float64 computation.
+
+    Args:
+        call: one layer's attention.
+        weights: the probe's A_is, [B, H, T], NaN where undefined.
+        sink: the sink position.
+
+    Raises:
+        TrajectoryError: if they differ by more than the floating-point type explains.
+    """
+    prefix = slice(0, PREFIX)
+    heads = call.query.shape[1]
+    query = call.query[:1, :, prefix].double()
+    key = repeat_heads(call.key[:1, :, prefix], heads).double()
+    value = repeat_heads(call.value[:1, :, prefix], heads).double()
+    if call.kind == "relu":
+        dense = relu_weights(query, key, call.scale)
+    else:
+        length = query.shape[2]
+        distance = torch.arange(length)[:, None] - torch.arange(length)
+        allowed = (distance >= 0) & (distance < (call.window or length))
+        scores = (query @ key.transpose(-1, -2) * call.scale).masked_fill(~allowed, -math.inf)
+        dense = scores.softmax(-1)
+    expected = dense @ value
+    kind = call.query.dtype
+    error = float((call.output[:1, :, prefix].double() - expected).norm() / expected.norm())
+    if not error <= TOLERANCE[kind]:
+        raise TrajectoryError(
+            f"layer {call.layer}: attention output differs from a dense float64 computation by "
+            f"{error:.1e} (allowed {TOLERANCE[kind]:.0e} in {kind})"
+        )
+    found = weights[:1, :, prefix].double()
+    defined = ~found.isnan()
+    worst = float((found - dense[..., sink])[defined].abs().max()) if defined.any() else 0.0
+    if not worst <= WEIGHT_TOLERANCE[kind]:
+        raise TrajectoryError(
+            f"layer {call.layer}: sink weights differ from a dense float64 computation by "
+            f"{worst:.1e} (allowed {WEIGHT_TOLERANCE[kind]:.0e} in {kind})"
+        )
+
+
+def check_loss(loss: float, vocabulary: int, where: str) -> None:
+    """Raise TrajectoryError unless the loss can be a language model's on ordinary text.
+
+    A model that knows nothing pays ln V; twice that, or next to nothing, means damaged weights or
+    another tokenizer.
+    """
+    if not 0.01 < loss < 2 * math.log(vocabulary):
+        raise TrajectoryError(
+            f"{where}: a loss of {loss:.3g} nats per token is outside 0.01 to 2·ln {vocabulary}; "
+            "the weights are damaged or the tokens are another tokenizer's"
+        )
