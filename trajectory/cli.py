@@ -296,13 +296,21 @@ def dynamics_command(
     from trajectory import provenance
     from trajectory.config import load
     from trajectory.dynamics.analyse import analyse
-    from trajectory.schemas import LAWS, ONSETS, PHENOMENA
+    from trajectory.dynamics.contrast import domain_contrasts
+    from trajectory.schemas import CONTRASTS, LAWS, ONSETS, PHENOMENA
     from trajectory.tables import from_rows, scan, write
 
     settings = load(config).dynamics
-    found = analyse(scan(results, "heads").collect(), scan(results, "layers").collect(), settings)
+    heads = scan(results, "heads").collect()
+    found = analyse(heads, scan(results, "layers").collect(), settings)
+    contrasts = domain_contrasts(heads, settings.gate_threshold).to_dicts()
     facts = provenance.describe(dynamics=settings.model_dump(mode="json"))
-    for table, rows in ((ONSETS, found.onsets), (LAWS, found.laws), (PHENOMENA, found.phenomena)):
+    for table, rows in (
+        (ONSETS, found.onsets),
+        (LAWS, found.laws),
+        (PHENOMENA, found.phenomena),
+        (CONTRASTS, contrasts),
+    ):
         path = results / "tables" / f"{table.name}.parquet"
         write(from_rows(rows, table), table, path, facts)
         print(f"{path}: {len(rows)} rows")

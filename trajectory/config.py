@@ -240,6 +240,8 @@ class Dynamics(Section):
     """value_ratio up to which the sink's value counts as drained."""
     peak_threshold: Positive = 2.0
     """residual_ratio from which the sink's residual counts as a peak."""
+    gate_threshold: Positive = 2.0
+    """Difference of sink log-odds between two domains from which a head is gated, in nats."""
     least_points: Annotated[int, Field(ge=5)] = 8
     """Records a curve needs to be fitted."""
 

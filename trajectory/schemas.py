@@ -464,7 +464,33 @@ PHENOMENA = Table(
     ),
 )
 
+CONTRASTS = Table(
+    "contrasts",
+    "trajectory × step × layer × head × pair of domains",
+    ("trajectory", "step", "layer", "head", "domain", "other_domain"),
+    (
+        _TRAJECTORY,
+        _STEP,
+        _LAYER,
+        _HEAD,
+        _field("domain", pa.string(), "first domain of the pair, by name"),
+        _field("other_domain", pa.string(), "second domain of the pair"),
+        _number(
+            "log_odds_difference",
+            "sink_log_odds on the first domain minus on the other: positive where the head is more dormant on the first",
+            "nats",
+        ),
+        _number("log_output_ratio", "log of head_output_norm on the first domain over the other"),
+        _field(
+            "gated",
+            pa.bool_(),
+            "the difference reaches the gate threshold and the output is smaller where the sink is stronger: dormant on one domain, active on the other",
+        ),
+    ),
+)
+
 TABLES: dict[str, Table] = {
-    t.name: t for t in (HEADS, LAYERS, CHECKPOINTS, MANIFEST, BATCHES, ONSETS, LAWS, PHENOMENA)
+    t.name: t
+    for t in (HEADS, LAYERS, CHECKPOINTS, MANIFEST, BATCHES, ONSETS, LAWS, PHENOMENA, CONTRASTS)
 }
 MEASUREMENTS = ("heads", "layers", "checkpoints")

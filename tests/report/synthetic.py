@@ -9,7 +9,17 @@ import numpy as np
 
 from trajectory.config import Dynamics
 from trajectory.dynamics.analyse import analyse
-from trajectory.schemas import CHECKPOINTS, HEADS, LAWS, LAYERS, ONSETS, PHENOMENA, Table
+from trajectory.dynamics.contrast import domain_contrasts
+from trajectory.schemas import (
+    CHECKPOINTS,
+    CONTRASTS,
+    HEADS,
+    LAWS,
+    LAYERS,
+    ONSETS,
+    PHENOMENA,
+    Table,
+)
 from trajectory.tables import from_rows, scan, write
 
 STEPS = [0, *np.unique(np.geomspace(5, 1000, 20).round().astype(int)).tolist()]
@@ -49,6 +59,8 @@ def make_results(folder: Path) -> Path:
     found = analyse(scan(folder, "heads").collect(), scan(folder, "layers").collect(), Dynamics())
     for table, rows in ((ONSETS, found.onsets), (LAWS, found.laws), (PHENOMENA, found.phenomena)):
         _write(rows, table, folder)
+    contrasts = domain_contrasts(scan(folder, "heads").collect(), Dynamics().gate_threshold)
+    _write(contrasts.to_dicts(), CONTRASTS, folder)
     return folder
 
 
@@ -79,6 +91,8 @@ def _head(names: dict[str, Any], layer: int, head: int, excess: float) -> dict[s
             "sink_excess": excess,
             "delta_logit": 10 * excess,
             "value_ratio": 1 - excess,
+            "sink_log_odds": 10 * excess - 3,
+            "head_output_norm": 1 - excess / 2,
         },
     )
 

@@ -76,6 +76,14 @@ def test_differences_from_the_paper_are_said(results: Path, config: Config) -> N
     ]
 
 
+def test_gated_heads_are_counted(results: Path) -> None:
+    """In the synthetic runs the sink is on non-triggers only, and prose and code are alike."""
+    rows = {row["trajectory"]: row for row in findings.gated_heads(series.load(results))}
+    assert (rows["bb/softmax-1l/seed0"]["gated"], rows["bb/softmax-1l/seed0"]["heads"]) == (1, 1)
+    assert (rows["bb/adamw-3l/seed0"]["gated"], rows["bb/adamw-3l/seed0"]["heads"]) == (1, 3)
+    assert rows["nano-olmo"]["gated"] == rows["bb/relu-1l/seed0"]["gated"] == 0
+
+
 def test_readings_are_computed_from_the_data(results: Path) -> None:
     run = series.load(results)
     text = findings.reading(run, "sink")

@@ -43,11 +43,12 @@ class Run:
     onsets: pl.DataFrame
     laws: pl.DataFrame
     phenomena: pl.DataFrame
+    contrasts: pl.DataFrame
 
 
 def load(results: Path) -> Run:
     """Read the run's tables; TrajectoryError if one is missing or not ours."""
-    names = ("heads", "layers", "checkpoints", "onsets", "laws", "phenomena")
+    names = ("heads", "layers", "checkpoints", "onsets", "laws", "phenomena", "contrasts")
     return Run(*(scan(results, name).collect() for name in names))
 
 

@@ -77,6 +77,7 @@ def _index(run: series.Run, config: Config, results: Path) -> dict[str, Any]:
         "phenomena": findings.NAMES,
         "differences": findings.differences(lines),
         "thresholds": config.dynamics,
+        "gated": findings.gated_heads(run),
         "laws": [_law(row) for row in laws],
         "facts": {
             "Run": config.name,
