@@ -251,3 +251,17 @@ def kurtosis(hidden: Tensor) -> Tensor:
     """D·Σh⁴/(Σh²)² at every position, [B, T]; 3 for Gaussian channels, D for a single spike."""
     squares = hidden.square()
     return hidden.shape[-1] * squares.square().sum(-1) / squares.sum(-1).square()
+
+
+def sink_and_rest(norms: Tensor, rest: Tensor, sink: int) -> tuple[Tensor, Tensor]:
+    """The sink's norm and the median norm over ``rest`` [B, T] of each sequence, both [B, H].
+
+    NaN for sequences that have no such position.
+    """
+    median = norms.masked_fill(~rest[:, None], torch.nan).nanquantile(0.5, dim=2)
+    return or_nan(norms[:, :, sink], rest.any(1)[:, None]), median
+
+
+def or_nan(values: Tensor, present: Tensor) -> Tensor:
+    """``values`` where ``present``, NaN elsewhere."""
+    return torch.where(present, values, torch.nan)

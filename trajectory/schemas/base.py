@@ -1,0 +1,77 @@
+"""What a table is, and the columns that several tables share."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+MIN_QUERY = 8
+"""First query (counted from the sink) that enters logit statistics: a mean over fewer than eight
+keys is mostly noise."""
+
+SINK_RATE_THRESHOLD = 0.3
+"""ε of Sink^ε (Gu et al., arXiv 2410.10781)."""
+
+
+def field(
+    name: str,
+    dtype: pa.DataType,
+    definition: str,
+    *,
+    unit: str = "",
+    source: str = "",
+    nullable: bool = False,
+) -> pa.Field:
+    """A column with its definition, unit and source in the metadata."""
+    metadata = {"definition": definition, "unit": unit, "source": source}
+    return pa.field(name, dtype, nullable, {k: v for k, v in metadata.items() if v})
+
+
+@dataclass(frozen=True)
+class Table:
+    """One kind of table: its name, what a row is, its columns and the columns that name a row."""
+
+    name: str
+    row: str
+    key: tuple[str, ...]
+    fields: tuple[pa.Field, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema, definitions and units in each field's metadata."""
+        return pa.schema(self.fields)
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits that change when a column, its type or its definition changes."""
+        parts = [(f.name, str(f.type), f.nullable, sorted(f.metadata.items())) for f in self.fields]
+        return hashlib.sha256(repr((self.name, self.key, parts)).encode()).hexdigest()[:12]
+
+
+TRAJECTORY = field(
+    "trajectory", pa.string(), "one training run: bb/<variant>/seed<k>, or the suite's name"
+)
+STEP = field("step", pa.int64(), "optimiser steps taken before this measurement", unit="steps")
+TOKENS = field(
+    "tokens",
+    pa.int64(),
+    "training tokens seen before this measurement",
+    unit="tokens",
+    nullable=True,
+)
+DOMAIN = field(
+    "domain",
+    pa.string(),
+    "positions or text averaged over: trigger / non_trigger (BB), prose / code (language models)",
+)
+LAYER = field("layer", pa.int16(), "decoder block, from 0")
+HEAD = field("head", pa.int16(), "query head, from 0")
+
+
+def number(
+    name: str, definition: str, unit: str = "", source: str = "", nullable: bool = False
+) -> pa.Field:
+    """A float64 column."""
+    return field(name, pa.float64(), definition, unit=unit, source=source, nullable=nullable)
