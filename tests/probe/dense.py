@@ -165,12 +165,13 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
             pools["value_norm_sink"].append(float(norms[b, sink]))
             pools["value_ratio"].append(float(norms[b, sink] / norms[b, rest].quantile(0.5)))
             pools["output_value_norm_sink"].append(float(projected[b, sink]))
-    row = {name: sum(values) / len(values) for name, values in pools.items()}
+    row = {name: sum(values) / len(values) for name, values in pools.items() if values}
     floor = row["sink_weight_floor"]
     row["sink_excess"] = (row["sink_weight"] - floor) / (1 - floor)
     row["queries"] = len(pools["sink_weight"])
     sequences = sum(bool(m.any()) for m in member)
     mass = torch.where(looking >= MIN_QUERY * sequences, column / looking, -1)
-    row["top_position"] = int(mass.argmax())
-    row["top_mass"] = float(mass.max())
+    if mass.max() >= 0:
+        row["top_position"] = int(mass.argmax())
+        row["top_mass"] = float(mass.max())
     return row

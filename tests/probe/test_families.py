@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ COMMON: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 1,
     "pad_token_id": None,
-    "initializer_range": 0.35,
+    "initializer_range": 0.25,
 }
 WINDOW = {"sliding_window": 9}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -97,13 +98,14 @@ def make(folder: Path, case: str, seed: int = 0, **changes: Any) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def batches(padded: bool = False) -> list[TokenBatch]:
+def batches(padded: bool = False, size: int = B, length: int = T) -> list[TokenBatch]:
     generator = torch.Generator().manual_seed(5)
     made = []
     for domain in ("prose", "code"):
-        tokens = torch.randint(2, V, (B, T), generator=generator)
+        tokens = torch.randint(2, V, (size, length), generator=generator)
         tokens[:, 0] = 0
-        lengths = torch.tensor([T, T - 7, T - 1]) if padded else None
+        shorter = torch.randint(0, 8, (size,), generator=generator)
+        lengths = length - shorter if padded else None
         texts = [[str(t) for t in row] for row in tokens.tolist()]
         made.append(TokenBatch(domain, tokens, texts, "raw", lengths))
     return made
@@ -139,6 +141,33 @@ def test_rows_are_those_of_dense_attention(tmp_path: Path, case: str) -> None:
             assert row["residual_norm_sink"] == pytest.approx(float(norms[:, 0].mean()), rel=1e-4)
             assert row["residual_ratio"] == pytest.approx(float(ratio.mean()), rel=1e-4)
             assert row["massive_top"] == pytest.approx(float(hidden.abs().max()), rel=1e-4)
+
+
+@pytest.mark.parametrize("case", list(CASES))
+@pytest.mark.parametrize("seed", [1, 2])
+def test_rows_over_random_shapes(tmp_path: Path, case: str, seed: int) -> None:
+    """Heads, grouped keys, windows, lengths, paddings and parts of a batch drawn at random."""
+    draw = random.Random(f"{case} {seed}")
+    length, size = draw.randint(17, 40), draw.randint(1, 4)
+    changes: dict[str, Any] = {"num_attention_heads": draw.choice([2, 4])}
+    groups = draw.choice([1, 2])
+    if CASES[case][1].get("num_key_value_heads", 2) is not None:
+        changes["num_key_value_heads"] = changes["num_attention_heads"] // groups
+    if "sliding_window" in CASES[case][1]:
+        changes["sliding_window"] = draw.randint(2, length + 3)
+    model = make(tmp_path, case, seed, **changes)
+    given = batches(draw.random() < 0.5, size, length)
+    measured = measure_checkpoint_files(tmp_path, given, at_once=draw.randint(1, 8))
+    batch = given[1]
+    seen, _, _ = record(model, batch.tokens)
+    rows = {(r["layer"], r["head"]): r for r in measured.heads if r["domain"] == "code"}
+    for s in seen[-2:]:
+        head = draw.randrange(s.query.shape[1])
+        row, expected = rows[s.layer, head], expected_head(s, batch.present, head, 0)
+        for name, value in expected.items():
+            assert row[name] == pytest.approx(value, rel=5e-4, abs=5e-5), name
+        for name in ("delta_logit", "sink_log_odds", "top_position"):
+            assert (row[name] is None) == (name not in expected)
 
 
 @pytest.mark.parametrize("case", ["olmo", "olmo3-window", "gpt_neox"])

@@ -78,8 +78,8 @@ def analyse(heads: pl.DataFrame, layers: pl.DataFrame, settings: Dynamics) -> An
                 "head": head,
                 "statistic": statistic,
             },
-            series["step"].to_numpy(),
-            series[statistic].to_numpy(),
+            series.drop_nulls(statistic)["step"].to_numpy(),
+            series[statistic].drop_nulls().to_numpy(),
             crossings[trajectory, domain],
             settings,
         )

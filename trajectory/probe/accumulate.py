@@ -49,15 +49,18 @@ class Columns:
     Attributes:
         mass: Σ_i A_ij over the queries i > j that count, [H, T].
         seen: how many queries that is, [T].
+        sequences: how many sequences there are.
         tops: per head, how often each (position, token) collected most in a sequence.
     """
 
     mass: Tensor | None = None
     seen: Tensor | None = None
+    sequences: int = 0
     tops: dict[int, Counter[tuple[int, str]]] = field(default_factory=lambda: defaultdict(Counter))
 
-    def add(self, mass: Tensor, seen: Tensor) -> None:
+    def add(self, mass: Tensor, seen: Tensor, sequences: int) -> None:
         """Add a part's sums."""
+        self.sequences += sequences
         self.mass = mass if self.mass is None else self.mass + mass
         self.seen = seen if self.seen is None else self.seen + seen
 
@@ -65,4 +68,4 @@ class Columns:
         """Mean mass [H, T]; −1 for keys that fewer than ``least`` queries per sequence saw."""
         assert self.mass is not None and self.seen is not None
         mean = self.mass / self.seen
-        return mean.masked_fill(self.seen < least, -1.0)
+        return mean.masked_fill(self.seen < least * self.sequences, -1.0)

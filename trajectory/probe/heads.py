@@ -114,7 +114,7 @@ def add_columns(
     mass: Tensor, seen: Tensor, texts: Sequence[Sequence[str]], columns: Columns
 ) -> None:
     """Add one domain's column masses [B, H, T], seen by ``seen`` [B, T] queries."""
-    columns.add(mass.sum(0, dtype=torch.float64), seen.sum(0))
+    columns.add(mass.sum(0, dtype=torch.float64), seen.sum(0), int(seen.any(1).sum()))
     enough = seen >= MIN_QUERY
     mean = (mass / seen[:, None]).masked_fill(~enough[:, None], -1.0)
     for sequence, row in enumerate(mean.argmax(2).tolist()):
@@ -144,13 +144,21 @@ def head_columns(sums: Sums, columns: Columns, sink: int) -> dict[str, list[Any]
         "sink_weight_floor": floor.expand(heads).tolist(),
         "sink_excess": ((weight - floor) / (1 - floor)).tolist(),
         "sink_rate": sums.mean("sink_rate").tolist(),
-        "delta_logit": delta.tolist(),
-        "delta_logit_sd": variance.clamp_min(0).sqrt().tolist(),
     }
-    for name in ("delta_logit_bb", "delta_logit_lm", "query_norm", "sink_cosine"):
+    for name in ("delta_logit_lm", "query_norm", "sink_cosine"):
         found[name] = sums.mean(name).tolist()
-    for name in ("sink_log_odds", "row_entropy", "first_visible_weight"):
-        found[name] = sums.mean(name).tolist() if name in sums.totals else [None] * heads
+    for name in (
+        *("delta_logit", "delta_logit_bb", "sink_log_odds"),
+        *("row_entropy", "first_visible_weight"),
+    ):
+        # A sliding window may hide the sink from every query that would count.
+        known = name in sums.totals and bool(sums.counts[name] > 0)
+        found[name] = sums.mean(name).tolist() if known else [None] * heads
+    found["delta_logit_sd"] = (
+        variance.clamp_min(0).sqrt().tolist()
+        if found["delta_logit"][0] is not None
+        else [None] * heads
+    )
     found["head_output_norm"] = sums.mean("head_output_norm").tolist()
     for name in ("value", "output_value", "key"):
         found[f"{name}_norm_sink"] = sums.mean(f"{name}_norm_sink").tolist()
@@ -161,11 +169,14 @@ def head_columns(sums: Sums, columns: Columns, sink: int) -> dict[str, list[Any]
 
 
 def _found_sinks(columns: Columns, heads: int, sink: int) -> dict[str, list[Any]]:
-    """Where attention collects, one value per head; empty where column masses were not taken."""
-    if columns.mass is None:
-        return {name: [None] * heads for name in _FOUND}
+    """Where attention collects, one value per head.
+
+    Empty where column masses were not taken, or a window hides every key from enough queries.
+    """
     # Keys that on average fewer than MIN_QUERY queries per sequence see are no sinks.
-    mean_mass = columns.mean(MIN_QUERY * max(1, columns.tops[0].total()))
+    mean_mass = None if columns.mass is None else columns.mean(MIN_QUERY)
+    if mean_mass is None or not columns.tops or bool((mean_mass < 0).all()):
+        return {name: [None] * heads for name in _FOUND}
     top_mass, top = mean_mass.max(1)
     second_mass, second = mean_mass.scatter(1, top[:, None], -1.0).max(1)
     counters = [columns.tops[head] for head in range(heads)]

@@ -97,7 +97,7 @@ PHENOMENA = Table(
         number("sink_weight", "sink weight of the lead head at the last record"),
         number("sink_weight_floor", "its uniform floor"),
         number("sink_excess", "its excess over the floor"),
-        number("delta_logit", "Δlogit of the lead head at the last record", "nats"),
+        number("delta_logit", "Δlogit of the lead head at the last record", "nats", nullable=True),
         number("value_ratio", "value ratio of the lead head at the last record"),
         number("value_ratio_peak", "greatest value ratio of the lead head over all records"),
         number(

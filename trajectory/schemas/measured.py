@@ -64,15 +64,20 @@ HEADS = Table(
             "delta_logit",
             f"Δlogit: mean over queries i ≥ s+{MIN_QUERY} of z_is − mean over visible keys j ≠ s of z_ij",
             "nats",
+            nullable=True,
         ),
         number(
-            "delta_logit_sd", "standard deviation over the same queries of that difference", "nats"
+            "delta_logit_sd",
+            "standard deviation over the same queries of that difference",
+            "nats",
+            nullable=True,
         ),
         number(
             "delta_logit_bb",
             "Δlogit as in the paper's BB code: mean over queries i ≥ s+2 of z_is − mean over s < j < i of z_ij",
             "nats",
             "arXiv 2410.13835, summarise_logits_difference",
+            nullable=True,
         ),
         number(
             "delta_logit_lm",
