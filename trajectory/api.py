@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 
 from trajectory.corpus.tokens import FirstToken, TokenBatch
 from trajectory.errors import TrajectoryError
+from trajectory.probe.interventions import Intervention
 from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.schemas import HEADS, LAYERS, Table
 
@@ -48,6 +49,7 @@ def measure(
     first_token: FirstToken = "raw",
     dtype: Literal["float32", "bfloat16", "float64"] = "float32",
     statistics: Literal["float64", "float32"] = "float64",
+    interventions: Sequence[Intervention] = (),
 ) -> Measured:
     """Every statistic of every head and layer of a local checkpoint, one layer in memory at a time.
 
@@ -58,6 +60,7 @@ def measure(
         first_token: "raw", or "eos_prepended" for the end-of-text token at position 0.
         dtype: floating-point type of the model's computation.
         statistics: floating-point type of the statistics.
+        interventions: changes of the forward pass; the numbers are those of the changed model.
 
     Raises:
         TrajectoryError: for a text of fewer than two tokens, a checkpoint that cannot be read, or
@@ -72,7 +75,9 @@ def measure(
     batches = [
         _batch(tokenizer, domain, found, length, first_token) for domain, found in texts.items()
     ]
-    found = measure_checkpoint_files(folder, batches, DTYPES[dtype], statistics=DTYPES[statistics])
+    found = measure_checkpoint_files(
+        folder, batches, DTYPES[dtype], statistics=DTYPES[statistics], interventions=interventions
+    )
     return Measured(_frame(found.heads, HEADS), _frame(found.layers, LAYERS), found.losses)
 
 

@@ -303,7 +303,7 @@ def dynamics_command(
     settings = load(config).dynamics
     heads = scan(results, "heads").collect()
     found = analyse(heads, scan(results, "layers").collect(), settings)
-    contrasts = domain_contrasts(heads, settings.gate_threshold).to_dicts()
+    contrasts = domain_contrasts(heads, settings.gate_threshold, settings.sink_threshold).to_dicts()
     facts = provenance.describe(dynamics=settings.model_dump(mode="json"))
     for table, rows in (
         (ONSETS, found.onsets),

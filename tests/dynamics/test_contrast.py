@@ -20,6 +20,7 @@ def heads(*rows: tuple[str, str, int, float | None, float]) -> pl.DataFrame:
                 "head": head,
                 "domain": domain,
                 "sink_log_odds": odds,
+                "sink_excess": 0.0 if odds is None else 1 / (1 + math.exp(-odds)),
                 "head_output_norm": norm,
             }
             for trajectory, domain, head, odds, norm in rows
@@ -37,15 +38,18 @@ def test_a_head_that_sleeps_on_prose_and_works_on_code() -> None:
             ("m", "code", 1, -2.0, 0.5),
             ("m", "prose", 2, 1.0, 0.5),  # too small a difference
             ("m", "code", 2, 0.5, 4.0),
+            ("m", "prose", 3, -9.0, 0.5),  # no sink on either domain
+            ("m", "code", 3, -20.0, 4.0),
         ),
         2.0,
+        0.2,
     )
     rows = {row["head"]: row for row in found.to_dicts()}
     assert (rows[0]["domain"], rows[0]["other_domain"]) == ("code", "prose")
     assert rows[0]["log_odds_difference"] == -5.0
     assert rows[0]["log_output_ratio"] == pytest.approx(math.log(8))
-    assert [rows[head]["gated"] for head in range(3)] == [True, False, False]
-    assert from_rows(found.to_dicts(), CONTRASTS).num_rows == 3
+    assert [rows[head]["gated"] for head in range(4)] == [True, False, False, False]
+    assert from_rows(found.to_dicts(), CONTRASTS).num_rows == 4
 
 
 def test_every_pair_within_a_trajectory_and_none_across() -> None:
@@ -56,6 +60,7 @@ def test_every_pair_within_a_trajectory_and_none_across() -> None:
             *(("relu", domain, 0, None, 1.0) for domain in ("trigger", "non_trigger")),
         ),
         2.0,
+        0.2,
     )
     pairs = {(r["trajectory"], r["domain"], r["other_domain"]) for r in found.to_dicts()}
     assert pairs == {
@@ -67,6 +72,6 @@ def test_every_pair_within_a_trajectory_and_none_across() -> None:
 
 
 def test_a_run_with_one_domain_has_an_empty_table() -> None:
-    found = domain_contrasts(heads(("m", "prose", 0, 1.0, 1.0)), 2.0)
+    found = domain_contrasts(heads(("m", "prose", 0, 1.0, 1.0)), 2.0, 0.2)
     assert found.height == 0
     assert set(found.columns) == set(CONTRASTS.schema.names)

@@ -59,7 +59,7 @@ def make_results(folder: Path) -> Path:
     found = analyse(scan(folder, "heads").collect(), scan(folder, "layers").collect(), Dynamics())
     for table, rows in ((ONSETS, found.onsets), (LAWS, found.laws), (PHENOMENA, found.phenomena)):
         _write(rows, table, folder)
-    contrasts = domain_contrasts(scan(folder, "heads").collect(), Dynamics().gate_threshold)
+    contrasts = domain_contrasts(scan(folder, "heads").collect(), 2.0, 0.2)
     _write(contrasts.to_dicts(), CONTRASTS, folder)
     return folder
 

@@ -9,7 +9,7 @@ import polars as pl
 PLACE = ["trajectory", "step", "layer", "head"]
 
 
-def domain_contrasts(heads: pl.DataFrame, threshold: float) -> pl.DataFrame:
+def domain_contrasts(heads: pl.DataFrame, gate: float, sink: float) -> pl.DataFrame:
     """Every head's contrast between every two domains of its trajectory, at every record.
 
     A head that is dormant on one domain and active on the other puts its weight on the sink there
@@ -18,39 +18,33 @@ def domain_contrasts(heads: pl.DataFrame, threshold: float) -> pl.DataFrame:
 
     Args:
         heads: the ``heads`` table.
-        threshold: difference of mean log-odds from which a head counts as gated, in nats.
+        gate: difference of mean log-odds from which a head counts as gated, in nats.
+        sink: sink_excess from which it counts as dormant; without a sink on either domain there is
+            nothing to be gated.
 
     Returns:
         columns of the ``contrasts`` table; heads without log-odds (ReLU attention) are left out.
     """
     known = heads.filter(pl.col("sink_log_odds").is_not_null()).select(
-        *PLACE, "domain", "sink_log_odds", "head_output_norm"
+        *PLACE, "domain", "sink_log_odds", "sink_excess", "head_output_norm"
     )
     worlds = known.group_by("trajectory").agg(pl.col("domain").unique().sort())
     pairs = {pair for domains in worlds["domain"].to_list() for pair in combinations(domains, 2)}
-    frames = [_contrast(known, a, b, threshold) for a, b in sorted(pairs)]
-    empty = _contrast(known.clear(), "", "", threshold)
-    return pl.concat([empty, *frames])
+    frames = [_contrast(known, a, b, gate, sink) for a, b in sorted(pairs)]
+    return pl.concat([_contrast(known.clear(), "", "", gate, sink), *frames])
 
 
-def _contrast(known: pl.DataFrame, a: str, b: str, threshold: float) -> pl.DataFrame:
+def _contrast(known: pl.DataFrame, a: str, b: str, gate: float, sink: float) -> pl.DataFrame:
     first = known.filter(pl.col("domain") == a)
     second = known.filter(pl.col("domain") == b)
     odds = pl.col("sink_log_odds") - pl.col("sink_log_odds_b")
     output = (pl.col("head_output_norm") / pl.col("head_output_norm_b")).log()
-    return (
-        first.join(second, on=PLACE, suffix="_b")
-        .select(
-            *PLACE,
-            pl.lit(a).alias("domain"),
-            pl.lit(b).alias("other_domain"),
-            odds.alias("log_odds_difference"),
-            output.alias("log_output_ratio"),
-        )
-        .with_columns(
-            (
-                (pl.col("log_odds_difference").abs() >= threshold)
-                & (pl.col("log_odds_difference") * pl.col("log_output_ratio") < 0)
-            ).alias("gated")
-        )
+    dormant = pl.max_horizontal("sink_excess", "sink_excess_b")
+    return first.join(second, on=PLACE, suffix="_b").select(
+        *PLACE,
+        pl.lit(a).alias("domain"),
+        pl.lit(b).alias("other_domain"),
+        odds.alias("log_odds_difference"),
+        output.alias("log_output_ratio"),
+        ((odds.abs() >= gate) & (odds * output < 0) & (dormant >= sink)).alias("gated"),
     )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trajectory.errors import TrajectoryError
+from trajectory.probe.interventions import active_at, change_output, change_values
 
 NAME = "trajectory_probe"
 """Name under which ``probe_attention`` is registered with transformers."""
@@ -42,6 +43,7 @@ class AttentionCall:
         output_projection: W_O, [D, H·d].
         window: how many of the last keys a query sees; None for all of them.
         rows: which sequences of the batch these are.
+        changed: an intervention changed the output, which attention alone does not explain.
     """
 
     layer: int
@@ -54,6 +56,7 @@ class AttentionCall:
     output_projection: Tensor
     window: int | None = None
     rows: slice = field(default_factory=lambda: slice(None))
+    changed: bool = False
 
 
 class Observer(Protocol):
@@ -128,6 +131,9 @@ def probe_attention(
         )
     kind: Kind = getattr(module, "attention_kind", "softmax")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    layer = module.layer_idx
+    assert isinstance(layer, int)
+    value = change_values(layer, value)
     if kind == "relu":
         output = relu_weights(query, key, scale) @ repeat_heads(value, query.shape[1])
     else:
@@ -140,11 +146,12 @@ def probe_attention(
             scale=scale,
             enable_gqa=key.shape[1] < query.shape[1],
         )
+    if active_at(layer):
+        output = change_output(layer, output, repeat_heads(value, query.shape[1]))
     observer = _observer.get()
     if observer is not None:
         projection = module.o_proj if hasattr(module, "o_proj") else module.dense
-        layer = module.layer_idx
-        assert isinstance(layer, int) and isinstance(projection, nn.Linear)
+        assert isinstance(projection, nn.Linear)
         observer.attention(
             AttentionCall(
                 layer,
@@ -157,6 +164,7 @@ def probe_attention(
                 projection.weight,
                 window,
                 _rows.get(),
+                active_at(layer),
             )
         )
     return output.transpose(1, 2).contiguous(), None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trajectory.corpus.tokens import TokenBatch
+from trajectory.probe.interventions import Intervention, intervening
 from trajectory.probe.measure import Batch, Row, measure
 from trajectory.probe.selfcheck import check_loss
 from trajectory.probe.streaming import StreamedModel, streamed
@@ -31,6 +32,7 @@ def measure_checkpoint_files(
     statistics: torch.dtype = torch.float64,
     full: bool = True,
     at_once: int = 16,
+    interventions: Sequence[Intervention] = (),
 ) -> Measurement:
     """Every statistic of every head and layer on each domain's batch, layer by layer.
 
@@ -41,6 +43,7 @@ def measure_checkpoint_files(
         statistics: floating-point type of the statistics.
         full: with the statistics that cost more than one further attention call.
         at_once: sequences that pass a layer together.
+        interventions: changes of the forward pass; the numbers are those of the changed model.
 
     Raises:
         TrajectoryError: if the checkpoint cannot be read, its family is not known to be measured
@@ -49,9 +52,10 @@ def measure_checkpoint_files(
     """
     tokens, batch = together(batches)
     with streamed(folder, dtype, at_once) as model:
-        hidden, heads, layers = measure(
-            lambda: model.run(tokens), model.blocks, batch, statistics, full
-        )
+        with intervening(interventions, model.blocks):
+            hidden, heads, layers = measure(
+                lambda: model.run(tokens), model.blocks, batch, statistics, full
+            )
         losses = {
             name: _loss(model, hidden, tokens, member) for name, member in batch.domains.items()
         }

@@ -94,7 +94,7 @@ class _Probe:
         texts = self.batch.texts[call.rows]
         present = torch.stack(list(domains.values())).any(0)
         reader = HeadReader(call, present, self.batch.sink, self.dtype)
-        if call.rows.start in (None, 0):
+        if call.rows.start in (None, 0) and not call.changed:
             check_call(call, reader.per_query["sink_weight"], self.batch.sink)
         for domain, member in domains.items():
             if member.any():

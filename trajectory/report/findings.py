@@ -97,7 +97,9 @@ def gated_heads(run: Run) -> list[dict[str, Any]]:
     """How many heads are dormant on one domain and active on another at each run's last record."""
     last = run.contrasts.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
     counted = last.group_by("trajectory", "domain", "other_domain").agg(
-        pl.col("gated").sum(), pl.len().alias("heads"), pl.col("log_odds_difference").abs().max()
+        pl.col("gated").sum(),
+        pl.len().alias("heads"),
+        pl.col("log_odds_difference").filter("gated").abs().max(),
     )
     rows = counted.sort("trajectory", "domain", "other_domain").to_dicts()
     return sorted(rows, key=lambda row: not row["trajectory"].startswith("bb/"))

@@ -132,7 +132,7 @@ CONTRASTS = Table(
         field(
             "gated",
             pa.bool_(),
-            "the difference reaches the gate threshold and the output is smaller where the sink is stronger: dormant on one domain, active on the other",
+            "there is a sink on one of the domains, the difference reaches the gate threshold, and the output is smaller where the sink is stronger: dormant on one domain, active on the other",
         ),
     ),
 )

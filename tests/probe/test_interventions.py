@@ -1,0 +1,127 @@
+"""Interventions against the same change made to the weights, or to the tensors by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from trajectory.errors import TrajectoryError
+from trajectory.probe.interventions import Intervention
+from trajectory.probe.language_model import measure_checkpoint_files
+
+from .test_families import batches, make
+
+LAYER, HEAD, WIDTH = 1, 2, 8
+
+
+def loss(model: Any) -> float:
+    tokens = batches()[0].tokens
+    with torch.no_grad():
+        logits = model(tokens, use_cache=False).logits
+    return float(functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()))
+
+
+def changed(folder: Path, *interventions: Intervention, at_once: int = 2) -> float:
+    measured = measure_checkpoint_files(
+        folder, batches(), at_once=at_once, interventions=interventions
+    )
+    return measured.losses["prose"]
+
+
+@pytest.mark.parametrize("case", ["olmo", "olmo2", "llama"])
+def test_zeroing_is_what_zero_weights_do(tmp_path: Path, case: str) -> None:
+    model = make(tmp_path, case)
+    before = loss(model)
+    layer = model.model.layers[LAYER]
+    columns = slice(HEAD * WIDTH, (HEAD + 1) * WIDTH)
+    for intervention, weight, where in (
+        (Intervention("zero_head", LAYER, HEAD), layer.self_attn.o_proj.weight, columns),
+        (Intervention("zero_attention", LAYER), layer.self_attn.o_proj.weight, slice(None)),
+        (Intervention("zero_mlp", LAYER), layer.mlp.down_proj.weight, slice(None)),
+    ):
+        kept = weight.detach().clone()
+        with torch.no_grad():
+            weight[:, where] = 0
+        expected = loss(model)
+        with torch.no_grad():
+            weight.copy_(kept)
+        assert changed(tmp_path, intervention) == pytest.approx(expected, rel=2e-5)
+        assert abs(expected - before) > 5e-4, "the intervention changes something"
+    assert changed(tmp_path) == pytest.approx(before, rel=2e-5)
+
+
+def test_a_head_on_the_sink_writes_the_sinks_value(tmp_path: Path) -> None:
+    model = make(tmp_path, "llama")
+    values: list[torch.Tensor] = []
+    attention = model.model.layers[LAYER].self_attn
+    attention.v_proj.register_forward_hook(lambda _, __, out: values.append(out))
+
+    def move(_: Any, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        mixed = args[0].clone()
+        group = HEAD // 2  # four query heads, two key-value heads
+        sink = values[-1][:, :1, group * WIDTH : (group + 1) * WIDTH]
+        mixed[:, :, HEAD * WIDTH : (HEAD + 1) * WIDTH] = sink
+        return (mixed,)
+
+    attention.o_proj.register_forward_pre_hook(move)
+    expected = loss(model)
+    got = changed(tmp_path, Intervention("head_to_sink", LAYER, HEAD))
+    assert got == pytest.approx(expected, rel=2e-5)
+
+
+def test_the_sinks_value_becomes_the_mean(tmp_path: Path) -> None:
+    model = make(tmp_path, "olmo")
+
+    def average(_: Any, __: Any, out: torch.Tensor) -> torch.Tensor:
+        out = out.clone()
+        out[:, 0] = out[:, 1:].mean(1)
+        return out
+
+    model.model.layers[LAYER].self_attn.v_proj.register_forward_hook(average)
+    got = changed(tmp_path, Intervention("mean_value", LAYER))
+    assert got == pytest.approx(loss(model), rel=2e-5)
+    measured = measure_checkpoint_files(
+        tmp_path, batches(), interventions=[Intervention("mean_value", LAYER)]
+    )
+    ratios = {r["layer"]: r["value_ratio"] for r in measured.heads if r["head"] == 0}
+    untouched = {
+        r["layer"]: r["value_ratio"]
+        for r in measure_checkpoint_files(tmp_path, batches()).heads
+        if r["head"] == 0
+    }
+    assert ratios[0] == untouched[0]
+    assert ratios[LAYER] < untouched[LAYER]
+
+
+def test_the_sinks_residual_is_levelled_where_it_enters(tmp_path: Path) -> None:
+    make(tmp_path, "olmo2")
+    measured = measure_checkpoint_files(
+        tmp_path, batches(), interventions=[Intervention("mean_residual", LAYER)]
+    )
+    entering = [r for r in measured.layers if r["layer"] == LAYER]
+    for row in entering:
+        assert row["residual_excess"] == pytest.approx(0, abs=1e-4)
+
+
+def test_interventions_add_up_and_parts_of_a_batch_do_not_matter(tmp_path: Path) -> None:
+    make(tmp_path, "olmo2")
+    both = (Intervention("zero_head", 0, 0), Intervention("zero_mlp", 2))
+    together = changed(tmp_path, *both)
+    assert together == pytest.approx(changed(tmp_path, *both, at_once=1), rel=1e-5)
+    assert together not in (changed(tmp_path, both[0]), changed(tmp_path, both[1]))
+
+
+def test_impossible_interventions_are_named(tmp_path: Path) -> None:
+    make(tmp_path, "olmo2")
+    with pytest.raises(TrajectoryError, match="zero_head at layer 0: needs a head"):
+        Intervention("zero_head", 0)
+    with pytest.raises(TrajectoryError, match="zero_mlp at layer 0: takes no head"):
+        Intervention("zero_mlp", 0, 1)
+    with pytest.raises(TrajectoryError, match="zero_mlp: no layer 9; there are 4"):
+        changed(tmp_path, Intervention("zero_mlp", 9))
+    with pytest.raises(TrajectoryError, match="zero_head at layer 0: no head 7; there are 4"):
+        changed(tmp_path, Intervention("zero_head", 0, 7))

@@ -1,0 +1,154 @@
+"""Interventions on a model while it is measured: what happens without this part?
+
+The causal half of the paper's figures: which layers' MLPs make the residual peak, which head
+matters on which domain. An intervention changes the forward pass itself, so every statistic and
+the loss are those of the changed model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from trajectory.errors import TrajectoryError
+
+Kind = Literal[
+    "zero_head", "head_to_sink", "zero_attention", "zero_mlp", "mean_value", "mean_residual"
+]
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """One change of the forward pass.
+
+    Attributes:
+        kind: what is changed.
+            zero_head: the head writes nothing.
+            head_to_sink: the head puts all its weight on the sink.
+            zero_attention: no head of the layer writes anything.
+            zero_mlp: the layer's MLP writes nothing.
+            mean_value: the sink's value becomes the mean of the others', in every head.
+            mean_residual: the sink's residual, where it enters the layer, is scaled to the mean
+                norm of the others.
+        layer: decoder block, from 0.
+        head: query head, from 0; for zero_head and head_to_sink.
+        sink: the sink position.
+    """
+
+    kind: Kind
+    layer: int
+    head: int | None = None
+    sink: int = 0
+
+    def __post_init__(self) -> None:
+        needs = self.kind in ("zero_head", "head_to_sink")
+        if needs != (self.head is not None):
+            wanted = "needs a head" if needs else "takes no head"
+            raise TrajectoryError(f"intervention {self.kind} at layer {self.layer}: {wanted}")
+
+
+_active: ContextVar[tuple[Intervention, ...]] = ContextVar("interventions", default=())
+
+
+@contextmanager
+def intervening(
+    interventions: Sequence[Intervention], blocks: Sequence[nn.Module]
+) -> Iterator[None]:
+    """Apply the interventions to every forward pass through ``blocks`` inside the block.
+
+    Raises:
+        TrajectoryError: if a layer does not exist or has no MLP under the name ``mlp``.
+    """
+    handles = []
+    for change in interventions:
+        if not 0 <= change.layer < len(blocks):
+            raise TrajectoryError(
+                f"intervention {change.kind}: no layer {change.layer}; there are {len(blocks)}"
+            )
+        block = blocks[change.layer]
+        if change.kind == "mean_residual":
+            handles.append(block.register_forward_pre_hook(_levelled(change), with_kwargs=True))
+        if change.kind == "zero_mlp":
+            handles.append(_mlp(block, change).register_forward_hook(_nothing))
+    token = _active.set(tuple(interventions))
+    try:
+        yield
+    finally:
+        _active.reset(token)
+        for handle in handles:
+            handle.remove()
+
+
+def change_values(layer: int, value: Tensor) -> Tensor:
+    """The values [B, G, T, d] that the layer's attention mixes."""
+    for change in _active.get():
+        if change.layer == layer and change.kind == "mean_value":
+            others = torch.cat([value[:, :, : change.sink], value[:, :, change.sink + 1 :]], dim=2)
+            value = value.clone()
+            value[:, :, change.sink] = others.mean(2)
+    return value
+
+
+def change_output(layer: int, output: Tensor, value: Tensor) -> Tensor:
+    """What the layer's heads write before W_O, [B, H, T, d], given their values [B, H, T, d]."""
+    for change in _active.get():
+        if change.layer != layer:
+            continue
+        if change.kind == "zero_attention":
+            output = torch.zeros_like(output)
+        elif change.head is not None:
+            if change.head >= output.shape[1]:
+                raise TrajectoryError(
+                    f"intervention {change.kind} at layer {layer}: no head {change.head}; "
+                    f"there are {output.shape[1]}"
+                )
+            output = output.clone()
+            if change.kind == "zero_head":
+                output[:, change.head] = 0
+            else:
+                seen = slice(change.sink, None)  # queries before the sink cannot see it
+                output[:, change.head, seen] = value[:, change.head, change.sink][:, None]
+    return output
+
+
+def active_at(layer: int) -> bool:
+    """Whether an intervention changes this layer's attention."""
+    return any(change.layer == layer for change in _active.get())
+
+
+def _mlp(block: nn.Module, change: Intervention) -> nn.Module:
+    found = getattr(getattr(block, "layer", block), "mlp", None)
+    if not isinstance(found, nn.Module):
+        raise TrajectoryError(f"intervention zero_mlp: layer {change.layer} has no MLP of its own")
+    return found
+
+
+def _nothing(_: nn.Module, __: Any, output: Any) -> Any:
+    if isinstance(output, tuple):
+        return (torch.zeros_like(output[0]), *output[1:])
+    return torch.zeros_like(output)
+
+
+def _levelled(change: Intervention) -> Any:
+    """A hook that scales the sink's residual to the mean norm of the other positions'."""
+
+    def hook(
+        _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        norms = hidden.norm(dim=-1)
+        others = torch.cat([norms[:, : change.sink], norms[:, change.sink + 1 :]], dim=1)
+        hidden = hidden.clone()
+        scale = others.mean(1) / norms[:, change.sink]
+        hidden[:, change.sink] *= scale[:, None]
+        if args:
+            return (hidden, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": hidden}
+
+    return hook
