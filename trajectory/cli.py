@@ -85,7 +85,8 @@ def config_check(path: Annotated[Path, typer.Argument(help="A config file.")]) -
     config = load(path)
     print(f"{path}: run '{config.name}' in {config.results}")
     for name, variant in config.bb.variants.items():
-        print(f"  bb/{name}: {len(variant.seeds)} seeds × {variant.steps} steps")
+        seeds = f"{len(variant.seeds)} seed" + ("s" if len(variant.seeds) > 1 else "")
+        print(f"  bb/{name}: {seeds} × {variant.steps} steps")
     if config.suites.nano_olmo:
         steps = config.suites.nano_olmo.checkpoint_steps()
         print(f"  nano-olmo: {steps[-1]} steps, {len(steps)} checkpoints")
