@@ -18,6 +18,8 @@ if not workflow.config_settings.configfiles:
     configfile: "config.yaml"
 
 
+# Says which platform this needs; the jobs run in the environment that runs Snakemake. For
+# --software-deployment-method apptainer, name an image that has this package installed.
 container: "docker://python:3.11-slim"
 
 

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -86,22 +87,21 @@ def run(method: str, folder: Path, length: int, batch: int, dtype: str, repeat: 
     kind = getattr(torch, dtype)
     times = []
     if method.startswith("probe"):
-        from trajectory.probe.language_model import measure_hidden
-        from trajectory.probe.measure import Batch
+        from trajectory.probe.measure import Batch, measure
+        from trajectory.probe.streaming import streamed
 
         given = Batch({"all": torch.ones_like(tokens, dtype=torch.bool)}, [[""] * length] * batch)
         with Peak() as peak:
             for _ in range(repeat + 1):
                 start = time.perf_counter()
-                measure_hidden(
-                    folder,
-                    tokens,
-                    given,
-                    kind,
-                    torch.float32,
-                    full=method == "probe",
-                    at_once=batch,
-                )
+                with streamed(folder, kind, at_once=batch) as model:
+                    measure(
+                        partial(model.run, tokens),
+                        model.blocks,
+                        given,
+                        torch.float32,
+                        full=method == "probe",
+                    )
                 times.append(time.perf_counter() - start)
     else:
         from transformers import Olmo2ForCausalLM

@@ -51,7 +51,7 @@ def measure(
     statistics: Literal["float64", "float32"] = "float64",
     interventions: Sequence[Intervention] = (),
 ) -> Measured:
-    """Every statistic of every head and layer of a local checkpoint, one layer in memory at a time.
+    """Every statistic of every head and layer of a local checkpoint, read layer by layer.
 
     Args:
         checkpoint: folder with config, safetensors and tokenizer, of a known family.

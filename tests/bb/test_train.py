@@ -116,6 +116,39 @@ def test_transformer_is_the_papers() -> None:
     assert sum(p.numel() for p in Transformer(67, 256, 3, 256, 1, "relu").parameters()) == 2_462_720
 
 
+@pytest.mark.parametrize("kind", ["softmax", "relu"])
+def test_forward_is_the_papers_formula(kind: str) -> None:
+    """Pre-norm blocks, written out with loops over heads and queries in float64."""
+    torch.manual_seed(1)
+    model = Transformer(20, 9, 2, 8, 2, kind).double()  # type: ignore[arg-type]
+    for parameter in model.parameters():  # learned scales and shifts that are not 1 and 0
+        torch.nn.init.normal_(parameter)
+    tokens = torch.randint(0, 20, (1, 9))
+    w = {name: p.detach() for name, p in model.named_parameters()}
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        variance = x.var(-1, correction=0, keepdim=True)
+        scaled = (x - x.mean(-1, keepdim=True)) / (variance + 1e-5).sqrt()
+        return scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    x = w["tokens.weight"][tokens[0]] + w["positions.weight"]
+    for layer in ("blocks.0", "blocks.1"):
+        h = norm(x, f"{layer}.attention_norm")
+        q, k, v = (h @ w[f"{layer}.attention.{n}_proj.weight"].T for n in "qkv")
+        mixed = torch.zeros_like(x)
+        for head in (slice(0, 4), slice(4, 8)):
+            for i in range(9):
+                z = k[: i + 1, head] @ q[i, head] / 4**0.5
+                a = z.softmax(0) if kind == "softmax" else z.clamp_min(0) / (i + 1)
+                mixed[i, head] = a @ v[: i + 1, head]
+        x = x + mixed @ w[f"{layer}.attention.o_proj.weight"].T
+        h = norm(x, f"{layer}.mlp_norm") @ w[f"{layer}.mlp_in.weight"].T
+        x = x + h.clamp_min(0) @ w[f"{layer}.mlp_out.weight"].T
+    expected = norm(x, "norm") @ w["head.weight"].T
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens)[0], expected, rtol=1e-9, atol=1e-9)
+
+
 def test_the_model_is_causal() -> None:
     torch.manual_seed(0)
     model = Transformer(20, 12, 2, 16, 2, "softmax").eval()

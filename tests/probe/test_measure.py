@@ -45,6 +45,16 @@ def test_bb_rows_split_by_domain(kind: str) -> None:
             assert (t["sink_log_odds"] is None) == (kind == "relu")
 
 
+def test_relu_attention_that_is_all_zero_is_measured() -> None:
+    """Allowed by its definition; the self-check must not divide by the norm of nothing."""
+    torch.manual_seed(0)
+    model = Transformer(20, T, layers=1, width=16, heads=1, kind="relu")
+    with torch.no_grad():
+        model.blocks[0].attention.q_proj.weight.zero_()  # type: ignore[union-attr]
+    _, (row,), _ = measure(lambda: model(TOKENS), list(model.blocks), EVERYTHING)
+    assert row["sink_weight"] == row["head_output_norm"] == row["top_mass"] == 0
+
+
 def test_uniform_attention_has_no_excess_and_full_entropy() -> None:
     torch.manual_seed(0)
     model = Transformer(20, T, layers=1, width=16, heads=1, kind="softmax")

@@ -85,20 +85,6 @@ def together(batches: Sequence[TokenBatch]) -> tuple[Tensor, Batch]:
     return tokens, Batch(domains, texts)
 
 
-def measure_hidden(
-    folder: Path,
-    tokens: Tensor,
-    batch: Batch,
-    dtype: torch.dtype,
-    statistics: torch.dtype,
-    full: bool = True,
-    at_once: int = 16,
-) -> tuple[Tensor, list[Row], list[Row]]:
-    """The final states [B, T, D], rows of ``heads`` and of ``layers``; the head is not read."""
-    with streamed(folder, dtype, at_once) as model:
-        return measure(lambda: model.run(tokens), model.blocks, batch, statistics, full)
-
-
 def _loss(model: StreamedModel, hidden: Tensor, tokens: Tensor, member: Tensor) -> float:
     """Mean −log p of the next token over positions whose next token belongs to the domain too."""
     predicts = member[:, :-1] & member[:, 1:]
