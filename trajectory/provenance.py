@@ -16,8 +16,8 @@ from trajectory import __version__
 
 PACKAGE = Path(__file__).parent
 
-_BY_VALUE = {"trajectory.config", "trajectory.provenance", "trajectory.errors"}
-"""Modules left out of code digests: the config enters rules by its values."""
+_BY_VALUE = ("trajectory.config", "trajectory.provenance", "trajectory.errors")
+"""Modules and packages left out of code digests: the config enters rules by its values."""
 
 
 def describe(**facts: Any) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _closure(modules: tuple[str, ...]) -> set[str]:
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
-        if module in found or module in _BY_VALUE:
+        if module in found or any(f"{module}.".startswith(f"{by}.") for by in _BY_VALUE):
             continue
         found.add(module)
         waiting += _imports(_path(module))

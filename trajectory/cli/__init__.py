@@ -1,0 +1,50 @@
+"""The command line: one module per room, one command per stage, each useful by hand.
+
+Heavy imports stay inside the commands, so that ``trajectory --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from trajectory import __version__
+from trajectory.cli import bb, config, corpus, dynamics, measure, report, suites, tables
+from trajectory.errors import TrajectoryError
+
+app = typer.Typer(
+    name="trajectory",
+    help="Attention sinks, value-state drains and residual-state peaks over training.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("bigrams")(corpus.bigrams)
+app.command("measure")(measure.measure_revision)
+app.command("dynamics")(dynamics.dynamics)
+app.command("report")(report.report)
+app.add_typer(bb.app, name="bb")
+app.add_typer(suites.app, name="suites")
+app.add_typer(config.app, name="config")
+app.add_typer(tables.app, name="tables")
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is one line and exit status 2."""
+    try:
+        app()
+    except TrajectoryError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit

@@ -1,0 +1,39 @@
+"""Options and steps that several commands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from trajectory.probe.measure import Row
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The run's config.", show_default=True)]
+Threads = Annotated[
+    int, typer.Option(help="Threads of torch. The last digits of a run depend on it.", min=1)
+]
+DEFAULT_CONFIG = Path("config.yaml")
+
+
+def set_up_torch(threads: int) -> None:
+    """Set torch up before anything else imports it."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def write_measurements(rows: dict[str, list[Row]], output: Path, facts: dict[str, Any]) -> None:
+    """Write the measurement tables of one trajectory or checkpoint, with their provenance."""
+    from trajectory import provenance
+    from trajectory.probe.attention import kernel
+    from trajectory.schemas import TABLES
+    from trajectory.tables import from_rows, write
+
+    described = provenance.describe(device="cpu", dtype="float32", kernel=kernel(), **facts)
+    for name, found in rows.items():
+        write(from_rows(found, TABLES[name]), TABLES[name], output / f"{name}.parquet", described)
+    print(f"{output}: {', '.join(f'{len(r)} rows of {n}' for n, r in rows.items())}")

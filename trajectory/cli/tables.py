@@ -1,0 +1,73 @@
+"""``trajectory tables``: the tables a run writes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile
+from trajectory.errors import TrajectoryError
+
+app = typer.Typer(help="The tables a run writes.", no_args_is_help=True)
+
+
+@app.command("gather")
+def tables_gather(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run's tables.")],
+    parts: Annotated[
+        Path,
+        typer.Option(help="File naming one folder of tables per line; - for standard input."),
+    ],
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """Check all measured tables of a run and put them together, one file per table."""
+    from trajectory import provenance
+    from trajectory.config import load
+    from trajectory.schemas import MEASUREMENTS, TABLES
+    from trajectory.tables import gather
+
+    text = sys.stdin.read() if str(parts) == "-" else parts.read_text()
+    folders = [Path(line) for line in text.split("\n") if line]
+    facts = provenance.describe(run=load(config).name, parts=len(folders))
+    for name in MEASUREMENTS:
+        table = TABLES[name]
+        files = [folder / f"{name}.parquet" for folder in folders]
+        data = gather(files, table, output / f"{name}.parquet", facts)
+        print(f"{output / name}.parquet: {data.num_rows} rows of {len(files)} parts")
+
+
+@app.command("show")
+def tables_show(
+    name: Annotated[str | None, typer.Argument(help="A table; none lists them.")] = None,
+) -> None:
+    """Explain a table: its columns, units and definitions."""
+    from trajectory.schemas import TABLES
+
+    if name is None:
+        for table in TABLES.values():
+            print(f"{table.name}: one row per {table.row}")
+        return
+    if name not in TABLES:
+        raise TrajectoryError(f"unknown table '{name}'; there are {', '.join(TABLES)}")
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table("column", "type", "unit", "definition", title=f"{name}: {TABLES[name].row}")
+    for field in TABLES[name].fields:
+        facts = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
+        source = f" [{facts['source']}]" if "source" in facts else ""
+        grid.add_row(
+            field.name, str(field.type), facts.get("unit", ""), facts["definition"] + source
+        )
+    Console().print(grid)
+
+
+@app.command("docs")
+def tables_docs() -> None:
+    """Print the guide to every table, as docs/tables.md holds it."""
+    from trajectory.reference import tables_guide
+
+    print(tables_guide(), end="")

@@ -1,0 +1,30 @@
+"""The config: typed models of ``config.yaml``, one module per section.
+
+The JSON schema in ``workflow/schemas`` is generated from these classes. Values are checked before
+any job starts; a mistake is reported as one line per key.
+"""
+
+from trajectory.config.base import LogSpaced, resolve_steps
+from trajectory.config.bb import SGD, AdamW, BigramBackcopy, Task, Variant
+from trajectory.config.dynamics import Dynamics
+from trajectory.config.probe import Probe
+from trajectory.config.reading import load, parse
+from trajectory.config.run import Config
+from trajectory.config.suites import NanoOlmo, Suites
+
+__all__ = [
+    "SGD",
+    "AdamW",
+    "BigramBackcopy",
+    "Config",
+    "Dynamics",
+    "LogSpaced",
+    "NanoOlmo",
+    "Probe",
+    "Suites",
+    "Task",
+    "Variant",
+    "load",
+    "parse",
+    "resolve_steps",
+]

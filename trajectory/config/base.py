@@ -1,0 +1,49 @@
+"""What the sections of the config share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+
+
+class Section(BaseModel):
+    """A part of the config: unknown keys are refused, values cannot be changed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class LogSpaced(Section):
+    """Steps spaced evenly in the logarithm, step 0 and the last step included."""
+
+    first: Count = 1
+    """First step after step 0."""
+    count: Annotated[int, Field(ge=2)]
+    """Distinct steps wanted between the first and the last, both included."""
+
+
+StepList = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Steps = Annotated[
+    Annotated[LogSpaced, Tag("<log-spaced>")] | Annotated[StepList, Tag("<list>")],
+    Discriminator(lambda value: "<list>" if isinstance(value, list) else "<log-spaced>"),
+]
+
+
+def resolve_steps(record: list[int] | LogSpaced, last: int) -> list[int]:
+    """The steps meant by ``record`` in a run of ``last`` steps, ascending and distinct.
+
+    Raises ValueError if an explicit step lies beyond the run or the first log-spaced step does.
+    """
+    if isinstance(record, LogSpaced):
+        if record.first >= last:
+            raise ValueError(f"first step {record.first} is not before the last step {last}")
+        ratio = (last / record.first) ** (1 / (record.count - 1))
+        return sorted({0} | {round(record.first * ratio**k) for k in range(record.count)})
+    if max(record) > last:
+        raise ValueError(f"step {max(record)} lies beyond the run's {last} steps")
+    return sorted(set(record))

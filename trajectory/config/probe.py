@@ -1,0 +1,32 @@
+"""What language models are measured on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from trajectory.config.base import Count, Name, Section
+
+
+class Probe(Section):
+    """What language models are measured on."""
+
+    domains: Annotated[list[Literal["prose", "code"]], Field(min_length=1)] = ["prose", "code"]
+    """Held-out text: Python's documentation topics, the standard library's sources."""
+    texts: dict[Name, Path] = {}
+    """More domains by name: UTF-8 text files."""
+    sequences: Count = 64
+    """Sequences per domain."""
+    length: Annotated[int, Field(ge=16)] = 64
+    """Tokens per sequence, the first token's policy included."""
+    first_token: Literal["eos_prepended", "raw"] = "eos_prepended"
+    """What stands at position 0: <|endoftext|>, or the text's own token."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Probe:
+        taken = set(self.texts) & {"prose", "code", "trigger", "non_trigger"}
+        if taken:
+            raise ValueError(f"texts: the name '{min(taken)}' is a domain already")
+        return self

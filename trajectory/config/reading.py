@@ -1,0 +1,97 @@
+"""Reading a config, and explaining each of its mistakes in one line."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from trajectory.config.run import Config
+from trajectory.errors import TrajectoryError
+
+
+def parse(values: Any, source: str = "config") -> Config:
+    """The validated config; TrajectoryError with one line per mistake, each naming file and key."""
+    if not isinstance(values, dict):
+        raise TrajectoryError(
+            f"{source}: should hold keys and values, found {type(values).__name__}"
+        )
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = dict.fromkeys(_explain(details) for details in error.errors())
+        raise TrajectoryError("\n".join(f"{source}: {line}" for line in lines)) from None
+
+
+def load(path: Path) -> Config:
+    """The config in a YAML or JSON file; TrajectoryError if it cannot be read or is wrong."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrajectoryError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise TrajectoryError(f"{path}: not YAML ({reason})") from None
+    return parse(values, str(path))
+
+
+def _explain(error: ErrorDetails) -> str:
+    """One line for a pydantic error: where, what was found, what would be right."""
+    location = _keys(error["loc"])
+    where = ".".join(location) or "config"
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        close = difflib.get_close_matches(location[-1], known, 1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+        kind = "suite" if location[:-1] == ["suites"] else "key"
+        return f"{where}: unknown {kind} '{location[-1]}'; {hint}"
+    if error["type"] == "missing":
+        return f"{where}: is required"
+    if error["type"] == "too_short":
+        return f"{where}: must not be empty"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if error["type"] == "value_error":
+        return f"{where}: {message}"
+    return f"{where}: {message}, found {error['input']!r}"
+
+
+def _keys(location: tuple[str | int, ...]) -> list[str]:
+    """The keys the user wrote: pydantic adds the name of the union's member it tried."""
+    parts = [str(part) for part in location]
+    return [
+        part
+        for before, part in zip(["", *parts], parts, strict=False)
+        if not part.startswith("<") and not (before == "optimizer" and part in ("adamw", "sgd"))
+    ]
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    """The keys the config knows at ``location``, read off its JSON schema."""
+    schema = Config.model_json_schema(by_alias=True)
+    node: dict[str, Any] = schema
+
+    def follow(node: dict[str, Any]) -> list[dict[str, Any]]:
+        if "$ref" in node:
+            return follow(schema["$defs"][node["$ref"].rsplit("/", 1)[-1]])
+        choices = [c for key in ("anyOf", "oneOf", "allOf") for c in node.get(key, [])]
+        return [n for c in choices for n in follow(c)] if choices else [node]
+
+    nodes = [node]
+    for key in location:
+        below = [
+            child
+            for n in nodes
+            for child in (
+                [n["properties"][key]]
+                if key in n.get("properties", {})
+                else n.get("patternProperties", {}).values()
+            )
+        ]
+        nodes = [m for child in below for m in follow(child)]
+    return sorted({key for n in nodes for key in n.get("properties", {})})

@@ -1,0 +1,48 @@
+"""One run of the workflow: all sections together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import model_validator
+
+from trajectory.config.base import Name, Section
+from trajectory.config.bb import BigramBackcopy, Variant
+from trajectory.config.dynamics import Dynamics
+from trajectory.config.probe import Probe
+from trajectory.config.suites import Suites
+from trajectory.errors import TrajectoryError
+
+
+class Config(Section):
+    """One run of the workflow."""
+
+    name: Name
+    """The run's name; a results folder belongs to one name."""
+    results: Path
+    """Folder the run writes to. Two configs must not share one."""
+    bb: BigramBackcopy = BigramBackcopy()
+    """Bigram-Backcopy runs."""
+    suites: Suites = Suites()
+    """Language-model suites."""
+    probe: Probe = Probe()
+    """Batches on which language models are measured."""
+    dynamics: Dynamics = Dynamics()
+    """Onsets and laws."""
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Config:
+        if not self.bb.variants and not self.suites.names():
+            raise ValueError("nothing to do: give bb.variants or suites")
+        return self
+
+    def variant(self, name: str) -> Variant:
+        """The variant of that name; TrajectoryError naming the known ones if there is none."""
+        if name not in self.bb.variants:
+            known = ", ".join(self.bb.variants) or "none"
+            raise TrajectoryError(f"unknown variant '{name}'; this config has: {known}")
+        return self.bb.variants[name]
+
+    def bb_trajectories(self) -> list[tuple[str, int]]:
+        """(variant, seed) of every Bigram-Backcopy trajectory."""
+        return [(name, seed) for name, v in self.bb.variants.items() for seed in v.seeds]
