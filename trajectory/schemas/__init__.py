@@ -6,14 +6,30 @@ documentation and the report's tooltips are generated from it.
 """
 
 from trajectory.schemas.base import MIN_QUERY, SINK_RATE_THRESHOLD, Table
+from trajectory.schemas.coupled import (
+    ALIGNED,
+    ALIGNMENT_SCALES,
+    ALIGNMENTS,
+    COUPLING_CURVES,
+    COUPLING_PARAMETERS,
+    COUPLINGS,
+    PHASE_FIELDS,
+    THEORY_CURVES,
+)
 from trajectory.schemas.fitted import CONTRASTS, LAWS, ONSETS, PHENOMENA
 from trajectory.schemas.measured import CHECKPOINTS, HEADS, LAYERS
 from trajectory.schemas.suites import BATCHES, MANIFEST
 
 __all__ = [
+    "ALIGNED",
+    "ALIGNMENTS",
+    "ALIGNMENT_SCALES",
     "BATCHES",
     "CHECKPOINTS",
     "CONTRASTS",
+    "COUPLINGS",
+    "COUPLING_CURVES",
+    "COUPLING_PARAMETERS",
     "HEADS",
     "LAWS",
     "LAYERS",
@@ -21,14 +37,20 @@ __all__ = [
     "MEASUREMENTS",
     "MIN_QUERY",
     "ONSETS",
+    "PHASE_FIELDS",
     "PHENOMENA",
     "SINK_RATE_THRESHOLD",
     "TABLES",
+    "THEORY_CURVES",
     "Table",
 ]
 
 TABLES: dict[str, Table] = {
     t.name: t
-    for t in (HEADS, LAYERS, CHECKPOINTS, MANIFEST, BATCHES, ONSETS, LAWS, PHENOMENA, CONTRASTS)
+    for t in (
+        *(HEADS, LAYERS, CHECKPOINTS, MANIFEST, BATCHES, ONSETS, LAWS, PHENOMENA, CONTRASTS),
+        *(COUPLINGS, COUPLING_PARAMETERS, COUPLING_CURVES, PHASE_FIELDS, THEORY_CURVES),
+        *(ALIGNMENTS, ALIGNMENT_SCALES, ALIGNED),
+    )
 }
 MEASUREMENTS = ("heads", "layers", "checkpoints")
