@@ -6,6 +6,16 @@ documentation and the report's tooltips are generated from it.
 """
 
 from trajectory.schemas.base import MIN_QUERY, SINK_RATE_THRESHOLD, Table
+from trajectory.schemas.bb import (
+    BB_COMPARISONS,
+    BB_INTERVENED,
+    BB_INTERVENTIONS,
+    BB_MAPS,
+    BB_MILESTONES,
+    BB_RESIDUALS,
+    BB_SCALARS,
+    BB_TYPES,
+)
 from trajectory.schemas.coupled import (
     ALIGNED,
     ALIGNMENT_SCALES,
@@ -25,6 +35,16 @@ __all__ = [
     "ALIGNMENTS",
     "ALIGNMENT_SCALES",
     "BATCHES",
+    "BB_COMPARISONS",
+    "BB_INTERVENED",
+    "BB_INTERVENTIONS",
+    "BB_MAPS",
+    "BB_MEASUREMENTS",
+    "BB_MILESTONES",
+    "BB_RESIDUALS",
+    "BB_SCALARS",
+    "BB_SUMMARIES",
+    "BB_TYPES",
     "CHECKPOINTS",
     "CONTRASTS",
     "COUPLINGS",
@@ -51,6 +71,12 @@ TABLES: dict[str, Table] = {
         *(HEADS, LAYERS, CHECKPOINTS, MANIFEST, BATCHES, ONSETS, LAWS, PHENOMENA, CONTRASTS),
         *(COUPLINGS, COUPLING_PARAMETERS, COUPLING_CURVES, PHASE_FIELDS, THEORY_CURVES),
         *(ALIGNMENTS, ALIGNMENT_SCALES, ALIGNED),
+        *(BB_TYPES, BB_RESIDUALS, BB_MAPS, BB_INTERVENTIONS, BB_INTERVENED),
+        *(BB_SCALARS, BB_MILESTONES, BB_COMPARISONS),
     )
 }
 MEASUREMENTS = ("heads", "layers", "checkpoints")
+BB_MEASUREMENTS = ("bb_types", "bb_residuals", "bb_maps", "bb_interventions", "bb_intervened")
+"""What a Bigram-Backcopy run writes besides the measurements."""
+BB_SUMMARIES = ("bb_scalars", "bb_milestones", "bb_comparisons")
+"""What is computed from the tables of all Bigram-Backcopy runs together."""

@@ -1,0 +1,294 @@
+"""Tables of the Bigram-Backcopy laboratory: token types, maps, interventions and comparisons."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from trajectory.schemas.base import (
+    DOMAIN,
+    HEAD,
+    LAYER,
+    MIN_QUERY,
+    STEP,
+    TOKENS,
+    TRAJECTORY,
+    Table,
+    field,
+    number,
+)
+
+TARGET_THRESHOLD = 0.5
+"""Mean weight from which a key counts as the one that a token type attends to."""
+
+_TOKEN = field("token", pa.string(), "token type, as text")
+_TRIGGER = field("trigger", pa.bool_(), "whether the task treats the token as a trigger")
+_VARIANT = field("variant", pa.string(), "name of the experiment in the config")
+_INTERVENTION = field(
+    "intervention",
+    pa.string(),
+    "what was changed in the trained model, as the config writes it: kind and layers; 'none' for "
+    "the unchanged model",
+)
+
+BB_TYPES = Table(
+    "bb_types",
+    "trajectory × step × layer × query head × type of the querying token",
+    ("trajectory", "step", "layer", "head", "token"),
+    (
+        TRAJECTORY,
+        STEP,
+        TOKENS,
+        LAYER,
+        HEAD,
+        _TOKEN,
+        _TRIGGER,
+        number("share", "share of the positions i > 0 that hold this token"),
+        field("queries", pa.int64(), "positions i > 0 averaged over", unit="queries"),
+        number("sink_weight", "mean over its queries of the weight A_i0 on position 0"),
+        number(
+            "delta_logit",
+            f"Δlogit: mean over its queries i ≥ {MIN_QUERY} of z_i0 − mean over visible keys j > 0 of z_ij",
+            "nats",
+            nullable=True,
+        ),
+        number("self_weight", "mean over its queries of the weight A_ii on the own position"),
+        number(
+            "previous_weight",
+            "mean over its queries i ≥ 2 of the weight on position i − 1",
+            nullable=True,
+        ),
+        field(
+            "other_token",
+            pa.string(),
+            "token type other than position 0 whose keys together collect most of its weight",
+        ),
+        number("other_weight", "mean over its queries of the weight on all keys of that type"),
+        number(
+            "other_value_ratio",
+            "mean ‖W_O v_j‖ over keys j > 0 of that type / median over all keys j > 0: small where "
+            "it is another null target",
+        ),
+        field(
+            "target",
+            pa.string(),
+            f"where its attention goes: 'sink' where sink_weight ≥ {TARGET_THRESHOLD}, else other_token "
+            f"where other_weight ≥ {TARGET_THRESHOLD}, else empty (spread)",
+            nullable=True,
+        ),
+        number(
+            "head_output_ratio",
+            "mean over its queries of ‖W_O Σ_j A_ij v_j‖ / median over all keys j > 0 of ‖W_O v_j‖: "
+            "small where the head is dormant, whatever it attends to",
+        ),
+        number("value_norm", "mean over its positions of ‖v_j‖", "activation"),
+        number("output_value_norm", "mean over its positions of ‖W_O v_j‖", "activation"),
+    ),
+)
+
+BB_RESIDUALS = Table(
+    "bb_residuals",
+    "trajectory × step × depth of the residual stream × token type",
+    ("trajectory", "step", "layer", "token"),
+    (
+        TRAJECTORY,
+        STEP,
+        TOKENS,
+        field(
+            "layer", pa.int16(), "depth l: the stream that enters block l; last: leaves the last"
+        ),
+        _TOKEN,
+        _TRIGGER,
+        field("positions", pa.int64(), "positions averaged over"),
+        number("residual_norm", "mean over its positions of ‖h_j‖", "activation"),
+    ),
+)
+
+BB_MAPS = Table(
+    "bb_maps",
+    "trajectory × step × layer × head × sequence × query",
+    ("trajectory", "step", "layer", "head", "sequence", "query"),
+    (
+        TRAJECTORY,
+        STEP,
+        LAYER,
+        HEAD,
+        field(
+            "sequence",
+            pa.int32(),
+            "probe sequence, from 0; the same for every trajectory of a task",
+        ),
+        field("query", pa.int32(), "position i, from 0"),
+        _TOKEN,
+        _TRIGGER,
+        field("weights", pa.list_(pa.float32()), "A_ij for j = 0 … i"),
+    ),
+)
+
+BB_INTERVENTIONS = Table(
+    "bb_interventions",
+    "trajectory × step × intervention × domain",
+    ("trajectory", "step", "intervention", "domain"),
+    (
+        TRAJECTORY,
+        STEP,
+        TOKENS,
+        _INTERVENTION,
+        DOMAIN,
+        number("loss", "mean negative log-likelihood of the changed model", "nats/token"),
+        number("risk", "cross-entropy of the changed model against the oracle's law", "nats/token"),
+        number("excess_risk", "risk minus the oracle's own entropy", "nats/token"),
+        number("risk_change", "risk minus the unchanged model's at the same step", "nats/token"),
+    ),
+)
+
+BB_INTERVENED = Table(
+    "bb_intervened",
+    "trajectory × step × intervention × domain × layer × head",
+    ("trajectory", "step", "intervention", "domain", "layer", "head"),
+    (
+        TRAJECTORY,
+        STEP,
+        _INTERVENTION,
+        DOMAIN,
+        LAYER,
+        HEAD,
+        number("sink_weight", "heads.sink_weight of the changed model"),
+        number("delta_logit", "heads.delta_logit of the changed model", "nats", nullable=True),
+        number("value_ratio", "heads.value_ratio of the changed model"),
+        number(
+            "output_value_norm_sink",
+            "heads.output_value_norm_sink of the changed model",
+            "activation",
+        ),
+        number("output_value_ratio", "heads.output_value_ratio of the changed model"),
+        number(
+            "residual_norm_sink",
+            "‖h_s‖ of the changed model where it leaves the layer",
+            "activation",
+        ),
+        number(
+            "residual_excess",
+            "layers.residual_excess of the changed model where it leaves the layer",
+            "activation",
+        ),
+    ),
+)
+
+BB_SCALARS = Table(
+    "bb_scalars",
+    "trajectory × match",
+    ("trajectory", "match"),
+    (
+        TRAJECTORY,
+        _VARIANT,
+        field("seed", pa.int64(), "seed of weights and data"),
+        field(
+            "section",
+            pa.string(),
+            "what the experiment is part of: tasks, structures, mitigations or causes",
+            nullable=True,
+        ),
+        field(
+            "control", pa.string(), "experiment it is compared with, seed by seed", nullable=True
+        ),
+        field(
+            "match",
+            pa.string(),
+            "'step': at its last record; 'loss': where its loss first reached the greater of its own "
+            "and its control's last loss, linearly between records",
+        ),
+        number("step", "optimiser steps taken there", "steps"),
+        field(
+            "layer",
+            pa.int16(),
+            "layer of the head with the greatest sink_excess on non-triggers at the last record",
+            nullable=True,
+        ),
+        field("head", pa.int16(), "that head", nullable=True),
+        number("loss", "mean negative log-likelihood over all positions", "nats/token"),
+        number("backcopy_excess", "excess risk at triggers", "nats/token", nullable=True),
+        number("bigram_excess", "excess risk at non-triggers", "nats/token"),
+        number("sink_weight", "heads.sink_weight of that head on non-triggers", nullable=True),
+        number("sink_excess", "heads.sink_excess of that head on non-triggers", nullable=True),
+        number(
+            "delta_logit", "heads.delta_logit of that head on non-triggers", "nats", nullable=True
+        ),
+        number(
+            "delta_logit_positive",
+            "share of non-trigger token types with a positive Δlogit in that head",
+            nullable=True,
+        ),
+        number("value_ratio", "heads.value_ratio of that head on non-triggers", nullable=True),
+        number(
+            "output_value_ratio",
+            "heads.output_value_ratio of that head on non-triggers",
+            nullable=True,
+        ),
+        number(
+            "residual_excess",
+            "greatest layers.residual_excess on non-triggers over depths 1 to the last but one; the last where there is one layer",
+            "activation",
+        ),
+        number("residual_ratio", "layers.residual_ratio at that depth"),
+    ),
+)
+
+BB_MILESTONES = Table(
+    "bb_milestones",
+    "trajectory × milestone",
+    ("trajectory", "milestone"),
+    (
+        TRAJECTORY,
+        _VARIANT,
+        field("seed", pa.int64(), "seed of weights and data"),
+        field("milestone", pa.string(), "what was reached"),
+        field("definition", pa.string(), "when it counts as reached"),
+        field("after_step", pa.int64(), "last record before it; empty if never", nullable=True),
+        field(
+            "by_step", pa.int64(), "first record at which it holds; empty if never", nullable=True
+        ),
+        number(
+            "step", "linear interpolation between the two; empty if never", "steps", nullable=True
+        ),
+        number("value", "the statistic at by_step", nullable=True),
+    ),
+)
+
+BB_COMPARISONS = Table(
+    "bb_comparisons",
+    "experiment × control × measure × statistic",
+    ("variant", "control", "measure", "statistic"),
+    (
+        _VARIANT,
+        field(
+            "control",
+            pa.string(),
+            "experiment it is compared with; its own name for the control itself",
+        ),
+        field("section", pa.string(), "what the experiment is part of", nullable=True),
+        field("sham", pa.bool_(), "a null: the same change where it should not matter"),
+        field("about", pa.string(), "what the experiment changes, in words"),
+        field(
+            "measure",
+            pa.string(),
+            "'step': at the last record of both; 'loss': where both first reached the greater of their "
+            "last losses; 'rate': least-squares slope per ln(step) from the change on, equal records",
+        ),
+        field("statistic", pa.string(), "column of bb_scalars"),
+        field("seeds", pa.int32(), "seeds that both have"),
+        number("mean", "mean over seeds"),
+        number(
+            "low", "lower end of the 95 % t interval of the mean; empty for one seed", nullable=True
+        ),
+        number("high", "upper end of it", nullable=True),
+        number("control_mean", "the control's mean over the same seeds"),
+        number("difference", "mean over seeds of the paired difference to the control"),
+        number("difference_low", "lower end of its 95 % t interval", nullable=True),
+        number("difference_high", "upper end of it", nullable=True),
+        number(
+            "p_value",
+            "two-sided exact sign-flip test of the paired differences; 2^(1−seeds) at least",
+            nullable=True,
+        ),
+    ),
+)
