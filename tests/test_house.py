@@ -17,6 +17,8 @@ MAY_IMPORT = {
     "tables": {"schemas"},
     "config": set(),
     "workflow": set(),
+    "bundles": set(),
+    "parts": {"schemas", "tables"},
     "api": {"schemas", "corpus", "probe"},
     "reference": {"config", "schemas"},
     "results": {"config", "tables"},
@@ -81,7 +83,8 @@ def test_the_command_line_starts_light() -> None:
 
 def test_reading_the_workflow_starts_light() -> None:
     loaded = loaded_after(
-        "import trajectory.config, trajectory.provenance, trajectory.results, trajectory.workflow\n"
+        "import trajectory.bundles, trajectory.config, trajectory.provenance, trajectory.results\n"
+        "import trajectory.workflow\n"
         "from trajectory.suites.names import revision_name"
     )
     assert not loaded & set(HEAVY)

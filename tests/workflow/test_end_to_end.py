@@ -42,7 +42,7 @@ def scheduled(project: Project) -> set[str]:
 def test_both_worlds_end_in_the_same_tables(finished: Project) -> None:
     results = finished.folder / "results/small"
     found = tables(finished)
-    assert set(found) == set(TABLES) - {"manifest", "batches", *COUPLED}
+    assert set(found) == set(TABLES) - {"manifest", "batches", "bundle", *COUPLED}
     for name, frame in found.items():
         assert read(results / "tables" / f"{name}.parquet", TABLES[name]).num_rows == frame.height
     runs = {"bb/softmax/seed0", "bb/softmax/seed1", "bb/relu/seed0", "nano-olmo"}

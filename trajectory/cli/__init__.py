@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("bigrams")(corpus.bigrams)
-app.command("measure")(measure.measure_revision)
+app.command("measure")(measure.measure_revisions)
 app.command("dynamics")(dynamics.dynamics)
 app.command("report")(report.report)
 app.add_typer(bb.app, name="bb")

@@ -19,24 +19,29 @@ def tables_gather(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run's tables.")],
     parts: Annotated[
         Path,
-        typer.Option(help="File naming one folder of tables per line; - for standard input."),
+        typer.Option(
+            help="File naming one folder of tables or one bundle per line; - for standard input."
+        ),
     ],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
     """Check all measured tables of a run and put them together, one file per table."""
     from trajectory import provenance
     from trajectory.config import load
+    from trajectory.parts import read_parts
     from trajectory.schemas import MEASUREMENTS, TABLES
     from trajectory.tables import gather
 
-    text = sys.stdin.read() if str(parts) == "-" else parts.read_text()
-    folders = [Path(line) for line in text.split("\n") if line]
-    facts = provenance.describe(run=load(config).name, parts=len(folders))
+    text = sys.stdin.read() if str(parts) == "-" else parts.read_text(encoding="utf-8")
+    found = read_parts([Path(line) for line in text.split("\n") if line])
+    facts = provenance.describe(run=load(config).name, parts=len(found.folders))
     for name in MEASUREMENTS:
         table = TABLES[name]
-        files = [folder / f"{name}.parquet" for folder in folders]
+        files = [folder / f"{name}.parquet" for folder in found.folders]
         data = gather(files, table, output / f"{name}.parquet", facts)
         print(f"{output / name}.parquet: {data.num_rows} rows of {len(files)} parts")
+    for row in found.failed:
+        print(f"not measured: {row['suite']} {row['revision']}: {row['reason']}")
 
 
 @app.command("show")

@@ -16,6 +16,7 @@ from trajectory.schemas.bb import (
     BB_SCALARS,
     BB_TYPES,
 )
+from trajectory.schemas.bundles import BUNDLE
 from trajectory.schemas.coupled import (
     ALIGNED,
     ALIGNMENT_SCALES,
@@ -45,6 +46,7 @@ __all__ = [
     "BB_SCALARS",
     "BB_SUMMARIES",
     "BB_TYPES",
+    "BUNDLE",
     "CHECKPOINTS",
     "CONTRASTS",
     "COUPLINGS",
@@ -68,7 +70,8 @@ __all__ = [
 TABLES: dict[str, Table] = {
     t.name: t
     for t in (
-        *(HEADS, LAYERS, CHECKPOINTS, MANIFEST, BATCHES, ONSETS, LAWS, PHENOMENA, CONTRASTS),
+        *(HEADS, LAYERS, CHECKPOINTS, MANIFEST, BATCHES, BUNDLE),
+        *(ONSETS, LAWS, PHENOMENA, CONTRASTS),
         *(COUPLINGS, COUPLING_PARAMETERS, COUPLING_CURVES, PHASE_FIELDS, THEORY_CURVES),
         *(ALIGNMENTS, ALIGNMENT_SCALES, ALIGNED),
         *(BB_TYPES, BB_RESIDUALS, BB_MAPS, BB_INTERVENTIONS, BB_INTERVENED),

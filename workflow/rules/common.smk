@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from trajectory.bundles import bundles
 from trajectory.config import parse as parse_config
 from trajectory.errors import TrajectoryError
 from trajectory.provenance import code_digest, values_digest
@@ -50,5 +51,5 @@ def values(section):
 wildcard_constraints:
     variant="[a-z0-9][a-z0-9._-]*",
     suite="[a-z0-9][a-z0-9._-]*",
-    revision="[a-z0-9][a-z0-9._-]*",
+    bundle="[a-z0-9][a-z0-9._-]*",
     seed="[0-9]+",
