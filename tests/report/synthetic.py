@@ -9,17 +9,7 @@ import numpy as np
 
 from trajectory.config import Dynamics
 from trajectory.dynamics.analyse import analyse
-from trajectory.dynamics.contrast import domain_contrasts
-from trajectory.schemas import (
-    CHECKPOINTS,
-    CONTRASTS,
-    HEADS,
-    LAWS,
-    LAYERS,
-    ONSETS,
-    PHENOMENA,
-    Table,
-)
+from trajectory.schemas import CHECKPOINTS, HEADS, LAYERS, TABLES, Table
 from trajectory.tables import from_rows, scan, write
 
 STEPS = [0, *np.unique(np.geomspace(5, 1000, 20).round().astype(int)).tolist()]
@@ -56,11 +46,10 @@ def make_results(folder: Path) -> Path:
                 checkpoints.append(_checkpoint(names, step, trajectory.startswith("bb/")))
     for table, rows in ((HEADS, heads), (LAYERS, layers), (CHECKPOINTS, checkpoints)):
         _write(rows, table, folder)
-    found = analyse(scan(folder, "heads").collect(), scan(folder, "layers").collect(), Dynamics())
-    for table, rows in ((ONSETS, found.onsets), (LAWS, found.laws), (PHENOMENA, found.phenomena)):
-        _write(rows, table, folder)
-    contrasts = domain_contrasts(scan(folder, "heads").collect(), 2.0, 0.2)
-    _write(contrasts.to_dicts(), CONTRASTS, folder)
+    settings = Dynamics(bootstraps=20)
+    found = analyse(scan(folder, "heads").collect(), scan(folder, "layers").collect(), settings)
+    for name, rows in found.items():
+        _write(rows, TABLES[name], folder)
     return folder
 
 

@@ -18,21 +18,13 @@ def dynamics(
     from trajectory import provenance
     from trajectory.config import load
     from trajectory.dynamics.analyse import analyse
-    from trajectory.dynamics.contrast import domain_contrasts
-    from trajectory.schemas import CONTRASTS, LAWS, ONSETS, PHENOMENA
+    from trajectory.schemas import TABLES
     from trajectory.tables import from_rows, scan, write
 
     settings = load(config).dynamics
-    heads = scan(results, "heads").collect()
-    found = analyse(heads, scan(results, "layers").collect(), settings)
-    contrasts = domain_contrasts(heads, settings.gate_threshold, settings.sink_threshold).to_dicts()
+    found = analyse(scan(results, "heads").collect(), scan(results, "layers").collect(), settings)
     facts = provenance.describe(dynamics=settings.model_dump(mode="json"))
-    for table, rows in (
-        (ONSETS, found.onsets),
-        (LAWS, found.laws),
-        (PHENOMENA, found.phenomena),
-        (CONTRASTS, contrasts),
-    ):
-        path = results / "tables" / f"{table.name}.parquet"
-        write(from_rows(rows, table), table, path, facts)
+    for name, rows in found.items():
+        path = results / "tables" / f"{name}.parquet"
+        write(from_rows(rows, TABLES[name]), TABLES[name], path, facts)
         print(f"{path}: {len(rows)} rows")

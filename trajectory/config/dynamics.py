@@ -20,5 +20,11 @@ class Dynamics(Section):
     """residual_ratio from which the sink's residual counts as a peak."""
     gate_threshold: Positive = 2.0
     """Difference of sink log-odds between two domains from which a head is gated, in nats."""
+    together: Annotated[float, Field(gt=1)] = 1.5
+    """Factor between two onsets, interval included, up to which they count as together."""
     least_points: Annotated[int, Field(ge=5)] = 8
     """Records a curve needs to be fitted."""
+    bootstraps: Annotated[int, Field(ge=20)] = 200
+    """Replicates behind the intervals of the laws' parameters."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of bootstraps and simulated nulls."""

@@ -1,4 +1,4 @@
-"""Onset of the attention sink: between which two records did it appear."""
+"""When a statistic reaches its threshold: between which two records, and how surely."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
+
+from trajectory.dynamics.laws import Array
+
+GREATEST_LAG1 = 0.9
+"""Beyond it the inflation of the crossing's criterion would be endless."""
 
 
 @dataclass(frozen=True)
@@ -52,3 +58,43 @@ def first_crossing(steps: ArrayLike, values: ArrayLike, threshold: float) -> Ons
     if first == 0:
         return Onset("before_first")
     return Onset("observed", int(steps[first - 1]), int(steps[first]))
+
+
+def crossing_intervals(
+    steps: Array, values: Array, threshold: float, noise: Array, lag1: Array
+) -> tuple[Array, Array]:
+    """95 % interval of the step at which the noise-free series crosses ``threshold`` upwards.
+
+    The curve is taken to lie below the threshold before the crossing and not below it after. For
+    every pair of neighbouring records between which that may happen, the likelihood ratio adds up
+    how far the records on the wrong side contradict it; pairs within the χ² limit of the best one
+    are kept. The limit is inflated by (1 + ρ)/(1 − ρ), since contradictions come in runs.
+
+    Args:
+        steps: (n,) ascending.
+        values: (S, n).
+        threshold: as in ``first_crossing``.
+        noise: (S,) standard deviation of the series about its curve.
+        lag1: (S,) autocorrelation of the noise.
+
+    Returns:
+        ends (S,) each: NaN below where the first record may be past the crossing, above where the
+        last may be short of it.
+    """
+    above = np.square(np.maximum(values - threshold, 0.0))
+    below = np.square(np.maximum(threshold - values, 0.0))
+    zero = np.zeros((len(values), 1))
+    # Crossing before record k: the records before it should be below, the others not.
+    before = np.concatenate([zero, above.cumsum(-1)], -1)
+    after = np.concatenate([below[:, ::-1].cumsum(-1)[:, ::-1], zero], -1)
+    scale = np.maximum(np.square(noise), np.square(1e-12 + 1e-9 * np.abs(values).max(-1)))
+    ratio = (before + after) / scale[:, None]
+    rho = np.clip(lag1, 0.0, GREATEST_LAG1)
+    limit = stats.chi2.ppf(0.95, 1) * (1 + rho) / (1 - rho)
+    kept = ratio - ratio.min(-1, keepdims=True) <= limit[:, None]
+    first = kept.argmax(-1)
+    last = kept.shape[-1] - 1 - kept[:, ::-1].argmax(-1)
+    steps = np.asarray(steps, dtype=float)
+    low = np.where(first > 0, steps[np.maximum(first - 1, 0)], np.nan)
+    high = np.where(last < len(steps), steps[np.minimum(last, len(steps) - 1)], np.nan)
+    return low, high

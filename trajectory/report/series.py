@@ -49,7 +49,11 @@ class Run:
 def load(results: Path) -> Run:
     """Read the run's tables; TrajectoryError if one is missing or not ours."""
     names = ("heads", "layers", "checkpoints", "onsets", "laws", "phenomena", "contrasts")
-    return Run(*(scan(results, name).collect() for name in names))
+    frames = {name: scan(results, name).collect() for name in names}
+    of_sinks = (pl.col("phenomenon") == "sink") & (pl.col("level") == "head")
+    frames["onsets"] = frames["onsets"].filter(of_sinks)
+    frames["laws"] = frames["laws"].filter(pl.col("window") == "onset")
+    return Run(**frames)
 
 
 def group_of(trajectory: str) -> str:

@@ -17,6 +17,7 @@ from trajectory.schemas.bb import (
     BB_TYPES,
 )
 from trajectory.schemas.bundles import BUNDLE
+from trajectory.schemas.claims import CLAIMS
 from trajectory.schemas.coupled import (
     ALIGNED,
     ALIGNMENT_SCALES,
@@ -27,8 +28,10 @@ from trajectory.schemas.coupled import (
     PHASE_FIELDS,
     THEORY_CURVES,
 )
-from trajectory.schemas.fitted import CONTRASTS, LAWS, ONSETS, PHENOMENA
+from trajectory.schemas.fitted import LAWS, PHENOMENA, SEEDS
+from trajectory.schemas.forecasts import FORECAST_SCORES, FORECASTS
 from trajectory.schemas.measured import CHECKPOINTS, HEADS, LAYERS
+from trajectory.schemas.onsets import CONTRASTS, GATES, LEADS, ONSETS
 from trajectory.schemas.suites import BATCHES, MANIFEST
 
 __all__ = [
@@ -48,19 +51,25 @@ __all__ = [
     "BB_TYPES",
     "BUNDLE",
     "CHECKPOINTS",
+    "CLAIMS",
     "CONTRASTS",
     "COUPLINGS",
     "COUPLING_CURVES",
     "COUPLING_PARAMETERS",
+    "FORECASTS",
+    "FORECAST_SCORES",
+    "GATES",
     "HEADS",
     "LAWS",
     "LAYERS",
+    "LEADS",
     "MANIFEST",
     "MEASUREMENTS",
     "MIN_QUERY",
     "ONSETS",
     "PHASE_FIELDS",
     "PHENOMENA",
+    "SEEDS",
     "SINK_RATE_THRESHOLD",
     "TABLES",
     "THEORY_CURVES",
@@ -71,11 +80,13 @@ TABLES: dict[str, Table] = {
     t.name: t
     for t in (
         *(HEADS, LAYERS, CHECKPOINTS, MANIFEST, BATCHES, BUNDLE),
-        *(ONSETS, LAWS, PHENOMENA, CONTRASTS),
+        *(ONSETS, LEADS, LAWS, PHENOMENA, SEEDS, CONTRASTS, GATES),
+        *(FORECASTS, FORECAST_SCORES),
         *(COUPLINGS, COUPLING_PARAMETERS, COUPLING_CURVES, PHASE_FIELDS, THEORY_CURVES),
         *(ALIGNMENTS, ALIGNMENT_SCALES, ALIGNED),
         *(BB_TYPES, BB_RESIDUALS, BB_MAPS, BB_INTERVENTIONS, BB_INTERVENED),
         *(BB_SCALARS, BB_MILESTONES, BB_COMPARISONS),
+        CLAIMS,
     )
 }
 MEASUREMENTS = ("heads", "layers", "checkpoints")

@@ -1,85 +1,80 @@
-"""Tables of what was fitted to the measurements and found in them."""
+"""Tables of the laws fitted to the measurements, and of what every trajectory ends with."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-from trajectory.schemas.base import DOMAIN, HEAD, LAYER, STEP, TRAJECTORY, Table, field, number
+from trajectory.schemas.base import DOMAIN, HEAD, LAYER, TRAJECTORY, Table, field, number
 
-_STATISTIC = field("statistic", pa.string(), "column of heads or layers that was fitted")
-
-ONSETS = Table(
-    "onsets",
-    "trajectory × domain × layer × head",
-    ("trajectory", "domain", "layer", "head"),
-    (
-        TRAJECTORY,
-        DOMAIN,
-        LAYER,
-        HEAD,
-        field(
-            "lead",
-            pa.bool_(),
-            "the head with the greatest mean sink_excess over the last quarter of the recorded steps of this trajectory and domain",
-        ),
-        field("leads_layer", pa.bool_(), "the head with the greatest such mean in its layer"),
-        number("threshold", "sink_excess that counts as a sink"),
-        field(
-            "status",
-            pa.string(),
-            "observed: crossed between two records; before_first: above at the first record; "
-            "not_reached: never above",
-        ),
-        field(
-            "after_step",
-            pa.int64(),
-            "last record below the threshold before the crossing",
-            unit="steps",
-            nullable=True,
-        ),
-        field(
-            "by_step",
-            pa.int64(),
-            "first record above the threshold, confirmed by the next record",
-            unit="steps",
-            nullable=True,
-        ),
-        number("onset", "geometric midpoint of (after_step, by_step]", "steps", nullable=True),
-    ),
-)
+_PARAMETERS = pa.map_(pa.string(), pa.float64())
+_LOWER = "lower end of its 95 % interval: a line in ln step through the last quarter of the records, AR(1) noise"
+_UPPER = "upper end of that interval"
 
 LAWS = Table(
     "laws",
-    "trajectory × domain × layer × head × statistic × law",
-    ("trajectory", "domain", "layer", "head", "statistic", "law"),
+    "trajectory × domain × layer × head × statistic × window × law",
+    ("trajectory", "domain", "layer", "head", "statistic", "window", "law"),
     (
         TRAJECTORY,
         DOMAIN,
         LAYER,
         field("head", pa.int16(), "query head, from 0; −1 for a statistic of the whole layer"),
-        _STATISTIC,
+        field("statistic", pa.string(), "column of heads or layers that was fitted"),
+        field(
+            "window",
+            pa.string(),
+            "onset: from the last record before the lead head's sink to the end, or from the first positive step where there is no sink; all: from the first positive step; late: the later half of the onset window in ln step. Intervals and hold-out only for onset; the others show how far the window decides",
+        ),
         field("law", pa.string(), "name of the curve"),
         field("formula", pa.string(), "the curve; t in steps"),
         field("first_step", pa.int64(), "first record of the fit's window", unit="steps"),
         field("last_step", pa.int64(), "last record of the fit's window", unit="steps"),
         field("points", pa.int32(), "records fitted"),
-        field("parameters", pa.map_(pa.string(), pa.float64()), "least-squares parameters by name"),
-        number("r2", "1 − residual / total sum of squares", nullable=True),
-        number(
-            "aicc",
-            "corrected Akaike criterion under independent residuals; records of one run are autocorrelated, so small differences decide nothing",
-            nullable=True,
+        field("parameters", _PARAMETERS, "maximum-likelihood parameters by name, AR(1) noise"),
+        field(
+            "low",
+            _PARAMETERS,
+            "lower end of each parameter's 95 % interval: stationary block bootstrap of the whitened residuals",
         ),
-        number("lag1", "lag-1 autocorrelation of the residuals", nullable=True),
+        field("high", _PARAMETERS, "upper end of each"),
+        field(
+            "profile_low",
+            _PARAMETERS,
+            "lower end of each shape parameter's 95 % profile-likelihood interval; absent where the likelihood is flat up to the bound of the search",
+        ),
+        field("profile_high", _PARAMETERS, "upper end of each"),
+        field(
+            "identified",
+            pa.bool_(),
+            "every shape parameter's profile interval is closed on both sides: the records identify this curve",
+        ),
         field(
             "at_bound",
             pa.bool_(),
-            "a parameter ended on its bound: the records do not identify this curve",
+            "a shape parameter ended on the bound of its search",
+        ),
+        number("r2", "1 − residual / total sum of squares", nullable=True),
+        number(
+            "aicc",
+            "corrected Akaike criterion of the AR(1) likelihood; comparable between the laws of one series and window",
+            nullable=True,
+        ),
+        number("lag1", "lag-1 autocorrelation of the noise, by maximum likelihood", nullable=True),
+        number("noise", "stationary standard deviation of the noise", nullable=True),
+        number(
+            "holdout_error",
+            "root mean square error at the last quarter of the window's records, predicted by the fit to the others, in the statistic's unit",
+            nullable=True,
+        ),
+        field(
+            "verdict",
+            pa.string(),
+            "named: this law is told apart from all others by likelihood and by hold-out; plausible: not excluded; excluded; constant: the series does not vary. A series without a named law is undecided",
         ),
         field(
             "best",
             pa.bool_(),
-            "least AICc among the curves of this series that are not at a bound; none for a constant series",
+            "least AICc of this series and window among the identified curves (among all, where none is identified): the curve to draw, not a verdict",
         ),
     ),
 )
@@ -97,13 +92,21 @@ PHENOMENA = Table(
         number("sink_weight", "sink weight of the lead head at the last record"),
         number("sink_weight_floor", "its uniform floor"),
         number("sink_excess", "its excess over the floor"),
+        number("sink_excess_low", _LOWER, nullable=True),
+        number("sink_excess_high", _UPPER, nullable=True),
         number("delta_logit", "Δlogit of the lead head at the last record", "nats", nullable=True),
+        number("delta_logit_low", _LOWER, "nats", nullable=True),
+        number("delta_logit_high", _UPPER, "nats", nullable=True),
         number("value_ratio", "value ratio of the lead head at the last record"),
+        number("value_ratio_low", _LOWER, nullable=True),
+        number("value_ratio_high", _UPPER, nullable=True),
         number("value_ratio_peak", "greatest value ratio of the lead head over all records"),
         number(
             "residual_ratio",
             "greatest residual ratio at the last record among the streams that enter a block",
         ),
+        number("residual_ratio_low", _LOWER, nullable=True),
+        number("residual_ratio_high", _UPPER, nullable=True),
         number("residual_ratio_first", "residual ratio of the same depth at the first record"),
         field("residual_layer", pa.int16(), "that depth"),
         field("sink", pa.bool_(), "sink_excess is at or above the onset threshold"),
@@ -112,27 +115,27 @@ PHENOMENA = Table(
     ),
 )
 
-CONTRASTS = Table(
-    "contrasts",
-    "trajectory × step × layer × head × pair of domains",
-    ("trajectory", "step", "layer", "head", "domain", "other_domain"),
+SEEDS = Table(
+    "seeds",
+    "group × domain × quantity × statistic × law",
+    ("group", "domain", "quantity", "statistic", "law"),
     (
-        TRAJECTORY,
-        STEP,
-        LAYER,
-        HEAD,
-        field("domain", pa.string(), "first domain of the pair, by name"),
-        field("other_domain", pa.string(), "second domain of the pair"),
-        number(
-            "log_odds_difference",
-            "sink_log_odds on the first domain minus on the other: positive where the head is more dormant on the first",
-            "nats",
-        ),
-        number("log_output_ratio", "log of head_output_norm on the first domain over the other"),
+        field("group", pa.string(), "trajectories that differ in their seed only: bb/<variant>"),
+        DOMAIN,
         field(
-            "gated",
-            pa.bool_(),
-            "there is a sink on one of the domains, the difference reaches the gate threshold, and the output is smaller where the sink is stronger: dormant on one domain, active on the other",
+            "quantity",
+            pa.string(),
+            "final: value at the last record; onset: of the statistic's phenomenon; log_lag: of the pair of phenomena; else a law's parameter by its name",
         ),
+        field(
+            "statistic",
+            pa.string(),
+            "column of heads or layers, of the lead head or the depth with the peak; a pair of phenomena for log_lag",
+        ),
+        field("law", pa.string(), "the law a parameter belongs to; empty for the other quantities"),
+        field("seeds", pa.int32(), "trajectories that have the quantity"),
+        number("mean", "their mean; geometric for onset"),
+        number("low", "lower end of its 95 % Student interval over seeds", nullable=True),
+        number("high", "upper end; empty for a single seed", nullable=True),
     ),
 )

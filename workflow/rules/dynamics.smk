@@ -1,6 +1,6 @@
-"""Onsets, laws, phenomena and domain contrasts of every trajectory.
+"""What is found in every trajectory: onsets, leads, laws, phenomena, domain contrasts and gates.
 
-Inputs: the run's measurement tables. Outputs: four more tables beside them.
+Inputs: the run's measurement tables. Outputs: the tables of what was found, beside them.
 """
 
 
@@ -11,7 +11,7 @@ rule dynamics:
         expand(
             "{results}/tables/{table}.parquet",
             results=RESULTS,
-            table=["onsets", "laws", "phenomena", "contrasts"],
+            table=["onsets", "leads", "laws", "phenomena", "seeds", "contrasts", "gates"],
         ),
     log:
         f"{RESULTS}/logs/dynamics.log",
@@ -25,6 +25,6 @@ rule dynamics:
         results=lambda wildcards, input: Path(input[0]).parents[1],
         config=RESOLVED,
         dynamics=values(CONFIG.dynamics),
-        code=code_digest("trajectory.dynamics.analyse", "trajectory.dynamics.contrast"),
+        code=code_digest("trajectory.dynamics.analyse"),
     shell:
         "trajectory dynamics --config {params.config} --results {params.results} > {log} 2>&1"

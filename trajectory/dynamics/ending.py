@@ -1,0 +1,113 @@
+"""What every trajectory ends with: rows of the ``phenomena`` table, with intervals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from trajectory.config import Dynamics
+from trajectory.dynamics import ar1
+from trajectory.dynamics.change import log_steps
+from trajectory.dynamics.fitting import orthonormal
+from trajectory.dynamics.laws import Array
+from trajectory.dynamics.phases import inner
+from trajectory.dynamics.series import LAST_QUARTER
+
+Row = dict[str, Any]
+
+LEAST_RECORDS = 5
+"""Records that the line through the end of a series needs."""
+
+
+def phenomenon_row(
+    trajectory: str,
+    domain: str,
+    place: tuple[int, int],
+    heads: pl.DataFrame,
+    layers: pl.DataFrame,
+    settings: Dynamics,
+) -> Row:
+    """What the trajectory shows at its end: the lead head, and the inner depth with the peak."""
+    here = (pl.col("trajectory") == trajectory) & (pl.col("domain") == domain)
+    head = heads.filter(here & (pl.col("layer") == place[0]) & (pl.col("head") == place[1]))
+    head = head.sort("step")
+    last = head.row(-1, named=True)
+    depths = inner(layers.filter(here))
+    peak = (
+        depths.filter(pl.col("step") == last["step"])
+        .sort("residual_ratio", descending=True)
+        .row(0, named=True)
+    )
+    stream = depths.filter(pl.col("layer") == peak["layer"]).sort("step")
+    intervals: Row = {}
+    for frame, statistic in (
+        *((head, name) for name in ("sink_excess", "delta_logit", "value_ratio")),
+        (stream, "residual_ratio"),
+    ):
+        known = frame.drop_nulls(statistic)
+        low, high = end_interval(known["step"].to_numpy(), known[statistic].to_numpy())
+        intervals |= {f"{statistic}_low": low, f"{statistic}_high": high}
+    return {
+        "trajectory": trajectory,
+        "domain": domain,
+        "layer": place[0],
+        "head": place[1],
+        "last_step": last["step"],
+        **{
+            name: last[name]
+            for name in (
+                "sink_weight",
+                "sink_weight_floor",
+                "sink_excess",
+                "delta_logit",
+                "value_ratio",
+            )
+        },
+        "value_ratio_peak": head["value_ratio"].max(),
+        "residual_ratio": peak["residual_ratio"],
+        "residual_ratio_first": stream.row(0, named=True)["residual_ratio"],
+        "residual_layer": peak["layer"],
+        "sink": last["sink_excess"] >= settings.sink_threshold,
+        "drain": last["value_ratio"] <= settings.drain_threshold,
+        "peak": peak["residual_ratio"] >= settings.peak_threshold,
+        **intervals,
+    }
+
+
+def end_interval(steps: Array, values: Array) -> tuple[float | None, float | None]:
+    """95 % interval of the noise-free value at the last record.
+
+    A line in ln step through the last quarter of the records (five at least) with AR(1) noise,
+    whose autocorrelation is averaged over by its restricted likelihood.
+
+    Returns:
+        both ends, None for fewer than five records.
+    """
+    points = max(LEAST_RECORDS, len(steps) // LAST_QUARTER)
+    if len(steps) < LEAST_RECORDS:
+        return None, None
+    x, y = log_steps(steps)[-points:], np.asarray(values, dtype=float)[-points:]
+    columns = [np.ones(points), x - x[-1]]
+    means, variances, deviances = [], [], []
+    for lag1 in ar1.GRID:
+        basis, upper = orthonormal([ar1.whiten(column, lag1) for column in columns])
+        whitened = ar1.whiten(y, lag1)
+        inner_products = np.array([float(whitened @ direction) for direction in basis])
+        rest = max(float(whitened @ whitened - inner_products @ inner_products), 0.0)
+        rest = max(rest, points * float(np.square(1e-12 + 1e-12 * np.abs(y).max())))
+        triangle = np.array([[upper[0][0], upper[1][0]], [0.0, upper[1][1]]], dtype=float)
+        inverse = np.linalg.inv(triangle)
+        means.append(float((inverse @ inner_products)[0]))
+        free = points - len(columns)
+        variances.append(rest / free * float(np.square(inverse[0]).sum()))
+        volume = 2 * np.log(np.abs(np.diag(triangle))).sum()
+        deviances.append(free * np.log(rest) - np.log1p(-(lag1**2)) + volume)
+    weights = np.exp(-(np.array(deviances) - min(deviances)) / 2)
+    weights /= weights.sum()
+    mean = float(weights @ means)
+    variance = float(weights @ (np.array(variances) + np.square(np.array(means) - mean)))
+    reach = float(stats.t.ppf(0.975, points - len(columns)) * np.sqrt(variance))
+    return mean - reach, mean + reach

@@ -1,0 +1,50 @@
+"""The ledger of the paper's claims."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from trajectory.schemas.base import Table, field, number
+
+CLAIMS = Table(
+    "claims",
+    "claim × criterion × subject × domain",
+    ("claim", "criterion", "subject", "domain"),
+    (
+        field("claim", pa.string(), "the claim's short name"),
+        field("criterion", pa.string(), "one of the conditions that decide it"),
+        field(
+            "subject",
+            pa.string(),
+            "what it is decided on: a trajectory, a group of seeds (bb/<variant>), a comparison (a vs b), or run",
+        ),
+        field("domain", pa.string(), "domain it is decided on, or all"),
+        field("world", pa.string(), "bb, language_model or both"),
+        field("statement", pa.string(), "what the paper says, in short"),
+        field("source", pa.string(), "where: section or figure of arXiv 2410.13835"),
+        field("computation", pa.string(), "how the measured value is computed"),
+        number("measured", "the value that decides", nullable=True),
+        field("unit", pa.string(), "its unit; empty for a ratio or share"),
+        number("low", "lower end of its 95 % interval", nullable=True),
+        number("high", "upper end of its 95 % interval", nullable=True),
+        field(
+            "interval",
+            pa.string(),
+            "where the interval comes from: seeds, records, bootstrap, profile, binomial or none",
+        ),
+        field("threshold", pa.string(), "what counts as reproduced"),
+        number("at_least", "lower limit of what counts as reproduced", nullable=True),
+        number("at_most", "upper limit of what counts as reproduced", nullable=True),
+        field(
+            "verdict",
+            pa.string(),
+            "reproduced: the whole interval lies within the limits; not reproduced: the whole interval lies outside; not measurable: this run does not hold what is needed, or the interval contains a limit",
+        ),
+        field("reason", pa.string(), "why, in one sentence with the numbers"),
+        field(
+            "tables",
+            pa.string(),
+            "tables whose rows decide, separated by commas",
+        ),
+    ),
+)
