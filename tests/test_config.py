@@ -35,7 +35,7 @@ def variant(**values: object) -> dict[str, object]:
         (variant(optimizer={"name": "sgdd"}), ["bb.variants.x.optimizer: input tag 'sgdd'"]),
         (
             {"name": "a", "results": "r", "suites": {"olmo2-9b": {}}},
-            ["suites.olmo2-9b: unknown suite 'olmo2-9b'; known: nano-olmo"],
+            ["suites: unknown suite 'olmo2-9b'; did you mean 'olmo2-7b'? (a suite of your own"],
         ),
         (
             {"name": "a", "results": "r", "suites": {"nano-olmo": {"checkpoints": []}}},

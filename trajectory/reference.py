@@ -59,7 +59,16 @@ def config_guide() -> str:
             meaning = _cell(value.get("description", ""))
             parts.append(f"| `{key}` | {_type(value)} | {default} | {meaning} |\n")
             waiting += [link for link in _links(value) if link not in told]
+        if isinstance(other := node.get("additionalProperties"), dict):
+            parts.append(f"| a name | {_type(other)} |  | {_cell(_summary(other, schema))} |\n")
+            waiting += [link for link in _links(other) if link not in told]
     return "".join(parts)
+
+
+def _summary(node: dict[str, Any], schema: dict[str, Any]) -> str:
+    """First sentence about the section a schema node refers to."""
+    description: str = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]["description"]
+    return description.split("\n\n", maxsplit=1)[0]
 
 
 def _cell(text: str) -> str:

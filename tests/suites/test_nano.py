@@ -13,9 +13,9 @@ from trajectory.errors import TrajectoryError
 from trajectory.schemas import BATCHES, MANIFEST, TABLES
 from trajectory.suites import nano
 from trajectory.suites.batches import make_batches, read_batches
-from trajectory.suites.manifest import list_local
+from trajectory.suites.manifest import list_embedded
 from trajectory.suites.measure import measure_checkpoint
-from trajectory.suites.names import parse_revision, revision_name
+from trajectory.suites.names import RevisionName, parse_revision, revision_name
 from trajectory.tables import from_rows, write
 
 TINY = NanoOlmo(
@@ -53,7 +53,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def listed(suite: Path, tmp_path: Path) -> tuple[Path, Path]:
     """Manifest and batches of the suite."""
     manifest, batches = tmp_path / "manifest.parquet", tmp_path / "batches.parquet"
-    write(from_rows(list_local("nano-olmo", suite, REVISIONS), MANIFEST), MANIFEST, manifest, {})
+    write(from_rows(list_embedded("nano-olmo", suite, REVISIONS), MANIFEST), MANIFEST, manifest, {})
     probe = Probe(sequences=3, length=16)
     rows = make_batches("nano-olmo", suite / "tokenizer", probe)
     write(from_rows(rows, BATCHES), BATCHES, batches, {})
@@ -78,11 +78,13 @@ def test_revisions_are_ordinary_hugging_face_checkpoints(suite: Path) -> None:
 
 def test_pretraining_again_gives_the_same_checkpoints(suite: Path, tmp_path: Path) -> None:
     nano.pretrain(TINY, tmp_path)
-    assert list_local("nano-olmo", tmp_path, REVISIONS) == list_local("nano-olmo", suite, REVISIONS)
+    assert list_embedded("nano-olmo", tmp_path, REVISIONS) == list_embedded(
+        "nano-olmo", suite, REVISIONS
+    )
 
 
 def test_manifest_states_step_tokens_and_learning_rate(suite: Path) -> None:
-    rows = list_local("nano-olmo", suite, REVISIONS)
+    rows = list_embedded("nano-olmo", suite, REVISIONS)
     assert [row["step"] for row in rows] == [0, 2, 4]
     assert [row["tokens"] for row in rows] == [0, 64, 128]
     rates = [nano.learning_rate(TINY, step) for step in range(5)]
@@ -119,11 +121,11 @@ def test_checkpoints_that_are_not_the_listed_ones_are_refused(
     with pytest.raises(TrajectoryError, match="'stage1-step2': its files changed since"):
         measure_checkpoint("nano-olmo", "stage1-step2", manifest, copy, found)
     with pytest.raises(TrajectoryError, match="training state says step 4"):
-        list_local("nano-olmo", copy, ["stage1-step2"])
+        list_embedded("nano-olmo", copy, ["stage1-step2"])
     with pytest.raises(TrajectoryError, match="no revision 'stage1-step9' .*stage1-step0"):
         measure_checkpoint("nano-olmo", "stage1-step9", manifest, suite, found)
     with pytest.raises(TrajectoryError, match="'stage1-step0': incomplete"):
-        list_local("nano-olmo", copy, ["stage1-step0"])
+        list_embedded("nano-olmo", copy, ["stage1-step0"])
 
 
 def test_batches_are_held_out_text_with_the_policy_s_first_token(suite: Path) -> None:
@@ -169,5 +171,4 @@ def test_a_vocabulary_the_texts_cannot_fill_is_refused() -> None:
 
 
 def test_revision_names() -> None:
-    assert parse_revision(revision_name(12)) == (1, 12)
-    assert parse_revision("step12") is None
+    assert parse_revision(revision_name(12)) == RevisionName(1, None, 12)

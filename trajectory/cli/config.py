@@ -24,6 +24,8 @@ def config_check(path: Annotated[Path, typer.Argument(help="A config file.")]) -
     if config.suites.nano_olmo:
         steps = config.suites.nano_olmo.checkpoint_steps()
         print(f"  nano-olmo: {steps[-1]} steps, {len(steps)} checkpoints")
+    for name, suite in config.suites.public().items():
+        print(f"  {name}: checkpoints of {suite.repository or suite.folder}")
 
 
 @app.command("schema")

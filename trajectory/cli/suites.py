@@ -13,7 +13,43 @@ from trajectory.errors import TrajectoryError
 if TYPE_CHECKING:
     from trajectory.config import Config
 
-app = typer.Typer(help="Checkpoint suites of language models.", no_args_is_help=True)
+app = typer.Typer(help="Checkpoint suites of language models.")
+
+
+@app.callback(invoke_without_command=True)
+def suites(context: typer.Context) -> None:
+    """Checkpoint suites of language models. Without a command: list the known ones."""
+    if context.invoked_subcommand is None:
+        suites_list()
+
+
+@app.command("list")
+def suites_list() -> None:
+    """List the registry's suites."""
+    from trajectory.cli.tables_of_suites import registry_table
+    from trajectory.config.registry import registered
+
+    registry_table(registered())
+
+
+@app.command("show")
+def suites_show(
+    name: Annotated[str, typer.Argument(help="A suite of the registry, or of the config.")],
+    config: Annotated[Path | None, typer.Option(help="A run's config.")] = None,
+) -> None:
+    """Explain one suite: what is known of it, and what is not."""
+    from trajectory.cli.tables_of_suites import suite_table
+    from trajectory.config import load
+    from trajectory.config.registry import registered, suggestion
+    from trajectory.config.suites import Suite
+
+    if config is not None:
+        suite_table(name, load(config).suites.suite(name))
+        return
+    known = registered()
+    if name not in known:
+        raise TrajectoryError(f"unknown suite '{name}'; {suggestion(name)}")
+    suite_table(name, Suite.model_validate(known[name]))
 
 
 @app.command("pretrain")
@@ -47,14 +83,14 @@ def suites_manifest(
     from trajectory import provenance
     from trajectory.config import load
     from trajectory.schemas import MANIFEST
-    from trajectory.suites.manifest import list_local
+    from trajectory.suites.manifest import list_embedded
     from trajectory.suites.names import revision_name
     from trajectory.tables import from_rows, write
 
     loaded = load(config)
     nano = _suite(loaded, suite)
     revisions = [revision_name(step) for step in nano.checkpoint_steps()]
-    rows = list_local(suite, folder, revisions)
+    rows = list_embedded(suite, folder, revisions)
     write(from_rows(rows, MANIFEST), MANIFEST, output, provenance.describe())
 
 

@@ -7,10 +7,11 @@ any job starts; a mistake is reported as one line per key.
 from trajectory.config.base import LogSpaced, resolve_steps
 from trajectory.config.bb import SGD, AdamW, BigramBackcopy, Task, Variant
 from trajectory.config.dynamics import Dynamics
+from trajectory.config.fetch import Fetch
 from trajectory.config.probe import Probe
 from trajectory.config.reading import load, parse
 from trajectory.config.run import Config
-from trajectory.config.suites import NanoOlmo, Suites
+from trajectory.config.suites import NanoOlmo, Select, Suite, Suites
 
 __all__ = [
     "SGD",
@@ -18,9 +19,12 @@ __all__ = [
     "BigramBackcopy",
     "Config",
     "Dynamics",
+    "Fetch",
     "LogSpaced",
     "NanoOlmo",
     "Probe",
+    "Select",
+    "Suite",
     "Suites",
     "Task",
     "Variant",

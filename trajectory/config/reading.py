@@ -90,8 +90,14 @@ def _known_keys(location: list[str]) -> list[str]:
             for child in (
                 [n["properties"][key]]
                 if key in n.get("properties", {})
-                else n.get("patternProperties", {}).values()
+                else [*n.get("patternProperties", {}).values(), *_others(n)]
             )
         ]
         nodes = [m for child in below for m in follow(child)]
     return sorted({key for n in nodes for key in n.get("properties", {})})
+
+
+def _others(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a schema node says of names of the user's own."""
+    other = node.get("additionalProperties")
+    return [other] if isinstance(other, dict) else []

@@ -9,6 +9,7 @@ from pydantic import model_validator
 from trajectory.config.base import Name, Section
 from trajectory.config.bb import BigramBackcopy, Variant
 from trajectory.config.dynamics import Dynamics
+from trajectory.config.fetch import Fetch
 from trajectory.config.probe import Probe
 from trajectory.config.suites import Suites
 from trajectory.errors import TrajectoryError
@@ -23,8 +24,10 @@ class Config(Section):
     """Folder the run writes to. Two configs must not share one."""
     bb: BigramBackcopy = BigramBackcopy()
     """Bigram-Backcopy runs."""
-    suites: Suites = Suites()
+    suites: Suites = Suites.model_validate({})
     """Language-model suites."""
+    fetch: Fetch = Fetch()
+    """How checkpoints are fetched."""
     probe: Probe = Probe()
     """Batches on which language models are measured."""
     dynamics: Dynamics = Dynamics()

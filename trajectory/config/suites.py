@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -10,11 +13,17 @@ from trajectory.config.base import (
     Count,
     Fraction,
     LogSpaced,
+    Name,
     Positive,
     Section,
+    Size,
     Steps,
     resolve_steps,
 )
+from trajectory.config.registry import registered, suggestion
+from trajectory.errors import TrajectoryError
+
+Step = Annotated[int, Field(ge=0)]
 
 
 class NanoOlmo(Section):
@@ -65,14 +74,252 @@ class NanoOlmo(Section):
         return resolve_steps(self.checkpoints, self.steps)
 
 
-class Suites(Section):
-    """Pretraining runs whose checkpoints are measured, by the suite's name."""
+class Architecture(Section):
+    """Sizes of a model; what is not known is null."""
 
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+    layers: Count | None = None
+    """Decoder blocks."""
+    heads: Count | None = None
+    """Query heads per block."""
+    kv_heads: Count | None = None
+    """Key and value heads per block."""
+    width: Count | None = None
+    """Residual width."""
+    mlp: Count | None = None
+    """Width of the MLP."""
+    vocabulary: Count | None = None
+    """Rows of the embedding."""
+    context: Count | None = None
+    """Tokens of a training sequence."""
+
+
+class Schedule(Section):
+    """The learning rate's schedule, as the training run's own config states it."""
+
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    """Steps of linear warm-up."""
+    peak_learning_rate: Positive | None = None
+    """Learning rate after the warm-up."""
+    shape: str | None = None
+    """What follows the warm-up."""
+    source: str | None = None
+    """Where it is written."""
+
+
+class KnownBad(Section):
+    """Revisions whose content is reported to be wrong."""
+
+    steps: list[Step] = []
+    """Steps of the first stage."""
+    revisions: list[str] = []
+    """Revisions by name."""
+    reason: str
+    """What is wrong."""
+    link: str | None = None
+    """Where it is reported."""
+
+
+class Missing(Section):
+    """Checkpoints reported not to exist."""
+
+    steps: list[Step] = []
+    """The steps, or:"""
+    first: Step | None = None
+    """First of them."""
+    last: Step | None = None
+    """Last of them."""
+    reason: str | None = None
+    """What is known about them."""
+    link: str | None = None
+    """Where it is reported."""
+
+
+class LogSpacedCheckpoints(Section):
+    """Checkpoints spaced evenly in the logarithm, the first and the last included."""
+
+    count: Annotated[int, Field(ge=2)] = 24
+    """Checkpoints wanted; a checkpoint at step 0 is one of them."""
+    axis: Literal["step", "tokens"] = "step"
+    """What is spaced."""
+
+
+class Select(Section):
+    """Which checkpoints of a suite are measured; one rule, bounds and a budget."""
+
+    steps: Annotated[list[Step], Field(min_length=1)] | None = None
+    """Rule: these steps."""
+    revisions: Annotated[list[str], Field(min_length=1)] | None = None
+    """Rule: these revisions, whatever their stage."""
+    every: Count | None = None
+    """Rule: every k-th checkpoint, and the last."""
+    log_spaced: LogSpacedCheckpoints | None = None
+    """Rule: spaced evenly in the logarithm. The default, with 24 checkpoints."""
+    first: Step | None = None
+    """First step that may be chosen."""
+    last: Step | None = None
+    """Last step that may be chosen."""
+    budget: Size | None = None
+    """Most bytes of weights to fetch; the rule's choice is thinned until it fits."""
+    include: list[str] = []
+    """Revisions that may be chosen whatever the audit says."""
+    exclude: list[str] = []
+    """Revisions that are never chosen."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Select:
+        given = [n for n in ("steps", "revisions", "every", "log_spaced") if getattr(self, n)]
+        if len(given) > 1:
+            raise ValueError(f"one rule at most, found {' and '.join(given)}")
+        if self.first is not None and self.last is not None and self.first > self.last:
+            raise ValueError(f"first step {self.first} lies after last step {self.last}")
+        return self
+
+
+class Suite(Section):
+    """A pretraining run with its checkpoints on the hub or in a local folder.
+
+    For a suite of the registry (`trajectory suites`) every key is optional and overrides the
+    registry's; a suite of your own needs `repository` or `folder`.
+    """
+
+    like: Name | None = None
+    """A suite of the registry whose facts are taken over."""
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
+    """Repository on the hub: organisation/name."""
+    folder: Path | None = None
+    """Local folder that holds one folder per revision, in place of a repository."""
+    family: str | None = None
+    """Architecture: model_type of config.json."""
+    parameters: Count | None = None
+    """Parameters."""
+    architecture: Architecture | None = None
+    """Sizes."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Floating-point type of the files."""
+    bytes: Size | None = None
+    """Weights of one checkpoint."""
+    files: Count | None = None
+    """Files that hold them."""
+    pattern: str | None = None
+    """Regular expression of the whole name of a checkpoint's revision, with the named groups step
+    and, where there are, stage, ingredient, tokens, unit (M, B or T). The default reads the names
+    of OLMo, Pythia, SmolLM and Apertus."""
+    counts: Literal["steps", "checkpoints"] = "steps"
+    """What the number in a name counts."""
+    tokens_per_step: Count | dict[Annotated[int, Field(ge=1)], Count] | None = None
+    """Training tokens per step, of all stages or by stage."""
+    spacing: Count | None = None
+    """Usual distance of two checkpoints, in steps."""
+    first_token: Literal["raw", "eos_prepended", "bos"] | None = None
+    """What stands at position 0; null for probe.first_token."""
+    schedule: Schedule | None = None
+    """Learning rate."""
+    main: str | None = None
+    """What the branch main holds."""
+    main_is: list[str] = []
+    """Revisions that rightly hold the weights of main."""
+    known_bad: list[KnownBad] = []
+    """Revisions reported to be wrong; never selected unless select.include names them."""
+    missing: list[Missing] = []
+    """Checkpoints reported not to exist."""
+    licence: str | None = None
+    """Licence of the weights, as their card states it."""
+    needs: str | None = None
+    """What is missing to measure this suite; null if nothing."""
+    note: str | None = None
+    """What else a reader should know."""
+    stages: Annotated[list[Count], Field(min_length=1)] = [1]
+    """Stages that are measured; each later stage is a trajectory of its own."""
+    select: Select = Select()
+    """Checkpoints that are measured."""
+    audit: Literal["all", "selected", "none"] = "all"
+    """Whose files are compared before anything is fetched: one request per revision, cached."""
+    weights: Literal["download", "keep", "stream"] = "download"
+    """download: fetch, measure, delete; keep: fetch and keep; stream: read what is needed over the
+    network, nothing on disk."""
+    loss: bool = True
+    """Measure the loss as well; streaming then reads the read-out too."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Suite:
+        if self.folder is not None and self.repository is not None:
+            raise ValueError("give repository or folder, not both")
+        if self.pattern is not None:
+            try:
+                groups = re.compile(self.pattern).groupindex
+            except re.error as error:
+                raise ValueError(f"pattern: not a regular expression ({error})") from None
+            if "step" not in groups:
+                raise ValueError("pattern: has no group (?P<step>…)")
+            unknown = sorted(set(groups) - {"step", "stage", "ingredient", "tokens", "unit"})
+            if unknown:
+                raise ValueError(f"pattern: unknown group '{unknown[0]}'")
+        return self
+
+    def tokens_per_step_of(self, stage: int | None) -> int | None:
+        """Training tokens per step of a stage; None where not known."""
+        if isinstance(self.tokens_per_step, dict):
+            return self.tokens_per_step.get(stage or 1)
+        return self.tokens_per_step
+
+
+class Suites(Section):
+    """Pretraining runs whose checkpoints are measured, by the suite's name.
+
+    `nano-olmo` is the embedded one. Any other name is a suite of the registry (`trajectory suites`)
+    or one of your own: see [Suite](#suite).
+    """
+
+    model_config = ConfigDict(extra="allow", validate_by_name=True, validate_by_alias=True)
+    __pydantic_extra__: dict[Name, Suite]
 
     nano_olmo: Annotated[NanoOlmo | None, Field(alias="nano-olmo")] = None
     """The embedded stand-in: needs no network."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {name: _known(name, given) for name, given in values.items()}
+
+    @model_validator(mode="after")
+    def _measurable(self) -> Suites:
+        for name, suite in self.public().items():
+            if suite.needs:
+                raise ValueError(f"{name} cannot be measured: {suite.needs}")
+            if suite.repository is None and suite.folder is None:
+                raise ValueError(f"{name}: needs repository or folder")
+        return self
+
     def names(self) -> list[str]:
         """The suites of this run."""
-        return ["nano-olmo"] if self.nano_olmo else []
+        return [*(["nano-olmo"] if self.nano_olmo else []), *self.public()]
+
+    def public(self) -> dict[str, Suite]:
+        """The suites that are listed before they are measured: all but the embedded one."""
+        return dict(self.__pydantic_extra__)
+
+    def suite(self, name: str) -> Suite:
+        """The suite of that name; TrajectoryError naming the known ones if there is none."""
+        if name not in self.public():
+            known = ", ".join(self.names()) or "none"
+            raise TrajectoryError(f"unknown suite '{name}'; this config has: {known}")
+        return self.public()[name]
+
+
+def _known(name: str, given: Any) -> Any:
+    """What the config says about a suite, over what the registry knows of it."""
+    if name in ("nano-olmo", "nano_olmo") or not isinstance(given, dict | NoneType):
+        return given
+    given = given or {}
+    model = given.get("like") or name
+    known = registered()
+    if model in known:
+        return {**known[model], **given}
+    if given.get("like") or not (given.get("repository") or given.get("folder")):
+        raise ValueError(
+            f"unknown suite '{model}'; {suggestion(model)} (a suite of your own needs repository "
+            "or folder)"
+        )
+    return given

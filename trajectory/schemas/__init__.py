@@ -32,7 +32,7 @@ from trajectory.schemas.fitted import LAWS, PHENOMENA, SEEDS
 from trajectory.schemas.forecasts import FORECAST_SCORES, FORECASTS
 from trajectory.schemas.measured import CHECKPOINTS, HEADS, LAYERS
 from trajectory.schemas.onsets import CONTRASTS, GATES, LEADS, ONSETS
-from trajectory.schemas.suites import BATCHES, MANIFEST
+from trajectory.schemas.suites import BATCHES, MANIFEST, OUTCOMES, SELECTION
 
 __all__ = [
     "ALIGNED",
@@ -67,9 +67,11 @@ __all__ = [
     "MEASUREMENTS",
     "MIN_QUERY",
     "ONSETS",
+    "OUTCOMES",
     "PHASE_FIELDS",
     "PHENOMENA",
     "SEEDS",
+    "SELECTION",
     "SINK_RATE_THRESHOLD",
     "TABLES",
     "THEORY_CURVES",
@@ -82,6 +84,8 @@ TABLES: dict[str, Table] = {
         *(HEADS, LAYERS, CHECKPOINTS, MANIFEST, BATCHES, BUNDLE),
         *(ONSETS, LEADS, LAWS, PHENOMENA, SEEDS, CONTRASTS, GATES),
         *(FORECASTS, FORECAST_SCORES),
+        *(HEADS, LAYERS, CHECKPOINTS, MANIFEST, SELECTION, OUTCOMES, BATCHES, BUNDLE),
+        *(ONSETS, LAWS, PHENOMENA, CONTRASTS),
         *(COUPLINGS, COUPLING_PARAMETERS, COUPLING_CURVES, PHASE_FIELDS, THEORY_CURVES),
         *(ALIGNMENTS, ALIGNMENT_SCALES, ALIGNED),
         *(BB_TYPES, BB_RESIDUALS, BB_MAPS, BB_INTERVENTIONS, BB_INTERVENED),

@@ -10,7 +10,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.probe.measure import Row
 from trajectory.schemas import MANIFEST
-from trajectory.suites.manifest import content_digest
+from trajectory.suites.content import local_revision
 from trajectory.tables import read
 
 _DTYPE = "float32"
@@ -37,7 +37,7 @@ def measure_checkpoint(
     """
     row = _manifest_row(suite, revision, manifest)
     where = f"suite '{suite}', revision '{revision}'"
-    found = content_digest(folder / revision)
+    found = local_revision(folder / revision).commit
     if found != row["commit"]:
         raise TrajectoryError(
             f"{where}: its files changed since they were listed ({found[:19]}… is not "

@@ -1,18 +1,72 @@
-"""Names of revisions."""
+"""Names of revisions: read, never built, except for the embedded suite's own."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-_STAGED = re.compile(r"^stage(?P<stage>\d+)-step(?P<step>\d+)$")
+DEFAULT_PATTERN = (
+    r"(?:stage(?P<stage>\d+)-)?(?:ingredient(?P<ingredient>\d+)-)?step-?(?P<step>\d+)"
+    r"(?:-(?:tokens)?(?P<tokens>\d+(?:\.\d+)?)(?P<unit>[MBT])T?)?"
+)
+"""Names of OLMo (stage1-step300-tokens1B, stage2-ingredient1-step1000-tokens3B), Pythia (step512),
+SmolLM (step-125000), Lucie (step0050000) and Apertus (step2627139-tokens15T)."""
+
+_UNITS = {"M": 10**6, "B": 10**9, "T": 10**12}
+
+
+@dataclass(frozen=True)
+class RevisionName:
+    """What the name of a checkpoint's revision states.
+
+    Attributes:
+        stage: training stage, from 1; None if not stated.
+        ingredient: which run of that stage, from 1; None if not stated.
+        step: optimiser steps within the stage.
+        tokens: training tokens, rounded as in the name; None if not stated.
+        unit: the tokens' unit, to which they are rounded; 0 if not stated.
+    """
+
+    stage: int | None
+    ingredient: int | None
+    step: int
+    tokens: int | None = None
+    unit: int = 0
+
+    def trajectory(self, suite: str) -> str:
+        """The training run it belongs to: later stages restart the step, so each is its own."""
+        if self.stage in (None, 1) and self.ingredient is None:
+            return suite
+        ingredient = f"-ingredient{self.ingredient}" if self.ingredient is not None else ""
+        return f"{suite}/stage{self.stage or 1}{ingredient}"
+
+
+def parse_revision(name: str, pattern: str | None = None) -> RevisionName | None:
+    """What a revision's whole name states; None if it is not the name of a checkpoint.
+
+    Args:
+        name: the branch's name.
+        pattern: regular expression with the group step and, where there are, stage, ingredient,
+            tokens and unit; ``DEFAULT_PATTERN`` if None.
+    """
+    found = re.fullmatch(pattern or DEFAULT_PATTERN, name, re.ASCII)
+    if found is None:
+        return None
+    groups = found.groupdict()
+
+    def integer(group: str) -> int | None:
+        value = groups.get(group)
+        return None if value is None else int(value)
+
+    step = integer("step")
+    if step is None:
+        return None
+    stated = groups.get("tokens")
+    unit = _UNITS[groups.get("unit") or "B"] if stated is not None else 0
+    tokens = round(float(stated) * unit) if stated is not None else None
+    return RevisionName(integer("stage"), integer("ingredient"), step, tokens, unit)
 
 
 def revision_name(step: int, stage: int = 1) -> str:
-    """The name of a step of a local suite, in the form of OLMo-3's: stage1-step1000."""
+    """The name of a step of the embedded suite, in the form of OLMo-3's: stage1-step1000."""
     return f"stage{stage}-step{step}"
-
-
-def parse_revision(name: str) -> tuple[int, int] | None:
-    """(stage, step) of such a name; None if it is not one."""
-    found = _STAGED.match(name)
-    return (int(found["stage"]), int(found["step"])) if found else None

@@ -1,0 +1,30 @@
+"""Fetching checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import ByteSize, Field
+
+from trajectory.config.base import Count, Positive, Section, Size
+
+
+class Fetch(Section):
+    """How checkpoints are fetched, and where they lie meanwhile."""
+
+    folder: Path | None = None
+    """Where weights lie while they are measured, or are kept; <results>/downloads if null. $NAMES
+    of environment variables are replaced: $TMPDIR/weights."""
+    disk: Size | None = None
+    """Most bytes of weights in that folder at once; jobs wait for room.
+    Kept weights do not count."""
+    timeout: Positive = 30.0
+    """Seconds without a byte after which a connection counts as dead."""
+    patience: Annotated[float, Field(ge=0)] = 300.0
+    """Seconds to keep trying when the hub is busy, broken or asks to wait, before a checkpoint is
+    given up."""
+    connections: Count = 4
+    """Files or ranges of one checkpoint that are fetched at once."""
+    bandwidth: Size = ByteSize(100_000_000)
+    """Bytes per second that `trajectory plan` reckons with."""

@@ -1,0 +1,124 @@
+"""What can go wrong with a checkpoint; each kind says whether trying again later can help."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from trajectory.errors import TrajectoryError
+
+_SECRETS = (
+    (re.compile(r"hf_[A-Za-z0-9]{4,}"), "hf_…"),
+    (re.compile(r"(?i)(bearer\s+)[^\s'\"]+"), r"\1…"),
+    (re.compile(r"(https?://[^\s'\"?]+)\?[^\s'\"]+"), r"\1?…"),  # signed links
+    (re.compile(r"(https?://)[^/@\s]+@"), r"\1…@"),
+)
+
+
+def without_secrets(text: str) -> str:
+    """The text without access tokens, signatures of links and passwords."""
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+class CheckpointError(TrajectoryError):
+    """A checkpoint or a repository cannot be had or cannot be used."""
+
+    kind: ClassVar[str] = "error"
+    again: ClassVar[bool] = False
+    """Whether the same request may succeed later."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_secrets(message))
+
+
+class UnknownRepository(CheckpointError):
+    """There is no such repository, or it is private."""
+
+    kind = "unknown_repository"
+
+
+class UnknownRevision(CheckpointError):
+    """The repository has no such revision any more."""
+
+    kind = "unknown_revision"
+
+
+class UnknownFile(CheckpointError):
+    """The revision lacks a file."""
+
+    kind = "unknown_file"
+
+
+class Gated(CheckpointError):
+    """The repository's conditions must be accepted first."""
+
+    kind = "gated"
+
+
+class Refused(CheckpointError):
+    """401 or 403: the access token is missing, wrong or has no permission."""
+
+    kind = "refused"
+
+
+class RateLimited(CheckpointError):
+    """429, for longer than the run is patient."""
+
+    kind = "rate_limited"
+    again = True
+
+
+class HubBroken(CheckpointError):
+    """5xx, for longer than the run is patient."""
+
+    kind = "hub_broken"
+    again = True
+
+
+class Unreachable(CheckpointError):
+    """No connection, or one on which nothing arrives."""
+
+    kind = "unreachable"
+    again = True
+
+
+class Offline(CheckpointError):
+    """HF_HUB_OFFLINE forbids to ask the hub."""
+
+    kind = "offline"
+    again = True
+
+
+class Truncated(CheckpointError):
+    """The hub serves fewer bytes than it lists."""
+
+    kind = "truncated"
+    again = True
+
+
+class Altered(CheckpointError):
+    """Content differs from its published hash."""
+
+    kind = "altered"
+    again = True
+
+
+class PickleOnly(CheckpointError):
+    """There are only pickled weights, which are never loaded."""
+
+    kind = "pickle_only"
+
+
+class CorruptCheckpoint(CheckpointError):
+    """Files that contradict each other: index, header or config."""
+
+    kind = "corrupt"
+
+
+class DiskFull(CheckpointError):
+    """There is no room for the weights."""
+
+    kind = "disk_full"
+    again = True
