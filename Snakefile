@@ -7,6 +7,7 @@
 #   <results>/tables/                      all trajectories: measurements, onsets, laws, phenomena
 #   <results>/report/index.html            the pages
 #   <results>/logs/, <results>/benchmarks/ what each job printed, and what it cost
+#   <results>/costs.parquet                where time, memory and bytes went
 from snakemake.utils import min_version
 
 min_version("9.19")
@@ -28,6 +29,7 @@ include: "workflow/rules/bigram_backcopy.smk"
 include: "workflow/rules/checkpoints.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/dynamics.smk"
+include: "workflow/rules/costs.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "config": set(),
     "workflow": set(),
     "bundles": set(),
+    "costs": set(),
     "parts": {"schemas", "tables"},
     "api": {"schemas", "corpus", "probe"},
     "reference": {"config", "schemas"},

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from trajectory import __version__
-from trajectory.cli import bb, config, corpus, dynamics, measure, report, suites, tables
+from trajectory.cli import bb, config, corpus, costs, dynamics, measure, report, suites, tables
 from trajectory.errors import TrajectoryError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("bigrams")(corpus.bigrams)
 app.command("measure")(measure.measure_revisions)
 app.command("dynamics")(dynamics.dynamics)
 app.command("report")(report.report)
+app.command("costs")(costs.costs)
 app.add_typer(bb.app, name="bb")
 app.add_typer(suites.app, name="suites")
 app.add_typer(config.app, name="config")

@@ -18,6 +18,7 @@ from trajectory.schemas.bb import (
 )
 from trajectory.schemas.bundles import BUNDLE
 from trajectory.schemas.claims import CLAIMS
+from trajectory.schemas.costs import COSTS
 from trajectory.schemas.coupled import (
     ALIGNED,
     ALIGNMENT_SCALES,
@@ -53,6 +54,7 @@ __all__ = [
     "CHECKPOINTS",
     "CLAIMS",
     "CONTRASTS",
+    "COSTS",
     "COUPLINGS",
     "COUPLING_CURVES",
     "COUPLING_PARAMETERS",
@@ -81,11 +83,10 @@ __all__ = [
 TABLES: dict[str, Table] = {
     t.name: t
     for t in (
-        *(HEADS, LAYERS, CHECKPOINTS, MANIFEST, BATCHES, BUNDLE),
+        *(HEADS, LAYERS, CHECKPOINTS),
+        *(MANIFEST, SELECTION, OUTCOMES, BATCHES, BUNDLE, COSTS),
         *(ONSETS, LEADS, LAWS, PHENOMENA, SEEDS, CONTRASTS, GATES),
         *(FORECASTS, FORECAST_SCORES),
-        *(HEADS, LAYERS, CHECKPOINTS, MANIFEST, SELECTION, OUTCOMES, BATCHES, BUNDLE),
-        *(ONSETS, LAWS, PHENOMENA, CONTRASTS),
         *(COUPLINGS, COUPLING_PARAMETERS, COUPLING_CURVES, PHASE_FIELDS, THEORY_CURVES),
         *(ALIGNMENTS, ALIGNMENT_SCALES, ALIGNED),
         *(BB_TYPES, BB_RESIDUALS, BB_MAPS, BB_INTERVENTIONS, BB_INTERVENED),

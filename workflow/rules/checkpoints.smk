@@ -35,6 +35,8 @@ rule manifest:
         f"{RESULTS}/manifests/{{suite}}.parquet",
     log:
         f"{RESULTS}/logs/manifest/{{suite}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/manifest/{{suite}}.tsv"
     threads: 1
     resources:
         mem_mb=1000,
@@ -55,6 +57,8 @@ rule batches:
         f"{RESULTS}/batches/{{suite}}.parquet",
     log:
         f"{RESULTS}/logs/batches/{{suite}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/batches/{{suite}}.tsv"
     threads: 1
     resources:
         mem_mb=1000,

@@ -53,6 +53,8 @@ rule gather:
         expand("{results}/tables/{table}.parquet", results=RESULTS, table=MEASURED),
     log:
         f"{RESULTS}/logs/gather.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/gather.tsv"
     threads: 1
     resources:
         mem_mb=2000,

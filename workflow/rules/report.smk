@@ -8,6 +8,7 @@ rule report:
     input:
         rules.gather.output,
         rules.dynamics.output,
+        rules.costs.output,
         expand("{results}/manifests/{suite}.parquet", results=RESULTS, suite=CONFIG.suites.names()),
     output:
         report(

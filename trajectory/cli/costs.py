@@ -1,0 +1,41 @@
+"""``trajectory costs``: where a run's time, memory and bytes went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def costs(
+    results: Annotated[Path, typer.Option(help="The run's results folder.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the table goes; none: print only.")
+    ] = None,
+) -> None:
+    """Say what each rule cost, from the benchmarks of its jobs."""
+    import polars as pl
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from trajectory import provenance
+    from trajectory.costs import by_rule, read_benchmarks
+    from trajectory.schemas import COSTS
+    from trajectory.tables import from_rows, write
+
+    table = from_rows(read_benchmarks(results / "benchmarks"), COSTS)
+    if output is not None:
+        write(table, COSTS, output, provenance.describe())
+    grid = Table(
+        Column("rule", no_wrap=True),
+        *("jobs", "seconds", "CPU seconds", "peak MB", "MB read", "MB written"),
+    )
+    for column in grid.columns[1:]:
+        column.justify = "right"
+    megabytes = pl.col("peak_memory", "bytes_read", "bytes_written") / 1e6
+    frame = pl.DataFrame(table)
+    for rule, jobs, *numbers in by_rule(frame).with_columns(megabytes).iter_rows():
+        shown = ["" if number is None else f"{number:,.1f}" for number in numbers]
+        grid.add_row(rule, str(jobs), *shown)
+    Console().print(grid)

@@ -1,0 +1,59 @@
+"""What a run cost: the benchmarks that Snakemake keeps of its jobs, as one table."""
+
+from __future__ import annotations
+
+import csv
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from trajectory.errors import TrajectoryError
+
+MIB = 1024**2
+
+
+def read_benchmarks(folder: Path) -> list[dict[str, Any]]:
+    """Rows of ``costs`` of every benchmark below ``folder``: <rule>.tsv or <rule>/<job>.tsv.
+
+    Raises TrajectoryError if one is not a benchmark of Snakemake's.
+    """
+    return [_row(folder, path) for path in sorted(folder.rglob("*.tsv"))]
+
+
+def _row(folder: Path, path: Path) -> dict[str, Any]:
+    rule, *job = path.relative_to(folder).with_suffix("").parts
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            (found,) = csv.DictReader(handle, delimiter="\t")
+        return {
+            "rule": rule,
+            "job": "/".join(job),
+            "finished": datetime.fromtimestamp(int(path.stat().st_mtime), UTC),
+            "seconds": float(found["s"]),
+            "cpu_seconds": _number(found["cpu_time"]),
+            "peak_memory": _number(found["max_rss"], MIB),
+            "bytes_read": _number(found["io_in"], MIB),
+            "bytes_written": _number(found["io_out"], MIB),
+        }
+    except (ValueError, KeyError) as error:
+        raise TrajectoryError(f"{path}: not a benchmark of Snakemake's ({error})") from None
+
+
+def _number(text: str, unit: int = 1) -> float | None:
+    return None if text in ("NA", "-") else float(text) * unit
+
+
+def by_rule(costs: pl.DataFrame) -> pl.DataFrame:
+    """Jobs, sums and the largest peak memory of each rule; most seconds first."""
+    return (
+        costs.group_by("rule")
+        .agg(
+            pl.len().alias("jobs"),
+            pl.sum("seconds", "cpu_seconds"),
+            pl.max("peak_memory"),
+            pl.sum("bytes_read", "bytes_written"),
+        )
+        .sort("seconds", "rule", descending=[True, False])
+    )

@@ -1,0 +1,24 @@
+"""What the run cost.
+
+Inputs: the benchmarks of all jobs before the report, known to be there once the last tables are.
+Outputs: one table, a row per job. It differs from run to run, so it lies beside the run's tables.
+"""
+
+
+rule costs:
+    input:
+        rules.gather.output,
+        rules.dynamics.output,
+    output:
+        f"{RESULTS}/costs.parquet",
+    log:
+        f"{RESULTS}/logs/costs.log",
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        results=subpath(output[0], parent=True),
+        code=code_digest("trajectory.costs"),
+    shell:
+        "trajectory costs --results {params.results} --output {output} > {log} 2>&1"
