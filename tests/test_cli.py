@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from trajectory.corpus.characters import Bigrams, count_bigrams
+from trajectory.schemas import BB_MEASUREMENTS, MEASUREMENTS
 
 CONFIG = """
 name: x
@@ -44,11 +45,8 @@ def test_a_variant_is_trained_by_hand(config: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "8/8 steps" in done.stderr
-    assert sorted(p.name for p in output.iterdir()) == [
-        "checkpoints.parquet",
-        "heads.parquet",
-        "layers.parquet",
-    ]
+    written = {path.stem for path in output.iterdir()}
+    assert written == {*MEASUREMENTS, *BB_MEASUREMENTS}
 
 
 @pytest.mark.parametrize(
@@ -79,10 +77,10 @@ def test_mistakes_are_one_line_and_status_2(
 
 
 def test_lists_and_explanations(config: Path) -> None:
-    assert (
-        "tiny: 1 layer, width 16, softmax attention, adamw lr 0.001, k = 3"
-        in trajectory("bb", "list", "--config", config).stdout
-    )
+    listed = trajectory("bb", "list", "--config", config).stdout
+    assert "1L width 16, batch 4 × T 16, 8 steps" in listed
+    shown = trajectory("bb", "show", "tiny", "--config", config).stdout
+    assert "task.length = 16: Tokens the model sees per sequence" in shown
     assert "run 'x'" in trajectory("config", "check", config).stdout
     assert "sink_excess" in trajectory("tables", "show", "heads").stdout
     assert "heads: one row per trajectory" in trajectory("tables", "show").stdout

@@ -5,22 +5,23 @@ import pytest
 import torch
 from scipy import stats
 
-from trajectory.bb.task import BackcopyTask
+from trajectory.bb.task import BigramTask, alias_tables
+from trajectory.config import Task
 from trajectory.corpus.characters import count_bigrams, load_bigrams
 from trajectory.errors import TrajectoryError
 
 
 @pytest.fixture(scope="module")
-def task() -> BackcopyTask:
-    return BackcopyTask(load_bigrams(), 3)
+def task() -> BigramTask:
+    return BigramTask(load_bigrams(), Task())
 
 
 @pytest.fixture(scope="module")
-def tokens(task: BackcopyTask) -> torch.Tensor:
+def tokens(task: BigramTask) -> torch.Tensor:
     return task.sample(8192, 129, torch.Generator().manual_seed(7))
 
 
-def exact_occupancy(task: BackcopyTask, length: int) -> np.ndarray:
+def exact_occupancy(task: BigramTask, length: int) -> np.ndarray:
     """P(x_i = v) for i < length by propagating the law of (x_{i-1}, x_i): no sampling."""
     size = task.vocabulary
     trigger = np.zeros(size, dtype=bool)
@@ -44,11 +45,11 @@ def test_triggers_are_the_most_frequent_characters() -> None:
 
 
 def task_of(k: int) -> list[str]:
-    task = BackcopyTask(load_bigrams(), k)
+    task = BigramTask(load_bigrams(), Task(triggers=k))
     return [task.tokens[i] for i in task.triggers]
 
 
-def test_sequences_follow_the_rules(task: BackcopyTask, tokens: torch.Tensor) -> None:
+def test_sequences_follow_the_rules(task: BigramTask, tokens: torch.Tensor) -> None:
     trigger = task.is_trigger(tokens)
     assert (tokens[:, 0] == task.start).all()
     assert not (tokens[:, 1:] == task.start).any()
@@ -58,7 +59,7 @@ def test_sequences_follow_the_rules(task: BackcopyTask, tokens: torch.Tensor) ->
     assert (tokens[:, 2:][copies] == tokens[:, :-2][copies]).all()
 
 
-def test_transitions_are_drawn_from_the_law(task: BackcopyTask, tokens: torch.Tensor) -> None:
+def test_transitions_are_drawn_from_the_law(task: BigramTask, tokens: torch.Tensor) -> None:
     """χ² of every non-trigger row with enough draws, at a family-wise level of 1e-3."""
     free = ~task.is_trigger(tokens[:, :-1])
     counts = np.zeros((task.vocabulary, task.vocabulary))
@@ -79,7 +80,7 @@ def test_transitions_are_drawn_from_the_law(task: BackcopyTask, tokens: torch.Te
     assert min(p_values) > 1e-3 / len(p_values)
 
 
-def test_positions_have_the_exact_occupancy(task: BackcopyTask, tokens: torch.Tensor) -> None:
+def test_positions_have_the_exact_occupancy(task: BigramTask, tokens: torch.Tensor) -> None:
     occupancy = exact_occupancy(task, 129)
     np.testing.assert_allclose(occupancy.sum(1), 1, atol=1e-12)
     for position in (1, 2, 3, 10, 128):
@@ -92,12 +93,12 @@ def test_positions_have_the_exact_occupancy(task: BackcopyTask, tokens: torch.Te
         assert stats.chisquare(observed[keep], expected[keep]).pvalue > 1e-4
 
 
-def test_trigger_share_is_the_closed_form_of_the_paper_size(task: BackcopyTask) -> None:
+def test_trigger_share_is_the_closed_form_of_the_paper_size(task: BigramTask) -> None:
     occupancy = exact_occupancy(task, 256)
     assert occupancy[:, task.triggers.numpy()].sum(1).mean() == pytest.approx(0.2555, abs=5e-4)
 
 
-def test_oracle_is_the_generator(task: BackcopyTask, tokens: torch.Tensor) -> None:
+def test_oracle_is_the_generator(task: BigramTask, tokens: torch.Tensor) -> None:
     inputs, targets = tokens[:256, :-1], tokens[:256, 1:]
     law = task.oracle(inputs)
     torch.testing.assert_close(law.sum(-1), torch.ones(inputs.shape, dtype=torch.float64))
@@ -111,22 +112,23 @@ def test_oracle_is_the_generator(task: BackcopyTask, tokens: torch.Tensor) -> No
     assert abs(difference.mean() / (difference.std() / len(difference) ** 0.5)) < 4
 
 
-def test_oracle_at_position_0_gives_triggers_no_mass(task: BackcopyTask) -> None:
+def test_oracle_at_position_0_gives_triggers_no_mass(task: BigramTask) -> None:
     law = task.oracle(torch.tensor([[task.start]]))[0, 0]
     assert law[task.triggers].sum() == 0
     assert float(-torch.xlogy(law, law).sum()) == pytest.approx(3.4151, abs=5e-5)
 
 
-def test_alias_tables_hold_exactly_the_law(task: BackcopyTask) -> None:
-    accept, alias = (table.numpy().reshape(task.vocabulary, -1) for table in task._tables)
+def test_alias_tables_hold_exactly_the_law(task: BigramTask) -> None:
     size = task.vocabulary
+    law = task.transition.numpy()
+    accept, alias = (table.numpy().reshape(size, -1) for table in alias_tables(law))
     rebuilt = accept / size
     for row in range(size):
         np.add.at(rebuilt[row], alias[row], (1 - accept[row]) / size)
-    np.testing.assert_allclose(rebuilt, task.transition.numpy(), atol=1e-14)
+    np.testing.assert_allclose(rebuilt, law, atol=1e-14)
 
 
-def test_seeds_change_the_data_and_fix_it(task: BackcopyTask) -> None:
+def test_seeds_change_the_data_and_fix_it(task: BigramTask) -> None:
     def draw(seed: int) -> torch.Tensor:
         return task.sample(16, 65, torch.Generator().manual_seed(seed))
 
@@ -138,4 +140,4 @@ def test_a_text_without_enough_characters_is_refused() -> None:
     with pytest.raises(
         TrajectoryError, match="4 distinct characters.* 3 triggers needs at least 5"
     ):
-        BackcopyTask(count_bigrams("abcdabcda"), 3)
+        BigramTask(count_bigrams("abcdabcda"), Task())

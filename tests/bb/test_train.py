@@ -5,8 +5,9 @@ import torch
 from torch.nn import functional
 
 from trajectory.bb.model import Transformer
-from trajectory.bb.train import task_of, train
-from trajectory.config import Variant
+from trajectory.bb.task import load_task
+from trajectory.bb.train import train
+from trajectory.config import Task, Variant
 from trajectory.schemas import TABLES
 from trajectory.tables import from_rows
 
@@ -15,6 +16,11 @@ SMALL = {"width": 16, "batch": 8, "steps": 12, "record": [0, 4, 12], "evaluation
 
 def variant(**changes: object) -> Variant:
     return Variant.model_validate({**SMALL, "task": {"length": 24}, **changes})
+
+
+def small_model(length: int, **changes: object) -> Variant:
+    task = Task.model_construct(length=length)  # shorter than a config may say
+    return variant(**changes).model_copy(update={"task": task})
 
 
 def equal(a: dict, b: dict) -> bool:
@@ -50,16 +56,18 @@ def test_records_are_before_the_update_and_follow_a_plain_loop() -> None:
 
     import numpy as np
 
-    from trajectory.bb.train import DRAWN_AT_ONCE, EVALUATION_SEED
+    from trajectory.bb.evaluation import EVALUATION_SEED
+    from trajectory.bb.train import DRAWN_AT_ONCE
 
-    task = task_of(chosen)
+    task = load_task(chosen.task)
     weights_seed, data_seed = np.random.SeedSequence(3).generate_state(2)
     torch.manual_seed(int(weights_seed))
-    model = Transformer(task.vocabulary, 24, 1, 16, 1, "softmax")
+    model = Transformer(task.vocabulary, chosen)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-4, eps=1e-8
     )
-    data = task.sample(DRAWN_AT_ONCE * 8, 25, torch.Generator().manual_seed(int(data_seed)))
+    block_seed = int(np.random.SeedSequence([int(data_seed), 0]).generate_state(1)[0])
+    data = task.sample(DRAWN_AT_ONCE * 8, 25, torch.Generator().manual_seed(block_seed))
     test = task.sample(16, 25, torch.Generator().manual_seed(EVALUATION_SEED))
     inputs = test[:, :-1]
     for step in range(13):
@@ -111,16 +119,18 @@ def test_the_model_learns_the_bigrams() -> None:
 
 def test_transformer_is_the_papers() -> None:
     """887,808 and 2,462,720 parameters at width 256 with 67 tokens, as in the paper's code."""
-    model = Transformer(67, 256, 1, 256, 1, "softmax")
-    assert sum(p.numel() for p in model.parameters()) == 887_808
-    assert sum(p.numel() for p in Transformer(67, 256, 3, 256, 1, "relu").parameters()) == 2_462_720
+    for layers, count in ((1, 887_808), (2, 1_675_264), (3, 2_462_720)):
+        paper = {"layers": layers, "width": 256, "task": {"length": 256}}
+        model = Transformer(67, Variant.model_validate(paper))
+        assert sum(p.numel() for p in model.parameters()) == count
 
 
 @pytest.mark.parametrize("kind", ["softmax", "relu"])
 def test_forward_is_the_papers_formula(kind: str) -> None:
     """Pre-norm blocks, written out with loops over heads and queries in float64."""
     torch.manual_seed(1)
-    model = Transformer(20, 9, 2, 8, 2, kind).double()  # type: ignore[arg-type]
+    model = Transformer(20, small_model(length=9, layers=2, width=8, heads=2, attention=kind))
+    model = model.double()
     for parameter in model.parameters():  # learned scales and shifts that are not 1 and 0
         torch.nn.init.normal_(parameter)
     tokens = torch.randint(0, 20, (1, 9))
@@ -142,8 +152,8 @@ def test_forward_is_the_papers_formula(kind: str) -> None:
                 a = z.softmax(0) if kind == "softmax" else z.clamp_min(0) / (i + 1)
                 mixed[i, head] = a @ v[: i + 1, head]
         x = x + mixed @ w[f"{layer}.attention.o_proj.weight"].T
-        h = norm(x, f"{layer}.mlp_norm") @ w[f"{layer}.mlp_in.weight"].T
-        x = x + h.clamp_min(0) @ w[f"{layer}.mlp_out.weight"].T
+        h = norm(x, f"{layer}.mlp_norm") @ w[f"{layer}.mlp.up.weight"].T
+        x = x + h.clamp_min(0) @ w[f"{layer}.mlp.down.weight"].T
     expected = norm(x, "norm") @ w["head.weight"].T
     with torch.no_grad():
         torch.testing.assert_close(model(tokens)[0], expected, rtol=1e-9, atol=1e-9)
@@ -151,7 +161,7 @@ def test_forward_is_the_papers_formula(kind: str) -> None:
 
 def test_the_model_is_causal() -> None:
     torch.manual_seed(0)
-    model = Transformer(20, 12, 2, 16, 2, "softmax").eval()
+    model = Transformer(20, small_model(length=12, layers=2, width=16, heads=2))
     tokens = torch.randint(0, 20, (3, 12))
     changed = tokens.clone()
     changed[:, 8:] = (changed[:, 8:] + 1) % 20

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trajectory.probe import statistics
 from trajectory.probe.attention import attend, attend_blocked, repeat_heads, sliding_mask
+from trajectory.probe.kinds import dense_weights
 
 shapes = st.tuples(
     st.integers(1, 3), st.integers(1, 4), st.integers(2, 40), st.sampled_from([4, 8, 16])
@@ -177,14 +178,14 @@ def test_column_mass_over_several_blocks() -> None:
     got = statistics.column_mass(query, key, 0.3, logits.logsumexp(-1), rows)
     torch.testing.assert_close(got[:, 0], weights.tril(-1).sum(2), rtol=1e-9, atol=1e-11)
     relu = logits.clamp_min(0).tril(-1) / torch.arange(1, length + 1, dtype=torch.float64)[:, None]
-    got = statistics.relu_column_mass(query, key, 0.3, rows)
+    got = statistics.dense_column_mass(dense_weights("relu", query, key, 0.3), rows)
     torch.testing.assert_close(got[:, 0], relu.sum(2), rtol=1e-9, atol=1e-11)
 
 
 def test_relu_sink_weights() -> None:
     query, key, _ = make((2, 2, 9, 4), 3, 2.0)
     logits, _ = dense(query, key, 0.5)
-    got = statistics.relu_sink_weights(query, key, 0.5, 2)
+    got = statistics.dense_sink_weights(dense_weights("relu", query, key, 0.5), 2)
     for i in range(3, 9):
         expected = logits[:, :, i, 2].clamp_min(0) / (i + 1)
         torch.testing.assert_close(got[:, :, i], expected)

@@ -1,56 +1,114 @@
-"""The paper's transformer: pre-norm, learned absolute positions, no biases (arXiv 2410.13835)."""
+"""The paper's transformer and its mitigations (arXiv 2410.13835).
+
+With the defaults: pre-norm, learned absolute positions, no biases outside LayerNorm, untied
+read-out.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trajectory.probe.attention import Kind, probe_attention
+from trajectory.bb.changes import change_output, change_value, change_written
+from trajectory.config import Variant
+from trajectory.probe.attention import probe_attention
+from trajectory.probe.kinds import Kind
+
+ROPE_BASE = 10_000.0
 
 
 class Attention(nn.Module):
     """Causal self-attention through the same function that probes language models."""
 
-    def __init__(self, layer: int, width: int, heads: int, kind: Kind) -> None:
+    def __init__(self, layer: int, variant: Variant) -> None:
         super().__init__()
+        width = variant.width
         self.layer_idx = layer
-        self.heads = heads
-        self.attention_kind = kind
+        self.heads = variant.heads
+        self.clip = variant.clip_qkv
+        self.attention_kind: Kind = variant.attention
         self.q_proj = nn.Linear(width, width, bias=False)
         self.k_proj = nn.Linear(width, width, bias=False)
         self.v_proj = nn.Linear(width, width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
+        self.q_norm = nn.RMSNorm(width) if variant.qk_norm else None
+        self.k_norm = nn.RMSNorm(width) if variant.qk_norm else None
+        self.value_gate = nn.Linear(width, variant.heads) if variant.value_gate else None
+        self.head_gate = nn.Linear(width, width) if variant.head_gate else None
+        self.rotary = variant.positions == "rope"
+        if variant.attention == "sink_logit":
+            self.null_logit = nn.Parameter(torch.zeros(variant.heads))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] → [B, T, D]."""
         batch, length, width = x.shape
         shape = (batch, length, self.heads, width // self.heads)
-        query, key, value = (
-            projection(x).view(shape).transpose(1, 2)  # (B, H, T, d)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        query, key, value = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        if self.clip is not None:
+            query, key, value = (t.clamp(-self.clip, self.clip) for t in (query, key, value))
+        if self.q_norm is not None and self.k_norm is not None:
+            query, key = self.q_norm(query), self.k_norm(key)
+        query, key, value = (t.view(shape).transpose(1, 2) for t in (query, key, value))
+        if self.rotary:
+            query, key = rotate(query), rotate(key)
+        if self.value_gate is not None:
+            value = value * self.value_gate(x).sigmoid().transpose(1, 2)[..., None]
+        value = change_value(self.layer_idx, value)
         output, _ = probe_attention(self, query, key, value, None)  # (B, T, H, d)
-        mixed: Tensor = self.o_proj(output.reshape(batch, length, width))
+        mixed = change_output(self.layer_idx, output, value).reshape(batch, length, width)
+        if self.head_gate is not None:
+            mixed = mixed * self.head_gate(x).sigmoid()
+        return change_written(self, self.o_proj(mixed), query, key, value)
+
+
+class MLP(nn.Module):
+    """W2 relu(W1 x), no biases."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, D] → [B, T, D]."""
+        mixed: Tensor = self.down(functional.relu(self.up(x)))
         return mixed
 
 
 class Block(nn.Module):
-    """x += Attention(LN x); x += W2 relu(W1 LN x)."""
+    """x += Attention(LN x); x += MLP(LN x); the norms elsewhere or nowhere, parts left out."""
 
-    def __init__(self, layer: int, width: int, heads: int, kind: Kind) -> None:
+    def __init__(self, layer: int, variant: Variant) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(layer, width, heads, kind)
-        self.mlp_norm = nn.LayerNorm(width)
-        self.mlp_in = nn.Linear(width, 4 * width, bias=False)
-        self.mlp_out = nn.Linear(4 * width, width, bias=False)
+        width = variant.width
+        self.post = variant.norm == "post"
+        has_norm = variant.norm != "none"
+        if layer not in variant.no_attn:
+            self.attention_norm = nn.LayerNorm(width) if has_norm else nn.Identity()
+            self.attention: Attention | None = Attention(layer, variant)
+        else:
+            self.attention = None
+        if layer not in variant.no_ffn:
+            self.mlp_norm = nn.LayerNorm(width) if has_norm else nn.Identity()
+            linear = layer in variant.linear_ffn
+            self.mlp: nn.Module | None = (
+                nn.Linear(width, width, bias=False) if linear else MLP(width)
+            )
+        else:
+            self.mlp = None
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] → [B, T, D]."""
-        x = x + self.attention(self.attention_norm(x))
-        mixed: Tensor = x + self.mlp_out(functional.relu(self.mlp_in(self.mlp_norm(x))))
-        return mixed
+        if self.attention is not None:
+            norm = self.attention_norm
+            x = x + (norm(self.attention(x)) if self.post else self.attention(norm(x)))
+        if self.mlp is not None:
+            norm = self.mlp_norm
+            x = x + (norm(self.mlp(x)) if self.post else self.mlp(norm(x)))
+        return x
 
 
 class Transformer(nn.Module):
@@ -59,20 +117,41 @@ class Transformer(nn.Module):
     Linear layers keep PyTorch's initialisation, as the authors' do.
     """
 
-    def __init__(
-        self, vocabulary: int, length: int, layers: int, width: int, heads: int, kind: Kind
-    ) -> None:
+    def __init__(self, vocabulary: int, variant: Variant) -> None:
         super().__init__()
+        width = variant.width
         self.tokens = nn.Embedding(vocabulary, width)
-        self.positions = nn.Embedding(length, width)
-        self.blocks = nn.ModuleList(Block(i, width, heads, kind) for i in range(layers))
+        learned = variant.positions == "learned"
+        self.positions = nn.Embedding(variant.task.length, width) if learned else None
+        self.blocks = nn.ModuleList(Block(i, variant) for i in range(variant.layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids [B, T] → next-token logits [B, T, V]."""
-        x = self.tokens(tokens) + self.positions(torch.arange(tokens.shape[1]))
+        x = self.tokens(tokens)
+        if self.positions is not None:
+            x = x + self.positions.weight[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
         logits: Tensor = self.head(self.norm(x))
         return logits
+
+    def matrices(self) -> Sequence[nn.Parameter]:
+        """The weights of the blocks' linear maps, which Muon updates."""
+        return [
+            parameter
+            for name, parameter in self.blocks.named_parameters()
+            if name.endswith(".weight") and parameter.ndim == 2 and min(parameter.shape) > 1
+        ]
+
+
+def rotate(x: Tensor) -> Tensor:
+    """Rotary position embedding (arXiv 2104.09864) of [B, H, T, d], halves paired."""
+    length, dim = x.shape[2], x.shape[3]
+    half = torch.arange(dim // 2, device=x.device, dtype=torch.float32)
+    rates = ROPE_BASE ** (-2 * half / dim)
+    angles = torch.arange(length, device=x.device, dtype=torch.float32)[:, None] * rates
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)

@@ -1,112 +1,202 @@
-"""The Bigram-Backcopy task: its law, a vectorised sampler and its oracle.
+"""The Bigram-Backcopy task and its relatives: their law, a vectorised sampler and the oracle.
 
 Guo et al., arXiv 2410.13835, section 2. A sequence starts with ⟨s⟩ and a non-trigger character.
 After a trigger (one of the k most frequent characters) the character *before* the trigger is
-copied; after any other character the next one is drawn from the bigram law.
+copied; after any other character the next one is drawn from the bigram law. The other rules say
+something else about what follows a trigger.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from trajectory.corpus.characters import Bigrams
+from trajectory.config import Task
+from trajectory.corpus.characters import Bigrams, load_bigrams
 from trajectory.errors import TrajectoryError
 
 START = "⟨s⟩"
+DELIMITER = "⟨d⟩"
 
 
-@dataclass(frozen=True)
-class BackcopyTask:
-    """The task over the characters of ``bigrams`` with the ``k`` most frequent ones as triggers.
+class BigramTask:
+    """A task over the characters of ``bigrams``.
 
-    Token ids are the characters' places in the alphabet; the last id is ⟨s⟩.
+    Token ids are the characters' places in the alphabet; ⟨s⟩ and ⟨d⟩ come after them, where the
+    task has them.
 
     Raises TrajectoryError if fewer than two characters are left besides the triggers.
     """
 
-    bigrams: Bigrams
-    k: int = 3
-    _tables: tuple[Tensor, Tensor] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        distinct = len(self.bigrams.alphabet)
-        if distinct < self.k + 2:
+    def __init__(self, bigrams: Bigrams, settings: Task) -> None:
+        distinct = len(bigrams.alphabet)
+        if distinct < settings.triggers + 2:
             raise TrajectoryError(
                 f"the text has {distinct} distinct characters; the Bigram-Backcopy task with "
-                f"{self.k} triggers needs at least {self.k + 2}"
+                f"{settings.triggers} triggers needs at least {settings.triggers + 2}"
             )
-        object.__setattr__(self, "_tables", _alias_tables(self.transition.numpy()))
+        self.bigrams, self.settings = bigrams, settings
+        self.characters = distinct
+        self.tokens = [
+            *bigrams.alphabet,
+            *([START] if settings.start else []),
+            *([DELIMITER] if settings.delimiter else []),
+        ]
+        self.start = distinct if settings.start else None
+        self.delimiter = len(self.tokens) - 1 if settings.delimiter else None
+        self._on: dict[torch.device, _Tables] = {}
 
     @property
     def vocabulary(self) -> int:
-        """Number of tokens, ⟨s⟩ included."""
-        return len(self.bigrams.alphabet) + 1
-
-    @property
-    def start(self) -> int:
-        """Id of ⟨s⟩."""
-        return len(self.bigrams.alphabet)
-
-    @property
-    def tokens(self) -> list[str]:
-        """Every token's text, by id."""
-        return [*self.bigrams.alphabet, START]
+        """Number of tokens, ⟨s⟩ and ⟨d⟩ included."""
+        return len(self.tokens)
 
     @property
     def triggers(self) -> Tensor:
-        """Ids of the triggers, shape [k]."""
+        """Ids of the triggers, shape [k]; none where the rule is the plain bigram law."""
+        if self.settings.rule == "bigram":
+            return torch.empty(0, dtype=torch.int64)
         order = np.argsort(self.bigrams.unigrams, kind="stable")
-        return torch.from_numpy(np.sort(order[-self.k :]).copy())
+        return torch.from_numpy(np.sort(order[-self.settings.triggers :]).copy())
 
     @property
     def first_law(self) -> Tensor:
-        """Law of the character after ⟨s⟩: unigrams without triggers, float64 [V]."""
-        law = torch.zeros(self.vocabulary, dtype=torch.float64)
-        law[:-1] = torch.from_numpy(self.bigrams.marginal)
-        law[self.triggers] = 0
+        """Law of the first character, float64 [V]: unigrams, without triggers for ``backcopy``."""
+        law = self._padded(self.bigrams.marginal)
+        if self.settings.rule == "backcopy":
+            law[self.triggers] = 0
         return law / law.sum()
 
     @property
     def transition(self) -> Tensor:
-        """Law of the next token after each non-trigger token, float64 [V, V].
+        """Law of the next token after each token, triggers read as ordinary ones, float64 [V, V].
 
-        Row ⟨s⟩ is ``first_law``.
+        Row ⟨s⟩ is ``first_law``; row ⟨d⟩ the unigram law. With delimiters every character sends
+        that much of its mass to ⟨d⟩.
 
         The authors' oracle has the full unigram law in row ⟨s⟩, triggers included, which their
         generator never draws: a floor of 0.010 nats under their bigram excess risk.
         """
+        p = self.settings.delimiter
         table = torch.zeros(self.vocabulary, self.vocabulary, dtype=torch.float64)
-        table[:-1, :-1] = torch.from_numpy(self.bigrams.conditional)
-        table[-1] = self.first_law
+        ordinary = slice(0, self.characters)
+        table[ordinary, ordinary] = (1 - p) * torch.from_numpy(self.bigrams.conditional)
+        if self.start is not None:
+            table[self.start] = self.first_law
+        if self.delimiter is not None:
+            table[ordinary, self.delimiter] = p
+            table[self.delimiter] = self._padded(self.bigrams.marginal)
         return table
 
+    @property
+    def regimes(self) -> Tensor:
+        """The transition laws before and after the first ⟨d⟩, float64 [1 or 2, V, V].
+
+        After it the characters are shifted by one place, as in the authors' double tasks.
+        """
+        table = self.transition
+        if self.settings.after_delimiter == "same":
+            return table[None]
+        return torch.stack([table, table[self._shifted][:, self._shifted]])
+
+    @property
+    def _shifted(self) -> Tensor:
+        place = torch.arange(self.vocabulary)
+        place[: self.characters] = (place[: self.characters] - 1) % self.characters
+        return place
+
+    @property
+    def trigger_rows(self) -> Tensor:
+        """Which tokens are triggers in each regime, bool [1 or 2, V]."""
+        rows = torch.zeros(1, self.vocabulary, dtype=torch.bool)
+        rows[0, self.triggers] = True
+        if self.settings.after_delimiter == "permuted":
+            rows = torch.cat([rows, rows[:, self._shifted]])
+        return rows
+
+    def _padded(self, law: np.ndarray) -> Tensor:
+        return functional.pad(
+            torch.from_numpy(law.copy()), (0, self.vocabulary - self.characters)
+        ).double()
+
+    def regime(self, tokens: Tensor) -> Tensor:
+        """0 before the first ⟨d⟩ of a sequence [..., T], 1 from it on, where that matters."""
+        if self.settings.after_delimiter == "same":
+            return torch.zeros_like(tokens)
+        assert self.delimiter is not None
+        return tokens.eq(self.delimiter).long().cumsum(-1).clamp_max(1)
+
     def is_trigger(self, tokens: Tensor) -> Tensor:
-        """Which tokens are triggers, bool of the same shape."""
-        return torch.isin(tokens, self.triggers)
+        """Which positions of whole sequences [..., T] hold a trigger, bool of the same shape.
+
+        A trigger at position 0 has nothing before it and counts as an ordinary token.
+        """
+        found = self.trigger_rows.to(tokens.device)[self.regime(tokens), tokens]
+        found[..., 0] = False
+        return found
 
     def sample(self, sequences: int, length: int, generator: torch.Generator) -> Tensor:
-        """Draw sequences of ``length`` tokens, ⟨s⟩ first: int64 [sequences, length].
+        """Draw sequences of ``length`` tokens on the generator's device: int64 [sequences, length].
 
-        Walker's alias method: a draw costs two uniforms and two look-ups whatever the alphabet.
+        Walker's alias method: a draw costs one uniform and two look-ups whatever the alphabet.
         """
-        accept, alias = self._tables
-        size = self.vocabulary
-        trigger = torch.zeros(size, dtype=torch.bool)
-        trigger[self.triggers] = True
-        uniforms = torch.rand((2, length, sequences), dtype=torch.float64, generator=generator)
-        columns = (uniforms[0] * size).long()
-        out = torch.empty((length, sequences), dtype=torch.int64)
-        out[0] = self.start
+        device = generator.device
+        tables, settings, size = self._tables(device), self.settings, self.vocabulary
+        uniforms = torch.rand(
+            (length, sequences), dtype=torch.float64, generator=generator, device=device
+        ).mul_(size)
+        columns = uniforms.long()
+        uniforms -= columns  # what is left decides between the column and its alias
+        mixed = settings.mix < 1
+        coins = (
+            torch.rand((length, sequences), generator=generator, device=device) if mixed else None
+        )
+        emitted = None
+        if settings.rule == "bietti":
+            emitted = torch.randint(
+                self.characters, (sequences, size), generator=generator, device=device
+            )
+        out = torch.empty((length, sequences), dtype=torch.int64, device=device)
+        first = torch.full((sequences,), tables.first_row, device=device)
+        out[0] = (
+            self.start if self.start is not None else tables.draw(first, columns[0], uniforms[0])
+        )
+        switched = torch.zeros(sequences, dtype=torch.int64, device=device)
         for i in range(1, length):
             last = out[i - 1]
-            cell = last * size + columns[i]
-            drawn = torch.where(uniforms[1, i] < accept[cell], columns[i], alias[cell])
-            out[i] = torch.where(trigger[last], out[i - 2], drawn) if i > 1 else drawn
+            if settings.after_delimiter == "permuted":
+                switched |= last == self.delimiter
+                row = last + switched * size
+            else:
+                row = last
+            if i == 1 or settings.rule == "bigram":
+                out[i] = tables.draw(row, columns[i], uniforms[i])
+                continue
+            special = tables.trigger[row]
+            if coins is not None:
+                special &= coins[i] < settings.mix
+            before = out[i - 2]
+            if settings.rule == "bigram_backward":
+                row = torch.where(special, row - last + before, row)
+            drawn = tables.draw(row, columns[i], uniforms[i])
+            if settings.rule == "backcopy":
+                drawn = torch.where(special, before, drawn)
+            elif emitted is not None:
+                drawn = torch.where(special, emitted.gather(1, last[:, None])[:, 0], drawn)
+            out[i] = drawn
         return out.T.contiguous()
+
+    def _tables(self, device: torch.device) -> _Tables:
+        if device not in self._on:
+            laws = torch.cat([*self.regimes, self.first_law[None]])
+            accept, alias = alias_tables(laws.numpy())
+            trigger = functional.pad(self.trigger_rows.flatten(), (0, 1))
+            self._on[device] = _Tables(
+                self.vocabulary, accept.to(device), alias.to(device), trigger.to(device)
+            )
+        return self._on[device]
 
     def oracle(self, tokens: Tensor) -> Tensor:
         """The true law of each next token given the tokens so far.
@@ -117,14 +207,55 @@ class BackcopyTask:
         Returns:
             float64 [sequences, positions, V]; sums to one over the last axis.
         """
-        law = self.transition[tokens]
+        settings, device = self.settings, tokens.device
+        laws, regime = self.regimes.to(device), self.regime(tokens)
+        law = laws[regime, tokens]
         before = torch.cat([tokens[:, :1], tokens[:, :-1]], dim=1)
-        copied = torch.nn.functional.one_hot(before, self.vocabulary).to(law.dtype)
-        return torch.where(self.is_trigger(tokens)[..., None], copied, law)
+        if settings.rule == "bigram":
+            return law
+        if settings.rule == "backcopy":
+            special = functional.one_hot(before, self.vocabulary).to(law.dtype)
+        elif settings.rule == "bigram_backward":
+            special = laws[regime, before]
+        else:
+            special = self._remembered(tokens, law.dtype)
+        special = settings.mix * special + (1 - settings.mix) * law
+        return torch.where(self.is_trigger(tokens)[..., None], special, law)
+
+    def _remembered(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
+        """Bietti et al.: what followed the token's first occurrence; uniform at that occurrence."""
+        position = torch.arange(tokens.shape[1], device=tokens.device)
+        law = torch.zeros(*tokens.shape, self.vocabulary, dtype=dtype, device=tokens.device)
+        law[..., : self.characters] = 1 / self.characters
+        for trigger in self.triggers.tolist():
+            here = (tokens == trigger) & (position > 0)
+            first = here.long().argmax(1, keepdim=True)
+            after = tokens.gather(1, (first + 1).clamp_max(tokens.shape[1] - 1))
+            known = here & (position > first)
+            copied = functional.one_hot(after, self.vocabulary).to(dtype)  # (S, 1, V)
+            law = torch.where(known[..., None], copied, law)
+        return law
 
 
-def _alias_tables(law: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Walker's tables of every row of ``law`` [V, V], flattened: acceptance, alias (Vose 1991)."""
+def load_task(settings: Task) -> BigramTask:
+    """The task of a config; TrajectoryError if its text cannot serve."""
+    return BigramTask(load_bigrams(settings.text), settings)
+
+
+class _Tables:
+    """Walker's tables on one device, every row of every regime, the first law's last."""
+
+    def __init__(self, size: int, accept: Tensor, alias: Tensor, trigger: Tensor) -> None:
+        self.size, self.accept, self.alias, self.trigger = size, accept, alias, trigger
+        self.first_row = len(trigger) - 1
+
+    def draw(self, row: Tensor, column: Tensor, uniform: Tensor) -> Tensor:
+        cell = row * self.size + column
+        return torch.where(uniform < self.accept[cell], column, self.alias[cell])
+
+
+def alias_tables(law: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Walker's tables of every row of ``law`` [R, V], flattened: acceptance, alias (Vose 1991)."""
     size = law.shape[1]
     accept = np.ones_like(law)
     alias = np.tile(np.arange(size), (law.shape[0], 1))
@@ -136,7 +267,7 @@ def _alias_tables(law: np.ndarray) -> tuple[Tensor, Tensor]:
             q[s], a[s] = p[s], g
             p[g] -= 1 - p[s]
             (small if p[g] < 1 else large).append(g)
-        # What is left differs from 1 by rounding only, unless the character never occurs.
+        # What is left differs from 1 by rounding only, unless the token never occurs.
         for i in small:
             if law[row, i] == 0:
                 q[i], a[i] = 0.0, int(law[row].argmax())

@@ -1,37 +1,73 @@
-"""Training a Bigram-Backcopy transformer, measured while it trains."""
+"""Training a Bigram-Backcopy model, measured while it trains."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from trajectory.bb.changes import Change, ForceAttention, SetValue, changing, values_at
+from trajectory.bb.evaluation import Evaluation
 from trajectory.bb.model import Transformer
-from trajectory.bb.task import BackcopyTask
-from trajectory.config import AdamW, Variant
-from trajectory.corpus.characters import load_bigrams
-from trajectory.probe.measure import Batch, Row, measure
-from trajectory.schemas import CHECKPOINTS, HEADS, LAYERS, MEASUREMENTS
-
-EVALUATION_SEED = 20241017
-"""All trajectories of one task are measured on the same sequences, as the authors' are."""
+from trajectory.bb.optimisers import make_optimisers, set_learning_rate
+from trajectory.bb.simplified import Simplified
+from trajectory.bb.state import State
+from trajectory.bb.task import BigramTask, load_task
+from trajectory.config import Variant
+from trajectory.errors import TrajectoryError
+from trajectory.probe.measure import Row
+from trajectory.schemas import BB_MEASUREMENTS, MEASUREMENTS
 
 DRAWN_AT_ONCE = 32
 """Batches per call of the sampler, whose cost is per position rather than per sequence."""
 
+CACHE_NUMBERS = 2**20
+"""Numbers of one residual stream (sequences × positions × width) that a CPU's cache holds well:
+larger batches are split, with exact accumulation of their gradients."""
 
-def task_of(variant: Variant) -> BackcopyTask:
-    """The variant's task; TrajectoryError if its text cannot serve."""
-    return BackcopyTask(load_bigrams(variant.task.text), variant.task.triggers)
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a training runs, which changes its last digits only.
+
+    Attributes:
+        device: torch device.
+        compiled: compile the loss with torch.compile.
+        state: file that keeps the last state; None for no resumption.
+        checkpoints: folder for the weights of the variant's checkpoint steps.
+    """
+
+    device: str = "cpu"
+    compiled: bool = False
+    state: Path | None = None
+    checkpoints: Path | None = None
+
+
+def make_model(task: BigramTask, variant: Variant, seed: int) -> nn.Module:
+    """The variant's model with its initial weights, on the CPU.
+
+    The seed's weights do not depend on the device.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if variant.model == "simplified":
+            return Simplified(task, variant)
+        return Transformer(task.vocabulary, variant)
 
 
 def train(
-    name: str, variant: Variant, seed: int, report: Callable[[int], None] = lambda step: None
+    name: str,
+    variant: Variant,
+    seed: int,
+    report: Callable[[int], None] = lambda step: None,
+    machine: Machine | None = None,
 ) -> dict[str, list[Row]]:
     """Train one seed of a variant and measure it before the recorded steps.
 
@@ -40,115 +76,193 @@ def train(
         variant: the experiment.
         seed: decides the initial weights and, independently, the training data.
         report: told each step as it ends.
+        machine: where it runs; the CPU, without a state, if None.
 
     Returns:
-        rows of ``heads``, ``layers`` and ``checkpoints``; equal for equal arguments on one machine.
+        rows of every table a run writes; equal for equal arguments on one machine, also if
+        training was killed in between and went on from its state.
+
+    Raises:
+        TrajectoryError: if the device is missing, or the loss is no longer finite.
     """
-    task = task_of(variant)
-    weights_seed, data_seed = np.random.SeedSequence(seed).generate_state(2)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(weights_seed))
-        model = Transformer(
-            task.vocabulary,
-            variant.task.length,
-            variant.layers,
-            variant.width,
-            variant.heads,
-            variant.attention,
-        )
-    optimizer = _optimizer(model, variant)
-    generator = torch.Generator().manual_seed(int(data_seed))
-    evaluation = _Evaluation(task, variant, f"bb/{name}/seed{seed}")
-    tables: dict[str, list[Row]] = {name: [] for name in MEASUREMENTS}
-    recorded = set(variant.recorded_steps())
-    length = variant.task.length
-    batches: Iterator[Tensor] = iter(())
-    for step in range(variant.steps + 1):
+    run = _Run(name, variant, seed, machine or Machine())
+    recorded, kept = set(variant.recorded_steps()), set(variant.checkpoint_steps())
+    for step in range(run.step, variant.steps + 1):
+        run.start_changes(step)
         if step in recorded:
-            for table, rows in evaluation.rows(model, step).items():
-                tables[table] += rows
+            run.record(step)
+        if step in kept:
+            run.keep(step)
         if step == variant.steps:
             break
-        batch = next(batches, None)
-        if batch is None:
-            drawn = task.sample(DRAWN_AT_ONCE * variant.batch, length + 1, generator)
-            batches = iter(drawn.split(variant.batch))
-            batch = next(batches)
-        logits = model(batch[:, :-1])
-        loss = functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        run.update(step)
         report(step + 1)
-    return tables
+        run.save(step + 1)
+    if run.state is not None:
+        run.state.clear()
+    return run.tables
 
 
-def _optimizer(model: Transformer, variant: Variant) -> torch.optim.Optimizer:
-    chosen = variant.optimizer
-    if isinstance(chosen, AdamW):
-        return torch.optim.AdamW(
-            model.parameters(),
-            chosen.lr,
-            chosen.betas,
-            weight_decay=chosen.weight_decay,
-            fused=True,
-        )
-    return torch.optim.SGD(
-        model.parameters(), chosen.lr, chosen.momentum, weight_decay=chosen.weight_decay
+@dataclass
+class _Run:
+    """One training: model, optimisers, data and what has been recorded."""
+
+    name: str
+    variant: Variant
+    seed: int
+    machine: Machine
+    step: int = 0
+    tables: dict[str, list[Row]] = field(
+        default_factory=lambda: {table: [] for table in (*MEASUREMENTS, *BB_MEASUREMENTS)}
     )
 
-
-class _Evaluation:
-    """The fixed sequences a trajectory is measured on, with the oracle's law for them."""
-
-    def __init__(self, task: BackcopyTask, variant: Variant, trajectory: str) -> None:
-        generator = torch.Generator().manual_seed(EVALUATION_SEED)
-        tokens = task.sample(variant.evaluation, variant.task.length + 1, generator)
-        self.inputs, self.targets = tokens[:, :-1], tokens[:, 1:]
-        self.law = task.oracle(self.inputs)
-        self.entropy = -torch.xlogy(self.law, self.law).sum(-1)
-        trigger = task.is_trigger(self.inputs)
-        self.batch = Batch(
-            {"trigger": trigger, "non_trigger": ~trigger},
-            [[task.tokens[i] for i in row] for row in self.inputs.tolist()],
+    def __post_init__(self) -> None:
+        variant, machine = self.variant, self.machine
+        self.device = _device(machine.device)
+        self.task = load_task(variant.task)
+        weights_seed, self.data_seed = map(int, np.random.SeedSequence(self.seed).generate_state(2))
+        self.model = make_model(self.task, variant, weights_seed).to(self.device)
+        self.optimisers = make_optimisers(self.model, variant)
+        self.evaluation = Evaluation(
+            self.task, variant, f"bb/{self.name}/seed{self.seed}", self.device
         )
-        self.digest = hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
-        self.trajectory = trajectory
-        self.variant = variant
+        self.micro_batch = _micro_batch(variant, self.device)
+        self.held: dict[int, Tensor] = {}
+        self.initial_values = values_at(self.model, self.evaluation.inputs, 0)
+        self.loss: Callable[[Tensor, Tensor], Tensor] = self._loss
+        if machine.compiled:
+            self.loss = torch.compile(self._loss)
+        self._batches: Iterator[Tensor] = iter(())
+        self.state = None
+        if machine.state is not None:
+            self.state = State(
+                machine.state,
+                {
+                    "name": self.name,
+                    "variant": variant.training(),
+                    "seed": self.seed,
+                    "device": machine.device,
+                    "compiled": machine.compiled,
+                    "threads": torch.get_num_threads(),
+                },
+            )
+            self._resume(self.state.load())
 
-    def rows(self, model: Transformer, step: int) -> dict[str, list[Row]]:
-        """Every table's rows for the model as it is before ``step``."""
-        variant = self.variant
-        logits, heads, layers = measure(lambda: model(self.inputs), list(model.blocks), self.batch)
-        tokens = step * variant.batch * variant.task.length
-        names = {"trajectory": self.trajectory, "step": step, "tokens": tokens}
-        checkpoints = [
-            {
-                **names,
-                "domain": domain,
-                **self._risks(logits.double().log_softmax(-1), member),
-                "learning_rate": variant.optimizer.lr,
-                "integrated_learning_rate": variant.optimizer.lr * step,
-                "revision": None,
-                "commit": None,
-                "first_token": "bos",
-                "batch": self.digest,
-                "dtype": "float32",
-            }
-            for domain, member in self.batch.domains.items()
-        ]
-        return {
-            HEADS.name: [{**names, **row} for row in heads],
-            LAYERS.name: [{**names, **row} for row in layers],
-            CHECKPOINTS.name: checkpoints,
-        }
+    def _resume(self, found: dict[str, Any] | None) -> None:
+        if found is None:
+            return
+        self.step, self.tables = found["step"], found["tables"]
+        self.model.load_state_dict(found["model"])
+        for optimiser, values in zip(self.optimisers, found["optimisers"], strict=True):
+            optimiser.load_state_dict(values)
+        self.held = {i: value.to(self.device) for i, value in found["held"].items()}
 
-    def _risks(self, log_probability: Tensor, member: Tensor) -> dict[str, Any]:
-        """Loss on the drawn tokens and cross-entropy against the oracle, over ``member``."""
-        drawn = log_probability.gather(-1, self.targets[..., None])[..., 0]
-        risk = -(self.law * log_probability).sum(-1)
-        return {
-            "loss": float(-drawn[member].mean()),
-            "risk": float(risk[member].mean()),
-            "excess_risk": float((risk - self.entropy)[member].mean()),
-        }
+    def save(self, step: int) -> None:
+        """Keep the state before ``step``, if it is time."""
+        if self.state is not None:
+            self.state.save(
+                lambda: {
+                    "step": step,
+                    "tables": self.tables,
+                    "model": self.model.state_dict(),
+                    "optimisers": [o.state_dict() for o in self.optimisers],
+                    "held": self.held,
+                }
+            )
+
+    def start_changes(self, step: int) -> None:
+        """Note the values that are held from this step on."""
+        for i, hold in enumerate(self.variant.during):
+            if hold.kind == "hold_value" and hold.from_step == step:
+                found = values_at(self.model, self.evaluation.inputs, hold.position)
+                self.held[i] = found[hold.layer]
+
+    def changes(self, step: int) -> list[Change]:
+        """The changes that the model trains with at this step."""
+        found: list[Change] = []
+        for i, hold in enumerate(self.variant.during):
+            if step < hold.from_step:
+                continue
+            if hold.kind == "hold_value":
+                found.append(SetValue(hold.layer, hold.position, self.held[i], True))
+            else:
+                found.append(ForceAttention(hold.layer, hold.position, hold.share))
+        return found
+
+    def record(self, step: int) -> None:
+        """Measure the model as it is before the update."""
+        rows = self.evaluation.rows(self.model, step, self.changes(step), self.initial_values)
+        for table, found in rows.items():
+            self.tables[table] += found
+
+    def keep(self, step: int) -> None:
+        """Write the weights."""
+        if self.machine.checkpoints is None:
+            return
+        from safetensors.torch import save
+
+        from trajectory.tables import atomic
+
+        weights = {n: p.detach().cpu().contiguous() for n, p in self.model.state_dict().items()}
+        facts = {"trajectory": self.evaluation.trajectory, "step": str(step)}
+        with atomic(self.machine.checkpoints / f"step{step}.safetensors") as handle:
+            handle.write(save(weights, facts))
+
+    def update(self, step: int) -> None:
+        """One optimiser step on the batch that belongs to it."""
+        batch = self._batch(step)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        changes = self.changes(step)
+        parts = batch.split(self.micro_batch)
+        total = torch.zeros((), device=self.device)
+        for part in parts:
+            inputs = part[:, :-1]
+            with changing(changes, self.task.is_trigger(inputs)) if changes else nullcontext():
+                loss = self.loss(inputs, part[:, 1:]) * (len(part) / len(batch))
+            loss.backward()
+            total += loss.detach()
+        if step % 100 == 0 and not bool(total.isfinite()):
+            raise TrajectoryError(
+                f"{self.evaluation.trajectory}: the loss is {float(total)} at step {step}; a "
+                "smaller learning rate may help"
+            )
+        set_learning_rate(self.optimisers, self.variant.learning_rate(step))
+        for optimiser in self.optimisers:
+            optimiser.step()
+
+    def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        half = self.variant.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            logits = self.model(inputs)
+        return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+
+    def _batch(self, step: int) -> Tensor:
+        """The step's batch: a function of the seed and the step alone, so training can resume."""
+        found = next(self._batches, None)
+        if found is None:
+            block, place = divmod(step, DRAWN_AT_ONCE)
+            seed = int(np.random.SeedSequence([self.data_seed, block]).generate_state(1)[0])
+            generator = torch.Generator(self.device).manual_seed(seed)
+            length = self.variant.task.length
+            drawn = self.task.sample(DRAWN_AT_ONCE * self.variant.batch, length + 1, generator)
+            self._batches = iter(drawn.split(self.variant.batch)[place:])
+            found = next(self._batches)
+        return found
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TrajectoryError(
+            "bb.device: 'cuda' is not available here; set 'cpu', or install a CUDA build of torch "
+            "on a machine with a GPU"
+        )
+    return torch.device(name)
+
+
+def _micro_batch(variant: Variant, device: torch.device) -> int:
+    if variant.micro_batch is not None:
+        return variant.micro_batch
+    if device.type != "cpu":
+        return variant.batch
+    return max(1, CACHE_NUMBERS // (variant.task.length * variant.width))

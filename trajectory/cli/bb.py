@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,42 +15,184 @@ from trajectory.cli.options import (
     write_measurements,
 )
 
+if TYPE_CHECKING:
+    from trajectory.config import Variant
+
 app = typer.Typer(help="Bigram-Backcopy runs.", no_args_is_help=True)
 
 
 @app.command("list")
 def bb_list(config: ConfigFile = DEFAULT_CONFIG) -> None:
-    """List the variants of a config and what they are."""
+    """List the experiments of a config and what they are for."""
+    from rich.console import Console
+    from rich.table import Table
+
     from trajectory.config import load
 
-    for name, v in load(config).bb.variants.items():
-        layers = f"{v.layers} layer" + ("s" if v.layers > 1 else "")
-        seeds = ", ".join(map(str, v.seeds))
-        print(
-            f"{name}: {layers}, width {v.width}, {v.attention} attention, "
-            f"{v.optimizer.name} lr {v.optimizer.lr:g}, k = {v.task.triggers}, "
-            f"T = {v.task.length}, batch {v.batch}, {v.steps} steps, seeds {seeds}"
+    grid = Table("experiment", "section", "seeds", "size", "differs from its control in", box=None)
+    variants = load(config).bb.variants
+    for name, v in variants.items():
+        control = variants.get(v.control) if v.control else None
+        size = f"{v.layers}L width {v.width}, batch {v.batch} × T {v.task.length}, {v.steps} steps"
+        grid.add_row(
+            name,
+            v.section or "",
+            " ".join(map(str, v.seeds)),
+            size,
+            ", ".join(_differences(v, control)) or v.about or "the paper's default",
         )
+    Console(width=None if Console().is_terminal else 200).print(grid)
+
+
+@app.command("show")
+def bb_show(
+    variant: Annotated[str, typer.Argument(help="Name of a variant in the config.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """Explain one experiment: every value that is not the default, and what it means."""
+    from trajectory.config import load
+
+    chosen = load(config).variant(variant)
+    recorded = chosen.recorded_steps()
+    print(f"{variant}: {chosen.about or 'no description'}")
+    tokens = chosen.steps * chosen.batch * chosen.task.length
+    print(
+        f"  {len(chosen.seeds)} × {chosen.steps} steps, {tokens:.3g} tokens each, measured "
+        f"{len(recorded)} times from step {recorded[0]} to {recorded[-1]}"
+    )
+    if chosen.control:
+        print(f"  compared with {chosen.control}, seed by seed" + (" (a sham)" * chosen.sham))
+    for line in _explained(chosen):
+        print(f"  {line}")
 
 
 @app.command("train")
 def bb_train(
     variant: Annotated[str, typer.Option(help="Name of a variant in the config.")],
     seed: Annotated[int, typer.Option(help="Seed of weights and data.", min=0)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the three tables.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tables.")],
     config: ConfigFile = DEFAULT_CONFIG,
     threads: Threads = 1,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="File for the last state: a killed training goes on from it."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda, instead of the config's bb.device.")
+    ] = None,
 ) -> None:
     """Train one seed of a variant, measured while it trains."""
     from trajectory.config import load
 
-    chosen = load(config).variant(variant)
+    loaded = load(config)
+    chosen = loaded.variant(variant)
     set_up_torch(threads)
-    from trajectory.bb.train import train
+    from trajectory.bb.train import Machine, train
     from trajectory.progress import progress
 
+    machine = Machine(device or loaded.bb.device, loaded.bb.compile, state, output)
     with progress(f"bb/{variant}/seed{seed}", chosen.steps) as report:
-        rows = train(variant, chosen, seed, report)
-    write_measurements(
-        rows, output, {"config": chosen.model_dump(mode="json"), "seed": seed, "threads": threads}
-    )
+        rows = train(variant, chosen, seed, report, machine)
+    facts = {"config": chosen.training(), "seed": seed, "threads": threads}
+    write_measurements(rows, output, {**facts, "device": machine.device})
+
+
+@app.command("summary")
+def bb_summary(
+    results: Annotated[Path, typer.Option(help="The run's results folder.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """Write the scalars, milestones and comparisons of a run's experiments."""
+    from trajectory import provenance
+    from trajectory.bb.summary import Frames, summarise
+    from trajectory.config import load
+    from trajectory.schemas import TABLES
+    from trajectory.tables import from_rows, scan, write
+
+    settings = load(config).bb
+    names = ("heads", "layers", "checkpoints", "bb_types")
+    frames = Frames(*(scan(results, name).collect() for name in names))
+    facts = provenance.describe(bb=settings.model_dump(mode="json"))
+    for name, rows in summarise(settings, frames).items():
+        path = results / "tables" / f"{name}.parquet"
+        write(from_rows(rows, TABLES[name]), TABLES[name], path, facts)
+        print(f"{path}: {len(rows)} rows")
+
+
+@app.command("compare")
+def bb_compare(
+    results: Annotated[Path, typer.Option(help="The run's results folder.")],
+    measure: Annotated[str, typer.Option(help="step, loss or rate.")] = "step",
+    statistics: Annotated[
+        str, typer.Option(help="Columns of bb_scalars, by comma.")
+    ] = "backcopy_excess,bigram_excess,sink_excess,delta_logit,value_ratio,residual_excess",
+) -> None:
+    """Show the comparisons of a run: one row per experiment, means with 95 % intervals."""
+    import polars as pl
+    from rich.console import Console
+    from rich.table import Table
+
+    from trajectory.errors import TrajectoryError
+    from trajectory.tables import scan
+
+    found = scan(results, "bb_comparisons").filter(pl.col("measure") == measure).collect()
+    if not found.height:
+        raise TrajectoryError(f"{results}: no comparisons of measure '{measure}' in this run")
+    chosen = statistics.split(",")
+    grid = Table("experiment", "seeds", *chosen, box=None)
+    for (name,), rows in found.group_by("variant", maintain_order=True):
+        cells = {row["statistic"]: row for row in rows.to_dicts()}
+        shown = [_interval(cells.get(statistic)) for statistic in chosen]
+        grid.add_row(str(name), str(rows["seeds"][0]), *shown)
+    Console(width=None if Console().is_terminal else 200).print(grid)
+
+
+def _interval(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "—"
+    if row["low"] is None:
+        return f"{row['mean']:.3g}"
+    return f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
+
+
+def _differences(variant: Variant, control: Variant | None) -> list[str]:
+    """What a variant has that its control has not; all that is not the default without one."""
+    skipped = {"about", "section", "control", "sham", "seeds", "maps", "evaluation", "record"}
+    base = (control or type(variant)()).model_dump(mode="json", exclude=skipped)
+    if control is None:
+        base |= {"steps": variant.steps, "batch": variant.batch, "width": variant.width}
+    own = variant.model_dump(mode="json", exclude=skipped)
+    return [f"{key} {_short(own[key], base[key])}" for key in own if own[key] != base[key]]
+
+
+def _short(value: object, base: object) -> str:
+    if isinstance(value, dict):
+        other = base if isinstance(base, dict) else {}
+        changed = {k: v for k, v in value.items() if other.get(k) != v}
+        return " ".join(f"{k} {_short(v, None)}" for k, v in changed.items())
+    if isinstance(value, list):
+        return "[" + ", ".join(_short(item, None) for item in value) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _explained(section: object, prefix: str = "") -> list[str]:
+    """One line per value that differs from its default, with the key's own explanation."""
+    from pydantic import BaseModel
+
+    lines: list[str] = []
+    assert isinstance(section, BaseModel)
+    for key, info in type(section).model_fields.items():
+        value = getattr(section, key)
+        if key in ("about", "control", "sham", "section") or value == info.get_default(
+            call_default_factory=True
+        ):
+            continue
+        if isinstance(value, BaseModel):
+            lines += _explained(value, f"{prefix}{key}.")
+            continue
+        meaning = " ".join((info.description or "").split())
+        shown = value
+        if isinstance(value, list) and value and isinstance(value[0], BaseModel):
+            shown = [item.model_dump(mode="json", exclude_defaults=True) for item in value]
+        lines.append(f"{prefix}{key} = {shown}: {meaning}")
+    return lines

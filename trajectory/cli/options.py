@@ -33,7 +33,8 @@ def write_measurements(rows: dict[str, list[Row]], output: Path, facts: dict[str
     from trajectory.schemas import TABLES
     from trajectory.tables import from_rows, write
 
-    described = provenance.describe(device="cpu", dtype="float32", kernel=kernel(), **facts)
+    defaults = {"device": "cpu", "dtype": "float32", "kernel": kernel()}
+    described = provenance.describe(**{**defaults, **facts})
     for name, found in rows.items():
         write(from_rows(found, TABLES[name]), TABLES[name], output / f"{name}.parquet", described)
     print(f"{output}: {', '.join(f'{len(r)} rows of {n}' for n, r in rows.items())}")

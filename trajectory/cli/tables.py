@@ -24,18 +24,23 @@ def tables_gather(
         ),
     ],
     config: ConfigFile = DEFAULT_CONFIG,
+    tables: Annotated[
+        str, typer.Option(help="Which tables, by comma.")
+    ] = "heads,layers,checkpoints",
 ) -> None:
     """Check all measured tables of a run and put them together, one file per table."""
     from trajectory import provenance
     from trajectory.config import load
     from trajectory.parts import read_parts
-    from trajectory.schemas import MEASUREMENTS, TABLES
+    from trajectory.schemas import TABLES
     from trajectory.tables import gather
 
     text = sys.stdin.read() if str(parts) == "-" else parts.read_text(encoding="utf-8")
     found = read_parts([Path(line) for line in text.split("\n") if line])
     facts = provenance.describe(run=load(config).name, parts=len(found.folders))
-    for name in MEASUREMENTS:
+    for name in tables.split(","):
+        if name not in TABLES:
+            raise TrajectoryError(f"unknown table '{name}'; there are {', '.join(TABLES)}")
         table = TABLES[name]
         files = [folder / f"{name}.parquet" for folder in found.folders]
         data = gather(files, table, output / f"{name}.parquet", facts)

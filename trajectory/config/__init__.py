@@ -5,7 +5,16 @@ any job starts; a mistake is reported as one line per key.
 """
 
 from trajectory.config.base import LogSpaced, resolve_steps
-from trajectory.config.bb import SGD, AdamW, BigramBackcopy, Task, Variant
+from trajectory.config.bb import (
+    SGD,
+    AdamW,
+    BigramBackcopy,
+    Hold,
+    Intervention,
+    Muon,
+    Task,
+    Variant,
+)
 from trajectory.config.dynamics import Dynamics
 from trajectory.config.fetch import Fetch
 from trajectory.config.probe import Probe
@@ -20,7 +29,10 @@ __all__ = [
     "Config",
     "Dynamics",
     "Fetch",
+    "Hold",
+    "Intervention",
     "LogSpaced",
+    "Muon",
     "NanoOlmo",
     "Probe",
     "Select",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,16 +19,39 @@ from trajectory.config.base import (
     resolve_steps,
 )
 
+LayerIndex = Annotated[int, Field(ge=0)]
+
 
 class Task(Section):
-    """The Bigram-Backcopy task (arXiv 2410.13835, section 2)."""
+    """The Bigram-Backcopy task and its relatives (arXiv 2410.13835, section 2 and its code)."""
 
+    rule: Literal["backcopy", "bigram", "bigram_backward", "bietti"] = "backcopy"
+    """What follows a trigger: the token before it (backcopy); nothing special (bigram, 'markov');
+    a draw from the bigram law of the token before it (bigram_backward, 'dormant Markov'); the token
+    that the sequence has drawn for this trigger (bietti, arXiv 2306.00802)."""
     triggers: Count = 3
-    """k: after each of the k most frequent characters, the character before it is copied."""
+    """k: the k most frequent characters are triggers. The paper: 3 and 5."""
+    mix: Fraction = 1.0
+    """Interpolation: with this probability the rule holds at a trigger, else the bigram law does.
+    For backcopy and bigram_backward."""
+    start: bool = True
+    """Whether sequences start with ⟨s⟩."""
+    delimiter: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Probability that a character is followed by the delimiter ⟨d⟩; 0 for no delimiter."""
+    after_delimiter: Literal["same", "permuted"] = "same"
+    """Whether characters change their roles after the first ⟨d⟩ ('double tasks')."""
     length: Annotated[int, Field(ge=16)] = 64
     """Tokens the model sees per sequence, ⟨s⟩ included. The paper: 256."""
     text: Path | None = None
     """A text whose character pairs replace the shipped table of tiny Shakespeare."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Task:
+        if self.mix < 1 and self.rule not in ("backcopy", "bigram_backward"):
+            raise ValueError(f"mix {self.mix:g} is for backcopy and bigram_backward")
+        if self.after_delimiter == "permuted" and not self.delimiter:
+            raise ValueError("after_delimiter 'permuted' needs a delimiter above 0")
+        return self
 
 
 class AdamW(Section):
@@ -54,29 +78,155 @@ class SGD(Section):
     """L2 penalty."""
 
 
-class Variant(Section):
-    """One Bigram-Backcopy experiment: task, model, optimiser, steps and seeds."""
+class Muon(Section):
+    """Muon (torch.optim.Muon) for the blocks' matrices, AdamW for everything else."""
 
+    name: Literal["muon"] = "muon"
+    lr: Positive = 1e-3
+    """Learning rate of both; Muon's updates are scaled to AdamW's root mean square."""
+    momentum: Fraction = 0.95
+    """Momentum."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """Decoupled weight decay."""
+
+
+class Schedule(Section):
+    """The learning rate over the steps; constant in the paper."""
+
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Steps of linear warm-up."""
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    """From the warm-up on: constant, or down to 0 at the last step."""
+
+
+class Intervention(Section):
+    """A change of the trained model, applied at every recorded step; training goes on without it.
+
+    The head statistics of a layer whose attention is replaced are those of its queries and keys.
+    """
+
+    kind: Literal[
+        "zero_attention",
+        "zero_mlp",
+        "zero_layer",
+        "oracle_attention",
+        "mean_value",
+        "reset_value",
+        "level_residual",
+    ]
+    """zero_attention, zero_mlp, zero_layer: attention, MLP or both write nothing.
+    oracle_attention: non-triggers attend to position 0 alone, triggers to the token before.
+    mean_value: the value at position 0 becomes the mean of the others'. reset_value: it becomes
+    what it was at step 0. level_residual: the residual at position 0 is scaled to the mean norm of
+    the others where it enters the layer."""
+    layers: Annotated[list[LayerIndex], Field(min_length=1)] = [0]
+    """Which layers."""
+
+    @property
+    def label(self) -> str:
+        """The intervention in one word and its layers, as the tables name it."""
+        return f"{self.kind} {','.join(map(str, self.layers))}"
+
+
+class Hold(Section):
+    """A change of the model while it trains: the causal test of mutual reinforcement."""
+
+    kind: Literal["hold_value", "force_attention"]
+    """hold_value: the value at ``position`` stays what it is at ``from_step`` (no drain), and W_O
+    gets no gradient through it. force_attention: non-trigger queries attend to ``position``."""
+    layer: LayerIndex = 0
+    """Which layer."""
+    position: Annotated[int, Field(ge=0)] = 0
+    """Key position: 0 is the sink; another one makes a sham."""
+    from_step: Annotated[int, Field(ge=0)] = 0
+    """First step with the change."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """force_attention: share of the weight that is moved."""
+
+
+class Maps(Section):
+    """Attention maps kept of some probe sequences."""
+
+    sequences: Annotated[int, Field(ge=0)] = 2
+    """How many sequences; 0 for none."""
+    length: Count = 32
+    """Their first positions."""
+    records: Count = 4
+    """At how many of the recorded steps, evenly spaced among them, the last included."""
+
+
+class Variant(Section):
+    """One Bigram-Backcopy experiment: task, model, optimiser, steps, seeds and interventions."""
+
+    about: str = ""
+    """What the experiment is for, in words."""
+    section: Literal["tasks", "structures", "mitigations", "causes"] | None = None
+    """Where the report shows it."""
+    control: Name | None = None
+    """The experiment it is compared with, seed by seed."""
+    sham: bool = False
+    """A null: the same change where it should not matter."""
     task: Task = Task()
     """The task."""
+    model: Literal["transformer", "simplified"] = "transformer"
+    """The paper's transformer, or the theory's simplified model with parameters α, β, λ, ξ."""
     layers: Annotated[int, Field(ge=1, le=12)] = 1
     """Transformer blocks. The paper: 1 to 3."""
     width: Annotated[int, Field(ge=8)] = 64
     """Residual width; the MLP is four times as wide. The paper: 256."""
     heads: Count = 1
     """Attention heads. The paper: 1."""
-    attention: Literal["softmax", "relu"] = "softmax"
-    """Attention weights: softmax, or relu(z)/(i+1)."""
-    optimizer: Annotated[AdamW | SGD, Field(discriminator="name")] = AdamW()
+    attention: Literal[
+        "softmax", "relu", "sigmoid", "softpick", "softmax_off_by_one", "sink_logit"
+    ] = "softmax"
+    """How logits z become weights. relu: relu(z)/(i+1). sigmoid: σ(z − ln(i+1)) (arXiv 2409.04431).
+    softpick: relu(e^z − 1)/Σ|e^z − 1| (arXiv 2504.20966). softmax_off_by_one: a null key with logit
+    0. sink_logit: a null key with a learned logit per head."""
+    value_gate: bool = False
+    """Each value vector is multiplied by a learned gate σ(w·x) of its own token, per head."""
+    head_gate: bool = False
+    """Each head's output is multiplied by a learned gate σ(Wx) of the query's token, elementwise
+    (arXiv 2505.06708)."""
+    qk_norm: bool = False
+    """RMSNorm of queries and keys."""
+    clip_qkv: Positive | None = None
+    """Queries, keys and values are clipped to ± this, as in OLMo 1."""
+    norm: Literal["pre", "post", "none"] = "pre"
+    """LayerNorm before attention and MLP (the paper); after them, before the residual stream
+    (OLMo 2); or nowhere but before the read-out."""
+    positions: Literal["learned", "rope", "none"] = "learned"
+    """Learned absolute positions (the paper), rotary embedding, or none."""
+    no_attn: list[LayerIndex] = []
+    """Layers without attention."""
+    no_ffn: list[LayerIndex] = []
+    """Layers without an MLP."""
+    linear_ffn: list[LayerIndex] = []
+    """Layers whose MLP is one D×D matrix."""
+    optimizer: Annotated[AdamW | SGD | Muon, Field(discriminator="name")] = AdamW()
     """The optimiser."""
+    schedule: Schedule = Schedule()
+    """The learning rate over the steps."""
     batch: Count = 64
     """Sequences per step. The paper: 512."""
+    micro_batch: Count | None = None
+    """Sequences whose gradient is computed at once; the batch's gradient is their exact sum. Chosen
+    to fit the cache if empty; the whole batch on a GPU."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Type of matrix products and attention in training; weights and statistics stay float32."""
     steps: Count = 1000
     """Optimiser steps."""
     record: Steps = LogSpaced(first=10, count=32)
     """Steps before which the statistics are measured: log-spaced, or a list."""
     evaluation: Count = 128
     """Sequences the statistics are measured on; the same for every seed."""
+    interventions: list[Intervention] = []
+    """Changes of the trained model, applied and undone at every recorded step."""
+    during: list[Hold] = []
+    """Changes of the model while it trains."""
+    maps: Maps = Maps()
+    """Attention maps that are kept."""
+    checkpoints: Steps | None = None
+    """Steps whose weights are kept as safetensors; none if empty."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     """Seeds; each draws its own initial weights and its own training data."""
 
@@ -84,14 +234,97 @@ class Variant(Section):
     def _consistent(self) -> Variant:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
+        if self.positions == "rope" and self.width % (2 * self.heads):
+            raise ValueError(
+                f"width {self.width} is not divisible by 2 × heads {self.heads} (rope)"
+            )
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {self.seeds} repeat")
         resolve_steps(self.record, self.steps)
+        if self.checkpoints is not None:
+            resolve_steps(self.checkpoints, self.steps)
+        self._check_layers()
+        if self.model == "simplified":
+            self._check_simplified()
+        if self.schedule.warmup >= self.steps:
+            raise ValueError(
+                f"warmup {self.schedule.warmup} is not before the last step {self.steps}"
+            )
         return self
+
+    def _check_layers(self) -> None:
+        named = {
+            "no_attn": self.no_attn,
+            "no_ffn": self.no_ffn,
+            "linear_ffn": self.linear_ffn,
+            "interventions": [layer for change in self.interventions for layer in change.layers],
+            "during": [change.layer for change in self.during],
+        }
+        for key, layers in named.items():
+            if layers and max(layers) >= self.layers:
+                raise ValueError(f"{key}: no layer {max(layers)}; there are {self.layers}, from 0")
+        both = set(self.no_ffn) & set(self.linear_ffn)
+        if both:
+            raise ValueError(f"layer {min(both)} is in no_ffn and in linear_ffn")
+        used = [(change.kind, n) for change in self.interventions for n in change.layers]
+        for kind, layer in (*used, *((change.kind, change.layer) for change in self.during)):
+            if layer in self.no_attn and kind not in ("zero_mlp", "zero_layer", "level_residual"):
+                raise ValueError(f"{kind}: layer {layer} has no attention")
+            if layer in self.no_ffn and kind == "zero_mlp":
+                raise ValueError(f"zero_mlp: layer {layer} has no MLP")
+        if self.head_gate and any(change.kind == "hold_value" for change in self.during):
+            raise ValueError("hold_value is not defined behind a head gate")
+        if len(self.no_attn) and set(self.no_attn) >= set(range(self.layers)):
+            raise ValueError("no_attn: at least one layer needs attention, or there are no heads")
+
+    def _check_simplified(self) -> None:
+        plain = Variant.model_fields
+        fixed = (
+            *("layers", "heads", "attention", "value_gate", "head_gate", "qk_norm", "clip_qkv"),
+            *("norm", "positions", "no_attn", "no_ffn", "linear_ffn", "during"),
+        )
+        for key in fixed:
+            if getattr(self, key) != plain[key].default:
+                raise ValueError(f"the simplified model has no '{key}'")
+        if self.task.rule != "backcopy" or not self.task.start:
+            raise ValueError("the simplified model is of the backcopy rule with ⟨s⟩")
+        if self.optimizer.name == "muon":
+            raise ValueError("the simplified model's parameters are vectors; muon is for matrices")
+        if any(change.kind == "level_residual" for change in self.interventions):
+            raise ValueError("level_residual: the simplified model has no residual stream")
 
     def recorded_steps(self) -> list[int]:
         """Steps before which the statistics are measured, ascending."""
         return resolve_steps(self.record, self.steps)
+
+    def training(self) -> dict[str, Any]:
+        """What decides a seed's tables: everything but names, words and the other seeds."""
+        return self.model_dump(
+            mode="json", exclude={"about", "section", "control", "sham", "seeds"}
+        )
+
+    def map_steps(self) -> list[int]:
+        """Steps of which attention maps are kept, ascending."""
+        if not self.maps.sequences:
+            return []
+        steps = self.recorded_steps()
+        count = min(self.maps.records, len(steps))
+        last = len(steps) - 1
+        return [steps[round(last * k / max(1, count - 1))] for k in range(count)] if last else steps
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps whose weights are kept, ascending."""
+        return [] if self.checkpoints is None else resolve_steps(self.checkpoints, self.steps)
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the update after ``step`` updates."""
+        rate, schedule = self.optimizer.lr, self.schedule
+        if step < schedule.warmup:
+            return rate * (step + 1) / schedule.warmup
+        left = 1 - (step - schedule.warmup) / (self.steps - schedule.warmup)
+        if schedule.decay == "linear":
+            return rate * left
+        return rate * (1 - math.cos(math.pi * left)) / 2 if schedule.decay == "cosine" else rate
 
 
 class BigramBackcopy(Section):
@@ -99,3 +332,17 @@ class BigramBackcopy(Section):
 
     variants: dict[Name, Variant] = {}
     """Experiments by name; each seed becomes the trajectory bb/<name>/seed<k>."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where they train and are measured."""
+    compile: bool = False
+    """Compile the training step with torch.compile; changes the last digits."""
+
+    @model_validator(mode="after")
+    def _controls(self) -> BigramBackcopy:
+        for name, variant in self.variants.items():
+            if variant.control is not None and variant.control not in self.variants:
+                known = ", ".join(self.variants)
+                raise ValueError(
+                    f"variants.{name}.control: no variant '{variant.control}'; there are {known}"
+                )
+        return self

@@ -67,7 +67,8 @@ def _keys(location: tuple[str | int, ...]) -> list[str]:
     return [
         part
         for before, part in zip(["", *parts], parts, strict=False)
-        if not part.startswith("<") and not (before == "optimizer" and part in ("adamw", "sgd"))
+        if not part.startswith("<")
+        and not (before == "optimizer" and part in ("adamw", "sgd", "muon"))
     ]
 
 

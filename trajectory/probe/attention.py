@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,10 @@ from torch.nn import functional
 
 from trajectory.errors import TrajectoryError
 from trajectory.probe.interventions import active_at, change_output, change_values
+from trajectory.probe.kinds import Kind, dense_weights
 
 NAME = "trajectory_probe"
 """Name under which ``probe_attention`` is registered with transformers."""
-
-Kind = Literal["softmax", "relu"]
 
 BLOCK = 256
 """Query rows whose scores are held at once where the fused operator is missing."""
@@ -40,6 +39,7 @@ class AttentionCall:
         output: [B, H, T, d], before W_O.
         scale: factor of the dot product.
         kind: how logits become weights.
+        null_logit: [H], the learned logit of the null key of kind ``sink_logit``.
         output_projection: W_O, [D, H·d].
         window: how many of the last keys a query sees; None for all of them.
         rows: which sequences of the batch these are.
@@ -57,6 +57,7 @@ class AttentionCall:
     window: int | None = None
     rows: slice = field(default_factory=lambda: slice(None))
     changed: bool = False
+    null_logit: Tensor | None = None
 
 
 class Observer(Protocol):
@@ -105,7 +106,7 @@ def probe_attention(
 
     Args:
         module: the attention layer; its ``layer_idx``, output projection (``o_proj`` or
-            ``dense``) and, if present, ``attention_kind`` are read.
+            ``dense``) and, if present, ``attention_kind`` and ``null_logit`` are read.
         query: [B, H, T, d].
         key, value: [B, G, T, d], H a multiple of G.
         attention_mask: None, or the mask of plain or sliding-window causal attention. Sequences
@@ -134,8 +135,11 @@ def probe_attention(
     layer = module.layer_idx
     assert isinstance(layer, int)
     value = change_values(layer, value)
-    if kind == "relu":
-        output = relu_weights(query, key, scale) @ repeat_heads(value, query.shape[1])
+    null_logit: Tensor | None = getattr(module, "null_logit", None)
+    if kind != "softmax":
+        heads = query.shape[1]
+        weights = dense_weights(kind, query, repeat_heads(key, heads), scale, null_logit)
+        output = weights.to(value.dtype) @ repeat_heads(value, heads)
     else:
         output = functional.scaled_dot_product_attention(
             query,
@@ -165,6 +169,7 @@ def probe_attention(
                 window,
                 _rows.get(),
                 active_at(layer),
+                null_logit,
             )
         )
     return output.transpose(1, 2).contiguous(), None
@@ -195,18 +200,6 @@ def _is_mask(given: Tensor | None, visible: Tensor | None, length: int) -> bool:
 def repeat_heads(tensor: Tensor, heads: int) -> Tensor:
     """[B, G, T, d] → [B, H, T, d], each key-value head once for every query head that reads it."""
     return tensor.repeat_interleave(heads // tensor.shape[1], dim=1)
-
-
-def relu_weights(query: Tensor, key: Tensor, scale: float) -> Tensor:
-    """ReLU attention: relu(z_ij)/(i+1) for j ≤ i, else 0; [B, H, T, T].
-
-    The authors' definition (arXiv 2410.13835): divided by the number of visible keys, not
-    normalised, all-zero rows allowed.
-    """
-    length = query.shape[2]
-    scores = query @ repeat_heads(key, query.shape[1]).transpose(-1, -2) * scale
-    visible = torch.arange(1, length + 1, device=query.device, dtype=query.dtype)
-    return torch.tril(functional.relu(scores)) / visible[:, None]
 
 
 def attend(

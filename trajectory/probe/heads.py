@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trajectory.probe import statistics
 from trajectory.probe.accumulate import Columns, Sums
 from trajectory.probe.attention import AttentionCall, repeat_heads
+from trajectory.probe.kinds import dense_weights
 from trajectory.schemas import MIN_QUERY, SINK_RATE_THRESHOLD
 
 
@@ -51,7 +52,9 @@ class HeadReader:
                 ),
             }
         else:
-            self.per_query["sink_weight"] = statistics.relu_sink_weights(query, key, scale, sink)
+            null = None if call.null_logit is None else call.null_logit.to(dtype)
+            self.weights = dense_weights(call.kind, query, key, scale, null)
+            self.per_query["sink_weight"] = statistics.dense_sink_weights(self.weights, sink)
         self.norms = {
             "value": value.norm(dim=-1),
             "output_value": statistics.projected_norms(value, call.output_projection.to(dtype)),
@@ -103,8 +106,8 @@ class HeadReader:
     def column_mass(self, members: Tensor) -> Tensor:
         """Attention from later queries in each of N sets [B, N, T], per head and key."""
         call = self.call
-        if call.kind == "relu":
-            return statistics.relu_column_mass(self.query, self.key, call.scale, members)
+        if call.kind != "softmax":
+            return statistics.dense_column_mass(self.weights, members)
         return statistics.column_mass(
             self.query, self.key, call.scale, self.normaliser, members, call.window
         )

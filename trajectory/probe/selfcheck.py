@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from trajectory.errors import TrajectoryError
-from trajectory.probe.attention import AttentionCall, relu_weights, repeat_heads
+from trajectory.probe.attention import AttentionCall, repeat_heads
+from trajectory.probe.kinds import dense_weights
 
 PREFIX = 64
 """Positions of the first sequence that are recomputed: a prefix of causal attention is exact."""
@@ -41,8 +42,9 @@ def check_call(call: AttentionCall, weights: Tensor, sink: int) -> None:
     query = call.query[:1, :, prefix].double()
     key = repeat_heads(call.key[:1, :, prefix], heads).double()
     value = repeat_heads(call.value[:1, :, prefix], heads).double()
-    if call.kind == "relu":
-        dense = relu_weights(query, key, call.scale)
+    if call.kind != "softmax":
+        null = None if call.null_logit is None else call.null_logit.double()
+        dense = dense_weights(call.kind, query, key, call.scale, null)
     else:
         length = query.shape[2]
         distance = torch.arange(length)[:, None] - torch.arange(length)

@@ -3,8 +3,8 @@
 Notation: batch B, query heads H, positions T, head dimension d, sink position s. Logits
 z_ij = scale·q_i·k_j, weights A_ij. Query i sees the keys j ≤ i, or the last ``window`` of them.
 Everything follows from fused attention calls; a T×T matrix of scores is never formed (except for
-ReLU attention, which has no fused form). Keys and values come with heads already repeated.
-Positions where a statistic is undefined hold NaN.
+kinds of attention other than softmax, which have no fused form). Keys and values come with heads
+already repeated. Positions where a statistic is undefined hold NaN.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trajectory.probe.attention import attend, relu_weights, sliding_mask
+from trajectory.probe.attention import attend, sliding_mask
 
 COLUMN_BLOCK = 128
 """Queries whose weights are held at once: H × 128 × T numbers, which a cache can hold."""
@@ -96,11 +96,11 @@ def sink_logits(query: Tensor, key: Tensor, scale: float, sink: int) -> Tensor:
     return (query * key[:, :, sink : sink + 1]).sum(-1) * scale
 
 
-def relu_sink_weights(query: Tensor, key: Tensor, scale: float, sink: int) -> Tensor:
-    """A_is of ReLU attention for every query i > s, [B, H, T]."""
-    weights = relu_weights(query, key, scale)[..., sink].clone()
-    weights[:, :, : sink + 1] = torch.nan
-    return weights
+def dense_sink_weights(weights: Tensor, sink: int) -> Tensor:
+    """A_is of every query i > s from the matrix of weights, [B, H, T, T] → [B, H, T]."""
+    column = weights[..., sink].clone()
+    column[:, :, : sink + 1] = torch.nan
+    return column
 
 
 def visible_keys(length: int, window: int | None = None) -> Tensor:
@@ -227,10 +227,10 @@ def column_mass(
     return mass
 
 
-def relu_column_mass(query: Tensor, key: Tensor, scale: float, rows: Tensor) -> Tensor:
-    """The same for ReLU attention, [B, N, H, T]."""
-    weights = relu_weights(query, key, scale).tril(-1)
-    return torch.einsum("bhij,bni->bnhj", weights, rows.to(weights))
+def dense_column_mass(weights: Tensor, rows: Tensor) -> Tensor:
+    """``column_mass`` from the matrix of weights [B, H, T, T], [B, N, H, T]."""
+    below = weights.tril(-1)
+    return torch.einsum("bhij,bni->bnhj", below, rows.to(below))
 
 
 def projected_norms(value: Tensor, projection: Tensor) -> Tensor:

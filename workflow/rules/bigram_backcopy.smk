@@ -1,7 +1,13 @@
 """Bigram-Backcopy runs.
 
-Inputs: the config's variants. Outputs: the three tables of each variant and seed.
+Inputs: the config's variants. Outputs: the tables of each variant and seed, and what follows from
+all of them together.
 """
+
+BB_MEASUREMENTS = ("bb_types", "bb_residuals", "bb_maps", "bb_interventions", "bb_intervened")
+BB_SUMMARIES = ("bb_scalars", "bb_milestones", "bb_comparisons")
+
+BB_RUNS = [f"{RESULTS}/bb/{name}/seed{seed}" for name, seed in CONFIG.bb_trajectories()]
 
 
 rule bb_train:
@@ -9,7 +15,7 @@ rule bb_train:
         expand(
             "{results}/bb/{{variant}}/seed{{seed}}/{table}.parquet",
             results=RESULTS,
-            table=MEASURED,
+            table=[*MEASURED, *BB_MEASUREMENTS],
         ),
     log:
         f"{RESULTS}/logs/bb_train/{{variant}}/seed{{seed}}.log",
@@ -22,9 +28,67 @@ rule bb_train:
         runtime=60,
     params:
         folder=subpath(output[0], parent=True),
+        # Not an output: Snakemake removes those of a killed job, and this is what it goes on from.
+        state=f"{RESULTS}/bb/states/{{variant}}-seed{{seed}}.pt",
         config=RESOLVED,
-        variant=lambda wildcards: values(CONFIG.variant(wildcards.variant)),
+        variant=lambda wildcards: values_digest(CONFIG.variant(wildcards.variant).training()),
+        machine=(CONFIG.bb.device, CONFIG.bb.compile),
         code=code_digest("trajectory.bb.train"),
     shell:
         "trajectory bb train --config {params.config} --variant {wildcards.variant}"
-        " --seed {wildcards.seed} --output {params.folder} 2>&1 | tee {log}"
+        " --seed {wildcards.seed} --output {params.folder} --state {params.state} 2>&1 | tee {log}"
+
+
+rule bb_gather:
+    input:
+        expand("{run}/{table}.parquet", run=BB_RUNS, table=BB_MEASUREMENTS),
+    output:
+        expand("{results}/tables/{table}.parquet", results=RESULTS, table=BB_MEASUREMENTS),
+    log:
+        f"{RESULTS}/logs/bb_gather.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        parts="\n".join(BB_RUNS),
+        to=subpath(output[0], parent=True),
+        tables=",".join(BB_MEASUREMENTS),
+        config=RESOLVED,
+        code=code_digest("trajectory.tables"),
+    shell:
+        "trajectory tables gather --config {params.config} --parts - --output {params.to}"
+        " --tables {params.tables} > {log} 2>&1 <<'PARTS'\n{params.parts}\nPARTS"
+
+
+rule bb_summary:
+    input:
+        expand("{results}/tables/{table}.parquet", results=RESULTS, table=MEASURED),
+        rules.bb_gather.output,
+    output:
+        expand("{results}/tables/{table}.parquet", results=RESULTS, table=BB_SUMMARIES),
+    log:
+        f"{RESULTS}/logs/bb_summary.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        results=lambda wildcards, input: Path(input[0]).parents[1],
+        variants=values(CONFIG.bb),
+        config=RESOLVED,
+        code=code_digest("trajectory.bb.summary"),
+    shell:
+        "trajectory bb summary --config {params.config} --results {params.results} > {log} 2>&1"
+
+
+# What the report reads of the laboratory; nothing where a run has no such experiments.
+BB_TABLES = (
+    expand(
+        "{results}/tables/{table}.parquet",
+        results=RESULTS,
+        table=[*BB_MEASUREMENTS, *BB_SUMMARIES],
+    )
+    if BB_RUNS
+    else []
+)

@@ -1,0 +1,349 @@
+"""Every kind of attention, model and change against a definition written out here."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trajectory.bb.changes import ForceAttention, SetValue, changing
+from trajectory.bb.model import Transformer, rotate
+from trajectory.bb.simplified import Simplified
+from trajectory.bb.task import load_task
+from trajectory.bb.train import Machine, train
+from trajectory.config import Task, Variant, load
+from trajectory.errors import TrajectoryError
+from trajectory.probe.kinds import dense_weights
+from trajectory.schemas import TABLES
+from trajectory.tables import from_rows, read, validate
+
+SMALL = {"width": 16, "batch": 8, "steps": 8, "record": [0, 3, 8], "evaluation": 16}
+
+
+def variant(**changes: object) -> Variant:
+    return Variant.model_validate({**SMALL, "task": {"length": 24}, **changes})
+
+
+def tables(name: str, chosen: Variant, seed: int = 0, machine: Machine | None = None) -> dict:
+    rows = train(name, chosen, seed, machine=machine)
+    return {table: from_rows(found, TABLES[table]) for table, found in rows.items()}
+
+
+def one_row(kind: str, z: list[float], null: float) -> list[float]:
+    """Weights of one query over its visible keys, as the definitions say."""
+    n = len(z)
+    if kind == "relu":
+        return [max(0.0, x) / n for x in z]
+    if kind == "sigmoid":
+        return [1 / (1 + math.exp(-(x - math.log(n)))) for x in z]
+    if kind == "softpick":
+        total = sum(abs(math.exp(x) - 1) for x in z) + 1e-8
+        return [max(0.0, math.exp(x) - 1) / total for x in z]
+    extra = {"softmax": 0.0, "softmax_off_by_one": 1.0, "sink_logit": math.exp(null)}[kind]
+    total = sum(math.exp(x) for x in z) + extra
+    return [math.exp(x) / total for x in z]
+
+
+@pytest.mark.parametrize(
+    "kind", ["softmax", "relu", "sigmoid", "softpick", "softmax_off_by_one", "sink_logit"]
+)
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**31), spread=st.floats(0.1, 6), length=st.integers(1, 9))
+def test_kinds_of_attention(kind: str, seed: int, spread: float, length: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (1, 2, length, 4)
+    query, key = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) * spread for _ in range(2)
+    )
+    null = torch.randn(2, generator=generator, dtype=torch.float64)
+    learned = null if kind == "sink_logit" else None
+    got = dense_weights(kind, query, key, 0.5, learned)  # type: ignore[arg-type]
+    for head in range(2):
+        for i in range(length):
+            z = [float(0.5 * query[0, head, i] @ key[0, head, j]) for j in range(i + 1)]
+            expected = torch.tensor(one_row(kind, z, float(null[head])), dtype=torch.float64)
+            torch.testing.assert_close(got[0, head, i, : i + 1], expected, rtol=1e-9, atol=1e-12)
+            assert not got[0, head, i, i + 1 :].any()
+
+
+def test_softpick_does_not_overflow() -> None:
+    query = torch.full((1, 1, 5, 4), 40.0)
+    weights = dense_weights("softpick", query, query, 1.0)
+    torch.testing.assert_close(weights[0, 0, 4], torch.full((5,), 0.2))
+
+
+def test_rotation_depends_on_the_distance_alone() -> None:
+    torch.manual_seed(0)
+    q, k = (rotate(torch.randn(1, 1, 1, 8).expand(1, 1, 12, 8)) for _ in range(2))
+    scores = (q @ k.transpose(-1, -2))[0, 0]
+    for distance in range(-11, 12):
+        band = scores.diagonal(distance)
+        torch.testing.assert_close(band, band[:1].expand(len(band)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(q.norm(dim=-1)[..., 0], q.norm(dim=-1)[..., 11])
+
+
+EVERY = [
+    {"attention": "sigmoid", "value_gate": True},
+    {"attention": "softpick", "heads": 2},
+    {"attention": "softmax_off_by_one", "head_gate": True},
+    {"attention": "sink_logit", "heads": 2, "qk_norm": True},
+    {"clip_qkv": 1.0, "norm": "post", "positions": "rope"},
+    {"norm": "none", "positions": "none", "precision": "bfloat16"},
+    {"layers": 3, "no_attn": [0, 2], "no_ffn": [1], "linear_ffn": [0]},
+    {"optimizer": {"name": "muon"}, "schedule": {"warmup": 2, "decay": "cosine"}},
+    {"model": "simplified", "optimizer": {"name": "adamw", "lr": 0.03}},
+    {
+        "layers": 2,
+        "interventions": [
+            {"kind": "zero_attention", "layers": [0, 1]},
+            {"kind": "zero_mlp", "layers": [0]},
+            {"kind": "zero_layer", "layers": [1]},
+            {"kind": "oracle_attention", "layers": [1]},
+            {"kind": "mean_value"},
+            {"kind": "reset_value"},
+            {"kind": "level_residual", "layers": [1]},
+        ],
+    },
+    {
+        "during": [
+            {"kind": "hold_value", "from_step": 2},
+            {"kind": "force_attention", "position": 1, "from_step": 1, "share": 0.5},
+        ]
+    },
+]
+
+
+@pytest.mark.parametrize("changes", EVERY, ids="-".join)
+def test_every_part_trains_and_fills_every_table(changes: dict) -> None:
+    found = tables("x", variant(**changes))
+    for name, table in found.items():
+        validate(table, TABLES[name], name)
+    for name in ("heads", "layers", "checkpoints", "bb_types", "bb_residuals", "bb_maps"):
+        assert found[name].num_rows, name
+    assert bool(found["bb_interventions"].num_rows) == ("interventions" in changes)
+
+
+def test_the_simplified_model_is_its_formula() -> None:
+    task = load_task(Task(length=24))
+    torch.manual_seed(3)
+    model = Simplified(task, variant(model="simplified")).double()
+    tokens = task.sample(6, 24, torch.Generator().manual_seed(1))
+    attention, mlp = model.blocks[0].attention, model.blocks[0].mlp
+    size = task.vocabulary
+    beta = attention.wo.weight @ attention.beta
+    unit = torch.eye(size, dtype=torch.float64)
+    triggers = task.triggers.tolist()
+    with torch.no_grad():
+        got = model(tokens)
+        for b in range(6):
+            for i in range(24):
+                v = int(tokens[b, i])
+                logits = torch.zeros(i + 1, dtype=torch.float64)
+                if v in triggers:
+                    logits[i - 1] = attention.lam[v]
+                else:
+                    logits[0] = attention.alpha[v]
+                weights = logits.softmax(0)
+                out = weights[0] * beta
+                for j in range(1, i + 1):
+                    x = int(tokens[b, j])
+                    out = out + weights[j] * attention.xi[x] * unit[x]
+                torch.testing.assert_close(got[b, i], out + mlp(unit[v]), rtol=1e-9, atol=1e-9)
+
+
+def test_forced_and_oracle_attention() -> None:
+    task = load_task(Task(length=24))
+    torch.manual_seed(0)
+    model = Transformer(task.vocabulary, variant(heads=2))
+    tokens = task.sample(4, 24, torch.Generator().manual_seed(1))
+    trigger = task.is_trigger(tokens)
+    value = torch.randn(4, 2, 24, 8)
+    output = torch.randn(4, 24, 2, 8)
+    forced = ForceAttention(0, position=3, share=0.25).output(output, value, trigger)
+    oracle = ForceAttention(0, oracle=True).output(output, value, trigger)
+    for b in range(4):
+        for i in range(24):
+            moved = i > 3 and not trigger[b, i]
+            expected = 0.75 * output[b, i] + 0.25 * value[b, :, 3] if moved else output[b, i]
+            torch.testing.assert_close(forced[b, i], expected)
+            if i:
+                target = value[b, :, i - 1] if trigger[b, i] else value[b, :, 0]
+                torch.testing.assert_close(oracle[b, i], target)
+    with torch.no_grad():
+        plain = model(tokens)
+        with changing([ForceAttention(0, oracle=True)], trigger):
+            assert not torch.allclose(model(tokens), plain)
+        torch.testing.assert_close(model(tokens), plain)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sink_logit"])
+def test_a_held_value_gets_no_gradient_and_gives_w_o_none(kind: str) -> None:
+    """Against a forward pass in which the held part uses a copy of W_O."""
+    task = load_task(Task(length=24))
+    torch.manual_seed(0)
+    model = Transformer(task.vocabulary, variant(attention=kind)).double()
+    attention = model.blocks[0].attention
+    x = torch.randn(3, 24, 16, dtype=torch.float64, requires_grad=True)
+    held = torch.randn(1, 16, dtype=torch.float64)
+    trigger = torch.zeros(3, 24, dtype=torch.bool)
+    with changing([SetValue(0, 0, held, hold_projection=True)], trigger):
+        written = attention(x)
+    target = torch.randn_like(written)
+    got = torch.autograd.grad((written * target).sum(), [x, *attention.parameters()])
+
+    null = getattr(attention, "null_logit", None)
+    q, k = (p(x)[:, None] for p in (attention.q_proj, attention.k_proj))
+    weights = dense_weights(attention.attention_kind, q, k, 16**-0.5, null)[:, 0]
+    value = attention.v_proj(x).clone()
+    value[:, 0] = 0
+    free = weights @ value @ attention.o_proj.weight.T
+    fixed = weights[..., :1] * (held @ attention.o_proj.weight.detach().T)
+    torch.testing.assert_close(written, free + fixed, rtol=1e-9, atol=1e-12)
+    expected = torch.autograd.grad(((free + fixed) * target).sum(), [x, *attention.parameters()])
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_a_held_value_stays_while_the_rest_trains() -> None:
+    adamw = {"name": "adamw", "lr": 1e-2}
+    hold = {"during": [{"kind": "hold_value", "from_step": 4}]}
+    chosen = variant(record=[0, 4, 8, 40], steps=40, optimizer=adamw, **hold)
+    norms = {
+        row["step"]: row["value_norm_sink"]
+        for row in train("x", chosen, 0)["heads"]
+        if row["domain"] == "non_trigger"
+    }
+    assert norms[4] == pytest.approx(norms[8], rel=1e-6) == pytest.approx(norms[40], rel=1e-6)
+    assert norms[0] != pytest.approx(norms[4], rel=1e-3)
+
+
+def test_micro_batches_give_the_gradient_of_the_batch() -> None:
+    whole = train("x", variant(micro_batch=8, optimizer={"name": "sgd", "lr": 0.1}), 0)
+    parts = train("x", variant(micro_batch=3, optimizer={"name": "sgd", "lr": 0.1}), 0)
+    for one, other in zip(whole["checkpoints"], parts["checkpoints"], strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": {"name": "muon"}}, EVERY[-1]], ids=str)
+def test_a_training_goes_on_from_its_state(tmp_path: Path, changes: dict) -> None:
+    chosen = variant(steps=9, record=[0, 3, 4, 7, 9], **changes)
+    whole = tables("x", chosen)
+    machine = Machine(state=tmp_path / "state.pt")
+    for stop in (2, 6):
+        with pytest.raises(KeyboardInterrupt):
+            train("x", chosen, 0, _stop_at(stop), _eager(machine))
+    went_on = tables("x", chosen, machine=_eager(machine))
+    assert all(whole[name].equals(went_on[name]) for name in whole)
+    assert not machine.state.exists()
+
+
+def _eager(machine: Machine) -> Machine:
+    import trajectory.bb.state
+
+    trajectory.bb.state.SAVE_EVERY = 0.0
+    return machine
+
+
+def _stop_at(step: int):
+    def report(done: int) -> None:
+        if done == step:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def test_a_state_of_another_training_is_ignored(tmp_path: Path) -> None:
+    machine = _eager(Machine(state=tmp_path / "state.pt"))
+    with pytest.raises(KeyboardInterrupt):
+        train("x", variant(), 0, _stop_at(5), machine)
+    other = variant(optimizer={"name": "adamw", "lr": 2e-3})
+    assert tables("x", other, machine=machine)["heads"].equals(tables("x", other)["heads"])
+    (tmp_path / "state.pt").write_bytes(b"half a file")
+    assert tables("x", other, machine=machine)["heads"].equals(tables("x", other)["heads"])
+
+
+def test_a_killed_command_gives_the_same_tables(tmp_path: Path) -> None:
+    values = {"width": 32, "batch": 64, "steps": 400, "record": [0, 100, 400], "evaluation": 16}
+    config = tmp_path / "x.yaml"
+    config.write_text(
+        yaml.safe_dump({"name": "x", "results": "r", "bb": {"variants": {"v": values}}})
+    )
+
+    def command(output: str) -> list[str]:
+        code = (
+            "import trajectory.bb.state as s; s.SAVE_EVERY = 0.1; "
+            "from trajectory.cli import main; main()"
+        )
+        options = ["--config", str(config), "--variant", "v", "--seed", "0", "-o", output]
+        return [sys.executable, "-c", code, "bb", "train", *options, "--state", "state.pt"]
+
+    def run(output: str) -> subprocess.Popen:
+        return subprocess.Popen(command(output), cwd=tmp_path, stderr=subprocess.DEVNULL)
+
+    assert run("whole").wait() == 0
+    killed = run("out")
+    while not (tmp_path / "state.pt").exists() and killed.poll() is None:
+        os.sched_yield()
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert (tmp_path / "state.pt").exists()
+    assert not (tmp_path / "out").exists()
+    assert run("out").wait() == 0
+    for name in ("heads", "layers", "checkpoints", "bb_types"):
+        one, other = (
+            read(tmp_path / f / f"{name}.parquet", TABLES[name]) for f in ("out", "whole")
+        )
+        assert one.equals(other)
+
+
+def test_checkpoints_are_kept_as_safetensors(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    chosen = variant(checkpoints=[0, 8])
+    train("x", chosen, 0, machine=Machine(checkpoints=tmp_path))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step0.safetensors", "step8.safetensors"]
+    model = Transformer(66, chosen)
+    model.load_state_dict(load_file(tmp_path / "step8.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"no_ffn": [1]}, "no_ffn: no layer 1; there are 1, from 0"),
+        ({"layers": 2, "no_attn": [0, 1]}, "at least one layer needs attention"),
+        ({"no_ffn": [0], "linear_ffn": [0]}, "layer 0 is in no_ffn and in linear_ffn"),
+        ({"model": "simplified", "norm": "post"}, "the simplified model has no 'norm'"),
+        ({"task": {"mix": 0.5, "rule": "bietti"}}, "mix 0.5 is for backcopy"),
+        ({"task": {"after_delimiter": "permuted"}}, "needs a delimiter above 0"),
+        ({"optimizer": {"name": "adam"}}, "'adamw', 'sgd', 'muon'"),
+        ({"layers": 2, "no_attn": [0], "interventions": [{"kind": "mean_value"}]},
+         "mean_value: layer 0 has no attention"),
+        ({"head_gate": True, "during": [{"kind": "hold_value"}]}, "not defined behind a head gate"),
+        ({"control": "none"}, "variants.v.control: no variant 'none'; there are v"),
+    ],
+)  # fmt: skip
+def test_contradictions_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        yaml.safe_dump({"name": "x", "results": "r", "bb": {"variants": {"v": changes}}})
+    )
+    with pytest.raises(TrajectoryError) as caught:
+        load(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_gpu_is_said_in_one_line() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(TrajectoryError, match="'cuda' is not available here"):
+        train("x", variant(), 0, machine=Machine("cuda"))

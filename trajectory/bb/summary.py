@@ -1,0 +1,355 @@
+"""From the tables of all Bigram-Backcopy runs to scalars, milestones and paired comparisons.
+
+Reads tables only; torch is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import stats
+
+from trajectory.config import BigramBackcopy, Variant
+
+Row = dict[str, Any]
+Series = NDArray[np.float64]
+
+LEVEL = 0.95
+"""Confidence of the intervals."""
+
+EXACT_SEEDS = 14
+"""Seeds up to which the sign-flip test enumerates every flip."""
+
+STATISTICS = (
+    *("loss", "backcopy_excess", "bigram_excess", "sink_weight", "sink_excess", "delta_logit"),
+    *("delta_logit_positive", "value_ratio", "output_value_ratio"),
+    *("residual_excess", "residual_ratio"),
+)
+RATES = ("sink_excess", "delta_logit", "value_ratio", "output_value_ratio")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The run's measurement tables."""
+
+    heads: pl.DataFrame
+    layers: pl.DataFrame
+    checkpoints: pl.DataFrame
+    types: pl.DataFrame
+
+    def of(self, trajectory: str) -> Frames:
+        """The rows of one trajectory, by step."""
+        return Frames(
+            *(
+                frame.filter(pl.col("trajectory") == trajectory).sort("step")
+                for frame in (self.heads, self.layers, self.checkpoints, self.types)
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Course:
+    """One trajectory's scalars over its records; NaN where a statistic is not defined.
+
+    Attributes:
+        steps: the records' steps, [R].
+        layer, head: the head with the greatest sink excess on non-triggers at the last record.
+        values: by column of ``bb_scalars``, and ``output_value_norm_sink``, [R].
+    """
+
+    variant: str
+    seed: int
+    steps: Series
+    layer: int
+    head: int
+    values: Mapping[str, Series]
+
+    def at(self, target: float) -> tuple[float, dict[str, float]] | None:
+        """Step and scalars where the loss first reached ``target``; None if it never did."""
+        loss = self.values["loss"]
+        below = np.flatnonzero(loss <= target)
+        if not len(below):
+            return None
+        i = int(below[0])
+        part = 0.0 if i == 0 else (loss[i - 1] - target) / (loss[i - 1] - loss[i])
+        before = max(0, i - 1)
+
+        def between(series: Series) -> float:
+            return float(series[before] + part * (series[i] - series[before]))
+
+        return between(self.steps), {name: between(self.values[name]) for name in STATISTICS}
+
+    def last(self) -> tuple[float, dict[str, float]]:
+        """Step and scalars at the last record."""
+        return float(self.steps[-1]), {name: float(self.values[name][-1]) for name in STATISTICS}
+
+
+def read_course(name: str, seed: int, variant: Variant, frames: Frames) -> Course:
+    """One trajectory's scalars over its records."""
+    own = frames.of(f"bb/{name}/seed{seed}")
+    heads = own.heads.filter(pl.col("domain") == "non_trigger")
+    final = heads.filter(pl.col("step") == pl.col("step").max())
+    layer, head = (
+        final.sort("sink_excess", "layer", "head", descending=[True, False, False])
+        .select("layer", "head")
+        .row(0)
+    )
+    lead = heads.filter((pl.col("layer") == layer) & (pl.col("head") == head))
+    steps = lead["step"].to_numpy().astype(np.float64)
+    values = {
+        column: _floats(lead[column])
+        for column in (
+            *("sink_weight", "sink_excess", "delta_logit", "value_ratio"),
+            *("output_value_ratio", "output_value_norm_sink"),
+        )
+    }
+    values |= _risks(own, variant, steps) | _residuals(own.layers)
+    of_head = own.types.filter(
+        (pl.col("layer") == layer) & (pl.col("head") == head) & ~pl.col("trigger")
+    )
+    positive = of_head.group_by("step").agg((pl.col("delta_logit") > 0).mean()).sort("step")
+    values["delta_logit_positive"] = _floats(positive["delta_logit"])
+    return Course(name, seed, steps, int(layer), int(head), values)
+
+
+def _floats(column: pl.Series) -> Series:
+    return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _risks(own: Frames, variant: Variant, steps: Series) -> dict[str, Series]:
+    """Risks by domain, and the loss over all positions."""
+    by_domain = {
+        domain: own.checkpoints.filter(pl.col("domain") == domain)
+        for domain in ("trigger", "non_trigger")
+    }
+    bigram = by_domain["non_trigger"]
+    loss = _floats(bigram["loss"])
+    backcopy = np.full(len(steps), np.nan)
+    if by_domain["trigger"].height:
+        backcopy = _floats(by_domain["trigger"]["excess_risk"])
+        one = own.types.filter(
+            (pl.col("step") == int(steps[0]))
+            & (pl.col("layer") == own.types["layer"].min())
+            & (pl.col("head") == 0)
+        )
+        # Shares are of the positions after the first, which is no trigger.
+        length = variant.task.length
+        share = float(one.filter(pl.col("trigger"))["share"].sum()) * (length - 1) / length
+        loss = (1 - share) * loss + share * _floats(by_domain["trigger"]["loss"])
+    return {
+        "loss": loss,
+        "backcopy_excess": backcopy,
+        "bigram_excess": _floats(bigram["excess_risk"]),
+    }
+
+
+def _residuals(layers: pl.DataFrame) -> dict[str, Series]:
+    """The residual stream at the inner depth where the sink stands out most in the end."""
+    rows = layers.filter(pl.col("domain") == "non_trigger")
+    depth = int(rows["layer"].max())  # type: ignore[arg-type]
+    inner = rows.filter(pl.col("layer").is_between(1, max(1, depth - 1)))
+    final = inner.filter(pl.col("step") == pl.col("step").max())
+    chosen = final.sort("residual_excess", descending=True)["layer"][0]
+    taken = inner.filter(pl.col("layer") == chosen)
+    return {name: _floats(taken[name]) for name in ("residual_excess", "residual_ratio")}
+
+
+def summarise(settings: BigramBackcopy, frames: Frames) -> dict[str, list[Row]]:
+    """Rows of ``bb_scalars``, ``bb_milestones`` and ``bb_comparisons``."""
+    courses = {
+        (name, seed): read_course(name, seed, variant, frames)
+        for name, variant in settings.variants.items()
+        for seed in variant.seeds
+    }
+    scalars, milestones = [], []
+    for (name, seed), course in courses.items():
+        variant = settings.variants[name]
+        control = courses.get((variant.control, seed)) if variant.control else None
+        found = [("step", course.last())]
+        if control is not None:
+            matched = course.at(_common_loss(course, control))
+            assert matched is not None  # its own last loss is not above the common one
+            found.append(("loss", matched))
+        scalars += [_scalar_row(course, variant, match, *taken) for match, taken in found]
+        milestones += _milestones(course)
+    return {
+        "bb_scalars": scalars,
+        "bb_milestones": milestones,
+        "bb_comparisons": _comparisons(settings, courses),
+    }
+
+
+def _common_loss(one: Course, other: Course) -> float:
+    return float(max(one.values["loss"][-1], other.values["loss"][-1]))
+
+
+def _scalar_row(
+    course: Course, variant: Variant, match: str, step: float, values: Mapping[str, float]
+) -> Row:
+    return {
+        "trajectory": f"bb/{course.variant}/seed{course.seed}",
+        "variant": course.variant,
+        "seed": course.seed,
+        "section": variant.section,
+        "control": variant.control,
+        "match": match,
+        "step": step,
+        "layer": course.layer,
+        "head": course.head,
+        **{name: None if np.isnan(value) else value for name, value in values.items()},
+    }
+
+
+def _milestones(course: Course) -> list[Row]:
+    values, steps = course.values, course.steps
+    rows = []
+
+    def add(name: str, definition: str, i: int | None, step: float | None, value: float) -> None:
+        rows.append(
+            {
+                "trajectory": f"bb/{course.variant}/seed{course.seed}",
+                "variant": course.variant,
+                "seed": course.seed,
+                "milestone": name,
+                "definition": definition,
+                "after_step": None if i is None else int(steps[max(0, i - 1)]),
+                "by_step": None if i is None else int(steps[i]),
+                "step": step,
+                "value": None if i is None else value,
+            }
+        )
+
+    def cross(name: str, definition: str, series: Series, level: float, first: int = 0) -> None:
+        """First record from ``first`` on at which the series is at or below the level."""
+        below = np.flatnonzero(series[first:] <= level)
+        if not len(below):
+            add(name, definition, None, None, 0.0)
+            return
+        i = first + int(below[0])
+        step = float(steps[i])
+        if i > 0 and series[i - 1] > level:
+            part = (series[i - 1] - level) / (series[i - 1] - series[i])
+            step = float(steps[i - 1] + part * (steps[i] - steps[i - 1]))
+        add(name, definition, i, step, float(series[i]))
+
+    bigram, backcopy = values["bigram_excess"], values["backcopy_excess"]
+    cross("bigram_90", "bigram_excess ≤ 10 % of its first", bigram, 0.1 * bigram[0])
+    if not np.isnan(backcopy).any():
+        cross("backcopy_50", "backcopy_excess ≤ 50 % of its first", backcopy, 0.5 * backcopy[0])
+        cross("backcopy_90", "backcopy_excess ≤ 10 % of its first", backcopy, 0.1 * backcopy[0])
+    sink = values["sink_excess"]
+    half = 0.5 * sink.max() if sink.max() >= 0.2 else np.inf
+    cross(
+        "sink_50",
+        "sink_excess ≥ half of its maximum, if that is at least 0.2",
+        -sink,
+        -half,
+    )
+    norm = values["output_value_norm_sink"]
+    peak = int(norm.argmax())
+    add(
+        "value_peak",
+        "maximum of ‖W_O v_s‖; value: that over its first",
+        peak,
+        float(steps[peak]),
+        float(norm[peak] / norm[0]),
+    )
+    cross("drain_50", "‖W_O v_s‖ ≤ half of its maximum, after it", norm, 0.5 * norm[peak], peak)
+    return rows
+
+
+def _comparisons(settings: BigramBackcopy, courses: Mapping[tuple[str, int], Course]) -> list[Row]:
+    rows: list[Row] = []
+    controls = {v.control for v in settings.variants.values() if v.control}
+    for name, variant in settings.variants.items():
+        control = variant.control or (name if name in controls else None)
+        if control is None:
+            continue
+        seeds = [s for s in variant.seeds if s in settings.variants[control].seeds]
+        pairs = [(courses[name, s], courses[control, s]) for s in seeds]
+        if not pairs:
+            continue
+        facts = {
+            "variant": name,
+            "control": control,
+            "section": variant.section,
+            "sham": variant.sham,
+            "about": variant.about,
+        }
+        measured = {"step": [(a.last()[1], b.last()[1]) for a, b in pairs]}
+        if name != control:
+            measured["loss"] = [_matched(a, b) for a, b in pairs]
+        if variant.during:
+            start = min(hold.from_step for hold in variant.during)
+            measured["rate"] = [(_rates(a, start), _rates(b, start)) for a, b in pairs]
+        for measure, values in measured.items():
+            for statistic in values[0][0]:
+                one = np.array([a[statistic] for a, _ in values])
+                other = np.array([b[statistic] for _, b in values])
+                if np.isnan(one).any() or np.isnan(other).any():
+                    continue
+                row = {**facts, "measure": measure, "statistic": statistic}
+                rows.append({**row, **compare(one, other)})
+    return rows
+
+
+def _matched(one: Course, other: Course) -> tuple[dict[str, float], dict[str, float]]:
+    target = _common_loss(one, other)
+    found = one.at(target), other.at(target)
+    assert found[0] is not None and found[1] is not None
+    return found[0][1], found[1][1]
+
+
+def _rates(course: Course, start: int) -> dict[str, float]:
+    """Least-squares slopes per ln(step) from ``start`` on."""
+    later = course.steps >= max(1, start)
+    x = np.log(course.steps[later])
+    if len(x) < 3:
+        return {name: float("nan") for name in RATES}
+    return {name: float(np.polyfit(x, course.values[name][later], 1)[0]) for name in RATES}
+
+
+def compare(one: Series, other: Series) -> Row:
+    """Means with t intervals over seeds, and the paired difference with an exact test.
+
+    Args:
+        one, other: the statistic by seed, [S] each, same seeds in the same order.
+    """
+    mean, low, high = interval(one)
+    difference, least, greatest = interval(one - other)
+    return {
+        "seeds": len(one),
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "control_mean": float(other.mean()),
+        "difference": difference,
+        "difference_low": least,
+        "difference_high": greatest,
+        "p_value": sign_flip(one - other),
+    }
+
+
+def interval(values: Series) -> tuple[float, float | None, float | None]:
+    """Mean and 95 % t interval; no interval for one value."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, None, None
+    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values)
+    return mean, float(mean - half), float(mean + half)
+
+
+def sign_flip(differences: Sequence[float] | Series) -> float | None:
+    """Two-sided exact p of the mean under random signs; None for one seed or very many."""
+    values = np.asarray(differences)
+    if not 2 <= len(values) <= EXACT_SEEDS:
+        return None
+    signs = np.array(list(product((1, -1), repeat=len(values))))
+    means = np.abs(signs @ values)
+    return float((means >= abs(values.sum()) * (1 - 1e-12)).mean())
