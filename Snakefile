@@ -6,6 +6,7 @@
 #   <results>/measured/<suite>/<revision>/ heads, layers, checkpoints of one checkpoint
 #   <results>/tables/                      all trajectories: measurements, onsets, laws, phenomena
 #   <results>/report/index.html            the pages
+#   <results>/figures/                     their charts, page by page, for snakemake --report
 #   <results>/logs/, <results>/benchmarks/ what each job printed, and what it cost
 #   <results>/costs.parquet                where time, memory and bytes went
 from snakemake.utils import min_version
@@ -22,6 +23,9 @@ if not workflow.config_settings.configfiles:
 # Says which platform this needs; the jobs run in the environment that runs Snakemake. For
 # --software-deployment-method apptainer, name an image that has this package installed.
 container: "docker://python:3.11-slim"
+
+
+report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"

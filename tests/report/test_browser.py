@@ -6,17 +6,21 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from trajectory.config import parse
+from trajectory.report.serve import server
 from trajectory.report.site import build
 
 from .synthetic import make_results
+from .test_site import NAMES
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -57,7 +61,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "suites": {"nano-olmo": {}},
         }
     )
-    build(results, config, results / "report")
+    build(results, config, results / "report", draw=False)
     return results / "report"
 
 
@@ -70,135 +74,301 @@ def requests(browser: webdriver.Chrome) -> list[str]:
     return found
 
 
-def open_page(browser: webdriver.Chrome, page: Path) -> None:
+def open_page(browser: webdriver.Chrome, page: Path | str) -> None:
     browser.get_log("performance")
     browser.get_log("browser")
-    browser.get(page.as_uri())
-
-
-def drawn(browser: webdriver.Chrome, axis: str = "step") -> None:
-    WebDriverWait(browser, 20).until(
-        lambda b: b.execute_script("return document.body.dataset.drawn") == axis
+    browser.get(page if isinstance(page, str) else page.as_uri())
+    WebDriverWait(browser, 30).until(
+        lambda b: b.execute_script(
+            "return !document.getElementById('payload') || document.body.dataset.drawn"
+        )
     )
 
 
-def marks(browser: webdriver.Chrome, panel: str) -> list[str]:
-    """Outlines and places of a panel's points, as rendered."""
-    return browser.execute_script(
-        "return [...document.querySelectorAll(arguments[0])].map(p => p.getAttribute('transform')"
-        " + p.getAttribute('fill'))",
-        f"#chart-{panel} .mark-symbol path",
-    )
-
-
-def settle(browser: webdriver.Chrome) -> None:
-    browser.execute_async_script("setTimeout(arguments[0], 250)")
+def silent(browser: webdriver.Chrome, folder: str) -> None:
+    assert browser.get_log("browser") == [], "the console has messages"
+    outside = [url for url in requests(browser) if not url.startswith((folder, "data:"))]
+    assert outside == [], "the page asked for something outside its folder"
 
 
 @pytest.fixture
-def page(browser: webdriver.Chrome, site: Path) -> Iterator[webdriver.Chrome]:
-    open_page(browser, site / "trajectories.html")
-    drawn(browser)
+def opened(browser: webdriver.Chrome, site: Path, request: Any) -> Iterator[webdriver.Chrome]:
+    """The page named by the test's marker, watched."""
+    open_page(browser, site / f"{request.param}.html")
     yield browser
-    assert browser.get_log("browser") == [], "the console has messages"
-    folder = site.as_uri()
-    assert [url for url in requests(browser) if not url.startswith((folder, "data:"))] == []
+    silent(browser, site.as_uri())
 
 
-def test_every_panel_draws_both_worlds(page: webdriver.Chrome) -> None:
+on = pytest.mark.parametrize
+
+
+def page(name: str) -> Any:
+    return pytest.mark.parametrize("opened", [name], indirect=True)
+
+
+def marks(browser: webdriver.Chrome, figure: str, kind: str = "symbol") -> list[tuple[Any, ...]]:
+    """Places and colours of a chart's marks of one kind, from the scene that is on the screen."""
+    found = browser.execute_script(
+        "return report.marks(arguments[0]).filter(m => m.type === arguments[1])"
+        ".map(({item: i}) => [Math.round(i.x * 10), Math.round(i.y * 10), i.fill || i.stroke])",
+        figure,
+        kind,
+    )
+    return [tuple(mark) for mark in found]
+
+
+def colours(found: list[tuple[Any, ...]]) -> set[str]:
+    return {mark[2] for mark in found}
+
+
+def settle(browser: webdriver.Chrome) -> None:
+    browser.execute_async_script("report.settled().then(arguments[0])")
+
+
+def choose(browser: webdriver.Chrome, name: str, text: str) -> None:
+    Select(browser.find_element(By.NAME, name)).select_by_visible_text(text)
+    settle(browser)
+
+
+def click(browser: webdriver.Chrome, selector: str) -> None:
+    browser.find_element(By.CSS_SELECTOR, selector).click()
+    settle(browser)
+
+
+@on("name", NAMES)
+def test_every_page_draws_in_silence(browser: webdriver.Chrome, site: Path, name: str) -> None:
+    open_page(browser, site / f"{name}.html")
+    charts = browser.execute_script(
+        "return [...document.querySelectorAll('.chart')].map(c => c.id.slice(6))"
+    )
+    for chart in charts:
+        assert browser.execute_script("return report.marks(arguments[0]).length", chart) > 0, chart
+    silent(browser, site.as_uri())
+
+
+@on("width", [390, 1440])
+def test_pages_fit_their_window(browser: webdriver.Chrome, site: Path, width: int) -> None:
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 800},
+    )
+    try:
+        for name in NAMES:
+            open_page(browser, site / f"{name}.html")
+            overflow = browser.execute_script(
+                "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            )
+            assert overflow <= 0, f"{name} is {overflow} pixels wider than a window of {width}"
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@page("trajectories")
+def test_every_panel_draws_both_worlds(opened: webdriver.Chrome) -> None:
     for panel in ("sink", "delta_logit", "value_ratio", "residual_ratio", "loss"):
-        colours = {m.rsplit(")", 1)[1] for m in marks(page, panel)}
-        assert len(colours) == 4, f"{panel}: three BB variants and one suite, one colour each"
-    assert len({m.rsplit(")", 1)[1] for m in marks(page, "excess_risk")}) == 3
+        assert len(colours(marks(opened, panel))) == 4, f"{panel}: three variants and one suite"
+    assert len(colours(marks(opened, "excess_risk"))) == 3
 
 
-def test_filters_change_the_marks(page: webdriver.Chrome) -> None:
-    before = marks(page, "sink")
-    page.find_element(By.CSS_SELECTOR, "[name=trajectory][value='nano-olmo']").click()
-    settle(page)
-    without = marks(page, "sink")
+@page("trajectories")
+def test_filters_change_the_marks(opened: webdriver.Chrome) -> None:
+    before = marks(opened, "sink")
+    click(opened, "[name=shown][value='nano-olmo']")
+    without = marks(opened, "sink")
     assert 0 < len(without) < len(before)
-    page.find_element(By.CSS_SELECTOR, "[name=trajectory][value='nano-olmo']").click()
-    page.find_element(By.CSS_SELECTOR, "[name=domain][value=code]").click()
-    settle(page)
-    assert len(marks(page, "sink")) > len(before)
-    page.find_element(By.CSS_SELECTOR, "[name=domain][value=code]").click()
-    Select(page.find_element(By.NAME, "head")).select_by_visible_text("all")
-    settle(page)
-    assert len(marks(page, "sink")) > len(before), "all heads of the lead layer"
-    Select(page.find_element(By.NAME, "layer")).select_by_visible_text("2")
-    settle(page)
-    only = marks(page, "sink")
+    click(opened, "[name=shown][value='nano-olmo']")
+    click(opened, "[name=shown_domains][value=code]")
+    assert len(marks(opened, "sink")) > len(before)
+    click(opened, "[name=shown_domains][value=code]")
+    choose(opened, "chosen_head", "all")
+    assert len(marks(opened, "sink")) > len(before), "all heads of the lead layer"
+    choose(opened, "chosen_layer", "2")
+    only = marks(opened, "sink")
     assert 0 < len(only) < len(before), "only the three-layer run has a block 2"
 
 
-def test_the_axis_can_be_time_since_onset(page: webdriver.Chrome) -> None:
-    before = marks(page, "sink")
-    title = "#chart-sink .role-axis-title text"
-    assert "training step" in [e.text for e in page.find_elements(By.CSS_SELECTOR, title)]
-    page.find_element(By.CSS_SELECTOR, "[name=axis][value=onset]").click()
-    drawn(page, "onset")
-    relative = marks(page, "sink")
-    assert "training step / step of sink onset" in [
-        e.text for e in page.find_elements(By.CSS_SELECTOR, title)
-    ]
+@page("trajectories")
+def test_a_variant_is_hidden_with_all_its_seeds(opened: webdriver.Chrome) -> None:
+    before = marks(opened, "sink")
+    group = opened.find_element(By.XPATH, "//span[@class='group'][contains(., 'softmax-1l')]")
+    group.find_element(By.CSS_SELECTOR, "[data-all]").click()
+    settle(opened)
+    assert len(colours(marks(opened, "sink"))) == len(colours(before)) - 1
+    group.find_elements(By.CSS_SELECTOR, "[data-list]")[0].click()
+    settle(opened)
+    assert len(colours(marks(opened, "sink"))) == len(colours(before))
+    assert group.find_element(By.CSS_SELECTOR, "[data-all]").get_property("indeterminate")
+
+
+@page("trajectories")
+def test_the_axis_can_be_time_since_onset_or_loss(opened: webdriver.Chrome) -> None:
+    def title() -> list[str]:
+        found = opened.find_elements(By.CSS_SELECTOR, "#chart-sink .role-axis-title text")
+        return [element.text for element in found]
+
+    before = marks(opened, "sink")
+    assert "training step" in title()
+    choose(opened, "chosen_axis", "training step / step of sink onset")
+    relative = marks(opened, "sink")
+    assert "training step / step of sink onset" in title()
     assert relative != before
-    assert {m.rsplit(")", 1)[1] for m in relative} < {m.rsplit(")", 1)[1] for m in before}, (
-        "the ReLU run has no onset"
-    )
-    note = page.find_element(By.ID, "without-onset")
-    assert note.is_displayed()
-    assert "bb/relu-1l/seed0 (non_trigger)" in note.text
+    assert colours(relative) < colours(before), "the ReLU run has no onset"
+    choose(opened, "chosen_axis", "loss (nats/token), falling")
+    assert marks(opened, "sink") not in (before, relative)
 
 
-def test_fits_can_be_hidden(page: webdriver.Chrome) -> None:
-    lines = "#chart-delta_logit .mark-line path"
-    before = len(page.find_elements(By.CSS_SELECTOR, lines))
-    page.find_element(By.NAME, "fits").click()
-    settle(page)
-    assert len(page.find_elements(By.CSS_SELECTOR, lines)) < before
+@page("trajectories")
+def test_any_statistic_can_be_drawn_and_is_then_defined(opened: webdriver.Chrome) -> None:
+    before = marks(opened, "any")
+    caption = opened.find_element(By.CSS_SELECTOR, "#any figcaption")
+    assert "attention weight A_is" in caption.text
+    choose(opened, "chosen_statistic", "residual ratio, sink / rest")
+    after = marks(opened, "any")
+    assert after and after != before
+    assert "median ‖h_j‖" in caption.text and "3.67 (nano-olmo on prose)" in caption.text
+    titles = opened.find_elements(By.CSS_SELECTOR, "#chart-any .role-axis-title text")
+    assert "residual ratio, sink / rest" in [element.text for element in titles]
 
 
-def test_hovering_tells_the_numbers(page: webdriver.Chrome) -> None:
-    from selenium.webdriver import ActionChains
+@page("trajectories")
+def test_fits_can_be_hidden(opened: webdriver.Chrome) -> None:
+    before = marks(opened, "delta_logit", "line")
+    click(opened, "[name=draw_laws]")
+    assert 0 < len(marks(opened, "delta_logit", "line")) < len(before)
 
-    point = page.find_elements(By.CSS_SELECTOR, "#chart-sink .mark-symbol path")[-1]
-    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", point)
-    ActionChains(page).move_to_element(point).perform()
-    tooltip = WebDriverWait(page, 5).until(
+
+@page("trajectories")
+def test_hovering_tells_the_numbers_with_units(opened: webdriver.Chrome) -> None:
+    point = opened.find_elements(By.CSS_SELECTOR, "#chart-delta_logit .mark-symbol path")[-1]
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", point)
+    ActionChains(opened).move_to_element(point).perform()
+    tooltip = WebDriverWait(opened, 5).until(
         lambda b: b.find_element(By.CSS_SELECTOR, "#vg-tooltip-element.visible")
     )
-    for word in ("trajectory", "domain", "step", "sink_excess", "sink_weight_floor"):
+    for word in ("trajectory", "domain", "step (steps)", "Δlogit (nats)"):
         assert word in tooltip.text
 
 
-def test_filters_that_leave_nothing_say_so(page: webdriver.Chrome) -> None:
-    for box in page.find_elements(By.CSS_SELECTOR, "[name=domain]:checked"):
+@page("trajectories")
+def test_filters_that_leave_nothing_say_so(opened: webdriver.Chrome) -> None:
+    for box in opened.find_elements(By.CSS_SELECTOR, "[name=shown_domains]:checked"):
         box.click()
-    settle(page)
-    assert page.find_element(By.CSS_SELECTOR, "figure .empty").is_displayed()
+    settle(opened)
+    assert opened.find_element(By.CSS_SELECTOR, "figure .empty").is_displayed()
 
 
-def test_the_index_opens_and_leads_on(browser: webdriver.Chrome, site: Path) -> None:
+@page("heads")
+def test_the_slider_moves_the_map_through_training(opened: webdriver.Chrome) -> None:
+    last = marks(opened, "map", "rect")
+    slider = opened.find_element(By.NAME, "chosen_record")
+    assert slider.get_attribute("aria-valuetext") == "step 1000"
+    slider.send_keys(Keys.HOME)
+    settle(opened)
+    first = marks(opened, "map", "rect")
+    assert [m[:2] for m in first] == [m[:2] for m in last]
+    assert slider.get_attribute("aria-valuetext") == "step 0"
+    assert len(colours(last)) == 2 and len(colours(first)) == 1, "no head is a sink at step 0"
+
+
+@page("heads")
+def test_a_click_on_a_head_shows_its_trajectory(opened: webdriver.Chrome) -> None:
+    before = marks(opened, "head")
+    cells = opened.find_elements(By.CSS_SELECTOR, "#chart-map .mark-rect path")
+    place = opened.execute_script(
+        "return report.marks('map').filter(m => m.type === 'rect')"
+        ".map(m => [m.item.datum.layer, m.item.datum.head])"
+    )
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", cells[0])
+    ActionChains(opened).move_to_element(cells[place.index([1, 2])]).click().perform()
+    settle(opened)
+    assert opened.find_element(By.NAME, "chosen_layer").get_property("value") == "1"
+    assert opened.find_element(By.NAME, "chosen_head").get_property("value") == "2"
+    assert marks(opened, "head") != before, "the dormant head's line is flat"
+
+
+@page("heads")
+def test_a_smaller_trajectory_bounds_the_choices(opened: webdriver.Chrome) -> None:
+    choose(opened, "chosen_trajectory", "bb/relu-1l/seed0")
+    assert len(marks(opened, "map", "rect")) == 1
+    assert opened.find_element(By.NAME, "chosen_layer").get_attribute("max") == "0"
+    assert opened.find_element(By.NAME, "chosen_domain").get_property("value") == "non_trigger"
+    choose(opened, "chosen_statistic", "value ratio, sink / rest")
+    assert len(marks(opened, "map", "rect")) == 1
+
+
+@page("active")
+def test_the_plane_of_two_domains_follows_training(opened: webdriver.Chrome) -> None:
+    last = marks(opened, "pair")
+    assert len(last) == 6
+    choose(opened, "chosen_trajectory", "bb/adamw-3l/seed0")
+    toy = marks(opened, "pair")
+    assert len(toy) == 3
+    opened.find_element(By.NAME, "chosen_record").send_keys(Keys.HOME)
+    settle(opened)
+    assert marks(opened, "pair") != toy
+
+
+@page("phase")
+def test_light_and_dark_draw_the_same_marks(opened: webdriver.Chrome) -> None:
+    def paper() -> str:
+        return opened.execute_script("return getComputedStyle(document.body).backgroundColor")
+
+    before, light = marks(opened, "bb"), paper()
+    click(opened, "#theme")
+    assert paper() != light
+    assert marks(opened, "bb") == before
+    click(opened, "#theme")
+    assert paper() == light
+
+
+def test_pages_can_be_walked_with_the_keyboard(browser: webdriver.Chrome, site: Path) -> None:
     open_page(browser, site / "index.html")
-    assert "bb/softmax-1l/seed0" in browser.find_element(By.CSS_SELECTOR, "table.overview").text
-    browser.find_element(By.LINK_TEXT, "See them on the same axes.").click()
-    drawn(browser)
-    assert browser.get_log("browser") == []
+    reached = []
+    for _ in range(40):
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        reached.append(
+            browser.execute_script(
+                "const e = document.activeElement; return e.getAttribute('href') || e.id || e.name"
+            )
+        )
+    assert reached[0] == "#main"
+    assert "trajectories.html" in reached and "theme" in reached and "shown" in reached
+    browser.find_element(By.LINK_TEXT, "Claims").send_keys(Keys.ENTER)
+    assert "Claims" in browser.title
 
 
-@pytest.mark.parametrize("width", [390, 1440])
-def test_pages_fit_their_window(browser: webdriver.Chrome, site: Path, width: int) -> None:
-    for name in ("index.html", "trajectories.html"):
-        browser.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 800},
-        )
-        open_page(browser, site / name)
-        if name == "trajectories.html":
-            drawn(browser)
-        overflow = browser.execute_script(
-            "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        )
-        assert overflow <= 0, f"{name} is {overflow} pixels wider than a window of {width}"
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+def test_charts_are_described_for_those_who_cannot_see_them(
+    browser: webdriver.Chrome, site: Path
+) -> None:
+    for name in NAMES:
+        open_page(browser, site / f"{name}.html")
+        for chart in browser.find_elements(By.CSS_SELECTOR, ".chart"):
+            assert chart.get_attribute("role") in ("img", "graphics-document")
+            assert len(chart.get_attribute("aria-label") or "") > 40
+
+
+def test_the_policy_holds(browser: webdriver.Chrome, site: Path) -> None:
+    """A request that a page should try to make is refused by the browser itself."""
+    open_page(browser, site / "index.html")
+    refused = browser.execute_async_script(
+        "const done = arguments[0];"
+        "document.addEventListener('securitypolicyviolation', e => done(e.effectiveDirective));"
+        "fetch('https://example.org/').catch(() => {});"
+        "setTimeout(() => done('nothing'), 2000)"
+    )
+    assert refused == "connect-src"
+    assert not browser.find_elements(By.CSS_SELECTOR, "meta[content*='unsafe-eval']")
+
+
+def test_a_served_report_works_alike(browser: webdriver.Chrome, site: Path) -> None:
+    with server(site, 0) as http:
+        thread = Thread(target=http.serve_forever, daemon=True)
+        thread.start()
+        address = f"http://127.0.0.1:{http.server_port}/"
+        open_page(browser, address)
+        assert marks(browser, "sink-bb")
+        open_page(browser, f"{address}heads.html")
+        assert marks(browser, "map", "rect")
+        silent(browser, address)
+        http.shutdown()
+        thread.join()

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
-import vl_convert
 
 from trajectory.config import Config, parse
 from trajectory.errors import TrajectoryError
-from trajectory.report import charts, findings, series
-from trajectory.report.site import build, payload_json
+from trajectory.report import encode, figures, findings
+from trajectory.report.page import Page
+from trajectory.report.pages import PAGES
+from trajectory.report.pages.trajectories import PANELS, _reading
+from trajectory.report.palette import colours
+from trajectory.report.run import DRAWN_RECORDS, Run, _spread
+from trajectory.report.site import POLICY, build
 
 from .synthetic import RISING, make_results
+
+NAMES = [
+    *("index", "trajectories", "heads", "phase", "sinks", "active", "dynamics", "alignment"),
+    *("laboratory", "mitigations", "claims", "checkpoints", "data"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +53,24 @@ def config(results: Path) -> Config:
 
 
 @pytest.fixture(scope="module")
+def run(results: Path, config: Config) -> Run:
+    return Run(results, config)
+
+
+@pytest.fixture(scope="module")
+def pages(run: Run) -> list[Page]:
+    return [make(run) for make in PAGES]
+
+
+@pytest.fixture(scope="module")
 def site(results: Path, config: Config) -> Path:
-    build(results, config, results / "report")
+    build(results, config, results / "report", draw=False)
     return results / "report"
+
+
+def test_there_is_a_page_per_question(pages: list[Page], site: Path) -> None:
+    assert [page.name for page in pages] == NAMES
+    assert {path.stem for path in site.glob("*.html")} == set(NAMES)
 
 
 def test_pages_ask_for_nothing_outside_their_folder(site: Path) -> None:
@@ -51,13 +78,58 @@ def test_pages_ask_for_nothing_outside_their_folder(site: Path) -> None:
         text = page.read_text()
         for target in re.findall(r'(?:src|href)="([^"]*)"', text):
             if target != "data:,":
-                assert (site / target.split("#")[0]).is_file(), target
+                name, _, anchor = target.partition("#")
+                assert not name or (site / name).is_file(), target
+                if anchor:
+                    there = (site / name).read_text() if name else text
+                    assert f'id="{anchor}"' in there, target
         assert "http://" not in text.replace("http://www.w3.org", "")
-        assert "Content-Security-Policy" in text
+        assert "https://" not in text
+        assert POLICY.replace("'", "&#39;") in text
 
 
-def test_the_overview_tells_sink_drain_and_peak_apart(results: Path, config: Config) -> None:
-    lines = {(x.trajectory, x.domain): x for x in findings.overview(series.load(results), config)}
+def test_the_policy_lets_nothing_out_and_no_text_become_code() -> None:
+    rules = dict(rule.split(" ", 1) for rule in POLICY.split("; "))
+    assert rules["default-src"] == "'none'"
+    assert "unsafe" not in rules["script-src"]
+    assert not re.search(r"https?:|\*|connect-src", POLICY)
+
+
+def test_every_chart_says_what_it_shows(pages: list[Page]) -> None:
+    found = [figure for page in pages for figure in page.figures]
+    assert len(found) > 20
+    for figure in found:
+        assert re.fullmatch(r".{20,}\.", figure.reading, re.S), figure.name
+        assert not re.search(r"\bNone\b|\bnan\b", figure.reading), figure.reading
+
+
+def test_names_of_charts_are_their_own(pages: list[Page]) -> None:
+    for page in pages:
+        names = [figure.name for figure in page.figures]
+        assert len(names) == len(set(names)), page.name
+
+
+def test_every_chart_is_drawn_without_a_browser(pages: list[Page]) -> None:
+    """By Vega itself, which refuses what Altair lets through; each has marks in its drawing."""
+    for page in pages:
+        for figure in page.figures:
+            spec = figures.static(figure, page, figures.THEMES["paper"])
+            drawing, image = figures.render(spec, figure.name)
+            marks = re.findall(
+                r'aria-roledescription="[^"]*mark[^"]*"|role="graphics-symbol"', drawing
+            )
+            assert marks, f"{page.name}-{figure.name}"
+            assert image.startswith(b"\x89PNG")
+
+
+def test_an_unknown_theme_is_named(results: Path, config: Config, tmp_path: Path) -> None:
+    with pytest.raises(TrajectoryError, match=r"unknown theme 'sepia'; there are light, dark"):
+        build(results, config, tmp_path / "report", theme="sepia")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_overview_tells_sink_drain_and_peak_apart(run: Run) -> None:
+    lines = {(x.trajectory, x.domain): x for x in findings.overview(run)}
     shown = {key: {p: c.shown for p, c in x.cells.items()} for key, x in lines.items()}
     assert shown["bb/softmax-1l/seed0", "non_trigger"] == {
         "sink": True, "drain": True, "peak": False,
@@ -67,67 +139,88 @@ def test_the_overview_tells_sink_drain_and_peak_apart(results: Path, config: Con
     assert ("bb/softmax-1l/seed0", "trigger") not in lines, "heads are active on triggers"
 
 
-def test_differences_from_the_paper_are_said(results: Path, config: Config) -> None:
+def test_differences_from_the_paper_are_said(run: Run) -> None:
     """The synthetic three-layer run has no peak, which the paper's size has."""
-    told = findings.differences(findings.overview(series.load(results), config))
-    assert told == [
+    assert findings.differences(findings.overview(run)) == [
         "bb/adamw-3l/seed0 on non_trigger: the paper's size shows a residual-state peak; "
         "this reduced run ends without one (ratio 1.00 at step 1000)."
     ]
 
 
-def test_gated_heads_are_counted(results: Path) -> None:
+def test_gated_heads_are_counted(run: Run) -> None:
     """In the synthetic runs the sink is on non-triggers only, and prose and code are alike."""
-    rows = {row["trajectory"]: row for row in findings.gated_heads(series.load(results))}
+    rows = {row["trajectory"]: row for row in findings.gated_heads(run)}
     assert (rows["bb/softmax-1l/seed0"]["gated"], rows["bb/softmax-1l/seed0"]["heads"]) == (1, 1)
     assert (rows["bb/adamw-3l/seed0"]["gated"], rows["bb/adamw-3l/seed0"]["heads"]) == (1, 3)
     assert rows["nano-olmo"]["gated"] == rows["bb/relu-1l/seed0"]["gated"] == 0
 
 
-def test_readings_are_computed_from_the_data(results: Path) -> None:
-    run = series.load(results)
-    text = findings.reading(run, "sink")
+def test_readings_are_computed_from_the_data(run: Run) -> None:
+    text = _reading(run, PANELS[0])
     assert f"{RISING[-1]:.2f} (bb/softmax-1l, mean of 2 seeds)" in text
     assert "0.00 (bb/relu-1l)" in text
     assert "(nano-olmo on prose)" in text
-    for panel in charts.PANELS:
-        assert findings.reading(run, panel.name).endswith(".")
 
 
-def test_every_chart_is_one_that_vega_draws(results: Path) -> None:
-    run = series.load(results)
-    data = {
-        "heads": series.head_series(run),
-        "layers": series.layer_series(run),
-        "checkpoints": series.checkpoint_series(run),
-        "fits": series.fit_series(run),
-    }
-    shown = sorted(set(run.heads["trajectory"]))
-    for panel in charts.PANELS:
-        chart = charts.trajectory_panel(panel, series.groups(run), ["non_trigger", "prose"])
-        chart["width"] = 400
-        chart["datasets"] = {**chart.get("datasets", {}), **data}
-        for parameter in chart["params"]:
-            if parameter["name"] == "shown":
-                parameter["value"] = shown
-        drawing = vl_convert.vegalite_to_svg(json.dumps(chart))
-        assert drawing.count('aria-roledescription="point"') > 10, panel.name
+def test_one_colour_per_group_whatever_the_chart(run: Run, pages: list[Page]) -> None:
+    expected = list(colours(run.groups).values())
+    scales = 0
+    for page in pages:
+        for figure in page.figures:
+            for scale in re.findall(
+                r'"field": "group", "legend": null, "scale": (\{[^}]*\})',
+                json.dumps(figure.specification(page.controls), sort_keys=True),
+            ):
+                scales += 1
+                assert json.loads(scale) == {"domain": run.groups, "range": expected}, figure.name
+    assert scales > 20
 
 
-def test_one_colour_per_group_whatever_the_chart(results: Path) -> None:
-    groups = series.groups(series.load(results))
-    scales = set()
-    for panel in charts.PANELS:
-        text = json.dumps(charts.trajectory_panel(panel, groups, []))
-        scales |= set(re.findall(r'"scale": (\{"domain": \["bb/adamw.*?\]\})', text))
-    assert len(scales) == 1
+def test_forty_groups_have_forty_colours_of_which_neighbours_differ() -> None:
+    found = list(colours([f"bb/v{i}" for i in range(24)]).values())
+    assert len(set(found)) == 24
+    assert all(re.fullmatch("#[0-9A-F]{6}", c) for c in found)
 
 
-def test_texts_from_outside_cannot_leave_their_element() -> None:
+def test_weights_have_their_floor_beside_them(pages: list[Page]) -> None:
+    """Wherever the weight on the sink is drawn, so is uniform attention's."""
+
+    def axes(node: Any) -> list[dict[str, Any]]:
+        if isinstance(node, dict):
+            own = [node["encoding"]["y"]] if "y" in node.get("encoding", {}) else []
+            return own + [axis for value in node.values() for axis in axes(value)]
+        return [axis for value in node for axis in axes(value)] if isinstance(node, list) else []
+
+    drawn = 0
+    for page in pages:
+        for figure in page.figures:
+            found = axes(figure.specification(page.controls))
+            if {axis.get("title") for axis in found} & {"weight on the sink", "sink weight"}:
+                drawn += 1
+                fields = {axis["field"] for axis in found}
+                assert fields & {"floor", "sink_weight_floor"}, figure.name
+    assert drawn >= 4, "overview (two worlds), trajectories, sinks"
+
+
+def test_charts_can_be_downloaded_as_numbers(site: Path, run: Run) -> None:
+    with (site / "data/sinks-weights.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == run.leads.height * 21
+    assert {row["trajectory"] for row in rows} == set(run.trajectories)
+
+
+def test_tables_lie_beside_the_pages(site: Path, run: Run) -> None:
+    frame = pl.read_parquet(site / "data/heads.parquet")
+    assert frame.equals(run.frame("heads"))
+
+
+def test_texts_from_outside_cannot_leave_their_element(site: Path) -> None:
     hostile = "</script><script>alert(1)</script>\u2028&"
-    text = payload_json({"token": hostile})
+    text = encode.page_json({"token": hostile})
     assert "<" not in text and ">" not in text and "&" not in text
     assert json.loads(text) == {"token": hostile}
+    for page in site.glob("*.html"):
+        assert "</script><b>" not in page.read_text(), "the synthetic runs' sink token"
 
 
 def test_a_run_without_tables_is_named(tmp_path: Path, config: Config) -> None:
@@ -142,7 +235,29 @@ def test_a_rebuilt_report_replaces_the_old_one(
     output = tmp_path / "report"
     output.mkdir()
     (output / "stale.html").touch()
-    build(results, config, output)
+    build(results, config, output, draw=False)
     assert not (output / "stale.html").exists()
     assert (output / "index.html").is_file()
     assert list(tmp_path.iterdir()) == [output]
+
+
+def test_figures_lie_beside_the_pages_and_are_copied_by_page(
+    results: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn by a stand-in: that every chart can be drawn is another test's."""
+    monkeypatch.setattr(figures, "render", lambda spec, where: (f"<svg>{where}</svg>", b"png"))
+    build(results, config, tmp_path / "report", copies=tmp_path / "figures")
+    page = (tmp_path / "report/sinks.html").read_text()
+    assert 'href="figures/sinks-weight.svg"' in page
+    assert (tmp_path / "report/figures/sinks-weight.svg").read_text() == "<svg>sinks-weight</svg>"
+    assert (tmp_path / "figures/sinks/weight.png").read_bytes() == b"png"
+
+
+def test_long_trajectories_are_drawn_at_records_even_over_log_steps() -> None:
+    steps = list(range(0, 100_000, 50))
+    kept = _spread(pl.DataFrame({"trajectory": "x", "step": steps}))["step"].to_list()
+    assert len(kept) <= DRAWN_RECORDS + 1
+    assert (kept[0], kept[-1]) == (0, steps[-1])
+    assert kept == sorted(set(kept))
+    late = [s for s in kept if s > 10_000]
+    assert 0.2 < len(late) / len(kept) < 0.7, "decades share the records, as far as there are any"

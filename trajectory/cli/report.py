@@ -11,13 +11,42 @@ from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile
 
 
 def report(
-    results: Annotated[Path, typer.Option(help="The run's results folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the pages.")],
+    results: Annotated[
+        Path | None, typer.Option(help="The run's results folder; the config's own if none.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the pages; <results>/report if none."),
+    ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
+    theme: Annotated[
+        str, typer.Option(help="Look of the exported figures: light, dark, paper or talk.")
+    ] = "light",
+    figures: Annotated[
+        bool, typer.Option(help="Write every chart as SVG and PNG beside the pages.")
+    ] = True,
+    copies: Annotated[
+        Path | None,
+        typer.Option(help="Another folder for the figures, one folder per page.", hidden=True),
+    ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Then serve the pages to this machine's browser.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(help="Port of --serve; 0 takes a free one.", min=0, max=65535)
+    ] = 8000,
 ) -> None:
-    """Write the browsable report of a run."""
+    """Write the browsable report of a run, and serve it if asked to."""
     from trajectory.config import load
     from trajectory.report.site import build
 
-    build(results, load(config), output)
-    print(f"open {output / 'index.html'}")
+    loaded = load(config)
+    source = results or loaded.results
+    folder = output or source / "report"
+    build(source, loaded, folder, theme=theme, draw=figures, copies=copies)
+    if serve:
+        from trajectory.report.serve import serve as run_server
+
+        run_server(folder, port)
+    else:
+        print(f"open {folder / 'index.html'}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import tempfile
+from collections.abc import Callable
+from functools import cache
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,154 +19,185 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from trajectory import __version__
 from trajectory.config import Config
 from trajectory.errors import TrajectoryError
-from trajectory.provenance import code_commit
-from trajectory.report import findings, series
-from trajectory.report.charts import PALETTE, PANELS, X_TITLES, dash_names, trajectory_panel
-from trajectory.schemas import TABLES
-from trajectory.tables import provenance
+from trajectory.report import encode, figures
+from trajectory.report.page import Page
+from trajectory.report.pages import PAGES
+from trajectory.report.run import SUITE_FOLDERS, Run
 
-ASSETS = ("style.css", "page.js")
+NEEDED = ("heads", "layers", "checkpoints", "onsets", "phenomena")
+"""Tables without which there is nothing to report; what needs another says that it is missing."""
+
+ASSETS = ("style.css", "theme.js", "page.js")
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        # A page opened from disk has no origin that 'self' could name; file: is what lies there.
+        "script-src 'self' file:",
+        # Vega sets styles of the elements that it draws.
+        "style-src 'self' file: 'unsafe-inline'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    )
+)
+"""The pages' content-security policy: nothing outside their folder, no code made of text."""
 
 
-def build(results: Path, config: Config, output: Path) -> None:
+def build(
+    results: Path,
+    config: Config,
+    output: Path,
+    *,
+    theme: str = "light",
+    draw: bool = True,
+    copies: Path | None = None,
+) -> None:
     """Write the report of the run in ``results`` to ``output``, replacing what is there at once.
 
-    Raises TrajectoryError if a table is missing or damaged, or the folder cannot be written.
+    Args:
+        results, config: the run.
+        output: folder of the pages.
+        theme: look of the exported figures.
+        draw: whether figures are exported.
+        copies: another folder that gets the figures, ``<page>/<chart>.svg``.
+
+    Raises TrajectoryError if a table is missing or damaged, the theme is unknown, or the folder
+    cannot be written.
     """
-    run = series.load(results)
-    pages = {
-        "index.html": _index(run, config, results),
-        "trajectories.html": _trajectories(run),
-    }
+    look = figures.chosen(theme)
+    run = Run(results, config)
+    for name in NEEDED:
+        run.scan(name)
+    pages = [make(run) for make in PAGES]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as name:
             fresh = Path(name) / output.name
-            fresh.mkdir()
-            _write(fresh, pages, config)
+            (fresh / "data").mkdir(parents=True)
+            _write_assets(fresh)
+            for page in pages:
+                _write_page(fresh, page, pages, config, draw)
+            _write_tables(fresh, run)
+            if draw:
+                _write_figures(fresh, pages, look)
+                if copies is not None:
+                    _copy_figures(fresh, pages, copies)
             shutil.rmtree(output, ignore_errors=True)
             fresh.replace(output)
     except OSError as error:
         raise TrajectoryError(f"{output}: cannot be written ({error.strerror})") from None
 
 
-def _write(folder: Path, pages: dict[str, dict[str, Any]], config: Config) -> None:
-    templates = Environment(
+@cache
+def _templates() -> Environment:
+    return Environment(
         loader=PackageLoader("trajectory.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shared = {"run_name": config.name, "version": __version__, "pages": list(pages)}
-    for name, values in pages.items():
-        text = templates.get_template(name).render(page=name, **shared, **values)
-        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _write_assets(folder: Path) -> None:
     source = resources.files("trajectory.report").joinpath("templates")
     for name in ASSETS:
-        (folder / name).write_text(
-            source.joinpath(name).read_text(encoding="utf-8"), encoding="utf-8"
+        text = source.joinpath(name).read_text(encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
+    (folder / "vega.js").write_text(_vega(), encoding="utf-8")
+
+
+@cache
+def _vega() -> str:
+    return str(vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;"))
+
+
+def _write_page(folder: Path, page: Page, pages: list[Page], config: Config, draw: bool) -> None:
+    text = (
+        _templates()
+        .get_template("base.html")
+        .render(
+            page=page,
+            pages=pages,
+            run_name=config.name,
+            version=__version__,
+            policy=POLICY,
+            figures=draw,
+            sections=_grouped(page.controls, lambda control: control.section),
+            blocks=_grouped(page.blocks, lambda block: type(block).__name__),
+            payload=encode.page_json(_payload(page)) if page.figures else "",
         )
-    bundle = vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;")
-    (folder / "vega.js").write_text(bundle, encoding="utf-8")
+    )
+    (folder / f"{page.name}.html").write_text(text, encoding="utf-8")
+    for name in {figure.data for figure in page.figures if figure.data}:
+        _flat(page.data[name]).write_csv(folder / "data" / f"{page.name}-{name}.csv")
 
 
-def _index(run: series.Run, config: Config, results: Path) -> dict[str, Any]:
-    lines = findings.overview(run, config)
-    facts = provenance(results / "tables" / "heads.parquet")
-    laws = series.dormant(series.best_laws(run)).to_dicts()
-    return {
-        "lines": lines,
-        "phenomena": findings.NAMES,
-        "differences": findings.differences(lines),
-        "thresholds": config.dynamics,
-        "gated": findings.gated_heads(run),
-        "laws": [_law(row) for row in laws],
-        "facts": {
-            "Run": config.name,
-            "Trajectories": str(run.checkpoints["trajectory"].n_unique()),
-            "Records": str(run.checkpoints.select("trajectory", "step").n_unique()),
-            "Measured by": f"trajectory {facts['trajectory']}, "
-            + ", ".join(f"{k} {v}" for k, v in facts["versions"].items()),
-            "Code": code_commit() or "not in a git work tree",
-        },
-        "results": str(config.results),
-        "tables": [
-            {"name": name, "row": table.row, "columns": len(table.fields)}
-            for name, table in TABLES.items()
-            if (results / "tables" / f"{name}.parquet").is_file()
-        ],
-    }
+def _grouped(members: Any, key: Callable[[Any], str]) -> list[tuple[str, list[Any]]]:
+    return [(name, list(found)) for name, found in groupby(members, key)]
 
 
-def _law(row: dict[str, Any]) -> dict[str, str]:
-    return {
-        "trajectory": row["trajectory"],
-        "domain": row["domain"],
-        "statistic": row["statistic"],
-        "formula": row["formula"],
-        "parameters": ", ".join(
-            f"{name} = {value:.3g}" for name, value in row["parameters"].items()
-        ),
-        "r2": "—" if row["r2"] is None else f"{row['r2']:.3f}",
-        "window": f"{row['first_step']}–{row['last_step']}",
-    }
+def _flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """CSV has no lists."""
+    return frame.select(pl.exclude(pl.List, pl.Struct))
 
 
-def _trajectories(run: series.Run) -> dict[str, Any]:
-    groups = series.groups(run)
-    domains = sorted(run.checkpoints["domain"].unique(), key=series.domain_rank)
-    language = [d for d in domains if d not in ("trigger", "non_trigger")]
-    panels = [
-        {
-            "name": panel.name,
-            "title": panel.title,
-            "definition": panel.definition,
-            "reading": findings.reading(run, panel.name),
-            "log": panel.log,
-        }
-        for panel in PANELS
-    ]
-    without = run.onsets.filter(pl.col("lead") & (pl.col("status") != "observed"))
-    payload = {
-        "data": {
-            "heads": series.head_series(run),
-            "layers": series.layer_series(run),
-            "checkpoints": series.checkpoint_series(run),
-            "fits": series.fit_series(run),
-        },
-        "charts": {p.name: trajectory_panel(p, groups, domains) for p in PANELS},
-        "axes": X_TITLES,
-    }
-    return {
-        "panels": panels,
-        "payload": payload_json(payload),
-        "legend": [
+def _payload(page: Page) -> dict[str, Any]:
+    charts, used = [], set()
+    for figure in page.figures:
+        spec = figure.specification(page.controls)
+        sources = figure.sources(spec)
+        used |= sources - set(figure.provided)
+        charts.append(
             {
-                "group": group,
-                "color": PALETTE[i % len(PALETTE)],
-                "trajectories": sorted(
-                    t for t in run.checkpoints["trajectory"].unique() if series.group_of(t) == group
-                ),
+                "name": figure.name,
+                "spec": spec,
+                "sources": sorted(sources),
+                "provided": dict(figure.provided),
+                "patches": dict(figure.patches),
+                "captions": dict(figure.captions),
+                "picks": dict(figure.picks),
             }
-            for i, group in enumerate(groups)
-        ],
-        "domains": [
-            {"name": domain, "on": domain in ("non_trigger", *language[:1])} for domain in domains
-        ],
-        "dashes": dash_names(domains),
-        "layers": sorted(run.layers["layer"].unique()),
-        "heads": sorted(run.heads["head"].unique()),
-        "without_onset": [
-            f"{row['trajectory']} ({row['domain']})"
-            for row in without.sort("trajectory", "domain").to_dicts()
-        ],
+        )
+    found: dict[str, Any] = {
+        "figures": charts,
+        "data": {name: encode.columns(page.data[name]) for name in sorted(used)},
     }
+    return found | ({"cube": page.cube} if page.cube else {})
 
 
-def payload_json(payload: dict[str, Any]) -> str:
-    """JSON that is safe inside a script element, whatever texts the data hold."""
-    text = json.dumps(payload, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
+def _write_tables(folder: Path, run: Run) -> None:
+    """The run's tables beside the pages, so that the folder can be put anywhere as a whole."""
+    found = {path.name: path for path in sorted((run.results / "tables").glob("*.parquet"))}
+    for table, folder_name in SUITE_FOLDERS.items():
+        for path in sorted((run.results / folder_name).glob("*.parquet")):
+            found[f"{table}-{path.name}"] = path
+    for name, path in found.items():
+        target = folder / "data" / name
+        try:
+            # Tables are replaced, never written in place: a link keeps what the pages show.
+            os.link(path, target)
+        except OSError:
+            shutil.copyfile(path, target)
+
+
+def _write_figures(folder: Path, pages: list[Page], theme: figures.Theme) -> None:
+    (folder / "figures").mkdir()
+    for page in pages:
+        for figure in page.figures:
+            name = f"{page.name}-{figure.name}"
+            drawing, image = figures.render(figures.static(figure, page, theme), name)
+            (folder / "figures" / f"{name}.svg").write_text(drawing, encoding="utf-8")
+            (folder / "figures" / f"{name}.png").write_bytes(image)
+
+
+def _copy_figures(folder: Path, pages: list[Page], copies: Path) -> None:
+    """One folder per page, as a workflow's own report sorts them."""
+    shutil.rmtree(copies, ignore_errors=True)
+    for page in pages:
+        (copies / page.name).mkdir(parents=True)
+        for figure in page.figures:
+            for ending in ("svg", "png"):
+                source = folder / "figures" / f"{page.name}-{figure.name}.{ending}"
+                shutil.copyfile(source, copies / page.name / f"{figure.name}.{ending}")

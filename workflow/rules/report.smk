@@ -1,6 +1,7 @@
 """The browsable report.
 
-Inputs: all tables of the run. Outputs: a folder of pages that opens from disk.
+Inputs: all tables of the run. Outputs: a folder of pages that opens from disk, and every chart as
+SVG and PNG, sorted for Snakemake's own report.
 """
 
 
@@ -11,10 +12,20 @@ rule report:
         rules.costs.output,
         expand("{results}/manifests/{suite}.parquet", results=RESULTS, suite=CONFIG.suites.names()),
     output:
-        report(
+        pages=report(
             directory(f"{RESULTS}/report"),
             htmlindex="index.html",
             category="Report",
+            caption="../report/pages.rst",
+            labels={"what": "all pages"},
+        ),
+        figures=report(
+            directory(f"{RESULTS}/figures"),
+            patterns=["{page}/{chart}.svg"],
+            category="Figures",
+            subcategory="{page}",
+            caption="../report/figure.rst",
+            labels={"chart": "{chart}"},
         ),
     log:
         f"{RESULTS}/logs/report.log",
@@ -31,4 +42,4 @@ rule report:
         code=code_digest("trajectory.report.site"),
     shell:
         "trajectory report --config {params.config} --results {params.results}"
-        " --output {output} > {log} 2>&1"
+        " --output {output.pages} --copies {output.figures} > {log} 2>&1"

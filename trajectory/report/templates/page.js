@@ -3,86 +3,331 @@
 
 const payload = JSON.parse(document.getElementById("payload").textContent);
 const controls = document.getElementById("controls");
-const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const views = new Map();
+const CANVAS_ROWS = 3000; // more marks than this are slow as elements of the page
 
 for (const swatch of document.querySelectorAll(".swatch")) {
   swatch.style.background = swatch.dataset.color;
 }
+for (const chart of document.querySelectorAll(".chart")) {
+  chart.style.minHeight = `${Number(chart.dataset.height) + 45}px`;
+}
+
+// ---- controls -------------------------------------------------------------------------------
+
+const valueOf = (text) => (/^-?\d+(\.\d+)?$/.test(text) ? Number(text) : text);
 
 function state() {
-  const form = new FormData(controls);
-  const place = (name) => {
-    const value = form.get(name);
-    return value === "lead" || value === "all" ? value : Number(value);
+  const now = {};
+  for (const input of controls?.elements ?? []) {
+    if (!input.name) continue;
+    if ("list" in input.dataset) {
+      now[input.name] ??= [];
+      if (input.checked) now[input.name].push(input.value);
+    } else if (input.type === "checkbox") now[input.name] = input.checked;
+    else now[input.name] = valueOf(input.value);
+  }
+  return now;
+}
+
+function bound() {
+  const now = state();
+  const of = payload.cube?.[now.chosen_trajectory];
+  if (!of) return;
+  const limit = (name, last) => {
+    const input = controls.elements[name];
+    if (!input) return;
+    const before = Number(input.max);
+    input.max = last;
+    if (input.type === "range" && before !== last) input.value = last;
+    if (Number(input.value) > last) input.value = last;
   };
-  return {
-    axis: form.get("axis"),
-    shown: form.getAll("trajectory"),
-    domains: form.getAll("domain"),
-    layer: place("layer"),
-    head: place("head"),
-    fits: form.has("fits"),
+  limit("chosen_record", of.steps.length - 1);
+  limit("chosen_layer", of.layers - 1);
+  limit("chosen_head", of.heads - 1);
+  for (const name of ["chosen_domain", "other_domain"]) {
+    const list = controls.elements[name];
+    if (!list) continue;
+    for (const option of list.options) option.hidden = option.disabled = !of.domains.includes(option.value);
+    if (!of.domains.includes(list.value)) list.value = of.domains[name === "other_domain" ? of.domains.length - 1 : 0];
+  }
+  const slider = controls.elements.chosen_record;
+  if (slider) {
+    const step = of.steps[Number(slider.value)];
+    slider.setAttribute("aria-valuetext", `step ${step}`);
+    slider.parentElement.querySelector("output").textContent = `step ${step.toLocaleString("en")}`;
+  }
+}
+
+function choose(values) {
+  for (const [name, value] of Object.entries(values)) {
+    if (controls.elements[name]) controls.elements[name].value = value;
+  }
+  changed(Object.keys(values));
+}
+
+// ---- data -----------------------------------------------------------------------------------
+
+// Each chart gets rows of its own: Vega writes into them.
+function rows(name, text) {
+  const { rows: count, columns } = payload.data[name];
+  const whole = text.includes("datum[chosen_");
+  const readers = Object.entries(columns)
+    .filter(([column]) => whole || text.includes(column))
+    .map(([column, values]) => [
+      column,
+      Array.isArray(values) ? (i) => values[i]
+        : "all" in values ? () => values.all
+        : (i) => (values.codes[i] === null ? null : values.texts[values.codes[i]]),
+    ]);
+  return Array.from({ length: count }, (_, i) => {
+    const row = {};
+    for (const [column, read] of readers) row[column] = read(i);
+    return row;
+  });
+}
+
+const EMPTY = 65535;
+const decoded = new Map();
+
+// value(domain, record, layer, head) of one statistic of one trajectory
+function cubeReader(trajectory, statistic) {
+  const of = payload.cube[trajectory];
+  const key = `${trajectory}\n${statistic}`;
+  if (!decoded.has(key)) {
+    const bytes = Uint8Array.from(atob(of.values[statistic].codes), (c) => c.charCodeAt(0));
+    decoded.set(key, new Uint16Array(bytes.buffer));
+  }
+  const codes = decoded.get(key);
+  const { low, high, log } = of.values[statistic];
+  return (domain, record, layer, head) => {
+    const code = codes[((domain * of.steps.length + record) * of.layers + layer) * of.heads + head];
+    if (code === EMPTY) return null;
+    const value = low + (code / (EMPTY - 1)) * (high - low);
+    return log ? Math.exp(value) : value;
   };
 }
+
+const statistic = (now) => now.chosen_statistic ?? Object.keys(payload.cube[now.chosen_trajectory].values)[0];
+const range = (n) => Array.from({ length: n }, (_, i) => i);
+
+// What charts cut out of the cube, given the page's choices.
+const cuts = {
+  // every head of one trajectory at one record
+  map(now) {
+    const of = payload.cube[now.chosen_trajectory];
+    const read = cubeReader(now.chosen_trajectory, statistic(now));
+    const domain = of.domains.indexOf(now.chosen_domain);
+    return range(of.layers).flatMap((layer) => range(of.heads).map((head) => ({
+      trajectory: now.chosen_trajectory, domain: now.chosen_domain,
+      step: of.steps[now.chosen_record], layer, head,
+      value: read(domain, now.chosen_record, layer, head),
+      picked: layer === now.chosen_layer && head === now.chosen_head,
+    }))).filter((row) => row.value !== null);
+  },
+  // one head on every domain over all records
+  head(now) {
+    const of = payload.cube[now.chosen_trajectory];
+    const read = cubeReader(now.chosen_trajectory, statistic(now));
+    return of.domains.flatMap((domain, d) => of.steps.map((step, record) => ({
+      trajectory: now.chosen_trajectory, domain, step, layer: now.chosen_layer, head: now.chosen_head,
+      value: read(d, record, now.chosen_layer, now.chosen_head),
+    })));
+  },
+  // all heads of one layer on one domain over all records
+  layer(now) {
+    const of = payload.cube[now.chosen_trajectory];
+    const read = cubeReader(now.chosen_trajectory, statistic(now));
+    const domain = of.domains.indexOf(now.chosen_domain);
+    return range(of.heads).flatMap((head) => of.steps.map((step, record) => ({
+      trajectory: now.chosen_trajectory, domain: now.chosen_domain, step, layer: now.chosen_layer, head,
+      value: read(domain, record, now.chosen_layer, head), picked: head === now.chosen_head,
+    })));
+  },
+  // every head's statistic on two domains at one record
+  pair(now) {
+    const of = payload.cube[now.chosen_trajectory];
+    const read = cubeReader(now.chosen_trajectory, statistic(now));
+    const [one, other] = [of.domains.indexOf(now.chosen_domain), of.domains.indexOf(now.other_domain)];
+    return range(of.layers).flatMap((layer) => range(of.heads).map((head) => ({
+      trajectory: now.chosen_trajectory, step: of.steps[now.chosen_record], layer, head,
+      first: read(one, now.chosen_record, layer, head), second: read(other, now.chosen_record, layer, head),
+      picked: layer === now.chosen_layer && head === now.chosen_head,
+    }))).filter((row) => row.first !== null && row.second !== null);
+  },
+};
+
+// ---- charts ---------------------------------------------------------------------------------
 
 function theme() {
   const style = getComputedStyle(document.documentElement);
   const ink = style.getPropertyValue("--ink").trim();
   const faint = style.getPropertyValue("--faint").trim();
-  const axis = {
-    labelColor: ink, titleColor: ink, domainColor: faint, tickColor: faint, gridColor: faint,
-    gridOpacity: 0.45, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal",
+  const text = { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
+  return {
+    background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
+    axis: { ...text, domainColor: faint, tickColor: faint, gridColor: faint, gridOpacity: 0.45, labelOverlap: true },
+    legend: { ...text, gradientLength: 120 }, header: text, title: { color: ink }, text: { color: ink },
   };
-  return { background: "transparent", font: "system-ui, sans-serif", view: { stroke: null }, axis };
 }
 
-// The title of an axis cannot depend on a parameter, so a change of axis draws anew.
-function specification(name, now) {
-  const chart = structuredClone(payload.charts[name]);
-  for (const parameter of chart.params) {
+function encodings(node, found = []) {
+  if (node.encoding) found.push(node.encoding);
+  for (const layer of node.layer ?? []) encodings(layer, found);
+  return found;
+}
+
+const merge = (into, from) => {
+  for (const [key, value] of Object.entries(from)) {
+    if (value && typeof value === "object" && !Array.isArray(value)) into[key] = merge({ ...into[key] }, value);
+    else into[key] = value;
+  }
+  return into;
+};
+
+// An axis's title or kind cannot depend on a parameter: such a choice draws the chart anew.
+function specification(figure, now) {
+  const spec = structuredClone(figure.spec);
+  const element = document.getElementById(figure.name);
+  spec.description = `${element.querySelector("h3").textContent}. ${element.querySelector(".reading").textContent}`;
+  for (const parameter of spec.params ?? []) {
     if (parameter.name in now) parameter.value = now[parameter.name];
   }
-  for (const layer of chart.layer) {
-    if (layer.encoding.x) layer.encoding.x.title = payload.axes[now.axis];
+  for (const [control, patches] of Object.entries(figure.patches)) {
+    const patch = patches[now[control]] ?? {};
+    for (const encoding of encodings(spec)) {
+      for (const [channel, change] of Object.entries(patch)) {
+        if (encoding[channel]?.field) merge(encoding[channel], change);
+        if (encoding[channel]?.scale?.type === "log") delete encoding[channel].scale.zero;
+      }
+    }
   }
-  chart.datasets = { ...chart.datasets, ...payload.data };
-  return chart;
+  const text = JSON.stringify(spec);
+  const data = Object.fromEntries(figure.sources.map((name) => [
+    name, name in figure.provided ? cuts[figure.provided[name]](now) : rows(name, text),
+  ]));
+  spec.datasets = { ...spec.datasets, ...data };
+  const size = Math.max(0, ...Object.values(data).map((part) => part.length));
+  return [spec, size > CANVAS_ROWS ? "canvas" : "svg"];
 }
 
-function showEmptiness(name, view) {
-  const figure = document.getElementById(`chart-${name}`).closest("figure");
-  const marks = figure.querySelectorAll(".mark-symbol path").length;
-  figure.querySelector(".empty").hidden = marks > 0;
+// Every mark that is drawn, reference lines left out.
+function marks(name) {
+  const found = [];
+  const walk = (node) => {
+    for (const item of node.items ?? []) {
+      if (node.marktype === "group" || item.items) walk(item);
+      else if (node.role === "mark" && !item.datum?.meaning) found.push({ type: node.marktype, item });
+    }
+  };
+  walk(views.get(name).view.scenegraph().root);
+  return found;
 }
 
-async function draw() {
+function showEmptiness(figure) {
+  const element = document.getElementById(figure.name);
+  const empty = marks(figure.name).length === 0;
+  element.querySelector(".empty").hidden = !empty;
+  element.querySelector(".chart").classList.toggle("bare", empty);
+}
+
+function caption(figure, now) {
+  const element = document.getElementById(figure.name);
+  for (const [control, captions] of Object.entries(figure.captions)) {
+    const [reading, definition] = captions[now[control]] ?? [];
+    if (reading === undefined) continue;
+    element.querySelector(".reading").textContent = reading;
+    element.querySelector(".definition").textContent = `${definition}.`;
+  }
+}
+
+async function draw(figure) {
   const now = state();
-  document.getElementById("without-onset").hidden = now.axis !== "onset";
-  for (const name of Object.keys(payload.charts)) {
-    views.get(name)?.finalize();
-    const result = await vegaEmbed(`#chart-${name}`, specification(name, now), {
-      actions: { export: true, source: false, compiled: false, editor: false },
-      config: theme(),
-      renderer: "svg",
-      logLevel: 1, // errors: that a filter leaves a chart empty is said below it
-      downloadFileName: `trajectory-${name}`,
+  caption(figure, now);
+  const [spec, renderer] = specification(figure, now);
+  views.get(figure.name)?.finalize();
+  const result = await vegaEmbed(`#chart-${figure.name}`, spec, {
+    actions: false,
+    ast: true, // expressions are interpreted, so the page needs no right to make code of text
+    config: theme(),
+    renderer,
+    logLevel: 1, // errors: that a filter leaves a chart empty is said below it
+    tooltip: { theme: document.documentElement.dataset.theme === "dark" ? "dark" : "light" },
+  });
+  views.set(figure.name, result);
+  if (Object.keys(figure.picks).length) {
+    result.view.addEventListener("click", (_, item) => {
+      const columns = Object.keys(figure.picks);
+      if (!item?.datum || !columns.every((column) => column in item.datum)) return;
+      choose(Object.fromEntries(columns.map((column) => [figure.picks[column], item.datum[column]])));
     });
-    views.set(name, result);
-    showEmptiness(name);
   }
-  document.body.dataset.drawn = now.axis;
+  showEmptiness(figure);
 }
 
-async function update() {
-  const now = state();
-  for (const [name, { view }] of views) {
-    for (const [parameter, value] of Object.entries(now)) view.signal(parameter, value);
-    await view.runAsync();
-    showEmptiness(name);
-  }
+async function update(figure, now) {
+  const { view } = views.get(figure.name);
+  const parameters = new Set((figure.spec.params ?? []).map((parameter) => parameter.name));
+  for (const [name, value] of Object.entries(now)) if (parameters.has(name)) view.signal(name, value);
+  for (const [name, cut] of Object.entries(figure.provided)) view.data(name, cuts[cut](now));
+  await view.runAsync();
+  showEmptiness(figure);
 }
 
-controls.addEventListener("change", (event) => (event.target.name === "axis" ? draw() : update()));
-dark.addEventListener("change", draw);
-draw();
+// One piece of work after the other; a slider that moves on leaves older places out.
+let work = Promise.resolve();
+let latest = 0;
+
+function changed(names) {
+  bound();
+  const turn = ++latest;
+  work = work.then(async () => {
+    if (turn !== latest && names.every((name) => name === "chosen_record")) return;
+    const now = state();
+    for (const figure of payload.figures) {
+      if (names.some((name) => name in figure.patches)) await draw(figure);
+      else await update(figure, now);
+    }
+  });
+}
+
+async function drawAll() {
+  for (const figure of payload.figures) {
+    await draw(figure);
+    document.body.dataset.first ??= String(Math.round(performance.now()));
+    await new Promise((next) => setTimeout(next)); // let the page breathe between charts
+  }
+  document.body.dataset.drawn = "yes";
+}
+
+function tally(box) {
+  const own = [...box.closest(".group").querySelectorAll("[data-list]")];
+  const all = box.closest(".group").querySelector("[data-all]");
+  if (!all) return;
+  all.checked = own.every((seed) => seed.checked);
+  all.indeterminate = !all.checked && own.some((seed) => seed.checked);
+}
+
+controls?.addEventListener("change", ({ target }) => {
+  if ("all" in target.dataset) {
+    for (const seed of target.closest(".group").querySelectorAll("[data-list]")) seed.checked = target.checked;
+    changed(["shown"]);
+  } else if (target.name !== "chosen_record") {
+    if (target.closest(".group")) tally(target);
+    changed([target.name]);
+  }
+});
+controls?.addEventListener("input", ({ target }) => {
+  if (target.name === "chosen_record") changed(["chosen_record"]);
+});
+controls?.addEventListener("submit", (event) => event.preventDefault());
+let drawnTheme = document.documentElement.dataset.theme;
+document.addEventListener("themechange", () => {
+  if (document.documentElement.dataset.theme === drawnTheme) return;
+  drawnTheme = document.documentElement.dataset.theme;
+  work = work.then(drawAll);
+});
+
+bound();
+work = work.then(drawAll);
+window.report = { marks, views, settled: () => work };

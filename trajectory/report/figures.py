@@ -1,0 +1,118 @@
+"""Every chart as SVG and PNG, for papers and slides, drawn without a browser."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import vl_convert
+
+from trajectory.errors import TrajectoryError
+from trajectory.report import encode
+from trajectory.report.page import Figure, Page
+
+WIDTH, WIDE = 420, 760
+PIXELS = 2
+"""Pixels of the PNG per unit of the drawing."""
+
+
+@dataclass(frozen=True)
+class Theme:
+    """How exported figures look.
+
+    Attributes:
+        ink: text and axes.
+        faint: grid.
+        paper: background.
+        font: of all text.
+        size: of all text, in points.
+        titled: whether the chart's title stands above it.
+    """
+
+    ink: str = "#1c2430"
+    faint: str = "#d5dbe1"
+    paper: str = "#ffffff"
+    font: str = "sans-serif"
+    size: int = 11
+    titled: bool = True
+
+    def config(self) -> dict[str, Any]:
+        """The Vega-Lite config."""
+        text = {"labelColor": self.ink, "titleColor": self.ink}
+        sizes = {"labelFontSize": self.size, "titleFontSize": self.size}
+        return {
+            "background": self.paper,
+            "font": self.font,
+            "view": {"stroke": None},
+            "title": {"color": self.ink, "fontSize": self.size + 2, "anchor": "start"},
+            "axis": {
+                **text,
+                **sizes,
+                "titleFontWeight": "normal",
+                "domainColor": self.faint,
+                "tickColor": self.faint,
+                "gridColor": self.faint,
+                "gridOpacity": 0.5,
+            },
+            "legend": {**text, **sizes, "titleFontWeight": "normal", "labelLimit": 320},
+            "header": {**text, **sizes},
+            "text": {"color": self.ink},
+        }
+
+
+THEMES = {
+    "light": Theme(),
+    "dark": Theme(ink="#e4e9ee", faint="#3a444f", paper="#14181d"),
+    "paper": Theme(ink="#000000", faint="#dddddd", font="serif", size=10, titled=False),
+    "talk": Theme(size=16),
+}
+
+
+def static(figure: Figure, page: Page, theme: Theme) -> dict[str, Any]:
+    """The chart's whole specification: data, legends and look in it."""
+    spec = copy.deepcopy(figure.specification(page.controls))
+    found: dict[str, pl.DataFrame] = {**page.data, **page.cuts}
+    spec["datasets"] = {
+        **spec.get("datasets", {}),
+        **{name: encode.rows(found[name]) for name in sorted(figure.sources(spec))},
+    }
+    spec["width"] = WIDE if figure.wide else WIDTH
+    if theme.titled:
+        spec["title"] = figure.title
+    spec["config"] = theme.config()
+    _show_legends(spec)
+    return spec
+
+
+def _show_legends(node: Any) -> None:
+    """Draw the legends that a page shows beside its charts."""
+    if isinstance(node, dict):
+        for channel in ("color", "strokeDash"):
+            encoding = node.get(channel)
+            if isinstance(encoding, dict) and encoding.get("legend", ...) is None:
+                encoding["legend"] = {"title": None, "orient": "bottom", "columns": 3}
+        for value in node.values():
+            _show_legends(value)
+    elif isinstance(node, list):
+        for value in node:
+            _show_legends(value)
+
+
+def render(spec: Mapping[str, Any], where: str) -> tuple[str, bytes]:
+    """The drawing as SVG and as PNG; TrajectoryError names the chart that cannot be drawn."""
+    try:
+        drawing = vl_convert.vegalite_to_svg(dict(spec))
+        return drawing, vl_convert.svg_to_png(drawing, scale=PIXELS)
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise TrajectoryError(f"figure {where}: cannot be drawn ({reason})") from None
+
+
+def chosen(name: str, themes: Sequence[str] = tuple(THEMES)) -> Theme:
+    """The theme of this name; TrajectoryError if there is none."""
+    if name not in THEMES:
+        raise TrajectoryError(f"--theme: unknown theme '{name}'; there are {', '.join(themes)}")
+    return THEMES[name]

@@ -1,0 +1,203 @@
+"""What all charts share: axes, colours, tooltips, filters, reference lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from trajectory.report.page import Checks, Control, Legend
+from trajectory.report.palette import colours, dashes
+from trajectory.report.run import Run, group_of
+from trajectory.schemas import Table
+
+GREY = "#888888"
+"""Of reference lines: seen on white and on black."""
+
+NAMES = {
+    "delta_logit": "Δlogit",
+    "delta_logit_sd": "spread of Δlogit",
+    "delta_logit_bb": "Δlogit, BB code's definition",
+    "delta_logit_lm": "Δlogit, OLMo notebook's definition",
+    "sink_weight_floor": "uniform floor",
+    "sink_rate": "share of sequences with a sink",
+    "value_ratio": "value ratio, sink / rest",
+    "output_value_ratio": "output value ratio, sink / rest",
+    "residual_ratio": "residual ratio, sink / rest",
+    "r2": "R²",
+}
+"""Columns whose name alone does not say enough."""
+
+LOGARITHMIC = {
+    "value_ratio",
+    "output_value_ratio",
+    "residual_ratio",
+    "residual_norm_sink",
+    "residual_norm_rest",
+    "residual_norm_rest_max",
+    "massive_top",
+    "massive_ratio",
+    "kurtosis",
+    "excess_risk",
+}
+"""Statistics that are positive and span decades."""
+
+
+def called(column: str) -> str:
+    """A column's name for people."""
+    return NAMES.get(column, column.replace("_", " "))
+
+
+def unit(table: Table, column: str) -> str:
+    """A column's unit, '' if it has none."""
+    return _fact(table, column, b"unit")
+
+
+def definition(table: Table, column: str) -> str:
+    """A column's one definition."""
+    return _fact(table, column, b"definition")
+
+
+def _fact(table: Table, column: str, fact: bytes) -> str:
+    return ((table.schema.field(column).metadata or {}).get(fact) or b"").decode()
+
+
+def titled(table: Table, column: str) -> str:
+    """A column's name with its unit: the title of an axis."""
+    found = unit(table, column)
+    return f"{called(column)} ({found})" if found else called(column)
+
+
+def tips(table: Table | None, names: Sequence[str], **titles: str) -> list[alt.Tooltip]:
+    """Tooltips with units, from the table's own metadata."""
+    known = set(table.schema.names) if table else set()
+    found = []
+    for name in names:
+        title = titles.get(name) or (
+            titled(table, name) if table and name in known else called(name)
+        )
+        text = name in ("trajectory", "domain", "group") or name.endswith("token")
+        kind = "N" if text else "Q"
+        shape = ",d" if name in ("step", "tokens", "by_step", "after_step") else ".4~g"
+        found.append(
+            alt.Tooltip(f"{name}:{kind}", title=title)
+            if kind == "N"
+            else alt.Tooltip(f"{name}:{kind}", title=title, format=shape)
+        )
+    return found
+
+
+def colour(run: Run) -> alt.Color:
+    """One colour per group; the page's legend is its list of trajectories."""
+    found = colours(run.groups)
+    return alt.Color("group:N", legend=None).scale(domain=list(found), range=list(found.values()))
+
+
+def dash(run: Run) -> alt.StrokeDash:
+    """One line pattern per domain."""
+    found = dashes(run.domains)
+    return alt.StrokeDash("domain:N", legend=None).scale(
+        domain=list(found), range=list(found.values())
+    )
+
+
+def step_axis(title: str = "training step") -> alt.X:
+    """Log steps."""
+    return alt.X("step:Q", title=title).scale(type="log", nice=False).axis(format="~s", grid=True)
+
+
+def value_axis(column: str, title: str, *, log: bool = False, zero: bool = False) -> alt.Y:
+    """The axis of a statistic."""
+    axis = alt.Y(f"{column}:Q", title=title)
+    return axis.scale(type="log", nice=False) if log else axis.scale(zero=zero)
+
+
+def named(data: str) -> alt.Chart:
+    """A chart of one of the page's data sets."""
+    return alt.Chart(alt.NamedData(data))
+
+
+def shown(chart: alt.Chart, *, domain: bool = True) -> alt.Chart:
+    """Rows that the page's list of trajectories and domains leaves."""
+    chart = chart.transform_filter("indexof(shown, datum.trajectory) >= 0")
+    return chart.transform_filter("indexof(shown_domains, datum.domain) >= 0") if domain else chart
+
+
+def drawable(chart: alt.Chart, column: str, *, log: bool) -> alt.Chart:
+    """Rows that log steps and the statistic's axis can show."""
+    chart = chart.transform_filter(f"datum.step > 0 && isValid(datum['{column}'])")
+    return chart.transform_filter(f"datum['{column}'] > 0") if log else chart
+
+
+def reference(value: float, meaning: str, *, vertical: bool = False) -> alt.Chart:
+    """A dashed line across the chart, with what it means as its tooltip."""
+    data = alt.InlineData(values=[{"at": value, "meaning": meaning}])
+    tip = alt.Tooltip("meaning:N", title="dashed line")
+    rule = alt.Chart(data).mark_rule(strokeDash=[3, 3], color=GREY)
+    return rule.encode(x="at:Q", tooltip=tip) if vertical else rule.encode(y="at:Q", tooltip=tip)
+
+
+def lines(
+    run: Run,
+    data: str,
+    column: str,
+    table: Table,
+    *,
+    title: str | None = None,
+    log: bool | None = None,
+    detail: Sequence[str] = (),
+    extra: Sequence[str] = (),
+    line: Any = None,
+    x: alt.X | None = None,
+) -> list[alt.Chart]:
+    """Lines with points of one statistic over log steps, filtered by the page's controls."""
+    log = column in LOGARITHMIC if log is None else log
+    base = drawable(shown(named(data)), column, log=log)
+    encoded = base.encode(
+        x=x or step_axis(),
+        y=value_axis(column, title or titled(table, column), log=log),
+        color=colour(run),
+        detail=["trajectory:N", "domain:N", *(f"{name}:N" for name in detail)],
+    )
+    drawn = encoded.mark_line(strokeWidth=1.6, opacity=0.85, **(line or {})).encode(
+        strokeDash=dash(run)
+    )
+    points = encoded.mark_point(filled=True, size=26, opacity=0.85).encode(
+        tooltip=tips(table, ["trajectory", "domain", "step", *detail, column, *extra])
+    )
+    return [drawn, points]
+
+
+def legend(run: Run) -> Legend:
+    """The list of the run's trajectories."""
+    found = colours(run.groups)
+    return Legend(
+        [
+            (group, found[group], [t for t in run.trajectories if group_of(t) == group])
+            for group in run.groups
+        ]
+    )
+
+
+def domain_checks(run: Run) -> Checks:
+    """The list of the run's domains."""
+    return Checks(
+        "shown_domains",
+        "domain",
+        [(d, d) for d in run.domains],
+        run.shown_domains,
+        "Domain",
+    )
+
+
+def filters(run: Run, *more: Control) -> list[Control]:
+    """The controls that most pages have, after their own."""
+    return [*more, domain_checks(run), legend(run)]
+
+
+def whole(run: Run, table: str, most: int = 6) -> list[int]:
+    """At most so many of the run's layers, for a legend that should not tell of half a layer."""
+    last = run.scan(table).select("layer").max().collect().item()
+    step = -(-(last + 1) // most)
+    return list(range(0, last + 1, step))

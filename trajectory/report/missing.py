@@ -1,0 +1,15 @@
+"""Why a table may be absent from a run, as the end of "Not measured in this run, because …"."""
+
+from __future__ import annotations
+
+REASONS: dict[str, str] = {
+    "contrasts": "no softmax trajectory has two domains",
+    "laws": "no series has enough records after its onset",
+    "manifest": "its config names no suite of language models",
+    "batches": "its config names no suite of language models",
+}
+
+
+def reason(table: str) -> str:
+    """Why the table is absent or empty."""
+    return REASONS.get(table, f"its results hold no table {table}")

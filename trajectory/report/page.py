@@ -1,0 +1,293 @@
+"""What a page is made of. A page module returns one ``Page``; ``site`` writes it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A list of which one value is chosen.
+
+    Attributes:
+        name: the parameter of charts that it sets.
+        label: what it is called.
+        options: values with their names.
+        value: the first choice.
+        section: the frame it stands in.
+    """
+
+    name: str
+    label: str
+    options: Sequence[tuple[Value, str]]
+    value: Value
+    section: str = "Show"
+    kind: str = "choice"
+
+
+@dataclass(frozen=True)
+class Checks:
+    """A list of which any values are chosen; the parameter is an array."""
+
+    name: str
+    label: str
+    options: Sequence[tuple[Value, str]]
+    value: Sequence[Value]
+    section: str = "Show"
+    kind: str = "checks"
+
+
+@dataclass(frozen=True)
+class Switch:
+    """On or off."""
+
+    name: str
+    label: str
+    value: bool
+    section: str = "Show"
+    kind: str = "switch"
+
+
+@dataclass(frozen=True)
+class Slider:
+    """A place in a list that depends on other choices, such as the records of a trajectory."""
+
+    name: str
+    label: str
+    last: int
+    value: int
+    section: str = "Show"
+    kind: str = "slider"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A whole number from 0; the page's script bounds it."""
+
+    name: str
+    label: str
+    value: int
+    last: int
+    section: str = "Show"
+    kind: str = "number"
+
+
+@dataclass(frozen=True)
+class Legend:
+    """Every trajectory with its colour, to be shown or hidden; the parameter is an array."""
+
+    groups: Sequence[tuple[str, str, Sequence[str]]]
+    name: str = "shown"
+    label: str = "Trajectory"
+    section: str = "Trajectory"
+    kind: str = "legend"
+
+    @property
+    def value(self) -> list[str]:
+        """All trajectories."""
+        return [trajectory for _, _, seeds in self.groups for trajectory in seeds]
+
+
+Control = Choice | Checks | Switch | Slider | Number | Legend
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One chart with the sentence that says what it shows.
+
+    Attributes:
+        name: its identifier on the page and its file name beside it.
+        title: what it shows, for people.
+        chart: the chart; its data are data sets of the page, by name.
+        reading: one sentence computed from the data.
+        data: the page's data set that can be downloaded; None if it is a table of the run.
+        table: the run's table that holds its data in full.
+        definition: of the statistic it shows.
+        wide: whether it takes the whole width.
+        height: of the plot, in pixels.
+        provided: data sets that the page's script cuts out of its cube: name → which cut.
+        patches: control → value → changes of encodings by channel, which draw the chart anew.
+        captions: control → value → the reading and the definition that then stand below it.
+        picks: columns of a clicked mark → the control that takes its value.
+    """
+
+    name: str
+    title: str
+    chart: Chart
+    reading: str
+    data: str | None = None
+    table: str = "heads"
+    definition: str = ""
+    wide: bool = False
+    height: int = 260
+    provided: Mapping[str, str] = field(default_factory=dict)
+    patches: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    captions: Mapping[str, Mapping[str, tuple[str, str]]] = field(default_factory=dict)
+    picks: Mapping[str, str] = field(default_factory=dict)
+
+    def specification(self, controls: Sequence[Control]) -> dict[str, Any]:
+        """Its Vega-Lite specification with a parameter for every control that it uses."""
+        # On the whole chart: a parameter that two layers bring is a duplicate signal to Vega.
+        spec: dict[str, Any] = self.chart.properties(
+            width="container", height=self.height
+        ).to_dict()
+        spec["description"] = f"{self.title}. {self.reading}"
+        spec.pop("config", None)
+        spec.pop("$schema", None)
+        used = " ".join(_expressions(spec))
+        spec["params"] = [
+            *spec.get("params", []),
+            *(
+                {"name": c.name, "value": list(c.value) if isinstance(c, Checks) else c.value}
+                for c in controls
+                if re.search(rf"\b{c.name}\b", used)
+            ),
+        ]
+        return spec
+
+    def sources(self, spec: Mapping[str, Any]) -> set[str]:
+        """Names of the page's data sets that the specification draws."""
+        return set(_named(spec)) - set(spec.get("datasets", {}))
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A chart or a table that this run cannot show, and why."""
+
+    title: str
+    reason: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table that is more than its text.
+
+    Attributes:
+        text: what it says.
+        css: its class: yes, no, warn, number or none.
+        link: where it leads.
+        note: said beside it.
+    """
+
+    text: str
+    css: str = ""
+    link: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of the page: the first cell of a row heads it.
+
+    Attributes:
+        name: its identifier on the page.
+        head: the columns' titles.
+        rows: texts or cells.
+        note: below it.
+        fold: rows that are shown at first; the others unfold.
+    """
+
+    name: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str | Cell]]
+    note: str = ""
+    fold: int = 40
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A section's title, with a paragraph below it."""
+
+    title: str
+    text: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list of sentences."""
+
+    sentences: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines to copy."""
+
+    text: str
+
+
+Block = Figure | Missing | Grid | Heading | Items | Code
+
+
+@dataclass(frozen=True)
+class Page:
+    """One question and what answers it.
+
+    Attributes:
+        name: file name without its ending.
+        label: in the list of pages.
+        part: of that list, where it begins a new one.
+        question: the page's title.
+        lead: a sentence below it.
+        blocks: in order.
+        controls: of all charts of the page.
+        data: the page's data sets by name.
+        cube: statistics of all heads, from ``encode.cube``.
+        cuts: what the script cuts out of the cube at first, for the exported figures.
+        note: how to read the controls.
+    """
+
+    name: str
+    label: str
+    question: str
+    lead: str
+    blocks: Sequence[Block]
+    controls: Sequence[Control] = ()
+    data: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    cube: Mapping[str, Any] | None = None
+    cuts: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    note: str = ""
+    part: str = ""
+
+    @property
+    def figures(self) -> list[Figure]:
+        """The charts of the page."""
+        return [block for block in self.blocks if isinstance(block, Figure)]
+
+
+def _expressions(node: Any) -> Iterator[str]:
+    """Every Vega expression in a specification."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("filter", "calculate", "expr", "test") and isinstance(value, str):
+                yield value
+            else:
+                yield from _expressions(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _expressions(value)
+
+
+def _named(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(data := node.get("data"), dict) and "name" in data:
+            yield data["name"]
+        if isinstance(origin := node.get("from"), dict) and "data" in origin:
+            yield from _named(origin)
+        for value in node.values():
+            yield from _named(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _named(value)

@@ -1,0 +1,43 @@
+"""One module per page, each with a function ``make`` from the run to its ``Page``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trajectory.report.page import Page
+from trajectory.report.pages import (
+    active,
+    alignment,
+    checkpoints,
+    claims,
+    data,
+    dynamics,
+    heads,
+    laboratory,
+    mitigations,
+    overview,
+    phase,
+    sinks,
+    trajectories,
+)
+from trajectory.report.run import Run
+
+PAGES: tuple[Callable[[Run], Page], ...] = tuple(
+    module.make
+    for module in (
+        overview,
+        trajectories,
+        heads,
+        phase,
+        sinks,
+        active,
+        dynamics,
+        alignment,
+        laboratory,
+        mitigations,
+        claims,
+        checkpoints,
+        data,
+    )
+)
+"""In the order in which a reader meets them."""

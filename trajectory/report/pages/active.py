@@ -1,0 +1,283 @@
+"""*Active and dormant*: the same head on two domains, over training."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from trajectory.report import encode, marks, series, words
+from trajectory.report.missing import reason
+from trajectory.report.page import Block, Choice, Control, Figure, Missing, Number, Page, Slider
+from trajectory.report.run import Run
+from trajectory.schemas import CONTRASTS, HEADS
+
+
+def make(run: Run) -> Page:
+    """The page."""
+    lead = (
+        "A head is dormant where a sink takes its attention and active where none does. The same "
+        "head may be one on prose and the other on code."
+    )
+    title = "Which heads work on one domain and rest on another?"
+    if not run.has("contrasts"):
+        missing = Missing("Domain contrast", reason("contrasts"))
+        return Page("active", "Active and dormant", title, lead, [missing])
+    frame = run.drawn("heads", *series.PLACE, "sink_log_odds")
+    two = frame.group_by("trajectory").agg(pl.col("domain").n_unique()).filter(pl.col("domain") > 1)
+    frame = frame.join(two, on="trajectory", how="semi")
+    cube = encode.cube(frame, {"sink_log_odds": False}, domains=run.domains)
+    names = [t for t in run.trajectories if t in cube]
+    chosen = max(names, key=lambda t: cube[t]["layers"] * cube[t]["heads"])
+    domains = cube[chosen]["domains"]
+    first, second = domains[0], domains[1]
+    gated = _gated(run)
+    contrasts = _contrasts(run)
+    top = _top(run, chosen)
+    last = len(cube[chosen]["steps"]) - 1
+    step = cube[chosen]["steps"][-1]
+    own = frame.filter((pl.col("trajectory") == chosen) & (pl.col("step") == step))
+    pair = (
+        own.filter(pl.col("domain") == first)
+        .rename({"sink_log_odds": "first"})
+        .drop("domain")
+        .join(
+            own.filter(pl.col("domain") == second).rename({"sink_log_odds": "second"}),
+            on=["trajectory", "step", "layer", "head"],
+        )
+        .with_columns(((pl.col("layer") == top[0]) & (pl.col("head") == top[1])).alias("picked"))
+        .drop_nulls(["first", "second"])
+    )
+    controls: list[Control] = [
+        Choice("chosen_trajectory", "trajectory", [(t, t) for t in names], chosen, "Run"),
+        Choice("chosen_domain", "domain", [(d, d) for d in run.domains], first, "Run"),
+        Choice("other_domain", "against", [(d, d) for d in run.domains], second, "Run"),
+        Slider("chosen_record", "training", last, last, "Record"),
+        Number("chosen_layer", "layer", top[0], cube[chosen]["layers"] - 1, "Head"),
+        Number("chosen_head", "head", top[1], cube[chosen]["heads"] - 1, "Head"),
+        marks.legend(run),
+    ]
+    blocks: list[Block] = [
+        _pair(run, chosen, first, second),
+        _difference(run),
+        _count(run, gated),
+        _plane(run, contrasts),
+    ]
+    return Page(
+        "active",
+        "Active and dormant",
+        title,
+        lead,
+        blocks,
+        controls,
+        {"gated": gated, "contrasts": contrasts},
+        cube,
+        {"pair": pair, "head": _head_cut(frame, chosen, top)},
+        note="Move through training with the slider; click a head, or choose its layer and number, "
+        "to see it on every domain.",
+    )
+
+
+def _head_cut(frame: pl.DataFrame, chosen: str, top: tuple[int, int]) -> pl.DataFrame:
+    own = (
+        (pl.col("trajectory") == chosen) & (pl.col("layer") == top[0]) & (pl.col("head") == top[1])
+    )
+    return frame.filter(own).rename({"sink_log_odds": "value"}).drop_nulls("value")
+
+
+def _top(run: Run, chosen: str) -> tuple[int, int]:
+    """The head of the trajectory with the greatest difference at its last record."""
+    rows = run.scan("contrasts").filter(pl.col("trajectory") == chosen)
+    last = rows.filter(pl.col("step") == pl.col("step").max())
+    row = last.sort(pl.col("log_odds_difference").abs(), descending=True).first().collect()
+    return int(row["layer"][0]), int(row["head"][0])
+
+
+def _pair(run: Run, chosen: str, first: str, second: str) -> Figure:
+    base = marks.named("pair").encode(
+        x=alt.X("first:Q", title=_on(first)).scale(zero=False),
+        y=alt.Y("second:Q", title=_on(second)).scale(zero=False),
+    )
+    points = base.mark_point(filled=True, cursor="pointer").encode(
+        color=alt.Color("layer:Q", title="layer")
+        .scale(scheme="viridis")
+        .legend(orient="top", values=marks.whole(run, "heads")),
+        size=alt.condition("datum.picked", alt.value(170), alt.value(45)),
+        stroke=alt.condition("datum.picked", alt.value("#D55E00"), alt.value("transparent")),
+        strokeWidth=alt.value(3),
+        tooltip=marks.tips(
+            HEADS, ["trajectory", "step", "layer", "head", "first", "second"],
+            first="first domain (nats)", second="other domain (nats)",
+        ),
+    )  # fmt: skip
+    diagonal = (
+        base.transform_aggregate(low="min(first)", high="max(first)")
+        .transform_calculate(meaning="'as dormant on both domains'")
+        .mark_rule(strokeDash=[3, 3], color=marks.GREY)
+        .encode(
+            x=alt.X("low:Q").scale(zero=False),
+            x2="high:Q",
+            y=alt.Y("low:Q").scale(zero=False),
+            y2="high:Q",
+        )
+    )
+    return Figure(
+        "pair",
+        "Every head on two domains",
+        alt.layer(diagonal, points),
+        _pair_reading(run, chosen),
+        definition=marks.definition(HEADS, "sink_log_odds"),
+        provided={"pair": "pair"},
+        patches={
+            "chosen_domain": {d: {"x": {"title": _on(d)}} for d in run.domains},
+            "other_domain": {d: {"y": {"title": _on(d)}} for d in run.domains},
+        },
+        picks={"layer": "chosen_layer", "head": "chosen_head"},
+        height=340,
+    )
+
+
+def _on(domain: str) -> str:
+    return f"sink log-odds on {domain} (nats)"
+
+
+def _pair_reading(run: Run, chosen: str) -> str:
+    rows = run.scan("contrasts").filter(pl.col("trajectory") == chosen).collect()
+    last = rows.filter(pl.col("step") == pl.col("step").max())
+    top = last.sort(pl.col("log_odds_difference").abs(), descending=True).row(0, named=True)
+    return (
+        f"At the last record of {chosen} the greatest difference is layer {top['layer']} head "
+        f"{top['head']}'s: {top['log_odds_difference']:+.1f} nats on {top['domain']} against "
+        f"{top['other_domain']}; {int(last['gated'].sum())} of {last.height} comparisons are gated."
+    )
+
+
+def _difference(run: Run) -> Figure:
+    base = (
+        marks.named("head")
+        .transform_filter("datum.step > 0 && isValid(datum.value)")
+        .encode(
+            x=marks.step_axis(),
+            y=alt.Y("value:Q", title="sink log-odds (nats)").scale(zero=False),
+            color=alt.Color("domain:N", title="domain")
+            .scale(range=["#0072B2", "#D55E00", "#009E73", "#CC79A7"])
+            .legend(orient="top"),
+        )
+    )
+    tips = marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"])
+    return Figure(
+        "head",
+        "The chosen head on every domain",
+        alt.layer(
+            marks.reference(0.0, "even odds"),
+            base.mark_line(strokeWidth=2),
+            base.mark_point(filled=True, size=28).encode(
+                tooltip=[*tips, alt.Tooltip("value:Q", title="sink log-odds (nats)", format=".3f")]
+            ),
+        ),
+        "Lines apart are a head that the domain gates; lines together one that it does not.",
+        provided={"head": "head"},
+        height=300,
+    )
+
+
+def _gated(run: Run) -> pl.DataFrame:
+    """How many heads are gated at each drawn record."""
+    counted = (
+        run.drawn("contrasts", "trajectory", "step", "domain", "other_domain", "gated")
+        .group_by("trajectory", "step", "domain", "other_domain")
+        .agg(pl.col("gated").sum(), pl.len().alias("heads"))
+        .with_columns((pl.col("gated") / pl.col("heads")).alias("share"))
+    )
+    return series.described(counted, run).with_columns(
+        pl.concat_str("domain", pl.lit(" / "), "other_domain").alias("pair")
+    )
+
+
+def _count(run: Run, gated: pl.DataFrame) -> Figure:
+    base = (
+        marks.shown(marks.named("gated"), domain=False)
+        .transform_filter("datum.step > 0")
+        .encode(
+            x=marks.step_axis(),
+            y=alt.Y("share:Q", title="share of heads that are gated").axis(format="%"),
+            color=marks.colour(run),
+            detail=["trajectory:N", "pair:N"],
+        )
+    )
+    tips = [*marks.tips(CONTRASTS, ["trajectory", "step", "gated", "heads"]), alt.Tooltip("pair:N")]
+    last = gated.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
+    grouped = last.with_columns(pl.lit("").alias("domain"))
+    return Figure(
+        "gated",
+        "How many heads are gated",
+        alt.layer(
+            base.mark_line(strokeWidth=1.6),
+            base.mark_point(filled=True, size=26).encode(tooltip=tips),
+        ),
+        f"At their last records the share of gated heads is {_shares(grouped)}.",
+        data="gated",
+        table="contrasts",
+        definition=marks.definition(CONTRASTS, "gated"),
+        height=280,
+    )
+
+
+def _shares(last: pl.DataFrame) -> str:
+    shares = last.group_by("group").agg(pl.col("share").mean()).sort("group")
+    parts = [f"{row['share']:.0%} ({row['group']})" for row in shares.to_dicts()]
+    if len(parts) > words.LISTED_GROUPS:
+        ordered = shares.sort("share").to_dicts()
+        low, high = ordered[0], ordered[-1]
+        return (
+            f"{low['share']:.0%} ({low['group']}) to {high['share']:.0%} ({high['group']}) over "
+            f"{len(ordered)} groups"
+        )
+    return words.listed(parts)
+
+
+def _contrasts(run: Run) -> pl.DataFrame:
+    """Every head's contrast at its trajectory's last record."""
+    rows = run.scan("contrasts")
+    last = rows.filter(pl.col("step") == pl.col("step").max().over("trajectory")).collect()
+    return series.described(last, run).with_columns(
+        pl.concat_str("domain", pl.lit(" / "), "other_domain").alias("pair")
+    )
+
+
+def _plane(run: Run, contrasts: pl.DataFrame) -> Figure:
+    points = (
+        marks.shown(marks.named("contrasts"), domain=False)
+        .transform_filter("isValid(datum.log_odds_difference) && isValid(datum.log_output_ratio)")
+        .mark_point(filled=True, size=42, opacity=0.75)
+        .encode(
+            x=alt.X("log_odds_difference:Q", title="difference of sink log-odds (nats)"),
+            y=alt.Y("log_output_ratio:Q", title="log ratio of head output norms"),
+            color=marks.colour(run),
+            shape=alt.Shape("gated:N", title="gated").scale(
+                domain=[False, True], range=["circle", "diamond"]
+            ).legend(orient="top"),
+            tooltip=[
+                *marks.tips(CONTRASTS, ["trajectory", "step", "layer", "head"]),
+                alt.Tooltip("pair:N"),
+                *marks.tips(CONTRASTS, ["log_odds_difference", "log_output_ratio"]),
+            ],
+        )
+    )  # fmt: skip
+    opposite = contrasts.filter(
+        pl.col("log_odds_difference") * pl.col("log_output_ratio") < 0
+    ).height
+    return Figure(
+        "plane",
+        "Dormant where the sink is, active where the output is",
+        alt.layer(
+            marks.reference(0.0, "the same output on both domains"),
+            marks.reference(0.0, "the same sink on both domains", vertical=True),
+            points,
+        ),
+        f"In {opposite} of {words.count(contrasts.height, 'comparison')} at the last records the "
+        "output is smaller where the sink is stronger, as a head does that rests in its sink.",
+        data="contrasts",
+        table="contrasts",
+        definition=marks.definition(CONTRASTS, "log_odds_difference"),
+        height=280,
+    )

@@ -1,0 +1,64 @@
+"""*Data*: every table of the run, with its columns, its file and how to read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from trajectory.report.missing import reason
+from trajectory.report.page import Block, Cell, Code, Grid, Heading, Missing, Page
+from trajectory.report.run import SUITE_FOLDERS, Run
+from trajectory.schemas import TABLES, Table
+
+
+def make(run: Run) -> Page:
+    """The page."""
+    blocks: list[Block] = []
+    for name, table in TABLES.items():
+        blocks += _table(run, name, table)
+    return Page(
+        "data",
+        "Data",
+        "Where are the numbers?",
+        "Every number of this report is a row of one of these Parquet tables; each column's one "
+        "definition stands here. The files lie beside these pages, in data/.",
+        blocks,
+    )
+
+
+def _table(run: Run, name: str, table: Table) -> list[Block]:
+    heading = Heading(name, f"One row per {table.row}.", name)
+    described = []
+    for field in table.fields:
+        facts = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
+        source = f" Source: {facts['source']}." if "source" in facts else ""
+        described.append(
+            [
+                field.name,
+                f"{field.type}" + (", may be empty" if field.nullable else ""),
+                facts.get("unit", ""),
+                Cell(f"{facts['definition']}.{source}", "long"),
+            ]
+        )
+    columns = Grid(f"{name}-columns", ["column", "type", "unit", "definition"], described, fold=4)
+    if not run.has(name):
+        return [heading, Missing("", reason(name)), columns]
+    first = run.files(name)[0]
+    rows = [
+        [
+            Cell(f"data/{_beside(path, name)}", link=f"data/{_beside(path, name)}"),
+            Cell(f"{pl.scan_parquet(path).select(pl.len()).collect().item():,} rows", "number"),
+            Cell(f"{path.stat().st_size:,} bytes", "number"),
+        ]
+        for path in run.files(name)
+    ]
+    example = f'import polars as pl\n{name} = pl.read_parquet("data/{_beside(first, name)}")'
+    if "trajectory" in table.schema.names:
+        example += f'.filter(trajectory="{run.trajectories[0]}")'
+    return [heading, Grid(f"{name}-files", ["", "", ""], rows), Code(example), columns]
+
+
+def _beside(path: Path, name: str) -> str:
+    """The file's name beside the pages."""
+    return f"{name}-{path.name}" if name in SUITE_FOLDERS else path.name

@@ -1,0 +1,361 @@
+"""*Heads*: the layer × head map over training; a click on a head shows its trajectory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from trajectory.report import encode, marks, series, words
+from trajectory.report.page import Choice, Control, Figure, Number, Page, Slider
+from trajectory.report.run import Run, dormant
+from trajectory.schemas import HEADS, LAYERS
+
+STATISTICS: dict[str, str] = {
+    "sink_excess": "sink excess over the uniform floor",
+    "sink_log_odds": "sink log-odds (nats)",
+    "value_ratio": "value ratio, sink / rest",
+}
+"""Statistics of the map, with the titles of their scales."""
+
+BULK = (0.005, 0.995)
+"""Quantiles of all records between which colours change, so that no single head takes the scale."""
+
+
+def make(run: Run) -> Page:
+    """The page."""
+    frame = run.drawn("heads", *series.PLACE, *STATISTICS)
+    cube = encode.cube(
+        frame,
+        {name: name in marks.LOGARITHMIC for name in STATISTICS},
+        domains=run.domains,
+    )
+    chosen, domain, layer, head = _first(run, cube)
+    last = len(cube[chosen]["steps"]) - 1
+    statistics = [(name, marks.titled(HEADS, name)) for name in STATISTICS]
+    controls: list[Control] = [
+        Choice(
+            "chosen_trajectory", "trajectory", [(t, t) for t in run.trajectories], chosen, "Run"
+        ),
+        Choice("chosen_domain", "domain", [(d, d) for d in run.domains], domain, "Run"),
+        Choice("chosen_statistic", "statistic", statistics, "sink_excess", "Run"),
+        Slider("chosen_record", "training", last, last, "Record"),
+        Number("chosen_layer", "layer", layer, cube[chosen]["layers"] - 1, "Head"),
+        Number("chosen_head", "head", head, cube[chosen]["heads"] - 1, "Head"),
+    ]
+    step = cube[chosen]["steps"][-1]
+    own = frame.filter(pl.col("trajectory") == chosen)
+    here = own.filter((pl.col("layer") == layer) & (pl.col("domain") == domain))
+    picked = ((pl.col("layer") == layer) & (pl.col("head") == head)).alias("picked")
+    value = pl.col("sink_excess").alias("value")
+    cuts = {
+        "map": own.filter((pl.col("domain") == domain) & (pl.col("step") == step)).with_columns(
+            value, picked
+        ),
+        "head": own.filter((pl.col("layer") == layer) & (pl.col("head") == head)).with_columns(
+            value
+        ),
+        "layer": here.with_columns(value, picked),
+    }
+    cuts = {name: cut.drop_nulls("value") for name, cut in cuts.items()}
+    streams = series.streams(run, ["residual_ratio"])
+    strongest = _strongest(run)
+    scales = {name: _colours(frame[name], name) for name in STATISTICS}
+    figures = [
+        _map(run, chosen, domain, scales),
+        _trajectory(run),
+        _layer(),
+        _depths(run, strongest),
+        _residual(run),
+    ]
+    return Page(
+        "heads",
+        "Heads",
+        "Which heads become sinks, and when?",
+        "The layer × head map of one trajectory. Move through training with the slider; click a "
+        "head, or choose its layer and number, to see its trajectory.",
+        figures,
+        controls,
+        {"strongest": strongest, "streams": streams},
+        cube,
+        cuts,
+        note="A statistic's colours are the same for all trajectories and records. Values are "
+        "rounded to 1/65534 of their range."
+        + (" At most 100 records of each trajectory; the tables hold all." if run.thinned else ""),
+    )
+
+
+def _first(run: Run, cube: dict[str, Any]) -> tuple[str, str, int, int]:
+    """The trajectory with most heads, a dormant domain of it, and its lead head there."""
+    size = {t: cube[t]["layers"] * cube[t]["heads"] for t in run.trajectories}
+    chosen = max(run.trajectories, key=lambda t: size[t])
+    domain = next(d for d in cube[chosen]["domains"] if d != "trigger")
+    lead = run.leads.filter((pl.col("trajectory") == chosen) & (pl.col("domain") == domain)).row(
+        0, named=True
+    )
+    return chosen, domain, lead["layer"], lead["head"]
+
+
+def _colours(values: pl.Series, name: str) -> dict[str, Any]:
+    """The statistic's colour scale, one for all trajectories and records: bright is more of it."""
+    if name == "sink_excess":
+        return {"scheme": "viridis", "domain": [0, 1], "clamp": True, "type": "linear"}
+    log = name in marks.LOGARITHMIC
+    usable = values.drop_nulls()
+    usable = usable.filter(usable > 0) if log else usable
+    low, high = (usable.quantile(q) for q in BULK) if usable.len() else (None, None)
+    if low is None or high is None or low == high:
+        low, high = (0.5, 2.0) if log else (-1.0, 1.0)
+    kind = "log" if log else "linear"
+    return {
+        "scheme": "viridis", "domain": [low, high], "clamp": True, "type": kind, "reverse": log,
+    }  # fmt: skip
+
+
+def _y_patches() -> dict[str, dict[str, Any]]:
+    return {
+        name: {"y": {"title": title, "scale": _axis_scale(name)}}
+        for name, title in STATISTICS.items()
+    }
+
+
+def _axis_scale(name: str) -> dict[str, Any]:
+    log = name in marks.LOGARITHMIC
+    return {"type": "log", "nice": False} if log else {"type": "linear", "zero": False}
+
+
+def _map(run: Run, chosen: str, domain: str, scales: dict[str, dict[str, Any]]) -> Figure:
+    cells = (
+        marks.named("map")
+        .mark_rect(cursor="pointer")
+        .encode(
+            x=alt.X("head:O", title="head").axis(labelAngle=0, labelOverlap=True),
+            y=alt.Y("layer:O", title="layer", sort="descending"),
+            color=alt.Color("value:Q", title=STATISTICS["sink_excess"])
+            .scale(**scales["sink_excess"])
+            .legend(orient="top", gradientLength=180, titleLimit=400),
+            stroke=alt.condition("datum.picked", alt.value("#D55E00"), alt.value("transparent")),
+            strokeWidth=alt.condition("datum.picked", alt.value(3), alt.value(0)),
+            tooltip=[
+                *marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"]),
+                alt.Tooltip("value:Q", format=".3f"),
+            ],
+        )
+    )
+    return Figure(
+        "map",
+        "Layer × head",
+        cells,
+        _map_reading(run, chosen, domain),
+        definition=marks.definition(HEADS, "sink_excess"),
+        provided={"map": "map"},
+        patches={
+            "chosen_statistic": {
+                name: {"color": {"title": title, "scale": scales[name]}}
+                for name, title in STATISTICS.items()
+            }
+        },
+        captions={
+            "chosen_statistic": {
+                name: (_map_reading(run, chosen, domain), marks.definition(HEADS, name))
+                for name in STATISTICS
+            }
+        },
+        picks={"layer": "chosen_layer", "head": "chosen_head"},
+        height=340,
+    )
+
+
+def _map_reading(run: Run, chosen: str, domain: str) -> str:
+    threshold = run.config.dynamics.sink_threshold
+    own = run.scan("heads").filter((pl.col("trajectory") == chosen) & (pl.col("domain") == domain))
+    last = own.filter(pl.col("step") == pl.col("step").max()).collect()
+    sinks = last.filter(pl.col("sink_excess") >= threshold)
+    where = words.listed([str(n) for n in sinks["layer"].unique().sort()]) or "no layer"
+    return (
+        f"{chosen} ends with {words.count(sinks.height, 'sink head')} of {last.height} on {domain} "
+        f"(excess ≥ {threshold}), in layers {where}."
+        if sinks.height
+        else f"{chosen} ends with no sink head of {last.height} on {domain} (excess ≥ {threshold})."
+    )
+
+
+def _lines(data: str, colour: alt.Color | Any, log_filter: bool = True) -> alt.Chart:
+    filtered = marks.named(data).transform_filter("datum.step > 0 && isValid(datum.value)")
+    if log_filter:
+        filtered = filtered.transform_filter("chosen_statistic != 'value_ratio' || datum.value > 0")
+    return filtered.encode(
+        x=marks.step_axis(),
+        y=alt.Y("value:Q", title=STATISTICS["sink_excess"]).scale(zero=False),
+        color=colour,
+    )
+
+
+def _trajectory(run: Run) -> Figure:
+    colour = alt.Color("domain:N", title="domain").legend(orient="top")
+    base = _lines("head", colour.scale(range=["#0072B2", "#D55E00", "#009E73", "#CC79A7"]))
+    tips = marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"])
+    drawn = base.mark_line(strokeWidth=2)
+    points = base.mark_point(filled=True, size=28).encode(
+        tooltip=[*tips, alt.Tooltip("value:Q", format=".3f")]
+    )
+    return Figure(
+        "head",
+        "The chosen head over training",
+        alt.layer(drawn, points),
+        _onset_reading(run),
+        provided={"head": "head"},
+        patches={"chosen_statistic": _y_patches()},
+        height=300,
+    )
+
+
+def _onset_reading(run: Run) -> str:
+    onsets = dormant(
+        run.sink_onsets.select(
+            *("trajectory", "domain", "status", "layer", "head", "onset")
+        ).collect()
+    )
+    reached = onsets.filter(pl.col("status") == "observed")
+    if reached.is_empty():
+        return "No head of this run crosses the sink threshold between two records."
+    first = reached.sort("onset", "trajectory", "layer", "head").row(0, named=True)
+    return (
+        f"{words.count(reached.height, 'head')} of {onsets.height} (counted on each domain) cross "
+        f"the sink threshold between two records; the first is layer {first['layer']} head "
+        f"{first['head']} of {first['trajectory']} on {first['domain']}, near step "
+        f"{first['onset']:,.0f}."
+    )
+
+
+def _layer() -> Figure:
+    base = _lines(
+        "layer", alt.condition("datum.picked", alt.value("#D55E00"), alt.value(marks.GREY))
+    )
+    drawn = base.encode(
+        detail="head:N",
+        opacity=alt.condition("datum.picked", alt.value(1), alt.value(0.35)),
+        strokeWidth=alt.condition("datum.picked", alt.value(2.5), alt.value(1)),
+    ).mark_line()
+    points = base.mark_point(filled=True, size=30, cursor="pointer").encode(
+        opacity=alt.condition("datum.picked", alt.value(1), alt.value(0.25)),
+        tooltip=[
+            *marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"]),
+            alt.Tooltip("value:Q", format=".3f"),
+        ],
+    )
+    return Figure(
+        "layer",
+        "All heads of its layer",
+        alt.layer(drawn, points),
+        "The chosen head is coloured among the heads of its layer; a click on a point chooses its "
+        "head.",
+        provided={"layer": "layer"},
+        patches={"chosen_statistic": _y_patches()},
+        picks={"layer": "chosen_layer", "head": "chosen_head"},
+        height=260,
+    )
+
+
+def _strongest(run: Run) -> pl.DataFrame:
+    """The greatest sink of each layer at each drawn record."""
+    rows = run.drawn("heads", *series.PLACE, "sink_excess")
+    found = rows.group_by("trajectory", "domain", "step", "layer").agg(
+        pl.col("sink_excess").max(),
+        pl.col("head").sort_by("sink_excess").last(),
+    )
+    return series.described(found, run).with_columns(_widths())
+
+
+def _widths() -> pl.Expr:
+    """Where the record's cell ends: at the next record of its series."""
+    following = pl.col("step").shift(-1).over("trajectory", "domain", "layer", order_by="step")
+    return following.fill_null(pl.col("step") * 1.1).alias("until")
+
+
+def _depths(run: Run, strongest: pl.DataFrame) -> Figure:
+    chart = (
+        marks.named("strongest")
+        .transform_filter("datum.step > 0")
+        .transform_filter("datum.trajectory == chosen_trajectory && datum.domain == chosen_domain")
+        .mark_rect()
+        .encode(
+            x=marks.step_axis(),
+            x2="until:Q",
+            y=alt.Y("layer:O", title="layer", sort="descending"),
+            color=alt.Color("sink_excess:Q", title="greatest sink excess of the layer")
+            .scale(scheme="viridis", domain=[0, 1])
+            .legend(orient="top", gradientLength=180, titleLimit=400),
+            tooltip=marks.tips(
+                HEADS, ["trajectory", "domain", "step", "layer", "head", "sink_excess"]
+            ),
+        )
+    )
+    return Figure(
+        "depths",
+        "Layer × step: the strongest sink of each layer",
+        chart,
+        _depth_reading(run, strongest),
+        data="strongest",
+        definition=marks.definition(HEADS, "sink_excess"),
+        height=280,
+    )
+
+
+def _depth_reading(run: Run, strongest: pl.DataFrame) -> str:
+    threshold = run.config.dynamics.sink_threshold
+    crossed = dormant(strongest).filter(pl.col("sink_excess") >= threshold)
+    if crossed.is_empty():
+        return f"No layer of any trajectory reaches a sink excess of {threshold} on these records."
+    parts = []
+    for (trajectory,), part in crossed.sort("trajectory").group_by(
+        "trajectory", maintain_order=True
+    ):
+        first = part.sort("step", "layer").row(0, named=True)
+        parts.append(f"layer {first['layer']} of {trajectory} (step {first['step']:,})")
+    told = parts[:4] + ([f"{len(parts) - 4} more"] if len(parts) > 4 else [])
+    return f"First layer with a sink (excess ≥ {threshold}): {words.listed(told)}."
+
+
+def _residual(run: Run) -> Figure:
+    chart = (
+        marks.named("streams")
+        .transform_filter("datum.step > 0 && datum.residual_ratio > 0")
+        .transform_filter("datum.trajectory == chosen_trajectory && datum.domain == chosen_domain")
+        .encode(
+            x=marks.step_axis(),
+            y=marks.value_axis("residual_ratio", "‖h‖ of the sink / median of the rest", log=True),
+            color=alt.Color("layer:Q", title="depth")
+            .scale(scheme="plasma")
+            .legend(orient="top", values=marks.whole(run, "layers")),
+            detail="layer:N",
+        )
+    )
+    tips = marks.tips(
+        LAYERS, ["trajectory", "domain", "step", "layer", "residual_ratio"], layer="depth"
+    )
+    return Figure(
+        "streams",
+        "Residual-state peak at every depth",
+        alt.layer(
+            marks.reference(1.0, "like any other residual"),
+            chart.mark_line(strokeWidth=1.4),
+            chart.mark_point(filled=True, size=16).encode(tooltip=tips),
+        ),
+        _peak_reading(run),
+        data="streams",
+        table="layers",
+        definition=marks.definition(LAYERS, "residual_ratio"),
+        height=280,
+    )
+
+
+def _peak_reading(run: Run) -> str:
+    rows = dormant(run.phenomena).sort("residual_ratio", descending=True)
+    top = rows.row(0, named=True)
+    return (
+        f"The greatest peak at the end is {top['trajectory']}'s on {top['domain']}: the sink's "
+        f"norm is {top['residual_ratio']:.2f} times the rest's at depth {top['residual_layer']}, "
+        f"from {top['residual_ratio_first']:.2f} at the first record."
+    )

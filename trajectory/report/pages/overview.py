@@ -1,0 +1,254 @@
+"""*Overview*: the three phenomena in both worlds, and what this run is."""
+
+from __future__ import annotations
+
+import platform
+
+import altair as alt
+import polars as pl
+
+from trajectory.provenance import code_commit
+from trajectory.report import marks, series, words
+from trajectory.report.findings import NAMES, PHENOMENA, Line, differences, gated_heads, overview
+from trajectory.report.missing import reason
+from trajectory.report.page import Block, Cell, Chart, Figure, Grid, Heading, Items, Missing, Page
+from trajectory.report.run import Run, dormant, is_bb
+from trajectory.schemas import HEADS, LAYERS, TABLES, Table
+
+WORLDS = (("bb", "Bigram-Backcopy"), ("lm", "language models"))
+
+PANELS: tuple[tuple[str, str, str, Table, str, tuple[float, str] | None], ...] = (
+    ("sink", "Attention sink", "sink_weight", HEADS, "sink weight", None),
+    (
+        "drain",
+        "Value-state drain",
+        "value_ratio",
+        HEADS,
+        "‖v‖ of the sink / median of the rest",
+        (1.0, "like any other value"),
+    ),
+    (
+        "peak",
+        "Residual-state peak",
+        "residual_ratio",
+        LAYERS,
+        "‖h‖ of the sink / median of the rest",
+        (1.0, "like any other residual"),
+    ),
+)
+
+# A variant is drawn while any of its seeds is chosen: "bb/a/seed0,bb/a/seed1" holds "bb/a/".
+_GROUP_SHOWN = (
+    "indexof(shown, datum.group) >= 0 || "
+    "indexof(join(shown, ',') + ',', datum.group + '/seed') >= 0"
+)
+
+
+def make(run: Run) -> Page:
+    """The page."""
+    lines = overview(run)
+    heads = dormant(series.lead_heads(run, ["sink_weight", "sink_weight_floor", "value_ratio"]))
+    streams = dormant(series.streams(run, ["residual_ratio"]).filter(pl.col("lead_layer")))
+    data: dict[str, pl.DataFrame] = {}
+    figures: list[Block] = []
+    for name, title, column, table, axis, line in PANELS:
+        frame = streams if table is LAYERS else heads
+        for world, called in WORLDS:
+            part = frame.filter(pl.col("trajectory").str.starts_with("bb/") == (world == "bb"))
+            key = f"{name}-{world}"
+            if part.is_empty():
+                figures.append(Missing(f"{title}, {called}", _no_world(world), key))
+                continue
+            data[key] = series.seeds(part, column)
+            if column == "sink_weight":
+                floors = series.seeds(part, "sink_weight_floor").rename({"mean": "floor"})
+                data[key] = data[key].join(
+                    floors.select("group", "domain", "step", "floor"),
+                    on=["group", "domain", "step"],
+                )
+            figures.append(
+                Figure(
+                    key,
+                    f"{title}, {called}",
+                    _small(run, key, column, table, axis, line),
+                    _reading(run, name, world),
+                    data=key,
+                    table=table.name,
+                    definition=marks.definition(table, column) if world == "bb" else "",
+                    height=190,
+                )
+            )
+    blocks: list[Block] = [
+        Heading("What this run shows"),
+        _table(lines, run),
+        Heading(
+            "The three phenomena",
+            "Mean over the seeds of a variant, with their range as a band; the head with the "
+            "greatest sink, the depth with the greatest peak. Dotted: the weight of uniform "
+            "attention.",
+        ),
+        *figures,
+        *_gated(run),
+        Heading("Where this run differs from the paper's size"),
+        Items(
+            differences(lines)
+            or [
+                "Nowhere: every phenomenon that the paper reports for such a run is there, and "
+                "every one that it reports absent is absent."
+            ]
+        ),
+        Heading("This run"),
+        _facts(run),
+        Heading("What was measured, and what is missing"),
+        _tables(run),
+    ]
+    return Page(
+        "index",
+        "Overview",
+        "Do attention sinks, value-state drains and residual-state peaks rise together?",
+        "Bigram-Backcopy transformers (bb/…) and language-model pretraining, measured by the same "
+        "code and shown on the same axes.",
+        blocks,
+        [marks.legend(run)],
+        data,
+        part="Start",
+    )
+
+
+def _no_world(world: str) -> str:
+    return (
+        "its config names no Bigram-Backcopy variant"
+        if world == "bb"
+        else "its config names no suite of language models"
+    )
+
+
+def _small(
+    run: Run, data: str, column: str, table: Table, axis: str, line: tuple[float, str] | None
+) -> Chart:
+    log = column in marks.LOGARITHMIC
+    drawable = "datum.step > 0" + (" && datum.low > 0" if log else "")
+    base = marks.named(data).transform_filter(drawable).transform_filter(_GROUP_SHOWN)
+    y = marks.value_axis("mean", axis, log=log)
+    common = base.encode(
+        x=marks.step_axis(), color=marks.colour(run), detail=["group:N", "domain:N"]
+    )
+    tips = [
+        *marks.tips(table, ["group", "domain", "step"], group="group"),
+        alt.Tooltip("mean:Q", title=marks.titled(table, column), format=".4~g"),
+        *marks.tips(table, ["low", "high", "seeds"], low="least seed", high="greatest seed"),
+    ]
+    band = common.mark_area(opacity=0.18, strokeWidth=0).encode(
+        y=marks.value_axis("low", axis, log=log), y2="high:Q"
+    )
+    drawn = common.mark_line(strokeWidth=1.8).encode(y=y, strokeDash=marks.dash(run))
+    points = common.mark_point(filled=True, size=18, opacity=0.9).encode(y=y, tooltip=tips)
+    layers = [band, drawn, points]
+    if column == "sink_weight":
+        floor = common.mark_line(strokeWidth=1, strokeDash=[2, 3], opacity=0.9).encode(y="floor:Q")
+        layers.insert(0, floor)
+    if line is not None:
+        layers.insert(0, marks.reference(*line))
+    return alt.layer(*layers)
+
+
+def _reading(run: Run, phenomenon: str, world: str) -> str:
+    rows = dormant(run.phenomena).filter(
+        pl.col("trajectory").str.starts_with("bb/") == (world == "bb")
+    )
+    column = {"sink": "sink_weight", "drain": "value_ratio", "peak": "residual_ratio"}[phenomenon]
+    there = rows.filter(pl.col(phenomenon)).height
+    name = {"sink": "a sink", "drain": "a drain", "peak": "a peak"}[phenomenon]
+    return (
+        f"{there} of {rows.height} series end with {name}; the statistic ends at "
+        f"{words.per_group(rows, column)}."
+    )
+
+
+def _table(lines: list[Line], run: Run) -> Grid:
+    settings = run.config.dynamics
+    rows: list[list[str | Cell]] = []
+    for line in lines:
+        cells = [
+            Cell(
+                "yes" if cell.shown else "no",
+                "yes" if cell.shown else "no",
+                note=cell.number + (" ≠ paper" if cell.agrees is False else ""),
+            )
+            for cell in (line.cells[p] for p in PHENOMENA)
+        ]
+        numbers = [Cell(f"{line.last_step:,}", "number"), Cell(line.onset, "number")]
+        rows.append([line.trajectory, line.domain, *numbers, *cells])
+    return Grid(
+        "phenomena",
+        ["trajectory", "domain", "steps", "sink onset (steps)", *NAMES.values()],
+        rows,
+        "At the last record, for the head with the greatest sink. Sink: weight above its uniform "
+        f"floor ≥ {settings.sink_threshold}. Drain: value norm of the sink ≤ "
+        f"{settings.drain_threshold} of the rest's median. Peak: residual norm of the sink ≥ "
+        f"{settings.peak_threshold} times the rest's median, in a stream that enters a block.",
+        fold=14,
+    )
+
+
+def _gated(run: Run) -> list[Block]:
+    title = "Active on one domain, dormant on another"
+    if not run.has("contrasts"):
+        return [Missing(title, reason("contrasts"))]
+    rows = [
+        [
+            row["trajectory"],
+            f"{row['domain']} and {row['other_domain']}",
+            Cell(f"{row['gated']} of {row['heads']}", "number"),
+            Cell(
+                "—"
+                if row["log_odds_difference"] is None
+                else f"{row['log_odds_difference']:.1f} nats",
+                "number",
+            ),
+        ]
+        for row in gated_heads(run)
+    ]
+    note = (
+        "At the last record. Gated: there is a sink on one of the domains, its log-odds differ by "
+        f"at least {run.config.dynamics.gate_threshold} nats, and the head's output is smaller "
+        "where its sink is stronger."
+    )
+    head = ["trajectory", "domains", "gated heads", "greatest difference of their sink log-odds"]
+    return [Heading(title), Grid("gated", head, rows, note, fold=14)]
+
+
+def _facts(run: Run) -> Grid:
+    facts = run.provenance("heads")
+    records = run.records
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    toy = sum(map(is_bb, run.trajectories))
+    rows = [
+        ["Run", run.config.name],
+        ["Trajectories", f"{toy} Bigram-Backcopy, {len(run.trajectories) - toy} language-model"],
+        ["Records", f"{records.height:,}"],
+        ["Domains", ", ".join(run.domains)],
+        ["Measured by", f"trajectory {facts['trajectory']}, {versions}"],
+        ["Report by", f"Python {platform.python_version()}, Altair {alt.__version__}"],
+        ["Code", code_commit() or "not in a git work tree"],
+    ]
+    note = (
+        "The paper trains Bigram-Backcopy transformers at width 256, batch 512 and T = 256; sizes "
+        "of this run stand in its config, config.json in the results folder. nano-olmo is a small "
+        "OLMo trained by this workflow on texts of the local Python installation: a stand-in for a "
+        "public suite, not a result about OLMo."
+    )
+    return Grid("facts", ["", ""], [[k, Cell(v, "long")] for k, v in rows], note)
+
+
+def _tables(run: Run) -> Grid:
+    rows = []
+    for name, table in TABLES.items():
+        there = run.has(name)
+        text = (
+            f"{run.height(name):,} rows, one per {table.row}"
+            if there
+            else f"Not measured in this run, because {reason(name)}."
+        )
+        rows.append([Cell(name, link=f"data.html#{name}"), Cell(text, "long")])
+    return Grid("tables", ["table", "what it holds"], rows)

@@ -1,0 +1,286 @@
+"""*Sinks*: where attention collects: position, token, domain."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from trajectory.report import marks, series, words
+from trajectory.report.missing import reason
+from trajectory.report.page import Block, Cell, Choice, Figure, Grid, Heading, Missing, Page
+from trajectory.report.run import Run, dormant
+from trajectory.schemas import HEADS
+
+BYTES = {"Ġ": "␣", "Ċ": "⏎", "ĉ": "⇥"}
+"""How byte-level vocabularies write space, newline and tab, and how pages do."""
+
+DELIMITERS = frozenset(".,;:!?\n\t \"'()[]{}") | frozenset(BYTES)
+"""Characters of which a token must wholly consist to be counted as a delimiter."""
+
+KINDS = ("sink position", "delimiter", "other token", "nothing dominates")
+KIND_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#B8BFC6")
+
+DOMINANT = 0.1
+"""Column mass above its uniform share that a position must collect to be counted as a place where
+the head rests."""
+
+COLUMNS = ("sink_position", "top_position", "top_mass", "top_token")
+
+
+def make(run: Run) -> Page:
+    """The page."""
+    frame = _classified(run)
+    title = "Where do the sinks sit?"
+    lead = "The key that collects most of a head's attention: its position, its token, its domain."
+    weights = series.lead_heads(run, ["sink_weight", "sink_weight_floor", "sink_token"])
+    blocks: list[Block] = [_weight(run)]
+    data = {"weights": weights}
+    if frame["top_position"].null_count() < frame.height:
+        shares = _shares(frame, run)
+        positions = _positions(frame, run)
+        data |= {"shares": shares, "positions": positions}
+        blocks += [_kinds(frame), _places(positions), Heading("Which tokens"), _tokens(frame)]
+    else:
+        blocks.append(Missing("Where the mass is", "its probe left the column mass out"))
+    names = [(t, t) for t in run.trajectories]
+    chosen = max(run.trajectories, key=lambda t: frame.filter(pl.col("trajectory") == t).height)
+    domain = frame.filter(pl.col("trajectory") == chosen)["domain"].unique().to_list()
+    first = next(d for d in run.domains if d in domain and d != "trigger")
+    controls = [
+        Choice("chosen_trajectory", "trajectory", names, chosen, "Whose heads"),
+        Choice("chosen_domain", "domain", [(d, d) for d in run.domains], first, "Whose heads"),
+        *marks.filters(run),
+    ]
+    return Page(
+        "sinks",
+        "Sinks",
+        title,
+        lead,
+        blocks,
+        controls,
+        data,
+        note="The list of trajectories and domains filters the first chart; the other two show the "
+        "heads of one trajectory on one domain.",
+    )
+
+
+def _classified(run: Run) -> pl.DataFrame:
+    """Every head's record with the kind of the position that collects most of its attention."""
+    if not run.has("heads"):
+        return pl.DataFrame()
+    frame = run.drawn("heads", *series.PLACE, *COLUMNS)
+    tokens = frame["top_token"].drop_nulls().unique().to_list()
+    delimiters = [t for t in tokens if t and set(t) <= DELIMITERS]
+    kind = (
+        pl.when(pl.col("top_mass") < DOMINANT)
+        .then(pl.lit(KINDS[3]))
+        .when(pl.col("top_position") == pl.col("sink_position"))
+        .then(pl.lit(KINDS[0]))
+        .when(pl.col("top_token").is_in(delimiters))
+        .then(pl.lit(KINDS[1]))
+        .otherwise(pl.lit(KINDS[2]))
+    )
+    return frame.with_columns(
+        pl.when(pl.col("top_mass").is_null()).then(None).otherwise(kind).alias("kind")
+    )
+
+
+def _weight(run: Run) -> Figure:
+    floor = (
+        marks.shown(marks.named("weights"))
+        .transform_filter("datum.step > 0")
+        .mark_line(strokeWidth=1, strokeDash=[2, 3])
+        .encode(
+            x=marks.step_axis(),
+            y="sink_weight_floor:Q",
+            color=marks.colour(run),
+            detail=["trajectory:N", "domain:N"],
+        )
+    )
+    drawn = marks.lines(
+        run,
+        "weights",
+        "sink_weight",
+        HEADS,
+        title="weight on the sink",
+        extra=["sink_weight_floor", "sink_token"],
+    )
+    rows = dormant(run.phenomena)
+    above = rows.filter(pl.col("sink_weight") > 3 * pl.col("sink_weight_floor")).height
+    return Figure(
+        "weight",
+        "Weight of the sink, over the floor of uniform attention",
+        alt.layer(floor, *drawn),
+        f"{above} of {words.count(rows.height, 'lead head')} end with more than three times the "
+        f"weight of uniform attention (dotted): {words.per_group(rows, 'sink_weight')}.",
+        data="weights",
+        definition=marks.definition(HEADS, "sink_weight"),
+        wide=True,
+    )
+
+
+def _shares(frame: pl.DataFrame, run: Run) -> pl.DataFrame:
+    counted = (
+        frame.drop_nulls("kind")
+        .group_by("trajectory", "domain", "step", "kind")
+        .agg(pl.len().alias("heads"))
+        .with_columns(
+            (pl.col("heads") / pl.col("heads").sum().over("trajectory", "domain", "step")).alias(
+                "share"
+            )
+        )
+    )
+    grid = (
+        counted.select("trajectory", "domain", "step")
+        .unique()
+        .join(pl.DataFrame({"kind": KINDS}), how="cross")
+    )
+    whole = grid.join(
+        counted, on=["trajectory", "domain", "step", "kind"], how="left"
+    ).with_columns(
+        pl.col("heads", "share").fill_null(0),
+        pl.col("kind").replace_strict({k: i for i, k in enumerate(KINDS)}).alias("place"),
+    )
+    return series.described(whole, run).sort("trajectory", "domain", "step", "place")
+
+
+def _kinds(frame: pl.DataFrame) -> Figure:
+    chart = (
+        marks.named("shares")
+        .transform_filter("datum.step > 0")
+        .transform_filter("datum.trajectory == chosen_trajectory && datum.domain == chosen_domain")
+        .mark_area(interpolate="monotone")
+        .encode(
+            x=marks.step_axis(),
+            y=alt.Y("share:Q", title="share of heads", stack="zero")
+            .axis(format="%")
+            .scale(domain=[0, 1]),
+            color=alt.Color("kind:N", title=None, sort=list(KINDS))
+            .scale(domain=list(KINDS), range=list(KIND_COLOURS))
+            .legend(orient="top", columns=2),
+            order="place:Q",
+            tooltip=[
+                *marks.tips(HEADS, ["trajectory", "domain", "step"]),
+                alt.Tooltip("kind:N", title="rests on"),
+                alt.Tooltip("heads:Q"),
+                alt.Tooltip("share:Q", format=".0%"),
+            ],
+        )
+    )
+    last = dormant(_last(frame)).drop_nulls("kind")
+    share = last.filter(pl.col("kind") == KINDS[1]).height / max(last.height, 1)
+    at_sink = last.filter(pl.col("kind") == KINDS[0]).height / max(last.height, 1)
+    return Figure(
+        "kinds",
+        "What heads rest on",
+        chart,
+        f"At the last records of all trajectories {at_sink:.0%} of the heads collect most of "
+        f"their attention at the sink position and {share:.0%} at a delimiter "
+        f"(column mass ≥ {DOMINANT}).",
+        data="shares",
+        definition=marks.definition(HEADS, "top_position"),
+        height=280,
+    )
+
+
+def _last(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
+
+
+def _positions(frame: pl.DataFrame, run: Run) -> pl.DataFrame:
+    counted = (
+        frame.drop_nulls("top_position")
+        .group_by("trajectory", "domain", "step", "top_position")
+        .agg(pl.len().alias("heads"), pl.col("top_mass").mean().alias("mass"))
+    )
+    found = series.described(counted, run)
+    following = (
+        found.select("trajectory", "step")
+        .unique()
+        .sort("trajectory", "step")
+        .with_columns(pl.col("step").shift(-1).over("trajectory").alias("until"))
+        .with_columns(pl.col("until").fill_null(pl.col("step") * 1.1))
+    )
+    return found.join(following, on=["trajectory", "step"])
+
+
+def _places(positions: pl.DataFrame) -> Figure:
+    chart = (
+        marks.named("positions")
+        .transform_filter("datum.step > 0")
+        .transform_filter("datum.trajectory == chosen_trajectory && datum.domain == chosen_domain")
+        .mark_rect()
+        .encode(
+            x=marks.step_axis(),
+            x2="until:Q",
+            y=alt.Y("top_position:O", title="position, from 0", sort="ascending").axis(
+                labelOverlap=True
+            ),
+            color=alt.Color("heads:Q", title="heads")
+            .scale(scheme="viridis", type="sqrt")
+            .legend(orient="top", gradientLength=150),
+            tooltip=[
+                *marks.tips(HEADS, ["trajectory", "domain", "step", "top_position"]),
+                alt.Tooltip("heads:Q"),
+                alt.Tooltip("mass:Q", title="mean column mass", format=".3f"),
+            ],
+        )
+    )
+    last = dormant(_last(positions))
+    at_first = last.filter(pl.col("top_position") == 0)
+    share = int(at_first["heads"].sum()) / max(int(last["heads"].sum()), 1)
+    other = (
+        last.filter(pl.col("top_position") > 0)
+        .group_by("top_position")
+        .agg(pl.col("heads").sum())
+        .sort("heads", "top_position", descending=[True, False])
+    )
+    rest = (
+        f"; the most frequent other position is {other['top_position'][0]}" if other.height else ""
+    )
+    return Figure(
+        "positions",
+        "At which position",
+        chart,
+        f"At the last records {share:.0%} of the heads have their greatest column mass at position "
+        f"0{rest}.",
+        data="positions",
+        definition=marks.definition(HEADS, "top_position"),
+        height=280,
+    )
+
+
+def _tokens(frame: pl.DataFrame) -> Block:
+    last = _last(frame).drop_nulls("top_token")
+    if last.is_empty():
+        return Missing("Tokens", reason("heads"))
+    counted = (
+        last.group_by("trajectory", "domain", "top_token")
+        .agg(pl.len().alias("heads"), pl.col("top_mass").mean())
+        .sort("trajectory", "domain", "heads", "top_token", descending=[False, False, True, False])
+    )
+    rows: list[list[str | Cell]] = []
+    for (trajectory, domain), part in counted.group_by("trajectory", "domain", maintain_order=True):
+        total = part["heads"].sum()
+        told = ", ".join(
+            f"{_quoted(row['top_token'])} {row['heads']}" for row in part.head(8).to_dicts()
+        )
+        rows.append([str(trajectory), str(domain), Cell(str(total), "number"), Cell(told, "long")])
+    return Grid(
+        "tokens",
+        [
+            "trajectory",
+            "domain",
+            "heads",
+            "token that most often collects most, and in how many heads",
+        ],
+        rows,
+        "At the last record of each trajectory.",
+        fold=14,
+    )
+
+
+def _quoted(token: str) -> str:
+    for written, shown in {**BYTES, "\n": "⏎", "\t": "⇥"}.items():
+        token = token.replace(written, shown)
+    return f"“{token}”"

@@ -1,0 +1,389 @@
+"""*Trajectories*: any statistic against any axis, both worlds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import polars as pl
+import pyarrow as pa
+
+from trajectory.report import marks, series, words
+from trajectory.report.page import Choice, Figure, Page, Switch
+from trajectory.report.palette import dash_names
+from trajectory.report.run import Run, dormant
+from trajectory.schemas import CHECKPOINTS, HEADS, LAYERS, Table
+
+ALL_HEADS_ROWS = 15000
+"""Records of heads up to which the page holds every head; beyond, the lead of each layer."""
+
+AXES: dict[str, tuple[str, dict[str, Any]]] = {
+    "step": ("training step", {"type": "log", "nice": False}),
+    "tokens": ("training tokens", {"type": "log", "nice": False}),
+    "onset": ("training step / step of sink onset", {"type": "log", "nice": False}),
+    "loss": ("loss (nats/token), falling", {"type": "linear", "zero": False, "reverse": True}),
+    "integrated_learning_rate": ("∫ learning rate", {"type": "log", "nice": False}),
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One statistic of the page.
+
+    Attributes:
+        name, title: for the page, for people.
+        data: the page's data set.
+        column: the statistic.
+        table: the table that defines it.
+        axis: title of the y axis.
+        line: value of a dashed line, and what it means.
+    """
+
+    name: str
+    title: str
+    data: str
+    column: str
+    table: Table
+    axis: str
+    line: tuple[float, str] | None = None
+
+    @property
+    def log(self) -> bool:
+        """Whether its axis is logarithmic."""
+        return self.column in marks.LOGARITHMIC
+
+
+PANELS = (
+    Panel("sink", "Attention sink", "heads", "sink_excess", HEADS,
+          "sink weight above its uniform floor", (0.0, "uniform attention")),
+    Panel("delta_logit", "Sink logit", "heads", "delta_logit", HEADS, "Δlogit (nats)",
+          (0.0, "no preference for the sink")),
+    Panel("value_ratio", "Value-state drain", "heads", "value_ratio", HEADS,
+          "‖v‖ of the sink / median of the rest", (1.0, "like any other value")),
+    Panel("residual_ratio", "Residual-state peak", "streams", "residual_ratio", LAYERS,
+          "‖h‖ of the sink / median of the rest", (1.0, "like any other residual")),
+    Panel("excess_risk", "Risk above the oracle (BB)", "checkpoints", "excess_risk", CHECKPOINTS,
+          "excess risk (nats/token)"),
+    Panel("loss", "Loss", "checkpoints", "loss", CHECKPOINTS, "loss (nats/token)"),
+)  # fmt: skip
+
+FITTED = ("delta_logit", "value_ratio", "residual_ratio")
+
+
+def statistics(table: Table) -> list[str]:
+    """The table's measured numbers."""
+    return [f.name for f in table.fields if pa.types.is_floating(f.type)]
+
+
+def make(run: Run) -> Page:
+    """The page."""
+    clock = series.clock(run)
+    heads = _heads(run).join(clock, on=["trajectory", "domain", "step"], how="left")
+    streams = series.streams(run, statistics(LAYERS)).join(
+        clock, on=["trajectory", "domain", "step"], how="left"
+    )
+    checkpoints = series.checkpoints(run, ["tokens", *statistics(CHECKPOINTS)])
+    data = {"heads": heads, "streams": streams, "checkpoints": checkpoints}
+    measured = {
+        name: {column: frame[column] for column in found if frame[column].null_count() < len(frame)}
+        for name, (frame, found) in {
+            "heads": (heads, statistics(HEADS)),
+            "streams": (streams, statistics(LAYERS)),
+            "checkpoints": (checkpoints, statistics(CHECKPOINTS)),
+        }.items()
+    }
+    axes = [
+        (axis, title)
+        for axis, (title, _) in AXES.items()
+        if axis in ("step", "onset") or clock[axis].null_count() < clock.height
+    ]
+    layers = sorted(heads["layer"].unique())
+    page_heads = sorted(heads["head"].unique())
+    place: list[tuple[str | int, str]] = [("lead", "lead"), ("all", "all")]
+    curves = run.has("laws")
+    if curves:
+        data["curves"] = series.law_curves(run)
+    tables = {"heads": HEADS, "streams": LAYERS, "checkpoints": CHECKPOINTS}
+    options = [
+        (column, marks.titled(tables[name], column))
+        for name, columns in measured.items()
+        for column in columns
+    ]
+    controls = [
+        Choice("chosen_axis", "against", axes, "step", "Axis"),
+        Choice(
+            "chosen_layer",
+            "layer",
+            [*place, *((n, str(n)) for n in sorted({*layers, *streams["layer"].unique()}))],
+            "lead",
+            "Where",
+        ),
+        Choice(
+            "chosen_head", "head", [*place, *((n, str(n)) for n in page_heads)], "lead", "Where"
+        ),
+        *([Switch("draw_laws", "best law of the lead", True, "Fits")] if curves else []),
+        Choice("chosen_statistic", "statistic", options, "sink_weight", "Any statistic"),
+        *marks.filters(run),
+    ]
+    figures = [_panel(run, panel, curves) for panel in PANELS]
+    explorer = _explorer(run, {tables[name]: list(found) for name, found in measured.items()})
+    dashes = ", ".join(f"{domain} {name}" for domain, name in dash_names(run.domains).items())
+    note = (
+        f"Lines: {dashes}. Step 0 is measured and in the tables; a logarithmic axis cannot show "
+        "it. Lead: the layer of the head with the greatest sink of its trajectory and domain, and "
+        "the head with the greatest sink of its layer; for the residual stream, the depth with the "
+        "greatest ratio. Wide bands: the best law of each lead series over its window."
+        + (" Drawn at 100 records of each trajectory at most." if run.thinned else "")
+        + _without_onset(run)
+    )
+    return Page(
+        "trajectories",
+        "Trajectories",
+        "How does every statistic move over training?",
+        "Bigram-Backcopy and language models on the same axes.",
+        [*figures[:4], explorer, *figures[4:]],
+        controls,
+        data,
+        note=note,
+        part="Measured",
+    )
+
+
+def _heads(run: Run) -> pl.DataFrame:
+    rows = run.scan("heads").join(run.drawn_records.lazy(), on=["trajectory", "step"], how="semi")
+    if rows.select(pl.len()).collect().item() <= ALL_HEADS_ROWS:
+        return series.all_heads(run, statistics(HEADS))
+    leads = series.lead_heads(run, statistics(HEADS), every_layer=True)
+    return leads.with_columns(lead_head=pl.lit(True))
+
+
+def _without_onset(run: Run) -> str:
+    without = run.leads.filter(pl.col("status") != "observed").sort("trajectory", "domain")
+    names = [f"{row['trajectory']} ({row['domain']})" for row in without.to_dicts()]
+    if not names:
+        return ""
+    told = names[:6] + ([f"{len(names) - 6} more"] if len(names) > 6 else [])
+    return f" Without an observed onset, so not drawn against it: {words.listed(told)}."
+
+
+def _placed(data: str, column: str) -> alt.Chart:
+    """Rows that the page's choices leave, with ``at`` on the chosen axis."""
+    chart = marks.shown(marks.named(data)).transform_calculate(
+        at="chosen_axis == 'onset' ? datum.step / datum.onset : datum[chosen_axis]"
+    )
+    return chart.transform_filter(
+        f"isValid(datum.at) && isFinite(datum.at) && datum.at > 0 && isValid({column})"
+    )
+
+
+def _choice(filtered: str) -> str:
+    """Keep the leading rows, every row, or the rows of one number."""
+    chosen = f"chosen_{filtered}"
+    return (
+        f"{chosen} == 'lead' ? datum.lead_{filtered} : "
+        f"{chosen} == 'all' || datum.{filtered} == {chosen}"
+    )
+
+
+def _x() -> alt.X:
+    title, scale = AXES["step"]
+    return alt.X("at:Q", title=title).scale(**scale).axis(format="~s")
+
+
+def _x_patches() -> dict[str, dict[str, Any]]:
+    return {axis: {"x": {"title": title, "scale": scale}} for axis, (title, scale) in AXES.items()}
+
+
+def _filtered(panel_data: str, column: str) -> tuple[alt.Chart, list[str]]:
+    """The data set's rows at the chosen place, and the columns that name a line."""
+    base = _placed(panel_data, column)
+    detail = ["trajectory:N", "domain:N"]
+    if panel_data in ("heads", "streams"):
+        base = base.transform_filter(_choice("layer"))
+        detail.append("layer:N")
+    if panel_data == "heads":
+        base = base.transform_filter(_choice("head"))
+        detail.append("head:N")
+    return base, detail
+
+
+def _panel(run: Run, panel: Panel, curves: bool) -> Figure:
+    base, detail = _filtered(panel.data, f"datum['{panel.column}']")
+    if panel.log:
+        base = base.transform_filter(f"datum['{panel.column}'] > 0")
+    encoded = base.encode(
+        x=_x(),
+        y=marks.value_axis(panel.column, panel.axis, log=panel.log),
+        color=marks.colour(run),
+        detail=detail,
+    )
+    names = [d.removesuffix(":N") for d in detail]
+    shown = {
+        "sink_excess": ["sink_excess", "sink_weight", "sink_weight_floor"],
+        "residual_ratio": ["residual_ratio", "residual_norm_sink", "residual_norm_rest"],
+    }.get(panel.column, [panel.column])
+    layers = [
+        encoded.mark_line(strokeWidth=1.6, opacity=0.85).encode(strokeDash=marks.dash(run)),
+        encoded.mark_point(filled=True, size=26, opacity=0.85).encode(
+            tooltip=marks.tips(panel.table, [*names, "step", *shown])
+        ),
+    ]
+    if panel.column in FITTED and curves:
+        law = (
+            _placed("curves", "datum.fitted")
+            .transform_filter(f"draw_laws && datum.statistic == '{panel.column}'")
+            .transform_filter("datum.fitted > 0" if panel.log else "true")
+            .mark_line(strokeWidth=7, opacity=0.25, strokeCap="round")
+            .encode(
+                x=_x(),
+                y=marks.value_axis("fitted", panel.axis, log=panel.log),
+                color=marks.colour(run),
+                detail=["trajectory:N", "domain:N"],
+                tooltip=[
+                    alt.Tooltip("trajectory:N"),
+                    alt.Tooltip("domain:N"),
+                    alt.Tooltip("formula:N", title="law"),
+                    alt.Tooltip("r2:Q", title="R²", format=".3f"),
+                ],
+            )
+        )
+        layers.insert(0, law)
+    if panel.line is not None:
+        layers.insert(0, marks.reference(*panel.line))
+    return Figure(
+        panel.name,
+        panel.title,
+        alt.layer(*layers),
+        _reading(run, panel),
+        data=panel.data,
+        table=panel.table.name,
+        definition=marks.definition(panel.table, panel.column),
+        patches={"chosen_axis": _x_patches()},
+        height=240,
+    )
+
+
+def _explorer(run: Run, columns: Mapping[Table, list[str]]) -> Figure:
+    first = "sink_weight"
+    names = {"heads": "heads", "layers": "streams", "checkpoints": "checkpoints"}
+    layers: list[alt.Chart] = []
+    for table, found in columns.items():
+        base, detail = _filtered(names[table.name], "datum[chosen_statistic]")
+        base = base.transform_calculate(value="datum[chosen_statistic]").transform_filter(
+            f"indexof({found}, chosen_statistic) >= 0"
+        )
+        logarithmic = sorted(marks.LOGARITHMIC & set(found))
+        base = base.transform_filter(
+            f"indexof({logarithmic}, chosen_statistic) < 0 || datum.value > 0"
+        )
+        encoded = base.encode(
+            x=_x(),
+            y=marks.value_axis("value", marks.titled(HEADS, first)),
+            color=marks.colour(run),
+            detail=detail,
+        )
+        tips = marks.tips(table, [d.removesuffix(":N") for d in detail] + ["step"])
+        layers += [
+            encoded.mark_line(strokeWidth=1.6, opacity=0.85).encode(strokeDash=marks.dash(run)),
+            encoded.mark_point(filled=True, size=26, opacity=0.85).encode(
+                tooltip=[*tips, alt.Tooltip("value:Q", format=".4~g")]
+            ),
+        ]
+        if table is HEADS:
+            floor = base.transform_filter("chosen_statistic == 'sink_weight'").encode(
+                x=_x(), color=marks.colour(run), detail=detail
+            )
+            layers.append(
+                floor.mark_line(strokeWidth=1, strokeDash=[2, 3]).encode(y="sink_weight_floor:Q")
+            )
+    return Figure(
+        "any",
+        "Any statistic",
+        alt.layer(*layers),
+        _ending(run, HEADS, first),
+        data="heads",
+        definition=marks.definition(HEADS, first),
+        wide=True,
+        height=320,
+        patches={
+            "chosen_axis": _x_patches(),
+            "chosen_statistic": {
+                column: {
+                    "y": {
+                        "title": marks.titled(table, column),
+                        "scale": {"type": "log", "nice": False}
+                        if column in marks.LOGARITHMIC
+                        else {"type": "linear", "zero": False},
+                    }
+                }
+                for table, found in columns.items()
+                for column in found
+            },
+        },
+        captions={
+            "chosen_statistic": {
+                column: (_ending(run, table, column), marks.definition(table, column))
+                for table, found in columns.items()
+                for column in found
+            }
+        },
+    )
+
+
+def _ending(run: Run, table: Table, column: str) -> str:
+    """Where the statistic ends in the lead heads, the depths with the peak, or the run."""
+    last = run.records.group_by("trajectory").agg(pl.col("step").max())
+    keys = [name for name in ("layer", "head") if name in table.schema.names]
+    rows = dormant(
+        run.scan(table.name)
+        .select("trajectory", "step", "domain", *keys, column)
+        .join(last.lazy(), on=["trajectory", "step"], how="semi")
+        .collect()
+    )
+    if table is HEADS:
+        rows = rows.join(run.leads, on=["trajectory", "domain", "layer", "head"], how="semi")
+    elif table is LAYERS:
+        peak = run.phenomena.select("trajectory", "domain", layer="residual_layer")
+        rows = rows.join(peak, on=["trajectory", "domain", "layer"], how="semi")
+    where = {"heads": " of the lead heads", "layers": " at the depth with the peak"}.get(
+        table.name, ""
+    )
+    unit = marks.unit(table, column)
+    name = marks.called(column)
+    return (
+        f"{name[0].upper()}{name[1:]}{where} ends at {words.per_group(rows, column)}"
+        f"{' ' + unit if unit else ''}."
+    )
+
+
+def _reading(run: Run, panel: Panel) -> str:
+    rows = dormant(run.phenomena)
+    if panel.name == "value_ratio":
+        sinking = rows.filter(pl.col("sink"))
+        drained = sinking.filter(pl.col("drain")).height
+        return (
+            f"The sink's value norm ends at {words.per_group(rows, 'value_ratio')} of the rest's; "
+            f"{drained} of {sinking.height} series with a sink end drained."
+        )
+    if panel.name == "residual_ratio":
+        return (
+            "At the depth where it is greatest, the sink's residual norm ends at "
+            f"{words.per_group(rows, 'residual_ratio')} times the rest's."
+        )
+    if panel.name == "excess_risk":
+        return _risk(run)
+    return _ending(run, panel.table, panel.column)
+
+
+def _risk(run: Run) -> str:
+    last = run.records.group_by("trajectory").agg(pl.col("step").max())
+    rows = run.frame("checkpoints", "trajectory", "step", "domain", "excess_risk").join(
+        last, on=["trajectory", "step"], how="semi"
+    )
+    if rows["excess_risk"].null_count() == rows.height:
+        return "Not measured in this run, because it has no Bigram-Backcopy trajectory."
+    bigram = words.per_group(rows.filter(pl.col("domain") == "non_trigger"), "excess_risk")
+    copied = words.per_group(rows.filter(pl.col("domain") == "trigger"), "excess_risk")
+    return f"Bigram risk ends {bigram} above the oracle; backcopy risk ends at {copied}."

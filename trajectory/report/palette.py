@@ -1,0 +1,47 @@
+"""Colours and line patterns, the same on every page and in every exported figure."""
+
+from __future__ import annotations
+
+import colorsys
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#999999")
+"""Okabe and Ito's colours, which colour-blind readers can tell apart; their yellow, too pale for a
+line on white, is a violet here."""
+
+_SHADES = (0.0, -0.17, 0.2)
+"""How much lighter or darker the colours of further rounds are."""
+
+_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [3, 5])
+"""Solid for the first domain of a world, then others; a trigger is dotted."""
+
+_DASH_NAMES = ("solid", "dashed", "dotted", "dash-dotted", "finely dotted")
+
+
+def colours(groups: list[str]) -> dict[str, str]:
+    """One colour per group, in the order of the groups; shades of the palette after the eighth."""
+    return {group: _colour(i) for i, group in enumerate(groups)}
+
+
+def _colour(place: int) -> str:
+    base = PALETTE[place % len(PALETTE)]
+    shade = _SHADES[place // len(PALETTE) % len(_SHADES)]
+    if shade == 0:
+        return base
+    red, green, blue = (int(base[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    hue, light, saturation = colorsys.rgb_to_hls(red, green, blue)
+    shaded = colorsys.hls_to_rgb(hue, min(0.85, max(0.15, light + shade)), saturation)
+    return "#" + "".join(f"{round(255 * channel):02X}" for channel in shaded)
+
+
+def dashes(domains: list[str]) -> dict[str, list[int]]:
+    """A line pattern for each domain."""
+    language = [d for d in domains if d not in ("trigger", "non_trigger")]
+    given = {"non_trigger": _DASHES[0], "trigger": _DASHES[2]}
+    patterns = [_DASHES[0], _DASHES[1], *_DASHES[3:]]
+    found = given | {d: patterns[i % len(patterns)] for i, d in enumerate(language)}
+    return {d: found[d] for d in domains}
+
+
+def dash_names(domains: list[str]) -> dict[str, str]:
+    """What each domain's line pattern is called."""
+    return {d: _DASH_NAMES[_DASHES.index(p)] for d, p in dashes(domains).items()}

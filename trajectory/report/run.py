@@ -1,0 +1,197 @@
+"""The run that a report shows: its tables, read when a page asks, and what all pages agree on."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from trajectory.config import Config
+from trajectory.schemas import MANIFEST
+from trajectory.tables import check_header, provenance, scan
+
+ACTIVE_DOMAIN = "trigger"
+"""Where the BB head is active; sinks are looked for on every other domain, dormant by the paper."""
+
+DOMAIN_ORDER = ("non_trigger", "trigger", "prose", "code")
+"""Domains in the order of pages; others come after them by name."""
+
+SUITE_FOLDERS = {"manifest": "manifests", "batches": "batches"}
+"""Tables of which every suite has its own file, and the folder of these files."""
+
+DRAWN_RECORDS = 100
+"""Records of one trajectory that charts draw at most, spread evenly over log steps: more do not
+show at the width of a chart. The tables hold them all."""
+
+
+def domain_rank(domain: str) -> tuple[int, str]:
+    """Sort key of a domain."""
+    known = domain in DOMAIN_ORDER
+    return DOMAIN_ORDER.index(domain) if known else len(DOMAIN_ORDER), domain
+
+
+def is_bb(trajectory: str) -> bool:
+    """Whether a trajectory, or a group of them, is a Bigram-Backcopy run."""
+    return trajectory.startswith("bb/")
+
+
+def world_rank(trajectory: str) -> tuple[bool, str]:
+    """Sort key of a trajectory or group: BB first, then by name."""
+    return not is_bb(trajectory), trajectory
+
+
+def group_of(trajectory: str) -> str:
+    """What shares a colour: a BB variant with all its seeds, or a suite."""
+    return trajectory.rsplit("/", 1)[0] if is_bb(trajectory) else trajectory
+
+
+def with_group(frame: pl.DataFrame) -> pl.DataFrame:
+    """Add the column ``group`` beside ``trajectory``."""
+    groups = {t: group_of(t) for t in frame["trajectory"].unique()}
+    return frame.with_columns(
+        pl.col("trajectory").replace_strict(groups, return_dtype=pl.String).alias("group")
+    )
+
+
+def dormant(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows of the domains on which sinks are looked for."""
+    return frame.filter(pl.col("domain") != ACTIVE_DOMAIN)
+
+
+class Run:
+    """The tables of one results folder.
+
+    Attributes:
+        results: the folder.
+        config: the run's config.
+    """
+
+    def __init__(self, results: Path, config: Config) -> None:
+        self.results = results
+        self.config = config
+
+    def path(self, name: str) -> Path:
+        """Where the table would lie."""
+        return self.results / "tables" / f"{name}.parquet"
+
+    def has(self, name: str) -> bool:
+        """Whether this run wrote the table and there is anything in it."""
+        return any(path.is_file() and _height(path) for path in self.files(name))
+
+    def files(self, name: str) -> list[Path]:
+        """The table's files: one, or one per suite for tables about suites."""
+        if name in SUITE_FOLDERS:
+            return sorted((self.results / SUITE_FOLDERS[name]).glob("*.parquet"))
+        return [self.path(name)]
+
+    def scan(self, name: str) -> pl.LazyFrame:
+        """The table as a lazy frame; TrajectoryError if it is missing or not ours."""
+        return scan(self.results, name)
+
+    def frame(self, name: str, *columns: str) -> pl.DataFrame:
+        """The table's columns, all of them if none is named."""
+        lazy = self.scan(name)
+        return (lazy.select(*columns) if columns else lazy).collect()
+
+    def height(self, name: str) -> int:
+        """Rows of the table."""
+        return sum(_height(path) for path in self.files(name))
+
+    def drawn(self, name: str, *columns: str) -> pl.DataFrame:
+        """The table's columns at the records that charts draw."""
+        lazy = self.scan(name)
+        kept = self.drawn_records.lazy()
+        chosen = lazy.select(*columns) if columns else lazy
+        return chosen.join(kept, on=["trajectory", "step"], how="semi").collect()
+
+    @cached_property
+    def records(self) -> pl.DataFrame:
+        """(trajectory, step) of every record, sorted."""
+        found = self.scan("checkpoints").select("trajectory", "step").unique().collect()
+        return found.sort("trajectory", "step")
+
+    @cached_property
+    def drawn_records(self) -> pl.DataFrame:
+        """Those records that charts draw."""
+        return pl.concat([_spread(part) for part in self.records.partition_by("trajectory")])
+
+    @property
+    def thinned(self) -> bool:
+        """Whether charts leave records out."""
+        return self.drawn_records.height < self.records.height
+
+    @cached_property
+    def trajectories(self) -> list[str]:
+        """All trajectories, BB first."""
+        return sorted(self.records["trajectory"].unique(), key=world_rank)
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """The groups of the run, BB first: the order of colours."""
+        return sorted({group_of(t) for t in self.trajectories}, key=world_rank)
+
+    @cached_property
+    def domains(self) -> list[str]:
+        """All domains in the order of pages."""
+        found = self.scan("checkpoints").select(pl.col("domain").unique()).collect()["domain"]
+        return sorted(found, key=domain_rank)
+
+    @cached_property
+    def shown_domains(self) -> list[str]:
+        """The domains that charts show at first: one of each world on which sinks are expected."""
+        language = [d for d in self.domains if d not in ("trigger", "non_trigger")]
+        return [d for d in self.domains if d in ("non_trigger", *language[:1])]
+
+    @cached_property
+    def leads(self) -> pl.DataFrame:
+        """The head with the greatest late sink of each trajectory and domain."""
+        columns = ("trajectory", "domain", "layer", "head", "onset", "status", "low", "high")
+        return self.sink_onsets.filter(pl.col("lead")).select(*columns).collect()
+
+    @cached_property
+    def layer_leads(self) -> pl.DataFrame:
+        """The head with the greatest late sink of each layer."""
+        columns = ("trajectory", "domain", "layer", "head", "lead")
+        return self.sink_onsets.filter(pl.col("leads_layer")).select(*columns).collect()
+
+    @property
+    def sink_onsets(self) -> pl.LazyFrame:
+        """When every single head becomes a sink."""
+        of_sinks = (pl.col("phenomenon") == "sink") & (pl.col("level") == "head")
+        return self.scan("onsets").filter(of_sinks)
+
+    @cached_property
+    def phenomena(self) -> pl.DataFrame:
+        """The run's phenomena table."""
+        return self.frame("phenomena")
+
+    @cached_property
+    def manifests(self) -> dict[str, pl.DataFrame]:
+        """The manifest of every suite that has one."""
+        found = {}
+        for path in sorted((self.results / "manifests").glob("*.parquet")):
+            check_header(path, MANIFEST)
+            found[path.stem] = pl.read_parquet(path)
+        return found
+
+    def provenance(self, name: str) -> dict[str, Any]:
+        """What wrote the table."""
+        return provenance(self.path(name))
+
+
+def _height(path: Path) -> int:
+    return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+
+
+def _spread(records: pl.DataFrame) -> pl.DataFrame:
+    """At most DRAWN_RECORDS of one trajectory's records: first, last, even over log steps."""
+    steps = records["step"].to_numpy()
+    if len(steps) <= DRAWN_RECORDS:
+        return records
+    wanted = np.geomspace(max(steps[0], 1), steps[-1], DRAWN_RECORDS)
+    after = np.clip(np.searchsorted(steps, wanted), 1, len(steps) - 1)
+    nearer = after - (wanted - steps[after - 1] < steps[after] - wanted)
+    return records[np.unique([0, *nearer.tolist(), len(steps) - 1]).tolist()]

@@ -1,0 +1,60 @@
+"""Sentences about numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean
+
+import polars as pl
+
+from trajectory.report.run import group_of, is_bb, world_rank
+
+LISTED_GROUPS = 6
+"""Groups that a sentence names one by one; of more it tells the range."""
+
+
+def count(number: int, noun: str) -> str:
+    """'1 head', '2 heads'."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def listed(parts: Sequence[str]) -> str:
+    """'a, b and c'."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number for people, a dash for none."""
+    if value is None:
+        return "—"
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.{digits}g}"
+    return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def interval(low: float | None, high: float | None, digits: int = 2) -> str:
+    """'[0.1, 0.3]', nothing without bounds."""
+    return "" if low is None or high is None else f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def per_group(rows: pl.DataFrame, column: str, digits: int = 2) -> str:
+    """'0.78 (bb/softmax-1l, 3 seeds), …': the mean over a group's trajectories."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows.sort("trajectory", "domain").to_dicts():
+        if row[column] is not None:
+            found.setdefault((group_of(row["trajectory"]), row["domain"]), []).append(row[column])
+    order = sorted(found, key=lambda key: (world_rank(key[0]), key))
+    if len(order) > LISTED_GROUPS:
+        means = sorted((mean(found[key]), key[0]) for key in order)
+        (low, least), (high, most) = means[0], means[-1]
+        return (
+            f"{number(low, digits)} ({least}) to {number(high, digits)} ({most}) over "
+            f"{len(order)} series"
+        )
+    parts = []
+    for group, domain in order:
+        numbers = found[group, domain]
+        seeds = f", mean of {len(numbers)} seeds" if len(numbers) > 1 else ""
+        where = "" if is_bb(group) else f" on {domain}"
+        parts.append(f"{number(mean(numbers), digits)} ({group}{where}{seeds})")
+    return ", ".join(parts)
