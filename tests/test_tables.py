@@ -23,15 +23,23 @@ def row(step: int = 0, **changes: object) -> dict[str, object]:
         "tokens": None,
         "domain": "trigger",
         "loss": 1.5,
+        "loss_se": 0.1,
+        "predictions": 10,
         "risk": None,
         "excess_risk": None,
         "learning_rate": 0.1,
         "integrated_learning_rate": 0.0,
+        "sink_rate": 0.5,
+        "column_sum_rate": 0.5,
+        "delimiter_share": None,
         "revision": None,
         "commit": None,
         "first_token": "bos",
         "batch": "b",
         "dtype": "float32",
+        "device": "cpu",
+        "bytes_read": None,
+        "audit": None,
     } | changes
 
 

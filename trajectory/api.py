@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 import torch
 from transformers import AutoTokenizer
 
-from trajectory.corpus.tokens import FirstToken, TokenBatch
+from trajectory.corpus.tokens import FirstToken, TokenBatch, first_id
 from trajectory.errors import TrajectoryError
 from trajectory.probe.interventions import Intervention
 from trajectory.probe.language_model import measure_checkpoint_files
@@ -57,13 +57,15 @@ def measure(
         checkpoint: folder with config, safetensors and tokenizer, of a known family.
         texts: texts by domain; each becomes one sequence of at most ``length`` tokens.
         length: longest sequence, the first token included.
-        first_token: "raw", or "eos_prepended" for the end-of-text token at position 0.
+        first_token: what stands at position 0: "raw" for the text's own token, "eos_prepended"
+            for the end-of-text token, "bos" for the tokenizer's beginning-of-text token.
         dtype: floating-point type of the model's computation.
         statistics: floating-point type of the statistics.
         interventions: changes of the forward pass; the numbers are those of the changed model.
 
     Raises:
-        TrajectoryError: for a text of fewer than two tokens, a checkpoint that cannot be read, or
+        TrajectoryError: for a text of fewer than two tokens, a tokenizer without the token that
+            ``first_token`` asks for, a checkpoint that cannot be read, or
             one of a family that is not known to be measured right.
     """
     folder = Path(checkpoint)
@@ -73,21 +75,29 @@ def measure(
         reason = str(error).strip().split("\n")[0]
         raise TrajectoryError(f"{folder}: no readable tokenizer ({reason})") from None
     batches = [
-        _batch(tokenizer, domain, found, length, first_token) for domain, found in texts.items()
+        _batch(tokenizer, domain, found, length, first_token, folder)
+        for domain, found in texts.items()
     ]
     found = measure_checkpoint_files(
         folder, batches, DTYPES[dtype], statistics=DTYPES[statistics], interventions=interventions
     )
-    return Measured(_frame(found.heads, HEADS), _frame(found.layers, LAYERS), found.losses)
+    losses = {domain: loss.mean for domain, loss in found.losses.items()}
+    return Measured(_frame(found.heads, HEADS), _frame(found.layers, LAYERS), losses)
 
 
 def _batch(
-    tokenizer: object, domain: str, texts: Sequence[str], length: int, first_token: FirstToken
+    tokenizer: Any,
+    domain: str,
+    texts: Sequence[str],
+    length: int,
+    first_token: FirstToken,
+    folder: Path,
 ) -> TokenBatch:
-    first = [tokenizer.eos_token_id] if first_token == "eos_prepended" else []  # type: ignore[attr-defined]
+    id_ = first_id(tokenizer, first_token, folder)
+    first = [] if id_ is None else [id_]
     rows = []
     for n, text in enumerate(texts):
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[operator]
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         row = [*first, *ids][:length]
         if len(row) < 2:
             raise TrajectoryError(f"domain '{domain}', text {n}: fewer than two tokens")
@@ -96,7 +106,7 @@ def _batch(
         raise TrajectoryError(f"domain '{domain}': no texts")
     longest = max(map(len, rows))
     tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-    names = [tokenizer.convert_ids_to_tokens(row) for row in tokens.tolist()]  # type: ignore[attr-defined]
+    names = [tokenizer.convert_ids_to_tokens(row) for row in tokens.tolist()]
     return TokenBatch(domain, tokens, names, first_token, torch.tensor([len(row) for row in rows]))
 
 

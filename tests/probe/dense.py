@@ -12,6 +12,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from trajectory.schemas import MIN_QUERY
+from trajectory.schemas.base import FAR_KEYS, SPECTRUM, TAIL_QUERIES
 
 NAME = "dense_reference"
 
@@ -115,13 +116,16 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
     width = seen.query.shape[-1]
     block = seen.projection[:, head * width : (head + 1) * width]
     projected = (seen.value[:, head] @ block.T).norm(dim=-1)
-    mixed = torch.einsum("bij,bjd->bid", weights, seen.value[:, head]).norm(dim=-1)
+    outputs = torch.einsum("bij,bjd->bid", weights, seen.value[:, head])
+    mixed, written = outputs.norm(dim=-1), (outputs @ block.T).norm(dim=-1)
     pools: dict[str, list[float]] = {
         name: []
         for name in (
             *("sink_weight", "sink_weight_floor", "delta_logit", "sink_log_odds", "row_entropy"),
             *("head_output_norm", "sink_rate", "value_norm_sink", "value_ratio", "sink_cosine"),
-            *("output_value_norm_sink", "first_visible_weight"),
+            *("output_value_norm_sink", "first_visible_weight", "first_visible_floor"),
+            *("tail_weight", "tail_weight_floor", "sink_logit", "rest_logit_sd", "far_mass"),
+            *("far_mass_floor", "head_write_norm"),
         )
     }
     length = weights.shape[1]
@@ -129,35 +133,46 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
     looking = torch.zeros(length)
     for b in range(len(weights)):
         own: list[float] = []
+        tail: list[float] = []
         for i in range(length):
             if not member[b, i]:
                 continue
             keys = [j for j in range(length) if allowed[b, i, j]]
             a = weights[b, i]
+            if i == max(k for k in range(length) if member[b, k]) and i > 0:
+                pools["far_mass"].append(float(a[keys[:FAR_KEYS]].sum()))
+                pools["far_mass_floor"].append(min(FAR_KEYS, len(keys)) / len(keys))
             for j in keys:
                 if j < i:
                     column[j] += a[j]
                     looking[j] += 1
             if i > 0:
                 pools["first_visible_weight"].append(float(a[keys[0]]))
+                pools["first_visible_floor"].append(1 / len(keys))
             if i > sink:
                 p = a[keys]
                 entropy = float(-(p * p.clamp_min(1e-300).log()).sum())
                 pools["row_entropy"].append(entropy / math.log(len(keys)))
                 pools["head_output_norm"].append(float(mixed[b, i]))
+                pools["head_write_norm"].append(float(written[b, i]))
             if i <= sink or sink not in keys:
                 continue
             own.append(float(a[sink]))
+            tail.append(1 / len(keys))
+            pools["sink_logit"].append(float(logits[b, i, sink]))
             pools["sink_weight_floor"].append(1 / len(keys))
             q, k = seen.query[b, head, i], seen.key[b, head, sink]
             pools["sink_cosine"].append(float(q @ k / q.norm() / k.norm()))
             if i >= sink + MIN_QUERY:
                 others = [j for j in keys if j != sink]
+                pools["rest_logit_sd"].append(float(logits[b, i, others].std(correction=0)))
                 pools["delta_logit"].append(float(logits[b, i, sink] - logits[b, i, others].mean()))
                 pools["sink_log_odds"].append(
                     float(logits[b, i, sink] - logits[b, i, others].logsumexp(0))
                 )
         pools["sink_weight"] += own
+        pools["tail_weight"] += own[-TAIL_QUERIES:]
+        pools["tail_weight_floor"] += tail[-TAIL_QUERIES:]
         if own:
             pools["sink_rate"].append(float(sum(own) / len(own) > 0.3))
         rest = [j for j in range(length) if member[b, j] and j != sink]
@@ -168,10 +183,155 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
     row = {name: sum(values) / len(values) for name, values in pools.items() if values}
     floor = row["sink_weight_floor"]
     row["sink_excess"] = (row["sink_weight"] - floor) / (1 - floor)
+    row["selectivity"] = row["sink_weight"] / floor
     row["queries"] = len(pools["sink_weight"])
+    row["sink_logit_sd"] = float(torch.tensor(pools["sink_logit"]).double().std(correction=0))
+    if pools["delta_logit"]:
+        row["delta_logit_sd"] = float(torch.tensor(pools["delta_logit"]).double().std(correction=0))
+        row["delta_logit_normalised"] = row["delta_logit"] / row["rest_logit_sd"]
     sequences = sum(bool(m.any()) for m in member)
     mass = torch.where(looking >= MIN_QUERY * sequences, column / looking, -1)
     if mass.max() >= 0:
         row["top_position"] = int(mass.argmax())
         row["top_mass"] = float(mass.max())
+    return row
+
+
+def expected_sinks(
+    seen: Seen,
+    member: Tensor,
+    head: int,
+    sink: int,
+    entering: Tensor,
+    texts: list[list[str]],
+    kinds: dict[str, str],
+) -> dict[str, Any]:
+    """What collects attention, sequence by sequence and key by key, from the dense weights.
+
+    Args:
+        entering: the residual stream that enters the block, [B, T, D].
+        kinds: delimiter or endoftext, by token.
+    """
+    weights = seen.weights[:, head]
+    allowed = seen.allowed.expand(len(weights), 1, *weights.shape[1:])[:, 0]
+    values = seen.value[:, head].norm(dim=-1)
+    norms = entering.double().norm(dim=-1)
+    length = weights.shape[1]
+    pools: dict[str, list[Any]] = {}
+
+    def note(name: str, value: Any) -> None:
+        pools.setdefault(name, []).append(value)
+
+    for b in range(len(weights)):
+        mass: dict[int, float] = {}
+        entropies: dict[int, float] = {}
+        floors: dict[int, float] = {}
+        for j in range(length):
+            looking = [i for i in range(j + 1, length) if member[b, i] and allowed[b, i, j]]
+            if len(looking) >= 2:
+                a = weights[b, looking, j]
+                p = a / a.sum()
+                entropy = float(-torch.xlogy(p, p).sum()) / math.log(len(looking))
+                if j == sink:
+                    note("sink_column_entropy", entropy)
+            if len(looking) >= MIN_QUERY:
+                mass[j] = float(a.mean())
+                entropies[j] = entropy
+                floors[j] = sum(1 / int(allowed[b, i].sum()) for i in looking) / len(looking)
+        if not mass:
+            continue
+        order = sorted(mass, key=lambda j: -mass[j])
+        top = order[0]
+        least = min(mass, key=lambda j: float(values[b, j]))
+        most = max(mass, key=lambda j: float(norms[b, j]))
+        note("top_is_value_minimum", float(top == least))
+        note("top_is_residual_maximum", float(top == most))
+        note("top_is_sink", float(top == sink))
+        note("sink_count", sum(value > 0.3 for value in mass.values()))
+        considered = values[b, sorted(mass)]
+        note("top_value_ratio", float(values[b, top] / considered.quantile(0.5)))
+        note("column_entropy", max(entropies.values()))
+        note("top_token", texts[b][top])
+        if len(order) > 1:
+            note("second_token", texts[b][order[1]])
+        here = "first" if top == 0 else kinds.get(texts[b][top], "other")
+        for kind in ("first", "delimiter", "endoftext"):
+            note(f"top_{kind}_share", float(here == kind))
+        for kind in ("delimiter", "endoftext"):
+            found = [j for j in range(1, length) if kinds.get(texts[b][j]) == kind]
+            if found and found[0] in mass:
+                note(f"{kind}_mass", mass[found[0]])
+                note(f"{kind}_floor", floors[found[0]])
+    row: dict[str, Any] = {}
+    for name, found in pools.items():
+        if name.endswith("token"):
+            row[name] = min(set(found), key=lambda token: (-found.count(token), token))
+        else:
+            row[name] = sum(found) / len(found)
+    if "top_token" in row:
+        row["top_token_share"] = pools["top_token"].count(row["top_token"]) / len(
+            pools["top_token"]
+        )
+    return row
+
+
+def expected_layer(
+    hidden: Tensor, member: Tensor, sink: int, texts: list[list[str]], kinds: dict[str, str]
+) -> dict[str, Any]:
+    """A row of ``layers``, from the residual stream [B, T, D] with loops over positions."""
+    hidden = hidden.double()
+    pools: dict[str, list[float]] = {}
+
+    def note(name: str, value: Any) -> None:
+        pools.setdefault(name, []).append(float(value))
+
+    entries: list[tuple[float, int, int, str]] = []
+    squares = torch.zeros(hidden.shape[-1], dtype=torch.float64)
+    for b in range(len(hidden)):
+        if not member[b].any():
+            continue
+        counted = [j for j in range(hidden.shape[1]) if member[b, j] or j == sink]
+        rest = [j for j in counted if j != sink]
+        norms = hidden[b].norm(dim=-1)
+        note("residual_norm_sink", norms[sink])
+        note("residual_norm_rest", norms[rest].quantile(0.5))
+        note("residual_norm_rest_max", norms[rest].max())
+        note("residual_ratio", norms[sink] / norms[rest].quantile(0.5))
+        for name in ("delimiter", "endoftext"):
+            found = [j for j in counted if j > 0 and kinds.get(texts[b][j]) == name]
+            if found:
+                note(f"residual_norm_{name}", norms[found[0]])
+        values = hidden[b, counted].abs()
+        median = values.flatten().sort().values[(values.numel() - 1) // 2]
+        note("massive_median", median)
+        note("massive_count", (values > max(100.0, 1000 * float(median))).sum())
+        for row, j in zip(values.tolist(), counted, strict=True):
+            entries += [(value, j, channel, texts[b][j]) for channel, value in enumerate(row)]
+            h = hidden[b, j]
+            kurtosis = len(h) * h.pow(4).sum() / h.pow(2).sum().square()
+            note("kurtosis", kurtosis)
+            if j == sink:
+                note("kurtosis_sink", kurtosis)
+        squares += hidden[b, counted].square().sum(0)
+        if len(pools.get("matrix_entropy", [])) < SPECTRUM[0]:
+            sigma = torch.linalg.svdvals(hidden[b, counted[: SPECTRUM[1]]]).square()
+            share = sigma / sigma.sum()
+            note("matrix_entropy", (-torch.xlogy(share, share).sum()).exp())
+            note("participation_ratio", 1 / share.square().sum())
+    row: dict[str, Any] = {name: sum(values) / len(values) for name, values in pools.items()}
+    entries.sort(key=lambda entry: -entry[0])
+    for rank, (value, place, channel, token) in zip(
+        ("top", "second", "third"), entries, strict=False
+    ):
+        prefix = "massive" if rank == "top" else f"massive_{rank}"
+        row[f"massive_{rank}"] = value
+        row |= {f"{prefix}_position": place, f"{prefix}_channel": channel}
+        row[f"{prefix}_token"] = token
+    norms = squares.sqrt()
+    median = float(norms.sort().values[(len(norms) - 1) // 2])
+    row["massive_ratio"] = row["massive_top"] / row["massive_median"]
+    row["channel_ratio"] = float(norms.max()) / median
+    row["top_channel"] = int(norms.argmax())
+    row["massive_channels"] = int((norms > 100 * median).sum())
+    row["top_channels_share"] = float(squares.sort().values[-3:].sum() / squares.sum())
     return row

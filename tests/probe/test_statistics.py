@@ -13,6 +13,7 @@ from torch import Tensor
 from trajectory.probe import statistics
 from trajectory.probe.attention import attend, attend_blocked, repeat_heads, sliding_mask
 from trajectory.probe.kinds import dense_weights
+from trajectory.probe.residual import StreamReader
 
 shapes = st.tuples(
     st.integers(1, 3), st.integers(1, 4), st.integers(2, 40), st.sampled_from([4, 8, 16])
@@ -24,6 +25,10 @@ def make(shape: tuple[int, ...], seed: int, size: float) -> tuple[Tensor, Tensor
     generator = torch.Generator().manual_seed(seed)
     draws = [torch.randn(shape, dtype=torch.float64, generator=generator) for _ in range(3)]
     return draws[0] * size, draws[1] * size, draws[2]
+
+
+def everywhere(query: Tensor) -> Tensor:
+    return torch.ones(query.shape[0], query.shape[2], dtype=torch.bool)
 
 
 def dense(query: Tensor, key: Tensor, scale: float) -> tuple[Tensor, Tensor]:
@@ -130,7 +135,8 @@ def test_sliding_windows(case: tuple, window: int) -> None:
     split = statistics.split_sink(query, key, scale, sink, window)
     delta = statistics.delta_logit(query, key, scale, sink, window)
     floor = statistics.uniform_floor(length, sink, window)
-    first = statistics.first_visible_weight(query, key, scale, split.log_normaliser, window)
+    first = statistics.first_visible_weights(query, key, scale, split.log_normaliser, 3, window)
+    spread = statistics.rest_logit_sd(query, key, scale, sink, everywhere(query), window)
     for i in range(length):
         keys = [j for j in range(length) if allowed[i, j]]
         sees = sink in keys and i > sink
@@ -141,7 +147,9 @@ def test_sliding_windows(case: tuple, window: int) -> None:
             entropy = -torch.xlogy(p, p).sum(-1)
             torch.testing.assert_close(split.entropy[:, :, i], entropy, rtol=1e-7, atol=1e-8)
             if i > 0:
-                torch.testing.assert_close(first[:, :, i], p[..., keys[0]], rtol=1e-8, atol=1e-11)
+                for m, j in enumerate(keys[:3]):
+                    torch.testing.assert_close(first[:, :, i, m], p[..., j], rtol=1e-8, atol=1e-11)
+                assert (first[:, :, i, len(keys) :] == 0).all()
         if sees:
             torch.testing.assert_close(
                 split.weight[:, :, i], weights[:, :, i, sink], rtol=1e-8, atol=1e-11
@@ -150,11 +158,13 @@ def test_sliding_windows(case: tuple, window: int) -> None:
             others = [j for j in keys if j != sink]
             expected = z[:, :, i, sink] - z[:, :, i, others].mean(-1)
             torch.testing.assert_close(delta[:, :, i], expected, rtol=1e-8, atol=1e-8)
+            expected = z[:, :, i, others].std(-1, correction=0)
+            torch.testing.assert_close(spread[:, :, i], expected, rtol=1e-7, atol=1e-6)
 
 
 @given(cases, st.one_of(st.none(), st.integers(1, 20)))
 @settings(max_examples=40, deadline=None)
-def test_column_mass(case: tuple, window: int | None) -> None:
+def test_column_sums(case: tuple, window: int | None) -> None:
     """Blocked sums against the dense matrix's columns, own rows left out."""
     shape, seed, size = case
     query, key, _ = make(shape, seed, size)
@@ -165,21 +175,62 @@ def test_column_mass(case: tuple, window: int | None) -> None:
     distance = torch.arange(length)[:, None] - torch.arange(length)
     allowed = (distance >= 0) & (distance < (window or length))
     z = z.masked_fill(~allowed, -math.inf)
-    expected = torch.einsum("bhij,bni->bnhj", z.softmax(-1).tril(-1), rows.double())
-    got = statistics.column_mass(query, key, 0.3, z.logsumexp(-1), rows, window)
-    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
+    weights = z.softmax(-1).tril(-1)
+    mass, surprise = statistics.column_sums(query, key, 0.3, z.logsumexp(-1), rows, window)
+    expected = torch.einsum("bhij,bni->bnhj", weights, rows.double())
+    torch.testing.assert_close(mass, expected, rtol=1e-9, atol=1e-11)
+    expected = -torch.einsum("bhij,bni->bnhj", torch.xlogy(weights, weights), rows.double())
+    torch.testing.assert_close(surprise, expected, rtol=1e-8, atol=1e-10)
 
 
-def test_column_mass_over_several_blocks() -> None:
+def test_column_sums_and_spreads_over_several_blocks() -> None:
     length = 2 * statistics.COLUMN_BLOCK + 5
     query, key, _ = make((1, 2, length, 8), 1, 1.0)
     logits, weights = dense(query, key, 0.3)
     rows = torch.ones(1, 1, length, dtype=torch.bool)
-    got = statistics.column_mass(query, key, 0.3, logits.logsumexp(-1), rows)
-    torch.testing.assert_close(got[:, 0], weights.tril(-1).sum(2), rtol=1e-9, atol=1e-11)
+    mass, _ = statistics.column_sums(query, key, 0.3, logits.logsumexp(-1), rows)
+    torch.testing.assert_close(mass[:, 0], weights.tril(-1).sum(2), rtol=1e-9, atol=1e-11)
     relu = logits.clamp_min(0).tril(-1) / torch.arange(1, length + 1, dtype=torch.float64)[:, None]
-    got = statistics.dense_column_mass(dense_weights("relu", query, key, 0.3), rows)
-    torch.testing.assert_close(got[:, 0], relu.sum(2), rtol=1e-9, atol=1e-11)
+    mass, _ = statistics.dense_column_sums(dense_weights("relu", query, key, 0.3), rows)
+    torch.testing.assert_close(mass[:, 0], relu.sum(2), rtol=1e-9, atol=1e-11)
+    spread = statistics.rest_logit_sd(query, key, 0.3, 4, everywhere(query))
+    for i in (5, 127, 128, 129, 200, 260):
+        others = [j for j in range(i + 1) if j != 4]
+        torch.testing.assert_close(spread[:, :, i], logits[:, :, i, others].std(-1, correction=0))
+
+
+def test_spreads_keep_their_digits_when_all_keys_share_a_large_part() -> None:
+    """A part that all keys share moves every logit of a query by the same number."""
+    query, key, _ = make((1, 2, 200, 8), 1, 1.0)
+    present = everywhere(query)
+    expected = statistics.rest_logit_sd(query, key, 0.3, 0, present)
+    shifted = (key + 300).float()
+    got = statistics.rest_logit_sd(query.float(), shifted, 0.3, 0, present).double()
+    torch.testing.assert_close(got[:, :, 2:], expected[:, :, 2:], rtol=2e-3, atol=1e-4)
+
+
+def test_column_entropies_of_known_columns() -> None:
+    """Equal weights are 1, a single one is 0, and fewer than two queries are none."""
+    weights = torch.tensor([[0.2, 0.2, 0.2, 0.2], [0.7, 0, 0, 0], [0.1, 0.3, 0, 0]]).double()
+    mass, surprise = weights.sum(1), -torch.xlogy(weights, weights).sum(1)
+    got = statistics.column_entropy(mass, surprise, torch.tensor([4.0, 4.0, 4.0]).double())
+    p = torch.tensor([0.25, 0.75]).double()
+    mixed = float(-(p * p.log()).sum()) / math.log(4)
+    torch.testing.assert_close(got, torch.tensor([1, 0, mixed]).double(), atol=1e-7, rtol=0)
+    assert statistics.column_entropy(mass, surprise, torch.ones(3)).isnan().all()
+
+
+def test_spectra_of_known_matrices() -> None:
+    """k equal singular values have an effective rank and a participation ratio of k."""
+    equal = torch.zeros(7, 20, dtype=torch.float64)
+    equal[:5, :5] = 3 * torch.eye(5)
+    for found in statistics.spectrum(equal):
+        assert float(found) == pytest.approx(5)
+    sigma = torch.tensor([4.0, 2.0, 1.0]).double()
+    share = sigma.square() / sigma.square().sum()
+    entropy, participation = statistics.spectrum(torch.diag(sigma))
+    assert float(entropy) == pytest.approx(float((-(share * share.log()).sum()).exp()))
+    assert float(participation) == pytest.approx(float(1 / share.square().sum()))
 
 
 def test_relu_sink_weights() -> None:
@@ -216,19 +267,28 @@ def test_projected_norms_are_those_of_the_projected_values() -> None:
     generator = torch.Generator().manual_seed(0)
     value = torch.randn(2, 3, 5, 4, dtype=torch.float64, generator=generator)
     projection = torch.randn(7, 12, dtype=torch.float64, generator=generator)
-    got = statistics.projected_norms(value, projection)
+    got = statistics.projected_norms(value, statistics.gram_blocks(projection, 3))
     for head in range(3):
         block = projection[:, 4 * head : 4 * head + 4]
         torch.testing.assert_close(got[:, head], (value[:, head] @ block.T).norm(dim=-1))
 
 
 def test_kurtosis_of_known_vectors() -> None:
-    spike = torch.zeros(1, 1, 50, dtype=torch.float64)
+    def kurtosis(hidden: Tensor) -> float:
+        member = torch.ones(hidden.shape[:2], dtype=torch.bool)
+        kinds = torch.zeros(hidden.shape[:2], dtype=torch.int64)
+        texts = [["x"] * hidden.shape[1]] * len(hidden)
+        reader = StreamReader({"all": member}, texts, kinds, 0, torch.float64, True)
+        rows, _ = reader.read(hidden)
+        assert rows["all"]["kurtosis_sink"] == pytest.approx(rows["all"]["kurtosis"])
+        return rows["all"]["kurtosis"]
+
+    spike = torch.zeros(1, 2, 50, dtype=torch.float64)
     spike[..., 3] = 9.0
-    assert statistics.kurtosis(spike).item() == pytest.approx(50)
-    assert statistics.kurtosis(torch.ones(1, 1, 50)).item() == pytest.approx(1)
+    assert kurtosis(spike) == pytest.approx(50)
+    assert kurtosis(torch.ones(1, 2, 50)) == pytest.approx(1)
     normal = torch.randn(1, 1, 200_000, generator=torch.Generator().manual_seed(0))
-    assert statistics.kurtosis(normal).item() == pytest.approx(3, abs=0.1)
+    assert kurtosis(normal.expand(1, 2, -1)) == pytest.approx(3, abs=0.1)
 
 
 def test_heads_share_their_groups_keys() -> None:

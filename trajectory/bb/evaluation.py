@@ -14,7 +14,8 @@ from trajectory.bb.interventions import NONE, intervened
 from trajectory.bb.laboratory import measure_types
 from trajectory.bb.task import BigramTask
 from trajectory.config import Variant
-from trajectory.probe.measure import Batch, Row, measure
+from trajectory.probe.loss import Loss
+from trajectory.probe.measure import Batch, Row, measure, rates
 from trajectory.schemas import (
     BB_INTERVENED,
     BB_INTERVENTIONS,
@@ -92,7 +93,13 @@ class Evaluation:
             HEADS.name: [{**names, **row} for row in heads],
             LAYERS.name: [{**names, **row} for row in layers],
             CHECKPOINTS.name: [
-                {**names, "domain": domain, **numbers, **self._facts(step)}
+                {
+                    **names,
+                    "domain": domain,
+                    **numbers,
+                    **rates(heads, layers, domain),
+                    **self._facts(step),
+                }
                 for domain, numbers in risks.items()
             ],
             BB_TYPES.name: [{**names, **row} for row in types],
@@ -111,6 +118,9 @@ class Evaluation:
             "first_token": "bos" if self.task.start is not None else "raw",
             "batch": self.digest,
             "dtype": "float32",
+            "device": "cpu",
+            "bytes_read": None,
+            "audit": None,
         }
 
     def _risks(self, logits: Tensor) -> dict[str, dict[str, Any]]:
@@ -118,9 +128,14 @@ class Evaluation:
         log_probability = logits.double().log_softmax(-1)
         drawn = log_probability.gather(-1, self.targets[..., None])[..., 0]
         risk = -(self.law * log_probability).sum(-1)
+        losses = {
+            domain: Loss.of(-drawn[member], member) for domain, member in self.batch.domains.items()
+        }
         return {
             domain: {
-                "loss": float(-drawn[member].mean()),
+                "loss": losses[domain].mean,
+                "loss_se": losses[domain].standard_error,
+                "predictions": losses[domain].predictions,
                 "risk": float(risk[member].mean()),
                 "excess_risk": float((risk - self.entropy)[member].mean()),
             }

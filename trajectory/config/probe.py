@@ -21,8 +21,9 @@ class Probe(Section):
     """Sequences per domain."""
     length: Annotated[int, Field(ge=16)] = 64
     """Tokens per sequence, the first token's policy included."""
-    first_token: Literal["eos_prepended", "raw"] = "eos_prepended"
-    """What stands at position 0: <|endoftext|>, or the text's own token."""
+    first_token: Literal["eos_prepended", "bos", "raw"] = "eos_prepended"
+    """What stands at position 0: the tokenizer's end-of-text token (<|endoftext|>), its
+    beginning-of-text token, or the text's own token."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Probe:

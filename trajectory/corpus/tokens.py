@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from trajectory.errors import TrajectoryError
 
-FirstToken = Literal["eos_prepended", "raw"]
+FirstToken = Literal["eos_prepended", "bos", "raw"]
+"""What stands at position 0: the end-of-text token, the beginning-of-text token, or the text's."""
 
 
 class Encoder(Protocol):
@@ -53,6 +54,32 @@ class TokenBatch:
     def sha256(self) -> str:
         """Digest of the token ids."""
         return hashlib.sha256(self.tokens.numpy().tobytes()).hexdigest()
+
+
+def first_id(tokenizer: Any, policy: FirstToken, where: object) -> int | None:
+    """The id that ``policy`` puts in front of every sequence; None for the text's own token.
+
+    Tokenizers are never asked to add it: whether they do differs between them and their versions.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        policy: the first-token policy.
+        where: named in the error.
+
+    Raises:
+        TrajectoryError: if the tokenizer has no such token.
+    """
+    if policy == "raw":
+        return None
+    name = "bos" if policy == "bos" else "eos"
+    found: int | None = getattr(tokenizer, f"{name}_token_id")
+    if found is None:
+        others = [p for p in ("bos", "eos_prepended", "raw") if p != policy]
+        raise TrajectoryError(
+            f"{where}: first_token '{policy}', but its tokenizer has no {name} token; "
+            f"choose {' or '.join(others)}"
+        )
+    return found
 
 
 def stream(encoder: Encoder, texts: Iterable[str], end: int) -> NDArray[np.int64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 @dataclass
 class Sums:
-    """Sums and counts by name, each sum float64 [H] or a scalar.
+    """Sums and counts by name, each sum float64 [H] or a scalar, on the CPU.
 
     Every statistic of a row is a mean over queries or over sequences, so measuring a batch in
     parts gives the same number as measuring it at once.
@@ -22,7 +21,8 @@ class Sums:
 
     def add(self, name: str, total: Tensor, count: Tensor | float) -> None:
         """Add a part's sum and how many values it holds."""
-        total, count = total.double(), torch.as_tensor(count, dtype=torch.float64)
+        total = total.cpu().double()
+        count = torch.as_tensor(count, dtype=torch.float64, device="cpu")
         if name in self.totals:
             total, count = self.totals[name] + total, self.counts[name] + count
         self.totals[name], self.counts[name] = total, count
@@ -41,31 +41,21 @@ class Sums:
         """The mean, NaN where nothing was added."""
         return self.totals[name] / self.counts[name]
 
+    def known(self, name: str) -> Tensor | None:
+        """The mean; None if nothing was added to any head."""
+        if name not in self.totals or not bool((self.counts[name] > 0).any()):
+            return None
+        return self.mean(name)
 
-@dataclass
-class Columns:
-    """Mean attention that each key collects from later queries, per head.
+    def column(self, name: str, heads: int) -> list[float | None]:
+        """The mean of every head, None where nothing was added to it."""
+        if name not in self.totals:
+            return [None] * heads
+        counts = self.counts[name].expand(heads).tolist()
+        totals = self.totals[name].expand(heads).tolist()
+        return [total / n if n else None for total, n in zip(totals, counts, strict=True)]
 
-    Attributes:
-        mass: Σ_i A_ij over the queries i > j that count, [H, T].
-        seen: how many queries that is, [T].
-        sequences: how many sequences there are.
-        tops: per head, how often each (position, token) collected most in a sequence.
-    """
-
-    mass: Tensor | None = None
-    seen: Tensor | None = None
-    sequences: int = 0
-    tops: dict[int, Counter[tuple[int, str]]] = field(default_factory=lambda: defaultdict(Counter))
-
-    def add(self, mass: Tensor, seen: Tensor, sequences: int) -> None:
-        """Add a part's sums."""
-        self.sequences += sequences
-        self.mass = mass if self.mass is None else self.mass + mass
-        self.seen = seen if self.seen is None else self.seen + seen
-
-    def mean(self, least: int) -> Tensor:
-        """Mean mass [H, T]; −1 for keys that fewer than ``least`` queries per sequence saw."""
-        assert self.mass is not None and self.seen is not None
-        mean = self.mass / self.seen
-        return mean.masked_fill(self.seen < least * self.sequences, -1.0)
+    def number(self, name: str) -> float | None:
+        """The mean of a statistic that has one value; None if nothing was added."""
+        (value,) = self.column(name, 1)
+        return value

@@ -20,6 +20,7 @@ from torch.nn import functional
 from trajectory.errors import TrajectoryError
 from trajectory.probe.interventions import active_at, change_output, change_values
 from trajectory.probe.kinds import Kind, dense_weights
+from trajectory.probe.rows import current_rows
 
 NAME = "trajectory_probe"
 """Name under which ``probe_attention`` is registered with transformers."""
@@ -68,7 +69,6 @@ class Observer(Protocol):
 
 
 _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
-_rows: ContextVar[slice] = ContextVar("rows", default=slice(None))
 
 
 @contextmanager
@@ -79,16 +79,6 @@ def observe(observer: Observer) -> Iterator[None]:
         yield
     finally:
         _observer.reset(token)
-
-
-@contextmanager
-def batch_rows(rows: slice) -> Iterator[None]:
-    """Say that attention calls made inside the block are about these sequences of the batch."""
-    token = _rows.set(rows)
-    try:
-        yield
-    finally:
-        _rows.reset(token)
 
 
 def probe_attention(
@@ -167,7 +157,7 @@ def probe_attention(
                 kind,
                 projection.weight,
                 window,
-                _rows.get(),
+                current_rows(),
                 active_at(layer),
                 null_logit,
             )

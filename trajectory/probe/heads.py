@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trajectory.probe import statistics
-from trajectory.probe.accumulate import Columns, Sums
+from trajectory.probe.accumulate import Sums
 from trajectory.probe.attention import AttentionCall, repeat_heads
 from trajectory.probe.kinds import dense_weights
 from trajectory.schemas import MIN_QUERY, SINK_RATE_THRESHOLD
+from trajectory.schemas.base import FAR_KEYS, TAIL_QUERIES
 
 
 class HeadReader:
-    """The per-query and per-position statistics of one attention call, computed once."""
+    """The per-query and per-position statistics of one attention call, computed once.
 
-    def __init__(self, call: AttentionCall, present: Tensor, sink: int, dtype: torch.dtype) -> None:
+    Args:
+        call: one layer's attention.
+        present: positions that hold a token rather than padding, bool [B, T].
+        sink: the sink position.
+        dtype: floating-point type of the statistics.
+        full: with the statistics that cost more than one further attention call.
+    """
+
+    def __init__(
+        self, call: AttentionCall, present: Tensor, sink: int, dtype: torch.dtype, full: bool
+    ) -> None:
         heads = call.query.shape[1]
         self.call, self.sink = call, sink
         self.query = query = call.query.to(dtype)  # (B, H, T, d)
         self.key = key = repeat_heads(call.key, heads).to(dtype)
         value = repeat_heads(call.value, heads).to(dtype)
+        output = call.output.to(dtype)
         scale, window = call.scale, call.window
         self.length = query.shape[2]
-        self.position = torch.arange(self.length)
+        self.position = torch.arange(self.length, device=query.device)
         self.per_query: dict[str, Tensor] = {
+            "sink_logit": statistics.sink_logits(query, key, scale, sink),
             "delta_logit": statistics.delta_logit(query, key, scale, sink, window),
             "delta_logit_bb": statistics.delta_logit_bb(query, key, scale, sink, window),
             "delta_logit_lm": statistics.delta_logit_lm(query, key, scale, sink, present, window),
@@ -36,29 +47,42 @@ class HeadReader:
             "sink_cosine": nn.functional.cosine_similarity(
                 query, key[:, :, sink : sink + 1], dim=-1
             ),
-            "head_output_norm": call.output.to(dtype).norm(dim=-1),
+            "head_output_norm": output.norm(dim=-1),
         }
+        self.far_mass: Tensor | None = None
         if call.kind == "softmax":
-            split = statistics.split_sink(query, key, scale, sink, window)
-            ranges = statistics.visible_keys(self.length, window).log().to(dtype)
-            self.normaliser = split.log_normaliser
-            self.normaliser[:, :, sink] = self._sink_normaliser()
-            self.per_query |= {
-                "sink_weight": split.weight,
-                "sink_log_odds": split.log_odds,
-                "row_entropy": split.entropy / ranges,
-                "first_visible_weight": statistics.first_visible_weight(
-                    query, key, scale, self.normaliser, window
-                ),
-            }
+            self._softmax(scale, window)
         else:
             null = None if call.null_logit is None else call.null_logit.to(dtype)
             self.weights = dense_weights(call.kind, query, key, scale, null)
             self.per_query["sink_weight"] = statistics.dense_sink_weights(self.weights, sink)
+        gram = statistics.gram_blocks(call.output_projection.to(dtype), heads)
         self.norms = {
             "value": value.norm(dim=-1),
-            "output_value": statistics.projected_norms(value, call.output_projection.to(dtype)),
+            "output_value": statistics.projected_norms(value, gram),
             "key": key.norm(dim=-1),
+        }
+        if full:
+            self.per_query["rest_logit_sd"] = statistics.rest_logit_sd(
+                query, key, scale, sink, present, window
+            )
+            self.per_query["head_write_norm"] = statistics.projected_norms(output, gram)
+
+    def _softmax(self, scale: float, window: int | None) -> None:
+        query, key = self.query, self.key
+        split = statistics.split_sink(query, key, scale, self.sink, window)
+        ranges = statistics.visible_keys(self.length, window, query.device).log().to(query.dtype)
+        self.normaliser = split.log_normaliser
+        self.normaliser[:, :, self.sink] = self._sink_normaliser()
+        first = statistics.first_visible_weights(
+            query, key, scale, self.normaliser, FAR_KEYS, window
+        )
+        self.far_mass = first.sum(-1)
+        self.per_query |= {
+            "sink_weight": split.weight,
+            "sink_log_odds": split.log_odds,
+            "row_entropy": split.entropy / ranges,
+            "first_visible_weight": first[..., 0],
         }
 
     def _sink_normaliser(self) -> Tensor:
@@ -68,31 +92,37 @@ class HeadReader:
         row = self.query[:, :, self.sink : self.sink + 1]
         return ((row * seen).sum(-1) * self.call.scale).logsumexp(-1)
 
-    def add(self, member: Tensor, sums: Sums) -> None:
-        """Add the queries and positions in ``member`` [B, T]."""
+    def add(self, member: Tensor, sums: Sums) -> Tensor:
+        """Add the queries and positions in ``member`` [B, T].
+
+        Returns:
+            each sequence's mean sink weight, [B, H]; NaN where no query counts.
+        """
         sink, window, position = self.sink, self.call.window, self.position
-        sees = statistics.sees_sink(self.length, sink, window)
+        sees = statistics.sees_sink(self.length, sink, window, position.device)
         after = member & (position > sink)
         late = member & sees
         settled = late & (position >= sink + MIN_QUERY)
         rows = {
             "delta_logit": settled,
             "delta_logit_bb": late & (position >= sink + 2),
-            "delta_logit_lm": late,
+            "rest_logit_sd": settled,
             "sink_log_odds": settled,
-            "sink_weight": late,
             "row_entropy": after,
             "first_visible_weight": member & (position > 0),
-            "query_norm": late,
-            "sink_cosine": late,
             "head_output_norm": after,
+            "head_write_norm": after,
         }
         for name, values in self.per_query.items():
-            sums.queries(name, values, rows[name])
-        sums.queries("delta_logit_squared", self.per_query["delta_logit"].square(), settled)
-        floor = statistics.uniform_floor(self.length, sink, window)
-        sums.queries("sink_weight_floor", floor.expand(*member.shape)[:, None], late)
+            sums.queries(name, values, rows.get(name, late))
+        for name, taken in (("delta_logit", settled), ("sink_logit", late)):
+            sums.queries(f"{name}_squared", self.per_query[name].double().square(), taken)
         weight = self.per_query["sink_weight"]
+        self._floors(member, late, sums)
+        tail = late & (late.flip(1).cumsum(1).flip(1) <= TAIL_QUERIES)
+        sums.queries("tail_weight", weight, tail)
+        floor = statistics.uniform_floor(self.length, sink, window, position.device)
+        sums.queries("tail_weight_floor", floor.expand(*member.shape)[:, None], tail)
         means = torch.where(late[:, None], weight, 0).sum(2) / late.sum(1)[:, None]
         over = (means > SINK_RATE_THRESHOLD).to(means.dtype)
         sums.sequences("sink_rate", over.masked_fill(means.isnan(), torch.nan))
@@ -102,118 +132,83 @@ class HeadReader:
             sums.sequences(f"{name}_norm_sink", at_sink)
             sums.sequences(f"{name}_norm_rest", middle)
             sums.sequences(f"{name}_ratio", at_sink / middle)
+        return means
 
-    def column_mass(self, members: Tensor) -> Tensor:
-        """Attention from later queries in each of N sets [B, N, T], per head and key."""
+    def _floors(self, member: Tensor, late: Tensor, sums: Sums) -> None:
+        """What uniform attention would give, and the far mass of each sequence's last query."""
+        window, device = self.call.window, member.device
+        floor = statistics.uniform_floor(self.length, self.sink, window, device)
+        sums.queries("sink_weight_floor", floor.expand(*member.shape)[:, None], late)
+        if self.far_mass is None:
+            return
+        first = statistics.first_visible_floor(self.length, 1, window, device)
+        sums.queries(
+            "first_visible_floor",
+            first.expand(*member.shape)[:, None],
+            member & (self.position > 0),
+        )
+        last = torch.where(member, self.position, -1).amax(1)  # (B,)
+        there = last > 0
+        place = last.clamp_min(0)
+        taken = self.far_mass.gather(2, place[:, None, None].expand(-1, self.query.shape[1], 1))
+        sums.sequences("far_mass", statistics.or_nan(taken[..., 0], there[:, None]))
+        far = statistics.first_visible_floor(self.length, FAR_KEYS, window, device)[place]
+        sums.sequences("far_mass_floor", statistics.or_nan(far[:, None], there[:, None]))
+
+    def column_sums(self, members: Tensor) -> tuple[Tensor, Tensor]:
+        """Mass and surprise of every key from later queries in N sets [B, N, T], [B, N, H, T]."""
         call = self.call
         if call.kind != "softmax":
-            return statistics.dense_column_mass(self.weights, members)
-        return statistics.column_mass(
+            return statistics.dense_column_sums(self.weights, members)
+        return statistics.column_sums(
             self.query, self.key, call.scale, self.normaliser, members, call.window
         )
 
 
-def add_columns(
-    mass: Tensor, seen: Tensor, texts: Sequence[Sequence[str]], columns: Columns
-) -> None:
-    """Add one domain's column masses [B, H, T], seen by ``seen`` [B, T] queries."""
-    columns.add(mass.sum(0, dtype=torch.float64), seen.sum(0), int(seen.any(1).sum()))
-    enough = seen >= MIN_QUERY
-    mean = (mass / seen[:, None]).masked_fill(~enough[:, None], -1.0)
-    for sequence, row in enumerate(mean.argmax(2).tolist()):
-        if enough[sequence].any():
-            for head, place in enumerate(row):
-                columns.tops[head][place, texts[sequence][place]] += 1
-
-
-def later_queries(member: Tensor, window: int | None) -> Tensor:
-    """How many queries i > j in ``member`` [B, T] see each key j, float64 [B, T]."""
-    after = member.flip(1).cumsum(1).flip(1).double() - member.double()
-    if window is not None and window < member.shape[1]:
-        beyond = member.flip(1).cumsum(1).flip(1).double()[:, window:]  # from j + window on
-        after[:, : beyond.shape[1]] -= beyond
-    return after
-
-
-def head_columns(sums: Sums, columns: Columns, sink: int) -> dict[str, list[Any]]:
+def head_columns(sums: Sums) -> dict[str, list[Any]]:
     """Columns of the ``heads`` table, one value per head."""
     weight, floor = sums.mean("sink_weight"), sums.mean("sink_weight_floor")
     heads = len(weight)
-    delta = sums.mean("delta_logit")
-    variance = sums.mean("delta_logit_squared") - delta.square()
     found: dict[str, list[Any]] = {
         "queries": [int(sums.counts["sink_weight"])] * heads,
         "sink_weight": weight.tolist(),
         "sink_weight_floor": floor.expand(heads).tolist(),
         "sink_excess": ((weight - floor) / (1 - floor)).tolist(),
-        "sink_rate": sums.mean("sink_rate").tolist(),
+        "selectivity": (weight / floor).tolist(),
     }
-    for name in ("delta_logit_lm", "query_norm", "sink_cosine"):
-        found[name] = sums.mean(name).tolist()
-    for name in (
-        *("delta_logit", "delta_logit_bb", "sink_log_odds"),
-        *("row_entropy", "first_visible_weight"),
-    ):
-        # A sliding window may hide the sink from every query that would count.
-        known = name in sums.totals and bool(sums.counts[name] > 0)
-        found[name] = sums.mean(name).tolist() if known else [None] * heads
-    found["delta_logit_sd"] = (
-        variance.clamp_min(0).sqrt().tolist()
-        if found["delta_logit"][0] is not None
-        else [None] * heads
-    )
-    found["head_output_norm"] = sums.mean("head_output_norm").tolist()
-    for name in ("value", "output_value", "key"):
-        found[f"{name}_norm_sink"] = sums.mean(f"{name}_norm_sink").tolist()
-        found[f"{name}_norm_rest"] = sums.mean(f"{name}_norm_rest").tolist()
-        if name != "key":
-            found[f"{name}_ratio"] = sums.mean(f"{name}_ratio").tolist()
-    return found | _found_sinks(columns, heads, sink)
+    for name in _REQUIRED:
+        found[name] = sums.mean(name).expand(heads).tolist()
+    # A sliding window may hide the sink from every query that would count.
+    for name in _OPTIONAL:
+        found[name] = sums.column(name, heads)
+    for name in ("delta_logit", "sink_logit"):
+        found[f"{name}_sd"] = _deviations(found[name], sums.column(f"{name}_squared", heads))
+    found["delta_logit_normalised"] = [
+        delta / spread if delta is not None and spread else None
+        for delta, spread in zip(found["delta_logit"], found["rest_logit_sd"], strict=True)
+    ]
+    output = found["head_output_norm"]
+    mean = sum(output) / heads
+    found["head_output_relative"] = [norm / mean if mean else 0.0 for norm in output]
+    return found
 
 
-def _found_sinks(columns: Columns, heads: int, sink: int) -> dict[str, list[Any]]:
-    """Where attention collects, one value per head.
-
-    Empty where column masses were not taken, or a window hides every key from enough queries.
-    """
-    # Keys that on average fewer than MIN_QUERY queries per sequence see are no sinks.
-    mean_mass = None if columns.mass is None else columns.mean(MIN_QUERY)
-    if mean_mass is None or not columns.tops or bool((mean_mass < 0).all()):
-        return {name: [None] * heads for name in _FOUND}
-    top_mass, top = mean_mass.max(1)
-    second_mass, second = mean_mass.scatter(1, top[:, None], -1.0).max(1)
-    counters = [columns.tops[head] for head in range(heads)]
-    tokens = [_most_common_token(counter) for counter in counters]
-    at_sink = [sum(n for (place, _), n in c.items() if place == sink) for c in counters]
-    values: tuple[list[Any], ...] = (
-        top.tolist(),
-        top_mass.clamp_min(0).tolist(),
-        second.tolist(),
-        second_mass.clamp_min(0).tolist(),
-        [token for token, _ in tokens],
-        [share for _, share in tokens],
-        [n / max(1, c.total()) for n, c in zip(at_sink, counters, strict=True)],
-    )
-    return dict(zip(_FOUND, values, strict=True))
+def _deviations(means: list[Any], squares: list[Any]) -> list[float | None]:
+    return [
+        None if mean is None else max(square - mean * mean, 0.0) ** 0.5
+        for mean, square in zip(means, squares, strict=True)
+    ]
 
 
-_FOUND = (
-    "top_position",
-    "top_mass",
-    "second_position",
-    "second_mass",
-    "top_token",
-    "top_token_share",
-    "top_is_sink",
+_REQUIRED = (
+    *("sink_rate", "tail_weight", "tail_weight_floor", "sink_logit", "delta_logit_lm"),
+    *("query_norm", "sink_cosine", "head_output_norm"),
+    *("value_norm_sink", "value_norm_rest", "value_ratio"),
+    *("output_value_norm_sink", "output_value_norm_rest", "output_value_ratio"),
+    *("key_norm_sink", "key_norm_rest"),
 )
-
-
-def _most_common_token(counter: Counter[tuple[int, str]]) -> tuple[str | None, float]:
-    """The token that most often collects most, and in which share of sequences it does."""
-    totals: dict[str, int] = {}
-    for (_, token), count in counter.items():
-        totals[token] = totals.get(token, 0) + count
-    if not totals:
-        return None, 0.0
-    token = min(totals, key=lambda name: (-totals[name], name))
-    return token, totals[token] / counter.total()
+_OPTIONAL = (
+    *("delta_logit", "delta_logit_bb", "sink_log_odds", "rest_logit_sd", "row_entropy"),
+    *("head_write_norm", "first_visible_weight", "first_visible_floor"),
+    *("far_mass", "far_mass_floor"),
+)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from trajectory.errors import TrajectoryError
+from trajectory.probe.rows import current_tokens
 
 Kind = Literal[
     "zero_head", "head_to_sink", "zero_attention", "zero_mlp", "mean_value", "mean_residual"
@@ -45,6 +46,16 @@ class Intervention:
     layer: int
     head: int | None = None
     sink: int = 0
+
+    def __str__(self) -> str:
+        place = (
+            f"layer {self.layer}" if self.head is None else f"layer {self.layer} head {self.head}"
+        )
+        return f"{self.kind} {place}"
+
+    def entering(self, hidden: Tensor) -> Tensor:
+        """The residual stream [B, T, D] that enters the changed layer."""
+        return level_sink(hidden, self.sink) if self.kind == "mean_residual" else hidden
 
     def __post_init__(self) -> None:
         needs = self.kind in ("zero_head", "head_to_sink")
@@ -85,14 +96,44 @@ def intervening(
             handle.remove()
 
 
+@contextmanager
+def changing(changes: Sequence[Intervention], layer: nn.Module) -> Iterator[None]:
+    """Apply the changes of one layer's attention and MLP inside the block.
+
+    What enters the layer is not touched: ``Intervention.entering`` does that.
+    """
+    handles = [
+        _mlp(layer, change).register_forward_hook(_nothing)
+        for change in changes
+        if change.kind == "zero_mlp"
+    ]
+    token = _active.set(tuple(changes))
+    try:
+        yield
+    finally:
+        _active.reset(token)
+        for handle in handles:
+            handle.remove()
+
+
 def change_values(layer: int, value: Tensor) -> Tensor:
     """The values [B, G, T, d] that the layer's attention mixes."""
     for change in _active.get():
         if change.layer == layer and change.kind == "mean_value":
-            others = torch.cat([value[:, :, : change.sink], value[:, :, change.sink + 1 :]], dim=2)
+            weights = _others(value.shape[0], value.shape[2], change.sink, value)
+            mean = torch.einsum("bgtd,bt->bgd", value, weights)
             value = value.clone()
-            value[:, :, change.sink] = others.mean(2)
+            value[:, :, change.sink] = mean
     return value
+
+
+def _others(size: int, length: int, sink: int, like: Tensor) -> Tensor:
+    """Weights [B, T] of a mean over the positions besides the sink that hold a token."""
+    present = current_tokens()
+    if present is None:
+        present = torch.ones(size, length, dtype=torch.bool)
+    weights = present.to(like.device) & (torch.arange(length, device=like.device) != sink)
+    return weights.to(like.dtype) / weights.sum(1, keepdim=True).to(like.dtype)
 
 
 def change_output(layer: int, output: Tensor, value: Tensor) -> Tensor:
@@ -135,18 +176,22 @@ def _nothing(_: nn.Module, __: Any, output: Any) -> Any:
     return torch.zeros_like(output)
 
 
+def level_sink(hidden: Tensor, sink: int) -> Tensor:
+    """The stream [B, T, D] with the sink scaled to the mean norm of the other positions."""
+    norms = hidden.norm(dim=-1)
+    mean = (norms * _others(norms.shape[0], norms.shape[1], sink, norms)).sum(1)
+    hidden = hidden.clone()
+    hidden[:, sink] *= (mean / norms[:, sink])[:, None]
+    return hidden
+
+
 def _levelled(change: Intervention) -> Any:
-    """A hook that scales the sink's residual to the mean norm of the other positions'."""
+    """A hook that changes what enters a layer."""
 
     def hook(
         _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        norms = hidden.norm(dim=-1)
-        others = torch.cat([norms[:, : change.sink], norms[:, change.sink + 1 :]], dim=1)
-        hidden = hidden.clone()
-        scale = others.mean(1) / norms[:, change.sink]
-        hidden[:, change.sink] *= scale[:, None]
+        hidden = change.entering(args[0] if args else kwargs["hidden_states"])
         if args:
             return (hidden, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": hidden}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -11,18 +11,22 @@ from torch import Tensor
 
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.probe.interventions import Intervention, intervening
+from trajectory.probe.loss import Loss
 from trajectory.probe.measure import Batch, Row, measure
+from trajectory.probe.rows import tokens_at
 from trajectory.probe.selfcheck import check_loss
 from trajectory.probe.streaming import StreamedModel, streamed
+from trajectory.probe.weights import Weights
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured: rows of ``heads`` and ``layers``, and each domain's loss."""
+    """What was measured: rows of ``heads`` and ``layers``, each domain's loss, bytes read."""
 
     heads: list[Row]
     layers: list[Row]
-    losses: dict[str, float]
+    losses: dict[str, Loss]
+    bytes_read: int = field(compare=False)
 
 
 def measure_checkpoint_files(
@@ -33,17 +37,19 @@ def measure_checkpoint_files(
     full: bool = True,
     at_once: int = 16,
     interventions: Sequence[Intervention] = (),
+    weights: Weights | None = None,
 ) -> Measurement:
     """Every statistic of every head and layer on each domain's batch, layer by layer.
 
     Args:
-        folder: config and safetensors of a known family.
+        folder: config of a known family, and its safetensors unless ``weights`` are given.
         batches: one per domain; shorter sequences are padded on the right.
         dtype: floating-point type of the model's computation.
         statistics: floating-point type of the statistics.
         full: with the statistics that cost more than one further attention call.
         at_once: sequences that pass a layer together.
         interventions: changes of the forward pass; the numbers are those of the changed model.
+        weights: tensors that lie elsewhere, ``RemoteWeights`` for instance; closed when done.
 
     Raises:
         TrajectoryError: if the checkpoint cannot be read, its family is not known to be measured
@@ -51,8 +57,8 @@ def measure_checkpoint_files(
             sequence differs from dense float64 attention, or a loss no language model has.
     """
     tokens, batch = together(batches)
-    with streamed(folder, dtype, at_once) as model:
-        with intervening(interventions, model.blocks):
+    with streamed(folder, dtype, at_once, weights) as model:
+        with tokens_at(batch.present), intervening(interventions, model.blocks):
             hidden, heads, layers = measure(
                 lambda: model.run(tokens), model.blocks, batch, statistics, full
             )
@@ -60,9 +66,10 @@ def measure_checkpoint_files(
             name: _loss(model, hidden, tokens, member) for name, member in batch.domains.items()
         }
         vocabulary = model.config.vocab_size
+        read = model.weights.bytes_read
     for name, loss in losses.items():
-        check_loss(loss, vocabulary, f"domain '{name}'")
-    return Measurement(heads, layers, losses)
+        check_loss(loss.mean, vocabulary, f"domain '{name}'")
+    return Measurement(heads, layers, losses, read)
 
 
 def together(batches: Sequence[TokenBatch]) -> tuple[Tensor, Batch]:
@@ -85,8 +92,13 @@ def together(batches: Sequence[TokenBatch]) -> tuple[Tensor, Batch]:
     return tokens, Batch(domains, texts)
 
 
-def _loss(model: StreamedModel, hidden: Tensor, tokens: Tensor, member: Tensor) -> float:
-    """Mean −log p of the next token over positions whose next token belongs to the domain too."""
-    predicts = member[:, :-1] & member[:, 1:]
+def predicted(member: Tensor) -> Tensor:
+    """Positions of a domain [B, T] whose next token belongs to it too, bool [B, T−1]."""
+    return member[:, :-1] & member[:, 1:]
+
+
+def _loss(model: StreamedModel, hidden: Tensor, tokens: Tensor, member: Tensor) -> Loss:
+    """−log p of the next token at positions whose next token belongs to the domain too."""
+    predicts = predicted(member)
     found = model.losses(hidden[:, :-1][predicts], tokens[:, 1:][predicts])
-    return float(found.mean(dtype=torch.float64))
+    return Loss.of(found, predicts)

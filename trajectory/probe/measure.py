@@ -6,17 +6,22 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from trajectory.corpus.kinds import token_kinds
 from trajectory.errors import TrajectoryError
-from trajectory.probe.accumulate import Columns, Sums
+from trajectory.probe.accumulate import Sums
 from trajectory.probe.attention import AttentionCall, observe
-from trajectory.probe.heads import HeadReader, add_columns, head_columns, later_queries
-from trajectory.probe.residual import layer_statistics
+from trajectory.probe.blocks import BLOCK_MEANS, BlockReader
+from trajectory.probe.heads import HeadReader, head_columns
+from trajectory.probe.residual import StreamReader
 from trajectory.probe.selfcheck import check_call
+from trajectory.probe.sinks import Keys, Sinks
+from trajectory.schemas import SINK_RATE_THRESHOLD
 
 Row = dict[str, Any]
 
@@ -35,6 +40,16 @@ class Batch:
     domains: Mapping[str, Tensor]
     texts: Sequence[Sequence[str]]
     sink: int = 0
+
+    @cached_property
+    def present(self) -> Tensor:
+        """Which positions belong to a domain, bool [B, T]."""
+        return torch.stack(list(self.domains.values())).any(0)
+
+    @cached_property
+    def kinds(self) -> Tensor:
+        """What the tokens are, as ``corpus.kinds`` numbers it, [B, T]."""
+        return token_kinds(self.texts)
 
     @property
     def sink_token(self) -> str | None:
@@ -76,6 +91,23 @@ def measure(
     return result, probe.head_rows(), probe.layer_rows()
 
 
+def rates(heads: Sequence[Row], layers: Sequence[Row], domain: str) -> Row:
+    """Columns of ``checkpoints`` that are means over all heads and layers of a domain."""
+    mine = [row for row in heads if row["domain"] == domain]
+    blocks = [row["column_sum_rate"] for row in layers if row["domain"] == domain]
+    known = [rate for rate in blocks if rate is not None]
+    shares = [
+        row["top_delimiter_share"] + row["top_endoftext_share"]
+        for row in mine
+        if row["top_delimiter_share"] is not None
+    ]
+    return {
+        "sink_rate": sum(row["sink_rate"] for row in mine) / len(mine),
+        "column_sum_rate": sum(known) / len(known),
+        "delimiter_share": sum(shares) / len(shares) if shares else None,
+    }
+
+
 class _Probe:
     """Reduces each layer's tensors to sums as soon as they are seen."""
 
@@ -84,34 +116,60 @@ class _Probe:
         self.dtype = dtype
         self.full = full
         self.sums: dict[tuple[int, str], Sums] = {}
-        self.columns: dict[tuple[int, str], Columns] = {}
+        self.sinks: dict[tuple[int, str], Sinks] = {}
         self.groups: dict[int, int] = {}
-        self.layers: list[Row] = []
+        self.layers: dict[tuple[int, str], Row] = {}
+        self.block_sums: dict[tuple[int, str], Sums] = {}
+        self.norms: Tensor | None = None
+        self.stream = StreamReader(batch.domains, batch.texts, batch.kinds, batch.sink, dtype, full)
+        self.reader = BlockReader(self._of_block, dict(batch.domains), batch.sink, dtype)
 
     def attention(self, call: AttentionCall) -> None:
         self.groups[call.layer] = call.query.shape[1] // call.key.shape[1]
         domains = {name: rows[call.rows] for name, rows in self.batch.domains.items()}
-        texts = self.batch.texts[call.rows]
-        present = torch.stack(list(domains.values())).any(0)
-        reader = HeadReader(call, present, self.batch.sink, self.dtype)
+        present = self.batch.present[call.rows]
+        reader = HeadReader(call, present, self.batch.sink, self.dtype, self.full)
         if call.rows.start in (None, 0) and not call.changed:
             check_call(call, reader.per_query["sink_weight"], self.batch.sink)
         for domain, member in domains.items():
             if member.any():
-                reader.add(member, self.sums.setdefault((call.layer, domain), Sums()))
+                means = reader.add(member, self.sums.setdefault((call.layer, domain), Sums()))
+                whole = means.mean(1)
+                over = (whole > SINK_RATE_THRESHOLD).to(whole.dtype)
+                rate = over.masked_fill(whole.isnan(), torch.nan)
+                self._of_block(call.layer, domain, "column_sum_rate", rate)
         if self.full:
-            masses = reader.column_mass(torch.stack(list(domains.values()), 1))
-            for n, (domain, member) in enumerate(domains.items()):
-                columns = self.columns.setdefault((call.layer, domain), Columns())
-                seen = later_queries(member, call.window)
-                add_columns(masses[:, n], seen, texts, columns)
+            self._columns(call, reader, domains)
+
+    def _columns(
+        self, call: AttentionCall, reader: HeadReader, domains: Mapping[str, Tensor]
+    ) -> None:
+        assert self.norms is not None
+        mass, surprise = reader.column_sums(torch.stack(list(domains.values()), 1))
+        for n, (domain, member) in enumerate(domains.items()):
+            keys = Keys(
+                mass[:, n],
+                surprise[:, n],
+                member,
+                call.window,
+                reader.norms["value"],
+                self.norms[call.rows],
+                self.batch.kinds[call.rows],
+                self.batch.texts[call.rows],
+            )
+            self.sinks.setdefault((call.layer, domain), Sinks()).add(keys, self.batch.sink)
+
+    def _of_block(self, layer: int, domain: str, name: str, values: Tensor) -> None:
+        """Note one value per sequence about a block; NaN where a sequence has none."""
+        self.block_sums.setdefault((layer, domain), Sums()).sequences(name, values[:, None])
 
     def head_rows(self) -> list[Row]:
         rows = []
         for (layer, domain), sums in self.sums.items():
-            columns = self.columns.get((layer, domain), Columns())
-            found = head_columns(sums, columns, self.batch.sink)
+            found = head_columns(sums)
             heads = len(found["sink_weight"])
+            sinks = self.sinks.get((layer, domain), Sinks())
+            found |= sinks.columns(heads, self.batch.sink)
             for head in range(heads):
                 numbers = {name: values[head] for name, values in found.items()}
                 where = f"layer {layer}, head {head}, {domain}"
@@ -129,10 +187,21 @@ class _Probe:
         return rows
 
     def layer_rows(self) -> list[Row]:
-        return [
-            _finite(row, f"residual stream at depth {row['layer']}, {row['domain']}")
-            for row in self.layers
-        ]
+        rows = []
+        for (layer, domain), numbers in self.layers.items():
+            sums = self.block_sums.get((layer, domain), Sums())
+            mean, most = self.reader.scales.get(layer, (None, None))
+            row = {
+                "domain": domain,
+                "layer": layer,
+                "sink_position": self.batch.sink,
+                **numbers,
+                "norm_scale": mean,
+                "norm_scale_max": most,
+                **{name: sums.number(name) for name in BLOCK_MEANS},
+            }
+            rows.append(_finite(row, f"residual stream at depth {layer}, {domain}"))
+        return rows
 
     @contextmanager
     def residuals(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
@@ -153,17 +222,16 @@ class _Probe:
         ]
         handles.append(blocks[-1].register_forward_hook(leave))
         try:
-            yield
+            with self.reader.watching(blocks):
+                yield
         finally:
             for handle in handles:
                 handle.remove()
 
     def _residual(self, depth: int, hidden: Tensor) -> None:
-        for domain, member in self.batch.domains.items():
-            numbers = layer_statistics(hidden, member, self.batch.sink, self.dtype, self.full)
-            self.layers.append(
-                {"domain": domain, "layer": depth, "sink_position": self.batch.sink, **numbers}
-            )
+        rows, self.norms = self.stream.read(hidden)
+        for domain, numbers in rows.items():
+            self.layers[depth, domain] = numbers
 
 
 def _finite(numbers: Row, where: str) -> Row:

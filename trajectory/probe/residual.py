@@ -3,59 +3,241 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from trajectory.corpus.kinds import DELIMITER, ENDOFTEXT
 from trajectory.probe import statistics
 from trajectory.probe.accumulate import Sums
+from trajectory.schemas.base import (
+    MASSIVE,
+    MASSIVE_CHANNEL,
+    SPECTRUM,
+    TOKEN_KINDS,
+    TOP_CHANNELS,
+)
 
 SEQUENCES_AT_ONCE = 8
 """Sequences reduced at once: bounds the memory of a reduction."""
 
+_RANKS = ("top", "second", "third")
 
-def layer_statistics(
-    hidden: Tensor, member: Tensor, sink: int, dtype: torch.dtype, full: bool
-) -> dict[str, Any]:
-    """Statistics of the residual stream ``hidden`` [B, T, D] over the positions in ``member``."""
-    sums = Sums()
-    greatest, position, channel = -1.0, 0, 0
-    length, width = hidden.shape[1], hidden.shape[2]
-    rest = member & (torch.arange(length) != sink)
-    counted = rest.clone()
-    counted[:, sink] = member.any(1)
-    for start in range(0, len(hidden), SEQUENCES_AT_ONCE):
-        part = slice(start, start + SEQUENCES_AT_ONCE)
-        if not counted[part].any():
-            continue
-        h, others, all_here = hidden[part].to(dtype), rest[part], counted[part]
-        norms = h.norm(dim=-1)
-        at_sink, middle = statistics.sink_and_rest(norms[:, None], others, sink)
+
+@dataclass
+class _Depth:
+    """Sums of one domain at one depth."""
+
+    sums: Sums = field(default_factory=Sums)
+    massive: list[tuple[float, int, int, str]] = field(default_factory=list)
+    channels: Tensor | None = None
+    places: Counter[int] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[int] = field(default_factory=Counter)
+    spectra: int = 0
+
+
+class _Positions:
+    """One part of the stream, reduced over channels once for all domains."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        squares = hidden.square()
+        power = squares.sum(-1)
+        self.squares, self.magnitudes = squares, hidden.abs()
+        self.norms = power.sqrt()  # (b, T)
+        self.kurtosis = hidden.shape[-1] * squares.square().sum(-1) / power.square()
+        self.greatest = self.magnitudes.amax(-1)
+
+
+class StreamReader:
+    """Reads the residual stream at one depth.
+
+    Args:
+        domains: which positions belong to each, bool [B, T].
+        texts: the tokens, B lists of T.
+        kinds: what they are, int [B, T].
+        sink: the sink position.
+        dtype: floating-point type of the statistics.
+        full: with medians of magnitudes and singular values.
+    """
+
+    def __init__(
+        self,
+        domains: Mapping[str, Tensor],
+        texts: Sequence[Sequence[str]],
+        kinds: Tensor,
+        sink: int,
+        dtype: torch.dtype,
+        full: bool,
+    ) -> None:
+        self.domains, self.texts, self.kinds = domains, texts, kinds
+        self.sink, self.dtype, self.full = sink, dtype, full
+
+    def read(self, hidden: Tensor) -> tuple[dict[str, dict[str, Any]], Tensor]:
+        """Columns of ``layers`` by domain, and ‖h_j‖ [B, T], from ``hidden`` [B, T, D]."""
+        found = {name: _Depth() for name in self.domains}
+        norms = torch.empty(hidden.shape[:2], dtype=self.dtype, device=hidden.device)
+        for start in range(0, len(hidden), SEQUENCES_AT_ONCE):
+            part = slice(start, start + SEQUENCES_AT_ONCE)
+            h = hidden[part].to(self.dtype)
+            positions = _Positions(h)
+            norms[part] = positions.norms
+            for name, member in self.domains.items():
+                if member[part].any():
+                    self._add(found[name], positions, h, member[part], part)
+        return {name: self._row(depth) for name, depth in found.items()}, norms
+
+    def _add(
+        self, depth: _Depth, positions: _Positions, h: Tensor, member: Tensor, part: slice
+    ) -> None:
+        place = torch.arange(member.shape[1], device=member.device)
+        others = member & (place != self.sink)
+        active = member.any(1)
+        counted = others | (active[:, None] & (place == self.sink))
+        sums, norms = depth.sums, positions.norms
+        at_sink, middle = statistics.sink_and_rest(norms[:, None], others, self.sink)
         sums.sequences("residual_norm_sink", at_sink)
         sums.sequences("residual_norm_rest", middle)
         sums.sequences("residual_ratio", at_sink / middle)
         highest = norms.masked_fill(~others, -torch.inf).amax(1)
         sums.sequences("residual_norm_rest_max", statistics.or_nan(highest, others.any(1))[:, None])
         sums.queries("rest", norms[:, None], others)
-        sums.queries("kurtosis", statistics.kurtosis(h)[:, None], all_here)
-        magnitudes = h.abs()
-        if full:
-            middles = [m[c].median() for m, c in zip(magnitudes, all_here, strict=True) if c.any()]
-            sums.sequences("massive_median", torch.stack(middles)[:, None])
-        magnitudes = magnitudes.masked_fill(~all_here[..., None], -1.0)
-        top = int(magnitudes.argmax())
-        found = float(magnitudes.flatten()[top])
-        if found > greatest or math.isnan(found):
-            greatest, position, channel = found, top // width % length, top % width
-    numbers = {name: float(sums.mean(name).sum()) for name in sums.totals}
-    excess = numbers["residual_norm_sink"] - numbers.pop("rest")
-    median = numbers.get("massive_median")
-    return numbers | {
-        "massive_median": median,
-        "residual_excess": excess,
-        "massive_top": greatest,
-        "massive_position": position,
-        "massive_channel": channel,
-        "massive_ratio": None if median is None else greatest / max(median, 1e-300),
+        sums.queries("kurtosis", positions.kurtosis[:, None], counted)
+        spread = statistics.or_nan(positions.kurtosis[:, self.sink], active)
+        sums.sequences("kurtosis_sink", spread[:, None])
+        self._special(depth, norms, counted, part)
+        squares = torch.einsum("btd,bt->d", positions.squares, counted.to(h.dtype)).double().cpu()
+        depth.channels = squares if depth.channels is None else depth.channels + squares
+        self._massive(depth, positions, counted, part.start)
+        if self.full:
+            self._medians(sums, positions, counted)
+            self._spectra(depth, h, counted)
+
+    def _special(self, depth: _Depth, norms: Tensor, counted: Tensor, part: slice) -> None:
+        """The named special tokens, and where each sequence's greatest norm is."""
+        kinds = self.kinds[part]
+        for name, kind in (("delimiter", DELIMITER), ("endoftext", ENDOFTEXT)):
+            here = (kinds == kind) & counted
+            place = here.int().argmax(1)
+            norm = statistics.or_nan(norms.gather(1, place[:, None])[:, 0], here.any(1))
+            depth.sums.sequences(f"residual_norm_{name}", norm[:, None])
+        highest = norms.masked_fill(~counted, -torch.inf).argmax(1)
+        for row, place in enumerate(highest.tolist()):
+            if counted[row].any():
+                depth.places[place] += 1
+                depth.tokens[self.texts[part.start + row][place]] += 1
+                depth.kinds[int(kinds[row, place])] += 1
+
+    def _massive(
+        self, depth: _Depth, positions: _Positions, counted: Tensor, first_row: int
+    ) -> None:
+        """The three greatest magnitudes: they lie among the three positions of greatest maximum.
+
+        The first of equal ones, so that a repeated token's do not depend on the kernel.
+        """
+        greatest = positions.greatest.masked_fill(~counted, -1.0).flatten()
+        tops = _first_greatest(greatest).sort().values
+        length, width = counted.shape[1], positions.magnitudes.shape[2]
+        rows = positions.magnitudes.flatten(0, 1)[tops]
+        where = _first_greatest(rows.flatten())
+        for value, index in zip(rows.flatten()[where].tolist(), where.tolist(), strict=True):
+            at = int(tops[index // width])
+            row, place = at // length, at % length
+            if counted[row, place]:
+                token = self.texts[first_row + row][place]
+                depth.massive.append((value, place, index % width, token))
+        # Not a number sorts before everything, so that a damaged stream is seen.
+        depth.massive.sort(key=lambda found: (not math.isnan(found[0]), -found[0]))
+        del depth.massive[len(_RANKS) :]
+
+    def _medians(self, sums: Sums, positions: _Positions, counted: Tensor) -> None:
+        for magnitudes, here, greatest in zip(
+            positions.magnitudes, counted, positions.greatest, strict=True
+        ):
+            if not here.any():
+                continue
+            median = magnitudes[here].median()
+            sums.sequences("massive_median", median[None, None])
+            least = torch.maximum(MASSIVE[1] * median, torch.full_like(median, MASSIVE[0]))
+            count = 0.0
+            if bool(greatest[here].max() > least):
+                count = float((magnitudes[here] > least).sum())
+            sums.add("massive_count", torch.tensor(count), 1)
+
+    def _spectra(self, depth: _Depth, h: Tensor, counted: Tensor) -> None:
+        for values, here in zip(h, counted, strict=True):
+            if depth.spectra == SPECTRUM[0]:
+                return
+            rows = values[here][: SPECTRUM[1]]
+            if len(rows) < 2 or not bool(rows.isfinite().all()):
+                continue
+            depth.spectra += 1
+            # Eigenvalues of the smaller side, on the CPU in float64: a few hundred at most.
+            rows = rows.cpu().double()
+            entropy, participation = statistics.spectrum(
+                rows if len(rows) <= rows.shape[1] else rows.mT
+            )
+            depth.sums.add("matrix_entropy", entropy, 1)
+            depth.sums.add("participation_ratio", participation, 1)
+
+    def _row(self, depth: _Depth) -> dict[str, Any]:
+        sums = depth.sums
+        assert depth.channels is not None
+        row: dict[str, Any] = {name: sums.number(name) for name in _MEANS}
+        rest = sums.number("rest")
+        at_sink = row["residual_norm_sink"]
+        row["residual_excess"] = None if at_sink is None or rest is None else at_sink - rest
+        row |= _most("residual_maximum", depth)
+        for rank, name in enumerate(_RANKS):
+            # A stream of one or two numbers has no third.
+            value, place, channel, token = depth.massive[min(rank, len(depth.massive) - 1)]
+            suffix = "" if name == "top" else f"_{name}"
+            row[f"massive_{name}"] = value
+            row[f"massive{suffix}_position"] = place
+            row[f"massive{suffix}_channel"] = channel
+            row[f"massive{suffix}_token"] = token
+        median = row["massive_median"]
+        row["massive_ratio"] = None if median is None else row["massive_top"] / max(median, 1e-300)
+        return row | _channels(depth.channels)
+
+
+def _first_greatest(values: Tensor) -> Tensor:
+    """Indices of the greatest values [N], the first of equal ones first."""
+    return values.argsort(descending=True, stable=True)[: len(_RANKS)]
+
+
+def _most(name: str, depth: _Depth) -> dict[str, Any]:
+    """The most common place, token and kind; the first of several."""
+    place = min(depth.places, key=lambda p: (-depth.places[p], p))
+    token = min(depth.tokens, key=lambda t: (-depth.tokens[t], t))
+    kind = min(depth.kinds, key=lambda k: (-depth.kinds[k], k))
+    return {
+        f"{name}_position": place,
+        f"{name}_share": depth.places[place] / depth.places.total(),
+        f"{name}_token": token,
+        f"{name}_kind": TOKEN_KINDS[kind],
     }
+
+
+def _channels(squares: Tensor) -> dict[str, Any]:
+    """Statistics of the channels' norms, from their summed squares [D]."""
+    norms = squares.sqrt()
+    median = norms.median()
+    top = squares.topk(min(TOP_CHANNELS, len(squares))).values.sum()
+    return {
+        "channel_ratio": float(norms.max() / median.clamp_min(1e-300)),
+        "top_channel": int(norms.argmax()),
+        "massive_channels": int((norms > MASSIVE_CHANNEL * median).sum()),
+        "top_channels_share": float(top / squares.sum().clamp_min(1e-300)),
+    }
+
+
+_MEANS = (
+    *("residual_norm_sink", "residual_norm_rest", "residual_norm_rest_max", "residual_ratio"),
+    *("residual_norm_delimiter", "residual_norm_endoftext", "kurtosis", "kurtosis_sink"),
+    *("massive_median", "massive_count", "matrix_entropy", "participation_ratio"),
+)

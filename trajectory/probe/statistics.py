@@ -103,16 +103,20 @@ def dense_sink_weights(weights: Tensor, sink: int) -> Tensor:
     return column
 
 
-def visible_keys(length: int, window: int | None = None) -> Tensor:
+def visible_keys(
+    length: int, window: int | None = None, device: torch.device | None = None
+) -> Tensor:
     """How many keys each query sees, float64 [T]."""
-    count = torch.arange(1, length + 1, dtype=torch.float64)
+    count = torch.arange(1, length + 1, dtype=torch.float64, device=device)
     return count if window is None else count.clamp_max(window)
 
 
-def uniform_floor(length: int, sink: int, window: int | None = None) -> Tensor:
+def uniform_floor(
+    length: int, sink: int, window: int | None = None, device: torch.device | None = None
+) -> Tensor:
     """A_is of uniform attention over the visible keys, float64 [T]."""
-    floor = 1 / visible_keys(length, window)
-    return floor.masked_fill(~sees_sink(length, sink, window), torch.nan)
+    floor = 1 / visible_keys(length, window, device)
+    return floor.masked_fill(~sees_sink(length, sink, window, device), torch.nan)
 
 
 def _running(key: Tensor, window: int | None) -> Tensor:
@@ -133,7 +137,7 @@ def delta_logit(
     """
     length = query.shape[2]
     others = _running(key, window) - key[:, :, sink : sink + 1]
-    count = (visible_keys(length, window) - 1).to(query)
+    count = (visible_keys(length, window, query.device) - 1).to(query)
     mean = (query * others).sum(-1) * scale / count
     delta = sink_logits(query, key, scale, sink) - mean
     return delta.masked_fill(~sees_sink(length, sink, window, query.device), torch.nan)
@@ -171,37 +175,107 @@ def delta_logit_lm(
     Args:
         present: which positions hold a token rather than padding, bool [B, T].
     """
-    weights = present.to(key)
-    weights = weights / weights.sum(1, keepdim=True)
-    mean_key = torch.einsum("bhtd,bt->bhd", key, weights)[:, :, None]
-    mean = (query * mean_key).sum(-1) * scale
+    mean = (query * _mean_key(key, present)).sum(-1) * scale
     delta = sink_logits(query, key, scale, sink) - mean
     return delta.masked_fill(~sees_sink(query.shape[2], sink, window, query.device), torch.nan)
 
 
-def first_visible_weight(
-    query: Tensor, key: Tensor, scale: float, log_normaliser: Tensor, window: int | None = None
+def _mean_key(key: Tensor, present: Tensor) -> Tensor:
+    """Mean key of each sequence, [B, H, 1, d]."""
+    weights = present.to(key)
+    weights = weights / weights.sum(1, keepdim=True)
+    return torch.einsum("bhtd,bt->bhd", key, weights)[:, :, None]
+
+
+def rest_logit_sd(
+    query: Tensor,
+    key: Tensor,
+    scale: float,
+    sink: int,
+    present: Tensor,
+    window: int | None = None,
 ) -> Tensor:
-    """Weight on the first key each query sees, for i ≥ 1, [B, H, T].
+    """Standard deviation over visible keys j ≠ s of z_ij, for i > s that see s, [B, H, T].
 
-    Position 0, except where a sliding window hides it (the far-query monitor of OLMo-core).
+    Σ_j (q·k_j)² is the quadratic form of Σ_j k_j k_jᵀ, which is carried from block to block, so
+    without a window the cost is O(T·d·(d + block)). Keys enter less their mean: a shift that all
+    logits of a query share changes no spread, and would cost digits.
+
+    Args:
+        present: which positions hold a token rather than padding, bool [B, T].
     """
-    position = torch.arange(query.shape[2], device=query.device)
-    first = torch.zeros_like(position) if window is None else (position - window + 1).clamp_min(0)
-    logits = (query * key[:, :, first]).sum(-1) * scale
-    weight = (logits.to(log_normaliser.dtype) - log_normaliser).exp()
-    return weight.masked_fill(position == 0, torch.nan)
+    length = query.shape[2]
+    centred = key - _mean_key(key, present)
+    centred[:, :, sink] = 0
+    count = (visible_keys(length, window, query.device) - 1).to(query)
+    mean = (query * _running(centred, window)).sum(-1) / count
+    squares = torch.empty_like(mean)
+    gram = torch.zeros_like(centred[:, :, :1]).mT @ centred[:, :, :1]  # (B, H, d, d)
+    position = torch.arange(length, device=query.device)
+    for start in range(0, length, COLUMN_BLOCK):
+        stop = min(start + COLUMN_BLOCK, length)
+        first = start if window is None else max(0, start - window + 1)
+        rows, keys = query[:, :, start:stop], centred[:, :, first:stop]
+        scores = rows @ keys.mT
+        distance = position[start:stop, None] - position[first:stop]
+        hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
+        total = scores.masked_fill_(hidden, 0).square().sum(-1)
+        if window is None:
+            total = total + ((rows @ gram) * rows).sum(-1)
+            gram = gram + keys.mT @ keys
+        squares[:, :, start:stop] = total
+    deviation = (squares / count - mean.square()).clamp_min(0).sqrt() * scale
+    return deviation.masked_fill(~sees_sink(length, sink, window, query.device), torch.nan)
 
 
-def column_mass(
+def first_visible_weights(
+    query: Tensor,
+    key: Tensor,
+    scale: float,
+    log_normaliser: Tensor,
+    count: int,
+    window: int | None = None,
+) -> Tensor:
+    """Weights on the first ``count`` keys each query sees, 0 past its own, [B, H, T, count].
+
+    The keys from position 0 on, except where a sliding window hides them (the far-query monitor of
+    OLMo-core).
+    """
+    length = query.shape[2]
+    position = torch.arange(length, device=query.device)
+    if window is None:
+        logits = query @ key[:, :, :count].mT
+        beyond = position[:, None] < position[: logits.shape[-1]]
+    else:
+        places = (position - window + 1).clamp_min(0)[:, None] + torch.arange(
+            min(count, length), device=query.device
+        )
+        beyond = position[:, None] < places
+        taken = places.clamp_max(length - 1)
+        logits = torch.stack(
+            [(query * key[:, :, taken[:, m]]).sum(-1) for m in range(taken.shape[1])], -1
+        )
+    weights = ((logits * scale).to(log_normaliser.dtype) - log_normaliser[..., None]).exp()
+    return weights.masked_fill(beyond, 0)
+
+
+def first_visible_floor(
+    length: int, count: int, window: int | None = None, device: torch.device | None = None
+) -> Tensor:
+    """Their sum under uniform attention, float64 [T]."""
+    seen = visible_keys(length, window, device)
+    return seen.clamp_max(count) / seen
+
+
+def column_sums(
     query: Tensor,
     key: Tensor,
     scale: float,
     log_normaliser: Tensor,
     rows: Tensor,
     window: int | None = None,
-) -> Tensor:
-    """Σ_{i>j} A_ij over the queries in ``rows``, for every key j, [B, N, H, T].
+) -> tuple[Tensor, Tensor]:
+    """Σ_{i>j} A_ij and −Σ_{i>j} A_ij ln A_ij over the queries in ``rows``, both [B, N, H, T].
 
     A key's own row is left out: it always sees itself. With the log-normalisers known this is one
     product of queries and keys in blocks, a third of what the fused backward pass costs.
@@ -212,45 +286,64 @@ def column_mass(
     """
     length = query.shape[2]
     mass = query.new_zeros(*rows.shape[:2], query.shape[1], length)
+    surprise = torch.zeros_like(mass)
     position = torch.arange(length, device=query.device)
     for start in range(0, length, COLUMN_BLOCK):
         stop = min(start + COLUMN_BLOCK, length)
         first = 0 if window is None else max(0, start - window + 1)
-        scores = query[:, :, start:stop] @ key[:, :, first:stop].transpose(-1, -2)
-        weights = scores.mul_(scale).sub_(log_normaliser[:, :, start:stop, None]).exp_()
+        scores = query[:, :, start:stop] @ key[:, :, first:stop].mT
+        logs = scores.mul_(scale).sub_(log_normaliser[:, :, start:stop, None])
         distance = position[start:stop, None] - position[first:stop]
         hidden = distance <= 0 if window is None else (distance <= 0) | (distance >= window)
-        weights.masked_fill_(hidden, 0)
-        mass[..., first:stop] += torch.einsum(
-            "bnq,bhqk->bnhk", rows[:, :, start:stop].to(weights), weights
-        )
-    return mass
+        weights = logs.exp().masked_fill_(hidden, 0)
+        counted = rows[:, :, start:stop].to(weights)[:, :, None, None]  # (B, N, 1, 1, block)
+        mass[..., first:stop] += (counted @ weights[:, None])[..., 0, :]
+        surprise[..., first:stop] -= (counted @ weights.mul_(logs)[:, None])[..., 0, :]
+    return mass, surprise
 
 
-def dense_column_mass(weights: Tensor, rows: Tensor) -> Tensor:
-    """``column_mass`` from the matrix of weights [B, H, T, T], [B, N, H, T]."""
-    below = weights.tril(-1)
-    return torch.einsum("bhij,bni->bnhj", below, rows.to(below))
+def dense_column_sums(weights: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """``column_sums`` from the matrix of weights [B, H, T, T], both [B, N, H, T]."""
+    below, counted = weights.tril(-1), rows.to(weights)
+    surprise = -torch.xlogy(below, below)
+    return (
+        torch.einsum("bhij,bni->bnhj", below, counted),
+        torch.einsum("bhij,bni->bnhj", surprise, counted),
+    )
 
 
-def projected_norms(value: Tensor, projection: Tensor) -> Tensor:
-    """‖W_O^h v_j‖ for every head and position, [B, H, T].
+def column_entropy(mass: Tensor, surprise: Tensor, seen: Tensor) -> Tensor:
+    """Entropy of A_·j / Σ_i A_ij over the n queries that count, over ln n.
 
     Args:
-        value: [B, H, T, d].
-        projection: W_O, [D, H·d].
+        mass: S = Σ_i A_ij.
+        surprise: −Σ_i A_ij ln A_ij.
+        seen: n; the result is NaN where it is below 2 or S is 0.
     """
-    heads, dim = value.shape[1], value.shape[3]
-    blocks = projection.reshape(projection.shape[0], heads, dim)  # (D, H, d)
-    gram = torch.einsum("dhx,dhy->hxy", blocks, blocks)  # ‖Wv‖² = vᵀ(WᵀW)v, no D-sized activations
-    squared = (torch.einsum("bhtx,hxy->bhty", value, gram) * value).sum(-1)
-    return squared.clamp_min(0).sqrt()
+    entropy = mass.log() + surprise / mass
+    known = (seen >= 2) & (mass > 0)
+    return or_nan(entropy / seen.clamp_min(2).log(), known)
 
 
-def kurtosis(hidden: Tensor) -> Tensor:
-    """D·Σh⁴/(Σh²)² at every position, [B, T]; 3 for Gaussian channels, D for a single spike."""
-    squares = hidden.square()
-    return hidden.shape[-1] * squares.square().sum(-1) / squares.sum(-1).square()
+def gram_blocks(projection: Tensor, heads: int) -> Tensor:
+    """W_O^hᵀ W_O^h of every head, [H, d, d], for W_O [D, H·d]."""
+    blocks = projection.reshape(projection.shape[0], heads, -1)  # (D, H, d)
+    return torch.einsum("dhx,dhy->hxy", blocks, blocks)
+
+
+def projected_norms(vectors: Tensor, gram: Tensor) -> Tensor:
+    """‖W_O^h v_j‖ for every head and position, [B, H, T], from ``gram_blocks``.
+
+    ‖Wv‖² = vᵀ(WᵀW)v, so no activation of residual width is formed.
+    """
+    return ((vectors @ gram) * vectors).sum(-1).clamp_min(0).sqrt()
+
+
+def spectrum(hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """exp(H(p)) and 1/Σp² of p = σ²/Σσ², σ the singular values of matrices [..., T, D]."""
+    power = torch.linalg.eigvalsh(hidden @ hidden.mT).clamp_min(0)
+    share = power / power.sum(-1, keepdim=True)
+    return (-torch.xlogy(share, share).sum(-1)).exp(), 1 / share.square().sum(-1)
 
 
 def sink_and_rest(norms: Tensor, rest: Tensor, sink: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ activations, whatever the depth.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,9 +26,11 @@ from transformers import (
 from transformers.masking_utils import sdpa_mask
 
 from trajectory.errors import TrajectoryError
-from trajectory.probe.attention import NAME, batch_rows, probe_attention
+from trajectory.probe.attention import NAME, probe_attention
+from trajectory.probe.branches import Branches
 from trajectory.probe.families import IGNORED, Family, State, family_of
-from trajectory.probe.weights import LocalWeights
+from trajectory.probe.rows import batch_rows
+from trajectory.probe.weights import LocalWeights, Weights
 
 AttentionInterface.register(NAME, probe_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
@@ -46,19 +48,29 @@ class StreamedLayer(nn.Module):
     def __init__(self, layer: nn.Module, index: int, reader: LayerReader, at_once: int) -> None:
         super().__init__()
         self.layer, self.index, self.reader, self.at_once = layer, index, reader, at_once
+        self.branches: Branches | None = None
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """[B, T, D] → [B, T, D], ``at_once`` sequences at a time."""
         self.layer.load_state_dict(self.reader.take(self.index), assign=True)
-        size = len(hidden_states)
-        parts = []
-        for start in range(0, size, self.at_once):
-            rows = slice(start, min(start + self.at_once, size))
-            part = {name: _rows_of(value, rows, size) for name, value in kwargs.items()}
-            with batch_rows(rows):
-                parts.append(self.layer(hidden_states[rows], *args, **part))
+
+        def run(hidden: Tensor) -> Tensor:
+            size = len(hidden)
+            parts = []
+            for start in range(0, size, self.at_once):
+                rows = slice(start, min(start + self.at_once, size))
+                part = {name: _rows_of(value, rows, size) for name, value in kwargs.items()}
+                with batch_rows(rows):
+                    parts.append(self.layer(hidden[rows], *args, **part))
+            return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+        if self.branches is None:
+            output = run(hidden_states)
+        else:
+            output = self.branches.unchanged(self.index, hidden_states, run)
+            self.branches.advance(self.index, self.layer, hidden_states, run)
         self.layer.to("meta")
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        return output
 
 
 def _rows_of(value: Any, rows: slice, size: int) -> Any:
@@ -70,9 +82,7 @@ def _rows_of(value: Any, rows: slice, size: int) -> Any:
 class LayerReader:
     """Reads decoder layers in order, the next one while the present one computes."""
 
-    def __init__(
-        self, weights: LocalWeights, prefix: str, family: Family, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, weights: Weights, prefix: str, family: Family, dtype: torch.dtype) -> None:
         self.weights, self.family, self.dtype = weights, family, dtype
         self.names: dict[int, dict[str, str]] = {}
         for name in weights.names():
@@ -97,28 +107,35 @@ class LayerReader:
 
     def _read(self, index: int) -> State:
         names = self.names.get(index, {})
-        stored = {rest: self.weights.get(name, self.dtype) for rest, name in names.items()}
-        return self.family.convert(stored)
+        found = self.weights.load(names.values(), self.dtype)
+        return self.family.convert({rest: found[name] for rest, name in names.items()})
 
 
 class StreamedModel:
-    """A local checkpoint of a known family, run layer by layer.
+    """A checkpoint of a known family, run layer by layer.
 
     Args:
-        folder: config and safetensors.
+        folder: holds the config, and the safetensors unless ``weights`` are given.
         dtype: floating-point type of the computation, whatever the file's.
         at_once: sequences that pass a layer together.
+        weights: tensors that lie elsewhere, ``RemoteWeights`` for instance; closed with the model.
 
     Raises:
         TrajectoryError: for an unknown family, a missing or damaged file, or tensors that do not
             fit the config.
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype = torch.float32, at_once: int = 16) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dtype: torch.dtype = torch.float32,
+        at_once: int = 16,
+        weights: Weights | None = None,
+    ) -> None:
         self.folder, self.dtype = folder, dtype
         self.config = read_config(folder)
         self.family = family_of(self.config.model_type, folder)
-        self.weights = LocalWeights(folder)
+        self.weights = LocalWeights(folder) if weights is None else weights
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(
                 self.config, attn_implementation=NAME, dtype=dtype
@@ -140,8 +157,12 @@ class StreamedModel:
         """The decoder blocks, in order."""
         return list(self.base.layers)  # type: ignore[arg-type]
 
-    def run(self, tokens: Tensor) -> Tensor:
+    def run(self, tokens: Tensor, leaving: Callable[[int, Tensor], None] | None = None) -> Tensor:
         """The residual stream after the final norm, [B, T, D], for token ids [B, T].
+
+        Args:
+            tokens: token ids.
+            leaving: told the depth and the stream that leaves the last block.
 
         Raises TrajectoryError if an id lies outside the vocabulary.
         """
@@ -153,8 +174,20 @@ class StreamedModel:
                 f"{self.weights.shape(name)[0]}; the batch was made with another tokenizer"
             )
         embedded = self.weights.rows(name, ids, self.dtype)[places]
-        output: Tensor = self.base(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        last = self.blocks[-1]
+        handle = last.register_forward_hook(
+            lambda _, __, stream: None if leaving is None else leaving(len(self.blocks), stream)
+        )
+        try:
+            output: Tensor = self.base(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        finally:
+            handle.remove()
         return output
+
+    def normalised(self, hidden: Tensor) -> Tensor:
+        """The final norm of a residual stream [B, T, D]."""
+        norm: nn.Module = getattr(self.base, self.family.norm)
+        return norm(hidden)
 
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """−log p of each target, float32 [N], from final states [N, D]; head read in blocks."""
@@ -179,8 +212,9 @@ class StreamedModel:
         return total - chosen
 
     def close(self) -> None:
-        """Stop the reading thread."""
+        """Stop the reading thread and let go of the weights."""
         self.reader.close()
+        self.weights.close()
 
     def _check(self, layers: nn.ModuleList, prefix: str) -> None:
         """Compare the checkpoint's tensor names with the config's before anything is read."""
@@ -213,10 +247,13 @@ class StreamedModel:
 
 @contextmanager
 def streamed(
-    folder: Path, dtype: torch.dtype = torch.float32, at_once: int = 16
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    at_once: int = 16,
+    weights: Weights | None = None,
 ) -> Iterator[StreamedModel]:
     """A streamed model whose reading thread ends with the block."""
-    model = StreamedModel(folder, dtype, at_once)
+    model = StreamedModel(folder, dtype, at_once, weights)
     try:
         yield model
     finally:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +20,38 @@ PAGE = 4096
 INDEX = "model.safetensors.index.json"
 
 
+class Weights(Protocol):
+    """The tensors of a checkpoint, wherever they lie.
+
+    Attributes:
+        bytes_read: bytes of weights read so far.
+    """
+
+    @property
+    def bytes_read(self) -> int: ...  # noqa: D102
+
+    def names(self) -> list[str]:
+        """Names of all tensors."""
+
+    def shape(self, name: str) -> list[int]:
+        """Shape of a tensor."""
+
+    def get(self, name: str, dtype: torch.dtype) -> Tensor:
+        """A tensor in ``dtype``."""
+
+    def load(self, names: Iterable[str], dtype: torch.dtype) -> dict[str, Tensor]:
+        """Several tensors in ``dtype``."""
+
+    def rows(self, name: str, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        """Some rows of a matrix."""
+
+    def block(self, name: str, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        """Rows ``start`` to ``stop`` of a matrix."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
 class LocalWeights:
     """The tensors of a local checkpoint, in one file or in shards.
 
@@ -26,6 +60,7 @@ class LocalWeights:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._bytes_read = 0
         single, index = folder / SINGLE, folder / INDEX
         if single.is_file():
             files = [single]
@@ -51,6 +86,11 @@ class LocalWeights:
         if missing:
             raise TrajectoryError(f"{index}: {len(missing)} tensors are missing, e.g. {missing[0]}")
 
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of tensors handed out so far."""
+        return self._bytes_read
+
     def names(self) -> list[str]:
         """Names of all tensors."""
         return list(self._files)
@@ -67,20 +107,32 @@ class LocalWeights:
         its pages. They are touched here, so that who computes does not wait for the disk.
         """
         tensor: Tensor = self._find(name).get_tensor(name)
+        self._bytes_read += tensor.nbytes
         if tensor.dtype != dtype:
             return tensor.to(dtype)
         tensor.flatten()[:: PAGE // tensor.element_size()].sum()
         return tensor
 
+    def load(self, names: Iterable[str], dtype: torch.dtype) -> dict[str, Tensor]:
+        """Several tensors in ``dtype``."""
+        return {name: self.get(name, dtype) for name in names}
+
     def rows(self, name: str, rows: Tensor, dtype: torch.dtype) -> Tensor:
         """Some rows of a matrix; only these are read."""
         matrix = self._find(name).get_slice(name)
-        return torch.cat([matrix[row : row + 1] for row in rows.tolist()]).to(dtype)
+        found = torch.cat([matrix[row : row + 1] for row in rows.tolist()])
+        self._bytes_read += found.nbytes
+        return found.to(dtype)
 
     def block(self, name: str, start: int, stop: int, dtype: torch.dtype) -> Tensor:
         """Rows ``start`` to ``stop`` of a matrix; only these are read."""
         block: Tensor = self._find(name).get_slice(name)[start:stop]
+        self._bytes_read += block.nbytes
         return block.to(dtype)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._files.clear()
 
     def _find(self, name: str) -> safe_open:
         if name not in self._files:

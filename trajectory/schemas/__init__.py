@@ -5,7 +5,7 @@ Every measured number, from a Bigram-Backcopy run or a language model, is a row 
 documentation and the report's tooltips are generated from it.
 """
 
-from trajectory.schemas.base import MIN_QUERY, SINK_RATE_THRESHOLD, Table
+from trajectory.schemas.base import DELTA_LOGITS, MIN_QUERY, SINK_RATE_THRESHOLD, Table
 from trajectory.schemas.bb import (
     BB_COMPARISONS,
     BB_INTERVENED,
@@ -17,6 +17,7 @@ from trajectory.schemas.bb import (
     BB_TYPES,
 )
 from trajectory.schemas.bundles import BUNDLE
+from trajectory.schemas.checkpoints import CHECKPOINTS
 from trajectory.schemas.claims import CLAIMS
 from trajectory.schemas.costs import COSTS
 from trajectory.schemas.coupled import (
@@ -31,7 +32,9 @@ from trajectory.schemas.coupled import (
 )
 from trajectory.schemas.fitted import LAWS, PHENOMENA, SEEDS
 from trajectory.schemas.forecasts import FORECAST_SCORES, FORECASTS
-from trajectory.schemas.measured import CHECKPOINTS, HEADS, LAYERS
+from trajectory.schemas.heads import HEADS
+from trajectory.schemas.interventions import HEAD_EFFECTS, INTERVENTION_LAYERS, INTERVENTIONS
+from trajectory.schemas.layers import LAYERS
 from trajectory.schemas.onsets import CONTRASTS, GATES, LEADS, ONSETS
 from trajectory.schemas.suites import BATCHES, MANIFEST, OUTCOMES, SELECTION
 
@@ -58,10 +61,15 @@ __all__ = [
     "COUPLINGS",
     "COUPLING_CURVES",
     "COUPLING_PARAMETERS",
+    "DELTA_LOGITS",
+    "EFFECTS",
     "FORECASTS",
     "FORECAST_SCORES",
     "GATES",
     "HEADS",
+    "HEAD_EFFECTS",
+    "INTERVENTIONS",
+    "INTERVENTION_LAYERS",
     "LAWS",
     "LAYERS",
     "LEADS",
@@ -92,6 +100,7 @@ TABLES: dict[str, Table] = {
         *(BB_TYPES, BB_RESIDUALS, BB_MAPS, BB_INTERVENTIONS, BB_INTERVENED),
         *(BB_SCALARS, BB_MILESTONES, BB_COMPARISONS),
         CLAIMS,
+        *(INTERVENTIONS, INTERVENTION_LAYERS, HEAD_EFFECTS),
     )
 }
 MEASUREMENTS = ("heads", "layers", "checkpoints")
@@ -99,3 +108,5 @@ BB_MEASUREMENTS = ("bb_types", "bb_residuals", "bb_maps", "bb_interventions", "b
 """What a Bigram-Backcopy run writes besides the measurements."""
 BB_SUMMARIES = ("bb_scalars", "bb_milestones", "bb_comparisons")
 """What is computed from the tables of all Bigram-Backcopy runs together."""
+EFFECTS = ("interventions", "intervention_layers", "head_effects")
+"""What a checkpoint's interventions are written to."""

@@ -14,6 +14,36 @@ keys is mostly noise."""
 SINK_RATE_THRESHOLD = 0.3
 """ε of Sink^ε (Gu et al., arXiv 2410.10781)."""
 
+TAIL_QUERIES = 64
+"""Last queries of a sequence over which the tail weight is taken."""
+
+FAR_KEYS = 4
+"""First visible keys whose weight the last query's far mass adds up."""
+
+DRAINED = 0.5
+"""Value ratio up to which a sink does nothing rather than broadcast its value."""
+
+MASSIVE = (100.0, 1000.0)
+"""A massive activation exceeds the first, and the second times the median (arXiv 2402.17762)."""
+
+MASSIVE_CHANNEL = 100.0
+"""A massive channel's norm exceeds this many times the median channel's (arXiv 2603.05498)."""
+
+TOP_CHANNELS = 3
+"""Channels whose share of the squared norm is given."""
+
+SPARSE = 0.01
+"""A normalised input's entry below this is counted as zero (arXiv 2603.05498)."""
+
+SPECTRUM = (4, 128)
+"""Sequences, and positions of each, whose singular values are taken."""
+
+TOKEN_KINDS = ("first", "delimiter", "endoftext", "other")
+"""What a key is: position 0; a full stop, comma or line break; a mark of a text's end; the rest."""
+
+DELTA_LOGITS = {"clean": "delta_logit", "bb": "delta_logit_bb", "lm": "delta_logit_lm"}
+"""Definitions of Δlogit by name, and their columns of ``heads``."""
+
 
 def field(
     name: str,

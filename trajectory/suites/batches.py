@@ -10,7 +10,7 @@ import torch
 from trajectory.config import Probe
 from trajectory.corpus import stdlib
 from trajectory.corpus.characters import read_text
-from trajectory.corpus.tokens import TokenBatch, spread, stream
+from trajectory.corpus.tokens import TokenBatch, first_id, spread, stream
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import BATCHES
 from trajectory.tables import read
@@ -29,7 +29,7 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
         reason = str(error).strip().split("\n")[0]
         raise TrajectoryError(f"suite '{suite}': no readable tokenizer ({reason})") from None
     end = tokenizer.eos_token_id
-    first = end if probe.first_token == "eos_prepended" else None
+    first = first_id(tokenizer, probe.first_token, f"suite '{suite}'")
     rows = []
     sources: dict[str, list[str]] = {
         domain: stdlib.split(stdlib.documents(domain))[1] for domain in probe.domains

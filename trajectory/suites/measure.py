@@ -8,7 +8,7 @@ from typing import Any
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
 from trajectory.probe.language_model import measure_checkpoint_files
-from trajectory.probe.measure import Row
+from trajectory.probe.measure import Row, rates
 from trajectory.schemas import MANIFEST
 from trajectory.suites.content import local_revision
 from trajectory.tables import read
@@ -52,16 +52,22 @@ def measure_checkpoint(
         {
             **names,
             "domain": batch.domain,
-            "loss": measured.losses[batch.domain],
+            "loss": measured.losses[batch.domain].mean,
+            "loss_se": measured.losses[batch.domain].standard_error,
+            "predictions": measured.losses[batch.domain].predictions,
             "risk": None,
             "excess_risk": None,
             "learning_rate": row["learning_rate"],
             "integrated_learning_rate": row["integrated_learning_rate"],
+            **rates(measured.heads, measured.layers, batch.domain),
             "revision": revision,
             "commit": row["commit"],
             "first_token": batch.first_token,
             "batch": batch.sha256,
             "dtype": _DTYPE,
+            "device": "cpu",
+            "bytes_read": measured.bytes_read,
+            "audit": row.get("audit"),
         }
         for batch in batches
     ]

@@ -1,0 +1,160 @@
+"""Tensors behind HTTP ranges: the same numbers, few bytes, and bad weather survived or named."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from trajectory.errors import TrajectoryError
+from trajectory.probe.language_model import measure_checkpoint_files
+from trajectory.probe.remote import Patience, Range, RemoteError, RemoteWeights, join
+from trajectory.probe.weights import LocalWeights
+
+from .ranges import Behaviour, serving
+from .test_families import batches, make
+
+QUICK = Patience(connect=2, read=2, attempts=3, wait=0.01, longest=0.05)
+
+
+@contextmanager
+def remote(folder: Path, behaviour: Behaviour, **options: Any) -> Iterator[RemoteWeights]:
+    with serving(folder, behaviour) as url:
+        urls = {p.name: f"{url}/{p.name}" for p in folder.glob("*.safetensors")}
+        weights = RemoteWeights(urls, "demo", patience=QUICK, **options)
+        try:
+            yield weights
+        finally:
+            weights.close()
+
+
+@pytest.mark.parametrize("case", ["olmo2", "gpt_neox"])
+def test_a_checkpoint_behind_ranges_gives_the_same_rows(tmp_path: Path, case: str) -> None:
+    model = make(tmp_path, case)
+    local = measure_checkpoint_files(tmp_path, batches())
+    model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    with serving(tmp_path / "shards", Behaviour()) as url:
+        files = sorted((tmp_path / "shards").glob("*.safetensors"))
+        assert len(files) > 3
+        weights = RemoteWeights({p.name: f"{url}/{p.name}" for p in files}, "demo")
+        measured = measure_checkpoint_files(tmp_path, batches(), weights=weights)
+    assert (measured.heads, measured.layers, measured.losses) == (
+        local.heads,
+        local.layers,
+        local.losses,
+    )
+    stored = sum(p.stat().st_size for p in files)
+    assert 0.8 * stored < measured.bytes_read < 1.3 * stored
+
+
+def test_only_what_is_asked_for_is_fetched(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    stored = {
+        "embedding": torch.randn(5000, 64, generator=generator),  # 256 bytes a row
+        "a": torch.randn(8, 16, generator=generator).to(torch.bfloat16),
+        "b": torch.randn(3, 5, generator=generator).double(),
+        "scalar": torch.tensor(3.5),
+        "empty": torch.zeros(0, 4),
+    }
+    save_file(stored, tmp_path / "model.safetensors")
+    behaviour = Behaviour()
+    local = LocalWeights(tmp_path)
+    with remote(tmp_path, behaviour) as weights:
+        assert sorted(weights.names()) == sorted(stored)
+        for name, tensor in stored.items():
+            assert weights.shape(name) == list(tensor.shape)
+            assert torch.equal(weights.get(name, torch.float64), tensor.double())
+        before, asked = weights.bytes_read, len(behaviour.asked)
+        rows = torch.tensor([4000, 3, 4, 4001])
+        found = weights.rows("embedding", rows, torch.float32)
+        assert torch.equal(found, stored["embedding"][rows])
+        assert torch.equal(found, local.rows("embedding", rows, torch.float32))
+        assert len(behaviour.asked) - asked == 2, "neighbours come together"
+        assert weights.bytes_read - before == 4 * 256
+        block = weights.block("embedding", 10, 20, torch.float32)
+        assert torch.equal(block, stored["embedding"][10:20])
+        asked = len(behaviour.asked)
+        several = weights.load(["a", "b", "scalar"], torch.float32)
+        for name, tensor in several.items():
+            assert torch.equal(tensor, stored[name].float())
+        assert len(behaviour.asked) - asked == 2, "the embedding lies between two of them"
+        with pytest.raises(TrajectoryError, match="demo: it has no tensor 'none'"):
+            weights.get("none", torch.float32)
+
+
+def test_bad_weather_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trajectory.probe.remote.PIECE", 1000)
+    stored = {"a": torch.arange(5000, dtype=torch.float32)}
+    save_file(stored, tmp_path / "model.safetensors")
+    behaviour = Behaviour(refusals=[503, 429], break_after=[3], token="Bearer x")
+    with remote(tmp_path, behaviour, headers=lambda: {"Authorization": "Bearer x"}) as weights:
+        behaviour.refusals += [500, 429]
+        behaviour.break_after += [0, 700, 17, 900, 1]
+        assert torch.equal(weights.get("a", torch.float32), stored["a"])
+        size = (tmp_path / "model.safetensors").stat().st_size
+        assert weights.bytes_read == size, "no byte came twice"
+        assert len(behaviour.asked) > 5000 * 4 / 1000 + 2, "some were asked for again"
+
+
+def test_what_cannot_be_had_is_named(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1000)}, tmp_path / "model.safetensors")
+    behaviour = Behaviour()
+    with remote(tmp_path, behaviour) as weights:
+        for refusal, again in ((404, False), (403, False), (503, True)):
+            behaviour.refusals = [refusal] * 3
+            with pytest.raises(RemoteError, match=f"bytes .*: the server answers {refusal}") as e:
+                weights.get("a", torch.float32)
+            assert (e.value.status, e.value.again) == (refusal, again)
+            behaviour.refusals = []
+        behaviour.ignore_ranges = True
+        with pytest.raises(RemoteError, match="the server ignores ranges"):
+            weights.get("a", torch.float32)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/x"
+        with pytest.raises(RemoteError, match=r"model\.safetensors: .*no answer") as error:
+            RemoteWeights({"model.safetensors": url}, "demo", patience=QUICK)
+        assert error.value.status is None and error.value.again
+    (tmp_path / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0not a header at all")
+    with pytest.raises(TrajectoryError, match="demo: model.safetensors: no safetensors header"):
+        with remote(tmp_path, Behaviour()):
+            pass
+
+
+def test_a_server_that_falls_silent_is_given_up(tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
+        patience = Patience(connect=1, read=0.1, attempts=2, wait=0.01)
+        with pytest.raises(RemoteError, match="no answer"):
+            RemoteWeights({"model.safetensors": url}, "demo", patience=patience)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 500), st.integers(1, 60)), min_size=1),
+    st.integers(0, 40),
+    st.integers(2, 6),
+)
+def test_joined_ranges_cover_all_and_are_few(
+    parts: list[tuple[str, int, int]], gap: int, most: int
+) -> None:
+    wanted = [Range(file, start, start + size) for file, start, size in parts]
+    joined = join(wanted, gap, most)
+    for part in wanted:
+        assert any(
+            span.file == part.file and span.start <= part.start and part.stop <= span.stop
+            for span in joined
+        )
+    assert len(joined) <= most + 1  # a second file is a span of its own
+    for before, after in pairwise(joined):
+        assert before.file != after.file or after.start - before.stop > gap

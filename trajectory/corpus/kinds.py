@@ -1,0 +1,39 @@
+"""What a token is, as far as sinks are concerned: the first one, a delimiter, a text's end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from trajectory.schemas.base import TOKEN_KINDS
+
+FIRST, DELIMITER, ENDOFTEXT, OTHER = range(len(TOKEN_KINDS))
+
+_SPECIAL = re.compile(r"<\|?(endoftext|end_of_text|begin_of_text|eos|bos|s|/s)\|?>|⟨s⟩")
+_WRITTEN = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
+"""How tokenizers write a space and a line break."""
+
+
+def kind_of(token: str) -> int:
+    """The kind of a token as its tokenizer writes it, wherever it stands."""
+    if _SPECIAL.fullmatch(token):
+        return ENDOFTEXT
+    written = token.replace("<0x0A>", "\n").translate(_WRITTEN)
+    bare = written.strip(" ")
+    breaks = bool(bare) and not bare.strip("\r\n")
+    return DELIMITER if bare in (".", ",") or breaks else OTHER
+
+
+def token_kinds(texts: Sequence[Sequence[str]]) -> Tensor:
+    """Kinds of B sequences of T tokens, int64 [B, T]; position 0 is ``first`` whatever it holds."""
+    known: dict[str, int] = {}
+    for row in texts:
+        for token in row:
+            if token not in known:
+                known[token] = kind_of(token)
+    kinds = torch.tensor([[known[token] for token in row] for row in texts], dtype=torch.int64)
+    kinds[:, 0] = FIRST
+    return kinds

@@ -1,0 +1,130 @@
+"""How a decoder block reads the residual stream: its first norm, and what it clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trajectory.probe import statistics
+from trajectory.probe.rows import current_rows
+from trajectory.schemas.base import SPARSE
+
+NORMS_BEFORE = ("input_layernorm", "attention_layernorm", "attention_norm")
+"""Names of the norm before a block's attention, in the order they are looked for."""
+
+NORMS_AFTER = ("post_attention_layernorm",)
+"""Names of the first norm where there is none before."""
+
+CLIPPED = {"query": ("q_norm", "q_proj"), "key": ("k_norm", "k_proj"), "value": ("v_proj",)}
+"""The module whose output is clipped: the norm where there is one, or the projection."""
+
+
+class BlockReader:
+    """Watches every block's first norm and clipped projections while the model runs.
+
+    Args:
+        add: told (layer, name, values [b, 1], sequences) — one value per sequence, NaN for none.
+        members: positions of each domain, bool [B, T].
+        sink: the sink position.
+        dtype: floating-point type of the statistics.
+    """
+
+    def __init__(
+        self,
+        add: Callable[[int, str, str, Tensor], None],
+        members: dict[str, Tensor],
+        sink: int,
+        dtype: torch.dtype,
+    ) -> None:
+        self.add, self.members, self.sink, self.dtype = add, members, sink, dtype
+        self.scales: dict[int, tuple[float, float]] = {}
+        self._before: dict[int, Tensor] = {}
+
+    @contextmanager
+    def watching(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
+        """Watch the blocks inside the block."""
+        handles = []
+        for index, block in enumerate(blocks):
+            inner = getattr(block, "layer", block)
+            before = _first(inner, NORMS_BEFORE)
+            norm = before if before is not None else _first(inner, NORMS_AFTER)
+            if norm is not None:
+                hook = self._norm(index, before is not None)
+                handles.append(norm.register_forward_hook(hook))
+            handles += self._clips(index, getattr(inner, "self_attn", None))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _norm(self, index: int, before: bool) -> Callable[..., None]:
+        def hook(module: nn.Module, _: Any, output: Tensor) -> None:
+            weight = getattr(module, "weight", None)
+            if weight is not None and index not in self.scales:
+                size = weight.detach().double().abs()
+                self.scales[index] = float(size.mean()), float(size.max())
+            if before:
+                self._normalised(index, output)
+
+        return hook
+
+    def _normalised(self, index: int, x: Tensor) -> None:
+        """The block's normalised input, [b, T, D]."""
+        rows = current_rows()
+        small = (x.abs() < SPARSE).to(self.dtype).mean(-1)  # (b, T)
+        sink = x[:, self.sink].to(self.dtype)
+        before = self._before.get(rows.start or 0)
+        self._before[rows.start or 0] = sink
+        place = torch.arange(x.shape[1], device=x.device)
+        for domain, member in self.members.items():
+            here = member[rows].to(x.device)
+            active, others = here.any(1), here & (place != self.sink)
+            at_sink = statistics.or_nan(small[:, self.sink], active)
+            self.add(index, domain, "norm_sparsity_sink", at_sink)
+            rest = torch.where(others, small, 0).sum(1) / others.sum(1)
+            self.add(index, domain, "norm_sparsity_rest", rest)
+            if before is not None:
+                cosine = nn.functional.cosine_similarity(sink, before, dim=-1)
+                self.add(index, domain, "norm_cosine_sink", statistics.or_nan(cosine, active))
+
+    def _clips(self, index: int, attention: nn.Module | None) -> list[Any]:
+        limit = getattr(getattr(attention, "config", None), "clip_qkv", None)
+        if limit is None or attention is None:
+            return []
+        handles = []
+        for name, candidates in CLIPPED.items():
+            module = _first(attention, candidates)
+            if module is not None:
+                handles.append(module.register_forward_hook(self._clipped(index, name, limit)))
+        return handles
+
+    def _clipped(self, index: int, name: str, limit: float) -> Callable[..., None]:
+        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+            over = (output.abs() > limit).to(self.dtype).mean(-1)  # (b, T)
+            rows = current_rows()
+            for domain, member in self.members.items():
+                here = member[rows].to(output.device)
+                share = torch.where(here, over, 0).sum(1) / here.sum(1)
+                self.add(index, domain, f"clip_share_{name}", share)
+
+        return hook
+
+
+def _first(module: nn.Module, names: Sequence[str]) -> nn.Module | None:
+    for name in names:
+        found = getattr(module, name, None)
+        if isinstance(found, nn.Module):
+            return found
+    return None
+
+
+BLOCK_MEANS = (
+    *("norm_sparsity_sink", "norm_sparsity_rest", "norm_cosine_sink"),
+    *("clip_share_query", "clip_share_key", "clip_share_value", "column_sum_rate"),
+)
+"""Columns of ``layers`` that belong to the block the stream enters."""

@@ -1,0 +1,324 @@
+"""The ``heads`` table: what every query head does with its sink."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from trajectory.schemas.base import (
+    DOMAIN,
+    DRAINED,
+    FAR_KEYS,
+    HEAD,
+    LAYER,
+    MIN_QUERY,
+    SINK_RATE_THRESHOLD,
+    STEP,
+    TAIL_QUERIES,
+    TOKENS,
+    TRAJECTORY,
+    Table,
+    field,
+    number,
+)
+
+HEADS = Table(
+    "heads",
+    "trajectory × step × domain × layer × query head",
+    ("trajectory", "step", "domain", "layer", "head"),
+    (
+        TRAJECTORY,
+        STEP,
+        TOKENS,
+        DOMAIN,
+        LAYER,
+        HEAD,
+        field(
+            "kv_head",
+            pa.int16(),
+            "key-value head this query head reads (value and key norms repeat within a group)",
+        ),
+        field("sink_position", pa.int32(), "key position s whose statistics are given, from 0"),
+        field(
+            "sink_token",
+            pa.string(),
+            "token at the sink position, where it is the same in all sequences",
+            nullable=True,
+        ),
+        field("queries", pa.int64(), "queries i > s of this domain averaged over", unit="queries"),
+        number(
+            "sink_weight",
+            "mean over queries i > s of the attention weight A_is (the sink's own row excluded)",
+            source="arXiv 2410.10781 α_1, own row excluded",
+        ),
+        number(
+            "sink_weight_floor",
+            "the same mean for uniform causal attention, 1/(i+1)",
+        ),
+        number(
+            "sink_excess",
+            "(sink_weight − sink_weight_floor) / (1 − sink_weight_floor): 0 uniform, 1 all on the sink",
+        ),
+        number(
+            "selectivity",
+            "sink_weight / sink_weight_floor: how many times the weight of uniform attention",
+        ),
+        number(
+            "sink_rate",
+            f"share of sequences whose own mean A_is exceeds {SINK_RATE_THRESHOLD}",
+            source="Sink^ε of arXiv 2410.10781, own row excluded",
+        ),
+        number(
+            "tail_weight",
+            f"mean of A_is over the last {TAIL_QUERIES} queries of the domain in each sequence that see s",
+        ),
+        number("tail_weight_floor", "the same mean for uniform attention over the visible keys"),
+        number("sink_logit", "mean over queries i > s of z_is", "nats"),
+        number(
+            "sink_logit_sd",
+            "standard deviation of z_is over those queries of all sequences",
+            "nats",
+        ),
+        number(
+            "delta_logit",
+            f"Δlogit: mean over queries i ≥ s+{MIN_QUERY} of z_is − mean over visible keys j ≠ s of z_ij",
+            "nats",
+            nullable=True,
+        ),
+        number(
+            "delta_logit_sd",
+            "standard deviation over the same queries of that difference",
+            "nats",
+            nullable=True,
+        ),
+        number(
+            "delta_logit_bb",
+            "Δlogit as in the paper's BB code: mean over queries i ≥ s+2 of z_is − mean over s < j < i of z_ij",
+            "nats",
+            "arXiv 2410.13835, summarise_logits_difference",
+            nullable=True,
+        ),
+        number(
+            "delta_logit_lm",
+            "Δlogit as in the paper's OLMo notebook: mean over queries of z_is − mean over all keys, "
+            "future keys and the sink included, before the mask",
+            "nats",
+            "arXiv 2410.13835, OLMo_pretraining.ipynb",
+        ),
+        number(
+            "rest_logit_sd",
+            f"mean over queries i ≥ s+{MIN_QUERY} of the standard deviation of z_ij over visible keys j ≠ s",
+            "nats",
+            nullable=True,
+        ),
+        number(
+            "delta_logit_normalised",
+            "delta_logit / rest_logit_sd: compares heads of different temperature",
+            nullable=True,
+        ),
+        number(
+            "sink_log_odds",
+            f"mean over queries i ≥ s+{MIN_QUERY} of log A_is/(1 − A_is)",
+            "nats",
+            nullable=True,
+        ),
+        number("row_entropy", "mean over queries i > s of H(A_i·) / ln(i+1)", nullable=True),
+        number(
+            "sink_column_entropy",
+            "mean over sequences of the entropy of A_is / Σ_i A_is over the n queries i > s, over ln n: 1 where the sink serves all queries alike",
+            nullable=True,
+        ),
+        number(
+            "column_entropy",
+            f"mean over sequences of the greatest such entropy of any key that at least {MIN_QUERY} queries see",
+            source="arXiv 2410.13835, LLM/src/entropy.py, own row excluded",
+            nullable=True,
+        ),
+        number("value_norm_sink", "mean over sequences of ‖v_s‖", "activation"),
+        number(
+            "value_norm_rest",
+            "mean over sequences of the median over the domain's positions j ≠ s of ‖v_j‖",
+            "activation",
+        ),
+        number("value_ratio", "mean over sequences of ‖v_s‖ / median ‖v_j‖, j ≠ s"),
+        number(
+            "output_value_norm_sink",
+            "mean over sequences of ‖W_O v_s‖",
+            "activation",
+            "arXiv 2410.13835 fig. 2c",
+        ),
+        number(
+            "output_value_norm_rest",
+            "mean over sequences of the median over the domain's positions j ≠ s of ‖W_O v_j‖",
+            "activation",
+        ),
+        number("output_value_ratio", "mean over sequences of ‖W_O v_s‖ / median ‖W_O v_j‖, j ≠ s"),
+        number(
+            "key_norm_sink", "mean over sequences of ‖k_s‖, after rotary embedding", "activation"
+        ),
+        number(
+            "key_norm_rest",
+            "mean over sequences of the median over the domain's positions j ≠ s of ‖k_j‖",
+            "activation",
+        ),
+        number("query_norm", "mean over queries i > s of ‖q_i‖", "activation"),
+        number("sink_cosine", "mean over queries i > s of cos(q_i, k_s)"),
+        number(
+            "head_output_norm",
+            "mean over queries i > s of ‖Σ_j A_ij v_j‖, before W_O",
+            "activation",
+            "HONOR, arXiv 2504.03889",
+        ),
+        number(
+            "head_output_relative",
+            "head_output_norm over its mean over the layer's heads; below 0.1 the source calls a head inactive",
+            source="arXiv 2504.03889",
+        ),
+        number(
+            "head_write_norm",
+            "mean over queries i > s of ‖W_O Σ_j A_ij v_j‖: what the head writes to the residual stream",
+            "activation",
+            nullable=True,
+        ),
+        number(
+            "first_visible_weight",
+            "mean over queries i ≥ 1 of the weight on the first key they see: position 0, or the edge of a sliding window",
+            nullable=True,
+        ),
+        number(
+            "first_visible_floor",
+            "the same mean for uniform attention over the visible keys",
+            nullable=True,
+        ),
+        number(
+            "far_mass",
+            f"mean over sequences of the weight of the domain's last query on the first {FAR_KEYS} keys it sees",
+            source="OLMo-core's monitor",
+            nullable=True,
+        ),
+        number(
+            "far_mass_floor",
+            "the same mean for uniform attention over the visible keys",
+            nullable=True,
+        ),
+        field(
+            "top_position",
+            pa.int32(),
+            f"position with the greatest column mass: mean A_ij over later queries i > j that see it, among keys that at least {MIN_QUERY} queries per sequence see",
+            nullable=True,
+        ),
+        number("top_mass", "that column mass", nullable=True),
+        number("top_floor", "the same for uniform attention over the visible keys", nullable=True),
+        field(
+            "top_token",
+            pa.string(),
+            "token that most often has the greatest column mass of its sequence",
+            nullable=True,
+        ),
+        number("top_token_share", "share of sequences in which it does", nullable=True),
+        field(
+            "top_kind",
+            pa.string(),
+            "what the key with the greatest column mass most often is: first (position 0), delimiter (full stop, comma or line break), endoftext (a mark of a text's end, not at position 0) or other",
+            nullable=True,
+        ),
+        number(
+            "top_is_sink",
+            "share of sequences in which the sink position has the greatest column mass",
+            nullable=True,
+        ),
+        number("top_first_share", "share of sequences in which position 0 does", nullable=True),
+        number("top_delimiter_share", "share in which a delimiter does", nullable=True),
+        number(
+            "top_endoftext_share",
+            "share in which a mark of a text's end inside the sequence does",
+            nullable=True,
+        ),
+        number(
+            "top_value_ratio",
+            "mean over sequences of ‖v_j‖ of the key with the greatest column mass over the median of the keys considered",
+            nullable=True,
+        ),
+        field(
+            "value_minimum_position",
+            pa.int32(),
+            "position that most often has the least ‖v_j‖ of its sequence, among the same keys",
+            nullable=True,
+        ),
+        field(
+            "residual_maximum_position",
+            pa.int32(),
+            "position that most often has the greatest residual norm where the stream enters the block, among the same keys",
+            nullable=True,
+        ),
+        number(
+            "top_is_value_minimum",
+            "share of sequences in which the key with the greatest column mass has the least ‖v_j‖",
+            nullable=True,
+        ),
+        number(
+            "top_is_residual_maximum",
+            "share of sequences in which it has the greatest residual norm",
+            nullable=True,
+        ),
+        field(
+            "sink_agreement",
+            pa.string(),
+            "which signs single out the key of greatest column mass in more than half of the sequences: all (least value and greatest residual norm), value, residual, or none",
+            nullable=True,
+        ),
+        field(
+            "sink_kind",
+            pa.string(),
+            f"none (excess of top_mass over its floor below {SINK_RATE_THRESHOLD}), nop (top_value_ratio up to {DRAINED}) or broadcast",
+            source="after Fesser et al.",
+            nullable=True,
+        ),
+        number(
+            "sink_count",
+            f"mean over sequences of the number of keys whose column mass exceeds {SINK_RATE_THRESHOLD}",
+            nullable=True,
+        ),
+        field(
+            "second_position",
+            pa.int32(),
+            "position with the second greatest column mass",
+            nullable=True,
+        ),
+        number("second_mass", "that column mass", nullable=True),
+        number(
+            "second_floor", "the same for uniform attention over the visible keys", nullable=True
+        ),
+        field(
+            "second_token",
+            pa.string(),
+            "token that most often has the second greatest column mass of its sequence",
+            nullable=True,
+        ),
+        field(
+            "second_kind",
+            pa.string(),
+            "what the key with the second greatest column mass most often is, as top_kind",
+            nullable=True,
+        ),
+        number(
+            "delimiter_mass",
+            "mean over sequences of the column mass of the sequence's first delimiter",
+            nullable=True,
+        ),
+        number(
+            "delimiter_floor",
+            "the same for uniform attention over the visible keys",
+            nullable=True,
+        ),
+        number(
+            "endoftext_mass",
+            "mean over sequences of the column mass of the first mark of a text's end inside the sequence",
+            nullable=True,
+        ),
+        number(
+            "endoftext_floor",
+            "the same for uniform attention over the visible keys",
+            nullable=True,
+        ),
+    ),
+)
