@@ -10,6 +10,7 @@ import torch
 from transformers import Gemma2Config
 
 from trajectory.bb.model import Transformer
+from trajectory.config import Variant
 from trajectory.errors import TrajectoryError
 from trajectory.probe.attention import probe_attention
 from trajectory.probe.measure import Batch, measure
@@ -22,11 +23,26 @@ TEXTS = [["s"] * T] * B
 EVERYTHING = Batch({"all": torch.ones(B, T, dtype=torch.bool)}, TEXTS)
 
 
+def toy(layers: int, heads: int, kind: str) -> Transformer:
+    return Transformer(
+        20,
+        Variant.model_validate(
+            {
+                "layers": layers,
+                "heads": heads,
+                "width": 16,
+                "attention": kind,
+                "task": {"length": T},
+            }
+        ),
+    )
+
+
 @pytest.mark.parametrize("kind", ["softmax", "relu"])
 def test_bb_rows_split_by_domain(kind: str) -> None:
     """Sums over the domains' queries make up the sum over all of them."""
     torch.manual_seed(0)
-    model = Transformer(20, T, layers=2, width=16, heads=2, kind=kind)  # type: ignore[arg-type]
+    model = toy(2, 2, kind)
     trigger = torch.rand(B, T) < 0.3
     trigger[0] = False  # a sequence that lacks a domain
     domains = {"trigger": trigger, "non_trigger": ~trigger, "all": torch.ones(B, T).bool()}
@@ -48,7 +64,7 @@ def test_bb_rows_split_by_domain(kind: str) -> None:
 def test_relu_attention_that_is_all_zero_is_measured() -> None:
     """Allowed by its definition; the self-check must not divide by the norm of nothing."""
     torch.manual_seed(0)
-    model = Transformer(20, T, layers=1, width=16, heads=1, kind="relu")
+    model = toy(1, 1, "relu")
     with torch.no_grad():
         model.blocks[0].attention.q_proj.weight.zero_()  # type: ignore[union-attr]
     _, (row,), _ = measure(lambda: model(TOKENS), list(model.blocks), EVERYTHING)
@@ -57,7 +73,7 @@ def test_relu_attention_that_is_all_zero_is_measured() -> None:
 
 def test_uniform_attention_has_no_excess_and_full_entropy() -> None:
     torch.manual_seed(0)
-    model = Transformer(20, T, layers=1, width=16, heads=1, kind="softmax")
+    model = toy(1, 1, "softmax")
     with torch.no_grad():
         model.blocks[0].attention.q_proj.weight.zero_()  # type: ignore[union-attr]
     _, (row,), _ = measure(lambda: model(TOKENS), list(model.blocks), EVERYTHING)
@@ -69,7 +85,7 @@ def test_uniform_attention_has_no_excess_and_full_entropy() -> None:
 
 
 def test_rows_fill_their_tables() -> None:
-    model = Transformer(20, T, layers=1, width=16, heads=1, kind="softmax")
+    model = toy(1, 1, "softmax")
     _, heads, layers = measure(lambda: model(TOKENS), list(model.blocks), EVERYTHING)
     named = {"trajectory", "step", "tokens"}
     assert set(heads[0]) | named == set(HEADS.schema.names)
@@ -98,14 +114,14 @@ def test_unknown_and_missing_models_are_named(tmp_path: Path) -> None:
 
 
 def test_a_statistic_that_is_not_finite_is_named() -> None:
-    model = Transformer(20, T, layers=2, width=16, heads=1, kind="softmax")
+    model = toy(2, 1, "softmax")
     with torch.no_grad():
         model.blocks[1].attention.v_proj.weight[0, 0] = torch.nan  # type: ignore[union-attr]
     with pytest.raises(TrajectoryError, match="layer 1: attention output differs .* by nan"):
         measure(lambda: model(TOKENS), list(model.blocks), EVERYTHING)
     with torch.no_grad():
         model.blocks[1].attention.v_proj.weight[0, 0] = 0  # type: ignore[union-attr]
-        model.blocks[0].mlp_out.weight[0, 0] = torch.inf  # type: ignore[union-attr]
+        model.blocks[0].mlp.down.weight[0, 0] = torch.inf  # type: ignore[union-attr]
     with pytest.raises(TrajectoryError, match="is (nan|inf)|by nan"):
         measure(lambda: model(TOKENS), list(model.blocks), EVERYTHING)
 

@@ -16,7 +16,7 @@ from trajectory.schemas.base import SPARSE
 NORMS_BEFORE = ("input_layernorm", "attention_layernorm", "attention_norm")
 """Names of the norm before a block's attention, in the order they are looked for."""
 
-NORMS_AFTER = ("post_attention_layernorm",)
+NORMS_AFTER = ("post_attention_layernorm", "attention_norm")
 """Names of the first norm where there is none before."""
 
 CLIPPED = {"query": ("q_norm", "q_proj"), "key": ("k_norm", "k_proj"), "value": ("v_proj",)}
@@ -50,7 +50,7 @@ class BlockReader:
         handles = []
         for index, block in enumerate(blocks):
             inner = getattr(block, "layer", block)
-            before = _first(inner, NORMS_BEFORE)
+            before = None if getattr(inner, "post", False) else _first(inner, NORMS_BEFORE)
             norm = before if before is not None else _first(inner, NORMS_AFTER)
             if norm is not None:
                 hook = self._norm(index, before is not None)
@@ -118,7 +118,7 @@ class BlockReader:
 def _first(module: nn.Module, names: Sequence[str]) -> nn.Module | None:
     for name in names:
         found = getattr(module, name, None)
-        if isinstance(found, nn.Module):
+        if isinstance(found, nn.Module) and not isinstance(found, nn.Identity):
             return found
     return None
 
