@@ -15,7 +15,7 @@ run: $(VENV)/installed ## the default run; its report is results/report/index.ht
 	$(BIN)/snakemake --cores $(CORES) all
 	@echo "open results/report/index.html"
 
-test: $(VENV)/installed-dev | browser ## every test
+test: $(VENV)/installed-dev | browser slurm ## every test
 	$(BIN)/pytest
 
 check: $(VENV)/installed-dev ## format, lint, types, workflow
@@ -52,3 +52,10 @@ browser:
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
 	  { $(SUDO) apt-get update && \
 	    $(SUDO) apt-get install --yes --no-install-recommends chromium chromium-driver fonts-dejavu-core; }
+
+# The cluster profile is tested on a real Slurm of one node, started by the tests.
+.PHONY: slurm
+slurm:
+	@command -v slurmctld >/dev/null && command -v munged >/dev/null || \
+	  { $(SUDO) apt-get update && \
+	    $(SUDO) apt-get install --yes --no-install-recommends slurm-wlm munge; }

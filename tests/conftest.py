@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from project import Project, copy_project
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -22,3 +24,18 @@ def _few_threads() -> None:
     import torch
 
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def make_project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Project]:
+    """Make a copy of the project under a name."""
+    return lambda name: copy_project(root, tmp_path_factory.mktemp(name) / "project")
+
+
+@pytest.fixture(scope="session")
+def finished(make_project: Callable[[str], Project]) -> Project:
+    """The small run, finished once for all tests that only read it or rerun parts of it."""
+    project = make_project("finished")
+    done = project.snakemake("all", "--configfile", "workflow/configs/small.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project

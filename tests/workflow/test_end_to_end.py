@@ -12,11 +12,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from project import Project
 
 from trajectory.schemas import TABLES
 from trajectory.tables import read, scan
-
-from .conftest import Project
 
 SMALL = ("all", "--configfile", "workflow/configs/small.yaml")
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import polars as pl
 import pytest
-
-from .conftest import Project
+from project import Project
 
 CONFIG = """
 name: many

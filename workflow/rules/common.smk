@@ -40,7 +40,7 @@ def claim_results():
 
 def share(busy):
     """Threads to claim for a job that keeps this many CPUs busy."""
-    return lambda wildcards: claimed_threads(busy, workflow.cores)
+    return lambda wildcards: claimed_threads(busy, workflow.resource_settings.cores)
 
 
 def values(section):

@@ -1,14 +1,13 @@
+"""A copy of the project that a test may run, edit and break."""
+
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,10 @@ class Project:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
 
+    def submitting(self, *arguments: str) -> list[str]:
+        """A cluster's executor is given no cores."""
+        return [sys.executable, "-m", "snakemake", *arguments]
+
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*arguments),
@@ -45,28 +48,13 @@ class Project:
         )
 
 
-@pytest.fixture(scope="session")
-def make_project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Project]:
-    def make(name: str) -> Project:
-        folder = tmp_path_factory.mktemp(name) / "project"
-        folder.mkdir()
-        for entry in ("Snakefile", "config.yaml", "workflow", "profiles", "trajectory", "tests"):
-            source = root / entry
-            if source.is_dir():
-                shutil.copytree(
-                    source, folder / entry, ignore=shutil.ignore_patterns("__pycache__")
-                )
-            else:
-                shutil.copy(source, folder / entry)
-        return Project(folder)
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def finished(make_project: Callable[[str], Project]) -> Project:
-    """The small run, finished once for all tests that only read it or rerun parts of it."""
-    project = make_project("finished")
-    done = project.snakemake("all", "--configfile", "workflow/configs/small.yaml")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return project
+def copy_project(root: Path, folder: Path) -> Project:
+    """Copy what a run needs from ``root`` to ``folder``."""
+    folder.mkdir()
+    for entry in ("Snakefile", "config.yaml", "workflow", "profiles", "trajectory", "tests"):
+        source = root / entry
+        if source.is_dir():
+            shutil.copytree(source, folder / entry, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / entry)
+    return Project(folder)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from project import Project
+
+HERE = Path(__file__).parent
+
+
+class Slurm:
+    """A Slurm of one node with its queue's commands."""
+
+    def ask(self, *command: str) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout
+
+    def jobs(self, state: str = "all") -> list[str]:
+        """Ids of the jobs in a state."""
+        return self.ask("squeue", "--noheader", f"--states={state}", "--format=%i").split()
+
+    def comments(self, state: str = "all") -> dict[str, str]:
+        """What the executor says of each job in a state: its rule."""
+        lines = self.ask("squeue", "--noheader", f"--states={state}", "--format=%i %k")
+        return dict(line.split(maxsplit=1) for line in lines.splitlines())
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    if shutil.which("slurmctld") is None or shutil.which("munged") is None:
+        pytest.skip("no Slurm here; make test installs Debian's")
+    if os.geteuid() != 0:
+        pytest.skip("a Slurm of one node needs root")
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+    folder.chmod(0o755)  # munged runs as a user of its own
+    done = subprocess.run(
+        [HERE / "slurm/start.sh", folder, "4", "8000"], capture_output=True, text=True, check=False
+    )
+    if done.returncode == 3:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    try:
+        yield Slurm()
+    finally:
+        subprocess.run(["scancel", "--user=root", "--full"], check=False)
+        subprocess.run([HERE / "slurm/stop.sh", folder], check=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+SUBMITTING = (
+    *("--slurm-status-command", "squeue"),
+    *("--slurm-init-seconds-before-status-checks", "4"),
+    *("--latency-wait", "5"),
+)
+"""Ask often, and ask squeue: this Slurm keeps no accounts."""
+
+
+@pytest.fixture
+def submit() -> Callable[..., subprocess.Popen[str]]:
+    """Start a workflow that submits its jobs to Slurm."""
+
+    def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            project.submitting("--profile", "profiles/slurm", *SUBMITTING, *arguments),
+            cwd=project.folder,
+            env=project.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
