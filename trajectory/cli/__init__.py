@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 from trajectory import __version__
-from trajectory.cli import bb, config, corpus, costs, dynamics, measure, report, suites, tables
+from trajectory.cli import (
+    bb,
+    claims,
+    config,
+    corpus,
+    costs,
+    dynamics,
+    measure,
+    report,
+    suites,
+    tables,
+)
 from trajectory.errors import TrajectoryError
 
 app = typer.Typer(
@@ -24,6 +35,7 @@ app = typer.Typer(
 app.command("bigrams")(corpus.bigrams)
 app.command("measure")(measure.measure_revisions)
 app.command("dynamics")(dynamics.dynamics)
+app.command("claims")(claims.claims)
 app.command("report")(report.report)
 app.command("costs")(costs.costs)
 app.add_typer(bb.app, name="bb")

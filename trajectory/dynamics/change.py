@@ -11,6 +11,7 @@ from scipy import stats
 from trajectory.dynamics import ar1
 from trajectory.dynamics.fitting import AT_ONCE, orthonormal, residuals
 from trajectory.dynamics.laws import Array
+from trajectory.dynamics.series import log_steps
 
 FINE = 3
 """Candidate starts and ends of the ramp between two records."""
@@ -50,15 +51,6 @@ class Changes:
     noise: Array
     lag1: Array
     p_value: Array
-
-
-def log_steps(steps: Array) -> Array:
-    """ln of the steps; step 0 is put one record before the first positive one."""
-    steps = np.asarray(steps, dtype=float)
-    if steps[0] > 0:
-        return np.log(steps)
-    rest = np.log(steps[1:])
-    return np.concatenate([[2 * rest[0] - rest[1]], rest])
 
 
 def change_points(steps: Array, values: Array, rng: np.random.Generator) -> Changes:

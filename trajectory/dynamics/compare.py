@@ -9,8 +9,8 @@ import numpy as np
 from trajectory.dynamics.fitting import fit, least_points
 from trajectory.dynamics.laws import BY_NAME, CONTAINED, Array, evaluate
 
-MARGIN = 7.0
-"""Difference of AICc from which a law is excluded: an evidence ratio of e^3.5 ≈ 33."""
+MARGIN = 4.0
+"""Difference of AICc from which a law is excluded: an evidence ratio of e² ≈ 7."""
 
 WORSE = 2.0
 """A law whose hold-out error is this many times the least one's is not named."""

@@ -10,11 +10,10 @@ from scipy import stats
 
 from trajectory.config import Dynamics
 from trajectory.dynamics import ar1
-from trajectory.dynamics.change import log_steps
 from trajectory.dynamics.fitting import orthonormal
 from trajectory.dynamics.laws import Array
 from trajectory.dynamics.phases import inner
-from trajectory.dynamics.series import LAST_QUARTER
+from trajectory.dynamics.series import LAST_QUARTER, log_steps
 
 Row = dict[str, Any]
 
@@ -48,7 +47,11 @@ def phenomenon_row(
         (stream, "residual_ratio"),
     ):
         known = frame.drop_nulls(statistic)
-        low, high = end_interval(known["step"].to_numpy(), known[statistic].to_numpy())
+        low, high = end_interval(
+            known["step"].to_numpy(),
+            known[statistic].to_numpy(),
+            RANGES.get(statistic, (-np.inf, np.inf)),
+        )
         intervals |= {f"{statistic}_low": low, f"{statistic}_high": high}
     return {
         "trajectory": trajectory,
@@ -77,11 +80,19 @@ def phenomenon_row(
     }
 
 
-def end_interval(steps: Array, values: Array) -> tuple[float | None, float | None]:
+def end_interval(
+    steps: Array, values: Array, limits: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[float | None, float | None]:
     """95 % interval of the noise-free value at the last record.
 
     A line in ln step through the last quarter of the records (five at least) with AR(1) noise,
-    whose autocorrelation is averaged over by its restricted likelihood.
+    whose autocorrelation ρ is averaged over by its restricted likelihood times 1 − ρ²: so few
+    records do not tell a drift from strongly correlated noise.
+
+    Args:
+        steps: (n,) ascending.
+        values: (n,).
+        limits: values that the statistic cannot leave; the interval ends there.
 
     Returns:
         both ends, None for fewer than five records.
@@ -105,9 +116,20 @@ def end_interval(steps: Array, values: Array) -> tuple[float | None, float | Non
         variances.append(rest / free * float(np.square(inverse[0]).sum()))
         volume = 2 * np.log(np.abs(np.diag(triangle))).sum()
         deviances.append(free * np.log(rest) - np.log1p(-(lag1**2)) + volume)
-    weights = np.exp(-(np.array(deviances) - min(deviances)) / 2)
+    weights = np.exp(-(np.array(deviances) - min(deviances)) / 2) * (1 - np.square(ar1.GRID))
     weights /= weights.sum()
     mean = float(weights @ means)
     variance = float(weights @ (np.array(variances) + np.square(np.array(means) - mean)))
     reach = float(stats.t.ppf(0.975, points - len(columns)) * np.sqrt(variance))
-    return mean - reach, mean + reach
+    low, high = np.clip([mean - reach, mean + reach], *limits)
+    return float(low), float(high)
+
+
+RANGES: dict[str, tuple[float, float]] = {
+    "sink_weight": (0.0, 1.0),
+    "sink_excess": (-np.inf, 1.0),
+    "value_ratio": (0.0, np.inf),
+    "output_value_ratio": (0.0, np.inf),
+    "residual_ratio": (0.0, np.inf),
+}
+"""Values that statistics cannot leave."""

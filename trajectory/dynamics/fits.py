@@ -10,7 +10,7 @@ import numpy as np
 
 from trajectory.dynamics import ar1
 from trajectory.dynamics.compare import holdout_errors, verdicts
-from trajectory.dynamics.fitting import Fits, fit, least_points
+from trajectory.dynamics.fitting import fit, least_points
 from trajectory.dynamics.laws import LAWS, Array, Law
 from trajectory.dynamics.series import Series, by_steps, stack
 from trajectory.dynamics.uncertainty import bootstrap, closed, lag1_weights, profile
@@ -117,14 +117,17 @@ def _window(
 
 
 class _Fitted:
-    """One law and S series: compared by maximum likelihood, reported by restricted likelihood."""
+    """One law and S series: compared by maximum likelihood, declared by restricted likelihood."""
 
     def __init__(self, law: Law, steps: Array, values: Array, declared: bool) -> None:
         self.law = law
-        self.free: Fits = fit(law, steps, values)
-        self.weights = lag1_weights(self.free, values)
-        self.fits = fit(law, steps, values, ar1.GRID[self.weights.argmax(-1)])
-        self.below, self.above = profile(self.fits, values)
+        self.free = self.fits = fit(law, steps, values)
+        self.below: dict[str, Array] = {}
+        self.above: dict[str, Array] = {}
+        if declared:
+            self.weights = lag1_weights(self.free, values)
+            self.fits = fit(law, steps, values, ar1.GRID[self.weights.argmax(-1)])
+            self.below, self.above = profile(self.fits, values)
         self.identified = closed(self.below, self.above, len(values)) & ~self.fits.at_bound
         self.low: list[Row | None] = [None] * len(values)
         self.high: list[Row | None] = [None] * len(values)

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
 
 from trajectory.dynamics import ar1
-from trajectory.dynamics.laws import Array, Law
+from trajectory.dynamics.laws import BY_NAME, Array, Law
 
 CELLS = {0: (), 1: (96,), 2: (40, 24)}
 """Cells of the grid per shape parameter, by the number of shape parameters."""
 
-REFINEMENTS = 24
-"""Halvings of the cell in which the best shape lies."""
+REFINEMENTS = 10
+"""Halvings of the cell in which the best shape lies, before Gauss–Newton steps."""
 
 SECOND_LOOKS = 3
 """Rounds of choosing the autocorrelation at the refined shape and the shape at that."""
@@ -113,6 +114,12 @@ def design(law: Law, times: Array, shape: Array) -> list[Array]:
     return law.columns(times, *(value[..., None] for value in shape_values(law, shape)))
 
 
+def inner(a: Array, b: Array) -> Array:
+    """Inner products along the last axis."""
+    product: Array = np.einsum("...i,...i->...", a, b)
+    return product
+
+
 def orthonormal(columns: list[Array]) -> tuple[list[Array], list[list[Array]]]:
     """Modified Gram–Schmidt along the last axis; a column that adds no direction becomes zero.
 
@@ -122,17 +129,18 @@ def orthonormal(columns: list[Array]) -> tuple[list[Array], list[list[Array]]]:
     basis: list[Array] = []
     upper: list[list[Array]] = []
     for column in columns:
-        size = np.sqrt(np.square(column).sum(-1))
+        size = np.sqrt(inner(column, column))
         rest = column
         row: list[Array] = []
-        for _ in range(2):  # the second pass removes what rounding left of the first
+        # With three columns and more a second pass removes what rounding left of the first.
+        for _ in range(1 if len(columns) < 3 else 2):
             steps = []
             for direction in basis:
-                inner = (rest * direction).sum(-1)
-                rest = rest - inner[..., None] * direction
-                steps.append(inner)
+                along = inner(rest, direction)
+                rest = rest - along[..., None] * direction
+                steps.append(along)
             row = steps if not row else [a + b for a, b in zip(row, steps, strict=True)]
-        norm = np.sqrt(np.square(rest).sum(-1))
+        norm = np.sqrt(inner(rest, rest))
         norm = np.where(norm > 1e-11 * np.maximum(size, 1e-300), norm, 0.0)
         safe = np.where(norm > 0, norm, 1.0)
         basis.append(np.where(norm[..., None] > 0, rest / safe[..., None], 0.0))
@@ -148,19 +156,19 @@ def solve(columns: list[Array], values: Array) -> tuple[Array, list[Array]]:
         adds no direction).
     """
     basis, upper = orthonormal(columns)
-    rest, inner = values, []
+    rest, found = values, []
     for direction in basis:
-        along = (rest * direction).sum(-1)
+        along = inner(rest, direction)
         rest = rest - along[..., None] * direction
-        inner.append(along)
+        found.append(along)
     coefficients: list[Array] = [np.zeros(())] * len(columns)
     for j in reversed(range(len(columns))):
-        value = inner[j]
+        value = found[j]
         for k in range(j + 1, len(columns)):
             value = value - upper[k][j] * coefficients[k]
         diagonal = upper[j][j]
         coefficients[j] = np.where(diagonal > 0, value / np.where(diagonal > 0, diagonal, 1), 0.0)
-    return np.square(rest).sum(-1), coefficients
+    return inner(rest, rest), coefficients
 
 
 @dataclass(frozen=True)
@@ -172,26 +180,35 @@ class Grid:
     shapes: Array
     spacing: Array
     bounds: Array
+    known: dict[float, list[Array]]
 
     def basis(self, lag1: float) -> list[Array]:
         """Orthonormal whitened designs, one (K, n) or (n,) per column."""
-        columns = design(self.law, self.times, self.shapes)
-        return orthonormal([ar1.whiten(column, lag1) for column in columns])[0]
+        if lag1 not in self.known:
+            columns = design(self.law, self.times, self.shapes)
+            self.known[lag1] = orthonormal([ar1.whiten(column, lag1) for column in columns])[0]
+        return self.known[lag1]
 
 
 def grid(law: Law, times: Array) -> Grid:
     """The cells over the law's bounds for these times."""
+    return _grid(law.name, tuple(times.tolist()))
+
+
+@lru_cache(maxsize=2 * len(BY_NAME))
+def _grid(name: str, steps: tuple[float, ...]) -> Grid:
+    law, times = BY_NAME[name], np.array(steps)
     bounds = search_bounds(law, times)
     counts = CELLS[len(law.shape)]
     axes = [np.linspace(low, high, k) for (low, high), k in zip(bounds, counts, strict=True)]
     cells = np.array(list(product(*axes)), dtype=float).reshape(math.prod(counts), len(axes))
     spacing = np.array([axis[1] - axis[0] for axis in axes])
-    return Grid(law, times, cells, spacing, bounds)
+    return Grid(law, times, cells, spacing, bounds, {})
 
 
 def residuals(whitened: Array, basis: list[Array]) -> Array:
     """(S, K): residual sums of squares of S whitened series against K designs."""
-    rest = np.square(whitened).sum(-1)[:, None]
+    rest = inner(whitened, whitened)[:, None]
     for direction in basis:
         rest = rest - np.square(whitened @ np.atleast_2d(direction).T)
     return np.maximum(rest, 0.0)
@@ -230,9 +247,15 @@ def fit(
     refine = _refine if thorough else polish
     shape = refine(cells, values, found, cells.shapes[best])
     # The distance to the nearest cell looks like correlated noise: look again at the refined shape.
-    for _ in range(SECOND_LOOKS if lag1 is None else 0):
-        found = _likeliest_lag1(law, times, values, shape)
+    if thorough:
         shape = polish(cells, values, found, shape)
+    for _ in range(SECOND_LOOKS if lag1 is None and law.shape else 0):
+        again = _likeliest_lag1(law, times, values, shape)
+        moved = np.flatnonzero(again != found)
+        if not len(moved):
+            break
+        found = again
+        shape[moved] = polish(cells, values[moved], found[moved], shape[moved])
     return _finish(law, times, values, found, shape, cells.bounds)
 
 

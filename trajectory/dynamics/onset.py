@@ -11,9 +11,14 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from trajectory.dynamics.laws import Array
+from trajectory.dynamics.series import log_steps
+
+CORRELATED = 12.0
+"""Factor on the variance that differences of neighbouring records show: they show a third of that
+of AR(1) noise with ρ = .6, and what contradicts a crossing comes in runs (1 + ρ)/(1 − ρ) long."""
 
 GREATEST_LAG1 = 0.9
-"""Beyond it the inflation of the crossing's criterion would be endless."""
+"""Beyond it the inflation by runs would be endless."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +73,16 @@ def crossing_intervals(
     The curve is taken to lie below the threshold before the crossing and not below it after. For
     every pair of neighbouring records between which that may happen, the likelihood ratio adds up
     how far the records on the wrong side contradict it; pairs within the χ² limit of the best one
-    are kept. The limit is inflated by (1 + ρ)/(1 − ρ), since contradictions come in runs.
+    are kept. The noise is that about a fitted ramp, or that between neighbouring records taken as
+    strongly correlated, whichever is less: the first counts a curve that is no ramp as noise, the
+    second takes independent noise for a sign of much more.
 
     Args:
-        steps: (n,) ascending.
+        steps: (n,) ascending, at least three.
         values: (S, n).
         threshold: as in ``first_crossing``.
-        noise: (S,) standard deviation of the series about its curve.
-        lag1: (S,) autocorrelation of the noise.
+        noise: (S,) standard deviation about the ramp.
+        lag1: (S,) its autocorrelation.
 
     Returns:
         ends (S,) each: NaN below where the first record may be past the crossing, above where the
@@ -87,14 +94,30 @@ def crossing_intervals(
     # Crossing before record k: the records before it should be below, the others not.
     before = np.concatenate([zero, above.cumsum(-1)], -1)
     after = np.concatenate([below[:, ::-1].cumsum(-1)[:, ::-1], zero], -1)
-    scale = np.maximum(np.square(noise), np.square(1e-12 + 1e-9 * np.abs(values).max(-1)))
-    ratio = (before + after) / scale[:, None]
+    wrong = before + after
     rho = np.clip(lag1, 0.0, GREATEST_LAG1)
-    limit = stats.chi2.ppf(0.95, 1) * (1 + rho) / (1 - rho)
-    kept = ratio - ratio.min(-1, keepdims=True) <= limit[:, None]
+    about_ramp = np.square(noise) * (1 + rho) / (1 - rho)
+    between = CORRELATED * _variance(log_steps(steps), values, wrong.argmin(-1))
+    limit = stats.chi2.ppf(0.95, 1) * np.minimum(about_ramp, between)
+    kept = wrong - wrong.min(-1, keepdims=True) <= limit[:, None]
     first = kept.argmax(-1)
     last = kept.shape[-1] - 1 - kept[:, ::-1].argmax(-1)
     steps = np.asarray(steps, dtype=float)
     low = np.where(first > 0, steps[np.maximum(first - 1, 0)], np.nan)
     high = np.where(last < len(steps), steps[np.minimum(last, len(steps) - 1)], np.nan)
     return low, high
+
+
+def _variance(x: Array, values: Array, crossing: np.ndarray) -> Array:
+    """(S,) variance about lines through each record's neighbours, over the nearer half of records.
+
+    Gasser, Sroka and Jennen-Steinmetz 1986. The noise of a sink's weight grows with the weight:
+    only records near the crossing speak for it.
+    """
+    left = (x[2:] - x[1:-1]) / (x[2:] - x[:-2])
+    difference = values[:, 1:-1] - left * values[:, :-2] - (1 - left) * values[:, 2:]
+    squares = np.square(difference) / (1 + left**2 + (1 - left) ** 2)
+    away = np.abs(np.arange(1, len(x) - 1) + 0.5 - crossing[:, None])
+    near = away <= np.sort(away, axis=-1)[:, [max(2, len(x) // 2) - 1]] if len(x) > 4 else away >= 0
+    variance: Array = (squares * near).sum(-1) / near.sum(-1)
+    return variance

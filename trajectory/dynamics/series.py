@@ -109,6 +109,15 @@ def late(values: Array) -> Array:
     return values[..., points - max(1, points // LAST_QUARTER) :]
 
 
+def log_steps(steps: Array) -> Array:
+    """ln of the steps; step 0 is put one record before the first positive one."""
+    steps = np.asarray(steps, dtype=float)
+    if steps[0] > 0:
+        return np.log(steps)
+    rest = np.log(steps[1:])
+    return np.concatenate([[2 * rest[0] - rest[1]], rest])
+
+
 def _series(frame: pl.DataFrame, statistic: str, place: list[str]) -> Iterator[Series]:
     keys = ["trajectory", "domain", *place]
     grouped = (

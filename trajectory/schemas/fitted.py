@@ -34,7 +34,7 @@ LAWS = Table(
         field(
             "low",
             _PARAMETERS,
-            "lower end of each parameter's 95 % interval: stationary block bootstrap of the whitened residuals",
+            "lower end of each parameter's 95 % interval: stationary block bootstrap of the whitened residuals; absent for excluded laws and for other windows than onset",
         ),
         field("high", _PARAMETERS, "upper end of each"),
         field(
@@ -46,7 +46,7 @@ LAWS = Table(
         field(
             "identified",
             pa.bool_(),
-            "every shape parameter's profile interval is closed on both sides: the records identify this curve",
+            "every shape parameter's profile interval is closed on both sides (other windows than onset: no shape parameter is at a bound): the records identify this curve",
         ),
         field(
             "at_bound",

@@ -9,6 +9,7 @@ rule report:
     input:
         rules.gather.output,
         rules.dynamics.output,
+        rules.claims.output,
         rules.costs.output,
         expand("{results}/manifests/{suite}.parquet", results=RESULTS, suite=CONFIG.suites.names()),
     output:

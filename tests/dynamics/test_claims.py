@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trajectory.config import load
+from trajectory.dynamics.claims.all import CRITERIA, ledger, tables_needed
+from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, midway, share
+from trajectory.dynamics.claims.ledger import claim_rows, decide, standings
+from trajectory.schemas import CLAIMS, TABLES
+from trajectory.tables import from_rows, validate
+
+from . import made_up
+
+Frames = dict[str, pl.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    measured = made_up.measured()
+    return measured | made_up.found(measured) | made_up.fitted()
+
+
+def decided(
+    frames: Frames, only: str | None = None, **variants: Any
+) -> dict[tuple[str, str, str], dict[str, Any]]:
+    evidence = Evidence(made_up.SETTINGS, made_up.specs(**variants), frames)
+    rows = list(claim_rows([c for c in CRITERIA if only in (None, c.claim.name)], evidence))
+    validate(from_rows(rows, CLAIMS), CLAIMS, "made up")
+    return {(row["claim"], row["criterion"], row["subject"]): row for row in rows}
+
+
+ELSEWHERE = {"l16h25", "llama-3.1-phenomena", "llama-3.1-circuit"}
+"""Claims about other models."""
+
+
+def test_a_run_that_shows_everything_reproduces_every_claim_it_can(frames: Frames) -> None:
+    rows = decided(frames).values()
+    for name, standing in standings(rows).items():
+        told = [r["reason"] for r in rows if r["claim"] == name and r["verdict"] != "reproduced"]
+        wanted = "not measurable" if name in ELSEWHERE else "reproduced"
+        assert standing.verdict == wanted, (name, told)
+
+
+def test_every_row_says_why_and_values_have_intervals(frames: Frames) -> None:
+    for row in decided(frames).values():
+        assert row["reason"], row
+        assert (row["measured"] is None) <= (row["verdict"] == "not measurable")
+    seeds = decided(frames)["value-drain", "drained", "bb/softmax-1l"]
+    assert seeds["interval"] == "seeds"
+    assert seeds["low"] < seeds["measured"] < seeds["high"]
+
+
+Change = Callable[[pl.DataFrame], pl.DataFrame]
+OF_SOFTMAX = pl.col("trajectory").str.starts_with("bb/softmax-1l")
+
+
+def where(condition: pl.Expr, **columns: pl.Expr | float) -> Change:
+    def change(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(
+            **{
+                name: pl.when(condition).then(value).otherwise(pl.col(name))
+                for name, value in columns.items()
+            }
+        )
+
+    return change
+
+
+ALTERED: list[tuple[str, str, str, str, Change]] = [
+    ("dormant-active", "dominant on non-triggers", "bb/softmax-1l", "heads",
+     where(OF_SOFTMAX, sink_weight=0.3)),
+    ("dormant-active", "no sink on triggers", "bb/softmax-1l", "heads",
+     where(OF_SOFTMAX, sink_excess=0.4)),
+    ("dormant-active", "triggers attend to the token before", "bb/softmax-1l", "bb_types",
+     where(pl.col("trigger"), previous_weight=0.5)),
+    ("dormant-active", "writes little where dormant", "bb/softmax-1l", "heads",
+     where(OF_SOFTMAX, head_output_norm=1.0)),
+    ("value-drain", "drained", "bb/softmax-1l", "heads",
+     where(OF_SOFTMAX, output_value_ratio=0.9)),
+    ("value-drain", "smallest of all", "bb/softmax-1l", "bb_types",
+     where(OF_SOFTMAX, output_value_norm=1e-4)),
+    ("ablations", "bigram risk stays without attention", "bb/softmax-1l", "bb_interventions",
+     where(OF_SOFTMAX, risk_change=2.0)),
+    ("ablations", "backcopy is destroyed without attention", "bb/softmax-1l", "bb_interventions",
+     where(OF_SOFTMAX, risk_change=0.0)),
+    ("dynamics", "Δlogit positive", "bb/softmax-1l", "bb_types",
+     where(~pl.col("trigger") & (pl.col("token") > "h"), delta_logit=-1.0)),
+    ("dynamics", "bigrams before the sink", "bb/softmax-1l", "checkpoints",
+     where(pl.col("step") < 2000, excess_risk=2.0)),
+    ("mutual-reinforcement-cause", "without the drain the sink is slower",
+     "bb/held vs bb/softmax-1l", "bb_comparisons",
+     where(pl.lit(True), difference=1.0, difference_low=0.5, difference_high=1.5)),
+    ("simplified-model", "value drains", "bb/simple", "heads",
+     where(pl.col("step") > 0, output_value_norm_sink=3.0)),
+    ("relu-removes", "no weight on ⟨s⟩", "bb/relu-1l", "heads",
+     where(pl.col("trajectory").str.contains("relu"), sink_weight=0.4)),
+    ("relu-removes", "no cost", "bb/relu-1l vs bb/softmax-1l", "checkpoints",
+     where(pl.col("trajectory").str.contains("relu"), excess_risk=0.5)),
+    ("sink-logit-concentration", "over token types", "bb/softmax-1l", "bb_types",
+     where(pl.col("token") > "m", delta_logit=0.1)),
+    ("peak-structure", "three layers show a peak", "bb/adamw-3l", "layers",
+     where(pl.lit(True), residual_ratio=1.0)),
+    ("peak-removed", "SGD shows none", "bb/sgd-3l", "layers",
+     where(pl.lit(True), residual_ratio=5.0)),
+    ("peak-linear", "linear rather than logarithmic", "bb/adamw-3l", "laws",
+     where(pl.col("law") == "log", aicc=-1e6)),
+    ("layer-0-cause", "Δlogit collapses", "bb/adamw-3l", "bb_intervened",
+     where(pl.lit(True), delta_logit=20.0)),
+    ("theory-fixed-value", "exponent", "theory: fixed_value", "theory_curves",
+     where(pl.lit(True), sink=pl.col("time").log())),
+    ("theory-joint", "value by sink", "theory: random_contexts", "theory_curves",
+     where(pl.lit(True), value=-2 * pl.col("sink"))),
+    ("olmo-dynamics", "the value drains", made_up.LANGUAGE_MODEL, "heads",
+     where(pl.lit(True), value_ratio=0.9)),
+    ("active-dormant-heads", "gated heads", made_up.LANGUAGE_MODEL, "gates",
+     where(pl.lit(True), gated_at_end=pl.lit(False))),
+    ("static-alignment", "sink in the language model", made_up.LANGUAGE_MODEL, "phenomena",
+     where(pl.lit(True), sink_excess=0.0, sink_excess_low=-0.1, sink_excess_high=0.1)),
+    ("dynamic-alignment", "the drain speeds the sink", made_up.LANGUAGE_MODEL, "couplings",
+     where(pl.lit(True), drain_to_sink=-0.5, drain_to_sink_low=-0.9, drain_to_sink_high=-0.1)),
+    ("dynamic-alignment", "the curves collapse", "sink_excess: 8 trajectories", "alignments",
+     where(pl.lit(True), null_high=0.99)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("altered", ALTERED, ids=lambda a: f"{a[0]}: {a[1]}")
+def test_other_data_give_another_verdict(
+    frames: Frames, altered: tuple[str, str, str, str, Change]
+) -> None:
+    claim, criterion, subject, table, change = altered
+    key = (claim, criterion, subject)
+    assert decided(frames, claim)[key]["verdict"] == "reproduced"
+    changed = decided(frames | {table: change(frames[table])}, claim)
+    assert changed[key]["verdict"] == "not reproduced", changed[key]["reason"]
+
+
+def test_a_run_without_the_tables_measures_nothing_and_says_what_is_missing(
+    frames: Frames,
+) -> None:
+    kept = {name: frames[name] for name in ("heads", "layers", "checkpoints")}
+    rows = decided(kept | {"phenomena": frames["phenomena"]})
+    row = next(
+        r
+        for key, r in rows.items()
+        if key[:2] == ("ablations", "bigram risk stays without attention")
+    )
+    assert row["verdict"] == "not measurable"
+    assert row["reason"] == "this run has no table 'bb_interventions'"
+    assert row["measured"] is None
+
+
+def test_numbers_of_the_papers_size_are_not_asked_of_reduced_runs(frames: Frames) -> None:
+    key = ("dormant-active", "weight at 10,000 steps", "bb/softmax-1l")
+    assert "this run is reduced" in decided(frames)[key]["reason"]
+    whole = {
+        "steps": 10_000,
+        "width": 256,
+        "batch": 512,
+        "task": {"length": 256},
+        "seeds": [0, 1, 2],
+    }
+    row = decided(frames, **{"softmax-1l": whole})[key]
+    assert row["verdict"] in ("reproduced", "not reproduced")
+    assert row["measured"] is not None
+
+
+@given(
+    st.floats(-5, 5),
+    st.floats(0, 3),
+    st.floats(0, 3),
+    st.one_of(st.none(), st.floats(-5, 5)),
+    st.one_of(st.none(), st.floats(-5, 5)),
+)
+def test_verdicts_follow_the_interval(
+    value: float, below: float, above: float, at_least: float | None, at_most: float | None
+) -> None:
+    low, high = value - below, value + above
+    verdict, reason = decide(Value(value, low, high, "seeds"), at_least, at_most)
+    least = float("-inf") if at_least is None else at_least
+    most = float("inf") if at_most is None else at_most
+    if least <= low and high <= most:
+        assert verdict == "reproduced"
+    elif high < least or low > most:
+        assert verdict == "not reproduced"
+    else:
+        assert verdict == "not measurable"
+    assert reason
+    assert decide(None, at_least, at_most)[0] == "not measurable"
+
+
+def test_every_criterion_reads_tables_that_there_are() -> None:
+    assert set(tables_needed()) <= set(TABLES)
+    names = [(one.claim.name, one.name) for one in CRITERIA]
+    assert len(names) == len(set(names))
+
+
+def test_midway_and_share_by_hand() -> None:
+    assert midway(pl.Series([0, 1, 10, 100]).to_numpy(), pl.Series([0.0, 0, 1, 1]).to_numpy()) == (
+        pytest.approx(10**0.5)
+    )
+    with pytest.raises(Absent, match="does not move"):
+        midway(pl.Series([0, 1, 2]).to_numpy(), pl.Series([1.0, 1, 1]).to_numpy())
+    half = share(5, 10)
+    assert (half.value, half.low, half.high) == (
+        0.5,
+        pytest.approx(0.237, abs=1e-3),
+        pytest.approx(0.763, abs=1e-3),
+    )
+
+
+def test_the_ledger_of_an_empty_folder_measures_nothing(tmp_path: Path, root: Path) -> None:
+    rows = ledger(tmp_path, load(root / "config.yaml"))
+    assert {row["verdict"] for row in rows} == {"not measurable"}
+    assert all(row["reason"].startswith("this run has no table") for row in rows)

@@ -1,0 +1,67 @@
+"""``trajectory claims``: the ledger of the paper's claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile
+
+COLOURS = {
+    "reproduced": "green",
+    "not reproduced": "red",
+    "partly reproduced": "yellow",
+    "not measurable": "dim",
+}
+
+
+def claims(
+    results: Annotated[Path, typer.Option(help="The run's results folder.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    claim: Annotated[str | None, typer.Option(help="Show one claim with its criteria.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the claims table.")
+    ] = None,
+) -> None:
+    """Decide every claim of the paper on a run's tables, and say why."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from trajectory import provenance
+    from trajectory.config import load
+    from trajectory.dynamics.claims.all import ledger
+    from trajectory.dynamics.claims.ledger import standings
+    from trajectory.errors import TrajectoryError
+    from trajectory.schemas import CLAIMS
+    from trajectory.tables import from_rows, write
+
+    loaded = load(config)
+    rows = ledger(results, loaded)
+    if output is not None:
+        facts = provenance.describe(run=loaded.name)
+        write(from_rows(rows, CLAIMS), CLAIMS, output, facts)
+    found = standings(rows)
+    if claim is not None and claim not in found:
+        raise TrajectoryError(f"unknown claim '{claim}'; there are: {', '.join(found)}")
+    console = Console()
+    statements = {row["claim"]: row["statement"] for row in rows}
+    for name, standing in found.items():
+        if claim in (None, name):
+            told = ", ".join(f"{n} {verdict}" for verdict, n in standing.counts.items() if n)
+            verdict = f"[{COLOURS[standing.verdict]}]{standing.verdict}[/]"
+            console.print(f"[bold]{name}[/]: {verdict} ({told})")
+            console.print(f"  {escape(statements[name])}", soft_wrap=True)
+    if claim is None:
+        console.print("Criteria of one of them: trajectory claims --claim NAME")
+        return
+    grid = Table("criterion", "on", "verdict", "why", show_lines=True)
+    for row in rows:
+        if row["claim"] == claim:
+            on = f"{row['subject']}, {row['domain']}"
+            why = f"{row['computation']}: {row['reason']}"
+            verdict = f"[{COLOURS[row['verdict']]}]{row['verdict']}[/]"
+            grid.add_row(row["criterion"], escape(on), verdict, escape(why))
+    console.print(grid)

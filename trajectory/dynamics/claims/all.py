@@ -1,0 +1,34 @@
+"""The whole ledger of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trajectory.config import Config
+from trajectory.dynamics.claims.causes import CAUSES
+from trajectory.dynamics.claims.evidence import Evidence
+from trajectory.dynamics.claims.ledger import Criterion, claim_rows
+from trajectory.dynamics.claims.peaks import PEAKS
+from trajectory.dynamics.claims.pretrained import PRETRAINED
+from trajectory.dynamics.claims.theoretical import THEORY
+from trajectory.dynamics.claims.toy import TOY
+
+CRITERIA: tuple[Criterion, ...] = (
+    *TOY.criteria,
+    *CAUSES.criteria,
+    *PEAKS.criteria,
+    *THEORY.criteria,
+    *PRETRAINED.criteria,
+)
+
+
+def tables_needed() -> list[str]:
+    """Every table that some criterion reads."""
+    named = {name for one in CRITERIA for name in one.tables}
+    return sorted(named | {"checkpoints", "phenomena"})
+
+
+def ledger(results: Path, config: Config) -> list[dict[str, Any]]:
+    """Rows of the ``claims`` table of a run; TrajectoryError for a table that is not ours."""
+    return list(claim_rows(CRITERIA, Evidence.read(results, config, tables_needed())))

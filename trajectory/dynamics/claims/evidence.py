@@ -1,0 +1,224 @@
+"""What claims are decided on: a run's tables and its variants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from trajectory.config import Config, Dynamics
+from trajectory.dynamics.ending import RANGES, end_interval
+from trajectory.dynamics.laws import Array
+from trajectory.dynamics.seeds import student
+from trajectory.dynamics.series import group_of, late, log_steps
+from trajectory.tables import scan
+
+Spec = dict[str, Any]
+"""A variant's config as plain values."""
+
+DORMANT, ACTIVE = "non_trigger", "trigger"
+"""Where the paper's toy head sleeps and where it works."""
+
+
+class Absent(Exception):
+    """The run does not hold what a criterion needs; the message says what, for people."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number with its 95 % interval.
+
+    Attributes:
+        value: the number.
+        low, high: ends of its interval, None where an end is open or there is no interval.
+        interval: where it comes from: seeds, records, bootstrap, profile, binomial, exact or none.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    interval: str = "none"
+
+
+@dataclass(frozen=True)
+class Group:
+    """A Bigram-Backcopy variant with its seeds."""
+
+    name: str
+    spec: Spec
+    trajectories: list[str]
+
+
+class Evidence:
+    """A run's tables, read when asked for."""
+
+    def __init__(
+        self, settings: Dynamics, variants: Mapping[str, Spec], frames: Mapping[str, pl.DataFrame]
+    ) -> None:
+        self.settings = settings
+        self.variants = variants
+        self.frames = frames
+
+    @classmethod
+    def read(cls, results: Path, config: Config, names: Iterable[str]) -> Evidence:
+        """The tables of a run that are there; TrajectoryError for one that is not ours."""
+        frames = {
+            name: scan(results, name).collect()
+            for name in names
+            if (results / "tables" / f"{name}.parquet").exists()
+        }
+        variants = {name: v.model_dump(mode="json") for name, v in config.bb.variants.items()}
+        return cls(config.dynamics, variants, frames)
+
+    def frame(self, name: str) -> pl.DataFrame:
+        """A table; Absent if this run has not written it or it is empty."""
+        frame = self.frames.get(name)
+        if frame is None:
+            raise Absent(f"this run has no table '{name}'")
+        if not frame.height:
+            raise Absent(f"the table '{name}' of this run is empty")
+        return frame
+
+    def trajectories(self) -> list[str]:
+        """Every trajectory of the run, by name."""
+        return sorted(self.frame("checkpoints")["trajectory"].unique().to_list())
+
+    def groups(self, where: Callable[[Spec], bool], what: str) -> list[Group]:
+        """The Bigram-Backcopy variants for which ``where`` holds.
+
+        Raises Absent, naming ``what`` was looked for, if there is none.
+        """
+        found: dict[str, list[str]] = {}
+        for trajectory in self.trajectories():
+            name = group_of(trajectory).removeprefix("bb/")
+            if (
+                trajectory.startswith("bb/")
+                and name in self.variants
+                and where(self.variants[name])
+            ):
+                found.setdefault(name, []).append(trajectory)
+        if not found:
+            raise Absent(f"this run has no {what}")
+        return [Group(name, self.variants[name], found[name]) for name in sorted(found)]
+
+    def language_models(self) -> list[str]:
+        """Trajectories that are no toy; Absent if there is none."""
+        found = [t for t in self.trajectories() if not t.startswith("bb/")]
+        if not found:
+            raise Absent("this run has no language model")
+        return found
+
+    def domains(self, trajectory: str) -> list[str]:
+        """The trajectory's domains, by name."""
+        frame = self.frame("checkpoints").filter(pl.col("trajectory") == trajectory)
+        return sorted(frame["domain"].unique().to_list())
+
+    def phenomenon(self, trajectory: str, domain: str) -> dict[str, Any]:
+        """The row of ``phenomena``; Absent if there is none."""
+        return self._one("phenomena", trajectory=trajectory, domain=domain)
+
+    def ending(self, trajectory: str, domain: str, statistic: str) -> Value:
+        """A phenomenon's statistic at the last record, with its interval."""
+        row = self.phenomenon(trajectory, domain)
+        value, low, high = (row[statistic + end] for end in ("", "_low", "_high"))
+        if value is None:
+            raise Absent(f"{statistic} is not defined for {trajectory}")
+        # The interval is of the noise-free value: the record itself may stand a little outside.
+        if low is None or high is None:
+            return Value(value)
+        return Value((low + high) / 2, low, high, "records")
+
+    def of_lead(self, trajectory: str, domain: str, statistic: str) -> tuple[Array, Array]:
+        """Steps and values of a column of ``heads`` for the lead head of another domain too.
+
+        The head is the one that leads in the dormant domain of a toy, in ``domain`` of a language
+        model.
+        """
+        toy = trajectory.startswith("bb/")
+        lead = self.phenomenon(trajectory, DORMANT if toy else domain)
+        return self.series(
+            "heads",
+            statistic,
+            trajectory=trajectory,
+            domain=domain,
+            layer=lead["layer"],
+            head=lead["head"],
+        )
+
+    def of_peak(self, trajectory: str, domain: str, statistic: str) -> tuple[Array, Array]:
+        """Steps and values of a column of ``layers`` at the depth with the peak."""
+        depth = self.phenomenon(trajectory, domain)["residual_layer"]
+        return self.series("layers", statistic, trajectory=trajectory, domain=domain, layer=depth)
+
+    def series(self, table: str, column: str, **where: Any) -> tuple[Array, Array]:
+        """Steps and values of one column, where others have the given values."""
+        frame = self.frame(table)
+        if column not in frame.columns:
+            raise Absent(f"the table '{table}' of this run has no column '{column}'")
+        rows = frame.filter(**where).drop_nulls(column).sort("step")
+        if not rows.height:
+            told = ", ".join(f"{k} {v}" for k, v in where.items())
+            raise Absent(f"'{table}' holds no {column} for {told}")
+        return rows["step"].to_numpy().astype(float), rows[column].to_numpy().astype(float)
+
+    def rows(self, table: str, **where: Any) -> list[dict[str, Any]]:
+        """Rows of a table with the given values."""
+        return self.frame(table).filter(**where).to_dicts()
+
+    def _one(self, table: str, **where: Any) -> dict[str, Any]:
+        rows = self.rows(table, **where)
+        if not rows:
+            told = ", ".join(f"{k} {v}" for k, v in where.items())
+            raise Absent(f"'{table}' has no row for {told}")
+        return rows[0]
+
+
+def last_value(steps: Array, values: Array, statistic: str = "") -> Value:
+    """The noise-free value at the last record, with its interval from the records."""
+    low, high = end_interval(steps, values, RANGES.get(statistic, (-math.inf, math.inf)))
+    if low is None or high is None:
+        return Value(float(values[-1]))
+    return Value((low + high) / 2, low, high, "records")
+
+
+def pooled(values: list[Value]) -> Value:
+    """Mean and Student interval over seeds; a single seed keeps its own interval."""
+    if len(values) == 1:
+        return values[0]
+    mean, low, high = student(value.value for value in values)
+    return Value(mean, low, high, "seeds")
+
+
+def share(hits: int, of: int) -> Value:
+    """A share with its Wilson interval."""
+    ends = stats.binomtest(hits, of).proportion_ci(0.95, "wilson")
+    return Value(hits / of, float(ends.low), float(ends.high), "binomial")
+
+
+def midway(steps: Array, values: Array, part: float = 0.5) -> float:
+    """Step at which the series has come ``part`` of the way from its first to its late values.
+
+    Linear in ln step between records, at the first record beyond. Raises Absent for a series that
+    stays.
+    """
+    first, end = float(values[0]), float(late(values).mean())
+    if abs(end - first) <= 1e-9 * np.abs(values).max():
+        raise Absent("the series does not move")
+    along = (values - first) / (end - first)
+    i = int((along >= part).argmax())
+    x = log_steps(steps)
+    within = (part - along[i - 1]) / (along[i] - along[i - 1])
+    return math.exp(x[i - 1] + within * (x[i] - x[i - 1]))
+
+
+def by_language_model(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """Every language model and domain."""
+    for trajectory in evidence.language_models():
+        for domain in evidence.domains(trajectory):
+            yield trajectory, domain

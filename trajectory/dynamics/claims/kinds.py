@@ -1,0 +1,138 @@
+"""Which experiments a claim speaks of, and how a value of each becomes a finding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from trajectory.dynamics.claims.evidence import (
+    DORMANT,
+    Absent,
+    Evidence,
+    Group,
+    Spec,
+    Value,
+    by_language_model,
+    pooled,
+)
+from trajectory.dynamics.claims.ledger import Finding
+
+ONE_LAYER = "Bigram-Backcopy run with one layer, softmax attention and AdamW"
+THREE_LAYERS = "Bigram-Backcopy run with three layers, softmax attention and AdamW"
+
+PLAIN = {
+    "model": "transformer",
+    "value_gate": False,
+    "head_gate": False,
+    "qk_norm": False,
+    "clip_qkv": None,
+    "norm": "pre",
+    "positions": "learned",
+    "no_attn": [],
+    "no_ffn": [],
+    "linear_ffn": [],
+    "during": [],
+}
+"""What the paper's main runs have in common, besides attention, depth and optimiser."""
+
+
+def of_task(spec: Spec) -> bool:
+    """The Bigram-Backcopy task itself, with ⟨s⟩."""
+    task = spec["task"]
+    relative = {"rule": "backcopy", "start": True, "mix": 1.0, "delimiter": 0.0}
+    return all(task[key] == value for key, value in relative.items())
+
+
+def plain(spec: Spec, attention: str = "softmax", optimizer: str = "adamw") -> bool:
+    """The paper's transformer with this attention and optimiser."""
+    kept = all(spec[key] == value for key, value in PLAIN.items())
+    matches = (spec["attention"], spec["optimizer"]["name"]) == (attention, optimizer)
+    return kept and matches and of_task(spec)
+
+
+def paper_size(spec: Spec) -> bool:
+    """Width 256, batch 512, T = 256, k = 3: what the paper's numbers belong to."""
+    task = spec["task"]
+    size = (spec["width"], spec["batch"], task["length"], task["triggers"])
+    return size == (256, 512, 256, 3) and task["text"] is None
+
+
+def softmax(layers: int) -> Callable[[Spec], bool]:
+    """Softmax attention, AdamW, this many layers."""
+    return lambda spec: plain(spec) and spec["layers"] == layers
+
+
+def relu(layers: int) -> Callable[[Spec], bool]:
+    """ReLU attention, AdamW, this many layers."""
+    return lambda spec: plain(spec, attention="relu") and spec["layers"] == layers
+
+
+def sgd(layers: int) -> Callable[[Spec], bool]:
+    """Softmax attention, SGD, this many layers."""
+    return lambda spec: plain(spec, optimizer="sgd") and spec["layers"] == layers
+
+
+Of = Callable[[Evidence, str], Value]
+
+
+def over_seeds(evidence: Evidence, group: Group, of: Of, domain: str = DORMANT) -> Finding:
+    """One finding for a variant: the value of every seed, pooled."""
+    values, reasons = [], []
+    for trajectory in group.trajectories:
+        try:
+            values.append(of(evidence, trajectory))
+        except Absent as absent:
+            reasons.append(str(absent))
+    subject = f"bb/{group.name}"
+    if not values:
+        return Finding(subject, domain, None, reasons[0])
+    seeds = f"{len(values)} seeds" if len(values) > 1 else "one seed"
+    without = f", {len(reasons)} without: {reasons[0]}" if reasons else ""
+    return Finding(subject, domain, pooled(values), seeds + without)
+
+
+def each(
+    where: Callable[[Spec], bool], what: str, of: Of, domain: str = DORMANT
+) -> Callable[[Evidence], Iterator[Finding]]:
+    """A measure that takes one value of every seed of the variants for which ``where`` holds."""
+
+    def measure(evidence: Evidence) -> Iterator[Finding]:
+        for group in evidence.groups(where, what):
+            yield over_seeds(evidence, group, of, domain)
+
+    return measure
+
+
+def each_language_model(
+    of: Callable[[Evidence, str, str], Value],
+) -> Callable[[Evidence], Iterator[Finding]]:
+    """A measure that takes one value of every language model and domain."""
+
+    def measure(evidence: Evidence) -> Iterator[Finding]:
+        for trajectory, domain in by_language_model(evidence):
+            try:
+                yield Finding(trajectory, domain, of(evidence, trajectory, domain))
+            except Absent as absent:
+                yield Finding(trajectory, domain, None, str(absent))
+
+    return measure
+
+
+def at_paper_size(
+    where: Callable[[Spec], bool], what: str, step: int, of: Of, domain: str = DORMANT
+) -> Callable[[Evidence], Iterator[Finding]]:
+    """As ``each``, for numbers that belong to the paper's size and to ``step`` steps."""
+
+    def measure(evidence: Evidence) -> Iterator[Finding]:
+        for group in evidence.groups(where, what):
+            if not paper_size(group.spec):
+                reason = (
+                    "the number belongs to width 256, batch 512 and T = 256; this run is reduced"
+                )
+                yield Finding(f"bb/{group.name}", domain, None, reason)
+            elif group.spec["steps"] < step:
+                reason = f"this run ends at step {group.spec['steps']}, before {step}"
+                yield Finding(f"bb/{group.name}", domain, None, reason)
+            else:
+                yield over_seeds(evidence, group, of, domain)
+
+    return measure

@@ -1,0 +1,224 @@
+"""Claims about residual-state peaks in the toy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from trajectory.dynamics.claims.evidence import (
+    DORMANT,
+    Absent,
+    Evidence,
+    Value,
+    last_value,
+)
+from trajectory.dynamics.claims.kinds import (
+    ONE_LAYER,
+    THREE_LAYERS,
+    Of,
+    at_paper_size,
+    each,
+    plain,
+    relu,
+    sgd,
+    softmax,
+)
+from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger, Measure
+from trajectory.dynamics.claims.readings import (
+    linear_over_log,
+)
+from trajectory.dynamics.compare import MARGIN
+
+PEAKS = Ledger()
+
+# --- residual-state peaks ------------------------------------------------------------------------
+
+STRUCTURE = Claim(
+    "peak-structure",
+    "Residual-state peaks need three layers; attention and MLP of the first layers make them",
+    "section 3.3 and its appendix",
+    "bb",
+)
+
+
+def _peak(evidence: Evidence, trajectory: str) -> Value:
+    return last_value(*evidence.of_peak(trajectory, DORMANT, "residual_ratio"), "residual_ratio")
+
+
+PEAKS.criterion(
+    STRUCTURE,
+    "three layers show a peak",
+    "greatest residual ratio at the end among the streams that enter a block",
+    at_least="peak_threshold",
+    tables=("layers", "phenomena"),
+)(each(softmax(3), THREE_LAYERS, _peak))
+
+PEAKS.criterion(
+    STRUCTURE,
+    "one layer shows none",
+    "greatest residual ratio at the end among the streams that enter a block",
+    at_most="peak_threshold",
+    tables=("layers", "phenomena"),
+)(each(softmax(1), ONE_LAYER, _peak))
+
+MINIMAL: tuple[tuple[str, list[int], list[int], bool], ...] = (
+    ("two layers and an MLP show a peak", [2], [], True),
+    ("attention, a layer and an MLP show none", [2], [0], False),
+)
+for _name, _no_attn, _no_ffn, _shows in MINIMAL:
+
+    def _structure(
+        spec: dict[str, object], no_attn: list[int] = _no_attn, no_ffn: list[int] = _no_ffn
+    ) -> bool:
+        bare = {**spec, "no_attn": [], "no_ffn": []}
+        return (
+            spec["layers"] == 3
+            and plain(bare)
+            and (spec.get("no_attn"), spec.get("no_ffn")) == (no_attn, no_ffn)
+        )
+
+    PEAKS.criterion(
+        STRUCTURE,
+        _name,
+        "greatest residual ratio at the end among the streams that enter a block",
+        at_least="peak_threshold" if _shows else None,
+        at_most=None if _shows else "peak_threshold",
+        tables=("layers", "phenomena"),
+    )(
+        each(
+            _structure,
+            f"three-layer run without attention in {_no_attn} and without MLP in {_no_ffn}",
+            _peak,
+        )
+    )
+
+LINEAR = Claim(
+    "peak-linear",
+    "Under Adam the residual norm of ⟨s⟩ grows linearly",
+    "section 4, residual-state peaks",
+    "bb",
+)
+
+
+def _linear(statistic: str) -> Measure:
+    return each(softmax(3), THREE_LAYERS, lambda e, t: linear_over_log(e, t, DORMANT, statistic))
+
+
+for _statistic, _name in (
+    ("residual_norm_sink", "linear rather than logarithmic"),
+    ("residual_excess", "its excess over the others too"),
+):
+    PEAKS.criterion(
+        LINEAR,
+        _name,
+        f"AICc of a + b·ln t minus that of a + b·t for {_statistic} in the late window (onset window where that has too few records); ±{MARGIN:g} is evidence",
+        at_least=0,
+        tables=("laws", "phenomena"),
+    )(_linear(_statistic))
+
+
+def _slope(evidence: Evidence, trajectory: str) -> Value:
+    steps, norm = evidence.of_peak(trajectory, DORMANT, "residual_norm_sink")
+    late = steps >= steps[-1] / 5
+    return Value(1000 * float(np.polyfit(steps[late], norm[late], 1)[0]))
+
+
+PEAKS.criterion(
+    LINEAR,
+    "slope",
+    "slope of ‖h_s‖ per 1,000 steps over the last four fifths, at the paper's size",
+    unit="per 1,000 steps",
+    at_least=8,
+    at_most=18,
+    tables=("layers", "phenomena"),
+)(at_paper_size(softmax(3), THREE_LAYERS, 10_000, _slope))
+
+MITIGATED = Claim(
+    "peak-removed",
+    "SGD and ReLU attention remove residual-state peaks",
+    "section on mitigations",
+    "bb",
+)
+
+for _where, _what, _name in (
+    (sgd(3), "Bigram-Backcopy run with three layers, softmax attention and SGD", "SGD"),
+    (relu(3), "Bigram-Backcopy run with three layers, ReLU attention and AdamW", "ReLU attention"),
+):
+    PEAKS.criterion(
+        MITIGATED,
+        f"{_name} shows none",
+        "greatest residual ratio at the end among the streams that enter a block",
+        at_most="peak_threshold",
+        tables=("layers", "phenomena"),
+    )(each(_where, _what, _peak))
+
+
+@PEAKS.criterion(
+    MITIGATED,
+    "SGD shows less at equal loss",
+    "residual_excess of SGD minus that of AdamW where both first reached the worse one's last loss, paired by seed",
+    unit="activation",
+    at_most=0,
+    tables=("bb_comparisons",),
+)
+def _matched(evidence: Evidence) -> Iterator[Finding]:
+    what = "three-layer run with SGD"
+    for group in evidence.groups(sgd(3), what):
+        rows = evidence.rows(
+            "bb_comparisons", variant=group.name, statistic="residual_excess", measure="loss"
+        )
+        rows = [row for row in rows if row["control"] != group.name]
+        if not rows:
+            reason = "it is compared with no control at equal loss"
+            yield Finding(f"bb/{group.name}", DORMANT, None, reason)
+        for row in rows:
+            value = Value(row["difference"], row["difference_low"], row["difference_high"], "seeds")
+            subject = f"bb/{group.name} vs bb/{row['control']}"
+            yield Finding(subject, DORMANT, value, f"{row['seeds']} paired seeds")
+
+
+LAYER0 = Claim(
+    "layer-0-cause",
+    "The first layer's output causes the sink and the drain above it",
+    "section 3.3, 'no layer 0'",
+    "bb",
+)
+
+
+def _without_layer_0(column: str) -> Of:
+    def of(evidence: Evidence, trajectory: str) -> Value:
+        lead = evidence.phenomenon(trajectory, DORMANT)
+        where = {
+            "trajectory": trajectory,
+            "domain": DORMANT,
+            "layer": lead["layer"],
+            "head": lead["head"],
+        }
+        if lead["layer"] == 0:
+            raise Absent(f"the lead head of {trajectory} is in the first layer")
+        steps, changed = evidence.series(
+            "bb_intervened", column, intervention="zero_layer 0", **where
+        )
+        whole, unchanged = evidence.series("heads", column, **where)
+        kept = np.isin(whole, steps)
+        return last_value(steps, changed / unchanged[kept])
+
+    return of
+
+
+PEAKS.criterion(
+    LAYER0,
+    "Δlogit collapses",
+    "Δlogit of the lead head with the first layer's output zeroed, over the unchanged model's, at the end",
+    at_most=0.5,
+    tables=("bb_intervened", "heads", "phenomena"),
+)(each(softmax(3), THREE_LAYERS, _without_layer_0("delta_logit")))
+
+PEAKS.criterion(
+    LAYER0,
+    "the value comes back",
+    "value ratio of the lead head with the first layer's output zeroed, over the unchanged model's, at the end",
+    at_least=2,
+    tables=("bb_intervened", "heads", "phenomena"),
+)(each(softmax(3), THREE_LAYERS, _without_layer_0("value_ratio")))

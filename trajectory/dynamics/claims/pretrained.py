@@ -1,0 +1,392 @@
+"""Claims about pretrained language models, and that the toy predicts them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from trajectory.dynamics.claims.evidence import (
+    DORMANT,
+    Absent,
+    Evidence,
+    Value,
+    by_language_model,
+    last_value,
+    pooled,
+    share,
+)
+from trajectory.dynamics.claims.kinds import THREE_LAYERS, each, each_language_model, softmax
+from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger, Measure
+from trajectory.dynamics.claims.readings import TOGETHER, linear_over_log
+from trajectory.dynamics.compare import MARGIN
+
+PRETRAINED = Ledger()
+
+OLMO = Claim(
+    "olmo-dynamics",
+    "In OLMo's pretraining the sink emerges, its value drains in the same window, and its residual norm then grows linearly",
+    "section 5, OLMo",
+    "language_model",
+)
+
+REFERENCE = "olmo-7b-0424"
+"""The suite whose steps the paper's numbers belong to."""
+
+
+def _event(evidence: Evidence, trajectory: str, domain: str, phenomenon: str) -> dict[str, object]:
+    lead = evidence.phenomenon(trajectory, domain)
+    rows = evidence.rows(
+        "onsets",
+        trajectory=trajectory,
+        domain=domain,
+        phenomenon=phenomenon,
+        layer=lead["layer"],
+        head=lead["head"],
+    )
+    if not rows or rows[0]["status"] != "observed":
+        status = rows[0]["status"] if rows else "not measured"
+        raise Absent(f"the {phenomenon} of the lead head is '{status.replace('_', ' ')}'")
+    return rows[0]
+
+
+def _gain(evidence: Evidence, trajectory: str, domain: str) -> Value:
+    steps, excess = evidence.of_lead(trajectory, domain, "sink_excess")
+    return last_value(steps, excess - excess[0])
+
+
+PRETRAINED.criterion(
+    OLMO,
+    "the sink emerges",
+    "sink excess of the lead head at the end minus at the first record",
+    at_least="sink_threshold",
+    tables=("heads", "phenomena"),
+)(each_language_model(_gain))
+
+
+@PRETRAINED.criterion(
+    OLMO,
+    "onset between 25,000 and 50,000 steps",
+    "step at which the lead head's sink excess crosses its threshold",
+    unit="steps",
+    at_least=25_000,
+    at_most=50_000,
+    tables=("onsets", "phenomena"),
+)
+def _onset(evidence: Evidence) -> Iterator[Finding]:
+    for trajectory, domain in by_language_model(evidence):
+        if REFERENCE not in trajectory:
+            reason = f"these steps belong to {REFERENCE}"
+            yield Finding(trajectory, domain, None, reason)
+            continue
+        row = _event(evidence, trajectory, domain, "sink")
+        value = Value(row["onset"], row["low"], row["high"], "records")  # type: ignore[arg-type]
+        yield Finding(trajectory, domain, value)
+
+
+PRETRAINED.criterion(
+    OLMO,
+    "the value drains",
+    "value ratio of the lead head at the end",
+    at_most=0.2,
+    tables=("heads", "phenomena"),
+)(each_language_model(lambda e, t, d: last_value(*e.of_lead(t, d, "value_ratio"), "value_ratio")))
+
+
+def _lag(evidence: Evidence, trajectory: str, domain: str) -> Value:
+    lead = evidence.phenomenon(trajectory, domain)
+    for phenomenon in ("sink", "drain"):
+        _event(evidence, trajectory, domain, phenomenon)
+    rows = evidence.rows(
+        "leads",
+        trajectory=trajectory,
+        domain=domain,
+        layer=lead["layer"],
+        head=lead["head"],
+        first="sink",
+        second="drain",
+        event="crossing",
+    )
+    if not rows:
+        raise Absent(f"{trajectory} has no lag between sink and drain")
+    return Value(rows[0]["log_lag"], rows[0]["low"], rows[0]["high"], "records")
+
+
+PRETRAINED.criterion(
+    OLMO,
+    "sink and drain in one window",
+    "ln of (step at which the lead head's value ratio crosses its threshold / step at which its sink excess does): within a factor of two",
+    unit="nats",
+    at_least=-TOGETHER,
+    at_most=TOGETHER,
+    tables=("leads", "onsets", "phenomena"),
+)(each_language_model(_lag))
+
+PRETRAINED.criterion(
+    OLMO,
+    "the residual norm grows linearly",
+    f"AICc of a + b·ln t minus that of a + b·t for residual_norm_sink in the late window (onset window where that has too few records); ±{MARGIN:g} is evidence",
+    at_least=0,
+    tables=("laws", "phenomena"),
+)(each_language_model(lambda e, t, d: linear_over_log(e, t, d, "residual_norm_sink")))
+
+GATED = Claim(
+    "active-dormant-heads",
+    "Some heads of language models are dormant on one domain and active on another",
+    "section 3.1, L16H25 of Llama-2-7B",
+    "language_model",
+)
+
+
+@PRETRAINED.criterion(
+    GATED,
+    "gated heads",
+    "heads that are domain-gated at the last record, of all heads, for each pair of domains; one is enough",
+    unit="heads",
+    at_least=1,
+    tables=("gates",),
+)
+def _gated(evidence: Evidence) -> Iterator[Finding]:
+    for trajectory in evidence.language_models():
+        rows = evidence.rows("gates", trajectory=trajectory)
+        pairs = sorted({(row["domain"], row["other_domain"]) for row in rows})
+        if not pairs:
+            yield Finding(trajectory, "all", None, "it is measured on one domain only")
+        for pair in pairs:
+            of_pair = [r for r in rows if (r["domain"], r["other_domain"]) == pair]
+            hits = sum(row["gated_at_end"] for row in of_pair)
+            part = share(hits, len(of_pair))
+            told = f"{hits} of {len(of_pair)} heads, share {part.low:.3f} to {part.high:.3f}"
+            yield Finding(
+                trajectory,
+                " and ".join(pair),
+                Value(float(hits), float(hits), float(hits), "exact"),
+                told,
+            )
+
+
+L16H25 = Claim(
+    "l16h25",
+    "Llama-2-7B's L16H25 puts .95 of its weight on ⟨s⟩ on Wikipedia and .25 on GitHub, and matters only there",
+    "figure 8",
+    "language_model",
+)
+
+for _domain, _low, _high in (("wikipedia", 0.93, 0.97), ("github", 0.20, 0.30)):
+
+    def _weight(evidence: Evidence, domain: str = _domain) -> Iterator[Finding]:
+        models = [t for t in evidence.language_models() if "llama-2-7b" in t.lower()]
+        if not models:
+            raise Absent("this run does not measure Llama-2-7B")
+        for trajectory in models:
+            where = {"trajectory": trajectory, "domain": domain, "layer": 16, "head": 25}
+            try:
+                weight = evidence.series("heads", "sink_weight", **where)[1][-1]
+            except Absent as absent:
+                yield Finding(trajectory, domain, None, str(absent))
+            else:
+                yield Finding(trajectory, domain, Value(float(weight)))
+
+    PRETRAINED.criterion(
+        L16H25,
+        f"weight on {_domain}",
+        f"mean weight on ⟨s⟩ of layer 16, head 25 on {_domain}",
+        at_least=_low,
+        at_most=_high,
+        tables=("heads",),
+    )(_weight)
+
+LLAMA = Claim(
+    "llama-3.1-phenomena",
+    "In Llama-3.1-8B the residual norm of ⟨s⟩ jumps to about 490 after the second layer and stays; its values are a tenth of the others'; layer 24 attends to it",
+    "figure 1",
+    "language_model",
+)
+
+
+def _llama(evidence: Evidence) -> list[str]:
+    found = [t for t in evidence.language_models() if "llama-3.1-8b" in t.lower()]
+    if not found:
+        raise Absent("this run does not measure Llama-3.1-8B")
+    return found
+
+
+@PRETRAINED.criterion(
+    LLAMA,
+    "residual norm",
+    "median over depths 2 to 30 of ‖h_s‖ at the last record",
+    unit="activation",
+    at_least=440,
+    at_most=550,
+    tables=("layers",),
+)
+def _llama_norm(evidence: Evidence) -> Iterator[Finding]:
+    for trajectory in _llama(evidence):
+        for domain in evidence.domains(trajectory):
+            frame = evidence.frame("layers").filter(trajectory=trajectory, domain=domain)
+            last = frame.filter(frame["step"] == frame["step"].max())
+            inner = last.filter(last["layer"].is_between(2, 30))["residual_norm_sink"]
+            if not len(inner):
+                yield Finding(trajectory, domain, None, "'layers' holds no depth from 2 to 30")
+                continue
+            low, high = (float(inner.quantile(q) or 0.0) for q in (0.025, 0.975))
+            yield Finding(
+                trajectory,
+                domain,
+                Value(float(inner.median() or 0.0), low, high, "layers"),  # type: ignore[arg-type]
+            )
+
+
+@PRETRAINED.criterion(
+    LLAMA,
+    "attention of layer 24",
+    "median over heads of the weight on ⟨s⟩ in layer 24 at the last record",
+    at_least=0.9,
+    tables=("heads",),
+)
+def _llama_attention(evidence: Evidence) -> Iterator[Finding]:
+    for trajectory in _llama(evidence):
+        for domain in evidence.domains(trajectory):
+            frame = evidence.frame("heads").filter(trajectory=trajectory, domain=domain, layer=24)
+            if not frame.height:
+                yield Finding(trajectory, domain, None, "'heads' holds no layer 24")
+                continue
+            weights = frame.filter(frame["step"] == frame["step"].max())["sink_weight"]
+            yield Finding(trajectory, domain, Value(float(weights.median() or 0.0)))  # type: ignore[arg-type]
+
+
+CIRCUIT = Claim(
+    "llama-3.1-circuit",
+    "Zeroing the MLP of layer 0 or 1 of Llama-3.1-8B removes the residual peak; zeroing attention does not",
+    "section 3.3",
+    "language_model",
+)
+
+
+@PRETRAINED.criterion(
+    CIRCUIT,
+    "ablations",
+    "residual norm of ⟨s⟩ at layer 24 after zeroing single MLPs and attentions",
+    unit="activation",
+    at_most=60,
+    tables=("layers",),
+)
+def _circuit(evidence: Evidence) -> Iterator[Finding]:
+    _llama(evidence)
+    raise Absent("the tables hold no ablation of a language model")
+
+
+# --- the abstract --------------------------------------------------------------------------------
+
+STATIC = Claim(
+    "static-alignment",
+    "Static properties predicted by Bigram-Backcopy align with pretrained language models: sink, drain and peak are there at the end",
+    "abstract",
+    "both",
+)
+STATISTICS = (
+    ("sink", "sink_excess", "sink_threshold", None),
+    ("drain", "value_ratio", None, "drain_threshold"),
+    ("peak", "residual_ratio", "peak_threshold", None),
+)
+
+
+def _in_toys(statistic: str) -> Measure:
+    return each(softmax(3), THREE_LAYERS, lambda e, t: e.ending(t, DORMANT, statistic))
+
+
+def _in_language_models(statistic: str) -> Measure:
+    return each_language_model(lambda e, t, d: e.ending(t, d, statistic))
+
+
+for _name, _statistic, _least, _most in STATISTICS:
+    for _world, _measure in (
+        ("the toy", _in_toys(_statistic)),
+        ("the language model", _in_language_models(_statistic)),
+    ):
+        PRETRAINED.criterion(
+            STATIC,
+            f"{_name} in {_world}",
+            f"{_statistic} of the lead head (depth with the peak) at the end",
+            at_least=_least,
+            at_most=_most,
+            tables=("phenomena",),
+        )(_measure)
+
+DYNAMIC = Claim(
+    "dynamic-alignment",
+    "Dynamic properties predicted by Bigram-Backcopy align with pretrained language models: sink and drain reinforce each other, and the curves collapse",
+    "abstract",
+    "both",
+)
+
+for _arrow, _words in (
+    ("drain_to_sink", "the drain speeds the sink"),
+    ("sink_to_drain", "the sink speeds the drain"),
+):
+
+    def _coupled(evidence: Evidence, arrow: str = _arrow) -> Iterator[Finding]:
+        for row in evidence.rows("couplings", lead=True):
+            group, domain = row["group"], row["domain"]
+            if domain == "trigger":
+                continue
+            if row[arrow] is None:
+                reason = f"the coupled system is '{row['verdict'].replace('_', ' ')}'"
+                yield Finding(group, domain, None, reason)
+                continue
+            value = Value(row[arrow], row[f"{arrow}_low"], row[f"{arrow}_high"], "profile")
+            yield Finding(group, domain, value, f"verdict: {row['verdict'].replace('_', ' ')}")
+
+    PRETRAINED.criterion(
+        DYNAMIC,
+        _words,
+        f"coupling '{_arrow}' of the lead head's sink log-odds and log value ratio; 0 is no arrow",
+        at_least=0,
+        tables=("couplings",),
+    )(_coupled)
+
+
+@PRETRAINED.criterion(
+    DYNAMIC,
+    "the curves collapse",
+    "score of the collapse of all trajectories on one curve, one factor on the time axis each, minus the 95 % quantile of surrogates",
+    at_least=0,
+    tables=("alignments",),
+)
+def _collapse(evidence: Evidence) -> Iterator[Finding]:
+    for row in evidence.rows("alignments", axis="step", rescaling="time"):
+        score, low, high = (row[f"score{end}"] for end in ("", "_low", "_high"))
+        null = row["null_high"]
+        low, high = (None if end is None else end - null for end in (low, high))
+        value = Value(score - null, low, high, "bootstrap")
+        yield Finding(f"{row['statistic']}: {row['trajectories']} trajectories", "all", value)
+
+
+@PRETRAINED.criterion(
+    DYNAMIC,
+    "the same lag",
+    "ln lag of the drain after the sink in the language model minus the mean over Bigram-Backcopy runs of three layers: within a factor of two",
+    unit="nats",
+    at_least=-TOGETHER,
+    at_most=TOGETHER,
+    tables=("leads", "onsets", "phenomena"),
+)
+def _same_lag(evidence: Evidence) -> Iterator[Finding]:
+    toys = [
+        _lag(evidence, trajectory, DORMANT)
+        for group in evidence.groups(softmax(3), THREE_LAYERS)
+        for trajectory in group.trajectories
+    ]
+    toy = pooled(toys)
+    for trajectory, domain in by_language_model(evidence):
+        try:
+            own = _lag(evidence, trajectory, domain)
+        except Absent as absent:
+            yield Finding(trajectory, domain, None, str(absent))
+            continue
+        value = own.value - toy.value
+        low = high = None
+        if own.low is not None and toy.high is not None and toy.low is not None:
+            low = value - math.hypot(own.value - own.low, toy.high - toy.value)
+        if own.high is not None and toy.high is not None and toy.low is not None:
+            high = value + math.hypot(own.high - own.value, toy.value - toy.low)
+        yield Finding(trajectory, domain, Value(value, low, high, "records"))

@@ -1,0 +1,435 @@
+"""Claims about the Bigram-Backcopy task and the one-layer transformer on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import polars as pl
+
+from trajectory.dynamics.claims.evidence import (
+    ACTIVE,
+    DORMANT,
+    Absent,
+    Evidence,
+    Group,
+    Value,
+    last_value,
+    midway,
+    share,
+)
+from trajectory.dynamics.claims.kinds import (
+    ONE_LAYER,
+    Of,
+    at_paper_size,
+    each,
+    of_task,
+    over_seeds,
+    softmax,
+)
+from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger
+from trajectory.dynamics.claims.readings import (
+    TOGETHER,
+    at_end,
+    halves,
+    types_at_end,
+)
+
+TOY = Ledger()
+
+# --- the task ------------------------------------------------------------------------------------
+
+TASK = Claim(
+    "task",
+    "The Bigram-Backcopy task has its stated statistics",
+    "section 2 and the authors' data",
+    "bb",
+)
+
+
+@TOY.criterion(
+    TASK,
+    "trigger share",
+    "share of the positions after the first whose token is a trigger, from the shares of bb_types",
+    at_least=0.254,
+    at_most=0.260,
+    tables=("bb_types",),
+)
+def _trigger_share(evidence: Evidence) -> Iterator[Finding]:
+    for group in evidence.groups(of_task, "Bigram-Backcopy run"):
+        if not _full_task(group):
+            yield Finding(
+                f"bb/{group.name}", "all", None, "the number belongs to T = 256, k = 3 and ⟨s⟩"
+            )
+            continue
+        yield over_seeds(evidence, group, _share_of_triggers, "all")
+
+
+def _full_task(group: Group) -> bool:
+    task = group.spec["task"]
+    return (task["length"], task["triggers"], task["text"]) == (256, 3, None)
+
+
+def _share_of_triggers(evidence: Evidence, trajectory: str) -> Value:
+    rows = evidence.frame("bb_types").filter(trajectory=trajectory)
+    one = rows.filter(
+        (pl.col("step") == pl.col("step").min())
+        & (pl.col("layer") == pl.col("layer").min())
+        & (pl.col("head") == 0)
+    )
+    if not one.height:
+        raise Absent(f"'bb_types' has no row for {trajectory}")
+    positions = int(one["queries"].sum())
+    triggers = int(one.filter(pl.col("trigger"))["queries"].sum())
+    return share(triggers, positions)
+
+
+@TOY.criterion(
+    TASK,
+    "no adjacent triggers",
+    "neighbouring positions of the kept sequences that both hold a trigger",
+    at_most=0,
+    tables=("bb_maps",),
+)
+def _adjacent(evidence: Evidence) -> Iterator[Finding]:
+    def of(evidence: Evidence, trajectory: str) -> Value:
+        rows = evidence.frame("bb_maps").filter(trajectory=trajectory)
+        if not rows.height:
+            raise Absent(f"'bb_maps' has no row for {trajectory}")
+        order = ["sequence", "query"]
+        one = (
+            rows.filter(
+                (pl.col("step") == pl.col("step").min())
+                & (pl.col("layer") == pl.col("layer").min())
+            )
+            .unique(order)
+            .sort(order)
+        )
+        both = one.select(
+            (pl.col("trigger") & pl.col("trigger").shift(1).over("sequence")).sum()
+        ).item()
+        return Value(float(both), float(both), float(both), "exact")
+
+    for group in evidence.groups(of_task, "Bigram-Backcopy run"):
+        yield over_seeds(evidence, group, of, "all")
+
+
+@TOY.criterion(
+    TASK,
+    "oracle risk",
+    "cross-entropy of the oracle against itself on non-triggers: risk − excess_risk",
+    unit="nats/token",
+    at_least=2.20,
+    at_most=2.235,
+    tables=("checkpoints",),
+)
+def _oracle(evidence: Evidence) -> Iterator[Finding]:
+    def of(evidence: Evidence, trajectory: str) -> Value:
+        where = {"trajectory": trajectory, "domain": DORMANT}
+        risk, excess = (
+            evidence.series("checkpoints", column, **where)[1][-1]
+            for column in ("risk", "excess_risk")
+        )
+        return Value(risk - excess, risk - excess, risk - excess, "exact")
+
+    for group in evidence.groups(of_task, "Bigram-Backcopy run"):
+        if _full_task(group):
+            yield over_seeds(evidence, group, of)
+        else:
+            reason = "the number belongs to T = 256, k = 3 and ⟨s⟩"
+            yield Finding(f"bb/{group.name}", DORMANT, None, reason)
+
+
+# --- figure 2 ------------------------------------------------------------------------------------
+
+DORMANCY = Claim(
+    "dormant-active",
+    "On non-trigger tokens the head gives dominant weight to ⟨s⟩ and adds little; on triggers it attends to the token before and copies",
+    "Claim 1, figure 2b",
+    "bb",
+)
+
+TOY.criterion(
+    DORMANCY,
+    "dominant on non-triggers",
+    "mean weight of non-trigger queries on ⟨s⟩ at the end",
+    at_least=0.5,
+    tables=("heads", "phenomena"),
+)(each(softmax(1), ONE_LAYER, at_end("sink_weight")))
+
+TOY.criterion(
+    DORMANCY,
+    "weight at 10,000 steps",
+    "mean weight of non-trigger queries on ⟨s⟩ at the end, at the paper's size",
+    at_least=0.80,
+    at_most=0.82,
+    tables=("heads", "phenomena"),
+)(at_paper_size(softmax(1), ONE_LAYER, 10_000, at_end("sink_weight")))
+
+TOY.criterion(
+    DORMANCY,
+    "no sink on triggers",
+    "excess of the weight of trigger queries on ⟨s⟩ over uniform attention at the end",
+    at_most=0.05,
+    tables=("heads", "phenomena"),
+)(each(softmax(1), ONE_LAYER, at_end("sink_excess", ACTIVE), ACTIVE))
+
+
+@TOY.criterion(
+    DORMANCY,
+    "triggers attend to the token before",
+    "weight of trigger queries on the position before, mean over token types by their share, at the end",
+    at_least=0.95,
+    tables=("bb_types",),
+)
+def _previous(evidence: Evidence) -> Iterator[Finding]:
+    def of(evidence: Evidence, trajectory: str) -> Value:
+        return _by_type(evidence, trajectory, "previous_weight", trigger=True)
+
+    for group in evidence.groups(softmax(1), ONE_LAYER):
+        yield over_seeds(evidence, group, of, ACTIVE)
+
+
+def _by_type(evidence: Evidence, trajectory: str, column: str, trigger: bool) -> Value:
+    rows = types_at_end(evidence, trajectory).filter(trigger=trigger).drop_nulls(column)
+    if not rows.height:
+        raise Absent(f"'bb_types' holds no {column} for {trajectory}")
+    return Value(float(np.average(rows[column], weights=rows["queries"])))
+
+
+@TOY.criterion(
+    DORMANCY,
+    "writes little where dormant",
+    "head_output_norm of non-trigger queries over that of trigger queries at the end",
+    at_most=0.5,
+    tables=("heads", "phenomena"),
+)
+def _little(evidence: Evidence) -> Iterator[Finding]:
+    def of(evidence: Evidence, trajectory: str) -> Value:
+        steps, asleep = evidence.of_lead(trajectory, DORMANT, "head_output_norm")
+        again, awake = evidence.of_lead(trajectory, ACTIVE, "head_output_norm")
+        kept = np.isin(steps, again) & (asleep > 0)
+        ratio = np.log(asleep[kept] / awake[np.isin(again, steps[kept])])
+        value = last_value(steps[kept], ratio)
+        return _exponential(value)
+
+    for group in evidence.groups(softmax(1), ONE_LAYER):
+        yield over_seeds(evidence, group, of, "all")
+
+
+def _exponential(value: Value) -> Value:
+    low, high = (None if end is None else math.exp(end) for end in (value.low, value.high))
+    return Value(math.exp(value.value), low, high, value.interval)
+
+
+DRAIN = Claim(
+    "value-drain",
+    "The value state of ⟨s⟩ is much smaller than those of other tokens",
+    "figure 2c",
+    "bb",
+)
+
+TOY.criterion(
+    DRAIN,
+    "drained",
+    "‖W_O v_s‖ over the median of the others at the end",
+    at_most="drain_threshold",
+    tables=("heads", "phenomena"),
+)(each(softmax(1), ONE_LAYER, at_end("output_value_ratio")))
+
+TOY.criterion(
+    DRAIN,
+    "ratio at 10,000 steps",
+    "‖W_O v_s‖ over the median of the others at the end, at the paper's size",
+    at_most=0.1,
+    tables=("heads", "phenomena"),
+)(at_paper_size(softmax(1), ONE_LAYER, 10_000, at_end("output_value_ratio")))
+
+
+@TOY.criterion(
+    DRAIN,
+    "smallest of all",
+    "‖W_O v_s‖ over the least mean ‖W_O v‖ of any other token type at the end",
+    at_most=1,
+    tables=("heads", "bb_types", "phenomena"),
+)
+def _smallest(evidence: Evidence) -> Iterator[Finding]:
+    def of(evidence: Evidence, trajectory: str) -> Value:
+        least = types_at_end(evidence, trajectory)["output_value_norm"].min()
+        own = evidence.of_lead(trajectory, DORMANT, "output_value_norm_sink")[1][-1]
+        return Value(float(own) / float(least))  # type: ignore[arg-type]
+
+    for group in evidence.groups(softmax(1), ONE_LAYER):
+        yield over_seeds(evidence, group, of)
+
+
+# --- figure 4a -----------------------------------------------------------------------------------
+
+ABLATION = Claim(
+    "ablations",
+    "Without attention the bigram risk stays and backcopy is destroyed; without the MLP both are",
+    "figure 4a",
+    "bb",
+)
+
+
+def _ablated(kind: str, domain: str) -> Of:
+    def of(evidence: Evidence, trajectory: str) -> Value:
+        label = f"{kind} 0"
+        where = {"trajectory": trajectory, "intervention": label, "domain": domain}
+        return last_value(*evidence.series("bb_interventions", "risk_change", **where))
+
+    return of
+
+
+for _kind, _domain, _name, _low, _high in (
+    ("zero_attention", DORMANT, "bigram risk stays without attention", None, 0.1),
+    ("zero_attention", ACTIVE, "backcopy is destroyed without attention", 1.0, None),
+    ("zero_mlp", DORMANT, "bigram is destroyed without the MLP", 1.0, None),
+    ("zero_mlp", ACTIVE, "backcopy is destroyed without the MLP", 1.0, None),
+):
+    TOY.criterion(
+        ABLATION,
+        _name,
+        f"risk on {_domain} tokens with {_kind} in the only layer, minus the unchanged model's",
+        unit="nats/token",
+        at_least=_low,
+        at_most=_high,
+        tables=("bb_interventions",),
+    )(each(softmax(1), ONE_LAYER, _ablated(_kind, _domain), _domain))
+
+# --- figure 4b -----------------------------------------------------------------------------------
+
+ORDER = Claim(
+    "dynamics",
+    "Bigrams are learned first, the value norm of ⟨s⟩ rises, sink and backcopy rise together, then the value drains and Δlogit keeps growing",
+    "figure 4b",
+    "bb",
+)
+
+
+def _risk_midway(evidence: Evidence, trajectory: str, domain: str, part: float) -> float:
+    steps, risk = evidence.series(
+        "checkpoints", "excess_risk", trajectory=trajectory, domain=domain
+    )
+    return midway(steps, risk, part)
+
+
+def _sink_midway(evidence: Evidence, trajectory: str) -> float:
+    return midway(*evidence.of_lead(trajectory, DORMANT, "sink_excess"))
+
+
+def _after(first: Callable[[Evidence, str], float], second: Callable[[Evidence, str], float]) -> Of:
+    return lambda evidence, trajectory: Value(
+        math.log(second(evidence, trajectory) / first(evidence, trajectory))
+    )
+
+
+TOY.criterion(
+    ORDER,
+    "bigrams before the sink",
+    "ln of (step at which the sink excess is midway to its late value / step at which 9/10 of the bigram excess risk is gone)",
+    unit="nats",
+    at_least=0,
+    tables=("heads", "checkpoints", "phenomena"),
+)(each(softmax(1), ONE_LAYER, _after(lambda e, t: _risk_midway(e, t, DORMANT, 0.9), _sink_midway)))
+
+TOY.criterion(
+    ORDER,
+    "sink with backcopy",
+    "ln of (step at which the sink excess is midway / step at which the backcopy excess risk is midway): together within a factor of two",
+    unit="nats",
+    at_least=-TOGETHER,
+    at_most=TOGETHER,
+    tables=("heads", "checkpoints", "phenomena"),
+)(each(softmax(1), ONE_LAYER, _after(lambda e, t: _risk_midway(e, t, ACTIVE, 0.5), _sink_midway)))
+
+
+@TOY.criterion(
+    ORDER,
+    "value norm rises first",
+    "ln of (greatest ‖W_O v_s‖ before the sink excess is midway / its first value)",
+    unit="nats",
+    at_least=0,
+    tables=("heads", "phenomena"),
+)
+def _rises(evidence: Evidence) -> Iterator[Finding]:
+    def of(evidence: Evidence, trajectory: str) -> Value:
+        steps, norm = evidence.of_lead(trajectory, DORMANT, "output_value_norm_sink")
+        before = norm[steps <= _sink_midway(evidence, trajectory)]
+        return Value(math.log(before.max() / norm[0]))
+
+    for group in evidence.groups(softmax(1), ONE_LAYER):
+        yield over_seeds(evidence, group, of)
+
+
+@TOY.criterion(
+    ORDER,
+    "drain after the sink",
+    "ln of (step at which ‖W_O v_s‖ is midway from its peak to its late value / step at which the sink excess is midway)",
+    unit="nats",
+    at_least=0,
+    tables=("heads", "phenomena"),
+)
+def _drains(evidence: Evidence) -> Iterator[Finding]:
+    def drained(evidence: Evidence, trajectory: str) -> float:
+        steps, norm = evidence.of_lead(trajectory, DORMANT, "output_value_norm_sink")
+        top = int(norm[:-1].argmax())
+        return midway(steps[top:], norm[top:])
+
+    for group in evidence.groups(softmax(1), ONE_LAYER):
+        yield over_seeds(evidence, group, _after(_sink_midway, drained))
+
+
+@TOY.criterion(
+    ORDER,
+    "Δlogit positive",
+    "share of non-trigger token types with a positive Δlogit at the end",
+    at_least=0.9,
+    tables=("bb_types", "phenomena"),
+)
+def _positive(evidence: Evidence) -> Iterator[Finding]:
+    def of(evidence: Evidence, trajectory: str) -> Value:
+        rows = types_at_end(evidence, trajectory).filter(trigger=False).drop_nulls("delta_logit")
+        return share(int((rows["delta_logit"] > 0).sum()), rows.height)
+
+    for group in evidence.groups(softmax(1), ONE_LAYER):
+        yield over_seeds(evidence, group, of)
+
+
+def _concavity(evidence: Evidence, trajectory: str) -> Value:
+    early, late = halves(*evidence.of_lead(trajectory, DORMANT, "delta_logit"))
+    if early <= 0:
+        raise Absent(f"Δlogit of {trajectory} does not rise in the earlier half")
+    return Value(late / early)
+
+
+TOY.criterion(
+    ORDER,
+    "Δlogit grows late",
+    "slope of Δlogit per 1,000 steps over the later half of its rise (in ln step)",
+    unit="nats/1,000 steps",
+    at_least=0,
+    tables=("heads", "phenomena"),
+)(
+    each(
+        softmax(1),
+        ONE_LAYER,
+        lambda e, t: Value(1000 * halves(*e.of_lead(t, DORMANT, "delta_logit"))[1]),
+    )
+)
+
+TOY.criterion(
+    ORDER,
+    "Δlogit is concave",
+    "slope of Δlogit over the later half of its rise (in ln step) over that of the earlier half",
+    at_most=1,
+    tables=("heads", "phenomena"),
+)(
+    each(
+        softmax(1),
+        ONE_LAYER,
+        _concavity,
+    )
+)
