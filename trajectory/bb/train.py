@@ -85,7 +85,7 @@ def train(
     Raises:
         TrajectoryError: if the device is missing, or the loss is no longer finite.
     """
-    run = _Run(name, variant, seed, machine or Machine())
+    run = Training(name, variant, seed, machine or Machine())
     recorded, kept = set(variant.recorded_steps()), set(variant.checkpoint_steps())
     for step in range(run.step, variant.steps + 1):
         run.start_changes(step)
@@ -104,8 +104,11 @@ def train(
 
 
 @dataclass
-class _Run:
-    """One training: model, optimisers, data and what has been recorded."""
+class Training:
+    """One training: model, optimisers, data and what has been recorded.
+
+    ``train`` is the loop over its steps.
+    """
 
     name: str
     variant: Variant

@@ -1,0 +1,304 @@
+"""The Bigram-Backcopy laboratory against the plain way of doing it.
+
+    python benchmarks/bb.py sampler            # tokens per second, and the law over ≥ 10⁷ tokens
+    python benchmarks/bb.py step               # one training step, sampling included
+    python benchmarks/bb.py step --size small  # width 64, batch 64, T = 64
+    python benchmarks/bb.py precision          # does bfloat16 change the outcome?
+
+The plain way: every token drawn by its own ``rng.choice(p=…)``, attention weights materialised,
+float32, the whole batch at once. Both ways run in one process, alternating, and the medians over
+repetitions are compared: on a busy machine trust the ratios, not the times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trajectory.bb.task import BigramTask, load_task
+from trajectory.bb.train import Machine, Training, train
+from trajectory.config import Task, Variant
+
+SIZES = {
+    "paper": {"width": 256, "batch": 512, "task": {"length": 256}},
+    "small": {"width": 64, "batch": 64, "task": {"length": 64}},
+}
+
+
+def sample_plainly(
+    task: BigramTask, law: np.ndarray, sequences: int, length: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The same law with one ``rng.choice`` per token, as the reference code draws it."""
+    triggers = set(task.triggers.tolist())
+    out = np.empty((sequences, length), dtype=np.int64)
+    for s in range(sequences):
+        out[s, 0] = last = task.start
+        for i in range(1, length):
+            if last in triggers:
+                out[s, i] = out[s, i - 2]
+            else:
+                out[s, i] = rng.choice(task.vocabulary, p=law[last])
+            last = int(out[s, i])
+    return out
+
+
+class PlainAttention(nn.Module):
+    """Causal attention that forms its weights."""
+
+    def __init__(self, width: int, length: int) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.register_buffer("mask", torch.full((length, length), -torch.inf).triu(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.q(x) @ self.k(x).transpose(-1, -2) / x.shape[-1] ** 0.5 + self.mask
+        return self.o(scores.softmax(-1) @ self.v(x))
+
+
+class PlainBlock(nn.Module):
+    def __init__(self, width: int, length: int) -> None:
+        super().__init__()
+        self.n1, self.n2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = PlainAttention(width, length)
+        self.up = nn.Linear(width, 4 * width, bias=False)
+        self.down = nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.n1(x))
+        return x + self.down(functional.relu(self.up(self.n2(x))))
+
+
+class PlainModel(nn.Module):
+    def __init__(self, vocabulary: int, width: int, length: int, layers: int) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
+        self.blocks = nn.Sequential(*(PlainBlock(width, length) for _ in range(layers)))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocabulary, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.tokens(tokens) + self.places(torch.arange(tokens.shape[1]))
+        return self.head(self.norm(self.blocks(x)))
+
+
+def plain_step(variant: Variant) -> Callable[[int], None]:
+    """One step of the plain loop, sampling included."""
+    task, length = load_task(variant.task), variant.task.length
+    law, rng = task.transition.numpy(), np.random.default_rng(0)
+    model = PlainModel(task.vocabulary, variant.width, length, variant.layers)
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-3, (0.9, 0.99), weight_decay=1e-4)
+
+    def step(_: int) -> None:
+        drawn = torch.from_numpy(sample_plainly(task, law, variant.batch, length + 1, rng))
+        logits = model(drawn[:, :-1])
+        loss = functional.cross_entropy(logits.flatten(0, 1), drawn[:, 1:].flatten())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def our_step(variant: Variant, machine: Machine) -> Callable[[int], None]:
+    """One step of the laboratory; the sampler's block of batches is charged to its own steps."""
+    training = Training("benchmark", variant, 0, machine)
+    return training.update
+
+
+def seconds(step: Callable[[int], None], first: int, count: int) -> float:
+    started = time.perf_counter()
+    for i in range(first, first + count):
+        step(i)
+    return (time.perf_counter() - started) / count
+
+
+def sampler(repeat: int) -> None:
+    """Speed, and χ² of transitions and positions over ≥ 10⁷ tokens."""
+    task = load_task(Task(length=256))
+    law, length, drawn = task.transition.numpy(), 257, 16384
+    plain, ours = [], []
+    for i in range(repeat):
+        started = time.perf_counter()
+        sample_plainly(task, law, 32, length, np.random.default_rng(i))
+        plain.append(32 * length / (time.perf_counter() - started))
+        generator = torch.Generator().manual_seed(i)
+        started = time.perf_counter()
+        task.sample(drawn, length, generator)
+        ours.append(drawn * length / (time.perf_counter() - started))
+    print(f"one rng.choice per token: {median(plain):12,.0f} tokens/s")
+    print(f"this sampler:             {median(ours):12,.0f} tokens/s")
+    print(f"ratio:                    {median(ours) / median(plain):12.0f}")
+    tokens = torch.cat(
+        [task.sample(drawn, length, torch.Generator().manual_seed(s)) for s in (7, 8, 9)]
+    )
+    print(f"χ² over {tokens.numel():.2e} tokens:")
+    free = ~task.is_trigger(tokens)[:, :-1]
+    pairs = tokens[:, :-1][free] * task.vocabulary + tokens[:, 1:][free]
+    counts = torch.bincount(pairs, minlength=task.vocabulary**2).view(task.vocabulary, -1).numpy()
+    report("transitions from non-triggers, by row", [
+        chi_square(counts[row], law[row]) for row in range(len(law)) if counts[row].sum() > 2000
+    ])  # fmt: skip
+    occupancy = exact_occupancy(task, length)
+    report("tokens at every position", [
+        chi_square(torch.bincount(tokens[:, i], minlength=task.vocabulary).numpy(), occupancy[i])
+        for i in range(1, length)
+    ])  # fmt: skip
+
+
+def chi_square(counts: np.ndarray, law: np.ndarray) -> float | None:
+    """p value; cells expected below 5 are pooled; None for a deterministic law."""
+    expected = law * counts.sum()
+    if counts[law == 0].sum():
+        return 0.0
+    common = expected >= 5
+    wanted = np.append(expected[common], expected[~common].sum())
+    found = np.append(counts[common], counts[~common].sum())
+    keep = wanted > 0
+    if keep.sum() < 2:
+        return None
+    return float(stats.chisquare(found[keep], wanted[keep] * found.sum() / wanted.sum()).pvalue)
+
+
+def report(what: str, values: list[float | None]) -> None:
+    known = [p for p in values if p is not None]
+    uniform = stats.kstest(known, "uniform").pvalue
+    print(
+        f"  {what}: {len(known)} tests, smallest p × tests {min(known) * len(known):.2g}, "
+        f"p values against uniform: p = {uniform:.2g}"
+    )
+
+
+def exact_occupancy(task: BigramTask, length: int) -> np.ndarray:
+    """P(x_i = v) by propagating the law of (x_{i−1}, x_i)."""
+    law, trigger = task.transition.numpy(), task.trigger_rows[0].numpy()
+    occupancy = np.zeros((length, task.vocabulary))
+    pair = np.zeros_like(law)
+    pair[task.start] = law[task.start]
+    for i in range(1, length):
+        occupancy[i] = pair.sum(0)
+        onward = np.where(trigger, 0, pair.sum(0))[:, None] * law
+        for t in np.flatnonzero(trigger):
+            onward[t] += pair[:, t]
+        pair = onward
+    return occupancy
+
+
+def step(size: str, repeat: int, layers: int, compiled: bool) -> None:
+    """Seconds per step of the plain loop and of the laboratory's ways of running it."""
+    base = {**SIZES[size], "layers": layers, "steps": 10**6, "record": [0], "evaluation": 16}
+    count = 1 if size == "paper" else 20
+    whole = {"micro_batch": base["batch"]}
+    ways: dict[str, Callable[[int], None]] = {
+        "plain": plain_step(Variant.model_validate(base)),
+        "float32, whole batch": our_step(Variant.model_validate(base | whole), Machine()),
+        "float32, micro-batches": our_step(Variant.model_validate(base), Machine()),
+        "bfloat16, micro-batches": our_step(
+            Variant.model_validate(base | {"precision": "bfloat16"}), Machine()
+        ),
+    }
+    if compiled:
+        ways["float32, micro-batches, compiled"] = our_step(
+            Variant.model_validate(base), Machine(compiled=True)
+        )
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for run in ways.values():
+        run(0)  # warm-up; the first call also draws the block of batches
+    for i in range(repeat):
+        for name, run in ways.items():
+            times[name].append(seconds(run, 1 + i * count, count))
+    draw = _draw_seconds(Variant.model_validate(base), repeat)
+    variant = Variant.model_validate(base)
+    print(
+        f"width {variant.width}, batch {variant.batch}, T = {variant.task.length}, "
+        f"{layers} layer(s), {torch.get_num_threads()} thread(s), "
+        f"median of {repeat} × {count} steps"
+    )
+    plain = median(times["plain"])
+    for name, found in times.items():
+        taken = median(found) + (0 if name == "plain" else draw)
+        print(f"  {name:34} {taken:8.4f} s/step   {plain / taken:5.2f} ×")
+    print(f"  (of ours, sampling: {draw:.4f} s/step)")
+
+
+def _draw_seconds(variant: Variant, repeat: int) -> float:
+    """Sampling per step: blocks are drawn for 32 steps at once."""
+    from trajectory.bb.train import DRAWN_AT_ONCE
+
+    task = load_task(variant.task)
+    times = []
+    for i in range(repeat):
+        generator = torch.Generator().manual_seed(i)
+        started = time.perf_counter()
+        task.sample(DRAWN_AT_ONCE * variant.batch, variant.task.length + 1, generator)
+        times.append((time.perf_counter() - started) / DRAWN_AT_ONCE)
+    return median(times)
+
+
+def precision(seeds: int) -> None:
+    """Final statistics in float32 and bfloat16, seed by seed: is the difference within seeds?"""
+    from trajectory.bb.summary import compare
+
+    base = {
+        "width": 64,
+        "batch": 32,
+        "steps": 400,
+        "record": [0, 400],
+        "evaluation": 64,
+        "optimizer": {"name": "adamw", "lr": 3e-3},
+        "maps": {"sequences": 0},
+    }
+    columns = ("sink_excess", "delta_logit", "value_ratio")
+    found: dict[str, dict[str, list[float]]] = {}
+    for kind in ("float32", "bfloat16"):
+        variant = Variant.model_validate({**base, "precision": kind})
+        rows = found.setdefault(kind, {})
+        for seed in range(seeds):
+            tables = train("precision", variant, seed)
+            heads = [r for r in tables["heads"] if r["step"] == 400]
+            (head,) = (r for r in heads if r["domain"] == "non_trigger")
+            for column in columns:
+                rows.setdefault(column, []).append(head[column])
+            for row in tables["checkpoints"]:
+                if row["step"] == 400:
+                    rows.setdefault(f"{row['domain']} excess risk", []).append(row["excess_risk"])
+    print(f"width 64, batch 32, 400 steps, {seeds} seeds: bfloat16 autocast against float32")
+    for column in found["float32"]:
+        one, other = (np.array(found[kind][column]) for kind in ("bfloat16", "float32"))
+        c = compare(one, other)
+        print(
+            f"  {column:28} float32 {other.mean():8.4f} (sd over seeds {other.std(ddof=1):.4f}), "
+            f"difference {c['difference']:+.4f} [{c['difference_low']:+.4f}, "
+            f"{c['difference_high']:+.4f}]"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("sampler", "step", "precision"))
+    parser.add_argument("--size", choices=sorted(SIZES), default="paper")
+    parser.add_argument("--layers", type=int, default=1)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.what == "sampler":
+        sampler(arguments.repeat)
+    elif arguments.what == "step":
+        step(arguments.size, arguments.repeat, arguments.layers, arguments.compile)
+    else:
+        precision(arguments.seeds)
+
+
+if __name__ == "__main__":
+    main()
