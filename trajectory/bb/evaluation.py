@@ -118,7 +118,7 @@ class Evaluation:
             "first_token": "bos" if self.task.start is not None else "raw",
             "batch": self.digest,
             "dtype": "float32",
-            "device": "cpu",
+            "device": self.inputs.device.type,
             "bytes_read": None,
             "audit": None,
         }

@@ -90,7 +90,7 @@ class Course:
         return float(self.steps[-1]), {name: float(self.values[name][-1]) for name in STATISTICS}
 
 
-def read_course(name: str, seed: int, variant: Variant, frames: Frames) -> Course:
+def read_course(name: str, seed: int, frames: Frames) -> Course:
     """One trajectory's scalars over its records."""
     own = frames.of(f"bb/{name}/seed{seed}")
     heads = own.heads.filter(pl.col("domain") == "non_trigger")
@@ -109,7 +109,7 @@ def read_course(name: str, seed: int, variant: Variant, frames: Frames) -> Cours
             *("output_value_ratio", "output_value_norm_sink"),
         )
     }
-    values |= _risks(own, variant, steps) | _residuals(own.layers)
+    values |= _risks(own) | _residuals(own.layers)
     of_head = own.types.filter(
         (pl.col("layer") == layer) & (pl.col("head") == head) & ~pl.col("trigger")
     )
@@ -122,7 +122,7 @@ def _floats(column: pl.Series) -> Series:
     return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
-def _risks(own: Frames, variant: Variant, steps: Series) -> dict[str, Series]:
+def _risks(own: Frames) -> dict[str, Series]:
     """Risks by domain, and the loss over all positions."""
     by_domain = {
         domain: own.checkpoints.filter(pl.col("domain") == domain)
@@ -130,18 +130,12 @@ def _risks(own: Frames, variant: Variant, steps: Series) -> dict[str, Series]:
     }
     bigram = by_domain["non_trigger"]
     loss = _floats(bigram["loss"])
-    backcopy = np.full(len(steps), np.nan)
+    backcopy = np.full(len(loss), np.nan)
     if by_domain["trigger"].height:
-        backcopy = _floats(by_domain["trigger"]["excess_risk"])
-        one = own.types.filter(
-            (pl.col("step") == int(steps[0]))
-            & (pl.col("layer") == own.types["layer"].min())
-            & (pl.col("head") == 0)
-        )
-        # Shares are of the positions after the first, which is no trigger.
-        length = variant.task.length
-        share = float(one.filter(pl.col("trigger"))["share"].sum()) * (length - 1) / length
-        loss = (1 - share) * loss + share * _floats(by_domain["trigger"]["loss"])
+        trigger = by_domain["trigger"]
+        backcopy = _floats(trigger["excess_risk"])
+        counts = [_floats(frame["predictions"]) for frame in (bigram, trigger)]
+        loss = (counts[0] * loss + counts[1] * _floats(trigger["loss"])) / sum(counts)
     return {
         "loss": loss,
         "backcopy_excess": backcopy,
@@ -163,7 +157,7 @@ def _residuals(layers: pl.DataFrame) -> dict[str, Series]:
 def summarise(settings: BigramBackcopy, frames: Frames) -> dict[str, list[Row]]:
     """Rows of ``bb_scalars``, ``bb_milestones`` and ``bb_comparisons``."""
     courses = {
-        (name, seed): read_course(name, seed, variant, frames)
+        (name, seed): read_course(name, seed, frames)
         for name, variant in settings.variants.items()
         for seed in variant.seeds
     }

@@ -11,6 +11,7 @@ rule report:
         rules.dynamics.output,
         rules.claims.output,
         rules.costs.output,
+        BB_TABLES,
         expand("{results}/manifests/{suite}.parquet", results=RESULTS, suite=CONFIG.suites.names()),
     output:
         pages=report(
