@@ -147,6 +147,39 @@ def bb_compare(
     Console(width=None if Console().is_terminal else 200).print(grid)
 
 
+@app.command("reference")
+def bb_reference(
+    results: Annotated[Path, typer.Argument(help="The results of workflow/configs/paper.yaml.")],
+    points: Annotated[bool, typer.Option(help="Show every point.")] = False,
+) -> None:
+    """Compare a run at the paper's size with the authors' published trajectories."""
+    from itertools import groupby
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from trajectory.bb.reference import compare_with_paper
+    from trajectory.bb.summary import Frames
+    from trajectory.tables import scan
+
+    names = ("heads", "layers", "checkpoints", "bb_types")
+    found = compare_with_paper(Frames(*(scan(results, name).collect() for name in names)))
+    grid = Table("run", "statistic", "seeds", "points within the spread of seeds", box=None)
+    if points:
+        grid = Table("run", "statistic", "step", "published", "mean", "interval", "", box=None)
+        for p in found:
+            mark = "inside" if p.inside else "outside"
+            interval = f"{p.low:.4g} … {p.high:.4g}" if p.seeds > 1 else "one seed"
+            row = (f"{p.published:.4g}", f"{p.mean:.4g}", interval, mark * (p.seeds > 1))
+            grid.add_row(p.run, p.statistic, str(p.step), *row)
+    else:
+        for (run, statistic), group in groupby(found, lambda p: (p.run, p.statistic)):
+            of = list(group)
+            inside = sum(p.inside for p in of)
+            grid.add_row(run, statistic, str(of[0].seeds), f"{inside} of {len(of)}")
+    Console(width=None if Console().is_terminal else 200).print(grid)
+
+
 def _interval(row: dict[str, Any] | None) -> str:
     if row is None:
         return "—"
