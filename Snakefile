@@ -32,6 +32,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/bigram_backcopy.smk"
 include: "workflow/rules/checkpoints.smk"
 include: "workflow/rules/measure.smk"
+include: "workflow/rules/interventions.smk"
 include: "workflow/rules/dynamics.smk"
 include: "workflow/rules/costs.smk"
 include: "workflow/rules/report.smk"
@@ -49,3 +50,4 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/report",
+        EFFECTS,

@@ -18,6 +18,7 @@ from trajectory.cli import (
     corpus,
     costs,
     dynamics,
+    interventions,
     measure,
     report,
     suites,
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.command("bigrams")(corpus.bigrams)
 app.command("measure")(measure.measure_revisions)
+app.command("intervene")(interventions.intervene_revisions)
 app.command("dynamics")(dynamics.dynamics)
 app.command("claims")(claims.claims)
 app.command("report")(report.report)

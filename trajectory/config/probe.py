@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from trajectory.config.base import Count, Name, Section
+from trajectory.config.interventions import Interventions
 
 
 class Probe(Section):
@@ -25,9 +26,19 @@ class Probe(Section):
     """What stands at position 0: the tokenizer's end-of-text token (<|endoftext|>), its
     beginning-of-text token, or the text's own token."""
 
+    interventions: Interventions | None = None
+    """What is taken away from the models; null for nothing."""
+
     @model_validator(mode="after")
     def _distinct(self) -> Probe:
         taken = set(self.texts) & {"prose", "code", "trigger", "non_trigger"}
         if taken:
             raise ValueError(f"texts: the name '{min(taken)}' is a domain already")
         return self
+
+    def of_batches(self) -> dict[str, Any]:
+        """The values that decide the token batches."""
+        return self.model_dump(mode="json", include={*_OF_BATCHES})
+
+
+_OF_BATCHES = ("domains", "texts", "sequences", "length", "first_token")

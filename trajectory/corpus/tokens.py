@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -49,6 +49,15 @@ class TokenBatch:
         if self.lengths is None:
             return torch.ones(self.tokens.shape, dtype=torch.bool)
         return position < self.lengths[:, None]
+
+    def first(self, sequences: int | None) -> TokenBatch:
+        """The first sequences; all of them if None."""
+        return replace(
+            self,
+            tokens=self.tokens[:sequences],
+            texts=self.texts[:sequences],
+            lengths=None if self.lengths is None else self.lengths[:sequences],
+        )
 
     @property
     def sha256(self) -> str:

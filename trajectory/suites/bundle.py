@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -28,6 +28,7 @@ def measure_bundle(
     folder: Path,
     measure: Callable[[str], tuple[Rows, dict[str, Any]]],
     write: Callable[[Rows, Path, dict[str, Any]], None],
+    tables: Sequence[str] = MEASUREMENTS,
 ) -> list[dict[str, Any]]:
     """Measure the checkpoints of a bundle that are not measured yet, one after the other.
 
@@ -42,6 +43,7 @@ def measure_bundle(
         measure: the rows of a revision and facts of their origin; a TrajectoryError fails that
             revision alone.
         write: writes rows to a folder, the facts and the key in their provenance.
+        tables: what each checkpoint's folder must hold.
 
     Returns:
         rows of ``bundle``.
@@ -56,7 +58,7 @@ def measure_bundle(
     unforeseen = []
     for revision, key in keys.items():
         found[revision] = _row(suite, revision, key)
-        if not is_measured(folder / revision, key):
+        if not is_measured(folder / revision, key, tables):
             missing.append(revision)
     print(f"{suite}: {len(keys) - len(missing)} of {len(keys)} checkpoints measured before")
     for revision in sorted(missing, key=lambda name: _starts(folder / name)):
@@ -91,9 +93,9 @@ def measure_bundle(
     return list(found.values())
 
 
-def is_measured(folder: Path, key: str) -> bool:
-    """Whether ``folder`` holds all measurement tables of this key, in this version's columns."""
-    for name in MEASUREMENTS:
+def is_measured(folder: Path, key: str, tables: Sequence[str] = MEASUREMENTS) -> bool:
+    """Whether ``folder`` holds all tables of this key, in this version's columns."""
+    for name in tables:
         path = folder / f"{name}.parquet"
         try:
             check_header(path, TABLES[name])

@@ -66,7 +66,7 @@ rule batches:
     params:
         tokenizer=f"{RESULTS}/suites/{{suite}}/tokenizer",
         config=RESOLVED,
-        probe=values(CONFIG.probe),
+        probe=values_digest(CONFIG.probe.of_batches()),
         code=code_digest("trajectory.suites.batches"),
     shell:
         "trajectory suites batches {wildcards.suite} --config {params.config}"

@@ -52,4 +52,5 @@ wildcard_constraints:
     variant="[a-z0-9][a-z0-9._-]*",
     suite="[a-z0-9][a-z0-9._-]*",
     bundle="[a-z0-9][a-z0-9._-]*",
+    revision="[^/]+",
     seed="[0-9]+",

@@ -1,0 +1,74 @@
+"""What is taken away from a model, and at which of its checkpoints."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from trajectory.config.base import Count, Name, Section
+
+Layer = Annotated[int, Field(ge=0)]
+Everywhere = Literal["zero_attention", "zero_mlp", "mean_value", "mean_residual"]
+
+
+class Change(Section):
+    """One change of the forward pass."""
+
+    kind: Literal[
+        "zero_head", "head_to_sink", "zero_attention", "zero_mlp", "mean_value", "mean_residual"
+    ]
+    """What is changed. zero_head: the head writes nothing. head_to_sink: it puts all its weight on
+    the sink. zero_attention, zero_mlp: that part of the layer writes nothing. mean_value: the
+    sink's value becomes the mean of the others'. mean_residual: the sink's residual, where it
+    enters the layer, is scaled to the mean norm of the others."""
+    layer: Layer
+    """Decoder block, from 0."""
+    head: Annotated[int, Field(ge=0)] | None = None
+    """Query head, from 0; for zero_head and head_to_sink."""
+
+    @model_validator(mode="after")
+    def _head(self) -> Change:
+        needs = self.kind in ("zero_head", "head_to_sink")
+        if needs != (self.head is not None):
+            raise ValueError(f"{self.kind} {'needs a head' if needs else 'takes no head'}")
+        return self
+
+
+class Interventions(Section):
+    """Changed models: their losses, sinks and residual norms beside the unchanged model's."""
+
+    checkpoints: Literal["last", "all"] | Annotated[list[Layer], Field(min_length=1)] = "last"
+    """Of each suite: the last measured checkpoint, all of them, or these steps."""
+    named: dict[Name, Annotated[list[Change], Field(min_length=1)]] = {}
+    """Changes made together, by a name of yours."""
+    every: list[Everywhere] = []
+    """Changes made at each layer in turn, one model per layer."""
+    heads: Literal["all"] | list[Layer] = []
+    """Layers whose heads are zeroed one by one, which ranks them: all, or a list."""
+    sequences: Count | None = None
+    """Sequences per domain, the first of the probe's; null for all of them."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Interventions:
+        if not (self.named or self.every or self.heads):
+            raise ValueError("nothing to change: give named, every or heads")
+        if "none" in self.named:
+            raise ValueError("named: 'none' is the unchanged model")
+        if len(set(self.every)) < len(self.every):
+            raise ValueError(f"every: {self.every} repeat")
+        return self
+
+    def choose(self, steps: list[int]) -> list[int]:
+        """The steps meant, of those measured; ValueError naming one that is not."""
+        if self.checkpoints == "all":
+            return steps
+        if self.checkpoints == "last":
+            return [max(steps)]
+        unknown = sorted(set(self.checkpoints) - set(steps))
+        if unknown:
+            raise ValueError(
+                f"probe.interventions.checkpoints: step {unknown[0]} is not measured; "
+                f"measured: {', '.join(map(str, steps))}"
+            )
+        return sorted(set(self.checkpoints))
