@@ -74,7 +74,6 @@ class Sinks:
         """Add one part of a batch."""
         seen = later_queries(keys.member, keys.window)
         floor = later_floor(keys.member, keys.window)
-        active = keys.member.any(1)
         self.sequences += int((seen > 0).any(1).sum())
         self.mass = _plus(self.mass, keys.mass.sum(0, dtype=torch.float64))
         self.floor = _plus(self.floor, floor.sum(0))
@@ -82,33 +81,23 @@ class Sinks:
         # Keys that fewer than MIN_QUERY queries see are no sinks.
         enough = seen >= MIN_QUERY
         active = enough.any(1)
-        if not active.any():
-            return
         part = _Part(keys, seen, floor, enough, active, sink)
-        part.signs(self)
-        part.secondary(self.sums)
         part.entropies(self.sums)
+        if active.any():
+            part.signs(self)
+            part.secondary(self.sums)
 
     def columns(self, heads: int, sink: int) -> dict[str, list[Any]]:
         """Columns of the ``heads`` table, one value per head; empty where nothing was seen."""
-        if self.mass is None or self.seen is None or self.floor is None or not self.tops:
-            return {name: [None] * heads for name in COLUMNS}
-        rare = self.seen < MIN_QUERY * self.sequences
-        mean = (self.mass / self.seen).masked_fill(rare, -1.0)
-        floor = self.floor / self.seen
-        if bool((mean < 0).all()):
-            return {name: [None] * heads for name in COLUMNS}
-        mass, top = mean.max(1)
-        second_mass, second = mean.scatter(1, top[:, None], -1.0).max(1)
-        there = (second_mass >= 0).tolist()
-        found: dict[str, list[Any]] = {
-            "top_position": top.tolist(),
-            "top_mass": mass.tolist(),
-            "top_floor": floor[top].tolist(),
-            "second_position": _where(there, second.tolist()),
-            "second_mass": _where(there, second_mass.tolist()),
-            "second_floor": _where(there, floor[second].tolist()),
-        }
+        found: dict[str, list[Any]] = {name: [None] * heads for name in COLUMNS}
+        found |= {name: self.sums.column(name, heads) for name in _MEANS}
+        if self.tops:
+            self._by_sequence(found, heads, sink)
+            self._pooled(found)
+        return found
+
+    def _by_sequence(self, found: dict[str, list[Any]], heads: int, sink: int) -> None:
+        """What most sequences say."""
         tokens = [_most_common(self.tops[head]) for head in range(heads)]
         found["top_token"] = [token for token, _ in tokens]
         found["top_token_share"] = [share for _, share in tokens]
@@ -130,20 +119,37 @@ class Sinks:
         assert self.value_minima is not None and self.residual_maxima is not None
         found["value_minimum_position"] = self.value_minima.argmax(1).tolist()
         found["residual_maximum_position"] = [int(self.residual_maxima.argmax())] * heads
-        for name in _MEANS:
-            found[name] = self.sums.column(name, heads)
         found["sink_agreement"] = [
             _agreement(value, residual)
             for value, residual in zip(
                 found["top_is_value_minimum"], found["top_is_residual_maximum"], strict=True
             )
         ]
+
+    def _pooled(self, found: dict[str, list[Any]]) -> None:
+        """Positions, from all sequences together; none where too few queries see any key."""
+        assert self.mass is not None and self.seen is not None and self.floor is not None
+        rare = self.seen < MIN_QUERY * self.sequences
+        mean = (self.mass / self.seen).masked_fill(rare, -1.0)
+        floor = self.floor / self.seen
+        if bool((mean < 0).all()):
+            return
+        mass, top = mean.max(1)
+        second_mass, second = mean.scatter(1, top[:, None], -1.0).max(1)
+        there = (second_mass >= 0).tolist()
         excess = ((mass - floor[top]) / (1 - floor[top])).tolist()
-        found["sink_kind"] = [
-            _sink_kind(over, ratio)
-            for over, ratio in zip(excess, found["top_value_ratio"], strict=True)
-        ]
-        return {name: found[name] for name in COLUMNS}
+        found |= {
+            "top_position": top.tolist(),
+            "top_mass": mass.tolist(),
+            "top_floor": floor[top].tolist(),
+            "second_position": _where(there, second.tolist()),
+            "second_mass": _where(there, second_mass.tolist()),
+            "second_floor": _where(there, floor[second].tolist()),
+            "sink_kind": [
+                _sink_kind(over, ratio)
+                for over, ratio in zip(excess, found["top_value_ratio"], strict=True)
+            ],
+        }
 
 
 class _Part:
