@@ -15,6 +15,7 @@ from trajectory.config.bb import (
     Task,
     Variant,
 )
+from trajectory.config.coupling import Alignment, Coupling
 from trajectory.config.dynamics import Dynamics
 from trajectory.config.fetch import Fetch
 from trajectory.config.probe import Probe
@@ -25,8 +26,10 @@ from trajectory.config.suites import NanoOlmo, Select, Suite, Suites
 __all__ = [
     "SGD",
     "AdamW",
+    "Alignment",
     "BigramBackcopy",
     "Config",
+    "Coupling",
     "Dynamics",
     "Fetch",
     "Hold",

@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from trajectory.config.base import Name, Section
 from trajectory.config.bb import BigramBackcopy, Variant
+from trajectory.config.coupling import Alignment, Coupling
 from trajectory.config.dynamics import Dynamics
 from trajectory.config.fetch import Fetch
 from trajectory.config.probe import Probe
@@ -32,6 +33,10 @@ class Config(Section):
     """Batches on which language models are measured."""
     dynamics: Dynamics = Dynamics()
     """Onsets and laws."""
+    coupling: Coupling = Coupling()
+    """The coupled system of sink and drain."""
+    alignment: Alignment = Alignment()
+    """Trajectories on one axis."""
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Config:

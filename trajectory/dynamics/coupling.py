@@ -4,9 +4,10 @@ Residuals are correlated: records of one run that lie a log-time u apart share e
 deviation (an Ornstein–Uhlenbeck process seen at irregular times), with a variance and an ℓ of its
 own for each of the two variables. Those four are estimated by restricted maximum likelihood and
 then held, so the rest is least squares on whitened residuals. How far the cost must rise to leave
-a parameter's interval, or to reject a null, is Fisher's F times a Bartlett factor: the mean of the
-same statistic in data simulated from the fit, noise estimated anew each time. Without the factor,
-twenty records give intervals that hold the truth nine times in ten.
+a parameter's interval, or to reject a null, is Fisher's F times a small-sample factor: the 95 %
+quantile of the same statistic in data simulated from the fit, noise estimated anew each time, over
+that of F. Without the factor, twenty records give intervals that hold the truth only nine times in
+ten.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from trajectory.dynamics.reduced import (
     EXPONENT,
     LAG,
     LEVEL,
+    PARAMETERS,
     SHARED,
     SINK_TO_DRAIN,
     SPEED,
@@ -35,23 +37,37 @@ Mask = NDArray[np.bool_]
 
 CONFIDENCE = 0.95
 
-LENGTHS = np.array([0.0, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 2.0])
+LENGTHS = np.array([0.0, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28])
 """Correlation lengths tried, in ln time; 0 is white noise."""
+
+USUAL_LENGTH = 0.5
+"""Mean of their exponential prior: twenty records alone hardly tell slow noise from a bend."""
 
 ROUNDS = 4
 """Rounds of least squares and noise estimation."""
 
-REPLICATES = 100
-"""Simulated data sets per problem behind its Bartlett factors."""
+ENOUGH = 3e-3
+"""Gains of cost not sought where only its height matters: tests reject at about 4."""
 
-CHUNK = 2000
+REPLICATES = 60
+"""Simulated data sets per problem behind its small-sample factors."""
+
+CHUNK = 600
 """Simulated data sets fitted at once."""
 
-EXTREME = 15.0
-"""A simulated F statistic counts for no more: a search that failed must not decide the mean."""
+OWN = 5
+"""Parameters of each trajectory: speed, lag, level and the first state (a, b)."""
 
-BOUNDS = {EXPONENT: (-1.0, 4.0), DRAIN_TO_SINK: (-20.0, 20.0), SINK_TO_DRAIN: (-4.0, 4.0)}
-"""Where a parameter is searched. An interval that reaches its bound is open on that side."""
+BOUNDS = {
+    EXPONENT: (0.0, 2.0),
+    DRAIN_TO_SINK: (-8.0, 8.0),
+    SINK_TO_DRAIN: (-2.0, 2.0),
+    SPEED: (-30.0, 10.0),
+    LEVEL: (-6.0, 3.0),
+}
+"""Where a parameter is searched; the lag from a tenth of the first gap between records to the
+window's length. An interval that reaches its bound is open on that side, except that no exponent
+lies below 0."""
 
 NULLS = {
     "no_drain_to_sink": (DRAIN_TO_SINK,),
@@ -64,11 +80,11 @@ NULLS = {
 Tested = tuple[int, ...]
 """Parameters that a test sets to given values together."""
 
-TESTS: tuple[Tested, ...] = (*((i,) for i in range(SHARED)), (DRAIN_TO_SINK, SINK_TO_DRAIN))
+BOTH: Tested = (DRAIN_TO_SINK, SINK_TO_DRAIN)
 
 
 @dataclass(frozen=True)
-class Series:
+class Records:
     """One trajectory's records of one head.
 
     Attributes:
@@ -98,7 +114,7 @@ class Problems:
     scale: Array = field(init=False)  # (problems, 2), for starting values and tolerances
 
     @classmethod
-    def of(cls, groups: Sequence[Sequence[Series]]) -> Problems:
+    def of(cls, groups: Sequence[Sequence[Records]]) -> Problems:
         """Pad the groups' series; ValueError for an empty group or a time that is not positive."""
         if not groups or not all(groups):
             raise ValueError("every group needs a trajectory")
@@ -129,7 +145,12 @@ class Problems:
     @property
     def size(self) -> int:
         """Parameters of each problem, its members' first states included."""
-        return SHARED + 2 * self.times.shape[1]
+        return SHARED + OWN * self.times.shape[1]
+
+    @property
+    def reported(self) -> int:
+        """The first parameters, those with a meaning for the whole group."""
+        return len(PARAMETERS) if self.times.shape[1] == 1 else SHARED
 
     @property
     def points(self) -> NDArray[np.int64]:
@@ -146,11 +167,19 @@ class Problems:
         """Lower and upper bounds. Shape (problems, parameters)."""
         low = np.full((len(self.times), self.size), -np.inf)
         high = -low
-        for parameter, (least, most) in BOUNDS.items():
-            low[:, parameter], high[:, parameter] = least, most
         ends = np.where(self.present, self.times, np.nan)
-        first, last = np.nanmin(ends, (1, 2)), np.nanmax(ends, (1, 2))
-        low[:, LAG], high[:, LAG] = np.log(first / 20), np.log(last * 20)
+        gaps = np.where(self.present[:, :, 1:], np.diff(self.times, axis=2), np.nan)
+        least, most = (
+            np.nanmin(gaps, (1, 2)) / 10,
+            np.nanmax(ends, (1, 2)) - np.nanmin(ends, (1, 2)),
+        )
+        for parameter in range(len(PARAMETERS)):
+            own = parameter >= SHARED
+            columns = slice(parameter, None, OWN) if own else slice(parameter, parameter + 1)
+            if parameter == LAG:
+                low[:, columns], high[:, columns] = np.log(least)[:, None], np.log(most)[:, None]
+            else:
+                low[:, columns], high[:, columns] = BOUNDS[parameter]
         return low, high
 
     def predict(self, parameters: Array, times: Array | None = None) -> Array:
@@ -161,9 +190,11 @@ class Problems:
         problems, members = self.times.shape[:2]
         times = self.times if times is None else times
         shared = np.repeat(parameters[:, :SHARED], members, axis=0)
-        first = parameters[:, SHARED:].reshape(-1, 2)
+        own = parameters[:, SHARED:].reshape(-1, OWN)
+        system = np.concatenate([shared, own[:, : OWN - 2]], axis=1)
         flat = times.reshape(problems * members, -1)
-        return simulate(shared, first, flat, self.log_keys.reshape(-1)).reshape(*times.shape, 2)
+        found = simulate(system, own[:, OWN - 2 :], flat, self.log_keys.reshape(-1))
+        return found.reshape(*times.shape, 2)
 
     def jacobian(self, parameters: Array, base: Array, times: Array | None = None) -> Array:
         """Derivatives of ``predict`` by forward differences. Shape (..., 2, parameters)."""
@@ -175,12 +206,12 @@ class Problems:
             moved[:, i] += nudges[:, i]
             step = nudges[:, i, None, None, None]
             found[..., i] = (self.predict(moved, times) - base) / step
-        for i in range(2):  # first states touch their own member only: one run for all
+        for i in range(OWN):  # these touch their own member only: one run for all members
             moved = parameters.copy()
-            moved[:, SHARED + i :: 2] += 1e-6
+            moved[:, SHARED + i :: OWN] += 1e-6
             change = (self.predict(moved, times) - base) / 1e-6
             for member in range(members):
-                found[:, member, ..., SHARED + 2 * member + i] = change[:, member]
+                found[:, member, ..., SHARED + OWN * member + i] = change[:, member]
         return found
 
 
@@ -203,13 +234,13 @@ def whiten(problems: Problems, noise: Noise, residuals: Array) -> Array:
     """
     kept, fresh = _memory(problems, noise)
     deviation = noise.deviation[:, None, None, :]
-    present = problems.present[..., None]
     if residuals.ndim == 5:
-        kept, fresh, deviation, present = (x[..., None] for x in (kept, fresh, deviation, present))
+        kept, fresh, deviation = kept[..., None], fresh[..., None], deviation[..., None]
     white = np.empty_like(residuals)
     white[:, :, :1] = residuals[:, :, :1] / deviation
     white[:, :, 1:] = (residuals[:, :, 1:] - kept * residuals[:, :, :-1]) / (fresh * deviation)
-    return np.where(present, white, 0.0)
+    white[~problems.present] = 0.0
+    return white
 
 
 def _memory(problems: Problems, noise: Noise) -> tuple[Array, Array]:
@@ -242,7 +273,12 @@ class Solution:
 
 
 def solve(
-    problems: Problems, noise: Noise, start: Array, free: Mask, iterations: int = 60
+    problems: Problems,
+    noise: Noise,
+    start: Array,
+    free: Mask,
+    iterations: int = 60,
+    enough: float = 0.0,
 ) -> Solution:
     """Levenberg–Marquardt for all problems at once, within the bounds.
 
@@ -252,6 +288,7 @@ def solve(
         start: shape (problems, parameters).
         free: which parameters may move. Shape (problems, parameters).
         iterations: at most; a problem that has converged is left alone.
+        enough: a gain of cost, in noise variances, that need not be had.
     """
     low, high = problems.bounds()
     here = np.where(free, np.clip(start, low, high), start)
@@ -290,7 +327,7 @@ def solve(
         found, trial_cost = evaluate(active, trial)
         better = trial_cost < cost[active]
         gain = cost[active] - trial_cost
-        small = np.abs(gain) < 1e-6 * (1e-3 + cost[active])
+        small = np.abs(gain) < np.maximum(enough, 1e-6 * (1e-3 + cost[active]))
         rows: NDArray[np.int64] = active[better]
         here[rows], cost[rows], residuals[rows] = trial[better], trial_cost[better], found[better]
         damping[active] = np.where(better, damping[active] / 6, damping[active] * 5)
@@ -369,12 +406,13 @@ def _deviations(problems: Problems, solution: Solution, noise: Noise, free: Mask
 
 
 def _restricted(problems: Problems, solution: Solution, noise: Noise, free: Mask) -> Array:
-    """Restricted log-likelihood, up to a constant. Shape (problems,)."""
+    """Restricted log-likelihood with the lengths' prior, up to a constant. Shape (problems,)."""
     information = _information(problems, solution, noise, free).sum(0) + _held(free)
     squares = np.square(whiten(problems, noise, solution.residuals)).sum((1, 2, 3))
     _, log_information = np.linalg.slogdet(information)
+    prior = noise.length.sum(1) / USUAL_LENGTH
     likelihood: Array = -0.5 * (_log_determinant(problems, noise) + log_information + squares)
-    return likelihood
+    return likelihood - prior
 
 
 @dataclass(frozen=True)
@@ -386,8 +424,8 @@ class Fits:
         free: which parameters were fitted. Shape (problems, parameters).
         noise: of the full system, held for intervals and nulls.
         full: the full system.
-        low, high: 95 % profile intervals of the shared parameters; infinite where open.
-        factors: Bartlett factor of each test: a shared parameter's index, or both arrows'.
+        low, high: 95 % profile intervals of the reported parameters; infinite where open.
+        factors: small-sample factor of each test: a parameter's index, or both arrows'.
             Values of shape (problems,), at least 1.
         nulls: each null's solution.
         p_values: each null's, from its F test. Shapes (problems,).
@@ -420,12 +458,13 @@ class Fits:
 def _parameters(problems: Problems, free: Mask) -> NDArray[np.int64]:
     """Fitted parameters of each problem, without those of padded members."""
     members = problems.present.any(2)
-    mine = np.concatenate([np.ones((len(members), SHARED), bool), np.repeat(members, 2, 1)], 1)
-    return (free & mine).sum(1)
+    own = (free[:, SHARED:] & np.repeat(members, OWN, axis=1)).sum(1)
+    count: NDArray[np.int64] = free[:, :SHARED].sum(1) + own
+    return count
 
 
 def fit(
-    groups: Sequence[Sequence[Series]],
+    groups: Sequence[Sequence[Records]],
     exponent: float | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
@@ -435,7 +474,7 @@ def fit(
     Args:
         groups: each fitted on its own; its trajectories share the parameters of the system.
         exponent: the optimiser exponent, where it is known; None fits it.
-        replicates: simulated data sets per group behind its Bartlett factors.
+        replicates: simulated data sets per group behind its small-sample factors.
         seed: of those simulations.
 
     Raises:
@@ -443,12 +482,12 @@ def fit(
     """
     problems = Problems.of(groups)
     free = np.ones((len(problems.times), problems.size), dtype=bool)
-    free[:, SHARED:] = np.repeat(problems.present.any(2), 2, axis=1)
+    free[:, SHARED:] = np.repeat(problems.present.any(2), OWN, axis=1)
     if exponent is not None:
         free[:, EXPONENT] = False
     full, noise = _fit_noise(problems, _first_fit(problems, free, exponent), free, ROUNDS)
     freedom = np.maximum(problems.points - _parameters(problems, free), 1)
-    factors = _bartlett(problems, noise, full, free, replicates, np.random.default_rng(seed))
+    factors = _small_sample(problems, noise, full, free, replicates, np.random.default_rng(seed))
     nulls, p_values = {}, {}
     for name, arrows in NULLS.items():
         nulls[name] = _null(problems, noise, full, free, arrows)
@@ -464,7 +503,7 @@ def _statistic(restricted: Array, full: Array, tested: Tested, freedom: NDArray[
     return excess / np.maximum(full / freedom, 1e-12)
 
 
-def _bartlett(
+def _small_sample(
     problems: Problems,
     noise: Noise,
     full: Solution,
@@ -472,12 +511,13 @@ def _bartlett(
     replicates: int,
     rng: np.random.Generator,
 ) -> dict[Tested, Array]:
-    """Mean of each test's statistic at the truth in simulated data, over the mean of Fisher's F."""
+    """95 % quantile of each test's statistic at the truth in simulated data, over Fisher's F."""
     total = len(full.cost)
     freedom = np.maximum(problems.points - _parameters(problems, free), 1)
     predicted = full.residuals + problems.states
     at_once = max(1, CHUNK // replicates)
-    found: dict[Tested, list[Array]] = {tested: [] for tested in TESTS}
+    tests: list[Tested] = [*((i,) for i in range(problems.reported)), BOTH]
+    found: dict[Tested, list[Array]] = {tested: [] for tested in tests}
     for first in range(0, total, at_once):
         rows = np.repeat(np.arange(first, min(first + at_once, total)), replicates)
         some, some_free = problems.take(rows), free[rows]
@@ -485,17 +525,19 @@ def _bartlett(
         some = Problems(some.times, predicted[rows] + drawn, some.present, some.log_keys)
         truth = full.parameters[rows]
         refitted, renoise = _fit_noise(some, truth, some_free, 2, noise.take(rows))
-        for tested in TESTS:
+        for tested in tests:
             held = some_free.copy()
             held[:, list(tested)] = False
             start = refitted.parameters.copy()
             start[:, list(tested)] = truth[:, list(tested)]
-            fixed = solve(some, renoise, start, held, 20)
+            fixed = solve(some, renoise, start, held, 20, ENOUGH)
             statistic = _statistic(fixed.cost, refitted.cost, tested, freedom[rows])
-            mean = np.minimum(statistic, EXTREME).reshape(-1, replicates).mean(1)
-            found[tested].append(mean)
-    expected = freedom / np.maximum(freedom - 2, 1)
-    return {t: np.maximum(np.concatenate(means) / expected, 1.0) for t, means in found.items()}
+            high = np.quantile(statistic.reshape(-1, replicates), CONFIDENCE, axis=1)
+            found[tested].append(high)
+    return {
+        t: np.maximum(np.concatenate(high) / stats.f.ppf(CONFIDENCE, len(t), freedom), 1.0)
+        for t, high in found.items()
+    }
 
 
 def _draw(problems: Problems, noise: Noise, rng: np.random.Generator) -> Array:
@@ -513,29 +555,28 @@ def _starts(problems: Problems, exponent: float | None) -> Array:
 
     Shape (starts, problems, parameters).
     """
-    first = problems.states[:, :, 0].reshape(len(problems.times), -1)
-    weight = problems.present / problems.present.sum((1, 2))[:, None, None]
-    mean = (problems.states * weight[..., None]).sum((1, 2))
-    centred = problems.states - mean[:, None, None]
+    problems_, members = problems.times.shape[:2]
+    weight = problems.present / np.maximum(problems.present.sum(2, keepdims=True), 1)
+    mean = (problems.states * weight[..., None]).sum(2)  # (problems, members, 2)
+    centred = problems.states - mean[:, :, None]
     across = (centred[..., 0] * centred[..., 1] * weight).sum((1, 2))
-    gain = np.clip(-across / problems.scale[:, 0] ** 2, -1.0, 1.0)
-    level = mean[:, 1] + gain * mean[:, 0]
+    within = (centred[..., 0] ** 2 * weight).sum((1, 2)) + 1e-12
+    gain = np.clip(-across / within, -1.0, 1.0)
+    level = mean[..., 1] + gain[:, None] * mean[..., 0]
     spans = np.diff(problems.times, axis=2)
-    rises = np.diff(problems.states[..., 0], axis=2)
-    log_keys = problems.log_keys[..., None]
+    rises = np.diff(problems.states[..., 0], axis=2) * problems.present[:, :, 1:]
+    rise = np.maximum(rises.sum(2), 0.1 * problems.scale[:, :1])
     middle = 0.5 * (problems.states[:, :, 1:, 0] + problems.states[:, :, :-1, 0])
-    last = problems.times.max((1, 2)) - problems.times.min((1, 2))
+    length = problems.times[:, :, -1] - problems.times[:, :, 0] + 1e-12
     starts = []
     for p in (0.1, 0.4, 1.0) if exponent is None else (exponent,):
-        driven = np.exp(p * np.maximum(log_drive(middle, log_keys), -30))
-        rise = np.maximum(rises.sum((1, 2)), 0.1 * problems.scale[:, 0])
-        speed = np.log(rise / np.maximum((driven * spans).sum((1, 2)), 1e-300))
+        driven = np.exp(p * np.maximum(log_drive(middle, problems.log_keys[..., None]), -30))
+        speed = np.log(rise / np.maximum((driven * spans).sum(2), 1e-12))
         for lag in (0.02, 0.3):
-            shared = np.zeros((len(first), SHARED))
-            shared[:, SPEED], shared[:, EXPONENT] = speed, p
-            shared[:, LAG], shared[:, LEVEL] = np.log(lag * last), level
-            shared[:, SINK_TO_DRAIN] = gain
-            starts.append(np.concatenate([shared, first], axis=1))
+            law = np.stack([np.full(problems_, p), np.zeros(problems_), gain], axis=1)
+            own = np.stack([speed, np.log(lag * length), level], axis=2)
+            own = np.concatenate([own, problems.states[:, :, 0]], axis=2)
+            starts.append(np.concatenate([law, own.reshape(problems_, members * OWN)], axis=1))
     return np.stack(starts)
 
 
@@ -558,10 +599,11 @@ def _fit_noise(
     """Least squares and noise in turn, from ``noise`` or from white noise."""
     if noise is None:
         noise = Noise(problems.scale, np.zeros_like(problems.scale))
-    solution = solve(problems, noise, start, free, 40)
+    enough = 0.0 if rounds == ROUNDS else ENOUGH
+    solution = solve(problems, noise, start, free, 40, enough)
     for _ in range(rounds):
         noise = estimate_noise(problems, solution, noise, free)
-        solution = solve(problems, noise, solution.parameters, free, 40)
+        solution = solve(problems, noise, solution.parameters, free, 40, enough)
     return solution, noise
 
 
@@ -574,11 +616,12 @@ def _null(
     near = full.parameters.copy()
     near[:, list(arrows)] = 0
     if SINK_TO_DRAIN in arrows:  # the attractor no longer moves: let it stand where the value ends
-        last = problems.present.sum(2).argmax(1)
-        ends = np.take_along_axis(problems.states[..., 1], last[:, None, None], 1)[:, 0, -1]
-        near[:, LEVEL] = np.where(ends == 0, near[:, LEVEL], ends)
+        last = np.maximum(problems.present.sum(2) - 1, 0)
+        ends = np.take_along_axis(problems.states[..., 1], last[..., None], 2)[..., 0]
+        near[:, LEVEL::OWN] = ends
     far = near.copy()
-    far[:, LAG] = np.log(0.3 * problems.times.max((1, 2)))
+    length = problems.times[:, :, -1] - problems.times[:, :, 0] + 1e-12
+    far[:, LAG::OWN] = np.log(0.3 * length)
     rows = np.tile(np.arange(len(near)), 2)
     found = solve(
         problems.take(rows), noise.take(rows), np.concatenate([near, far]), held[rows], 40
@@ -600,16 +643,20 @@ def _profiles(  # noqa: PLR0915 (one search, all sides at once)
     """Where each shared parameter's profile rises by F times its factor: both sides at once."""
     total = len(full.cost)
     critical = stats.f.ppf(CONFIDENCE, 1, freedom) * np.maximum(full.cost / freedom, 1e-12)
-    thresholds = np.stack([critical * factors[i,] for i in range(SHARED)], axis=1)
+    thresholds = np.stack([critical * factors[i,] for i in range(problems.reported)], axis=1)
     covariance = np.linalg.inv(_information(problems, full, noise, free).sum(0) + _held(free))
-    wald = np.sqrt(np.maximum(np.einsum("npp->np", covariance), 1e-16))[:, :SHARED]
-    low_bound, high_bound = (b[:, :SHARED] for b in problems.bounds())
+    wald = np.sqrt(np.maximum(np.einsum("npp->np", covariance), 1e-16))[:, : problems.reported]
+    low_bound, high_bound = (b[:, : problems.reported] for b in problems.bounds())
     tasks = [
-        (i, p, side) for i in range(total) for p in range(SHARED) if free[i, p] for side in (-1, 1)
+        (i, p, side)
+        for i in range(total)
+        for p in range(problems.reported)
+        if free[i, p]
+        for side in (-1, 1)
     ]
     rows = np.array([t[0] for t in tasks])
     which = np.array([t[1] for t in tasks])
-    sides = np.array([t[2] for t in tasks], dtype=float)
+    sides = np.array([t[2] for t in tasks], dtype=np.float64)
     threshold = thresholds[rows, which]
     some, some_noise = problems.take(rows), noise.take(rows)
     held = free[rows]
@@ -623,9 +670,8 @@ def _profiles(  # noqa: PLR0915 (one search, all sides at once)
     inside, outside = np.zeros(len(rows)), np.full(len(rows), np.inf)
     inside_root, outside_root = np.zeros(len(rows)), np.full(len(rows), np.inf)
     start = full.parameters[rows].copy()
-    open_ = np.zeros(len(rows), dtype=bool)
-    done = reach <= 1e-9  # the estimate lies on its bound
-    open_ |= done
+    done: Mask = np.less_equal(reach, 1e-9)  # the estimate lies on its bound
+    open_ = done.copy()
     target = np.sqrt(threshold)
     largest = np.where(np.isfinite(limit), np.abs(limit - centre), 20.0)
     at = reach
@@ -635,7 +681,7 @@ def _profiles(  # noqa: PLR0915 (one search, all sides at once)
             break
         begin = start[live]
         begin[np.arange(len(live)), which[live]] = centre[live] + sides[live] * at[live]
-        found = solve(some.take(live), some_noise.take(live), begin, held[live], 15)
+        found = solve(some.take(live), some_noise.take(live), begin, held[live], 15, ENOUGH)
         rise = np.sqrt(np.maximum(found.cost - full.cost[rows[live]], 0))
         within = rise < target[live]
         start[live[within]] = found.parameters[within]
@@ -661,12 +707,13 @@ def _profiles(  # noqa: PLR0915 (one search, all sides at once)
         share = (target - inside_root) / (outside_root - inside_root)
         cut = np.where(finite, inside + (outside - inside) * np.clip(share, 0, 1), at)
     ends = np.where(open_, sides * np.inf, centre + sides * cut)
-    low, high = np.full((total, SHARED), -np.inf), np.full((total, SHARED), np.inf)
+    low = np.full((total, problems.reported), -np.inf)
+    high = -low
     low[rows[sides < 0], which[sides < 0]] = ends[sides < 0]
     high[rows[sides > 0], which[sides > 0]] = ends[sides > 0]
-    known = ~free[:, :SHARED]
-    low[known] = full.parameters[:, :SHARED][known]
-    high[known] = full.parameters[:, :SHARED][known]
+    low[:, EXPONENT] = np.maximum(low[:, EXPONENT], BOUNDS[EXPONENT][0])
+    known = ~free[:, : problems.reported]
+    low[known] = high[known] = full.parameters[:, : problems.reported][known]
     return low, high
 
 
@@ -697,3 +744,21 @@ def verdict(fits: Fits, row: int) -> str:
     if len(found) == 2:
         return "mutual"
     return next(iter(found), "undirected")
+
+
+def curve_deviation(
+    problems: Problems, noise: Noise, solution: Solution, free: Mask, times: Array
+) -> tuple[Array, Array]:
+    """The curves of ``solution`` at ``times`` and their standard errors, to first order.
+
+    Shapes (problems, members, times, 2).
+    """
+    states = problems.predict(solution.parameters, times)
+    slope = np.where(
+        free[:, None, None, None, :], problems.jacobian(solution.parameters, states, times), 0.0
+    )
+    covariance = np.linalg.pinv(
+        _information(problems, solution, noise, free).sum(0) + _held(free), hermitian=True
+    )
+    variance = np.einsum("nmkvp,npq,nmkvq->nmkv", slope, covariance, slope)
+    return states, np.sqrt(np.maximum(variance, 0))

@@ -40,13 +40,8 @@ class Parameter:
 
 
 PARAMETERS = (
-    Parameter(
-        "log_speed", "k", "log of the sink's greatest speed at an undrained value", "ln(nats/time)"
-    ),
     Parameter("exponent", "p", "optimiser exponent on the sink's drive", "", 1.0),
     Parameter("drain_to_sink", "A", "e-folds of the sink's speed per e-fold of drained value", ""),
-    Parameter("log_lag", "T", "log of the time by which the value lags its attractor", "ln(time)"),
-    Parameter("level", "B", "log value ratio at which the value rests without a sink", ""),
     Parameter(
         "sink_to_drain",
         "C",
@@ -54,11 +49,17 @@ PARAMETERS = (
         "1/nats",
         1.0,
     ),
+    Parameter(
+        "log_speed", "k", "log of the sink's greatest speed at an undrained value", "ln(nats/time)"
+    ),
+    Parameter("log_lag", "T", "log of the time by which the value lags its attractor", "ln(time)"),
+    Parameter("level", "B", "log value ratio at which the value rests without a sink", ""),
 )
-"""What the trajectories of a group share; each has a first state (a, b) of its own besides."""
 
-SHARED = len(PARAMETERS)
-SPEED, EXPONENT, DRAIN_TO_SINK, LAG, LEVEL, SINK_TO_DRAIN = range(SHARED)
+EXPONENT, DRAIN_TO_SINK, SINK_TO_DRAIN, SPEED, LAG, LEVEL = range(len(PARAMETERS))
+
+SHARED = 3
+"""The first three are the law, which trajectories of a group share; speeds are each one's own."""
 
 SUBSTEPS = 4
 """Steps of the integrator between two records; eight change no fitted number's third digit."""
@@ -83,7 +84,7 @@ def speeds(parameters: Array, a: Array, b: Array, log_keys: Array) -> tuple[Arra
         a, b: the state, broadcastable against parameters' leading shape.
         log_keys: ln W.
     """
-    k, p, drain, lag, level, sink = np.moveaxis(parameters, -1, 0)
+    p, drain, sink, k, lag, level = np.moveaxis(parameters, -1, 0)
     rise = np.exp(k + p * log_drive(a, log_keys) - drain * b)
     return rise, (level - sink * a - b) * np.exp(-lag)
 
@@ -110,7 +111,7 @@ def simulate(
     Returns:
         shape (systems, records, 2).
     """
-    k, p, drain, lag, level, sink = parameters.T
+    p, drain, sink, k, lag, level = parameters.T
     a, b = first[:, 0], first[:, 1]
     states = np.empty((*times.shape, 2))
     states[:, 0] = first

@@ -9,7 +9,7 @@ from trajectory.schemas.base import DOMAIN, HEAD, LAYER, STEP, TRAJECTORY, Table
 GROUP = field(
     "group",
     pa.string(),
-    "trajectories fitted together: bb/<variant> for all its seeds, or one suite",
+    "trajectories fitted together: one by its name, or bb/<variant> for all seeds of a variant",
 )
 _PLACE = (GROUP, DOMAIN, LAYER, HEAD)
 _PLACE_KEY = ("group", "domain", "layer", "head")
@@ -57,16 +57,22 @@ COUPLINGS = Table(
         ),
         number("sink_to_drain_low", "lower end of its 95 % interval", nullable=True),
         number("sink_to_drain_high", "upper end of its 95 % interval", nullable=True),
-        number("p_no_drain_to_sink", "p-value of the model without that arrow", nullable=True),
-        number("p_no_sink_to_drain", "p-value of the model without that arrow", nullable=True),
-        number("p_uncoupled", "p-value of the model without both arrows", nullable=True),
+        number("p_no_drain_to_sink", "p-value of the null without that arrow", nullable=True),
+        number("p_no_sink_to_drain", "p-value of the null without that arrow", nullable=True),
+        number("p_uncoupled", "p-value of the null without both arrows", nullable=True),
         number("r2_sink", "1 − residual / total sum of squares of the log-odds", nullable=True),
         number("r2_value", "1 − residual / total sum of squares of the log ratio", nullable=True),
         number("noise_sink", "residual standard deviation of the log-odds", "nats", nullable=True),
         number("noise_value", "residual standard deviation of the log ratio", nullable=True),
         number(
-            "correlation_length",
-            "ℓ: residuals a log-time u apart correlate by exp(−u/ℓ)",
+            "correlation_sink",
+            "ℓ: residuals of the log-odds a log-time u apart correlate by exp(−u/ℓ)",
+            "ln time",
+            nullable=True,
+        ),
+        number(
+            "correlation_value",
+            "ℓ of the log ratio's residuals",
             "ln time",
             nullable=True,
         ),
@@ -80,11 +86,14 @@ COUPLING_PARAMETERS = Table(
     (
         *_PLACE,
         field("parameter", pa.string(), "parameter of the coupled system"),
+        field("symbol", pa.string(), "its letter in docs/coupling.md"),
         field("meaning", pa.string(), "what it is"),
         field("unit", pa.string(), "its unit"),
         number("estimate", "least-squares estimate under correlated residuals"),
         number("low", "lower end of the 95 % profile interval; empty: open", nullable=True),
         number("high", "upper end of the 95 % profile interval; empty: open", nullable=True),
+        number("theory", "its value in the gradient flow of random contexts", nullable=True),
+        field("fitted", pa.bool_(), "it was fitted, not given"),
         field("identified", pa.bool_(), "the interval is closed on both sides"),
     ),
 )
