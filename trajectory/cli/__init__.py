@@ -17,6 +17,7 @@ from trajectory.cli import (
     config,
     corpus,
     costs,
+    coupling,
     dynamics,
     interventions,
     measure,
@@ -38,6 +39,9 @@ app.command("measure")(measure.measure_revisions)
 app.command("intervene")(interventions.intervene_revisions)
 app.command("dynamics")(dynamics.dynamics)
 app.command("claims")(claims.claims)
+app.command("theory")(coupling.theory)
+app.command("couple")(coupling.couple)
+app.command("align")(coupling.align)
 app.command("report")(report.report)
 app.command("costs")(costs.costs)
 app.add_typer(bb.app, name="bb")

@@ -521,7 +521,7 @@ def _small_sample(
     for first in range(0, total, at_once):
         rows = np.repeat(np.arange(first, min(first + at_once, total)), replicates)
         some, some_free = problems.take(rows), free[rows]
-        drawn = _draw(some, noise.take(rows), rng)
+        drawn = draw_noise(some, noise.take(rows), rng)
         some = Problems(some.times, predicted[rows] + drawn, some.present, some.log_keys)
         truth = full.parameters[rows]
         refitted, renoise = _fit_noise(some, truth, some_free, 2, noise.take(rows))
@@ -540,7 +540,7 @@ def _small_sample(
     }
 
 
-def _draw(problems: Problems, noise: Noise, rng: np.random.Generator) -> Array:
+def draw_noise(problems: Problems, noise: Noise, rng: np.random.Generator) -> Array:
     """Correlated noise at every record. Shape (problems, members, records, 2)."""
     kept, fresh = _memory(problems, noise)
     drawn = rng.standard_normal(problems.states.shape)

@@ -73,7 +73,7 @@ class SimplifiedModel:
         # log Σ p e^δ − Σ p δ without cancellation: δ is tiny once the sink has formed.
         centred = tilt - mean[..., None]
         divergence = np.log1p((self.laws[:, None] * np.expm1(centred)).sum(-1))
-        return float(self.frequencies @ (divergence @ self.weights))
+        return max(float(self.frequencies @ (divergence @ self.weights)), 0.0)
 
     def gradient(self, alpha: Array, beta: Array) -> tuple[Array, Array]:
         """(∂L/∂α, ∂L/∂β), of the shapes of α and β."""

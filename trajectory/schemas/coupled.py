@@ -151,7 +151,11 @@ THEORY_CURVES = Table(
         number("sink", "sink logit above the other keys', mean over token types by frequency"),
         number("value", "log of the sink value's norm over its norm at the start"),
         number("loss", "population loss of the simplified model", "nats/token"),
-        number("time_to_onset", "time over the time at which the sink holds half the weight"),
+        number(
+            "time_to_onset",
+            "time over the time at which the sink holds half the weight; empty where it never does or always did",
+            nullable=True,
+        ),
     ),
 )
 

@@ -9,6 +9,9 @@ rule costs:
     input:
         rules.gather.output,
         rules.dynamics.output,
+        rules.theory.output,
+        rules.couple.output,
+        rules.align.output,
     output:
         f"{RESULTS}/costs.parquet",
     log:

@@ -1,0 +1,65 @@
+"""``trajectory theory``, ``couple`` and ``align``: both worlds' dynamics against the theory's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile
+
+Results = Annotated[Path, typer.Option(help="The run's results folder.")]
+
+
+def theory(
+    results: Results,
+    text: Annotated[
+        Path | None, typer.Option(help="A UTF-8 text instead of tiny Shakespeare's bigrams.")
+    ] = None,
+) -> None:
+    """Integrate the simplified model in every regime, for curves to lay over trajectories."""
+    from trajectory.corpus.characters import load_bigrams
+    from trajectory.dynamics.regimes import theory_rows
+
+    bigrams = load_bigrams(text)
+    rows = theory_rows(bigrams.conditional, bigrams.marginal)
+    _write(results, {"theory_curves": rows}, text=bigrams.sha256)
+
+
+def couple(results: Results, config: ConfigFile = DEFAULT_CONFIG) -> None:
+    """Fit the coupled system of sink and drain to every head with a sink."""
+    from trajectory.config import load
+    from trajectory.dynamics.couple import couple as fit
+    from trajectory.tables import scan
+
+    loaded = load(config)
+    heads, checkpoints = (scan(results, name).collect() for name in ("heads", "checkpoints"))
+    rows = fit(heads, checkpoints, loaded.coupling, loaded.dynamics.sink_threshold)
+    _write(results, rows, coupling=loaded.coupling.model_dump(mode="json"))
+
+
+def align(results: Results, config: ConfigFile = DEFAULT_CONFIG) -> None:
+    """Collapse all trajectories on one axis and score the collapse."""
+    from trajectory.config import load
+    from trajectory.dynamics.align import align as collapse
+    from trajectory.tables import scan
+
+    loaded = load(config)
+    heads, layers, checkpoints = (
+        scan(results, name).collect() for name in ("heads", "layers", "checkpoints")
+    )
+    rows = collapse(heads, layers, checkpoints, loaded.alignment, loaded.dynamics.sink_threshold)
+    _write(results, rows, alignment=loaded.alignment.model_dump(mode="json"))
+
+
+def _write(results: Path, tables: dict[str, list[dict[str, Any]]], **facts: Any) -> None:
+    from trajectory import provenance
+    from trajectory.schemas import TABLES
+    from trajectory.tables import from_rows, write
+
+    described = provenance.describe(**facts)
+    for name, rows in tables.items():
+        path = results / "tables" / f"{name}.parquet"
+        write(from_rows(rows, TABLES[name]), TABLES[name], path, described)
+        print(f"{path}: {len(rows)} rows")
