@@ -54,7 +54,7 @@ def test_every_rule_leaves_a_log(finished: Project) -> None:
     found = {path.relative_to(logs).parts[0].removesuffix(".log") for path in logs.rglob("*.log")}
     assert found == {
         *("bb_train", "nano_pretrain", "manifest", "batches", "measure"),
-        *("gather", "dynamics", "theory", "couple", "align", "costs", "report"),
+        *("gather", "dynamics", "claims", "theory", "couple", "align", "costs", "report"),
     }
     assert "40/40 steps" in (logs / "nano_pretrain.log").read_text()
 
@@ -80,13 +80,13 @@ def test_only_what_changed_is_rerun(finished: Project) -> None:
     assert touching(package / "report/templates/style.css", "16px", "17px") == {"report"}
     assert touching(package / "report/marks.py", '"""What all', '"""All') == set()
     assert touching(package / "dynamics/onset.py", "step / 2", "step / 3") == {
-        *("dynamics", "couple", "align", "costs", "report"),
+        *("dynamics", "claims", "couple", "align", "costs", "report"),
     }
     assert touching(package / "dynamics/reduced.py", "a, b = first", "b, a = first") == {
         *("couple", "costs", "report"),
     }
     small = finished.folder / "workflow/configs/small.yaml"
-    downstream = {"gather", "dynamics", "couple", "align", "costs", "report"}
+    downstream = {"gather", "dynamics", "claims", "couple", "align", "costs", "report"}
     assert touching(small, "seeds: [0, 1]", "seeds: [0, 1, 2]") == {"bb_train", *downstream}
     assert touching(package / "bb/model.py", "4 * width", "3 * width") == {"bb_train", *downstream}
     assert touching(package / "suites/nano.py", "0.95", "0.96") == {
