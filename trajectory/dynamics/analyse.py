@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from trajectory.config import Dynamics
+from trajectory.dynamics import forecast
 from trajectory.dynamics.contrast import domain_contrasts
 from trajectory.dynamics.ending import phenomenon_row
 from trajectory.dynamics.fits import HEAD_STATISTICS, LAYER_STATISTICS, law_rows
@@ -15,7 +16,17 @@ from trajectory.dynamics.gates import gate_rows
 from trajectory.dynamics.phases import lead_rows, onset_rows
 from trajectory.dynamics.seeds import seed_rows
 from trajectory.dynamics.series import LAST_QUARTER, head_series, layer_series
-from trajectory.schemas import CONTRASTS, GATES, LAWS, LEADS, ONSETS, PHENOMENA, SEEDS
+from trajectory.schemas import (
+    CONTRASTS,
+    FORECAST_SCORES,
+    FORECASTS,
+    GATES,
+    LAWS,
+    LEADS,
+    ONSETS,
+    PHENOMENA,
+    SEEDS,
+)
 
 Row = dict[str, Any]
 
@@ -24,7 +35,7 @@ _LAYER = ["trajectory", "domain", "layer"]
 
 
 def analyse(heads: pl.DataFrame, layers: pl.DataFrame, settings: Dynamics) -> dict[str, list[Row]]:
-    """Rows of the onsets, leads, laws, phenomena, seeds, contrasts and gates tables, by name.
+    """Rows of every table of what is found in single trajectories and groups of seeds, by name.
 
     A law's declared window starts at the last record before its trajectory's onset (before the
     lead head's onset in this domain), or at its first positive step where no sink appears.
@@ -52,6 +63,16 @@ def analyse(heads: pl.DataFrame, layers: pl.DataFrame, settings: Dynamics) -> di
         for (trajectory, domain), place in lead.items()
     ]
     leads = lead_rows(onsets, settings.together)
+    leading = [
+        *(
+            one
+            for name in forecast.HEAD_STATISTICS
+            for one in head_series(heads, name)
+            if (one.trajectory, one.domain, one.layer, one.head) in of_layers
+        ),
+        *(one for name in forecast.LAYER_STATISTICS for one in layer_series(layers, name)),
+    ]
+    forecasts, scores = forecast.forecast_rows(leading, settings.forecast_shares)
     contrasts = domain_contrasts(heads, settings.gate_threshold, settings.sink_threshold)
     return {
         ONSETS.name: onsets,
@@ -61,6 +82,8 @@ def analyse(heads: pl.DataFrame, layers: pl.DataFrame, settings: Dynamics) -> di
         SEEDS.name: seed_rows(phenomena, onsets, leads, laws),
         CONTRASTS.name: contrasts.to_dicts(),
         GATES.name: gate_rows(contrasts, onsets, settings.together),
+        FORECASTS.name: forecasts,
+        FORECAST_SCORES.name: scores,
     }
 
 

@@ -16,7 +16,7 @@ from itertools import product
 import numpy as np
 
 from trajectory.dynamics import ar1
-from trajectory.dynamics.laws import BY_NAME, Array, Law
+from trajectory.dynamics.laws import BY_NAME, Array, Law, unit_of
 
 CELLS = {0: (), 1: (96,), 2: (40, 24)}
 """Cells of the grid per shape parameter, by the number of shape parameters."""
@@ -109,9 +109,13 @@ def shape_values(law: Law, shape: Array) -> list[Array]:
     ]
 
 
-def design(law: Law, times: Array, shape: Array) -> list[Array]:
-    """Columns of the law's design matrix at shapes (…, shape parameters): (…, n), or (n,)."""
-    return law.columns(times, *(value[..., None] for value in shape_values(law, shape)))
+def design(law: Law, times: Array, shape: Array, unit: float | None = None) -> list[Array]:
+    """Columns of the law's design matrix at shapes (…, shape parameters): (…, n), or (n,).
+
+    ``unit`` is that of the times a fit was made at, for columns at others; theirs if None.
+    """
+    unit = unit_of(times) if unit is None else unit
+    return law.columns(times, unit, *(value[..., None] for value in shape_values(law, shape)))
 
 
 def inner(a: Array, b: Array) -> Array:
@@ -330,13 +334,19 @@ def _zoom(cells: Grid, values: Array, lag1: Array, centre: Array, offsets: Array
     return centre
 
 
-def derivatives(law: Law, times: Array, shape: Array, coefficients: list[Array]) -> list[Array]:
+def derivatives(
+    law: Law,
+    times: Array,
+    shape: Array,
+    coefficients: list[Array],
+    unit: float | None = None,
+) -> list[Array]:
     """(S, n) each: the curves' derivatives by the searched shape parameters."""
     found = []
     for j in range(shape.shape[-1]):
         step = np.zeros(shape.shape[-1])
         step[j] = 1e-5
-        above, below = (design(law, times, shape + sign * step) for sign in (1, -1))
+        above, below = (design(law, times, shape + sign * step, unit) for sign in (1, -1))
         slope = np.zeros(1)
         for c, a, b in zip(coefficients, above, below, strict=True):
             slope = slope + c[:, None] * (a - b) / 2e-5
@@ -398,7 +408,6 @@ def _finish(
     for coefficient, column in zip(coefficients, columns, strict=True):
         fitted += coefficient[:, None] * column
     residual = np.maximum(residual, _floor(values))
-    centre = float(np.exp(np.log(times).mean()))
     near = np.zeros(len(values), dtype=bool)
     for j, (low, high) in enumerate(bounds):
         distance = np.minimum(shape[:, j] - low, high - shape[:, j])
@@ -408,7 +417,7 @@ def _finish(
         times,
         shape,
         coefficients,
-        law.named(coefficients, shape_values(law, shape), centre),
+        law.named(coefficients, shape_values(law, shape), unit_of(times)),
         fitted,
         lag1,
         residual,

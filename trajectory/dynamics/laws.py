@@ -28,10 +28,10 @@ class Law:
         parameters: names in the formula.
         shape: names of those that enter non-linearly in the form that is fitted; all of them are
             positive and searched by their logarithm, except an exponent ``p``.
-        columns: from times (n,) and shape parameters (…, 1) each to the columns of the design
-            matrix, (…, n) or (n,).
-        named: from coefficients (one array (…) per column), shape parameters (…) and the times'
-            geometric mean to the formula's parameters.
+        columns: from times (n,), the unit of time that powers are taken in, and shape parameters
+            (…, 1) each to the columns of the design matrix, (…, n) or (n,).
+        named: from coefficients (one array (…) per column), shape parameters (…) and that unit to
+            the formula's parameters.
         curve: the formula.
         bounds: of each shape parameter, from the ascending times.
     """
@@ -60,9 +60,9 @@ def _ones(t: Array) -> Array:
     return np.ones_like(t)
 
 
-def _centre(t: Array) -> float:
+def unit_of(times: Array) -> float:
     """Geometric mean of the times: powers of raw steps would span twenty decades."""
-    return float(np.exp(np.log(t).mean()))
+    return float(np.exp(np.log(times).mean()))
 
 
 def _times(t: Array) -> tuple[float, float]:
@@ -77,29 +77,29 @@ def _line(name: str, formula: str, g: Callable[[Array], Array]) -> Law:
         formula,
         ("a", "b"),
         (),
-        lambda t: [_ones(t), g(t)],
-        lambda c, s, centre: {"a": c[0], "b": c[1]},
+        lambda t, unit: [_ones(t), g(t)],
+        lambda c, s, unit: {"a": c[0], "b": c[1]},
         lambda t, a, b: a + b * g(t),
         lambda t: [],
     )
 
 
-def _box_cox(t: Array, p: Array) -> Array:
-    """(u^p − 1)/p with u = t over its geometric mean: passes smoothly through ln u at p = 0."""
-    u = np.log(t / _centre(t))
+def _box_cox(t: Array, unit: float, p: Array) -> Array:
+    """(u^p − 1)/p with u = t/unit: passes smoothly through ln u at p = 0."""
+    u = np.log(t / unit)
     return np.where(np.abs(p) < 1e-9, u, np.expm1(p * u) / np.where(p == 0, 1.0, p))
 
 
-def _power_floor(c: list[Array], s: list[Array], centre: float) -> dict[str, Array]:
+def _power_floor(c: list[Array], s: list[Array], unit: float) -> dict[str, Array]:
     p = np.where(np.abs(s[0]) < 1e-9, 1e-9, s[0])
-    return {"a": c[0] - c[1] / p, "b": c[1] / p * centre**-p, "p": p}
+    return {"a": c[0] - c[1] / p, "b": c[1] / p * unit**-p, "p": p}
 
 
 def _sigmoid(t: Array, tau: Array, w: Array) -> Array:
     return 1 / (1 + np.exp(-np.clip(np.log(t / tau) / w, -500, 500)))
 
 
-def _log_time(c: list[Array], s: list[Array], centre: float) -> dict[str, Array]:
+def _log_time(c: list[Array], s: list[Array], unit: float) -> dict[str, Array]:
     """From K + e^{−κt}(c₁ + c₂ ln(t + σ)) to the published form."""
     kappa, shift = s
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -131,8 +131,8 @@ LAWS: tuple[Law, ...] = (
         "a + b·ln(1 + t/τ)",
         ("a", "b", "τ"),
         ("τ",),
-        lambda t, tau: [_ones(t), np.log1p(t / tau)],
-        lambda c, s, centre: {"a": c[0], "b": c[1], "τ": s[0]},
+        lambda t, unit, tau: [_ones(t), np.log1p(t / tau)],
+        lambda c, s, unit: {"a": c[0], "b": c[1], "τ": s[0]},
         lambda t, a, b, tau: a + b * np.log1p(t / tau),
         lambda t: [_times(t)],
     ),
@@ -141,8 +141,8 @@ LAWS: tuple[Law, ...] = (
         "b·t^p",
         ("b", "p"),
         ("p",),
-        lambda t, p: [np.exp(p * np.log(t / _centre(t)))],
-        lambda c, s, centre: {"b": c[0] * centre ** -s[0], "p": s[0]},
+        lambda t, unit, p: [np.exp(p * np.log(t / unit))],
+        lambda c, s, unit: {"b": c[0] * unit ** -s[0], "p": s[0]},
         lambda t, b, p: b * t**p,
         lambda t: [(-3.0, 3.0)],
     ),
@@ -151,7 +151,7 @@ LAWS: tuple[Law, ...] = (
         "a + b·t^p",
         ("a", "b", "p"),
         ("p",),
-        lambda t, p: [_ones(t), _box_cox(t, p)],
+        lambda t, unit, p: [_ones(t), _box_cox(t, unit, p)],
         _power_floor,
         lambda t, a, b, p: a + b * t**p,
         lambda t: [(-3.0, 3.0)],
@@ -161,8 +161,8 @@ LAWS: tuple[Law, ...] = (
         "a + b/(1 + (t/τ)^(−1/w))",
         ("a", "b", "τ", "w"),
         ("τ", "w"),
-        lambda t, tau, w: [_ones(t), _sigmoid(t, tau, w)],
-        lambda c, s, centre: {"a": c[0], "b": c[1], "τ": s[0], "w": s[1]},
+        lambda t, unit, tau, w: [_ones(t), _sigmoid(t, tau, w)],
+        lambda c, s, unit: {"a": c[0], "b": c[1], "τ": s[0], "w": s[1]},
         lambda t, a, b, tau, w: a + b * _sigmoid(t, tau, w),
         lambda t: [_times(t), (0.02, 3.0)],
     ),
@@ -171,7 +171,7 @@ LAWS: tuple[Law, ...] = (
         "K + A·e^(−λx)·ln x, x = γt + t0",
         ("A", "λ", "γ", "t0", "K"),
         ("κ", "σ"),
-        lambda t, kappa, shift: [
+        lambda t, unit, kappa, shift: [
             _ones(t),
             np.exp(-kappa * t),
             np.exp(-kappa * t) * np.log(t + shift),

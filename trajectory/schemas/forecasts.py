@@ -10,9 +10,13 @@ _PLACE = (
     TRAJECTORY,
     DOMAIN,
     field("layer", pa.int16(), "decoder block (depth of the stream for a layer's statistic)"),
-    field("head", pa.int16(), "query head, from 0; −1 for a statistic of the whole layer"),
+    field(
+        "head",
+        pa.int16(),
+        "query head, from 0, the one that leads its layer; −1 for a statistic of the whole layer",
+    ),
     field("statistic", pa.string(), "column of heads or layers that was predicted"),
-    number("share", "share of the records after step 0 that the prediction has seen"),
+    number("share", "share of the trajectory's steps that the prediction has seen"),
 )
 
 FORECASTS = Table(
@@ -23,8 +27,14 @@ FORECASTS = Table(
         *_PLACE,
         STEP,
         field("last_seen", pa.int64(), "last record the prediction has seen", unit="steps"),
-        number("predicted", "mean of the competing laws' predictions, weighted by their evidence"),
-        number("low", "lower end of the 95 % prediction interval"),
+        number(
+            "predicted",
+            "the competing laws' predictions, averaged by their evidence and drawn towards the last seen value as far as served the statistic's past predictions best",
+        ),
+        number(
+            "low",
+            "lower end of the 95 % prediction interval, as wide as the statistic's past predictions needed",
+        ),
         number("high", "upper end of the 95 % prediction interval"),
         number("observed", "what was measured"),
         number("persistence", "the last seen value, as the simplest prediction"),

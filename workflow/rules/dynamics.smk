@@ -4,6 +4,11 @@ Inputs: the run's measurement tables; for the ledger all tables. Outputs: the ta
 found, beside them.
 """
 
+FOUND = (
+    *("onsets", "leads", "laws", "phenomena", "seeds", "contrasts", "gates"),
+    *("forecasts", "forecast_scores"),
+)
+
 
 rule dynamics:
     input:
@@ -12,7 +17,7 @@ rule dynamics:
         expand(
             "{results}/tables/{table}.parquet",
             results=RESULTS,
-            table=["onsets", "leads", "laws", "phenomena", "seeds", "contrasts", "gates"],
+            table=FOUND,
         ),
     log:
         f"{RESULTS}/logs/dynamics.log",
