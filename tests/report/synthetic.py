@@ -9,8 +9,11 @@ import numpy as np
 
 from trajectory.config import Dynamics
 from trajectory.dynamics.analyse import analyse
-from trajectory.schemas import CHECKPOINTS, HEADS, LAYERS, TABLES, Table
+from trajectory.schemas import CHECKPOINTS, HEADS, LAYERS, MANIFEST, TABLES, Table
 from trajectory.tables import from_rows, scan, write
+
+from .explained import HOSTILE, filled
+from .explained import make as make_explained
 
 STEPS = [0, *np.unique(np.geomspace(5, 1000, 20).round().astype(int)).tolist()]
 RISING = [0.9 / (1 + (100 / max(step, 1e-9)) ** 2) for step in STEPS]
@@ -24,7 +27,8 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
-def make_results(folder: Path) -> Path:
+def make_results(folder: Path, *, explained: bool = True) -> Path:
+    """A results folder; without ``explained`` it holds only what every run has."""
     heads, layers, checkpoints = [], [], []
     for trajectory, run in RUNS.items():
         for step, rise in zip(STEPS, RISING, strict=True):
@@ -50,34 +54,61 @@ def make_results(folder: Path) -> Path:
     found = analyse(scan(folder, "heads").collect(), scan(folder, "layers").collect(), settings)
     for name, rows in found.items():
         _write(rows, TABLES[name], folder)
+    if explained:
+        domains = {name: run["domains"][0] for name, run in RUNS.items()}
+        for name, rows in make_explained(list(RUNS), domains, STEPS).items():
+            _write(rows, TABLES[name], folder)
+        _write(_manifest(), MANIFEST, folder, folder / "manifests" / "nano-olmo.parquet")
     return folder
 
 
-def _write(rows: list[dict[str, Any]], table: Table, folder: Path) -> None:
+def _manifest() -> list[dict[str, Any]]:
+    rows = []
+    for i, step in enumerate(STEPS):
+        bad = i % 7 == 3
+        rows.append(
+            filled(
+                MANIFEST,
+                suite="nano-olmo",
+                revision=f"step{step}{HOSTILE if i == 2 else ''}",
+                commit=f"{i:040x}",
+                trajectory="nano-olmo",
+                step=step,
+                tokens=64 * step,
+                bytes=1_000_000,
+                verdict="duplicate" if bad else "good",
+                reason="all weights are those of another step" if bad else None,
+                same_as=["step0"] if bad else None,
+                excluded=bad,
+            )
+        )
+    return rows
+
+
+def _write(
+    rows: list[dict[str, Any]], table: Table, folder: Path, path: Path | None = None
+) -> None:
     facts = {"trajectory": "0", "versions": {"torch": "0"}}
-    write(from_rows(rows, table), table, folder / "tables" / f"{table.name}.parquet", facts)
-
-
-def _filled(table: Table, given: dict[str, Any]) -> dict[str, Any]:
-    """The given columns; every other one 1, or empty where it may be."""
-    defaults: dict[str, Any] = {
-        f.name: None if f.nullable else ("x" if str(f.type) == "string" else 1)
-        for f in table.fields
-    }
-    return defaults | given
+    path = path or folder / "tables" / f"{table.name}.parquet"
+    write(from_rows(rows, table), table, path, facts)
 
 
 def _head(names: dict[str, Any], layer: int, head: int, excess: float) -> dict[str, Any]:
-    return _filled(
+    return filled(
         HEADS,
-        {
+        **{
             **names,
             "layer": layer,
             "head": head,
             "kv_head": head,
             "sink_position": 0,
-            "sink_token": "</script><b>",
+            "sink_token": HOSTILE,
+            "top_token": HOSTILE,
+            "top_position": 0 if excess else layer,
+            "top_mass": excess,
             "sink_excess": excess,
+            "sink_weight": 0.1 + 0.9 * excess,
+            "sink_weight_floor": 0.1,
             "delta_logit": 10 * excess,
             "value_ratio": 1 - excess,
             "sink_log_odds": 10 * excess - 3,
@@ -87,9 +118,9 @@ def _head(names: dict[str, Any], layer: int, head: int, excess: float) -> dict[s
 
 
 def _layer(names: dict[str, Any], depth: int, ratio: float) -> dict[str, Any]:
-    return _filled(LAYERS, {**names, "layer": depth, "sink_position": 0, "residual_ratio": ratio})
+    return filled(LAYERS, **names, layer=depth, sink_position=0, residual_ratio=ratio)
 
 
 def _checkpoint(names: dict[str, Any], step: int, toy: bool) -> dict[str, Any]:
     loss = 2 + 3 / (1 + step / 50)
-    return _filled(CHECKPOINTS, {**names, "loss": loss, "excess_risk": loss - 2 if toy else None})
+    return filled(CHECKPOINTS, **names, loss=loss, excess_risk=loss - 2 if toy else None)

@@ -102,9 +102,11 @@ def dash(run: Run) -> alt.StrokeDash:
     )
 
 
-def step_axis(title: str = "training step") -> alt.X:
+def step_axis(title: str = "training step", column: str = "step") -> alt.X:
     """Log steps."""
-    return alt.X("step:Q", title=title).scale(type="log", nice=False).axis(format="~s", grid=True)
+    return (
+        alt.X(f"{column}:Q", title=title).scale(type="log", nice=False).axis(format="~s", grid=True)
+    )
 
 
 def value_axis(column: str, title: str, *, log: bool = False, zero: bool = False) -> alt.Y:
@@ -169,26 +171,19 @@ def lines(
     return [drawn, points]
 
 
-def legend(run: Run) -> Legend:
-    """The list of the run's trajectories."""
+def legend(run: Run, trajectories: Sequence[str] | None = None) -> Legend:
+    """The list of the run's trajectories, or of some of them."""
     found = colours(run.groups)
-    return Legend(
-        [
-            (group, found[group], [t for t in run.trajectories if group_of(t) == group])
-            for group in run.groups
-        ]
-    )
+    own = run.trajectories if trajectories is None else trajectories
+    groups = [(g, found[g], [t for t in own if group_of(t) == g]) for g in run.groups]
+    return Legend([group for group in groups if group[2]])
 
 
-def domain_checks(run: Run) -> Checks:
-    """The list of the run's domains."""
-    return Checks(
-        "shown_domains",
-        "domain",
-        [(d, d) for d in run.domains],
-        run.shown_domains,
-        "Domain",
-    )
+def domain_checks(run: Run, domains: Sequence[str] | None = None) -> Checks:
+    """The list of the run's domains; of some of them, with all shown at first."""
+    options = [(d, d) for d in (run.domains if domains is None else domains)]
+    first = run.shown_domains if domains is None else domains
+    return Checks("shown_domains", "domain", options, first, "Domain")
 
 
 def filters(run: Run, *more: Control) -> list[Control]:
@@ -201,3 +196,45 @@ def whole(run: Run, table: str, most: int = 6) -> list[int]:
     last = run.scan(table).select("layer").max().collect().item()
     step = -(-(last + 1) // most)
     return list(range(0, last + 1, step))
+
+
+def forest(
+    base: alt.Chart,
+    table: Table,
+    value: str,
+    bounds: tuple[str, str],
+    title: str,
+    *,
+    y: alt.Y,
+    tooltip: Sequence[alt.Tooltip],
+    log: bool = False,
+    shape: Any = alt.Undefined,
+    **channels: Any,
+) -> list[alt.Chart]:
+    """Estimates with their intervals, a row each; an interval without an end is left out.
+
+    Args:
+        base: the rows.
+        table: defines the columns.
+        value, bounds: columns of the estimate and of the interval's ends.
+        title: of the x axis.
+        y: the rows' axis.
+        tooltip: what hovering tells before the numbers.
+        log: whether the x axis is logarithmic.
+        shape: of the points.
+        channels: colour and offset of all marks.
+    """
+    low, high = bounds
+    told = [*tooltip, *tips(table, [value, low, high])]
+    shared = base.encode(y=y, tooltip=told, **channels)
+
+    def on(column: str) -> alt.X:
+        axis = alt.X(f"{column}:Q", title=title)
+        return axis.scale(type="log", padding=8) if log else axis.scale(zero=True, padding=8)
+
+    closed = f"isValid(datum['{low}']) && isValid(datum['{high}'])"
+    rules = shared.transform_filter(closed).mark_rule(strokeWidth=2.5, opacity=0.75)
+    points = shared.transform_filter(f"isValid(datum['{value}'])").mark_point(
+        filled=True, size=70, opacity=1
+    )
+    return [rules.encode(x=on(low), x2=f"{high}:Q"), points.encode(x=on(value), shape=shape)]

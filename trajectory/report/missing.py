@@ -7,6 +7,8 @@ REASONS: dict[str, str] = {
     "laws": "no series has enough records after its onset",
     "manifest": "its config names no suite of language models",
     "batches": "its config names no suite of language models",
+    "selection": "selections are tables for people, in selections/ of the results",
+    "bundle": "it is kept beside the measurements of each job, not with the run's tables",
 }
 
 

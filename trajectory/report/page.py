@@ -177,12 +177,14 @@ class Cell:
         css: its class: yes, no, warn, number or none.
         link: where it leads.
         note: said beside it.
+        also: text and target of a second link.
     """
 
     text: str
     css: str = ""
     link: str = ""
     note: str = ""
+    also: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,23 @@ class Code:
 
 
 Block = Figure | Missing | Grid | Heading | Items | Code
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section of a page that has a module of its own.
+
+    Attributes:
+        name, title, text: of its heading.
+        blocks, controls, data: what it adds to the page.
+    """
+
+    name: str
+    title: str
+    text: str
+    blocks: Sequence[Block]
+    controls: Sequence[Control] = ()
+    data: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from trajectory.config import Config
-from trajectory.schemas import MANIFEST
+from trajectory.schemas import COSTS, MANIFEST
 from trajectory.tables import check_header, provenance, scan
 
 ACTIVE_DOMAIN = "trigger"
@@ -85,6 +85,8 @@ class Run:
         """The table's files: one, or one per suite for tables about suites."""
         if name in SUITE_FOLDERS:
             return sorted((self.results / SUITE_FOLDERS[name]).glob("*.parquet"))
+        if name == COSTS.name:  # differs from run to run, so it lies beside the tables
+            return [self.results / "costs.parquet"]
         return [self.path(name)]
 
     def scan(self, name: str) -> pl.LazyFrame:
@@ -176,6 +178,13 @@ class Run:
             check_header(path, MANIFEST)
             found[path.stem] = pl.read_parquet(path)
         return found
+
+    @property
+    def costs(self) -> pl.DataFrame:
+        """What every job cost."""
+        (path,) = self.files(COSTS.name)
+        check_header(path, COSTS)
+        return pl.read_parquet(path)
 
     def provenance(self, name: str) -> dict[str, Any]:
         """What wrote the table."""

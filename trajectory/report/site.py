@@ -170,9 +170,9 @@ def _payload(page: Page) -> dict[str, Any]:
 def _write_tables(folder: Path, run: Run) -> None:
     """The run's tables beside the pages, so that the folder can be put anywhere as a whole."""
     found = {path.name: path for path in sorted((run.results / "tables").glob("*.parquet"))}
-    for table, folder_name in SUITE_FOLDERS.items():
-        for path in sorted((run.results / folder_name).glob("*.parquet")):
-            found[f"{table}-{path.name}"] = path
+    for table in SUITE_FOLDERS:
+        found |= {f"{table}-{path.name}": path for path in run.files(table)}
+    found |= {path.name: path for path in run.files("costs") if path.is_file()}
     for name, path in found.items():
         target = folder / "data" / name
         try:

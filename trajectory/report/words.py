@@ -13,9 +13,9 @@ LISTED_GROUPS = 6
 """Groups that a sentence names one by one; of more it tells the range."""
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, noun: str, several: str = "") -> str:
     """'1 head', '2 heads'."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    return f"{number:,} {noun if number == 1 else several or noun + 's'}"
 
 
 def listed(parts: Sequence[str]) -> str:

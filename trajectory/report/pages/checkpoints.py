@@ -7,110 +7,247 @@ import polars as pl
 
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Missing, Page
-from trajectory.report.run import Run
-from trajectory.schemas import MANIFEST
+from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Items, Missing, Page
+from trajectory.report.run import Run, with_group
+from trajectory.schemas import COSTS, MANIFEST
+
+STATES = ("measured", "failed", "not selected", "excluded")
+STATE_COLOURS = ("#0072B2", "#D55E00", "#B8BFC6", "#E69F00")
+
+TRUSTED = ("good", "unaudited")
+"""Verdicts of the audit that name no problem."""
 
 
 def make(run: Run) -> Page:
     """The page."""
     title = "Which checkpoints were measured, and are they what their names say?"
-    lead = "The manifest of every suite: each revision pinned to its content."
-    if not run.manifests:
-        return Page("checkpoints", "Checkpoints", title, lead,
-                    [Missing("Manifests", reason("manifest"))], part="Material")  # fmt: skip
-    manifest = pl.concat(run.manifests.values()).with_columns(pl.col("suite").alias("trajectory"))
-    measured = run.frame("checkpoints", "trajectory", "revision", "step").unique()
-    seen = measured.select(
-        pl.col("trajectory").alias("suite"), "revision", pl.lit("measured").alias("state")
-    ).drop_nulls("revision")
-    manifest = manifest.join(seen, on=["suite", "revision"], how="left").with_columns(
-        pl.col("state").fill_null("listed"),
-        pl.len().over("suite", "commit").alias("copies"),
-    )
-    blocks: list[Block] = [_plan(manifest), _bytes(run, manifest), Heading("Every revision")]
-    blocks.append(_revisions(manifest))
+    lead = "The manifest of every suite, each revision pinned to its content and audited."
+    blocks: list[Block] = []
+    data: dict[str, pl.DataFrame] = {}
+    if run.manifests:
+        manifest = _manifest(run)
+        data["manifest"] = manifest
+        blocks += [_plan(manifest), _bytes(run, manifest), _verdicts(manifest)]
+        blocks += [Heading("Suspects", name="suspects"), _suspects(manifest)]
+        blocks += [Heading("Every revision"), _revisions(manifest)]
+    else:
+        blocks.append(Missing("Manifests", reason("manifest")))
+    if run.has("costs"):
+        data["costs"] = run.costs
+        blocks += [Heading("What the run cost"), _costs(data["costs"])]
     return Page(
-        "checkpoints", "Checkpoints", title, lead, blocks, [marks.legend(run)],
-        {"manifest": manifest.with_columns(group=pl.col("suite"))}, part="Material",
-    )  # fmt: skip
+        "checkpoints",
+        "Checkpoints",
+        title,
+        lead,
+        blocks,
+        [marks.legend(run)] if run.manifests else [],
+        data,
+        part="Material",
+    )
+
+
+def _manifest(run: Run) -> pl.DataFrame:
+    """Every listed revision with what became of it."""
+    listed = pl.concat(run.manifests.values()).with_columns(
+        pl.col("trajectory").fill_null(pl.col("suite"))
+    )
+    if run.has("outcomes"):
+        known = run.frame("outcomes", "suite", "revision", "status", "error").with_columns(
+            pl.col("status").str.replace("_", " ").alias("state")
+        )
+    else:
+        measured = run.frame("checkpoints", "trajectory", "revision").drop_nulls().unique()
+        known = (
+            listed.select("suite", "revision", "trajectory")
+            .join(measured, on=["trajectory", "revision"])
+            .select("suite", "revision", state=pl.lit("measured"), error=pl.lit(None, pl.String))
+        )
+    joined = listed.join(
+        known.select("suite", "revision", "state", "error"), on=["suite", "revision"], how="left"
+    )
+    state = pl.when(pl.col("excluded")).then(pl.lit("excluded")).otherwise(pl.lit("not selected"))
+    return with_group(joined.with_columns(pl.col("state").fill_null(state))).sort(
+        "suite", "trajectory", "step", "revision", nulls_last=True
+    )
 
 
 def _plan(manifest: pl.DataFrame) -> Figure:
     points = (
         marks.named("manifest")
+        .transform_filter("isValid(datum.step)")
         .transform_calculate(at="max(datum.step, 1)")
-        .mark_tick(thickness=2, height=22)
+        .mark_tick(thickness=2, height=20)
         .encode(
-            x=alt.X("at:Q", title="training step (0 drawn at 1)")
-            .scale(type="log", nice=False)
-            .axis(format="~s"),
-            y=alt.Y("suite:N", title=None),
+            x=marks.step_axis("training step (0 drawn at 1)", "at"),
+            y=alt.Y("trajectory:N", title=None).axis(labelLimit=220),
             color=alt.Color("state:N", title=None)
-            .scale(domain=["measured", "listed"], range=["#0072B2", "#B8BFC6"])
+            .scale(domain=list(STATES), range=list(STATE_COLOURS))
             .legend(orient="top"),
             tooltip=[
-                alt.Tooltip("suite:N"),
-                alt.Tooltip("revision:N"),
-                alt.Tooltip("commit:N"),
+                *(alt.Tooltip(f"{name}:N") for name in ("suite", "revision", "commit")),
                 *marks.tips(MANIFEST, ["step", "tokens", "bytes"]),
-                alt.Tooltip("state:N"),
+                *(alt.Tooltip(f"{name}:N") for name in ("state", "verdict", "reason")),
             ],
         )
     )
-    done = manifest.filter(pl.col("state") == "measured").height
+    counts = {s: manifest.filter(pl.col("state") == s).height for s in STATES}
+    told = words.listed([f"{n:,} {state}" for state, n in counts.items() if n])
     return Figure(
         "plan",
         "Checkpoints over training",
         points,
-        f"{done} of {words.count(manifest.height, 'listed revision')} were measured, of "
-        f"{words.count(manifest['suite'].n_unique(), 'suite')}.",
+        f"Of {words.count(manifest.height, 'listed revision')} of "
+        f"{words.count(manifest['suite'].n_unique(), 'suite')}: {told}.",
         data="manifest",
         table="manifest",
         wide=True,
-        height=60 + 34 * manifest["suite"].n_unique(),
+        height=40 + 34 * manifest["trajectory"].n_unique(),
     )
 
 
 def _bytes(run: Run, manifest: pl.DataFrame) -> Figure:
     chart = (
         marks.named("manifest")
-        .transform_filter("datum.state == 'measured'")
-        .transform_aggregate(total="sum(bytes)", revisions="count()", groupby=["suite", "group"])
+        .transform_filter("isValid(datum.bytes)")
+        .transform_aggregate(total="sum(bytes)", revisions="count()", groupby=["suite", "state"])
         .mark_bar(height=18)
         .encode(
-            x=alt.X("total:Q", title="bytes of weights").axis(format="~s"),
+            x=alt.X("total:Q", title="bytes of weights", stack="zero").axis(format="~s"),
             y=alt.Y("suite:N", title=None),
-            color=marks.colour(run),
-            tooltip=["suite:N", alt.Tooltip("total:Q", title="bytes", format=",d"), "revisions:Q"],
+            color=alt.Color("state:N", title=None)
+            .scale(domain=list(STATES), range=list(STATE_COLOURS))
+            .legend(orient="top"),
+            tooltip=[
+                *(alt.Tooltip(f"{name}:N") for name in ("suite", "state")),
+                alt.Tooltip("total:Q", title="bytes", format=",d"),
+                alt.Tooltip("revisions:Q"),
+            ],
         )
     )
-    total = int(manifest.filter(pl.col("state") == "measured")["bytes"].sum())
+    measured = int(manifest.filter(pl.col("state") == "measured")["bytes"].sum())
+    total = int(manifest["bytes"].sum())
     return Figure(
         "bytes",
         "What they weigh",
         chart,
-        f"The measured checkpoints hold {total / 1e9:.2f} GB of weights.",
+        f"The measured checkpoints hold {_size(measured)} of weights, all that are listed "
+        f"{_size(total)}.",
         data="manifest",
         table="manifest",
         definition=marks.definition(MANIFEST, "bytes"),
-        height=60 + 34 * manifest["suite"].n_unique(),
+        height=40 + 34 * manifest["suite"].n_unique(),
     )
 
 
+def _size(count: int) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count / 1e3:.0f} kB"
+
+
+def _verdicts(manifest: pl.DataFrame) -> Figure:
+    chart = (
+        marks.named("manifest")
+        .transform_aggregate(revisions="count()", groupby=["suite", "verdict"])
+        .mark_bar(height=16)
+        .encode(
+            x=alt.X("revisions:Q", title="revisions").axis(tickMinStep=1, format="d"),
+            y=alt.Y("verdict:N", title=None),
+            color=alt.Color("suite:N", title=None).legend(orient="top"),
+            tooltip=["suite:N", "verdict:N", "revisions:Q"],
+        )
+    )
+    bad = manifest.filter(~pl.col("verdict").is_in(TRUSTED)).height
+    return Figure(
+        "verdicts",
+        "What the audit says",
+        chart,
+        f"The audit doubts {bad:,} of {words.count(manifest.height, 'revision')}; none of them is "
+        "drawn as if it were measured at its step."
+        if bad
+        else f"The audit doubts none of {words.count(manifest.height, 'revision')}.",
+        data="manifest",
+        table="manifest",
+        definition=marks.definition(MANIFEST, "verdict"),
+        height=40 + 26 * manifest["verdict"].n_unique(),
+    )
+
+
+def _suspects(manifest: pl.DataFrame) -> Block:
+    bad = manifest.filter(~pl.col("verdict").is_in(TRUSTED))
+    failed = manifest.filter(pl.col("state") == "failed")
+    rows = []
+    for row in (
+        pl.concat([bad, failed]).unique(["suite", "revision"], maintain_order=True).to_dicts()
+    ):
+        same = ", ".join((row["same_as"] or [])[:4])
+        rows.append(
+            [
+                row["revision"],
+                row["suite"],
+                Cell(row["verdict"].replace("_", " "), "warn"),
+                Cell(row["reason"] or row["error"] or "", "long"),
+                same,
+                row["link"] or "",
+                row["state"],
+            ]
+        )
+    if not rows:
+        return Items(["None: no listed revision is doubted, and no measurement failed."])
+    head = ["revision", "suite", "verdict", "why", "same weights as", "reported at", "state"]
+    return Grid("suspect-revisions", head, rows, fold=15)
+
+
 def _revisions(manifest: pl.DataFrame) -> Grid:
+    css = dict(zip(STATES, ("yes", "warn", "no", "warn"), strict=True))
     rows = [
         [
             row["revision"],
             row["suite"],
-            Cell(f"{row['step']:,}", "number"),
+            Cell("—" if row["step"] is None else f"{row['step']:,}", "number"),
             Cell("—" if row["tokens"] is None else f"{row['tokens']:,}", "number"),
-            Cell(f"{row['bytes']:,}", "number"),
+            Cell("—" if row["bytes"] is None else f"{row['bytes']:,}", "number"),
             row["commit"][:12],
-            Cell(row["state"], "yes" if row["state"] == "measured" else "no"),
-            Cell(f"same content as {row['copies'] - 1} other", "warn") if row["copies"] > 1 else "",
+            row["verdict"].replace("_", " "),
+            Cell(row["state"], css.get(row["state"], "no")),
         ]
-        for row in manifest.sort("suite", "step").to_dicts()
+        for row in manifest.to_dicts()
     ]
-    head = ["revision", "suite", "step", "tokens", "bytes", "content", "state", ""]
-    return Grid("revisions", head, rows, fold=40)
+    head = ["revision", "suite", "step", "tokens", "bytes", "content", "verdict", "state"]
+    return Grid("revisions", head, rows, fold=20)
+
+
+def _costs(costs: pl.DataFrame) -> Figure:
+    chart = (
+        marks.named("costs")
+        .mark_circle(size=60, opacity=0.75)
+        .encode(
+            x=alt.X("seconds:Q", title=marks.titled(COSTS, "seconds")).scale(type="log"),
+            y=alt.Y("rule:N", title=None).axis(labelLimit=160),
+            color=alt.Color("peak_memory:Q", title="peak memory (bytes)")
+            .scale(scheme="viridis")
+            .legend(orient="top", format="~s"),
+            tooltip=[
+                alt.Tooltip("rule:N"),
+                alt.Tooltip("job:N"),
+                *marks.tips(COSTS, ["seconds", "cpu_seconds", "peak_memory", "bytes_read"]),
+                *marks.tips(COSTS, ["bytes_written"]),
+            ],
+        )
+    )
+    top = costs.group_by("rule").agg(pl.col("seconds").sum()).sort("seconds", descending=True)
+    total = float(costs["seconds"].sum())
+    return Figure(
+        "costs",
+        "Wall time and memory of every job",
+        chart,
+        f"{words.count(costs.height, 'job')} took {total:,.0f} seconds of wall time together; "
+        f"{top['rule'][0]} most, {float(top['seconds'][0]):,.0f} seconds.",
+        data="costs",
+        table="costs",
+        definition=marks.definition(COSTS, "seconds"),
+        wide=True,
+        height=40 + 26 * costs["rule"].n_unique(),
+    )

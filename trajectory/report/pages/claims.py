@@ -2,18 +2,133 @@
 
 from __future__ import annotations
 
+import altair as alt
+import polars as pl
+
+from trajectory.report import marks, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Missing, Page
+from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Missing, Page
 from trajectory.report.run import Run
+
+VERDICTS = ("reproduced", "not reproduced", "not measurable")
+COLOURS = ("#009E73", "#D55E00", "#B8BFC6")
+CSS = dict(zip(VERDICTS, ("yes", "warn", "no"), strict=True))
+
+CHARTS = {
+    "heads": "trajectories.html#sink",
+    "layers": "trajectories.html#residual_ratio",
+    "checkpoints": "trajectories.html#excess_risk",
+    "phenomena": "index.html#phenomena",
+    "onsets": "dynamics.html#onset",
+    "leads": "dynamics.html#leads",
+    "laws": "dynamics.html#laws",
+    "couplings": "dynamics.html#coupling",
+    "coupling_parameters": "dynamics.html#coupling",
+    "theory_curves": "dynamics.html#coupling",
+    "forecasts": "dynamics.html#forecast",
+    "forecast_scores": "dynamics.html#forecast",
+    "contrasts": "active.html#main",
+    "gates": "active.html#main",
+    "alignments": "alignment.html#main",
+    "aligned": "alignment.html#main",
+    "bb_types": "laboratory.html#main",
+    "bb_residuals": "laboratory.html#main",
+    "bb_maps": "laboratory.html#main",
+    "bb_interventions": "laboratory.html#main",
+    "bb_intervened": "laboratory.html#main",
+    "bb_milestones": "laboratory.html#main",
+    "bb_scalars": "mitigations.html#main",
+    "bb_comparisons": "mitigations.html#main",
+    "seeds": "data.html#seeds",
+}
+"""The chart that shows what a table decides."""
 
 
 def make(run: Run) -> Page:
     """The page."""
-    return Page(
-        "claims",
-        "Claims",
-        "Which of the paper's claims does this run reproduce?",
-        "Each claim with the number that decides it.",
-        [Missing("Ledger", reason("claims"))],
-        part="Decided",
+    title = "Which of the paper's claims does this run reproduce?"
+    lead = (
+        "Each claim with the number that decides it, its interval, and links to the chart and the "
+        "data behind it."
+    )
+    if not run.has("claims"):
+        blocks: list[Block] = [Missing("Ledger", reason("claims"))]
+        return Page("claims", "Claims", title, lead, blocks, part="Decided")
+    claims = run.frame("claims")
+    order = {name: i for i, name in enumerate(VERDICTS)}
+    counted = (
+        claims.group_by("claim", "world", "verdict")
+        .len("criteria")
+        .with_columns(pl.col("verdict").replace_strict(order, default=9).alias("place"))
+        .sort("claim", "place")
+    )
+    blocks = [_summary(claims, counted)]
+    for (claim,), part in claims.group_by("claim", maintain_order=True):
+        blocks += _claim(str(claim), part)
+    return Page("claims", "Claims", title, lead, blocks, (), {"counted": counted}, part="Decided")
+
+
+def _summary(claims: pl.DataFrame, counted: pl.DataFrame) -> Figure:
+    order = claims["claim"].unique(maintain_order=True).to_list()
+    chart = (
+        marks.named("counted")
+        .mark_bar(height=15)
+        .encode(
+            x=alt.X("criteria:Q", title="criteria").axis(tickMinStep=1, format="d"),
+            y=alt.Y("claim:N", title=None, sort=order).axis(labelLimit=280),
+            color=alt.Color("verdict:N", title=None)
+            .scale(domain=list(VERDICTS), range=list(COLOURS))
+            .legend(orient="top"),
+            order="place:Q",
+            tooltip=["claim:N", "world:N", "verdict:N", "criteria:Q"],
+        )
+    )  # fmt: skip
+    totals = {v: claims.filter(pl.col("verdict") == v).height for v in VERDICTS}
+    told = words.listed([f"{number} {name}" for name, number in totals.items()])
+    return Figure(
+        "summary",
+        "The ledger at a glance",
+        chart,
+        f"Of {words.count(claims.height, 'criterion', 'criteria')} of "
+        f"{words.count(claims['claim'].n_unique(), 'claim')}: {told}.",
+        data="counted",
+        table="claims",
+        wide=True,
+        height=max(120, 24 * claims["claim"].n_unique()),
+    )
+
+
+def _claim(claim: str, part: pl.DataFrame) -> list[Block]:
+    rows = part.to_dicts()
+    first = rows[0]
+    head = [
+        *("criterion", "verdict", "see", "decided on", "domain", "measured"),
+        *("counts as reproduced", "why"),
+    ]
+    body: list[list[str | Cell]] = []
+    for row in rows:
+        unit = f" {row['unit']}" if row["unit"] and row["measured"] is not None else ""
+        ends = words.interval(row["low"], row["high"])
+        note = f"{ends} ({row['interval']})" if ends else ""
+        body.append(
+            [
+                row["criterion"],
+                Cell(row["verdict"], CSS.get(row["verdict"], "no")),
+                _links(row["tables"]),
+                row["subject"],
+                row["domain"],
+                Cell(words.number(row["measured"]) + unit, "number", note=note),
+                row["threshold"],
+                Cell(row["reason"], "long"),
+            ]
+        )
+    text = f"{first['statement']} ({first['source']}). Computed: {first['computation']}"
+    name = "claim-" + claim.replace(" ", "-")
+    return [Heading(claim, text, name), Grid(f"{name}-criteria", head, body, fold=12)]
+
+
+def _links(tables: str) -> Cell:
+    name = tables.split(",", maxsplit=1)[0].strip()
+    return Cell(
+        "chart", link=CHARTS.get(name, f"data.html#{name}"), also=("data", f"data.html#{name}")
     )

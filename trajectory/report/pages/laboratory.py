@@ -5,50 +5,111 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from trajectory.report import marks, series
+from trajectory.report import marks, series, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Figure, Missing, Page
+from trajectory.report.page import Block, Choice, Control, Figure, Heading, Missing, Page
+from trajectory.report.parts import interventions, types
 from trajectory.report.run import Run, is_bb
-from trajectory.schemas import CHECKPOINTS
+from trajectory.schemas import BB_MILESTONES, CHECKPOINTS
 
 
 def make(run: Run) -> Page:
     """The page."""
     title = "What does a Bigram-Backcopy transformer learn, and with which part?"
-    lead = "The toy world in detail."
-    if not any(map(is_bb, run.trajectories)):
-        return Page("laboratory", "BB laboratory", title, lead,
-                    [Missing("Laboratory", "its config names no Bigram-Backcopy variant")],
-                    part="Toy")  # fmt: skip
+    lead = (
+        "The toy world in detail: risks against the oracle, what each token type attends to, and "
+        "what breaks when a part is taken out."
+    )
+    trajectories = [t for t in run.trajectories if is_bb(t)]
+    if not trajectories:
+        missing = Missing("Laboratory", "its config names no Bigram-Backcopy variant")
+        return Page("laboratory", "BB laboratory", title, lead, [missing], part="Toy")
     risks = series.checkpoints(run, ["excess_risk"]).drop_nulls("excess_risk")
-    blocks: list[Block] = [
-        Figure(
-            "risks",
-            "Risk above the oracle",
-            alt.layer(*marks.lines(run, "risks", "excess_risk", CHECKPOINTS)),
-            _reading(risks),
-            data="risks",
-            table="checkpoints",
-            definition=marks.definition(CHECKPOINTS, "excess_risk"),
-            wide=True,
-        )
-    ]
-    domains = marks.domain_checks(run)
     own = [d for d in run.domains if d in ("trigger", "non_trigger")]
-    domains = type(domains)("shown_domains", "domain", [(d, d) for d in own], own, "Domain")
+    data = {"risks": risks}
+    blocks: list[Block] = [_risks(run, risks)]
+    if run.has("bb_milestones"):
+        data["milestones"] = series.with_group(run.frame("bb_milestones"))
+        blocks.append(_milestones(run, data["milestones"]))
+    else:
+        blocks.append(Missing("Milestones", reason("bb_milestones"), "milestones"))
+    controls: list[Control] = [
+        Choice("chosen_trajectory", "trajectory", [(t, t) for t in trajectories], trajectories[0],
+               "In detail"),
+    ]  # fmt: skip
+    for part in (types.make(run), interventions.make(run)):
+        blocks += [Heading(part.title, part.text, part.name), *part.blocks]
+        controls += part.controls
+        data |= part.data
+    domains = marks.domain_checks(run, own)
     return Page(
-        "laboratory", "BB laboratory", title, lead, blocks,
-        [domains, marks.legend(run)], {"risks": risks}, part="Toy",
-    )  # fmt: skip
+        "laboratory",
+        "BB laboratory",
+        title,
+        lead,
+        blocks,
+        [*controls, domains, marks.legend(run, trajectories)],
+        data,
+        part="Toy",
+    )
 
 
-def _reading(risks: pl.DataFrame) -> str:
-    from trajectory.report import words
-
+def _risks(run: Run, risks: pl.DataFrame) -> Figure:
     last = risks.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
     bigram = words.per_group(last.filter(pl.col("domain") == "non_trigger"), "excess_risk")
     copied = words.per_group(last.filter(pl.col("domain") == "trigger"), "excess_risk")
-    return f"Bigram risk ends {bigram} above the oracle; backcopy risk ends at {copied}."
+    return Figure(
+        "risks",
+        "Risk above the oracle",
+        alt.layer(*marks.lines(run, "risks", "excess_risk", CHECKPOINTS)),
+        f"Bigram risk (non-triggers) ends {bigram} above the oracle; backcopy risk (triggers) ends "
+        f"at {copied}.",
+        data="risks",
+        table="checkpoints",
+        definition=marks.definition(CHECKPOINTS, "excess_risk"),
+        height=300,
+    )
 
 
-_ = reason
+def _milestones(run: Run, frame: pl.DataFrame) -> Figure:
+    order = (
+        frame.drop_nulls("step")
+        .group_by("milestone")
+        .agg(pl.col("step").median())
+        .sort("step", "milestone")["milestone"]
+        .to_list()
+    )
+    base = (
+        marks.shown(marks.named("milestones"), domain=False)
+        .transform_filter("isValid(datum.step) && datum.step > 0")
+        .transform_calculate(start="max(datum.after_step, 1)")
+        .encode(
+            y=alt.Y("milestone:N", title=None, sort=order).axis(labelLimit=240),
+            yOffset=alt.YOffset("group:N", sort=run.groups),
+            color=marks.colour(run),
+            tooltip=[
+                *marks.tips(
+                    BB_MILESTONES, ["trajectory", "after_step", "by_step", "step", "value"]
+                ),
+                alt.Tooltip("milestone:N"),
+                alt.Tooltip("definition:N"),
+            ],
+        )
+    )
+    bars = base.mark_rule(strokeWidth=2, opacity=0.5).encode(
+        x=marks.step_axis(column="start"), x2="by_step:Q"
+    )
+    points = base.mark_point(filled=True, size=34, opacity=0.9).encode(x=marks.step_axis())
+    reached = frame.drop_nulls("step").height
+    first = f"; the first, in the median, is “{order[0]}”, the last “{order[-1]}”" if order else ""
+    return Figure(
+        "milestones",
+        "Milestones",
+        alt.layer(bars, points),
+        f"{reached} of {words.count(frame.height, 'milestone')} (counted per trajectory) were "
+        f"reached{first}.",
+        data="milestones",
+        table="bb_milestones",
+        definition=marks.definition(BB_MILESTONES, "step"),
+        height=max(180, 26 * max(len(order), 1)),
+    )

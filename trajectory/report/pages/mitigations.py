@@ -6,9 +6,18 @@ import altair as alt
 import polars as pl
 
 from trajectory.report import marks, words
-from trajectory.report.page import Block, Figure, Missing, Page
+from trajectory.report.missing import reason
+from trajectory.report.page import Block, Control, Figure, Heading, Missing, Page
+from trajectory.report.parts.comparisons import forest, measured
 from trajectory.report.run import Run, dormant, is_bb, with_group
-from trajectory.schemas import PHENOMENA
+from trajectory.schemas import BB_SCALARS, PHENOMENA
+
+SECTIONS = {
+    "mitigations": "Mitigations",
+    "structures": "Structures",
+    "tasks": "Tasks",
+}
+"""Sections of experiments, in the order of the page."""
 
 
 def make(run: Run) -> Page:
@@ -25,8 +34,51 @@ def make(run: Run) -> Page:
         _strip(run, ends, "value_ratio", "value ratio, sink / rest", "drain", True),
         _strip(run, ends, "residual_ratio", "residual ratio, sink / rest", "peak", True),
     ]
-    return Page(
-        "mitigations", "Mitigations", title, lead, blocks, [marks.legend(run)], {"ends": ends}
+    data = {"ends": ends}
+    blocks.append(Heading("Against the control, seed by seed"))
+    for section, called in SECTIONS.items():
+        figure, compared = forest(run, section, section, called)
+        blocks.append(figure)
+        data |= compared
+    if run.has("bb_scalars"):
+        data["scalars"] = with_group(run.frame("bb_scalars"))
+        blocks.append(_price(run, data["scalars"]))
+    else:
+        blocks.append(Missing("The price in loss", reason("bb_scalars"), "price"))
+    own = [t for t in run.trajectories if is_bb(t)]
+    controls: list[Control] = [*measured(run), marks.legend(run, own)]
+    return Page("mitigations", "Mitigations", title, lead, blocks, controls, data)
+
+
+def _price(run: Run, scalars: pl.DataFrame) -> Figure:
+    points = (
+        marks.shown(marks.named("scalars"), domain=False)
+        .transform_filter("isValid(datum.sink_excess) && datum.match == 'step'")
+        .mark_point(filled=True, size=70, opacity=0.85)
+        .encode(
+            x=alt.X("loss:Q", title=marks.titled(BB_SCALARS, "loss")).scale(zero=False),
+            y=alt.Y("sink_excess:Q", title="sink excess over the uniform floor"),
+            color=marks.colour(run),
+            tooltip=[
+                *marks.tips(BB_SCALARS, ["trajectory", "step", "loss", "backcopy_excess"]),
+                *marks.tips(BB_SCALARS, ["bigram_excess", "sink_excess", "value_ratio"]),
+                *marks.tips(BB_SCALARS, ["residual_ratio"]),
+            ],
+        )
+    )
+    rows = scalars.filter(pl.col("match") == "step").sort("loss", "trajectory")
+    best = rows.row(0, named=True)
+    excess = words.number(best["sink_excess"])
+    return Figure(
+        "price",
+        "The price in loss",
+        points,
+        f"The least loss at the last record is {best['trajectory']}'s, {best['loss']:.3f} "
+        f"nats/token, with a sink excess of {excess}.",
+        data="scalars",
+        table="bb_scalars",
+        definition=marks.definition(BB_SCALARS, "sink_excess"),
+        height=280,
     )
 
 

@@ -1,0 +1,207 @@
+"""Whether sink and drain drive each other: the third part of *Dynamics*."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from trajectory.report import marks, words
+from trajectory.report.missing import reason
+from trajectory.report.page import Block, Cell, Choice, Control, Figure, Grid, Missing, Part
+from trajectory.report.run import Run, world_rank
+from trajectory.schemas import COUPLING_CURVES, COUPLINGS, THEORY_CURVES
+
+ARROWS = (
+    ("drain_to_sink", "The drain speeds the sink", "drain → sink"),
+    ("sink_to_drain", "The sink deepens the drain", "sink → drain"),
+)
+
+MODELS = ("mutual", "no_drain_to_sink", "no_sink_to_drain", "uncoupled")
+MODEL_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#999999")
+
+TEXT = (
+    "A system of two variables, sink log-odds and value ratio, each with an arrow onto the other, "
+    "fitted to every head. 0 is no arrow, to the right it reinforces; the nulls are the same "
+    "system without an arrow."
+)
+
+
+def make(run: Run) -> Part:
+    """The part."""
+    blocks: list[Block] = []
+    data: dict[str, pl.DataFrame] = {}
+    controls: list[Control] = []
+    if run.has("couplings"):
+        lead = (
+            run.scan("couplings")
+            .filter(pl.col("lead"))
+            .collect()
+            .with_columns(pl.format("{} · {}", "group", "domain").alias("label"))
+        )
+        data["couplings"] = lead
+        order = sorted(lead["label"], key=world_rank)
+        blocks += [_arrow(run, column, title, order, lead) for column, title, _ in ARROWS]
+        blocks.append(_table(lead))
+    else:
+        blocks.append(Missing("Coupling", reason("couplings"), "couplings"))
+    if run.has("coupling_curves"):
+        curves = _curves(run)
+        data["coupling_curves"] = curves
+        groups = sorted(curves["label"].unique(), key=world_rank)
+        controls.append(
+            Choice("chosen_pair", "curves of", [(g, g) for g in groups], groups[0], "Coupling")
+        )
+        blocks += [_fit(column, title) for column, title in _FITS]
+    if run.has("theory_curves"):
+        data["theory"] = run.frame("theory_curves")
+        blocks += [_theory(column, title) for column, title in _THEORY]
+    return Part("coupling", "Coupling", TEXT, blocks, controls, data)
+
+
+def _group_shown(chart: alt.Chart) -> alt.Chart:
+    chart = chart.transform_filter(
+        "indexof(shown, datum.group) >= 0 || "
+        "indexof(join(shown, ',') + ',', datum.group + '/seed') >= 0"
+    )
+    return chart.transform_filter("indexof(shown_domains, datum.domain) >= 0")
+
+
+def _arrow(run: Run, column: str, title: str, order: list[str], lead: pl.DataFrame) -> Figure:
+    layers = marks.forest(
+        _group_shown(marks.named("couplings")),
+        COUPLINGS,
+        column,
+        (f"{column}_low", f"{column}_high"),
+        marks.called(column),
+        y=alt.Y("label:N", title=None, sort=order).axis(labelLimit=230),
+        tooltip=marks.tips(
+            COUPLINGS, ["group", "domain", "layer", "head", "verdict", f"p_no_{column}"]
+        ),
+        color=marks.colour(run),
+    )
+    known = lead.drop_nulls(column)
+    reinforcing = known.filter(pl.col(f"{column}_low") > 0).height
+    against = known.filter(pl.col(f"{column}_high") < 0).height
+    return Figure(
+        column,
+        title,
+        alt.layer(marks.reference(0.0, "no arrow", vertical=True), *layers),
+        f"In {reinforcing} of {words.count(known.height, 'fitted lead head')} the whole interval "
+        f"reinforces, in {against} it opposes; the others do not tell.",
+        data="couplings",
+        table="couplings",
+        definition=marks.definition(COUPLINGS, column),
+        height=max(140, 24 * min(lead.height, 24)),
+    )
+
+
+def _table(lead: pl.DataFrame) -> Grid:
+    def p(value: float | None) -> Cell:
+        return Cell("—" if value is None else f"{value:.3f}", "number")
+
+    rows = []
+    for row in sorted(lead.to_dicts(), key=lambda row: world_rank(row["label"])):
+        arrows = [
+            Cell(
+                words.number(row[column]),
+                "number",
+                note=words.interval(row[f"{column}_low"], row[f"{column}_high"]),
+            )
+            for column, _, _ in ARROWS
+        ]
+        verdict = row["verdict"]
+        css = "yes" if verdict == "mutual" else "no"
+        nulls = [
+            p(row[f"p_{null}"]) for null in ("no_drain_to_sink", "no_sink_to_drain", "uncoupled")
+        ]
+        place = f"layer {row['layer']}, head {row['head']}"
+        rows.append(
+            [row["group"], row["domain"], place, Cell(verdict.replace("_", " "), css), *arrows,
+             *nulls, Cell(str(row["points"]), "number")]
+        )  # fmt: skip
+    head = ["group", "domain", "lead head", "verdict", *(arrow for _, _, arrow in ARROWS)]
+    head += ["p without drain → sink", "p without sink → drain", "p without both", "records"]
+    note = f"Verdict: {marks.definition(COUPLINGS, 'verdict')}."
+    return Grid("couplings", head, rows, note, fold=16)
+
+
+_FITS = (
+    ("sink", "Sink log-odds and the fitted systems"),
+    ("value", "Value and the fitted systems"),
+)
+
+
+def _curves(run: Run) -> pl.DataFrame:
+    lead = run.scan("couplings").filter(pl.col("lead")).select("group", "domain", "layer", "head")
+    curves = run.scan("coupling_curves").join(
+        lead, on=["group", "domain", "layer", "head"], how="semi"
+    )
+    return (
+        curves.with_columns(pl.format("{} · {}", "trajectory", "domain").alias("label"))
+        .sort("label", "model", "step")
+        .collect()
+    )
+
+
+def _fit(column: str, title: str) -> Figure:
+    base = (
+        marks.named("coupling_curves")
+        .transform_filter("datum.step > 0 && datum.label == chosen_pair")
+        .encode(
+            x=marks.step_axis(),
+            color=alt.Color("model:N", title=None)
+            .scale(domain=list(MODELS), range=list(MODEL_COLOURS))
+            .legend(orient="top", columns=2),
+        )
+    )
+    axis = marks.titled(COUPLING_CURVES, column)
+    band = (
+        base.transform_filter("datum.model == 'mutual'")
+        .mark_area(opacity=0.2)
+        .encode(y=alt.Y(f"{column}_low:Q", title=axis).scale(zero=False), y2=f"{column}_high:Q")
+    )
+    line = base.mark_line(strokeWidth=2).encode(
+        y=alt.Y(f"{column}:Q", title=axis).scale(zero=False),
+        tooltip=marks.tips(COUPLING_CURVES, ["trajectory", "domain", "step", "model", column]),
+    )
+    return Figure(
+        f"{column}-fit",
+        title,
+        alt.layer(band, line),
+        "The system with both arrows and its 95 % band, beside the systems without one or both: "
+        "where their lines part, the records can tell them apart.",
+        data="coupling_curves",
+        table="coupling_curves",
+        definition=marks.definition(COUPLING_CURVES, column),
+        height=260,
+    )
+
+
+_THEORY = (("sink", "Theory: the sink logit"), ("value", "Theory: the value of the sink"))
+
+
+def _theory(column: str, title: str) -> Figure:
+    chart = (
+        marks.named("theory")
+        .transform_filter("datum.time_to_onset > 0")
+        .mark_line(strokeWidth=2)
+        .encode(
+            x=alt.X("time_to_onset:Q", title="time / time of the sink's onset")
+            .scale(type="log", nice=False)
+            .axis(format="~s"),
+            y=alt.Y(f"{column}:Q", title=marks.called(column)).scale(zero=False),
+            color=alt.Color("regime:N", title=None).legend(orient="top", columns=3),
+            tooltip=marks.tips(THEORY_CURVES, ["regime", "time", "sink", "value", "loss"]),
+        )
+    )
+    return Figure(
+        f"theory-{column}",
+        title,
+        chart,
+        "Gradient flow and training of the simplified model in each regime, on one axis of time "
+        "since the sink holds half the weight.",
+        data="theory",
+        table="theory_curves",
+        definition=marks.definition(THEORY_CURVES, column),
+        height=260,
+    )

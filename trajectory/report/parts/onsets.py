@@ -1,0 +1,185 @@
+"""When phenomena appear, and which comes first: the first part of *Dynamics*."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from trajectory.report import marks, words
+from trajectory.report.missing import reason
+from trajectory.report.page import Block, Choice, Figure, Missing, Part
+from trajectory.report.run import Run, dormant, with_group, world_rank
+from trajectory.schemas import LEADS, ONSETS
+
+PHENOMENA = ("sink", "drain", "peak")
+SHAPES = ("circle", "square", "triangle-up")
+
+TEXT = (
+    "A bar reaches from the last record before the threshold to the first beyond it; the thin line "
+    "is the 95 % interval of the noise-free crossing. Circles are sinks, squares drains, triangles "
+    "peaks, of the strongest head or depth of the whole trajectory."
+)
+
+
+def make(run: Run) -> Part:
+    """The part."""
+    whole = _labelled(run.scan("onsets").filter(pl.col("level") == "trajectory").collect())
+    layers = with_group(run.scan("onsets").filter(pl.col("level") == "layer").collect())
+    data = {"onsets": whole, "layer_onsets": layers}
+    blocks: list[Block] = [_when(run, whole), _layers(run, layers)]
+    if run.has("leads"):
+        leads = _labelled(run.scan("leads").filter(pl.col("level") == "trajectory").collect())
+        leads = leads.filter(pl.col("event") == "crossing").with_columns(
+            pl.format("{} → {}", "first", "second").alias("pair")
+        )
+        data["leads"] = leads
+        blocks.append(_leads(run, leads))
+    else:
+        blocks.append(Missing("Which comes first", reason("leads"), "leads"))
+    options = [(name, name) for name in PHENOMENA]
+    controls = [Choice("chosen_phenomenon", "by layer", options, "sink", "Phenomenon")]
+    return Part("onset", "When they appear", TEXT, blocks, controls, data)
+
+
+def _labelled(frame: pl.DataFrame) -> pl.DataFrame:
+    return with_group(frame).with_columns(
+        pl.format("{} · {}", "trajectory", "domain").alias("label")
+    )
+
+
+def _rows(run: Run, frame: pl.DataFrame) -> list[str]:
+    """Labels, BB first."""
+    found = frame.select("trajectory", "label").unique().rows()
+    return [label for _, label in sorted(found, key=lambda row: (world_rank(row[0]), row[1]))]
+
+
+def _when(run: Run, frame: pl.DataFrame) -> Figure:
+    base = marks.shown(marks.named("onsets")).transform_filter("datum.status == 'observed'")
+    base = base.transform_calculate(
+        start="max(datum.after_step, 1)", least="max(datum.low, 1)", most="datum.high"
+    )
+    shown = base.encode(
+        y=alt.Y("label:N", title=None, sort=_rows(run, frame)).axis(labelLimit=230),
+        yOffset=alt.YOffset("phenomenon:N", sort=list(PHENOMENA)),
+        color=marks.colour(run),
+        tooltip=marks.tips(
+            ONSETS,
+            ["trajectory", "domain", "phenomenon", "after_step", "by_step", "onset", "low", "high"],
+        ),
+    )
+    closed = shown.transform_filter("isValid(datum.low) && isValid(datum.high)")
+    interval = closed.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
+        x=marks.step_axis(column="least"), x2="most:Q"
+    )
+    bars = shown.mark_bar(height=5, opacity=0.65).encode(
+        x=marks.step_axis(column="start"), x2="by_step:Q"
+    )
+    points = shown.mark_point(filled=True, size=48, opacity=1).encode(
+        x=marks.step_axis(column="onset"),
+        shape=alt.Shape("phenomenon:N", title=None)
+        .scale(domain=list(PHENOMENA), range=list(SHAPES))
+        .legend(orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY),
+    )
+    labels = frame.filter(pl.col("status") == "observed")["label"].n_unique()
+    return Figure(
+        "onsets",
+        "When each phenomenon appears",
+        alt.layer(interval, bars, points),
+        _when_reading(frame),
+        data="onsets",
+        table="onsets",
+        definition=marks.definition(ONSETS, "onset"),
+        wide=True,
+        height=max(160, 32 * min(labels, 24)),
+    )
+
+
+def _when_reading(frame: pl.DataFrame) -> str:
+    rows = dormant(frame)
+    seen = rows.filter(pl.col("status") == "observed")
+    parts = [
+        f"{seen.filter(pl.col('phenomenon') == name).height} of "
+        f"{words.count(rows.filter(pl.col('phenomenon') == name).height, name)}"
+        for name in PHENOMENA
+    ]
+    if seen.is_empty():
+        return "No series crosses a threshold between two records."
+    sinks = seen.filter(pl.col("phenomenon") == "sink")
+    told = f"; sinks near step {words.per_group(sinks, 'onset', 0)}" if sinks.height else ""
+    return f"Observed between two records: {words.listed(parts)}{told}."
+
+
+def _layers(run: Run, frame: pl.DataFrame) -> Figure:
+    base = (
+        marks.shown(marks.named("layer_onsets"))
+        .transform_filter("datum.status == 'observed' && datum.phenomenon == chosen_phenomenon")
+        .transform_calculate(start="max(datum.after_step, 1)")
+        .encode(
+            y=alt.Y("layer:O", title="layer", sort="descending").axis(labelOverlap=True),
+            yOffset=alt.YOffset("group:N", sort=run.groups),
+            color=marks.colour(run),
+            tooltip=marks.tips(
+                ONSETS,
+                ["trajectory", "domain", "layer", "after_step", "by_step", "onset", "low", "high"],
+            ),
+        )
+    )
+    bars = base.mark_bar(height=4, opacity=0.5).encode(
+        x=marks.step_axis(column="start"), x2="by_step:Q"
+    )
+    points = base.mark_point(filled=True, size=26, opacity=0.9).encode(
+        x=marks.step_axis(column="onset")
+    )
+    sinks = dormant(frame).filter(
+        (pl.col("phenomenon") == "sink") & (pl.col("status") == "observed")
+    )
+    firsts = sinks.sort("onset", "layer").group_by("trajectory", maintain_order=True).first()
+    deep = firsts.filter(pl.col("layer") > 0).height
+    return Figure(
+        "layers",
+        "In which layer first",
+        alt.layer(bars, points),
+        f"Of {words.count(firsts.height, 'trajectory', 'trajectories')} with "
+        f"a sink in some layer, {deep} have the first above layer 0."
+        if firsts.height
+        else "No layer of any trajectory crosses the sink threshold between two records.",
+        data="layer_onsets",
+        table="onsets",
+        definition=marks.definition(ONSETS, "level"),
+        height=300,
+    )
+
+
+def _leads(run: Run, frame: pl.DataFrame) -> Figure:
+    base = marks.shown(marks.named("leads"))
+    layers = marks.forest(
+        base,
+        LEADS,
+        "log_lag",
+        ("low", "high"),
+        "ln(step of the second / step of the first)",
+        y=alt.Y("label:N", title=None, sort=_rows(run, frame)).axis(labelLimit=230),
+        tooltip=marks.tips(LEADS, ["trajectory", "domain", "pair", "order"]),
+        color=marks.colour(run),
+        yOffset=alt.YOffset("pair:N"),
+        shape=alt.Shape("pair:N", title=None).legend(
+            orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY
+        ),
+    )
+    pair = dormant(frame).filter((pl.col("first") == "sink") & (pl.col("second") == "drain"))
+    orders = dict(pair.group_by("order").len().rows())
+    reading = (
+        f"Of {words.count(pair.height, 'series', 'series')} with both, the sink comes first in "
+        f"{orders.get('sink', 0)}, the drain in {orders.get('drain', 0)}, both together in "
+        f"{orders.get('together', 0)}; {orders.get('undecided', 0)} are undecided."
+    )
+    return Figure(
+        "leads",
+        "Which comes first",
+        alt.layer(marks.reference(0.0, "at the same time", vertical=True), *layers),
+        reading if pair.height else "No series has both a sink's and a drain's onset.",
+        data="leads",
+        table="leads",
+        definition=marks.definition(LEADS, "log_lag"),
+        height=max(160, 30 * min(frame["label"].n_unique(), 20)),
+    )

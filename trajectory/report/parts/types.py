@@ -1,0 +1,278 @@
+"""What each token type attends to: a part of *BB laboratory*."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from trajectory.report import marks, words
+from trajectory.report.missing import reason
+from trajectory.report.page import Block, Choice, Figure, Missing, Part
+from trajectory.report.run import Run
+from trajectory.schemas import BB_MAPS, BB_RESIDUALS, BB_TYPES
+
+TEXT = (
+    "One trajectory in detail: choose it above. Every point and line is a token type, triggers in "
+    "another colour."
+)
+
+MOST_CELLS = 30000
+"""Cells of attention maps on the page; where there are more, the last record of each trajectory's
+first sequence."""
+
+TRIGGER_COLOURS = ("#0072B2", "#D55E00")
+
+
+def make(run: Run) -> Part:
+    """The part."""
+    blocks: list[Block] = []
+    data: dict[str, pl.DataFrame] = {}
+    controls = []
+    if run.has("bb_types"):
+        frame = _types(run)
+        data["types"] = frame
+        blocks += [_logits(), _targets(frame)]
+    else:
+        blocks.append(Missing("Token types", reason("bb_types"), "types"))
+    if run.has("bb_maps"):
+        maps, steps, layers = _maps(run)
+        data["maps"] = maps
+        controls = [
+            Choice("chosen_step", "map at step", [(s, f"{s:,}") for s in steps], steps[-1], "Map"),
+            Choice("chosen_layer", "layer", [(n, str(n)) for n in layers], layers[0], "Map"),
+        ]
+        blocks.append(_map(maps))
+    else:
+        blocks.append(Missing("Attention maps", reason("bb_maps"), "map"))
+    if run.has("bb_residuals"):
+        data["residuals"] = _residuals(run)
+        blocks.append(_norms(data["residuals"]))
+    else:
+        blocks.append(Missing("Residual norms", reason("bb_residuals"), "norms"))
+    return Part("tokens", "Token types", TEXT, blocks, controls, data)
+
+
+def _leads(run: Run) -> pl.LazyFrame:
+    own = run.leads.filter(pl.col("domain") == "non_trigger")
+    return own.select("trajectory", "layer", "head").lazy()
+
+
+def _types(run: Run) -> pl.DataFrame:
+    """Token types of the lead heads."""
+    columns = ("trajectory", "step", "layer", "head", "token", "trigger", "share", "sink_weight",
+               "delta_logit", "previous_weight", "target", "other_token", "other_weight",
+               "head_output_ratio")  # fmt: skip
+    return (
+        run.scan("bb_types")
+        .join(run.drawn_records.lazy(), on=["trajectory", "step"], how="semi")
+        .join(_leads(run), on=["trajectory", "layer", "head"], how="semi")
+        .select(*columns)
+        .join(_floors(run), on="trajectory")
+        .sort("trajectory", "token", "step")
+        .collect()
+    )
+
+
+def _floors(run: Run) -> pl.LazyFrame:
+    """The weight of uniform attention on non-triggers, in the mean of each trajectory."""
+    rows = run.scan("heads").filter(pl.col("domain") == "non_trigger")
+    return rows.group_by("trajectory").agg(pl.col("sink_weight_floor").mean())
+
+
+def _kind() -> alt.Color:
+    return (
+        alt.Color("trigger:N", title="trigger")
+        .scale(domain=[False, True], range=list(TRIGGER_COLOURS))
+        .legend(orient="top")
+    )
+
+
+def _logits() -> Figure:
+    base = (
+        marks.named("types")
+        .transform_filter("datum.trajectory == chosen_trajectory && datum.step > 0")
+        .transform_filter("isValid(datum.delta_logit)")
+        .encode(
+            x=marks.step_axis(),
+            y=alt.Y("delta_logit:Q", title="Δlogit (nats)").scale(zero=False),
+            color=_kind(),
+            detail="token:N",
+        )
+    )
+    line = base.mark_line(strokeWidth=1.2, opacity=0.6)
+    points = base.mark_point(filled=True, size=14, opacity=0.7).encode(
+        tooltip=[
+            *marks.tips(BB_TYPES, ["trajectory", "step", "layer", "head", "token", "delta_logit"]),
+            *marks.tips(BB_TYPES, ["sink_weight", "share"]),
+        ]
+    )
+    return Figure(
+        "type-logits",
+        "Δlogit of every token type",
+        alt.layer(marks.reference(0.0, "no preference for the sink"), line, points),
+        "Lines that rise are token types that turn to the sink; triggers, which copy, should not.",
+        data="types",
+        table="bb_types",
+        definition=marks.definition(BB_TYPES, "delta_logit"),
+        height=300,
+    )
+
+
+def _targets(frame: pl.DataFrame) -> Figure:
+    last = frame.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
+    base = (
+        marks.named("types")
+        .transform_filter("datum.trajectory == chosen_trajectory")
+        .transform_joinaggregate(last="max(step)")
+        .transform_filter("datum.step == datum.last && datum.share > 0")
+        .encode(
+            x=alt.X("share:Q", title="share of positions").scale(type="log", nice=False),
+            y=alt.Y("sink_weight:Q", title="weight on the sink").scale(domain=[0, 1]),
+            color=_kind(),
+        )
+    )
+    text = base.mark_text(fontSize=12).encode(
+        text="token:N",
+        tooltip=marks.tips(
+            BB_TYPES,
+            ["trajectory", "step", "token", "share", "sink_weight", "target", "other_token",
+             "other_weight", "previous_weight", "head_output_ratio"],
+        ),
+    )  # fmt: skip
+    floor = (
+        marks.named("types")
+        .transform_filter("datum.trajectory == chosen_trajectory")
+        .transform_aggregate(sink_weight_floor="mean(sink_weight_floor)")
+        .transform_calculate(meaning="'uniform attention'")
+        .mark_rule(strokeDash=[3, 3], color=marks.GREY)
+        .encode(y="sink_weight_floor:Q", tooltip=alt.Tooltip("meaning:N", title="dashed line"))
+    )
+    silent = last.filter(~pl.col("trigger"))
+    at_sink = silent.filter(pl.col("target") == "sink").height
+    other = silent.filter(pl.col("target").is_not_null() & (pl.col("target") != "sink")).height
+    return Figure(
+        "type-targets",
+        "Where each token type looks at the end",
+        alt.layer(floor, text),
+        f"At the last records {at_sink} of {words.count(silent.height, 'non-trigger type')} "
+        f"(counted per trajectory) attend to the sink, {other} to another null target.",
+        data="types",
+        table="bb_types",
+        definition=marks.definition(BB_TYPES, "target"),
+        height=300,
+    )
+
+
+def _maps(run: Run) -> tuple[pl.DataFrame, list[int], list[int]]:
+    """Cells of attention maps, with the records and layers there are."""
+    rows = run.scan("bb_maps").filter((pl.col("sequence") == 0) & (pl.col("head") == 0))
+    cells = rows.select(pl.col("weights").list.len().sum()).collect().item()
+    if cells > MOST_CELLS:
+        rows = rows.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
+        seeds = sorted(rows.select(pl.col("trajectory").unique()).collect()["trajectory"])
+        firsts = {t.rsplit("/", 1)[0]: t for t in reversed(seeds)}
+        rows = rows.filter(pl.col("trajectory").is_in(list(firsts.values())))
+    frame = (
+        rows.select("trajectory", "step", "layer", "query", "token", "trigger", "weights")
+        .collect()
+        .with_columns(pl.int_ranges(pl.col("weights").list.len()).alias("key"))
+        .explode("weights", "key")
+        .rename({"weights": "weight"})
+        .sort("trajectory", "step", "layer", "query", "key")
+    )
+    keys = frame.select("trajectory", "step", "layer", "query", "token").unique()
+    frame = frame.join(
+        keys.rename({"query": "key", "token": "key_token"}).with_columns(
+            pl.col("key").cast(pl.Int64)
+        ),
+        on=["trajectory", "step", "layer", "key"],
+        how="left",
+    )
+    return frame, frame["step"].unique().sort().to_list(), frame["layer"].unique().sort().to_list()
+
+
+def _map(frame: pl.DataFrame) -> Figure:
+    cells = (
+        marks.named("maps")
+        .transform_filter(
+            "datum.trajectory == chosen_trajectory && datum.step == chosen_step && "
+            "datum.layer == chosen_layer"
+        )
+        .mark_rect()
+        .encode(
+            x=alt.X("key:O", title="key position").axis(labelOverlap=True, labelAngle=0),
+            y=alt.Y("query:O", title="query position").axis(labelOverlap=True),
+            color=alt.Color("weight:Q", title="attention weight")
+            .scale(scheme="viridis", domain=[0, 1])
+            .legend(orient="top", gradientLength=150),
+            tooltip=[
+                *marks.tips(BB_MAPS, ["trajectory", "step", "layer", "query", "token", "key"]),
+                alt.Tooltip("key_token:N", title="key token"),
+                alt.Tooltip("weight:Q", format=".3f"),
+            ],
+        )
+    )
+    last = frame.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
+    silent = last.filter(~pl.col("trigger") & (pl.col("query") > 0) & (pl.col("key") == 0))
+    share = float(silent["weight"].sum()) / max(silent.height, 1)
+    return Figure(
+        "map",
+        "Attention map of one probe sequence",
+        cells,
+        f"At the last records non-trigger queries give {share:.0%} of their attention to position "
+        "0, in the mean over trajectories and layers.",
+        data="maps",
+        table="bb_maps",
+        definition=marks.definition(BB_MAPS, "weights"),
+        height=380,
+    )
+
+
+def _residuals(run: Run) -> pl.DataFrame:
+    """Residual norms of every token type at the depth with the peak of its trajectory."""
+    peak = run.phenomena.filter(pl.col("domain") == "non_trigger").select(
+        "trajectory", layer="residual_layer"
+    )
+    return (
+        run.scan("bb_residuals")
+        .join(run.drawn_records.lazy(), on=["trajectory", "step"], how="semi")
+        .join(peak.lazy(), on=["trajectory", "layer"], how="semi")
+        .select("trajectory", "step", "layer", "token", "trigger", "residual_norm")
+        .with_columns((pl.col("token") == "⟨s⟩").alias("start"))
+        .sort("trajectory", "token", "step")
+        .collect()
+    )
+
+
+def _norms(frame: pl.DataFrame) -> Figure:
+    base = (
+        marks.named("residuals")
+        .transform_filter("datum.trajectory == chosen_trajectory && datum.step > 0")
+        .encode(
+            x=marks.step_axis(),
+            y=alt.Y("residual_norm:Q", title=marks.titled(BB_RESIDUALS, "residual_norm")).scale(
+                zero=False
+            ),
+            detail="token:N",
+            color=alt.condition("datum.start", alt.value("#D55E00"), alt.value(marks.GREY)),
+            opacity=alt.condition("datum.start", alt.value(1), alt.value(0.35)),
+        )
+    )
+    tips = marks.tips(BB_RESIDUALS, ["trajectory", "step", "layer", "token", "residual_norm"])
+    last = frame.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
+    top = last.sort("residual_norm", descending=True).group_by("trajectory").first()
+    first = top.filter(pl.col("start")).height
+    return Figure(
+        "norms",
+        "Residual norm of every token type",
+        alt.layer(
+            base.mark_line(strokeWidth=1.5),
+            base.mark_point(filled=True, size=14).encode(tooltip=tips),
+        ),
+        f"⟨s⟩ (coloured) has the greatest residual norm of all types at the end of {first} of "
+        f"{words.count(top.height, 'trajectory', 'trajectories')}, at the depth with the peak.",
+        data="residuals",
+        table="bb_residuals",
+        definition=marks.definition(BB_RESIDUALS, "residual_norm"),
+        height=380,
+    )
