@@ -42,6 +42,9 @@ class Config(Section):
     def _something_to_do(self) -> Config:
         if not self.bb.variants and not self.suites.names():
             raise ValueError("nothing to do: give bb.variants or suites")
+        changed, nano = self.probe.interventions, self.suites.nano_olmo
+        if changed is not None and nano is not None:
+            changed.choose(nano.checkpoint_steps())
         return self
 
     def variant(self, name: str) -> Variant:

@@ -6,22 +6,14 @@ tables of effects; the run's tables of effects.
 
 EFFECT_TABLES = ["interventions", "intervention_layers", "head_effects"]
 CHANGED = CONFIG.probe.interventions
-
-
-def changed_revisions(suite):
-    """The checkpoints that are run with parts taken away."""
-    steps = {step: revision_name(step) for step in NANO_STEPS}
-    try:
-        return [steps[step] for step in CHANGED.choose(list(steps))]
-    except ValueError as error:
-        refuse(TrajectoryError(f"suite '{suite}': {error}"))
-
-
-EFFECT_PARTS = [
-    f"{RESULTS}/intervened/{suite}/.bundles/{revision}.parquet"
-    for suite in (["nano-olmo"] if CHANGED is not None and NANO_STEPS else [])
-    for revision in changed_revisions(suite)
-]
+EFFECT_PARTS = (
+    [
+        f"{RESULTS}/intervened/nano-olmo/.bundles/{revision_name(step)}.parquet"
+        for step in CHANGED.choose(NANO_STEPS)
+    ]
+    if CHANGED and NANO_STEPS
+    else []
+)
 EFFECTS = (
     expand("{results}/tables/{table}.parquet", results=RESULTS, table=EFFECT_TABLES)
     if EFFECT_PARTS
