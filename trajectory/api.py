@@ -19,11 +19,10 @@ from transformers import AutoTokenizer
 
 from trajectory.corpus.tokens import FirstToken, TokenBatch, first_id
 from trajectory.errors import TrajectoryError
+from trajectory.probe.compute import Compute
 from trajectory.probe.interventions import Intervention
 from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.schemas import HEADS, LAYERS, Table
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,9 @@ def measure(
     *,
     length: int = 512,
     first_token: FirstToken = "raw",
-    dtype: Literal["float32", "bfloat16", "float64"] = "float32",
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32",
     statistics: Literal["float64", "float32"] = "float64",
+    device: Literal["cpu", "cuda", "mps", "auto"] = "cpu",
     interventions: Sequence[Intervention] = (),
 ) -> Measured:
     """Every statistic of every head and layer of a local checkpoint, read layer by layer.
@@ -61,6 +61,7 @@ def measure(
             for the end-of-text token, "bos" for the tokenizer's beginning-of-text token.
         dtype: floating-point type of the model's computation.
         statistics: floating-point type of the statistics.
+        device: where the model runs; "auto" is CUDA, else MPS, else the CPU.
         interventions: changes of the forward pass; the numbers are those of the changed model.
 
     Raises:
@@ -78,8 +79,14 @@ def measure(
         _batch(tokenizer, domain, found, length, first_token, folder)
         for domain, found in texts.items()
     ]
+    compute = Compute.of(device, dtype, statistics)
     found = measure_checkpoint_files(
-        folder, batches, DTYPES[dtype], statistics=DTYPES[statistics], interventions=interventions
+        folder,
+        batches,
+        compute.dtype,
+        compute.statistics,
+        interventions=interventions,
+        device=compute.device,
     )
     losses = {domain: loss.mean for domain, loss in found.losses.items()}
     return Measured(_frame(found.heads, HEADS), _frame(found.layers, LAYERS), losses)

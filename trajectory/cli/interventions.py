@@ -42,7 +42,8 @@ def intervene_revisions(
     from trajectory.suites.bundle import batches_digest, measure_bundle
     from trajectory.tables import from_rows, read, write
 
-    settings = load(config).probe.interventions
+    probe = load(config).probe
+    settings = probe.interventions
     if settings is None:
         raise TrajectoryError(f"{config}: probe.interventions is not part of this run")
     rows = {r["revision"]: r for r in read(manifest, MANIFEST).to_pylist() if r["suite"] == suite}
@@ -56,6 +57,7 @@ def intervene_revisions(
         "batches": batches_digest(batches),
         "code": provenance.code_digest("trajectory.suites.intervene"),
         "interventions": settings.model_dump(mode="json"),
+        "compute": probe.of_compute(),
         "threads": threads,
     }
     keys = {
@@ -72,9 +74,11 @@ def intervene_revisions(
 
     def run(revision: str) -> tuple[Rows, dict[str, Any]]:
         found = tokens()
+        from trajectory.probe.compute import Compute
         from trajectory.suites.intervene import intervene
 
-        made, facts = intervene(rows[revision], folder / revision, found, settings)
+        compute = Compute.of(**probe.of_compute())
+        made, facts = intervene(rows[revision], folder / revision, found, settings, compute)
         return made, {**facts, "threads": threads}
 
     became = measure_bundle(suite, keys, output, run, write_measurements, EFFECTS)

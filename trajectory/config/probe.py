@@ -26,6 +26,13 @@ class Probe(Section):
     """What stands at position 0: the tokenizer's end-of-text token (<|endoftext|>), its
     beginning-of-text token, or the text's own token."""
 
+    device: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
+    """Where checkpoints are run; auto is CUDA, else MPS, else the CPU. What it came to is
+    stored."""
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    """Floating-point type of the forward pass, whatever the files'."""
+    statistics: Literal["float64", "float32"] = "float64"
+    """Floating-point type of the statistics; float32 costs less and is good to about 1e-5."""
     interventions: Interventions | None = None
     """What is taken away from the models; null for nothing."""
 
@@ -39,6 +46,10 @@ class Probe(Section):
     def of_batches(self) -> dict[str, Any]:
         """The values that decide the token batches."""
         return self.model_dump(mode="json", include={*_OF_BATCHES})
+
+    def of_compute(self) -> dict[str, Any]:
+        """The values that decide how checkpoints are run."""
+        return self.model_dump(mode="json", include={"device", "dtype", "statistics"})
 
 
 _OF_BATCHES = ("domains", "texts", "sequences", "length", "first_token")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import torch
@@ -59,6 +59,15 @@ class AttentionCall:
     rows: slice = field(default_factory=lambda: slice(None))
     changed: bool = False
     null_logit: Tensor | None = None
+
+    def on_host(self) -> AttentionCall:
+        """The same with all tensors in the CPU's memory."""
+        tensors: dict[str, Any] = {
+            f.name: value.cpu()
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **tensors)
 
 
 class Observer(Protocol):
@@ -214,16 +223,62 @@ def attend(
             query, key, value, 0.0, mask is None, attn_mask=mask, scale=scale
         )
         return output, lse
+    if query.device.type == "cuda" and visible is None:
+        fused = cuda_kernel(query.dtype, query.shape[-1])
+        if fused is not None:
+            return CUDA_KERNELS[fused](query, key, value, scale)
     return attend_blocked(query, key, value, scale, visible)
+
+
+def _flash(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    found = torch.ops.aten._scaled_dot_product_flash_attention(
+        query, key, value, 0.0, True, False, scale=scale
+    )
+    return found[0], found[1]
+
+
+def _efficient(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    found = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, None, True, 0.0, True, scale=scale
+    )
+    return found[0], found[1][..., : query.shape[2]]  # its rows are padded to a multiple of 32
 
 
 HAS_FUSED_CPU = hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu")
 """The operator is private to torch, so its presence is tested; ``attend_blocked`` is exact too."""
 
+CUDA_KERNELS = {
+    name: kernel
+    for name, operator, kernel in (
+        ("flash", "_scaled_dot_product_flash_attention", _flash),
+        ("efficient", "_scaled_dot_product_efficient_attention", _efficient),
+    )
+    if hasattr(torch.ops.aten, operator)
+}
+"""The private CUDA operators that this torch has."""
 
-def kernel() -> str:
-    """Name of what ``attend`` runs on this machine, for provenance."""
-    return "aten flash attention for CPU" if HAS_FUSED_CPU else "blocked attention"
+
+def cuda_kernel(dtype: torch.dtype, width: int) -> str | None:
+    """Which CUDA operator returns the logsumexp for heads of this type and width; None for none.
+
+    Flash attention takes half precision only, and widths up to 256 that are multiples of 8; there
+    is none for float64, nor for windows, which run in blocks.
+    """
+    half = dtype in (torch.bfloat16, torch.float16)
+    if half and width % 8 == 0 and width <= 256 and "flash" in CUDA_KERNELS:
+        return "flash"
+    aligned = width % (8 if half else 4) == 0
+    if dtype != torch.float64 and aligned and "efficient" in CUDA_KERNELS:
+        return "efficient"
+    return None
+
+
+def kernel(device: str = "cpu", dtype: torch.dtype = torch.float64) -> str:
+    """Name of what ``attend`` runs on a device in a type, for provenance."""
+    if device == "cpu" and HAS_FUSED_CPU:
+        return "aten flash attention for CPU"
+    fused = cuda_kernel(dtype, 64) if device == "cuda" else None
+    return "blocked attention" if fused is None else f"aten {fused} attention for CUDA"
 
 
 def attend_blocked(

@@ -66,7 +66,7 @@ class BlockReader:
         def hook(module: nn.Module, _: Any, output: Tensor) -> None:
             weight = getattr(module, "weight", None)
             if weight is not None and index not in self.scales:
-                size = weight.detach().double().abs()
+                size = weight.detach().cpu().double().abs()
                 self.scales[index] = float(size.mean()), float(size.max())
             if before:
                 self._normalised(index, output)
@@ -75,7 +75,7 @@ class BlockReader:
 
     def _normalised(self, index: int, x: Tensor) -> None:
         """The block's normalised input, [b, T, D]."""
-        rows = current_rows()
+        rows, x = current_rows(), x.cpu() if x.is_mps else x
         small = (x.abs() < SPARSE).to(self.dtype).mean(-1)  # (b, T)
         sink = x[:, self.sink].to(self.dtype)
         before = self._before.get(rows.start or 0)
@@ -105,6 +105,7 @@ class BlockReader:
 
     def _clipped(self, index: int, name: str, limit: float) -> Callable[..., None]:
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+            output = output.cpu() if output.is_mps else output
             over = (output.abs() > limit).to(self.dtype).mean(-1)  # (b, T)
             rows = current_rows()
             for domain, member in self.members.items():

@@ -146,6 +146,7 @@ class Branches:
             return run(hidden)
 
     def _depth(self, name: str, depth: int, hidden: Tensor) -> None:
+        hidden = hidden.cpu() if hidden.is_mps else hidden
         norms = hidden.to(self.dtype).norm(dim=-1)[:, None]  # (B, 1, T)
         sink = self.batch.sink
         place = torch.arange(hidden.shape[1], device=hidden.device)
@@ -168,6 +169,8 @@ class _Reader:
         self.trace, self.batch, self.dtype = trace, batch, dtype
 
     def attention(self, call: AttentionCall) -> None:
+        if call.query.device.type == "mps":  # which has no float64
+            call = call.on_host()
         heads, sink, window = call.query.shape[1], self.batch.sink, call.window
         query = call.query.to(self.dtype)
         key = repeat_heads(call.key, heads).to(self.dtype)

@@ -13,6 +13,7 @@ from torch import Tensor
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
 from trajectory.probe.branches import UNCHANGED, Branch, Branches, head_weights, layer_columns
+from trajectory.probe.compute import CPU
 from trajectory.probe.interventions import Intervention
 from trajectory.probe.language_model import predicted, together
 from trajectory.probe.loss import Loss
@@ -62,6 +63,7 @@ def measure_effects(
     statistics: torch.dtype = torch.float32,
     at_once: int = 16,
     weights: Weights | None = None,
+    device: torch.device = CPU,
 ) -> Effects:
     """Run a checkpoint with and without each intervention, layer by layer.
 
@@ -75,12 +77,13 @@ def measure_effects(
         statistics: floating-point type of the statistics.
         at_once: sequences that pass a layer together.
         weights: tensors that lie elsewhere; closed when done.
+        device: where the layers run.
 
     Raises:
         TrajectoryError: as ``measure_checkpoint_files``; if a layer or head does not exist.
     """
     tokens, batch = together(batches)
-    with streamed(folder, dtype, at_once, weights) as model:
+    with streamed(folder, dtype, at_once, weights, device) as model:
         attention = attention_layers(model)
         depth = len(model.blocks)
         chosen = attention if head_layers is None else list(head_layers)
@@ -148,7 +151,7 @@ def _losses(
     """Loss of every model on every domain; the read-out is read once."""
     places = {domain: predicted(member) for domain, member in batch.domains.items()}
     keys = [(name, domain) for name in streams for domain in places]
-    hidden = [streams[name][:, :-1][places[domain]] for name, domain in keys]
+    hidden = [streams[name][:, :-1][places[domain].to(model.device)] for name, domain in keys]
     targets = [tokens[:, 1:][places[domain]] for _, domain in keys]
     found = model.losses(torch.cat(hidden), torch.cat(targets))
     parts = found.split([len(t) for t in targets])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trajectory.corpus.tokens import TokenBatch
+from trajectory.probe.compute import CPU
 from trajectory.probe.interventions import Intervention, intervening
 from trajectory.probe.loss import Loss
 from trajectory.probe.measure import Batch, Row, measure
@@ -38,6 +39,7 @@ def measure_checkpoint_files(
     at_once: int = 16,
     interventions: Sequence[Intervention] = (),
     weights: Weights | None = None,
+    device: torch.device = CPU,
 ) -> Measurement:
     """Every statistic of every head and layer on each domain's batch, layer by layer.
 
@@ -50,6 +52,7 @@ def measure_checkpoint_files(
         at_once: sequences that pass a layer together.
         interventions: changes of the forward pass; the numbers are those of the changed model.
         weights: tensors that lie elsewhere, ``RemoteWeights`` for instance; closed when done.
+        device: where the layers run.
 
     Raises:
         TrajectoryError: if the checkpoint cannot be read, its family is not known to be measured
@@ -57,7 +60,7 @@ def measure_checkpoint_files(
             sequence differs from dense float64 attention, or a loss no language model has.
     """
     tokens, batch = together(batches)
-    with streamed(folder, dtype, at_once, weights) as model:
+    with streamed(folder, dtype, at_once, weights, device) as model:
         with tokens_at(batch.present), intervening(interventions, model.blocks):
             hidden, heads, layers = measure(
                 lambda: model.run(tokens), model.blocks, batch, statistics, full
@@ -100,5 +103,5 @@ def predicted(member: Tensor) -> Tensor:
 def _loss(model: StreamedModel, hidden: Tensor, tokens: Tensor, member: Tensor) -> Loss:
     """−log p of the next token at positions whose next token belongs to the domain too."""
     predicts = predicted(member)
-    found = model.losses(hidden[:, :-1][predicts], tokens[:, 1:][predicts])
+    found = model.losses(hidden[:, :-1][predicts.to(hidden.device)], tokens[:, 1:][predicts])
     return Loss.of(found, predicts)

@@ -125,9 +125,12 @@ class _Probe:
         self.reader = BlockReader(self._of_block, dict(batch.domains), batch.sink, dtype)
 
     def attention(self, call: AttentionCall) -> None:
+        if call.query.device.type == "mps":  # which has no float64
+            call = call.on_host()
         self.groups[call.layer] = call.query.shape[1] // call.key.shape[1]
-        domains = {name: rows[call.rows] for name, rows in self.batch.domains.items()}
-        present = self.batch.present[call.rows]
+        device = call.query.device
+        domains = {name: rows[call.rows].to(device) for name, rows in self.batch.domains.items()}
+        present = self.batch.present[call.rows].to(device)
         reader = HeadReader(call, present, self.batch.sink, self.dtype, self.full)
         if call.rows.start in (None, 0) and not call.changed:
             check_call(call, reader.per_query["sink_weight"], self.batch.sink)
@@ -153,8 +156,8 @@ class _Probe:
                 member,
                 call.window,
                 reader.norms["value"],
-                self.norms[call.rows],
-                self.batch.kinds[call.rows],
+                self.norms[call.rows].to(member.device),
+                self.batch.kinds[call.rows].to(member.device),
                 self.batch.texts[call.rows],
             )
             self.sinks.setdefault((call.layer, domain), Sinks()).add(keys, self.batch.sink)
@@ -229,7 +232,7 @@ class _Probe:
                 handle.remove()
 
     def _residual(self, depth: int, hidden: Tensor) -> None:
-        rows, self.norms = self.stream.read(hidden)
+        rows, self.norms = self.stream.read(hidden.cpu() if hidden.is_mps else hidden)
         for domain, numbers in rows.items():
             self.layers[depth, domain] = numbers
 

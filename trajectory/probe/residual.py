@@ -86,9 +86,10 @@ class StreamReader:
             h = hidden[part].to(self.dtype)
             positions = _Positions(h)
             norms[part] = positions.norms
-            for name, member in self.domains.items():
-                if member[part].any():
-                    self._add(found[name], positions, h, member[part], part)
+            for name, everywhere in self.domains.items():
+                member = everywhere[part].to(h.device)
+                if member.any():
+                    self._add(found[name], positions, h, member, part)
         return {name: self._row(depth) for name, depth in found.items()}, norms
 
     def _add(
@@ -119,15 +120,16 @@ class StreamReader:
 
     def _special(self, depth: _Depth, norms: Tensor, counted: Tensor, part: slice) -> None:
         """The named special tokens, and where each sequence's greatest norm is."""
-        kinds = self.kinds[part]
+        kinds = self.kinds[part].to(norms.device)
         for name, kind in (("delimiter", DELIMITER), ("endoftext", ENDOFTEXT)):
             here = (kinds == kind) & counted
             place = here.int().argmax(1)
             norm = statistics.or_nan(norms.gather(1, place[:, None])[:, 0], here.any(1))
             depth.sums.sequences(f"residual_norm_{name}", norm[:, None])
         highest = norms.masked_fill(~counted, -torch.inf).argmax(1)
+        active = counted.any(1).tolist()
         for row, place in enumerate(highest.tolist()):
-            if counted[row].any():
+            if active[row]:
                 depth.places[place] += 1
                 depth.tokens[self.texts[part.start + row][place]] += 1
                 depth.kinds[int(kinds[row, place])] += 1

@@ -47,7 +47,8 @@ def check_call(call: AttentionCall, weights: Tensor, sink: int) -> None:
         dense = dense_weights(call.kind, query, key, call.scale, null)
     else:
         length = query.shape[2]
-        distance = torch.arange(length)[:, None] - torch.arange(length)
+        position = torch.arange(length, device=query.device)
+        distance = position[:, None] - position
         allowed = (distance >= 0) & (distance < (call.window or length))
         scores = (query @ key.transpose(-1, -2) * call.scale).masked_fill(~allowed, -math.inf)
         dense = scores.softmax(-1)

@@ -28,6 +28,7 @@ from transformers.masking_utils import sdpa_mask
 from trajectory.errors import TrajectoryError
 from trajectory.probe.attention import NAME, probe_attention
 from trajectory.probe.branches import Branches
+from trajectory.probe.compute import CPU
 from trajectory.probe.families import IGNORED, Family, State, family_of
 from trajectory.probe.rows import batch_rows
 from trajectory.probe.weights import LocalWeights, Weights
@@ -82,8 +83,15 @@ def _rows_of(value: Any, rows: slice, size: int) -> Any:
 class LayerReader:
     """Reads decoder layers in order, the next one while the present one computes."""
 
-    def __init__(self, weights: Weights, prefix: str, family: Family, dtype: torch.dtype) -> None:
-        self.weights, self.family, self.dtype = weights, family, dtype
+    def __init__(
+        self,
+        weights: Weights,
+        prefix: str,
+        family: Family,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.weights, self.family, self.dtype, self.device = weights, family, dtype, device
         self.names: dict[int, dict[str, str]] = {}
         for name in weights.names():
             if name.startswith(prefix) and not IGNORED.search(name):
@@ -108,7 +116,8 @@ class LayerReader:
     def _read(self, index: int) -> State:
         names = self.names.get(index, {})
         found = self.weights.load(names.values(), self.dtype)
-        return self.family.convert({rest: found[name] for rest, name in names.items()})
+        state = self.family.convert({rest: found[name] for rest, name in names.items()})
+        return {rest: tensor.to(self.device) for rest, tensor in state.items()}
 
 
 class StreamedModel:
@@ -119,6 +128,7 @@ class StreamedModel:
         dtype: floating-point type of the computation, whatever the file's.
         at_once: sequences that pass a layer together.
         weights: tensors that lie elsewhere, ``RemoteWeights`` for instance; closed with the model.
+        device: where the layers run.
 
     Raises:
         TrajectoryError: for an unknown family, a missing or damaged file, or tensors that do not
@@ -131,8 +141,9 @@ class StreamedModel:
         dtype: torch.dtype = torch.float32,
         at_once: int = 16,
         weights: Weights | None = None,
+        device: torch.device = CPU,
     ) -> None:
-        self.folder, self.dtype = folder, dtype
+        self.folder, self.dtype, self.device = folder, dtype, device
         self.config = read_config(folder)
         self.family = family_of(self.config.model_type, folder)
         self.weights = LocalWeights(folder) if weights is None else weights
@@ -142,9 +153,9 @@ class StreamedModel:
             )
         self.base: nn.Module = getattr(model.eval(), self.family.base)
         if getattr(self.base, "rotary_emb", None) is not None:  # its buffers are computed, not read
-            self.base.rotary_emb = type(self.base.rotary_emb)(self.config)
+            self.base.rotary_emb = type(self.base.rotary_emb)(self.config).to(device)
         prefix = f"{self.family.base}.layers."
-        self.reader = LayerReader(self.weights, prefix, self.family, dtype)
+        self.reader = LayerReader(self.weights, prefix, self.family, dtype, device)
         layers: nn.ModuleList = self.base.layers
         self._check(layers, prefix)
         self._load_norm()
@@ -173,7 +184,7 @@ class StreamedModel:
                 f"{self.folder}: token {int(ids.max())} lies outside its vocabulary of "
                 f"{self.weights.shape(name)[0]}; the batch was made with another tokenizer"
             )
-        embedded = self.weights.rows(name, ids, self.dtype)[places]
+        embedded = self.weights.rows(name, ids, self.dtype)[places].to(self.device)
         last = self.blocks[-1]
         handle = last.register_forward_hook(
             lambda _, __, stream: None if leaving is None else leaving(len(self.blocks), stream)
@@ -191,15 +202,16 @@ class StreamedModel:
 
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """−log p of each target, float32 [N], from final states [N, D]; head read in blocks."""
+        targets = targets.to(hidden.device)
         name = self.family.head
         if name not in self.weights.names():
             name = f"{self.family.base}.{self.family.embedding}.weight"  # tied
         rows = self.weights.shape(name)[0]
-        total = torch.full((len(targets),), -torch.inf)
-        chosen = torch.zeros(len(targets))
+        total = torch.full((len(targets),), -torch.inf, device=hidden.device)
+        chosen = torch.zeros(len(targets), device=hidden.device)
         for start in range(0, rows, VOCABULARY_BLOCK):
             stop = min(start + VOCABULARY_BLOCK, rows)
-            block = self.weights.block(name, start, stop, torch.float32)
+            block = self.weights.block(name, start, stop, torch.float32).to(hidden.device)
             for first in range(0, len(targets), TOKEN_BLOCK):
                 part = slice(first, first + TOKEN_BLOCK)
                 logits = hidden[part].float() @ block.T
@@ -241,7 +253,10 @@ class StreamedModel:
     def _load_norm(self) -> None:
         norm: nn.Module = getattr(self.base, self.family.norm)
         prefix = f"{self.family.base}.{self.family.norm}."
-        state = {name: self.weights.get(prefix + name, self.dtype) for name in norm.state_dict()}
+        state = {
+            name: self.weights.get(prefix + name, self.dtype).to(self.device)
+            for name in norm.state_dict()
+        }
         norm.load_state_dict(state, assign=True)
 
 
@@ -251,9 +266,10 @@ def streamed(
     dtype: torch.dtype = torch.float32,
     at_once: int = 16,
     weights: Weights | None = None,
+    device: torch.device = CPU,
 ) -> Iterator[StreamedModel]:
     """A streamed model whose reading thread ends with the block."""
-    model = StreamedModel(folder, dtype, at_once, weights)
+    model = StreamedModel(folder, dtype, at_once, weights, device)
     try:
         yield model
     finally:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from trajectory.config.interventions import Interventions
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
+from trajectory.probe.attention import kernel
 from trajectory.probe.branches import Branch
+from trajectory.probe.compute import Compute
 from trajectory.probe.effects import measure_effects
 from trajectory.probe.interventions import Intervention
 from trajectory.probe.measure import Row
@@ -19,14 +19,13 @@ from trajectory.probe.remote import RemoteError
 from trajectory.probe.weights import Weights
 from trajectory.schemas import HEAD_EFFECTS, INTERVENTION_LAYERS, INTERVENTIONS
 
-_DTYPE = "float32"
-
 
 def intervene(
     row: Mapping[str, Any],
     folder: Path,
     batches: Sequence[TokenBatch],
     settings: Interventions,
+    compute: Compute,
     weights: Weights | None = None,
 ) -> tuple[dict[str, list[Row]], dict[str, Any]]:
     """Run one checkpoint with and without every intervention of a config.
@@ -36,6 +35,7 @@ def intervene(
         folder: the checkpoint's config, and its weights unless they are given.
         batches: one per domain.
         settings: the interventions.
+        compute: device and types.
         weights: tensors that lie elsewhere.
 
     Returns:
@@ -53,7 +53,15 @@ def intervene(
     heads = None if settings.heads == "all" else settings.heads
     try:
         found = measure_effects(
-            folder, chosen, branches, heads, settings.every, torch.float32, weights=weights
+            folder,
+            chosen,
+            branches,
+            heads,
+            settings.every,
+            compute.dtype,
+            compute.statistics,
+            weights=weights,
+            device=compute.device,
         )
     except RemoteError:
         raise  # who opened the connection knows what to make of it
@@ -62,7 +70,7 @@ def intervene(
         raise TrajectoryError(f"{where}: {error}") from None
     names = {"trajectory": row["suite"], "step": row["step"], "tokens": row["tokens"]}
     of_domain = {batch.domain: batch for batch in chosen}
-    origin = {"revision": row["revision"], "commit": row["commit"], "dtype": _DTYPE}
+    origin = {"revision": row["revision"], "commit": row["commit"], "dtype": compute.names["dtype"]}
     rows = {
         INTERVENTIONS.name: [
             {
@@ -80,6 +88,8 @@ def intervene(
     facts = {
         "commit": row["commit"],
         "batches": {domain: batch.sha256 for domain, batch in of_domain.items()},
-        "statistics": "float32",
+        "statistics": str(compute.statistics).removeprefix("torch."),
+        "kernel": kernel(compute.device.type, compute.statistics),
+        **compute.names,
     }
     return rows, facts
