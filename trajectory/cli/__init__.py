@@ -21,6 +21,7 @@ from trajectory.cli import (
     dynamics,
     interventions,
     measure,
+    probe,
     report,
     suites,
     tables,
@@ -45,6 +46,7 @@ app.command("align")(coupling.align)
 app.command("report")(report.report)
 app.command("costs")(costs.costs)
 app.add_typer(bb.app, name="bb")
+app.add_typer(probe.app, name="probe")
 app.add_typer(suites.app, name="suites")
 app.add_typer(config.app, name="config")
 app.add_typer(tables.app, name="tables")

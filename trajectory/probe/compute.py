@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -62,3 +63,11 @@ def find_device(name: str) -> torch.device:
             f"probe.device {name}: torch finds no such device here; choose cpu or auto"
         )
     return torch.device(name)
+
+
+def named(name: str, known: Iterable[str]) -> str:
+    """``name`` if it is known; TrajectoryError naming what is if not."""
+    choices = list(known)
+    if name not in choices:
+        raise TrajectoryError(f"unknown type '{name}'; there are {', '.join(choices)}")
+    return name

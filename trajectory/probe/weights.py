@@ -75,14 +75,14 @@ class LocalWeights:
             pickled = sorted(path.name for path in folder.glob("*.bin"))
             hint = f"; {pickled[0]} is a pickle, which is never loaded" if pickled else ""
             raise TrajectoryError(f"{folder}: neither {SINGLE} nor {INDEX}{hint}")
-        self._files: dict[str, safe_open] = {}
+        self._paths: dict[str, Path] = {}
+        self._shapes: dict[str, list[int]] = {}
         for path in files:
-            try:
-                handle = safe_open(path, framework="pt")
-            except (OSError, SafetensorError) as error:
-                raise TrajectoryError(f"{path}: cannot be read ({error})") from None
-            self._files |= dict.fromkeys(handle.keys(), handle)
-        missing = sorted(set(wanted) - set(self._files))
+            handle = _open(path)
+            for name in list(handle.keys()):
+                self._paths[name] = path
+                self._shapes[name] = handle.get_slice(name).get_shape()
+        missing = sorted(set(wanted) - set(self._paths))
         if missing:
             raise TrajectoryError(f"{index}: {len(missing)} tensors are missing, e.g. {missing[0]}")
 
@@ -93,48 +93,63 @@ class LocalWeights:
 
     def names(self) -> list[str]:
         """Names of all tensors."""
-        return list(self._files)
+        return list(self._paths)
 
     def shape(self, name: str) -> list[int]:
         """Shape of a tensor, from the file's header."""
-        shape: list[int] = self._find(name).get_slice(name).get_shape()
-        return shape
+        self._find(name)
+        return list(self._shapes[name])
 
     def get(self, name: str, dtype: torch.dtype) -> Tensor:
-        """A tensor in ``dtype``.
-
-        Where that is the file's own, it stays mapped on the file: no copy, and the system may drop
-        its pages. They are touched here, so that who computes does not wait for the disk.
-        """
-        tensor: Tensor = self._find(name).get_tensor(name)
-        self._bytes_read += tensor.nbytes
-        if tensor.dtype != dtype:
-            return tensor.to(dtype)
-        tensor.flatten()[:: PAGE // tensor.element_size()].sum()
-        return tensor
+        """A tensor in ``dtype``."""
+        return self.load([name], dtype)[name]
 
     def load(self, names: Iterable[str], dtype: torch.dtype) -> dict[str, Tensor]:
-        """Several tensors in ``dtype``."""
-        return {name: self.get(name, dtype) for name in names}
+        """Several tensors in ``dtype``.
+
+        Where that is the file's own, they stay mapped on the file: no copy, and the system may drop
+        their pages. They are touched here, so that who computes does not wait for the disk. Each
+        call maps the files anew: what it mapped leaves the process with its tensors.
+        """
+        handles: dict[Path, safe_open] = {}
+        found = {}
+        for name in names:
+            path = self._find(name)
+            if path not in handles:
+                handles[path] = _open(path)
+            tensor: Tensor = handles[path].get_tensor(name)
+            self._bytes_read += tensor.nbytes
+            if tensor.dtype != dtype:
+                tensor = tensor.to(dtype)
+            else:
+                tensor.flatten()[:: PAGE // tensor.element_size()].sum()
+            found[name] = tensor
+        return found
 
     def rows(self, name: str, rows: Tensor, dtype: torch.dtype) -> Tensor:
         """Some rows of a matrix; only these are read."""
-        matrix = self._find(name).get_slice(name)
+        matrix = _open(self._find(name)).get_slice(name)
         found = torch.cat([matrix[row : row + 1] for row in rows.tolist()])
         self._bytes_read += found.nbytes
         return found.to(dtype)
 
     def block(self, name: str, start: int, stop: int, dtype: torch.dtype) -> Tensor:
         """Rows ``start`` to ``stop`` of a matrix; only these are read."""
-        block: Tensor = self._find(name).get_slice(name)[start:stop]
+        block: Tensor = _open(self._find(name)).get_slice(name)[start:stop]
         self._bytes_read += block.nbytes
         return block.to(dtype)
 
     def close(self) -> None:
-        """Let go of the files."""
-        self._files.clear()
+        """Nothing is held open."""
 
-    def _find(self, name: str) -> safe_open:
-        if name not in self._files:
+    def _find(self, name: str) -> Path:
+        if name not in self._paths:
             raise TrajectoryError(f"{self.folder}: it has no tensor '{name}'")
-        return self._files[name]
+        return self._paths[name]
+
+
+def _open(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise TrajectoryError(f"{path}: cannot be read ({error})") from None
