@@ -35,6 +35,7 @@ include: "workflow/rules/measure.smk"
 include: "workflow/rules/interventions.smk"
 include: "workflow/rules/dynamics.smk"
 include: "workflow/rules/coupling.smk"
+include: "workflow/rules/claims.smk"
 include: "workflow/rules/costs.smk"
 include: "workflow/rules/report.smk"
 

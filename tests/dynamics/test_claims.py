@@ -141,6 +141,77 @@ def test_other_data_give_another_verdict(
     assert changed[key]["verdict"] == "not reproduced", changed[key]["reason"]
 
 
+def llama(**altered: float) -> Frames:
+    """What the paper reports of two Llamas, as far as the claims read it."""
+    numbers = {"wikipedia": 0.95, "github": 0.25, "mlp": 30.0, "attention": 496.0, "loss": 0.027}
+    numbers |= altered
+    names = ("llama-2-7b", "llama-3.1-8b")
+    domains = ("wikipedia", "github")
+    each = [(name, domain) for name in names for domain in domains]
+    rows = [{"trajectory": n, "domain": d, "step": 0, "loss": 2.0} for n, d in each]
+    heads = [
+        {
+            **row,
+            "layer": layer,
+            "head": 25,
+            "sink_weight": numbers[row["domain"]] if layer == 16 else 0.97,
+        }
+        for row in rows
+        for layer in (16, 24)
+    ]
+    layers = [
+        {**row, "layer": depth, "residual_norm_sink": 495.0} for row in rows for depth in range(33)
+    ]
+    changed = [
+        {
+            **row,
+            "changes": f"zero_{part} layer {layer}",
+            "residual_norm_sink_max": numbers[part],
+            "loss_difference": 0.0,
+            "loss_difference_se": 0.0,
+        }
+        for row in rows
+        for part in ("mlp", "attention")
+        for layer in range(3)
+    ]
+    changed += [
+        {
+            **row,
+            "changes": "zero_head layer 16 head 25",
+            "residual_norm_sink_max": 496.0,
+            "loss_difference": numbers["loss"] if row["domain"] == "github" else 0.0,
+            "loss_difference_se": 0.0003,
+        }
+        for row in rows
+    ]
+    frames = {"checkpoints": rows, "heads": heads, "layers": layers, "interventions": changed}
+    return {name: pl.DataFrame(found) for name, found in frames.items()}
+
+
+LLAMA = [
+    ("l16h25", "weight on github", "llama-2-7b", {"github": 0.9}),
+    ("l16h25", "effect on github", "llama-2-7b", {"loss": 0.0}),
+    ("llama-3.1-circuit", "without an early MLP", "llama-3.1-8b", {"mlp": 480.0}),
+    ("llama-3.1-circuit", "without an early attention", "llama-3.1-8b", {"attention": 50.0}),
+]
+
+
+@pytest.mark.parametrize("altered", LLAMA, ids=lambda a: a[1])
+def test_llamas_are_judged_where_they_are_measured(
+    altered: tuple[str, str, str, dict[str, float]],
+) -> None:
+    claim, criterion, subject, change = altered
+    key = (claim, criterion, subject)
+    assert decided(llama(), claim)[key]["verdict"] == "reproduced"
+    assert decided(llama(**change), claim)[key]["verdict"] == "not reproduced"
+    assert (
+        decided(llama(), "llama-3.1-phenomena")[
+            "llama-3.1-phenomena", "residual norm", "llama-3.1-8b"
+        ]["verdict"]
+        == "reproduced"
+    )
+
+
 def test_a_run_without_the_tables_measures_nothing_and_says_what_is_missing(
     frames: Frames,
 ) -> None:

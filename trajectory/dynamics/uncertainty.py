@@ -108,7 +108,9 @@ def bootstrap(
     errors = (values - fits.fitted) * np.sqrt(points / degrees)
     chosen = stationary_indices(rng, points, replicates, points ** (1 / 3))
     levels = rng.random((1, replicates))
-    tail = stats.norm.cdf(-np.sqrt(points / (points - 1)) * stats.t.ppf(0.5 + LEVEL / 2, degrees))
+    # Correlated records leave fewer degrees of freedom for the noise than there are records.
+    student = stats.t.ppf(0.5 + LEVEL / 2, np.maximum(1.0, degrees * (1 - fits.lag1)))
+    tail = stats.norm.cdf(-np.sqrt(points / (points - 1)) * student)
     lower = {name: np.empty(series) for name in fits.parameters}
     upper = {name: np.empty(series) for name in fits.parameters}
     block = max(1, AT_ONCE // (replicates * points * 4))
@@ -124,9 +126,22 @@ def bootstrap(
             fits.law, fits.times, copies, np.repeat(fits.lag1[part], replicates), thorough=False
         )
         for name, found in again.parameters.items():
-            low, high = np.quantile(found.reshape(-1, replicates), [tail, 1 - tail], axis=1)
-            lower[name][part], upper[name][part] = low, high
+            ordered = np.sort(found.reshape(-1, replicates), axis=1)
+            lower[name][part] = _quantiles(ordered, tail[part])
+            upper[name][part] = _quantiles(ordered, 1 - tail[part])
     return lower, upper
+
+
+def _quantiles(ordered: Array, levels: Array) -> Array:
+    """(S,) quantile of each ascending row at its own level, linear between its numbers."""
+    place = levels * (ordered.shape[1] - 1)
+    below = np.floor(place).astype(int)
+    above = np.minimum(below + 1, ordered.shape[1] - 1)
+    rows = np.arange(len(ordered))
+    part = place - below
+    with np.errstate(invalid="ignore"):
+        found: Array = (1 - part) * ordered[rows, below] + part * ordered[rows, above]
+    return found
 
 
 def profile(fits: Fits, values: Array) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from trajectory.dynamics.claims.evidence import (
     DORMANT,
@@ -171,13 +171,18 @@ L16H25 = Claim(
     "language_model",
 )
 
+
+def _llama_2(evidence: Evidence) -> list[str]:
+    found = [t for t in evidence.language_models() if "llama-2-7b" in t.lower()]
+    if not found:
+        raise Absent("this run does not measure Llama-2-7B")
+    return found
+
+
 for _domain, _low, _high in (("wikipedia", 0.93, 0.97), ("github", 0.20, 0.30)):
 
     def _weight(evidence: Evidence, domain: str = _domain) -> Iterator[Finding]:
-        models = [t for t in evidence.language_models() if "llama-2-7b" in t.lower()]
-        if not models:
-            raise Absent("this run does not measure Llama-2-7B")
-        for trajectory in models:
+        for trajectory in _llama_2(evidence):
             where = {"trajectory": trajectory, "domain": domain, "layer": 16, "head": 25}
             try:
                 weight = evidence.series("heads", "sink_weight", **where)[1][-1]
@@ -262,18 +267,77 @@ CIRCUIT = Claim(
 )
 
 
-@PRETRAINED.criterion(
-    CIRCUIT,
-    "ablations",
-    "residual norm of ⟨s⟩ at layer 24 after zeroing single MLPs and attentions",
-    unit="activation",
-    at_most=60,
-    tables=("layers",),
-)
-def _circuit(evidence: Evidence) -> Iterator[Finding]:
-    _llama(evidence)
-    raise Absent("the tables hold no ablation of a language model")
+def _changed(
+    evidence: Evidence, trajectory: str, domain: str, change: str
+) -> dict[str, float | None]:
+    rows = evidence.rows("interventions", trajectory=trajectory, domain=domain, changes=change)
+    if not rows:
+        raise Absent(f"'interventions' holds no '{change}' of {trajectory} on {domain}")
+    return max(rows, key=lambda row: row["step"])
 
+
+for _name, _kind, _layers, _pick, _floor, _ceiling in (
+    ("without an early MLP", "zero_mlp", (0, 1), max, None, 60),
+    ("without an early attention", "zero_attention", (0, 1, 2), min, 440, None),
+):
+
+    def _circuit(
+        evidence: Evidence,
+        kind: str = _kind,
+        layers: tuple[int, ...] = _layers,
+        pick: Callable[[list[float]], float] = _pick,
+    ) -> Iterator[Finding]:
+        for trajectory in _llama(evidence):
+            for domain in evidence.domains(trajectory):
+                try:
+                    norms = [
+                        _changed(evidence, trajectory, domain, f"{kind} layer {layer}")[
+                            "residual_norm_sink_max"
+                        ]
+                        for layer in layers
+                    ]
+                except Absent as absent:
+                    yield Finding(trajectory, domain, None, str(absent))
+                else:
+                    yield Finding(
+                        trajectory, domain, Value(pick([n for n in norms if n is not None]))
+                    )
+
+    PRETRAINED.criterion(
+        CIRCUIT,
+        _name,
+        f"{_pick.__name__} over layers {', '.join(map(str, _layers))} of the greatest ‖h_s‖ with {_kind} in that layer",
+        unit="activation",
+        at_least=_floor,
+        at_most=_ceiling,
+        tables=("interventions",),
+    )(_circuit)
+
+for _domain, _smallest, _greatest in (("wikipedia", None, 0.001), ("github", 0.01, None)):
+
+    def _effect(evidence: Evidence, domain: str = _domain) -> Iterator[Finding]:
+        for trajectory in _llama_2(evidence):
+            try:
+                row = _changed(evidence, trajectory, domain, "zero_head layer 16 head 25")
+            except Absent as absent:
+                yield Finding(trajectory, domain, None, str(absent))
+                continue
+            difference, error = row["loss_difference"], row["loss_difference_se"]
+            assert difference is not None
+            reach = None if error is None else 1.96 * error
+            low, high = (None if reach is None else difference + k * reach for k in (-1, 1))
+            kind = "none" if reach is None else "sequences"
+            yield Finding(trajectory, domain, Value(difference, low, high, kind))
+
+    PRETRAINED.criterion(
+        L16H25,
+        f"effect on {_domain}",
+        f"loss on {_domain} with layer 16, head 25 zeroed, minus the unchanged model's",
+        unit="nats/token",
+        at_least=_smallest,
+        at_most=_greatest,
+        tables=("interventions",),
+    )(_effect)
 
 # --- the abstract --------------------------------------------------------------------------------
 
@@ -298,7 +362,7 @@ def _in_language_models(statistic: str) -> Measure:
     return each_language_model(lambda e, t, d: e.ending(t, d, statistic))
 
 
-for _name, _statistic, _least, _most in STATISTICS:
+for _name, _statistic, _lowest, _highest in STATISTICS:
     for _world, _measure in (
         ("the toy", _in_toys(_statistic)),
         ("the language model", _in_language_models(_statistic)),
@@ -307,8 +371,8 @@ for _name, _statistic, _least, _most in STATISTICS:
             STATIC,
             f"{_name} in {_world}",
             f"{_statistic} of the lead head (depth with the peak) at the end",
-            at_least=_least,
-            at_most=_most,
+            at_least=_lowest,
+            at_most=_highest,
             tables=("phenomena",),
         )(_measure)
 

@@ -1,0 +1,32 @@
+"""The ledger of the paper's claims.
+
+Inputs: all tables of the run. Output: one verdict per claim, criterion and subject.
+"""
+
+
+rule claims:
+    input:
+        rules.gather.output,
+        rules.dynamics.output,
+        rules.theory.output,
+        rules.couple.output,
+        rules.align.output,
+        BB_TABLES,
+        EFFECTS,
+    output:
+        f"{RESULTS}/tables/claims.parquet",
+    log:
+        f"{RESULTS}/logs/claims.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        results=lambda wildcards, input: Path(input[0]).parents[1],
+        config=RESOLVED,
+        dynamics=values(CONFIG.dynamics),
+        variants=values(CONFIG.bb),
+        code=code_digest("trajectory.dynamics.claims.all"),
+    shell:
+        "trajectory claims --config {params.config} --results {params.results} --output {output}"
+        " > {log} 2>&1"
