@@ -38,6 +38,7 @@ include: "workflow/rules/coupling.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/costs.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/publish.smk"
 
 
 onstart:
@@ -52,4 +53,5 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/report",
+        PUBLISHED,
         EFFECTS,

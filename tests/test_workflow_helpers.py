@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,44 @@ def test_a_results_folder_belongs_to_one_run(tmp_path: Path) -> None:
     (tmp_path / "r" / "config.json").write_text('{"na')
     with pytest.raises(TrajectoryError, match="damaged; delete it"):
         check_results(config("a"))  # type: ignore[arg-type]
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from trajectory.config import parse
+from trajectory.errors import TrajectoryError
+from trajectory.results import claim
+
+try:
+    claim(parse({"name": "a", "results": sys.argv[1], "bb": {"variants": {"x": {}}}}))
+except TrajectoryError as error:
+    print(error, flush=True)
+else:
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_results_folder_is_run_in_by_one_process(tmp_path: Path) -> None:
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(tmp_path / "r")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def says(process: subprocess.Popen[str]) -> str:
+        assert process.stdout
+        return process.stdout.readline().strip()
+
+    with start() as first:
+        assert says(first) == "held"
+        with start() as second:
+            answer = says(second)
+            assert f"another run is at work in {tmp_path / 'r'} (process {first.pid} on " in answer
+        first.kill()
+    with start() as third:
+        assert says(third) == "held", "the lock ends with its holder, however it ends"
+        third.kill()

@@ -39,7 +39,7 @@ def slurm() -> Iterator[Slurm]:
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     folder.chmod(0o755)  # munged runs as a user of its own
     done = subprocess.run(
-        [HERE / "slurm/start.sh", folder, "4", "8000"], capture_output=True, text=True, check=False
+        [HERE / "slurm/start.sh", folder, "4", "16000"], capture_output=True, text=True, check=False
     )
     if done.returncode == 3:
         pytest.skip(done.stderr.strip())
@@ -61,17 +61,24 @@ SUBMITTING = (
 
 
 @pytest.fixture
-def submit() -> Callable[..., subprocess.Popen[str]]:
-    """Start a workflow that submits its jobs to Slurm."""
+def submit() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a workflow that submits its jobs to Slurm; what a test leaves running is ended."""
+    started: list[subprocess.Popen[str]] = []
 
-    def start(project: Project, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            project.submitting("--profile", "profiles/slurm", *SUBMITTING, *arguments),
+    def start(project: Project, *arguments: str, profile: str = "slurm") -> subprocess.Popen[str]:
+        options = SUBMITTING if profile == "slurm" else ("--latency-wait", "5")
+        process = subprocess.Popen(
+            project.submitting("--profile", f"profiles/{profile}", *options, *arguments),
             cwd=project.folder,
             env=project.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

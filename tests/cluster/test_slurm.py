@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable
 
 import polars as pl
+import pytest
 from project import Project
 
 from .conftest import Slurm
+
+pytestmark = pytest.mark.timeout(1500)
 
 SMALL = ("all", "--configfile", "workflow/configs/small.yaml")
 Submit = Callable[..., "subprocess.Popen[str]"]
@@ -44,10 +47,10 @@ def test_a_run_on_slurm_gives_the_local_run_s_tables(
     project = make_project("slurm")
     before = set(slurm.jobs())
     process = submit(project, *SMALL)
-    output = ended(process, 500)
+    output = ended(process, 1200)
     assert process.returncode == 0, output
     submitted = set(slurm.jobs()) - before
-    assert 4 <= len(submitted) <= 8, "eleven jobs, the small ones together"
+    assert 4 <= len(submitted) <= 8, "fourteen jobs, the small ones together"
     assert set(slurm.jobs("completed")) >= submitted
     local = finished.folder / "results/small/tables"
     remote = project.folder / "results/small/tables"
@@ -76,11 +79,28 @@ def test_killed_jobs_are_submitted_again_with_more_memory(
         jobs = slurm.comments("running")
         return [job for job, comment in jobs.items() if job not in before and rule in comment]
 
-    waiting(lambda: running("nano_pretrain") != [], 60)
+    waiting(lambda: running("nano_pretrain") != [], 300)
     slurm.ask("scancel", *running("nano_pretrain"))
-    output = ended(process, 300)
+    output = ended(process, 900)
     assert process.returncode == 0, output
     assert set(slurm.jobs("cancelled")) - before, "scancel had an effect"
     assert set(slurm.jobs("failed")) - before, "the memory limit had an effect"
     assert (project.folder / "results/lab/bb/hungry/seed0/heads.parquet").is_file()
     assert (project.folder / "results/lab/suites/nano-olmo/stage1-step10").is_dir()
+
+
+def test_the_generic_profile_submits_and_recovers(
+    slurm: Slurm, submit: Submit, make_project: Callable[[str], Project]
+) -> None:
+    project = make_project("generic")
+    (project.folder / "lab.yaml").write_text(LAB)
+    before = set(slurm.jobs())
+    target = "results/lab/suites/nano-olmo"
+    process = submit(project, target, "--configfile", "lab.yaml", profile="generic")
+    waiting(lambda: set(slurm.jobs("running")) - before != set(), 300)
+    slurm.ask("scancel", *(set(slurm.jobs("running")) - before))
+    output = ended(process, 900)
+    assert process.returncode == 0, output
+    assert len(set(slurm.jobs("cancelled")) - before) == 1
+    assert len(set(slurm.jobs("completed")) - before) == 1
+    assert (project.folder / target / "stage1-step10").is_dir()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 
 import polars as pl
 import pytest
@@ -24,14 +28,20 @@ TARGET = [f"results/many/tables/{table}.parquet" for table in TABLES]
 class Many:
     """A run of many small checkpoints, up to its tables."""
 
+    first: dict[str, pl.DataFrame]
+
     def __init__(self, project: Project) -> None:
         self.project = project
         self.results = project.folder / "results/many"
+        self.results.mkdir(parents=True)
 
-    def run(self, steps: list[int], *arguments: str) -> str:
+    def start(self, steps: list[int], *arguments: str) -> subprocess.CompletedProcess[str]:
         config = self.project.folder / "many.yaml"
         config.write_text(CONFIG.format(steps=steps))
-        done = self.project.snakemake(*TARGET, "--configfile", "many.yaml", *arguments)
+        return self.project.snakemake(*TARGET, "--configfile", "many.yaml", *arguments)
+
+    def run(self, steps: list[int], *arguments: str) -> str:
+        done = self.start(steps, *arguments)
         output = done.stdout + done.stderr
         assert done.returncode == 0, output
         return output
@@ -49,6 +59,7 @@ class Many:
 def many(make_project: Callable[[str], Project]) -> Many:
     run = Many(make_project("many"))
     run.run(list(range(40)))
+    run.first = {name: run.table(name) for name in TABLES}
     return run
 
 
@@ -81,3 +92,62 @@ def test_a_damaged_part_is_measured_again(many: Many) -> None:
     many.run([step for step in range(40) if step != 17], "--forcerun", "measure")
     after = many.written()
     assert {name for name in after if before[name] != after[name]} == {part.name}
+
+
+@pytest.fixture
+def small_disk(
+    make_project: Callable[[str], Project],
+) -> Iterator[tuple[Many, Callable[[int], None]]]:
+    """A run whose results lie on a disk of its own, and a function that gives it more room."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("a disk of its own needs root")
+    run = Many(make_project("full"))
+
+    def mount(*options: str) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", run.results], check=True)
+
+    def leave(free: int) -> None:
+        used = shutil.disk_usage(run.results).used
+        mount("-o", f"remount,size={used + free}")
+
+    mount("-o", "size=1m")
+    try:
+        yield run, leave
+    finally:
+        subprocess.run(["umount", run.results], check=True)
+
+
+def test_a_run_goes_on_after_a_full_disk(
+    many: Many, small_disk: tuple[Many, Callable[[int], None]]
+) -> None:
+    run, leave = small_disk
+    for free, at in ((1_000_000, "nano_pretrain"), (5_500_000, "measure")):
+        leave(free)
+        done = run.start(list(range(40)))
+        output = done.stdout + done.stderr
+        assert done.returncode != 0
+        assert "error: no space left" in output
+        assert f"Error in rule {at}:" in output, output
+        assert "Traceback" not in output
+    leave(50_000_000)
+    before = run.written()
+    assert before, "some checkpoints were measured before the disk was full"
+    run.run(list(range(40)))
+    after = run.written()
+    assert {name for name in before if before[name] != after[name]} == set(), "they were kept"
+    for name, table in many.first.items():
+        assert run.table(name).equals(table), name
+
+
+def test_two_runs_in_one_folder_refuse_each_other(many: Many) -> None:
+    """Two working directories with one results folder: Snakemake's own lock does not see it."""
+    lock = (many.results / ".lock").open("r+")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = many.written()
+        done = many.start(list(range(41)))
+        output = done.stdout + done.stderr
+        assert done.returncode != 0
+        (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+        assert "another run is at work in results/many (process " in line
+        assert many.written() == before

@@ -26,7 +26,7 @@ from trajectory.cli import (
     suites,
     tables,
 )
-from trajectory.errors import TrajectoryError
+from trajectory.errors import TrajectoryError, is_disk_full
 
 app = typer.Typer(
     name="trajectory",
@@ -53,12 +53,17 @@ app.add_typer(tables.app, name="tables")
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user's is one line and exit status 2."""
+    """Run the command line; a mistake of the user's, or a full disk, is one line and status 2."""
     try:
         app()
     except TrajectoryError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        print(f"error: no space left ({error}); make room and run again", file=sys.stderr)
         sys.exit(2)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from trajectory.config.base import Name, Section
 from trajectory.config.bb import BigramBackcopy, Variant
@@ -37,6 +38,8 @@ class Config(Section):
     """The coupled system of sink and drain."""
     alignment: Alignment = Alignment()
     """Trajectories on one axis."""
+    publish: Annotated[str, Field(pattern=r"^[a-z0-9+]+://[^/].*[^/]$")] | None = None
+    """Address that receives copies of the tables and manifests, such as s3://bucket/folder."""
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Config:

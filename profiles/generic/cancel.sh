@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# Cancel jobs. Usage: cancel.sh ID...
+#   PBS:  qdel "$@";  LSF:  bkill "$@"
+exec scancel "$@"
