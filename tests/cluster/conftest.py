@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +29,13 @@ class Slurm:
         """What the executor says of each job in a state: its rule."""
         lines = self.ask("squeue", "--noheader", f"--states={state}", "--format=%i %k")
         return dict(line.split(maxsplit=1) for line in lines.splitlines())
+
+    def lose_node(self) -> None:
+        """Take the node down under its jobs, then bring it back."""
+        node = f"nodename={self.ask('sinfo', '--noheader', '--format=%n').strip()}"
+        self.ask("scontrol", "update", node, "state=down", "reason=test")
+        time.sleep(1)
+        self.ask("scontrol", "update", node, "state=resume")
 
 
 @pytest.fixture(scope="session")

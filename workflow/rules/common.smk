@@ -48,6 +48,11 @@ def values(section):
     return values_digest(section.model_dump(mode="json"))
 
 
+def stored(*paths):
+    """The copies of these files at the config's address."""
+    return [storage(f"{CONFIG.publish}/{path.removeprefix(RESULTS + '/')}") for path in paths]
+
+
 wildcard_constraints:
     variant="[a-z0-9][a-z0-9._-]*",
     suite="[a-z0-9][a-z0-9._-]*",

@@ -5,17 +5,15 @@ the Snakemake storage plugin that the address belongs to.
 """
 
 PUBLISHED = (
-    [
-        storage(f"{CONFIG.publish}/{Path(path).relative_to(RESULTS)}")
-        for path in [
-            *rules.gather.output,
-            *rules.dynamics.output,
-            rules.costs.output[0],
-            *expand(
-                "{results}/manifests/{suite}.parquet", results=RESULTS, suite=CONFIG.suites.names()
-            ),
-        ]
-    ]
+    stored(
+        *rules.gather.output,
+        *rules.dynamics.output,
+        *rules.claims.output,
+        *rules.costs.output,
+        *expand(
+            "{results}/manifests/{suite}.parquet", results=RESULTS, suite=CONFIG.suites.names()
+        ),
+    )
     if CONFIG.publish
     else []
 )
@@ -26,7 +24,7 @@ if CONFIG.publish:
         input:
             f"{RESULTS}/{{file}}.parquet",
         output:
-            storage(f"{CONFIG.publish}/{{file}}.parquet"),
+            stored(f"{RESULTS}/{{file}}.parquet"),
         log:
             f"{RESULTS}/logs/publish/{{file}}.log",
         localrule: True
