@@ -11,6 +11,17 @@ from trajectory.config.base import Count, Name, Section
 from trajectory.config.interventions import Interventions
 
 
+class Parquet(Section):
+    """Texts in a column of Parquet files."""
+
+    source: str
+    """A path, a glob, or a URL: hf://datasets/<owner>/<name>/<path>.parquet."""
+    column: str = "text"
+    """The column that holds the texts."""
+    rows: Count = 1000
+    """Rows that are read, from the first."""
+
+
 class Probe(Section):
     """What language models are measured on."""
 
@@ -18,6 +29,8 @@ class Probe(Section):
     """Held-out text: Python's documentation topics, the standard library's sources."""
     texts: dict[Name, Path] = {}
     """More domains by name: UTF-8 text files."""
+    parquet: dict[Name, Parquet] = {}
+    """More domains by name: Parquet files, local or on the hub."""
     sequences: Count = 64
     """Sequences per domain."""
     length: Annotated[int, Field(ge=16)] = 64
@@ -38,9 +51,12 @@ class Probe(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> Probe:
-        taken = set(self.texts) & {"prose", "code", "trigger", "non_trigger"}
-        if taken:
-            raise ValueError(f"texts: the name '{min(taken)}' is a domain already")
+        known = {"prose", "code", "trigger", "non_trigger"}
+        for section, names in (("texts", self.texts), ("parquet", self.parquet)):
+            taken = known & set(names)
+            if taken:
+                raise ValueError(f"{section}: the name '{min(taken)}' is a domain already")
+            known |= set(names)
         return self
 
     def of_batches(self) -> dict[str, Any]:
@@ -52,4 +68,4 @@ class Probe(Section):
         return self.model_dump(mode="json", include={"device", "dtype", "statistics"})
 
 
-_OF_BATCHES = ("domains", "texts", "sequences", "length", "first_token")
+_OF_BATCHES = ("domains", "texts", "parquet", "sequences", "length", "first_token")

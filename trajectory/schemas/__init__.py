@@ -5,7 +5,7 @@ Every measured number, from a Bigram-Backcopy run or a language model, is a row 
 documentation and the report's tooltips are generated from it.
 """
 
-from trajectory.schemas.base import DELTA_LOGITS, MIN_QUERY, SINK_RATE_THRESHOLD, Table
+from trajectory.schemas.base import MIN_QUERY, SINK_RATE_THRESHOLD, Table
 from trajectory.schemas.bb import (
     BB_COMPARISONS,
     BB_INTERVENED,
@@ -61,7 +61,6 @@ __all__ = [
     "COUPLINGS",
     "COUPLING_CURVES",
     "COUPLING_PARAMETERS",
-    "DELTA_LOGITS",
     "EFFECTS",
     "FORECASTS",
     "FORECAST_SCORES",

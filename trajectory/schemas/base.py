@@ -41,9 +41,6 @@ SPECTRUM = (4, 128)
 TOKEN_KINDS = ("first", "delimiter", "endoftext", "other")
 """What a key is: position 0; a full stop, comma or line break; a mark of a text's end; the rest."""
 
-DELTA_LOGITS = {"clean": "delta_logit", "bb": "delta_logit_bb", "lm": "delta_logit_lm"}
-"""Definitions of Δlogit by name, and their columns of ``heads``."""
-
 
 def field(
     name: str,

@@ -10,6 +10,7 @@ import torch
 from trajectory.config import Probe
 from trajectory.corpus import stdlib
 from trajectory.corpus.characters import read_text
+from trajectory.corpus.parquet import read_texts
 from trajectory.corpus.tokens import TokenBatch, first_id, spread, stream
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import BATCHES
@@ -35,6 +36,10 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
         domain: stdlib.split(stdlib.documents(domain))[1] for domain in probe.domains
     }
     sources |= {name: [read_text(path)] for name, path in probe.texts.items()}
+    sources |= {
+        name: read_texts(given.source, given.column, given.rows)
+        for name, given in probe.parquet.items()
+    }
     for domain, held_out in sources.items():
         ids = stream(tokenizer.backend_tokenizer, held_out, end)
         try:
