@@ -1,6 +1,7 @@
 """The probe against its alternatives, on random weights of the OLMo-2-1B shape.
 
     python benchmarks/probe.py [--length 2048] [--batch 1] [--layers 16] [--dtype bfloat16]
+    python benchmarks/probe.py --length 512 1024 2048 4096 --batch 1 8
 
 In one run, each in a process of its own: (a) this probe, streaming layer by layer, with and without
 the statistics that need more than one extra attention call; (b) transformers' eager attention with
@@ -136,8 +137,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--length", type=int, default=2048)
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--length", type=int, nargs="+", default=[2048])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1])
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--repeat", type=int, default=3)
@@ -148,8 +149,8 @@ def main() -> None:
         found = run(
             arguments.method,
             arguments.folder,
-            arguments.length,
-            arguments.batch,
+            arguments.length[0],
+            arguments.batch[0],
             arguments.dtype,
             arguments.repeat,
         )
@@ -159,25 +160,32 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         if not (folder / "config.json").is_file():
             write_checkpoint(folder, arguments.layers, arguments.dtype)
-        rows = {}
-        for method in METHODS:
-            command = [sys.executable, __file__, "--method", method, "--folder", str(folder)]
-            for name in ("length", "batch", "dtype", "repeat"):
-                command += [f"--{name}", str(getattr(arguments, name))]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                sys.exit(done.stderr[-2000:])
-            rows[method] = json.loads(done.stdout.strip().splitlines()[-1])
+        for length in arguments.length:
+            for batch in arguments.batch:
+                compare(folder, length, batch, arguments)
+
+
+def compare(folder: Path, length: int, batch: int, arguments: argparse.Namespace) -> None:
+    """Run every method on one shape of batch and print the table."""
+    rows = {}
+    for method in METHODS:
+        command = [sys.executable, __file__, "--method", method, "--folder", str(folder)]
+        command += ["--length", str(length), "--batch", str(batch)]
+        command += ["--dtype", arguments.dtype, "--repeat", str(arguments.repeat)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:  # eager attention needs more memory than many machines have
+            reason = (done.stderr.strip().splitlines() or ["killed"])[-1]
+            print(f"{method:12} failed: {reason}")
+            continue
+        rows[method] = json.loads(done.stdout.strip().splitlines()[-1])
     bare = rows["bare"]["seconds"]
-    print(
-        f"{arguments.layers} layers, T = {arguments.length}, batch {arguments.batch}, "
-        f"{arguments.dtype}"
-    )
+    print(f"{arguments.layers} layers, T = {length}, batch {batch}, {arguments.dtype}")
     print("method        seconds  × bare  anonymous MB  mapped MB")
     for method, row in rows.items():
         print(
             f"{method:12} {row['seconds']:8.2f} {row['seconds'] / bare:7.2f} "
-            f"{row['anonymous'] / 1e6:13.0f} {row['mapped'] / 1e6:10.0f}"
+            f"{row['anonymous'] / 1e6:13.0f} {row['mapped'] / 1e6:10.0f}",
+            flush=True,
         )
 
 

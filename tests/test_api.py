@@ -58,5 +58,10 @@ def test_what_cannot_be_measured_is_named(checkpoint: Path, tmp_path: Path) -> N
         measure(checkpoint, {"x": [""]})
     with pytest.raises(TrajectoryError, match="domain 'x': no texts"):
         measure(checkpoint, {"x": []})
+    with pytest.raises(
+        TrajectoryError,
+        match="first_token 'bos', but its tokenizer has no bos token; choose eos_prepended or raw",
+    ):
+        measure(checkpoint, TEXTS, first_token="bos")
     with pytest.raises(TrajectoryError, match="no readable tokenizer"):
         measure(tmp_path, TEXTS)
