@@ -293,6 +293,23 @@ class Variant(Section):
         if any(change.kind == "level_residual" for change in self.interventions):
             raise ValueError("level_residual: the simplified model has no residual stream")
 
+    @property
+    def in_paper(self) -> bool:
+        """Whether the paper says which phenomena such a run shows: its task, model and optimisers,
+        whatever the size."""
+        plain = Variant()
+        same = (
+            *("model", "value_gate", "head_gate", "qk_norm", "clip_qkv", "norm", "positions"),
+            *("no_attn", "no_ffn", "linear_ffn", "schedule", "during"),
+        )
+        task = self.task.model_copy(update={"length": 64, "text": None, "triggers": 3})
+        return (
+            all(getattr(self, key) == getattr(plain, key) for key in same)
+            and task == plain.task
+            and self.attention in ("softmax", "relu")
+            and self.optimizer.name in ("adamw", "sgd")
+        )
+
     def recorded_steps(self) -> list[int]:
         """Steps before which the statistics are measured, ascending."""
         return resolve_steps(self.record, self.steps)

@@ -54,6 +54,8 @@ def paper_expects(variant: Variant | None) -> dict[str, bool | None]:
     """
     if variant is None:
         return {"sink": True, "drain": True, "peak": True}
+    if not variant.in_paper:
+        return dict.fromkeys(PHENOMENA)
     if variant.attention == "relu":
         return {"sink": False, "drain": False, "peak": False}
     if variant.optimizer.name == "sgd":
