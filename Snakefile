@@ -4,9 +4,11 @@
 #   <results>/suites/<suite>/<revision>/   checkpoints of an embedded suite
 #   <results>/manifests/<suite>.parquet    which checkpoints there are, pinned to their content
 #   <results>/measured/<suite>/<revision>/ heads, layers, checkpoints of one checkpoint
+#   <results>/selections/<suite>.tsv       which of them are measured: reviewable, editable
 #   <results>/tables/                      all trajectories: measurements, onsets, laws, phenomena
 #   <results>/report/index.html            the pages
 #   <results>/figures/                     their charts, page by page, for snakemake --report
+#   <results>/complete.txt                 that nothing is missing from the tables
 #   <results>/logs/, <results>/benchmarks/ what each job printed, and what it cost
 #   <results>/costs.parquet                where time, memory and bytes went
 from snakemake.utils import min_version
@@ -29,6 +31,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/selections.smk"
 include: "workflow/rules/bigram_backcopy.smk"
 include: "workflow/rules/checkpoints.smk"
 include: "workflow/rules/measure.smk"
@@ -47,6 +50,7 @@ onstart:
 
 onerror:
     print(f"A job failed. What it printed is above, and in {RESULTS}/logs.")
+    print(what_is_missing())
 
 
 rule all:
@@ -55,3 +59,4 @@ rule all:
         f"{RESULTS}/report",
         PUBLISHED,
         EFFECTS,
+        f"{RESULTS}/complete.txt",

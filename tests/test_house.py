@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "probe": {"tables", "schemas", "config", "corpus"},
     "bb": {"tables", "schemas", "config", "corpus", "probe"},
     "suites": {"tables", "schemas", "config", "corpus", "probe"},
+    "plan": {"config", "suites"},
     "dynamics": {"tables", "schemas", "config"},
     "report": {"tables", "schemas", "config", "dynamics"},
 }

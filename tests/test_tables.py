@@ -63,7 +63,7 @@ def test_every_column_of_every_table_is_defined() -> None:
     ("rows", "message"),
     [
         ([row(loss=float("nan"))], "column loss is not finite, first at .*'step': 0"),
-        ([row(loss=None)], "column loss has 1 empty values"),
+        ([row(predictions=None)], "column predictions has 1 empty values"),
         ([row(1), row(1)], "two rows have the same trajectory × step × domain"),
     ],
 )

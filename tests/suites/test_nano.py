@@ -13,10 +13,12 @@ from trajectory.errors import TrajectoryError
 from trajectory.schemas import BATCHES, MANIFEST, TABLES
 from trajectory.suites import nano
 from trajectory.suites.batches import make_batches, read_batches
+from trajectory.suites.errors import Altered
 from trajectory.suites.manifest import list_embedded
 from trajectory.suites.measure import measure_checkpoint
 from trajectory.suites.names import RevisionName, parse_revision, revision_name
-from trajectory.tables import from_rows, write
+from trajectory.suites.obtain import local
+from trajectory.tables import from_rows, read, write
 
 TINY = NanoOlmo(
     width=16,
@@ -95,9 +97,9 @@ def test_manifest_states_step_tokens_and_learning_rate(suite: Path) -> None:
 
 def test_measuring_takes_the_manifest_path(suite: Path, listed: tuple[Path, Path]) -> None:
     manifest, batches = listed
-    rows, facts = measure_checkpoint(
-        "nano-olmo", "stage1-step4", manifest, suite, read_batches(batches)
-    )
+    row = next(r for r in read(manifest, MANIFEST).to_pylist() if r["step"] == 4)
+    folder = local(suite / row["revision"], row["commit"], "here")
+    rows, facts = measure_checkpoint(row, folder, read_batches(batches))
     for name, found in rows.items():
         from_rows(found, TABLES[name])
     assert {row["domain"] for row in rows["heads"]} == {"prose", "code"}
@@ -106,24 +108,24 @@ def test_measuring_takes_the_manifest_path(suite: Path, listed: tuple[Path, Path
     assert rows["checkpoints"][0]["commit"] == facts["commit"]
     # An untrained model of 512 tokens is near the uniform loss, ln 512 = 6.24.
     assert all(5 < row["loss"] < 7 for row in rows["checkpoints"])
+    bare, _ = measure_checkpoint(row, folder, read_batches(batches), losses=False)
+    assert {row["loss"] for row in bare["checkpoints"]} == {None}
+    assert bare["heads"] == rows["heads"]
 
 
 def test_checkpoints_that_are_not_the_listed_ones_are_refused(
     suite: Path, listed: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    manifest, batches = listed
+    rows = {r["revision"]: r for r in read(listed[0], MANIFEST).to_pylist()}
     copy = tmp_path / "copy"
     copy.mkdir()
     (copy / "stage1-step2").mkdir()
     for path in (suite / "stage1-step4").iterdir():
         (copy / "stage1-step2" / path.name).write_bytes(path.read_bytes())
-    found = read_batches(batches)
-    with pytest.raises(TrajectoryError, match="'stage1-step2': its files changed since"):
-        measure_checkpoint("nano-olmo", "stage1-step2", manifest, copy, found)
+    with pytest.raises(Altered, match="'stage1-step2': its files changed since"):
+        local(copy / "stage1-step2", rows["stage1-step2"]["commit"], "revision 'stage1-step2'")
     with pytest.raises(TrajectoryError, match="training state says step 4"):
         list_embedded("nano-olmo", copy, ["stage1-step2"])
-    with pytest.raises(TrajectoryError, match="no revision 'stage1-step9' .*stage1-step0"):
-        measure_checkpoint("nano-olmo", "stage1-step9", manifest, suite, found)
     with pytest.raises(TrajectoryError, match="'stage1-step0': incomplete"):
         list_embedded("nano-olmo", copy, ["stage1-step0"])
 
@@ -145,6 +147,25 @@ def test_batches_are_held_out_text_with_the_policy_s_first_token(suite: Path) ->
             if len(body) == len(row["tokens"]) - (policy == "eos_prepended"):
                 assert any(longest in text for text in held_out)
         assert rows[0]["domain"] == "prose"
+
+
+def test_prompts_are_sequences_as_they_are(suite: Path, tmp_path: Path) -> None:
+    probe = Probe(domains=["prose"], prompts={"asked": ["Summer is warm.", "Winter"]}, sequences=2)
+    rows = make_batches("nano-olmo", suite / "tokenizer", probe)
+    tokenizer = AutoTokenizer.from_pretrained(suite / "tokenizer")
+    asked = [row for row in rows if row["domain"] == "asked"]
+    assert [tokenizer.decode(row["tokens"]) for row in asked] == ["Summer is warm.", "Winter"]
+    assert {row["first_token"] for row in asked} == {"raw"}
+    path = tmp_path / "b.parquet"
+    write(from_rows(rows, BATCHES), BATCHES, path, {})
+    found = {batch.domain: batch for batch in read_batches(path)}
+    prose, prompts = found["prose"], found["asked"]
+    assert prose.lengths is None
+    assert prompts.lengths is not None
+    assert prompts.lengths.tolist() == [len(row["tokens"]) for row in asked]
+    row = list_embedded("nano-olmo", suite, ["stage1-step4"])[0]
+    measured, _ = measure_checkpoint(row, suite / "stage1-step4", [prose, prompts])
+    assert {r["domain"] for r in measured["heads"]} == {"prose", "asked"}
 
 
 def test_prose_and_code_split_without_overlap() -> None:

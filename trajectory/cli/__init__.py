@@ -5,6 +5,7 @@ Heavy imports stay inside the commands, so that ``trajectory --help`` answers at
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from trajectory.cli import (
     dynamics,
     interventions,
     measure,
+    plan,
     probe,
     report,
     suites,
@@ -38,6 +40,7 @@ app = typer.Typer(
 app.command("bigrams")(corpus.bigrams)
 app.command("measure")(measure.measure_revisions)
 app.command("intervene")(interventions.intervene_revisions)
+app.command("plan")(plan.plan)
 app.command("dynamics")(dynamics.dynamics)
 app.command("claims")(claims.claims)
 app.command("theory")(coupling.theory)
@@ -54,6 +57,8 @@ app.add_typer(tables.app, name="tables")
 
 def main() -> None:
     """Run the command line; a mistake of the user's, or a full disk, is one line and status 2."""
+    for name in ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_SAFETENSORS_CONVERSION"):
+        os.environ.setdefault(name, "1")  # read when the libraries are imported
     try:
         app()
     except TrajectoryError as error:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajectory.cli.options import Threads, set_up_torch, write_measurements
+from trajectory.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigFile,
+    Threads,
+    set_up_torch,
+    write_measurements,
+)
 from trajectory.errors import TrajectoryError
 
 if TYPE_CHECKING:
@@ -19,19 +26,26 @@ if TYPE_CHECKING:
 def measure_revisions(
     suite: Annotated[str, typer.Argument(help="Name of the suite.")],
     revisions: Annotated[list[str], typer.Argument(help="Revisions in its manifest.")],
-    manifest: Annotated[Path, typer.Option(help="The suite's manifest.")],
-    folder: Annotated[Path, typer.Option(help="Folder of its revisions.")],
+    listed: Annotated[
+        Path, typer.Option(help="The suite's selection; the embedded suite's manifest.")
+    ],
     batches: Annotated[Path, typer.Option(help="The suite's token batches.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Receives a folder of three tables for each.")
     ],
     bundle: Annotated[Path, typer.Option(help="The table of what became of each.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder of the embedded suite's revisions.")
+    ] = None,
     threads: Threads = 1,
 ) -> None:
     """Measure checkpoints on every domain; what is measured already is kept."""
     from trajectory import provenance
+    from trajectory.config import load
     from trajectory.schemas import BUNDLE, MANIFEST
     from trajectory.suites.bundle import batches_digest, measure_bundle
+    from trajectory.suites.selection import read_selection
     from trajectory.tables import from_rows, read, write
 
     settings = {
@@ -39,11 +53,13 @@ def measure_revisions(
         "code": provenance.code_digest("trajectory.suites.measure"),
         "threads": threads,
     }
-    rows = {r["revision"]: r for r in read(manifest, MANIFEST).to_pylist() if r["suite"] == suite}
+    run = load(config)
+    known = read_selection(listed) if folder is None else read(listed, MANIFEST).to_pylist()
+    rows = {r["revision"]: r for r in known if r["suite"] == suite}
     for revision in revisions:
         if revision not in rows:
             raise TrajectoryError(
-                f"{manifest}: no revision '{revision}' of suite '{suite}'; "
+                f"{listed}: no revision '{revision}' of suite '{suite}'; "
                 f"it has {', '.join(rows) or 'none'}"
             )
     keys = {
@@ -62,9 +78,19 @@ def measure_revisions(
     def measure(revision: str) -> tuple[Rows, dict[str, Any]]:
         found = tokens()
         from trajectory.suites.measure import measure_checkpoint
+        from trajectory.suites.obtain import Obtained, local, obtained
 
-        rows, facts = measure_checkpoint(suite, revision, manifest, folder, found)
-        return rows, {**facts, "threads": threads}
+        row = rows[revision]
+        at_hand: AbstractContextManager[Obtained] = obtained(run, suite, row)
+        if folder is not None:
+            where = f"suite '{suite}', revision '{revision}'"
+            at_hand = nullcontext(Obtained(local(folder / revision, row["commit"], where)))
+        with at_hand as checkpoint:
+            losses = folder is not None or run.suites.suite(suite).loss
+            measured, facts = measure_checkpoint(
+                row, checkpoint.folder, found, checkpoint.weights, losses
+            )
+        return measured, {**facts, "threads": threads}
 
     became = measure_bundle(suite, keys, output, measure, write_measurements)
     write(from_rows(became, BUNDLE), BUNDLE, bundle, provenance.describe())

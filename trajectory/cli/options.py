@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,12 @@ Threads = Annotated[
     int, typer.Option(help="Threads of torch. The last digits of a run depend on it.", min=1)
 ]
 DEFAULT_CONFIG = Path("config.yaml")
+
+
+def lines_of(path: Path) -> list[Path]:
+    """Paths in a file, one per line; of standard input if it is -."""
+    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    return [Path(line) for line in text.split("\n") if line]
 
 
 def set_up_torch(threads: int) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile, Threads, set_up_torch
 from trajectory.errors import TrajectoryError
-
-if TYPE_CHECKING:
-    from trajectory.config import Config
 
 app = typer.Typer(help="Checkpoint suites of language models.")
 
@@ -87,11 +84,157 @@ def suites_manifest(
     from trajectory.suites.names import revision_name
     from trajectory.tables import from_rows, write
 
-    loaded = load(config)
-    nano = _suite(loaded, suite)
+    run = load(config)
+    nano = run.suites.nano_olmo
+    if nano is None or suite != "nano-olmo":
+        run.suites.suite(suite)  # raises if there is none
+        raise TrajectoryError(f"suite '{suite}' is listed by 'trajectory suites pin'")
     revisions = [revision_name(step) for step in nano.checkpoint_steps()]
     rows = list_embedded(suite, folder, revisions)
     write(from_rows(rows, MANIFEST), MANIFEST, output, provenance.describe())
+
+
+@app.command("pin")
+def suites_pin(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Suites of the config; all if none is named.")
+    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """List and audit suites, choose their checkpoints, and pin the choice in a table."""
+    from trajectory import provenance
+    from trajectory.cli.tables_of_suites import audit_table
+    from trajectory.config import load
+    from trajectory.progress import progress
+    from trajectory.schemas import MANIFEST
+    from trajectory.suites.hub import Hub
+    from trajectory.suites.pin import audited, list_revisions, paths, pinned_selection
+    from trajectory.suites.selection import write_selection
+    from trajectory.tables import from_rows, write
+
+    run = load(config)
+    for name in names or run.suites.public():
+        suite = run.suites.suite(name)
+        hub = Hub(run.fetch)
+        revisions = list_revisions(name, suite, hub)
+        print(f"{name}: {len(revisions)} revisions")
+        with progress(f"{name}: audit", len(revisions), "revisions") as report:
+            rows = audited(name, suite, revisions, hub, report)
+        manifest, selection = paths(run, name)
+        chosen = pinned_selection(selection, name, suite, rows)
+        facts = {"endpoint": hub.api.endpoint, "repository": suite.repository}
+        write(from_rows(rows, MANIFEST), MANIFEST, manifest, provenance.describe(**facts))
+        write_selection(selection, name, suite, chosen)
+        audit_table(name, rows, chosen)
+        print(f"{selection}: {len(chosen)} checkpoints")
+
+
+@app.command("densify")
+def suites_densify(
+    name: Annotated[str, typer.Argument(help="A suite of the config, measured before.")],
+    budget: Annotated[str, typer.Option(help="Most bytes to fetch: 100 GB.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    phenomenon: Annotated[str, typer.Option(help="Whose onset: sink, drain or peak.")] = "sink",
+) -> None:
+    """Add to a suite's selection the checkpoints that narrow the onset intervals most."""
+    import pydantic
+
+    from trajectory.cli.tables_of_suites import densify_table
+    from trajectory.config import load
+    from trajectory.config.base import Size
+    from trajectory.suites.narrow import narrow
+
+    try:
+        most = int(pydantic.TypeAdapter(Size).validate_python(budget))
+    except pydantic.ValidationError:
+        raise TrajectoryError(f"--budget: '{budget}' is no size; write bytes, or 100 GB") from None
+    found = narrow(load(config), name, most, phenomenon)
+    densify_table(found)
+    if found.added:
+        print("Run the same snakemake command again: it measures what was added.")
+
+
+@app.command("tokenizer")
+def suites_tokenizer(
+    name: Annotated[str, typer.Argument(help="A suite of the config.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tokenizer.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """Fetch a suite's tokenizer: one for all its revisions."""
+    from trajectory.config import load
+    from trajectory.schemas import MANIFEST
+    from trajectory.suites.hub import Hub
+    from trajectory.suites.pin import paths
+    from trajectory.suites.selection import read_selection
+    from trajectory.suites.tokenizer import fetch_tokenizer
+    from trajectory.tables import read
+
+    run = load(config)
+    manifest, selection = paths(run, name)
+    rows = read(manifest, MANIFEST).to_pylist()
+    suite, chosen = run.suites.suite(name), read_selection(selection)
+    revision = fetch_tokenizer(name, suite, Hub(run.fetch), rows, chosen, output)
+    print(f"{output}: tokenizer of revision '{revision}'")
+
+
+@app.command("outcomes")
+def suites_outcomes(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The table of outcomes.")],
+    bundles: Annotated[
+        Path, typer.Option(help="File naming one bundle per line; - for standard input.")
+    ],
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """Put together what became of every checkpoint of a run."""
+    from trajectory import provenance
+    from trajectory.cli.options import lines_of
+    from trajectory.config import load
+    from trajectory.schemas import BUNDLE, MANIFEST, OUTCOMES
+    from trajectory.suites.outcomes import outcome_rows
+    from trajectory.suites.pin import paths
+    from trajectory.suites.selection import read_selection
+    from trajectory.tables import from_rows, read, write
+
+    run = load(config)
+    became: dict[str, dict[str, Any]] = {}
+    for path in lines_of(bundles):
+        for row in read(path, BUNDLE).to_pylist():
+            became.setdefault(row["suite"], {})[row["revision"]] = row
+    rows: list[dict[str, Any]] = []
+    for name in run.suites.names():
+        manifest, selection = paths(run, name)
+        chosen = read_selection(selection) if name in run.suites.public() else None
+        listed = read(manifest, MANIFEST).to_pylist()
+        rows += outcome_rows(listed, chosen, became.get(name, {}))
+    write(from_rows(rows, OUTCOMES), OUTCOMES, output, provenance.describe(run=run.name))
+    print(f"{output}: {len(rows)} revisions")
+
+
+@app.command("complete")
+def suites_complete(
+    outcomes: Annotated[Path, typer.Option(help="The table of outcomes.")],
+    bundles: Annotated[
+        Path, typer.Option(help="File naming one bundle per line; - for standard input.")
+    ],
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """Say what is missing from a run and why; exit status 1 if anything is."""
+    from trajectory.cli.options import lines_of
+    from trajectory.cli.tables_of_suites import outcome_table
+    from trajectory.config import load
+    from trajectory.schemas import OUTCOMES
+    from trajectory.suites.obtain import store_of
+    from trajectory.suites.outcomes import forget_transient, missing
+    from trajectory.tables import read
+
+    run = load(config)
+    rows = read(outcomes, OUTCOMES).to_pylist()
+    again = forget_transient(lines_of(bundles), rows)
+    for folder in store_of(run).sweep():
+        print(f"deleted what a killed job left: {folder}")
+    outcome_table(rows, retried=bool(again))
+    if missing(rows):
+        raise typer.Exit(1)
 
 
 @app.command("batches")
@@ -109,17 +252,13 @@ def suites_batches(
     from trajectory.tables import from_rows, write
 
     loaded = load(config)
-    _suite(loaded, suite)
-    rows = make_batches(suite, tokenizer, loaded.probe)
-    facts = provenance.describe(probe=loaded.probe.model_dump(mode="json"))
+    probe = loaded.probe
+    if suite in loaded.suites.public():
+        policy = loaded.suites.suite(suite).first_token
+        probe = probe.model_copy(update={"first_token": policy} if policy else {})
+    elif loaded.suites.nano_olmo is None:
+        loaded.suites.suite(suite)  # raises
+    rows = make_batches(suite, tokenizer, probe)
+    facts = provenance.describe(probe=probe.model_dump(mode="json"))
     write(from_rows(rows, BATCHES), BATCHES, output, facts)
-    print(f"{output}: {len(rows)} sequences of {loaded.probe.length} tokens")
-
-
-def _suite(config: Config, name: str) -> Any:
-    known = config.suites.names()
-    if name not in known:
-        raise TrajectoryError(
-            f"unknown suite '{name}'; this config has: {', '.join(known) or 'none'}"
-        )
-    return config.suites.nano_olmo
+    print(f"{output}: {len(rows)} sequences of {probe.length} tokens")

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from trajectory.config import Config
 from trajectory.config.suites import Suite
+from trajectory.plan import SuitePlan
+from trajectory.suites.narrow import Narrowed
+from trajectory.suites.outcomes import left_out, missing
+
+Row = dict[str, Any]
+
+MOST_ROWS = 40
+"""Rows printed of a long list."""
 
 
 def gigabytes(size: int | None) -> str:
@@ -69,3 +80,96 @@ def _text(key: str, value: Any) -> str:
     if isinstance(value, list):
         return "\n".join(_text("", item) for item in value)
     return str(value)
+
+
+def audit_table(name: str, rows: Sequence[Row], chosen: Sequence[Row]) -> None:
+    """Print what an audit found: verdicts, holes, and what was chosen."""
+    verdicts = Counter(row["verdict"] for row in rows)
+    print(f"{name}: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))
+    holes = sum(row["missing_before"] or 0 for row in rows)
+    if holes:
+        print(f"{name}: {holes} checkpoints are missing at the usual spacing")
+    suspects = [row for row in rows if row["step"] is not None and row["excluded"]]
+    if suspects:
+        grid = Table("excluded", "verdict", "reason", box=None)
+        for row in suspects[:MOST_ROWS]:
+            grid.add_row(row["revision"], row["verdict"], row["reason"])
+        _console().print(grid)
+        if len(suspects) > MOST_ROWS:
+            print(f"and {len(suspects) - MOST_ROWS} more: see the manifest")
+    sizes = [row["bytes"] for row in chosen]
+    total = gigabytes(sum(sizes)) if None not in sizes else "size unknown"
+    print(f"{name}: chosen are {len(chosen)} checkpoints, {total}")
+
+
+def outcome_table(rows: Sequence[Row], retried: bool) -> None:
+    """Print what is missing from a run and why."""
+    absent, excluded = missing(rows), left_out(rows)
+    measured = sum(1 for row in rows if row["status"] == "measured")
+    print(f"{measured} of {measured + len(absent)} selected checkpoints are in the tables.")
+    if excluded:
+        print(f"The audit excluded {len(excluded)} revisions: see the report, or the manifests.")
+    if not absent:
+        return
+    grid = Table("suite", "missing", "why", "reason", box=None)
+    for column in grid.columns[:3]:
+        column.no_wrap = True
+    for row in absent:
+        grid.add_row(row["suite"], row["revision"], row["error"], row["reason"])
+    _console().print(grid)
+    if retried:
+        print("What may pass is tried again when the same command is run again.")
+
+
+def plan_table(plans: Sequence[SuitePlan], config: Config, flops: float) -> None:
+    """Print what each suite will cost."""
+    grid = Table(
+        *("suite", "checkpoints", "to fetch", "disk at once", "memory per job"),
+        *("fetching", "computing", "sizes from"),
+        box=None,
+    )
+    for found in plans:
+        grid.add_row(
+            found.name,
+            "?" if found.checkpoints is None else str(found.checkpoints),
+            gigabytes(found.transfer),
+            gigabytes(found.disk),
+            gigabytes(found.memory),
+            duration(found.fetching),
+            duration(found.computing),
+            "its pinned selection" if found.listed else "the registry: not listed yet",
+        )
+    _console().print(grid)
+    print(
+        f"Estimates: {config.fetch.bandwidth / 1e6:,.0f} MB/s (fetch.bandwidth), "
+        f"{flops / 1e9:,.0f} GFLOP/s, float32, one job at a time; good to a factor of two."
+    )
+    if not all(found.listed for found in plans):
+        print("'trajectory suites pin' lists and audits first, and fetches no weights.")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them."""
+    if seconds is None:
+        return "?"
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:,.0f} s"
+
+
+def densify_table(found: Narrowed) -> None:
+    """Print what was added to a selection, and what it is expected to bring."""
+    if not found.added:
+        print("No checkpoint within the budget lies inside an onset interval.")
+        return
+    grid = Table("added", "step", "bytes", box=None)
+    for row in found.added:
+        grid.add_row(row["revision"], f"{row['step']:,}", gigabytes(row["bytes"]))
+    _console().print(grid)
+    print(
+        f"{found.path}: {len(found.added)} checkpoints added, "
+        f"{gigabytes(sum(row['bytes'] or 0 for row in found.added))}. The onset intervals of "
+        f"{found.onsets} heads span a factor of {found.before:.2f} on average, expected after "
+        f"this: {found.after:.2f}."
+    )

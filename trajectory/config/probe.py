@@ -31,6 +31,8 @@ class Probe(Section):
     """More domains by name: UTF-8 text files."""
     parquet: dict[Name, Parquet] = {}
     """More domains by name: Parquet files, local or on the hub."""
+    prompts: dict[Name, Annotated[list[str], Field(min_length=1)]] = {}
+    """More domains by name: short texts, each a sequence as it is, with no token put in front."""
     sequences: Count = 64
     """Sequences per domain."""
     length: Annotated[int, Field(ge=16)] = 64
@@ -52,7 +54,11 @@ class Probe(Section):
     @model_validator(mode="after")
     def _distinct(self) -> Probe:
         known = {"prose", "code", "trigger", "non_trigger"}
-        for section, names in (("texts", self.texts), ("parquet", self.parquet)):
+        for section, names in (
+            ("texts", self.texts),
+            ("parquet", self.parquet),
+            ("prompts", self.prompts),
+        ):
             taken = known & set(names)
             if taken:
                 raise ValueError(f"{section}: the name '{min(taken)}' is a domain already")
@@ -68,4 +74,4 @@ class Probe(Section):
         return self.model_dump(mode="json", include={"device", "dtype", "statistics"})
 
 
-_OF_BATCHES = ("domains", "texts", "parquet", "sequences", "length", "first_token")
+_OF_BATCHES = ("domains", "texts", "parquet", "prompts", "sequences", "length", "first_token")

@@ -208,6 +208,8 @@ class Suite(Section):
     """What the number in a name counts."""
     tokens_per_step: Count | dict[Annotated[int, Field(ge=1)], Count] | None = None
     """Training tokens per step, of all stages or by stage."""
+    published: Count | None = None
+    """Checkpoints of the first stage when last counted; only `trajectory plan` reckons with it."""
     spacing: Count | None = None
     """Usual distance of two checkpoints, in steps."""
     first_token: Literal["raw", "eos_prepended", "bos"] | None = None

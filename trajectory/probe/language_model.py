@@ -40,6 +40,7 @@ def measure_checkpoint_files(
     interventions: Sequence[Intervention] = (),
     weights: Weights | None = None,
     device: torch.device = CPU,
+    losses: bool = True,
 ) -> Measurement:
     """Every statistic of every head and layer on each domain's batch, layer by layer.
 
@@ -53,6 +54,7 @@ def measure_checkpoint_files(
         interventions: changes of the forward pass; the numbers are those of the changed model.
         weights: tensors that lie elsewhere, ``RemoteWeights`` for instance; closed when done.
         device: where the layers run.
+        losses: measure losses too, which reads the whole read-out.
 
     Raises:
         TrajectoryError: if the checkpoint cannot be read, its family is not known to be measured
@@ -65,14 +67,13 @@ def measure_checkpoint_files(
             hidden, heads, layers = measure(
                 lambda: model.run(tokens), model.blocks, batch, statistics, full
             )
-        losses = {
-            name: _loss(model, hidden, tokens, member) for name, member in batch.domains.items()
-        }
+        domains = batch.domains.items() if losses else ()
+        found = {name: _loss(model, hidden, tokens, member) for name, member in domains}
         vocabulary = model.config.vocab_size
         read = model.weights.bytes_read
-    for name, loss in losses.items():
+    for name, loss in found.items():
         check_loss(loss.mean, vocabulary, f"domain '{name}'")
-    return Measurement(heads, layers, losses, read)
+    return Measurement(heads, layers, found, read)
 
 
 def together(batches: Sequence[TokenBatch]) -> tuple[Tensor, Batch]:

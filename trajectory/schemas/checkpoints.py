@@ -26,8 +26,9 @@ CHECKPOINTS = Table(
         DOMAIN,
         number(
             "loss",
-            "mean negative log-likelihood per predicted token of the domain on held-out data",
+            "mean negative log-likelihood per predicted token of the domain on held-out data; empty where the suite's config leaves it out",
             "nats/token",
+            nullable=True,
         ),
         number(
             "loss_se",

@@ -57,6 +57,23 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
             }
             for i, tokens in enumerate(sequences)
         ]
+    for domain, prompts in probe.prompts.items():
+        for i, prompt in enumerate(prompts):
+            tokens = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            if len(tokens) < 2:
+                raise TrajectoryError(
+                    f"suite '{suite}', domain '{domain}', prompt {i}: fewer than two tokens"
+                )
+            rows.append(
+                {
+                    "suite": suite,
+                    "domain": domain,
+                    "sequence": i,
+                    "first_token": "raw",
+                    "tokens": tokens,
+                    "texts": tokenizer.convert_ids_to_tokens(tokens),
+                }
+            )
     return rows
 
 
@@ -69,12 +86,16 @@ def read_batches(path: Path) -> list[TokenBatch]:
     batches = []
     for domain in dict.fromkeys(row["domain"] for row in rows):
         chosen = [row for row in rows if row["domain"] == domain]
+        lengths = torch.tensor([len(row["tokens"]) for row in chosen])
+        longest = int(lengths.max())
+        padded = [row["tokens"] + [0] * (longest - len(row["tokens"])) for row in chosen]
         batches.append(
             TokenBatch(
                 domain,
-                torch.tensor([row["tokens"] for row in chosen], dtype=torch.int64),
-                [row["texts"] for row in chosen],
+                torch.tensor(padded, dtype=torch.int64),
+                [[*row["texts"], *[""] * (longest - len(row["texts"]))] for row in chosen],
                 chosen[0]["first_token"],
+                None if bool((lengths == longest).all()) else lengths,
             )
         )
     return batches

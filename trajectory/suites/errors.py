@@ -122,3 +122,18 @@ class DiskFull(CheckpointError):
 
     kind = "disk_full"
     again = True
+
+
+def by_status(status: int | None) -> tuple[type[CheckpointError] | None, str]:
+    """Kind of an HTTP status that refuses, and what it means; None for any other."""
+    if status in (401, 403):
+        return Refused, f"the hub refuses access ({status}); set HF_TOKEN to a token that may read"
+    if status == 404:
+        return UnknownFile, "the hub has no such page (404)"
+    if status == 416:
+        return Truncated, "the hub serves fewer bytes than it lists (416)"
+    if status == 429:
+        return RateLimited, "the hub limits the rate of requests (429)"
+    if status is not None and (status >= 500 or status == 408):
+        return HubBroken, f"the hub answers {status}"
+    return None, ""

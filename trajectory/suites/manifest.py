@@ -39,7 +39,8 @@ def _in_order(row: Row) -> tuple[Any, ...]:
 
 
 def _row(name: str, suite: Suite, revision: Revision) -> Row:
-    parsed = parse_revision(revision.name, suite.pattern)
+    # A name with a slash would be a folder within a folder.
+    parsed = None if "/" in revision.name else parse_revision(revision.name, suite.pattern)
     tokens, source = _tokens(suite, parsed)
     described = describe_files(revision)
     verdict, reason = ("unaudited", None)

@@ -1,4 +1,4 @@
-"""Measuring a suite's checkpoint: from its files to rows of the three tables."""
+"""Measuring a checkpoint at hand: from its files to rows of the three tables."""
 
 from __future__ import annotations
 
@@ -9,88 +9,80 @@ from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
 from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.probe.measure import Row, rates
-from trajectory.schemas import MANIFEST
-from trajectory.suites.content import local_revision
-from trajectory.tables import read
+from trajectory.probe.remote import RemoteError
+from trajectory.probe.weights import Weights
 
 _DTYPE = "float32"
 
 
 def measure_checkpoint(
-    suite: str, revision: str, manifest: Path, folder: Path, batches: list[TokenBatch]
+    listed: dict[str, Any],
+    folder: Path,
+    batches: list[TokenBatch],
+    weights: Weights | None = None,
+    losses: bool = True,
 ) -> tuple[dict[str, list[Row]], dict[str, Any]]:
-    """Measure one revision on every batch.
+    """Measure one checkpoint on every batch.
 
     Args:
-        suite: the suite's name, which is the trajectory's.
-        revision: a row of the manifest.
-        manifest: the suite's manifest.
-        folder: holds one folder per revision.
+        listed: its row of the selection, or of the embedded suite's manifest.
+        folder: its config and, unless ``weights`` are given, its safetensors.
         batches: one per domain.
+        weights: tensors that lie elsewhere.
+        losses: measure losses too.
 
     Returns:
         rows of ``heads``, ``layers`` and ``checkpoints``, and facts for their provenance.
 
     Raises:
-        TrajectoryError: if the revision is not in the manifest, its files are not the ones that
-            were listed, or it cannot be measured.
+        TrajectoryError: if it cannot be measured.
     """
-    row = _manifest_row(suite, revision, manifest)
-    where = f"suite '{suite}', revision '{revision}'"
-    found = local_revision(folder / revision).commit
-    if found != row["commit"]:
-        raise TrajectoryError(
-            f"{where}: its files changed since they were listed ({found[:19]}… is not "
-            f"{row['commit'][:19]}…); delete {manifest} and run again"
-        )
+    where = f"suite '{listed['suite']}', revision '{listed['revision']}'"
     try:
-        measured = measure_checkpoint_files(folder / revision, batches)
+        measured = measure_checkpoint_files(folder, batches, weights=weights, losses=losses)
+    except RemoteError:
+        raise
     except TrajectoryError as error:
-        raise TrajectoryError(f"{where}: {error}") from None
-    names = {"trajectory": suite, "step": row["step"], "tokens": row["tokens"]}
-    checkpoints = [
-        {
-            **names,
-            "domain": batch.domain,
-            "loss": measured.losses[batch.domain].mean,
-            "loss_se": measured.losses[batch.domain].standard_error,
-            "predictions": measured.losses[batch.domain].predictions,
-            "risk": None,
-            "excess_risk": None,
-            "learning_rate": row["learning_rate"],
-            "integrated_learning_rate": row["integrated_learning_rate"],
-            **rates(measured.heads, measured.layers, batch.domain),
-            "revision": revision,
-            "commit": row["commit"],
-            "first_token": batch.first_token,
-            "batch": batch.sha256,
-            "dtype": _DTYPE,
-            "device": "cpu",
-            "bytes_read": measured.bytes_read,
-            "audit": row.get("audit"),
-        }
-        for batch in batches
-    ]
+        reason = str(error).removeprefix(f"{folder}/").removeprefix(f"{folder}: ")
+        raise TrajectoryError(f"{where}: {reason}") from None
+    names = {
+        "trajectory": listed["trajectory"],
+        "step": listed["step"],
+        "tokens": listed["tokens"],
+    }
+    checkpoints = []
+    for batch in batches:
+        loss = measured.losses.get(batch.domain)
+        checkpoints.append(
+            {
+                **names,
+                "domain": batch.domain,
+                "loss": loss.mean if loss else None,
+                "loss_se": loss.standard_error if loss else None,
+                "predictions": loss.predictions if loss else 0,
+                "risk": None,
+                "excess_risk": None,
+                "learning_rate": listed.get("learning_rate"),
+                "integrated_learning_rate": listed.get("integrated_learning_rate"),
+                **rates(measured.heads, measured.layers, batch.domain),
+                "revision": listed["revision"],
+                "commit": listed["commit"],
+                "first_token": batch.first_token,
+                "batch": batch.sha256,
+                "dtype": _DTYPE,
+                "device": "cpu",
+                "bytes_read": measured.bytes_read,
+                "audit": listed["verdict"],
+            }
+        )
     rows = {
         "heads": [{**names, **r} for r in measured.heads],
         "layers": [{**names, **r} for r in measured.layers],
         "checkpoints": checkpoints,
     }
     facts = {
-        "commit": row["commit"],
+        "commit": listed["commit"],
         "batches": {batch.domain: batch.sha256 for batch in batches},
         "statistics": "float64",
     }
     return rows, facts
-
-
-def _manifest_row(suite: str, revision: str, manifest: Path) -> dict[str, Any]:
-    rows = read(manifest, MANIFEST).to_pylist()
-    for row in rows:
-        if row["suite"] == suite and row["revision"] == revision:
-            return row
-    known = [row["revision"] for row in rows if row["suite"] == suite]
-    raise TrajectoryError(
-        f"{manifest}: no revision '{revision}' of suite '{suite}'; "
-        f"it has {', '.join(known) or 'none'}"
-    )

@@ -1,16 +1,13 @@
 """Checkpoints of language models.
 
-Inputs: the config's suites. Outputs: the embedded suite's revisions; per suite a manifest, and the
-token batches on which its checkpoints are measured.
+Inputs: the config's suites. Outputs: the embedded suite's revisions; per suite a manifest, the
+selection that pins what is measured, a tokenizer, and the token batches of the probe.
 """
-
-NANO_STEPS = CONFIG.suites.nano_olmo.checkpoint_steps() if CONFIG.suites.nano_olmo else []
-NANO_REVISIONS = [revision_name(step) for step in NANO_STEPS]
 
 
 rule nano_pretrain:
     output:
-        directory(f"{RESULTS}/suites/nano-olmo"),
+        directory(f"{RESULTS}/suites/{EMBEDDED}"),
     log:
         f"{RESULTS}/logs/nano_pretrain.log",
     benchmark:
@@ -22,7 +19,7 @@ rule nano_pretrain:
         runtime=120,
     params:
         config=RESOLVED,
-        suite=values(CONFIG.suites),
+        suite=values(CONFIG.suites.nano_olmo),
         code=code_digest("trajectory.suites.nano"),
     shell:
         "trajectory suites pretrain --config {params.config} --output {output}" " 2>&1 | tee {log}"
@@ -30,43 +27,82 @@ rule nano_pretrain:
 
 rule manifest:
     input:
-        f"{RESULTS}/suites/{{suite}}",
+        f"{RESULTS}/suites/{EMBEDDED}",
     output:
-        f"{RESULTS}/manifests/{{suite}}.parquet",
+        manifest_path(EMBEDDED),
     log:
-        f"{RESULTS}/logs/manifest/{{suite}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/manifest/{{suite}}.tsv"
+        f"{RESULTS}/logs/manifest/{EMBEDDED}.log",
     threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
     params:
         config=RESOLVED,
-        suite=values(CONFIG.suites),
+        suite=values(CONFIG.suites.nano_olmo),
         code=code_digest("trajectory.suites.manifest"),
     shell:
-        "trajectory suites manifest {wildcards.suite} --config {params.config}"
+        f"trajectory suites manifest {EMBEDDED} --config {{params.config}}"
         " --folder {input} --output {output} > {log} 2>&1"
+
+
+# One step for all suites, and never part of a group. What is pinned is kept if it fails, and code
+# that changes does not list again: `trajectory suites pin` does, by hand.
+checkpoint pin:
+    output:
+        [update(manifest_path(suite)) for suite in PUBLIC],
+        [update(selection_path(suite)) for suite in PUBLIC],
+    log:
+        f"{RESULTS}/logs/pin.log",
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=120,
+        hub_connections=1,
+    params:
+        config=RESOLVED,
+        suites=values_digest([settings_digest(suite) for suite in PUBLIC.values()]),
+    shell:
+        "trajectory suites pin --config {params.config} 2>&1 | tee {log}"
+
+
+rule tokenizer:
+    input:
+        lambda wildcards: pinned(wildcards.suite) and [],
+    output:
+        directory(f"{RESULTS}/tokenizers/{{suite}}"),
+    log:
+        f"{RESULTS}/logs/tokenizer/{{suite}}.log",
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+        hub_connections=1,
+    params:
+        config=RESOLVED,
+    shell:
+        "trajectory suites tokenizer {wildcards.suite} --config {params.config} --output {output}"
+        " > {log} 2>&1"
 
 
 rule batches:
     input:
-        f"{RESULTS}/suites/{{suite}}",
+        tokenizer_of,
     output:
         f"{RESULTS}/batches/{{suite}}.parquet",
     log:
         f"{RESULTS}/logs/batches/{{suite}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/batches/{{suite}}.tsv"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
     params:
-        tokenizer=f"{RESULTS}/suites/{{suite}}/tokenizer",
+        tokenizer=lambda wildcards, input: (
+            f"{input}/tokenizer" if wildcards.suite == EMBEDDED else input
+        ),
         config=RESOLVED,
         probe=values_digest(CONFIG.probe.of_batches()),
+        first_token=lambda wildcards: wildcards.suite in PUBLIC
+        and PUBLIC[wildcards.suite].first_token,
         code=code_digest("trajectory.suites.batches"),
     shell:
         "trajectory suites batches {wildcards.suite} --config {params.config}"

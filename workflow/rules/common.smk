@@ -1,13 +1,15 @@
 """Validation of the config, and what all rules share."""
 
+from functools import cache
 from pathlib import Path
 
-from trajectory.bundles import bundles
+from trajectory.bundles import ALONE, bundles
 from trajectory.config import parse as parse_config
 from trajectory.errors import TrajectoryError
 from trajectory.provenance import code_digest, values_digest
 from trajectory.results import RESOLVED_NAME, check_results, claim
 from trajectory.suites.names import revision_name
+from trajectory.suites.selection import is_pinned, read_selection, settings_digest
 from trajectory.workflow import claimed_threads, refuse, use_own_commands
 
 try:
@@ -38,6 +40,12 @@ def claim_results():
         refuse(error)
 
 
+def what_is_missing():
+    """The checkpoints that could not be measured, as the run's last word."""
+    path = Path(RESULTS, "logs/complete.log")
+    return path.read_text() if path.is_file() else ""
+
+
 def share(busy):
     """Threads to claim for a job that keeps this many CPUs busy."""
     return lambda wildcards: claimed_threads(busy, workflow.resource_settings.cores)
@@ -45,7 +53,7 @@ def share(busy):
 
 def values(section):
     """A config section as parameters: a change of any value reruns the rule."""
-    return values_digest(section.model_dump(mode="json"))
+    return values_digest(section.model_dump(mode="json") if section is not None else None)
 
 
 def stored(*paths):
@@ -56,6 +64,6 @@ def stored(*paths):
 wildcard_constraints:
     variant="[a-z0-9][a-z0-9._-]*",
     suite="[a-z0-9][a-z0-9._-]*",
-    bundle="[a-z0-9][a-z0-9._-]*",
+    bundle="[^/]+",
     revision="[^/]+",
     seed="[0-9]+",

@@ -4,19 +4,13 @@ Inputs: checkpoints and their manifest; all measured tables. Outputs: per bundle
 became of each, and beside it the three tables of every measured one; the run's tables.
 """
 
-BUNDLES = {
-    (bundle.suite, bundle.name): bundle
-    for bundle in bundles("nano-olmo", [(revision, 0) for revision in NANO_REVISIONS])
-}
-
 
 # The tables of single checkpoints are not declared: Snakemake would delete those of a whole bundle
 # when one checkpoint joins it or a job is killed. The command knows by a digest of all that decides
 # its rows whether a checkpoint is measured.
 rule measure:
     input:
-        suite=f"{RESULTS}/suites/{{suite}}",
-        manifest=f"{RESULTS}/manifests/{{suite}}.parquet",
+        unpack(embedded),
         batches=f"{RESULTS}/batches/{{suite}}.parquet",
     output:
         f"{RESULTS}/measured/{{suite}}/.bundles/{{bundle}}.parquet",
@@ -28,27 +22,27 @@ rule measure:
     resources:
         mem_mb=2000,
         runtime=30,
+        hub_connections=lambda wildcards: int(wildcards.suite != EMBEDDED),
     params:
-        revisions=lambda wildcards: BUNDLES[wildcards.suite, wildcards.bundle].revisions,
+        revisions=lambda wildcards: bundles_of(wildcards.suite)[wildcards.bundle].revisions,
+        where_from=where_from,
+        commits=commits,
+        config=RESOLVED,
         folder=subpath(output[0], ancestor=2),
         code=code_digest("trajectory.suites.measure", "trajectory.suites.bundle"),
     shell:
-        "trajectory measure {wildcards.suite} {params.revisions} --manifest {input.manifest}"
-        " --folder {input.suite} --batches {input.batches} --output {params.folder}"
+        "trajectory measure {wildcards.suite} {params.revisions} --config {params.config}"
+        " {params.where_from} --batches {input.batches} --output {params.folder}"
         " --bundle {output} > {log} 2>&1"
 
 
-BUNDLED = [
-    f"{RESULTS}/measured/{bundle.suite}/.bundles/{bundle.name}.parquet"
-    for bundle in BUNDLES.values()
-]
 BB_PARTS = [f"{RESULTS}/bb/{variant}/seed{seed}" for variant, seed in CONFIG.bb_trajectories()]
 
 
 rule gather:
     input:
         expand("{part}/{table}.parquet", part=BB_PARTS, table=MEASURED),
-        BUNDLED,
+        bundled=bundled,
     output:
         expand("{results}/tables/{table}.parquet", results=RESULTS, table=MEASURED),
     log:
@@ -60,10 +54,51 @@ rule gather:
         mem_mb=2000,
         runtime=30,
     params:
-        parts="\n".join([*BB_PARTS, *BUNDLED]),
+        parts=lambda wildcards, input: "\n".join([*BB_PARTS, *input.bundled]),
         to=subpath(output[0], parent=True),
         config=RESOLVED,
         code=code_digest("trajectory.parts", "trajectory.tables"),
     shell:
         "trajectory tables gather --config {params.config} --parts - --output {params.to}"
         " > {log} 2>&1 <<'PARTS'\n{params.parts}\nPARTS"
+
+
+rule outcomes:
+    input:
+        manifests=manifests,
+        bundled=bundled,
+    output:
+        f"{RESULTS}/tables/outcomes.parquet",
+    log:
+        f"{RESULTS}/logs/outcomes.log",
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        bundled=lambda wildcards, input: "\n".join(input.bundled),
+        config=RESOLVED,
+        code=code_digest("trajectory.suites.outcomes"),
+    shell:
+        "trajectory suites outcomes --config {params.config} --bundles - --output {output}"
+        " > {log} 2>&1 <<'PARTS'\n{params.bundled}\nPARTS"
+
+
+# Fails if a checkpoint is missing, and says which and why. Its deletion of a bundle's table, once
+# that is gathered, is what makes the next run try again.
+rule complete:
+    input:
+        ancient(rules.gather.output),
+        bundled=bundled,
+        outcomes=rules.outcomes.output,
+    output:
+        f"{RESULTS}/complete.txt",
+    log:
+        f"{RESULTS}/logs/complete.log",
+    localrule: True
+    params:
+        bundled=lambda wildcards, input: "\n".join(input.bundled),
+        config=RESOLVED,
+    shell:
+        "trajectory suites complete --config {params.config} --outcomes {input.outcomes}"
+        " --bundles - 2>&1 <<'PARTS' | tee {log} {output}\n{params.bundled}\nPARTS"

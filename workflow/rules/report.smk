@@ -15,7 +15,8 @@ rule report:
         rules.align.output,
         rules.costs.output,
         BB_TABLES,
-        expand("{results}/manifests/{suite}.parquet", results=RESULTS, suite=CONFIG.suites.names()),
+        rules.outcomes.output,
+        manifests,
     output:
         pages=report(
             directory(f"{RESULTS}/report"),

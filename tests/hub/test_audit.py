@@ -1,0 +1,206 @@
+"""Listing, auditing and choosing: from a hub whose branches lie to a pinned selection."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trajectory.config import Config, parse
+from trajectory.config.suites import Suite
+from trajectory.errors import TrajectoryError
+from trajectory.schemas import MANIFEST
+from trajectory.suites.hub import Hub
+from trajectory.suites.pin import audited, list_revisions, pinned_selection
+from trajectory.suites.selection import read_selection, select, write_selection
+from trajectory.tables import from_rows, validate
+
+from .server import Content, Fault, Files, StandIn
+from .suites import REPOSITORY, add_suite, pickled
+
+Rows = dict[str, dict]
+
+STEPS = [0, 10, 20, 30, 40, 50, 60, 70, 100]
+NAMES = [f"stage1-step{step}-tokens{step}B" for step in STEPS]
+
+
+def name(step: int) -> str:
+    return f"stage1-step{step}-tokens{step}B"
+
+
+def suite(**values: object) -> Suite:
+    return Suite.model_validate({"repository": REPOSITORY, "spacing": 10, **values})
+
+
+def look(hub: Hub, of: Suite) -> Rows:
+    rows = audited("s", of, list_revisions("s", of, hub), hub)
+    validate(from_rows(rows, MANIFEST), MANIFEST, "manifest")
+    return {row["revision"]: row for row in rows}
+
+
+def share(branches: dict[str, Files], to: str, whose: str, *paths: str) -> None:
+    """Give a branch another's files, as an interrupted upload does."""
+    taken = {p: c for p, c in branches[whose].items() if not paths or p in paths}
+    branches[to] = {**branches[to], **taken}
+
+
+def test_an_honest_suite_is_good(standin: StandIn, hub: Hub) -> None:
+    add_suite(standin, [*NAMES, "stage2-ingredient1-step10-tokens1B", "notes"])
+    rows = look(hub, suite(tokens_per_step=10**9))
+    assert {rows[n]["verdict"] for n in NAMES} == {"good"}
+    assert rows[name(20)]["tokens"] == 20 * 10**9
+    assert rows[name(20)]["tokens_from"] == "steps"
+    assert rows[name(20)]["dtype"] == "float32"
+    assert rows[name(20)]["bytes"] == 89_688
+    assert rows["main"]["verdict"] == rows["notes"]["verdict"] == "not_a_checkpoint"
+    assert rows["stage2-ingredient1-step10-tokens1B"]["verdict"] == "unaudited"
+    assert rows["stage2-ingredient1-step10-tokens1B"]["trajectory"] == "s/stage2-ingredient1"
+    assert [rows[n]["missing_before"] for n in NAMES[1:]] == [0] * 7 + [2]
+    configs = standin.count(r"GET .*resolve/.*/config.json")
+    assert configs == 1, "equal configs are read once"
+
+
+def test_duplicates_are_found_by_hash_and_excluded(standin: StandIn, hub: Hub) -> None:
+    branches = add_suite(standin, NAMES)
+    share(branches, name(30), name(70))
+    share(branches, name(10), "main")
+    rows = look(hub, suite())
+    for step, other in ((30, 70), (70, 30)):
+        row = rows[name(step)]
+        assert (row["verdict"], row["excluded"]) == ("duplicate", True)
+        assert row["same_as"] == [name(other)]
+        assert name(other) in row["reason"]
+    assert rows[name(10)]["verdict"] == "main_weights"
+    assert {rows[name(s)]["verdict"] for s in (0, 20, 40, 50, 60, 100)} == {"good"}
+    assert standin.count("GET /cdn") == 0, "not a byte of weights"
+
+
+def test_main_may_hold_the_last_step_unless_it_is_known_not_to(standin: StandIn, hub: Hub) -> None:
+    branches = add_suite(standin, NAMES)
+    share(branches, "main", name(100))
+    assert look(hub, suite())[name(100)]["verdict"] == "good"
+    assert look(hub, suite(main="a soup"))[name(100)]["verdict"] == "main_weights"
+    assert look(hub, suite(main="the end", main_is=[name(100)]))[name(100)]["verdict"] == "good"
+    share(branches, name(20), name(100))
+    rows = look(hub, suite(main_is=[name(100)]))
+    assert rows[name(20)]["verdict"] == "main_weights"
+    assert rows[name(100)]["verdict"] == "good"
+
+
+def test_one_shard_of_another_revision_is_enough(standin: StandIn, hub: Hub) -> None:
+    branches = add_suite(standin, NAMES, sharded=True)
+    share(branches, name(50), "main", "model-00001-of-00002.safetensors")
+    del branches[name(60)]["model-00002-of-00002.safetensors"]
+    rows = look(hub, suite())
+    assert rows[name(50)]["verdict"] == "shared_shard"
+    assert rows[name(50)]["reason"] == "1 of 2 files are those of main"
+    assert rows[name(60)]["verdict"] == "missing_shard"
+    assert "model-00002-of-00002" in rows[name(60)]["reason"]
+    assert rows[name(40)]["verdict"] == "good"
+
+
+def test_changed_configs_pickles_and_nothing_at_all(standin: StandIn, hub: Hub) -> None:
+    branches = add_suite(standin, NAMES)
+    config = json.loads(branches[name(20)]["config.json"].data)
+    for step, change in ((20, {"rope_theta": 7.0}), (30, {"transformers_version": "1"})):
+        text = json.dumps({**config, **change}).encode()
+        branches[name(step)] = {**branches[name(step)], "config.json": Content(text)}
+    branches[name(40)] = {"config.json": branches[name(40)]["config.json"],
+                          "pytorch_model.bin": Content(pickled())}  # fmt: skip
+    branches[name(50)] = {"README.md": Content(b"soon")}
+    rows = look(hub, suite())
+    assert rows[name(20)]["verdict"] == "changed_config"
+    assert "rope_theta 7.0" in rows[name(20)]["reason"]
+    assert rows[name(30)]["verdict"] == "good", "a version computes nothing"
+    assert rows[name(40)]["verdict"] == "pickle_only"
+    assert rows[name(50)]["verdict"] == "no_weights"
+
+
+def test_reports_of_others_and_the_last_word(standin: StandIn, hub: Hub) -> None:
+    add_suite(standin, NAMES)
+    bad = [{"steps": [30, 40], "reason": "equal", "link": "https://x/1"}]
+    rows = look(hub, suite(known_bad=bad, select={"include": [name(40)], "exclude": [name(50)]}))
+    assert (rows[name(30)]["verdict"], rows[name(30)]["link"]) == ("known_bad", "https://x/1")
+    assert [rows[name(s)]["excluded"] for s in (30, 40, 50, 60)] == [True, False, True, False]
+
+
+def test_the_audit_of_the_selected_replaces_suspects(standin: StandIn, hub: Hub) -> None:
+    branches = add_suite(standin, NAMES)
+    share(branches, name(30), "main")
+    of = suite(audit="selected", select={"every": 3})
+    rows = look(hub, of)
+    looked = {n for n, row in rows.items() if row["verdict"] != "unaudited"}
+    assert name(30) in looked
+    chosen = {row["revision"] for row in select("s", of, list(rows.values()))}
+    assert name(30) not in chosen
+    assert chosen <= looked
+    assert standin.count("GET .*/tree/") < len(NAMES) + 1
+
+
+def test_an_audit_is_paced_cached_and_resumed(standin: StandIn, tmp_path: Path) -> None:
+    from trajectory.config.fetch import Fetch
+
+    add_suite(standin, NAMES)
+    standin.quota = (6, 1.0)
+    first = Hub(Fetch(timeout=2.0, patience=0.0), standin.endpoint, tmp_path)
+    rows = look(first, suite())
+    assert {rows[n]["verdict"] for n in NAMES} == {"good"}
+    trees = standin.count("GET .*/tree/")
+    assert trees == len(NAMES) + 1, "no request was refused and repeated"
+    standin.quota = None
+    look(Hub(first.fetch, standin.endpoint, tmp_path), suite())
+    assert standin.count("GET .*/tree/") == trees, "commits are listed once"
+
+
+def test_a_local_folder_is_a_suite(standin: StandIn, hub: Hub, tmp_path: Path) -> None:
+    branches = add_suite(standin, NAMES)
+    share(branches, name(30), name(20))
+    for branch, files in branches.items():
+        (tmp_path / branch).mkdir()
+        for path, content in files.items():
+            (tmp_path / branch / path).write_bytes(content.data)
+    standin.asked.clear()
+    rows = look(hub, Suite(folder=tmp_path))
+    assert rows[name(30)]["verdict"] == rows[name(20)]["verdict"] == "duplicate"
+    assert rows[name(40)]["commit"].startswith("sha256:")
+    assert not standin.asked
+    with pytest.raises(TrajectoryError, match="cannot be read"):
+        list_revisions("s", Suite(folder=tmp_path / "none"), hub)
+
+
+def test_a_selection_is_pinned_edited_and_taken_over(
+    standin: StandIn, hub: Hub, tmp_path: Path
+) -> None:
+    add_suite(standin, NAMES)
+    of = suite(select={"steps": [0, 50]})
+    rows = list(look(hub, of).values())
+    path = tmp_path / "s.tsv"
+    chosen = pinned_selection(path, "s", of, rows)
+    write_selection(path, "s", of, chosen)
+    assert read_selection(path) == chosen
+    text = path.read_text()
+    line = next(line for line in text.splitlines() if name(50) in line)
+    path.write_text(text + line.replace("50", "70").replace("config", "hand") + "\n")
+    assert [r["step"] for r in pinned_selection(path, "s", of, rows)] == [0, 50, 70]
+    other = suite(select={"steps": [10]})
+    assert [r["step"] for r in pinned_selection(path, "s", other, rows)] == [10, 70], (
+        "another rule chooses anew and keeps what was added by hand"
+    )
+
+
+def test_a_hub_that_fails_in_the_middle_is_a_clear_error(standin: StandIn, hub: Hub) -> None:
+    add_suite(standin, NAMES)
+    standin.faults = [Fault("GET .*/tree/", 503, times=None)]
+    with pytest.raises(TrajectoryError, match="suite 's', revision '.*': the hub answers 503"):
+        look(hub, suite())
+
+
+def test_configs_are_checked_before_anything_is_asked() -> None:
+    def config(**select: object) -> Config:
+        own = {"s": {"repository": REPOSITORY, "select": select}}
+        return parse({"name": "a", "results": "r", "suites": own})
+
+    with pytest.raises(TrajectoryError, match="first step 5 lies after last step 4"):
+        config(first=5, last=4)
+    assert config(budget="2 GB").suites.suite("s").select.budget == 2 * 10**9

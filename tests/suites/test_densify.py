@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trajectory.suites.densify import (
+    Candidate,
+    Interval,
+    densify,
+    expected_width,
+    place,
+    total_width,
+)
+
+bounds = st.tuples(st.integers(0, 5000), st.integers(1, 5000))
+intervals = st.lists(
+    bounds.map(lambda b: Interval(b[0], b[0] + b[1], weight=1 + b[1] % 4)), min_size=1, max_size=5
+)
+candidates = st.lists(
+    st.tuples(st.integers(0, 12_000), st.integers(1, 50)), max_size=12, unique_by=lambda c: c[0]
+).map(lambda found: [Candidate(f"step{s}", s, size) for s, size in found])
+
+
+def test_the_width_left_is_that_of_a_simulated_onset() -> None:
+    import numpy as np
+
+    one = Interval(10, 1000)
+    records = [40, 300]
+    rng = np.random.default_rng(0)
+    onset = rng.uniform(place(10), place(1000), 200_000)
+    edges = np.array([place(s) for s in (10, 40, 300, 1000)])
+    at = np.searchsorted(edges, onset)
+    simulated = (edges[at] - edges[at - 1]).mean()
+    assert abs(expected_width(one, records) - simulated) < 0.01
+
+
+def test_an_interval_is_halved_on_the_logarithm_first() -> None:
+    found = [Candidate(str(s), s, 1) for s in range(1, 1000)]
+    chosen = densify([Interval(0, 999)], found, budget=3)
+    assert abs(place(chosen[0].step) - place(999) / 2) < 0.05
+    # What is then widest is halved next: at a quarter and at three quarters.
+    later = sorted(place(c.step) / place(999) for c in chosen[1:])
+    assert abs(later[0] - 0.25) < 0.02
+    assert abs(later[1] - 0.75) < 0.02
+
+
+@given(intervals, candidates, st.integers(0, 200))
+def test_choices_fit_the_budget_and_each_narrows_something(
+    given_intervals: list[Interval], found: list[Candidate], budget: int
+) -> None:
+    chosen = densify(given_intervals, found, budget)
+    assert sum(c.size for c in chosen) <= budget
+    assert len(set(chosen)) == len(chosen)
+    steps: list[int] = []
+    for candidate in chosen:
+        assert any(one.after < candidate.step < one.by for one in given_intervals)
+        before = total_width(given_intervals, steps)
+        steps.append(candidate.step)
+        assert total_width(given_intervals, steps) < before
+
+
+@given(intervals, candidates)
+def test_one_checkpoint_is_the_best_one(
+    given_intervals: list[Interval], found: list[Candidate]
+) -> None:
+    equal = [Candidate(c.revision, c.step, 1) for c in found]
+    chosen = densify(given_intervals, equal, budget=1)
+    widths = [total_width(given_intervals, [c.step]) for c in equal]
+    if chosen:
+        best = min(widths)
+        assert abs(total_width(given_intervals, [chosen[0].step]) - best) < 1e-9
+    else:
+        whole = total_width(given_intervals, [])
+        assert all(width > whole - 1e-9 for width in widths)
+
+
+def test_cheap_checkpoints_go_first_where_they_tell_as_much() -> None:
+    found = [Candidate("dear", 30, 100), Candidate("cheap", 33, 10)]
+    assert [c.revision for c in densify([Interval(0, 1000)], found, 100)] == ["cheap"]

@@ -1,0 +1,201 @@
+"""What a run will fetch and cost, before anything is fetched.
+
+Sizes are the manifest's where a suite is listed, else the registry's; time and memory are
+estimates by the formulas below, good to a factor of two or so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trajectory.config import Config
+from trajectory.config.probe import Probe
+from trajectory.config.suites import Suite
+from trajectory.suites.selection import is_pinned, read_selection
+
+COMPUTED = 4
+"""Bytes per number while computing: float32, whatever the files hold."""
+
+ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+PROCESS = 600_000_000
+"""Bytes of a process before it reads a checkpoint: Python, torch and transformers."""
+
+STATISTICS = 1.3
+"""Time of measuring over that of a bare forward pass (benchmarks/probe.py: 1.15), with some air."""
+
+START = 15.0
+"""Seconds that a process takes to start, and to write its tables."""
+
+SEQUENCES_AT_ONCE = 16
+TOKEN_BLOCK, VOCABULARY_BLOCK = 2048, 8192
+
+
+@dataclass(frozen=True)
+class SuitePlan:
+    """What one suite will cost; None where it cannot be told.
+
+    Attributes:
+        name: the suite.
+        listed: whether the numbers are of a pinned selection.
+        checkpoints: how many are measured.
+        transfer: bytes to fetch.
+        disk: most bytes of weights on disk at once.
+        memory: bytes of one job.
+        fetching: seconds of transfer at the bandwidth asked for, all jobs sharing it.
+        computing: seconds of computation, one job after the other.
+    """
+
+    name: str
+    listed: bool
+    checkpoints: int | None
+    transfer: int | None
+    disk: int | None
+    memory: int | None
+    fetching: float | None
+    computing: float | None
+
+
+def plan(config: Config, jobs: int, flops: float) -> list[SuitePlan]:
+    """What every public suite of a config will cost.
+
+    Args:
+        config: the run.
+        jobs: jobs at once.
+        flops: multiplications and additions per second of one job.
+
+    Raises:
+        TrajectoryError: if a pinned selection is damaged.
+    """
+    return [_plan(config, n, s, jobs, flops) for n, s in config.suites.public().items()]
+
+
+def _plan(config: Config, name: str, suite: Suite, jobs: int, flops: float) -> SuitePlan:
+    path = config.results / "selections" / f"{name}.tsv"
+    listed = is_pinned(path, suite)
+    sizes = _listed_sizes(path, suite) if listed else _expected_sizes(suite)
+    count = None if sizes is None else len(sizes)
+    known = [size for size in sizes or [] if size is not None]
+    whole = known if sizes is not None and len(known) == len(sizes) else None
+    transfer = disk = None
+    if whole is not None:
+        transfer = sum(_moved(suite, config.probe, size) for size in whole)
+        disk = _on_disk(config, suite, whole, jobs)
+    seconds = computing_seconds(suite, config.probe, flops)
+    return SuitePlan(
+        name,
+        listed,
+        count,
+        transfer,
+        disk,
+        memory_of(suite, config.probe),
+        None if transfer is None else transfer / config.fetch.bandwidth,
+        None if seconds is None or count is None else count * seconds,
+    )
+
+
+def _listed_sizes(path: Path, suite: Suite) -> list[int | None]:
+    return [row["bytes"] or suite.bytes for row in read_selection(path)]
+
+
+def _expected_sizes(suite: Suite) -> list[int | None] | None:
+    """Sizes of a selection that is not made yet; None where the rule needs the list."""
+    rule = suite.select
+    if rule.revisions is not None:
+        count = len(rule.revisions)
+    elif rule.steps is not None:
+        count = len(rule.steps)
+    elif rule.every is not None:
+        if suite.published is None:
+            return None
+        count = -(-suite.published // rule.every)
+    else:
+        count = rule.log_spaced.count if rule.log_spaced else 24
+    if rule.budget is not None and suite.bytes is not None:
+        count = min(count, rule.budget // suite.bytes)
+    return [suite.bytes] * count
+
+
+def tokens_of(probe: Probe) -> int:
+    """Tokens that pass through each checkpoint."""
+    prompts = sum(len(found) for found in probe.prompts.values())
+    sequences = (len(probe.domains) + len(probe.texts)) * probe.sequences + prompts
+    return sequences * probe.length
+
+
+def _embedding(suite: Suite) -> int | None:
+    """Parameters of the embedding, and as many of the read-out."""
+    sizes = suite.architecture
+    if sizes is None or sizes.vocabulary is None or sizes.width is None:
+        return None
+    return sizes.vocabulary * sizes.width
+
+
+def body(suite: Suite) -> int | None:
+    """Parameters of the decoder blocks."""
+    embedding = _embedding(suite)
+    if suite.parameters is None or embedding is None:
+        return None
+    return max(0, suite.parameters - 2 * embedding)
+
+
+def _moved(suite: Suite, probe: Probe, size: int) -> int:
+    """Bytes that one checkpoint moves over the network."""
+    embedding, sizes = _embedding(suite), suite.architecture
+    if suite.folder is not None:
+        return 0
+    if suite.weights != "stream" or embedding is None or sizes is None or suite.dtype is None:
+        return size
+    item, width = ITEM[suite.dtype], sizes.width or 0
+    rows = min(tokens_of(probe), sizes.vocabulary or 0)
+    unread = (embedding - rows * width) + (0 if suite.loss else embedding)
+    return max(0, size - unread * item)
+
+
+def _on_disk(config: Config, suite: Suite, sizes: list[int], jobs: int) -> int:
+    if suite.folder is not None or suite.weights == "stream" or not sizes:
+        return 0
+    if suite.weights == "keep":
+        return sum(sizes)
+    most = sum(sorted(sizes)[-jobs:])
+    return most if config.fetch.disk is None else min(most, config.fetch.disk)
+
+
+def memory_of(suite: Suite, probe: Probe) -> int | None:
+    """Bytes of one job: two blocks, the residual stream, and one block's activations."""
+    sizes, parameters = suite.architecture, body(suite)
+    if parameters is None or sizes is None or not sizes.layers or not sizes.width:
+        return None
+    mlp = sizes.mlp or 4 * sizes.width
+    at_once = SEQUENCES_AT_ONCE * probe.length
+    numbers = (
+        2 * parameters // sizes.layers
+        + 3 * tokens_of(probe) * sizes.width
+        + at_once * (8 * sizes.width + 3 * mlp)
+        + VOCABULARY_BLOCK * (sizes.width + TOKEN_BLOCK)
+    )
+    return PROCESS + COMPUTED * numbers
+
+
+def computing_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
+    """Seconds of one checkpoint: two operations per parameter and token, and the statistics."""
+    parameters, embedding = body(suite), _embedding(suite)
+    if parameters is None or embedding is None:
+        return None
+    used = parameters + (embedding if suite.loss else 0)
+    return START + STATISTICS * 2 * used * tokens_of(probe) / flops
+
+
+def measured_flops(size: int = 1024, repeat: int = 4) -> float:
+    """Operations per second of a float32 matrix product on this machine."""
+    import time
+
+    import numpy as np
+
+    a = np.ones((size, size), dtype=np.float32)
+    a @ a
+    begun = time.perf_counter()
+    for _ in range(repeat):
+        a @ a
+    return float(2 * size**3 * repeat / (time.perf_counter() - begun))

@@ -1,0 +1,90 @@
+"""What became of every checkpoint of a run, and what is missing from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trajectory.suites import errors
+
+Row = dict[str, Any]
+
+TRANSIENT = frozenset(
+    kind.kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, errors.CheckpointError) and kind.again
+) | {"killed"}
+"""Kinds of failure after which another run may succeed."""
+
+
+def outcome_rows(
+    manifest: Sequence[Row], selection: Sequence[Row] | None, became: Mapping[str, Row]
+) -> list[Row]:
+    """Rows of the ``outcomes`` table of one suite.
+
+    Args:
+        manifest: all its revisions.
+        selection: those that were selected; None if all were.
+        became: row of ``bundle`` by revision.
+    """
+    chosen = {row["revision"]: row for row in (manifest if selection is None else selection)}
+    listed = {row["revision"]: row for row in manifest}
+    rows = []
+    for revision in {**listed, **chosen}:
+        row = {**listed.get(revision, {}), **chosen.get(revision, {})}
+        status, error, reason = _status(row, revision in chosen, became.get(revision))
+        rows.append(
+            {
+                **{key: row.get(key) for key in _COPIED},
+                "status": status,
+                "verdict": row.get("verdict") or "unaudited",
+                "error": error,
+                "reason": reason or listed.get(revision, {}).get("reason"),
+                "link": listed.get(revision, {}).get("link"),
+            }
+        )
+    return rows
+
+
+_COPIED = (
+    *("suite", "revision", "commit", "trajectory", "stage", "ingredient", "step", "tokens"),
+    "bytes",
+)
+
+
+def _status(row: Row, selected: bool, became: Row | None) -> tuple[str, str | None, str | None]:
+    if not selected:
+        return ("excluded" if row.get("excluded") else "not_selected"), None, None
+    if became is None:
+        return "failed", "not_run", "no job measured it"
+    if became["measured"]:
+        return "measured", None, None
+    return "failed", became["error"], became["reason"]
+
+
+def missing(rows: Sequence[Row]) -> list[Row]:
+    """Outcomes of the checkpoints that were selected and are not in the tables."""
+    return [row for row in rows if row["status"] == "failed"]
+
+
+def left_out(rows: Sequence[Row]) -> list[Row]:
+    """Outcomes of the checkpoints that the audit excluded."""
+    return [row for row in rows if row["status"] == "excluded" and row["step"] is not None]
+
+
+def forget_transient(bundles: Sequence[Path], rows: Sequence[Row]) -> list[Path]:
+    """Delete the tables of bundles with a failure that may pass, so that the next run tries again.
+
+    Returns the tables deleted; what else their bundles measured is kept beside them.
+    """
+    from trajectory.schemas import BUNDLE
+    from trajectory.tables import read
+
+    passing = {(r["suite"], r["revision"]) for r in missing(rows) if r["error"] in TRANSIENT}
+    deleted = []
+    for path in bundles:
+        if any((r["suite"], r["revision"]) in passing for r in read(path, BUNDLE).to_pylist()):
+            path.unlink()
+            deleted.append(path)
+    return deleted

@@ -1,0 +1,239 @@
+"""Which checkpoints are measured: chosen by a rule, pinned in a table that people can read.
+
+The table is tab-separated text with a first line that names the settings it was made with. As long
+as the config says the same, it decides what is measured; rows may be added or deleted by hand.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trajectory.config.suites import Suite
+from trajectory.errors import TrajectoryError
+from trajectory.provenance import values_digest
+
+Row = dict[str, Any]
+
+COLUMNS = (
+    *("suite", "revision", "commit", "trajectory", "stage", "ingredient", "step", "tokens"),
+    *("bytes", "chosen", "verdict"),
+)
+_NUMBERS = {"stage", "ingredient", "step", "tokens", "bytes"}
+_HEAD = "# checkpoints of {suite}; settings {digest}; pinned: edit rows at will\n"
+
+_DECIDING = {
+    *("repository", "folder", "pattern", "counts", "tokens_per_step", "main_is", "known_bad"),
+    *("stages", "select", "audit"),
+}
+"""What of a suite's settings decides its selection."""
+
+
+def settings_digest(suite: Suite) -> str:
+    """Twelve hex digits that change when a setting does that decides the selection."""
+    return values_digest(suite.model_dump(mode="json", include=_DECIDING))
+
+
+def select(name: str, suite: Suite, rows: Sequence[Row]) -> list[Row]:
+    """Rows of the ``selection`` table that the config's rule chooses from a manifest.
+
+    Raises TrajectoryError if the rule asks for what there is not, or nothing is left to choose.
+    """
+    where = f"suite '{name}'"
+    rule = suite.select
+    stages = set(suite.stages)
+    if rule.revisions is not None:
+        chosen = _named(where, rule.revisions, rows)
+    else:
+        candidates = [
+            row
+            for row in rows
+            if row["step"] is not None
+            and not row["excluded"]
+            and (row["stage"] or 1) in stages
+            and (rule.first is None or row["step"] >= rule.first)
+            and (rule.last is None or row["step"] <= rule.last)
+        ]
+        if not candidates:
+            raise TrajectoryError(
+                f"{where}: no checkpoint is left to choose: of {len(rows)} revisions, "
+                f"{sum(1 for r in rows if r['excluded'])} are excluded and stages "
+                f"{sorted(stages)} are asked for"
+            )
+        runs: dict[str, list[Row]] = {}
+        for row in candidates:
+            runs.setdefault(row["trajectory"], []).append(row)
+        chosen = [row for run in runs.values() for row in _by_rule(where, suite, run, rows)]
+    if rule.budget is not None:
+        chosen = _within(where, suite, chosen)
+    return [selected(row, "config") for row in sorted(chosen, key=_order)]
+
+
+def selected(row: Row, chosen: str) -> Row:
+    """A row of a manifest as a row of a selection."""
+    return {**{key: row.get(key) for key in COLUMNS}, "chosen": chosen}
+
+
+def _order(row: Row) -> tuple[str, int, str]:
+    return row["trajectory"], row["step"], row["revision"]
+
+
+def _named(where: str, revisions: Sequence[str], rows: Sequence[Row]) -> list[Row]:
+    known = {row["revision"]: row for row in rows}
+    found = []
+    for revision in revisions:
+        row = known.get(revision)
+        if row is None:
+            raise TrajectoryError(f"{where}: it has no revision '{revision}'")
+        if row["step"] is None:
+            raise TrajectoryError(f"{where}: the name of revision '{revision}' states no step")
+        _allowed(where, row)
+        found.append(row)
+    return found
+
+
+def _allowed(where: str, row: Row) -> None:
+    if row["excluded"]:
+        raise TrajectoryError(
+            f"{where}, revision '{row['revision']}': excluded ({row['reason'] or row['verdict']}); "
+            "leave it out, or name it under select.include"
+        )
+
+
+def _by_rule(where: str, suite: Suite, run: list[Row], rows: Sequence[Row]) -> list[Row]:
+    rule = suite.select
+    if rule.steps is not None:
+        return _at_steps(where, rule.steps, run, rows)
+    if rule.every is not None:
+        return [row for n, row in enumerate(run) if n % rule.every == 0 or n == len(run) - 1]
+    spaced = rule.log_spaced
+    axis, count = (spaced.axis, spaced.count) if spaced else ("step", 24)
+    return log_spaced(where, run, count, axis)
+
+
+def _at_steps(where: str, steps: Sequence[int], run: list[Row], rows: Sequence[Row]) -> list[Row]:
+    by_step = {row["step"]: row for row in run}
+    for step in steps:
+        if step not in by_step:
+            for row in rows:
+                if row["step"] == step and row["trajectory"] == run[0]["trajectory"]:
+                    _allowed(where, row)
+            near = sorted(by_step, key=lambda known: abs(known - step))[:2]
+            raise TrajectoryError(
+                f"{where}: there is no checkpoint at step {step}; the nearest are at "
+                f"{' and '.join(map(str, sorted(near)))}"
+            )
+    return [by_step[step] for step in dict.fromkeys(steps)]
+
+
+def log_spaced(where: str, run: Sequence[Row], count: int, axis: str = "step") -> list[Row]:
+    """``count`` checkpoints evenly spaced in the logarithm, the first and the last included.
+
+    Where several are wanted between two that exist, the widest gaps elsewhere are filled instead.
+    Raises TrajectoryError if ``axis`` is tokens and they are not known.
+    """
+    unknown = [row["revision"] for row in run if row[axis] is None]
+    if unknown:
+        raise TrajectoryError(
+            f"{where}: tokens of {len(unknown)} checkpoints are unknown, e.g. of {unknown[0]}; "
+            "give tokens_per_step, or space by step"
+        )
+    ordered = sorted(run, key=lambda row: (row[axis], row["revision"]))
+    if count >= len(ordered):
+        return ordered
+    origin = [row for row in ordered if row[axis] == 0][:1]
+    rest = [row for row in ordered if row[axis] > 0]
+    wanted = count - len(origin)
+    at = [math.log(row[axis]) for row in rest]
+    if wanted <= 1:
+        return [*origin, *rest[-1:]][:count]
+    targets = [at[0] + (at[-1] - at[0]) * k / (wanted - 1) for k in range(wanted)]
+    taken = {min(range(len(at)), key=lambda n: (abs(at[n] - target), n)) for target in targets}
+    while len(taken) < wanted:
+        left = [n for n in range(len(at)) if n not in taken]
+        taken.add(max(left, key=lambda n: (min(abs(at[n] - at[k]) for k in taken), -n)))
+    return [*origin, *(rest[n] for n in sorted(taken))]
+
+
+def size_of(row: Row, suite: Suite) -> int | None:
+    """Bytes of a checkpoint's weights: listed, else as the registry says."""
+    size: int | None = row["bytes"] if row["bytes"] is not None else suite.bytes
+    return size
+
+
+def _within(where: str, suite: Suite, chosen: list[Row]) -> list[Row]:
+    """The choice, thinned evenly in the logarithm until it fits the budget."""
+    budget = suite.select.budget
+    assert budget is not None
+    sizes = {row["revision"]: size_of(row, suite) for row in chosen}
+    if None in sizes.values():
+        raise TrajectoryError(f"{where}: sizes are unknown, so select.budget cannot be kept")
+
+    def total(rows: Sequence[Row]) -> int:
+        return sum(sizes[row["revision"]] or 0 for row in rows)
+
+    for count in range(len(chosen), 0, -1):
+        thinned = chosen if count == len(chosen) else log_spaced(where, chosen, count)
+        if total(thinned) <= budget:
+            return thinned
+    raise TrajectoryError(
+        f"{where}: one checkpoint is {min(s or 0 for s in sizes.values()):,} bytes, more than "
+        f"select.budget ({budget:,})"
+    )
+
+
+def write_selection(path: Path, name: str, suite: Suite, rows: Sequence[Row]) -> None:
+    """Write a selection table, atomically."""
+    from trajectory.tables import atomic
+
+    text = io.StringIO()
+    text.write(_HEAD.format(suite=name, digest=settings_digest(suite)))
+    writer = csv.DictWriter(text, COLUMNS, delimiter="\t", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {key: "" if value is None else value for key, value in row.items()} for row in rows
+    )
+    with atomic(path) as handle:
+        handle.write(text.getvalue().encode())
+
+
+def read_selection(path: Path) -> list[Row]:
+    """A selection table's rows; TrajectoryError naming line and column of a mistake."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrajectoryError(f"{path}: cannot be read ({error})") from None
+    body = [(n, line) for n, line in enumerate(lines, 1) if line and not line.startswith("#")]
+    if not body or body[0][1].split("\t") != list(COLUMNS):
+        raise TrajectoryError(f"{path}: should begin with the columns {', '.join(COLUMNS)}")
+    rows: list[Row] = []
+    for n, line in body[1:]:
+        values = line.split("\t")
+        if len(values) != len(COLUMNS):
+            raise TrajectoryError(f"{path}, line {n}: {len(values)} columns, not {len(COLUMNS)}")
+        row: Row = {}
+        for key, value in zip(COLUMNS, values, strict=True):
+            if key in _NUMBERS and value and not value.isdigit():
+                raise TrajectoryError(f"{path}, line {n}: {key} '{value}' is not a number")
+            row[key] = (int(value) if key in _NUMBERS else value) if value else None
+        absent = [k for k in ("suite", "revision", "commit", "trajectory") if not row[k]]
+        if absent or row["step"] is None:
+            raise TrajectoryError(f"{path}, line {n}: {(absent or ['step'])[0]} is empty")
+        if any(row["revision"] == other["revision"] for other in rows):
+            raise TrajectoryError(f"{path}, line {n}: revision '{row['revision']}' stands twice")
+        rows.append(row)
+    return rows
+
+
+def is_pinned(path: Path, suite: Suite) -> bool:
+    """Whether there is a selection table that was made with these settings."""
+    try:
+        with path.open(encoding="utf-8") as handle:
+            head = handle.readline()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return f"settings {settings_digest(suite)};" in head

@@ -1,0 +1,102 @@
+"""Which checkpoints of which suites are measured: the pinned selections, cut into bundles.
+
+No rules: what the rules about checkpoints share.
+"""
+
+EMBEDDED = "nano-olmo"
+NANO_STEPS = CONFIG.suites.nano_olmo.checkpoint_steps() if CONFIG.suites.nano_olmo else []
+NANO_REVISIONS = [revision_name(step) for step in NANO_STEPS]
+PUBLIC = CONFIG.suites.public()
+
+
+def selection_path(suite):
+    return f"{RESULTS}/selections/{suite}.tsv"
+
+
+def manifest_path(suite):
+    return f"{RESULTS}/manifests/{suite}.parquet"
+
+
+# A pinned suite has a table that says which checkpoints are measured, and the whole plan is static.
+UNPINNED = [
+    name
+    for name, suite in PUBLIC.items()
+    if not (Path(manifest_path(name)).is_file() and is_pinned(Path(selection_path(name)), suite))
+]
+
+
+def pinned(suite):
+    """A suite's selection; where it is not pinned yet, the plan waits for it."""
+    if suite in UNPINNED:
+        checkpoints.pin.get()
+    return read_once(suite)
+
+
+@cache
+def read_once(suite):
+    try:
+        return read_selection(Path(selection_path(suite)))
+    except TrajectoryError as error:
+        refuse(error)
+
+
+def manifests(wildcards):
+    for suite in PUBLIC:
+        pinned(suite)
+    return [manifest_path(suite) for suite in CONFIG.suites.names()]
+
+
+def tokenizer_of(wildcards):
+    suite = wildcards.suite
+    return f"{RESULTS}/suites/{suite}" if suite == EMBEDDED else f"{RESULTS}/tokenizers/{suite}"
+
+
+def bundles_of(suite):
+    """A suite's checkpoints as bundles, by name."""
+    if suite != EMBEDDED:
+        pinned(suite)
+    return cut_once(suite)
+
+
+@cache
+def cut_once(suite):
+    if suite == EMBEDDED:
+        found = [(revision, 0) for revision in NANO_REVISIONS]
+    else:
+        known = PUBLIC[suite].bytes
+        found = [(row["revision"], row["bytes"] or known or ALONE) for row in pinned(suite)]
+    return {bundle.name: bundle for bundle in bundles(suite, found)}
+
+
+def bundled(wildcards):
+    return [
+        f"{RESULTS}/measured/{suite}/.bundles/{bundle}.parquet"
+        for suite in CONFIG.suites.names()
+        for bundle in bundles_of(suite)
+    ]
+
+
+def embedded(wildcards):
+    """What the embedded suite's checkpoints are measured from; those of others are fetched."""
+    if wildcards.suite != EMBEDDED:
+        return {}
+    return {"folder": f"{RESULTS}/suites/{EMBEDDED}", "listed": manifest_path(EMBEDDED)}
+
+
+def where_from(wildcards):
+    if wildcards.suite == EMBEDDED:
+        return f"--listed {manifest_path(EMBEDDED)} --folder {RESULTS}/suites/{EMBEDDED}"
+    return f"--listed {selection_path(wildcards.suite)}"
+
+
+def commits(wildcards):
+    """Contents that a bundle of a public suite is pinned to: others measure it anew."""
+    if wildcards.suite == EMBEDDED:
+        return None
+    chosen = bundles_of(wildcards.suite)[wildcards.bundle].revisions
+    return [commits_once(wildcards.suite)[revision] for revision in chosen]
+
+
+@cache
+def commits_once(suite):
+    return {row["revision"]: row["commit"] for row in pinned(suite)}
