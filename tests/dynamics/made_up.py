@@ -112,7 +112,7 @@ def _laboratory(trajectory: str) -> dict[str, list[Any]]:
     types = [
         {
             "trajectory": trajectory,
-            "step": STEPS[-1],
+            "step": step,
             "layer": 0,
             "head": 0,
             "token": token,
@@ -122,6 +122,7 @@ def _laboratory(trajectory: str) -> dict[str, list[Any]]:
             "previous_weight": 0.99 if trigger else 0.01,
             "output_value_norm": 2.0,
         }
+        for step in STEPS
         for i, (token, trigger) in enumerate(
             [*((chr(97 + k), False) for k in range(40)), (" ", True), ("t", True)]
         )

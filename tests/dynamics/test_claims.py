@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from trajectory.config import load
 from trajectory.dynamics.claims.all import CRITERIA, ledger, tables_needed
-from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, midway, share
+from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, midway, share, slope
 from trajectory.dynamics.claims.ledger import claim_rows, decide, standings
 from trajectory.schemas import CLAIMS, TABLES
 from trajectory.tables import from_rows, validate
@@ -273,17 +276,26 @@ def test_every_criterion_reads_tables_that_there_are() -> None:
 
 
 def test_midway_and_share_by_hand() -> None:
-    assert midway(pl.Series([0, 1, 10, 100]).to_numpy(), pl.Series([0.0, 0, 1, 1]).to_numpy()) == (
-        pytest.approx(10**0.5)
-    )
+    steps = np.array([0.0, 1, 10, 100])
+    first = midway(steps, np.array([0.0, 0, 1, 1]))
+    assert (first.step, first.after, first.by) == (pytest.approx(10**0.5), 1, 10)
+    later = midway(steps, np.array([0.0, 0, 0, 1])).since(first)
+    assert later.value == pytest.approx(math.log(10))
+    assert (later.low, later.high) == (pytest.approx(0), pytest.approx(math.log(100)))
     with pytest.raises(Absent, match="does not move"):
-        midway(pl.Series([0, 1, 2]).to_numpy(), pl.Series([1.0, 1, 1]).to_numpy())
+        midway(steps, np.ones(4))
     half = share(5, 10)
-    assert (half.value, half.low, half.high) == (
-        0.5,
-        pytest.approx(0.237, abs=1e-3),
-        pytest.approx(0.763, abs=1e-3),
-    )
+    assert half.value == 0.5
+    assert (half.low, half.high) == (pytest.approx(0.237, abs=1e-3), pytest.approx(0.763, abs=1e-3))
+
+
+def test_slopes_and_their_errors_are_scipys() -> None:
+    rng = np.random.default_rng(0)
+    x, y = np.arange(12.0), rng.standard_normal(12)
+    found, error = slope(x, y)
+    reference = stats.linregress(x, y)
+    assert found == pytest.approx(reference.slope)
+    assert error == pytest.approx(reference.stderr)
 
 
 def test_the_ledger_of_an_empty_folder_measures_nothing(tmp_path: Path, root: Path) -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
 from trajectory.dynamics.claims.evidence import (
     ACTIVE,
     DORMANT,
-    Absent,
     Evidence,
     Value,
     last_value,
@@ -27,7 +24,10 @@ from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger
 from trajectory.dynamics.claims.readings import (
     at_end,
     halves,
-    types_at_end,
+    over_types,
+    scaled,
+    types_of_lead,
+    weighted_spread,
 )
 
 CAUSES = Ledger()
@@ -157,7 +157,7 @@ CAUSES.criterion(
     each(
         _simplified,
         SIMPLIFIED,
-        lambda e, t: Value(1000 * halves(*e.of_lead(t, DORMANT, "delta_logit"))[1]),
+        lambda e, t: scaled(halves(*e.of_lead(t, DORMANT, "delta_logit"))[1], 1000),
     )
 )
 
@@ -278,13 +278,8 @@ CONCENTRATION = Claim(
 )
 def _spread(evidence: Evidence) -> Iterator[Finding]:
     def of(evidence: Evidence, trajectory: str) -> Value:
-        rows = types_at_end(evidence, trajectory).filter(trigger=False).drop_nulls("delta_logit")
-        weights, values = rows["queries"].to_numpy(), rows["delta_logit"].to_numpy()
-        mean = float(np.average(values, weights=weights))
-        spread = math.sqrt(float(np.average(np.square(values - mean), weights=weights)))
-        if mean <= 0:
-            raise Absent(f"mean Δlogit of {trajectory} is not positive")
-        return Value(spread / mean)
+        rows = types_of_lead(evidence, trajectory, trigger=False)
+        return over_types(rows, "delta_logit", weighted_spread("delta_logit"))
 
     for group in evidence.groups(softmax(1), ONE_LAYER):
         yield over_seeds(evidence, group, of)

@@ -201,8 +201,23 @@ def share(hits: int, of: int) -> Value:
     return Value(hits / of, float(ends.low), float(ends.high), "binomial")
 
 
-def midway(steps: Array, values: Array, part: float = 0.5) -> float:
-    """Step at which the series has come ``part`` of the way from its first to its late values.
+@dataclass(frozen=True)
+class Moment:
+    """When something happened: a step, between the two records around it."""
+
+    step: float
+    after: float
+    by: float
+
+    def since(self, other: Moment) -> Value:
+        """ln of this step over the other's; the interval is that of the records around both."""
+        low = math.log(self.after / other.by) if self.after > 0 else None
+        high = math.log(self.by / other.after) if other.after > 0 else None
+        return Value(math.log(self.step / other.step), low, high, "records")
+
+
+def midway(steps: Array, values: Array, part: float = 0.5) -> Moment:
+    """When the series has come ``part`` of the way from its first to its late values.
 
     Linear in ln step between records, at the first record beyond. Raises Absent for a series that
     stays.
@@ -214,7 +229,18 @@ def midway(steps: Array, values: Array, part: float = 0.5) -> float:
     i = int((along >= part).argmax())
     x = log_steps(steps)
     within = (part - along[i - 1]) / (along[i] - along[i - 1])
-    return math.exp(x[i - 1] + within * (x[i] - x[i - 1]))
+    step = math.exp(x[i - 1] + within * (x[i] - x[i - 1]))
+    return Moment(step, float(steps[i - 1]), float(steps[i]))
+
+
+def slope(steps: Array, values: Array) -> tuple[float, float]:
+    """Least-squares slope per step and its standard error; the error is NaN for two records."""
+    centred = steps - steps.mean()
+    size = float(np.square(centred).sum())
+    found = float(centred @ values) / size
+    rest = values - values.mean() - found * centred
+    free = len(steps) - 2
+    return found, math.sqrt(float(rest @ rest) / free / size) if free > 0 else math.nan
 
 
 def by_language_model(evidence: Evidence) -> Iterator[tuple[str, str]]:

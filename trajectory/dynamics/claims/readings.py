@@ -6,8 +6,16 @@ import math
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
-from trajectory.dynamics.claims.evidence import DORMANT, Absent, Evidence, Value, last_value
+from trajectory.dynamics.claims.evidence import (
+    DORMANT,
+    Absent,
+    Evidence,
+    Value,
+    last_value,
+    slope,
+)
 from trajectory.dynamics.claims.kinds import Of
 from trajectory.dynamics.compare import MARGIN
 from trajectory.dynamics.laws import Array
@@ -23,18 +31,45 @@ def at_end(statistic: str, domain: str = DORMANT) -> Of:
     )
 
 
-def types_at_end(evidence: Evidence, trajectory: str) -> pl.DataFrame:
-    """Rows of ``bb_types`` of the lead head at the last record."""
+def types_of_lead(evidence: Evidence, trajectory: str, trigger: bool) -> pl.DataFrame:
+    """Rows of ``bb_types`` of the lead head, all records, of triggers or of the other types."""
     lead = evidence.phenomenon(trajectory, DORMANT)
     rows = evidence.frame("bb_types").filter(
-        trajectory=trajectory, layer=lead["layer"], head=lead["head"]
+        trajectory=trajectory, layer=lead["layer"], head=lead["head"], trigger=trigger
     )
     if not rows.height:
         raise Absent(f"'bb_types' has no row for {trajectory}")
-    return rows.filter(pl.col("step") == pl.col("step").max())
+    return rows
 
 
-def halves(steps: Array, values: Array) -> tuple[float, float]:
+def over_types(rows: pl.DataFrame, column: str, number: pl.Expr) -> Value:
+    """``number``, computed over the token types of each record, at the last record."""
+    found = (
+        rows.drop_nulls(column)
+        .group_by("step")
+        .agg(number.alias("number"))
+        .drop_nulls("number")
+        .sort("step")
+    )
+    if not found.height:
+        raise Absent(f"'bb_types' holds no {column}")
+    return last_value(found["step"].to_numpy().astype(float), found["number"].to_numpy())
+
+
+def weighted_mean(column: str) -> pl.Expr:
+    """Mean over token types by their share of the queries."""
+    return (pl.col(column) * pl.col("queries")).sum() / pl.col("queries").sum()
+
+
+def weighted_spread(column: str) -> pl.Expr:
+    """Standard deviation over token types by their share, over the mean; empty below zero."""
+    mean = weighted_mean(column)
+    square = (pl.col(column).pow(2) * pl.col("queries")).sum() / pl.col("queries").sum()
+    variance = pl.max_horizontal(square - mean.pow(2), pl.lit(0.0))
+    return pl.when(mean > 0).then(variance.sqrt() / mean)
+
+
+def halves(steps: Array, values: Array) -> tuple[Value, Value]:
     """Slopes per step over the earlier and the later half (in ln step) of the rise.
 
     From the last least value on: before it the statistic has not begun to grow.
@@ -44,9 +79,22 @@ def halves(steps: Array, values: Array) -> tuple[float, float]:
     if len(steps) < 5:
         raise Absent("fewer than five records after its least value")
     middle = math.sqrt(max(steps[0], 1.0) * steps[-1])
-    early, late = steps <= middle, steps >= middle
-    slopes = [np.polyfit(steps[part], values[part], 1)[0] for part in (early, late)]
-    return float(slopes[0]), float(slopes[1])
+    return _slope(steps <= middle, steps, values), _slope(steps >= middle, steps, values)
+
+
+def _slope(part: np.ndarray, steps: Array, values: Array) -> Value:
+    found, error = slope(steps[part], values[part])
+    free = int(part.sum()) - 2
+    if free < 1:
+        return Value(found)
+    reach = float(stats.t.ppf(0.975, free)) * error
+    return Value(found, found - reach, found + reach, "records")
+
+
+def scaled(value: Value, factor: float) -> Value:
+    """The value and its interval times a positive factor."""
+    low, high = (None if end is None else factor * end for end in (value.low, value.high))
+    return Value(factor * value.value, low, high, value.interval)
 
 
 def linear_over_log(evidence: Evidence, trajectory: str, domain: str, statistic: str) -> Value:

@@ -14,6 +14,7 @@ from trajectory.dynamics.claims.evidence import (
     Absent,
     Evidence,
     Group,
+    Moment,
     Value,
     last_value,
     midway,
@@ -33,7 +34,10 @@ from trajectory.dynamics.claims.readings import (
     TOGETHER,
     at_end,
     halves,
-    types_at_end,
+    over_types,
+    scaled,
+    types_of_lead,
+    weighted_mean,
 )
 
 TOY = Ledger()
@@ -185,17 +189,11 @@ TOY.criterion(
 )
 def _previous(evidence: Evidence) -> Iterator[Finding]:
     def of(evidence: Evidence, trajectory: str) -> Value:
-        return _by_type(evidence, trajectory, "previous_weight", trigger=True)
+        rows = types_of_lead(evidence, trajectory, trigger=True)
+        return over_types(rows, "previous_weight", weighted_mean("previous_weight"))
 
     for group in evidence.groups(softmax(1), ONE_LAYER):
         yield over_seeds(evidence, group, of, ACTIVE)
-
-
-def _by_type(evidence: Evidence, trajectory: str, column: str, trigger: bool) -> Value:
-    rows = types_at_end(evidence, trajectory).filter(trigger=trigger).drop_nulls(column)
-    if not rows.height:
-        raise Absent(f"'bb_types' holds no {column} for {trajectory}")
-    return Value(float(np.average(rows[column], weights=rows["queries"])))
 
 
 @TOY.criterion(
@@ -256,9 +254,23 @@ TOY.criterion(
 )
 def _smallest(evidence: Evidence) -> Iterator[Finding]:
     def of(evidence: Evidence, trajectory: str) -> Value:
-        least = types_at_end(evidence, trajectory)["output_value_norm"].min()
-        own = evidence.of_lead(trajectory, DORMANT, "output_value_norm_sink")[1][-1]
-        return Value(float(own) / float(least))  # type: ignore[arg-type]
+        types = evidence.frame("bb_types").filter(trajectory=trajectory)
+        lead = evidence.phenomenon(trajectory, DORMANT)
+        least = (
+            types.filter(layer=lead["layer"], head=lead["head"])
+            .group_by("step")
+            .agg(pl.col("output_value_norm").min())
+            .sort("step")
+        )
+        if not least.height:
+            raise Absent(f"'bb_types' has no row for {trajectory}")
+        steps, own = evidence.of_lead(trajectory, DORMANT, "output_value_norm_sink")
+        records, norms = (
+            least["step"].to_numpy().astype(float),
+            least["output_value_norm"].to_numpy(),
+        )
+        both, here, there = np.intersect1d(steps, records, return_indices=True)
+        return last_value(both, own[here] / norms[there], "value_ratio")
 
     for group in evidence.groups(softmax(1), ONE_LAYER):
         yield over_seeds(evidence, group, of)
@@ -309,20 +321,23 @@ ORDER = Claim(
 )
 
 
-def _risk_midway(evidence: Evidence, trajectory: str, domain: str, part: float) -> float:
+def _risk_midway(evidence: Evidence, trajectory: str, domain: str, part: float) -> Moment:
     steps, risk = evidence.series(
         "checkpoints", "excess_risk", trajectory=trajectory, domain=domain
     )
     return midway(steps, risk, part)
 
 
-def _sink_midway(evidence: Evidence, trajectory: str) -> float:
+def _sink_midway(evidence: Evidence, trajectory: str) -> Moment:
     return midway(*evidence.of_lead(trajectory, DORMANT, "sink_excess"))
 
 
-def _after(first: Callable[[Evidence, str], float], second: Callable[[Evidence, str], float]) -> Of:
-    return lambda evidence, trajectory: Value(
-        math.log(second(evidence, trajectory) / first(evidence, trajectory))
+When = Callable[[Evidence, str], Moment]
+
+
+def _after(first: When, second: When) -> Of:
+    return lambda evidence, trajectory: second(evidence, trajectory).since(
+        first(evidence, trajectory)
     )
 
 
@@ -357,7 +372,7 @@ TOY.criterion(
 def _rises(evidence: Evidence) -> Iterator[Finding]:
     def of(evidence: Evidence, trajectory: str) -> Value:
         steps, norm = evidence.of_lead(trajectory, DORMANT, "output_value_norm_sink")
-        before = norm[steps <= _sink_midway(evidence, trajectory)]
+        before = norm[steps <= _sink_midway(evidence, trajectory).step]
         return Value(math.log(before.max() / norm[0]))
 
     for group in evidence.groups(softmax(1), ONE_LAYER):
@@ -373,7 +388,7 @@ def _rises(evidence: Evidence) -> Iterator[Finding]:
     tables=("heads", "phenomena"),
 )
 def _drains(evidence: Evidence) -> Iterator[Finding]:
-    def drained(evidence: Evidence, trajectory: str) -> float:
+    def drained(evidence: Evidence, trajectory: str) -> Moment:
         steps, norm = evidence.of_lead(trajectory, DORMANT, "output_value_norm_sink")
         top = int(norm[:-1].argmax())
         return midway(steps[top:], norm[top:])
@@ -391,7 +406,8 @@ def _drains(evidence: Evidence) -> Iterator[Finding]:
 )
 def _positive(evidence: Evidence) -> Iterator[Finding]:
     def of(evidence: Evidence, trajectory: str) -> Value:
-        rows = types_at_end(evidence, trajectory).filter(trigger=False).drop_nulls("delta_logit")
+        rows = types_of_lead(evidence, trajectory, trigger=False).drop_nulls("delta_logit")
+        rows = rows.filter(pl.col("step") == pl.col("step").max())
         return share(int((rows["delta_logit"] > 0).sum()), rows.height)
 
     for group in evidence.groups(softmax(1), ONE_LAYER):
@@ -399,10 +415,20 @@ def _positive(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _concavity(evidence: Evidence, trajectory: str) -> Value:
-    early, late = halves(*evidence.of_lead(trajectory, DORMANT, "delta_logit"))
-    if early <= 0:
+    early, later = halves(*evidence.of_lead(trajectory, DORMANT, "delta_logit"))
+    if early.value <= 0:
         raise Absent(f"Δlogit of {trajectory} does not rise in the earlier half")
-    return Value(late / early)
+    ratio = later.value / early.value
+    if early.low is None or later.low is None:
+        return Value(ratio)
+    # First-order error of a ratio of independent slopes, each with its Student interval.
+    parts = (later.value - later.low, ratio * (early.value - early.low))
+    reach = math.hypot(*parts) / early.value
+    return Value(ratio, ratio - reach, ratio + reach, "records")
+
+
+def _late_growth(evidence: Evidence, trajectory: str) -> Value:
+    return scaled(halves(*evidence.of_lead(trajectory, DORMANT, "delta_logit"))[1], 1000)
 
 
 TOY.criterion(
@@ -416,7 +442,7 @@ TOY.criterion(
     each(
         softmax(1),
         ONE_LAYER,
-        lambda e, t: Value(1000 * halves(*e.of_lead(t, DORMANT, "delta_logit"))[1]),
+        _late_growth,
     )
 )
 
