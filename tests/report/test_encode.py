@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -87,3 +88,10 @@ def test_a_cube_holds_every_head(
             value * span * 1e-4 + 1e-9 if log else span * 1e-4 + 1e-9
         )
     assert (codes != 65535).sum() == seen, "places without a row are empty"
+
+
+def test_moments_are_text() -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    frame = pl.DataFrame({"finished": [moment, moment.replace(second=6)]})
+    assert "2026-01-02 03:04:05" in encode.page_json(encode.columns(frame))
+    assert encode.rows(frame)[1]["finished"].startswith("2026-01-02 03:04:06")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 DIGITS = 4
 """Significant digits of numbers in pages: more than a screen shows. The tables hold them all."""
@@ -26,9 +27,10 @@ def page_json(values: Any) -> str:
 
 
 def rounded(frame: pl.DataFrame) -> pl.DataFrame:
-    """Numbers as pages show them."""
+    """Numbers as pages show them; moments as text."""
     return frame.with_columns(
-        pl.col(pl.Float64, pl.Float32).cast(pl.Float64).round_sig_figs(DIGITS)
+        pl.col(pl.Float64, pl.Float32).cast(pl.Float64).round_sig_figs(DIGITS),
+        cs.temporal().cast(pl.String),
     )
 
 
