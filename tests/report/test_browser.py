@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -19,32 +17,14 @@ from trajectory.config import parse
 from trajectory.report.serve import server
 from trajectory.report.site import build
 
+from .chromium import open_page, requests, start
 from .synthetic import make_results
 from .test_site import NAMES
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    assert CHROMIUM and DRIVER, "install Debian's chromium and chromium-driver"
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-        "--window-size=1400,1000",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver = start(tmp_path_factory.mktemp("chromium"))
     yield driver
     driver.quit()
 
@@ -63,26 +43,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     build(results, config, results / "report", draw=False)
     return results / "report"
-
-
-def requests(browser: webdriver.Chrome) -> list[str]:
-    found = []
-    for entry in browser.get_log("performance"):
-        message: dict[str, Any] = json.loads(entry["message"])["message"]
-        if message["method"] == "Network.requestWillBeSent":
-            found.append(message["params"]["request"]["url"])
-    return found
-
-
-def open_page(browser: webdriver.Chrome, page: Path | str) -> None:
-    browser.get_log("performance")
-    browser.get_log("browser")
-    browser.get(page if isinstance(page, str) else page.as_uri())
-    WebDriverWait(browser, 30).until(
-        lambda b: b.execute_script(
-            "return !document.getElementById('payload') || document.body.dataset.drawn"
-        )
-    )
 
 
 def silent(browser: webdriver.Chrome, folder: str) -> None:

@@ -109,6 +109,11 @@ class Run:
         chosen = lazy.select(*columns) if columns else lazy
         return chosen.join(kept, on=["trajectory", "step"], how="semi").collect()
 
+    def measured(self, name: str, most: int, *columns: str) -> pl.DataFrame:
+        """The table's columns at every record, or at those that charts draw if it has more rows."""
+        few = self.height(name) <= most
+        return self.frame(name, *columns) if few else self.drawn(name, *columns)
+
     @cached_property
     def records(self) -> pl.DataFrame:
         """(trajectory, step) of every record, sorted."""

@@ -11,6 +11,9 @@ from trajectory.report.page import Block, Choice, Control, Figure, Missing, Numb
 from trajectory.report.run import Run
 from trajectory.schemas import CONTRASTS, HEADS
 
+MOST_CELLS = 2_000_000
+"""Heads × records × domains up to which the plane has every record: 6 MB of page."""
+
 
 def make(run: Run) -> Page:
     """The page."""
@@ -22,7 +25,7 @@ def make(run: Run) -> Page:
     if not run.has("contrasts"):
         missing = Missing("Domain contrast", reason("contrasts"))
         return Page("active", "Active and dormant", title, lead, [missing])
-    frame = run.drawn("heads", *series.PLACE, "sink_log_odds")
+    frame = run.measured("heads", MOST_CELLS, *series.PLACE, "sink_log_odds")
     two = frame.group_by("trajectory").agg(pl.col("domain").n_unique()).filter(pl.col("domain") > 1)
     frame = frame.join(two, on="trajectory", how="semi")
     cube = encode.cube(frame, {"sink_log_odds": False}, domains=run.domains)

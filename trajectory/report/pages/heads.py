@@ -19,13 +19,16 @@ STATISTICS: dict[str, str] = {
 }
 """Statistics of the map, with the titles of their scales."""
 
+MOST_CELLS = 750_000
+"""Heads × records × domains up to which the map has every record: 6 MB of page."""
+
 BULK = (0.005, 0.995)
 """Quantiles of all records between which colours change, so that no single head takes the scale."""
 
 
 def make(run: Run) -> Page:
     """The page."""
-    frame = run.drawn("heads", *series.PLACE, *STATISTICS)
+    frame = run.measured("heads", MOST_CELLS, *series.PLACE, *STATISTICS)
     cube = encode.cube(
         frame,
         {name: name in marks.LOGARITHMIC for name in STATISTICS},
@@ -82,7 +85,11 @@ def make(run: Run) -> Page:
         cuts,
         note="A statistic's colours are the same for all trajectories and records. Values are "
         "rounded to 1/65534 of their range."
-        + (" At most 100 records of each trajectory; the tables hold all." if run.thinned else ""),
+        + (
+            " The map moves over at most 100 records of each trajectory; the tables hold all."
+            if run.height("heads") > MOST_CELLS
+            else ""
+        ),
     )
 
 

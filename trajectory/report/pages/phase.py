@@ -1,42 +1,54 @@
-"""*Phase portraits*: sink log-odds against value ratio, with time as colour."""
+"""*Phase portraits*: sink log-odds against value ratio, with the theory's field behind."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.portraits import floor_log_odds
 from trajectory.report import marks, series, words
-from trajectory.report.page import Block, Chart, Figure, Page
-from trajectory.report.run import Run, dormant, is_bb
+from trajectory.report.page import Block, Chart, Choice, Figure, Page
+from trajectory.report.run import Run, dormant, is_bb, world_rank
 from trajectory.schemas import HEADS
+
+SQUARE = 1.35
+"""Width of a portrait over its height: arrows point along the field as it is drawn."""
 
 
 def make(run: Run) -> Page:
     """The page."""
-    frame = series.lead_heads(run, ["sink_log_odds", "value_ratio", "sink_weight"])
-    frame = (
-        frame.filter(pl.col("value_ratio") > 0)
-        .drop_nulls("sink_log_odds")
-        .filter(pl.col("step") > 0)
-    )
+    frame = _portraits(run)
     worlds = {
         "bb": ("Bigram-Backcopy", frame.filter(pl.col("trajectory").str.starts_with("bb/"))),
         "lm": ("Language models", frame.filter(~pl.col("trajectory").str.starts_with("bb/"))),
     }
-    present = {name: part for name, (_, part) in worlds.items() if part.height}
-    blocks: list[Block] = []
-    for name, part in present.items():
-        blocks.append(
-            Figure(
-                name,
-                worlds[name][0],
-                _portrait(run, name),
-                _reading(part, run),
-                data=name,
-                definition=marks.definition(HEADS, "sink_log_odds"),
-                height=380,
-            )
+    data = {name: part for name, (_, part) in worlds.items() if part.height}
+    controls = []
+    field = run.has("phase_fields") and frame.height > 0
+    if field:
+        span = _span(frame)
+        data["field"] = _field(run, span)
+        names = sorted(
+            data["field"]["label"].unique(), key=lambda n: (n != "theory", world_rank(n))
         )
+        options = [(n, n) for n in (*names, "none")]
+        controls = [Choice("chosen_field", "behind", options, names[0], "Field")]
+    blocks: list[Block] = [
+        Figure(
+            name,
+            title,
+            _portrait(run, name, frame, field),
+            _reading(part, run),
+            data=name,
+            definition=marks.definition(HEADS, "sink_log_odds"),
+            height=380,
+        )
+        for name, (title, part) in worlds.items()
+        if part.height
+    ]
     return Page(
         "phase",
         "Phase portraits",
@@ -44,39 +56,102 @@ def make(run: Run) -> Page:
         "Each line is the lead head of one trajectory: right is a stronger sink, down a deeper "
         "drain. Where each drives the other, lines run to the lower right.",
         blocks,
-        marks.filters(run),
-        present,
+        marks.filters(run, *controls),
+        data,
         note="A line's colour is its trajectory; a point's fill is its time, from dark (first "
-        "records) to bright (last). The dashed lines are a value like any other's and even odds.",
+        "records) to bright (last). The dashed lines are a value like any other's and uniform "
+        "attention. Arrows behind: where the theory's gradient flow, or a group's fitted system, "
+        "goes from there.",
     )
 
 
-def _portrait(run: Run, data: str) -> Chart:
+def _portraits(run: Run) -> pl.DataFrame:
+    """Lead heads by their log-odds above uniform attention and their value ratio."""
+    frame = series.lead_heads(
+        run, ["sink_log_odds", "value_ratio", "sink_weight", "sink_weight_floor"]
+    )
+    frame = frame.drop_nulls("sink_log_odds").filter(
+        (pl.col("value_ratio") > 0) & (pl.col("step") > 0)
+    )
+    floors = frame["sink_weight_floor"].unique().to_list()
+    uniform = {floor: floor_log_odds(floor) for floor in floors}
+    above = pl.col("sink_log_odds") - pl.col("sink_weight_floor").replace_strict(
+        uniform, return_dtype=pl.Float64
+    )
+    return frame.with_columns(above.alias("above"))
+
+
+def _span(frame: pl.DataFrame) -> tuple[float, float, float, float]:
+    """Least and greatest log-odds and log value ratio of all lines, with a margin."""
+    ends = []
+    for column in (pl.col("above"), pl.col("value_ratio").log()):
+        low, high = frame.select(column.min().alias("low"), column.max().alias("high")).row(0)
+        margin = 0.05 * (high - low) or 0.5
+        ends += [low - margin, high + margin]
+    return ends[0], ends[1], ends[2], ends[3]
+
+
+def _field(run: Run, span: tuple[float, float, float, float]) -> pl.DataFrame:
+    """Arrows of each field inside the portraits, turned as they are seen there."""
+    left, right, bottom, top = span
+    rows = run.frame("phase_fields").filter(
+        pl.col("sink").is_between(left, right) & pl.col("value").is_between(bottom, top)
+    )
+    across = pl.col("sink_speed") / (right - left) * SQUARE
+    up = pl.col("value_speed") / (top - bottom)
+    label = pl.when(pl.col("source") == "theory").then(pl.lit("theory"))
+    return rows.with_columns(
+        label.otherwise(pl.format("{} · {}", "group", "domain")).alias("label"),
+        (pl.arctan2(across, up) * 180 / math.pi).alias("turn"),
+        pl.col("value").exp().alias("ratio"),
+    ).select("label", "sink", "ratio", "turn", "sink_speed", "value_speed")
+
+
+def _portrait(run: Run, data: str, frame: pl.DataFrame, field: bool) -> Chart:
+    # With a field the axes are the same for both worlds: arrows point the way they are seen.
+    left, right, bottom, top = _span(frame)
+    across: dict[str, Any] = {"domain": [left, right], "nice": False} if field else {"zero": False}
+    along: dict[str, Any] = {"domain": [math.exp(bottom), math.exp(top)]} if field else {}
+    x = alt.X("above:Q", title="sink log-odds above uniform attention (nats)").scale(
+        alt.Scale(**across)
+    )
+    y = alt.Y("value_ratio:Q", title="value ratio, sink / rest").scale(
+        alt.Scale(type="log", nice=False, **along)
+    )
     base = marks.shown(marks.named(data)).encode(
-        x=alt.X("sink_log_odds:Q", title="sink log-odds (nats)").scale(zero=False),
-        y=marks.value_axis("value_ratio", "value ratio, sink / rest", log=True),
-        detail=["trajectory:N", "domain:N"],
-        order="step:Q",
+        x=x, y=y, detail=["trajectory:N", "domain:N"], order="step:Q"
     )
-    line = base.mark_line(strokeWidth=1.8, opacity=0.8).encode(
+    line = base.mark_line(strokeWidth=1.8, opacity=0.8, clip=True).encode(
         color=marks.colour(run), strokeDash=marks.dash(run)
     )
-    points = base.mark_point(filled=True, size=34, opacity=1).encode(
+    points = base.mark_point(filled=True, size=34, opacity=1, clip=True).encode(
         fill=alt.Fill("step:Q", title="training step")
         .scale(type="log", scheme="inferno")
         .legend(orient="top", gradientLength=180, format="~s"),
-        tooltip=marks.tips(
-            HEADS,
-            ["trajectory", "domain", "step", "layer", "head", "sink_log_odds", "value_ratio",
-             "sink_weight"],
-        ),
-    )  # fmt: skip
-    return alt.layer(
+        tooltip=[
+            *marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"]),
+            *marks.tips(HEADS, ["sink_log_odds", "value_ratio", "sink_weight"]),
+        ],
+    )
+    layers: list[alt.Chart] = [
         marks.reference(1.0, "a value like any other"),
-        marks.reference(0.0, "even odds", vertical=True),
-        line,
-        points,
-    ).resolve_scale(fill="independent", color="independent")
+        marks.reference(0.0, "uniform attention", vertical=True),
+    ]
+    if field:
+        arrows = (
+            marks.named("field")
+            .transform_filter("datum.label == chosen_field")
+            .mark_point(
+                shape="arrow", size=140, filled=True, color=marks.GREY, opacity=0.4, clip=True
+            )
+            .encode(
+                x=alt.X("sink:Q").scale(alt.Scale(**across)),
+                y=alt.Y("ratio:Q").scale(alt.Scale(type="log", nice=False, **along)),
+                angle=alt.Angle("turn:Q").scale(domain=[-180, 180], range=[-180, 180]),
+            )
+        )
+        layers.insert(0, arrows)
+    return alt.layer(*layers, line, points).resolve_scale(fill="independent", color="independent")
 
 
 def _reading(part: pl.DataFrame, run: Run) -> str:
@@ -86,7 +161,7 @@ def _reading(part: pl.DataFrame, run: Run) -> str:
         .sort("step")
         .group_by("trajectory", "domain")
         .agg(
-            (pl.col("sink_log_odds").last() - pl.col("sink_log_odds").first()).alias("sink"),
+            (pl.col("above").last() - pl.col("above").first()).alias("sink"),
             (pl.col("value_ratio").last() / pl.col("value_ratio").first()).alias("drain"),
         )
         .sort("trajectory", "domain")

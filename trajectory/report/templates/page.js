@@ -95,7 +95,9 @@ function cubeReader(trajectory, statistic) {
   const of = payload.cube[trajectory];
   const key = `${trajectory}\n${statistic}`;
   if (!decoded.has(key)) {
-    const bytes = Uint8Array.from(atob(of.values[statistic].codes), (c) => c.charCodeAt(0));
+    const text = atob(of.values[statistic].codes);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
     decoded.set(key, new Uint16Array(bytes.buffer));
   }
   const codes = decoded.get(key);
