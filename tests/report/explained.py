@@ -49,6 +49,7 @@ def make(
         **_forecasts(trajectories, domains, late),
         **_laboratory(toy, late),
         **_comparisons(toy, late),
+        **_effects([t for t in trajectories if t not in toy], steps),
         "claims": _claims(),
     }
     return found
@@ -272,6 +273,32 @@ def _comparisons(toy: list[str], steps: list[int]) -> dict[str, list[Row]]:
                         )
                     )  # fmt: skip
     return {"bb_scalars": scalars, "bb_milestones": milestones, "bb_comparisons": comparisons}
+
+
+def _effects(suites: list[str], steps: list[int]) -> dict[str, list[Row]]:
+    effects, changes, layers = [], [], []
+    for trajectory in suites:
+        for step in (steps[0], steps[-1]):
+            for domain in ("prose", "code"):
+                names = {"trajectory": trajectory, "step": step, "domain": domain}
+                for head in range(3):
+                    effects.append(
+                        filled(
+                            TABLES["head_effects"], **names, layer=0, head=head,
+                            sink_weight=0.3 * head, loss_difference=0.01 * (3 - head),
+                        )
+                    )  # fmt: skip
+                for kind in ("none", "zero_mlp"):
+                    changes.append(
+                        filled(
+                            TABLES["interventions"], **names, intervention=kind,
+                            loss_difference=0.0 if kind == "none" else 0.001 * step,
+                        )
+                    )  # fmt: skip
+                    layers.append(
+                        filled(TABLES["intervention_layers"], **names, intervention=kind, layer=0)
+                    )
+    return {"head_effects": effects, "interventions": changes, "intervention_layers": layers}
 
 
 def _claims() -> list[Row]:

@@ -105,7 +105,9 @@ def dash(run: Run) -> alt.StrokeDash:
 def step_axis(title: str = "training step", column: str = "step") -> alt.X:
     """Log steps."""
     return (
-        alt.X(f"{column}:Q", title=title).scale(type="log", nice=False).axis(format="~s", grid=True)
+        alt.X(f"{column}:Q", title=title)
+        .scale(type="log", nice=False)
+        .axis(format=".3~s", grid=True)
     )
 
 
@@ -136,7 +138,7 @@ def reference(value: float, meaning: str, *, vertical: bool = False) -> alt.Char
     """A dashed line across the chart, with what it means as its tooltip."""
     data = alt.InlineData(values=[{"at": value, "meaning": meaning}])
     tip = alt.Tooltip("meaning:N", title="dashed line")
-    rule = alt.Chart(data).mark_rule(strokeDash=[3, 3], color=GREY)
+    rule = alt.Chart(data).mark_rule(strokeDash=[3, 3], color=GREY, clip=True)
     return rule.encode(x="at:Q", tooltip=tip) if vertical else rule.encode(y="at:Q", tooltip=tip)
 
 

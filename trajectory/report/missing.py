@@ -7,6 +7,17 @@ REASONS: dict[str, str] = {
     "laws": "no series has enough records after its onset",
     "manifest": "its config names no suite of language models",
     "batches": "its config names no suite of language models",
+    **dict.fromkeys(
+        ("interventions", "intervention_layers", "head_effects"),
+        "its config names no interventions on language models",
+    ),
+    **dict.fromkeys(
+        (
+            *("bb_types", "bb_residuals", "bb_maps", "bb_interventions", "bb_intervened"),
+            *("bb_scalars", "bb_milestones", "bb_comparisons"),
+        ),
+        "its config names no Bigram-Backcopy variant",
+    ),
     "selection": "selections are tables for people, in selections/ of the results",
     "bundle": "it is kept beside the measurements of each job, not with the run's tables",
 }

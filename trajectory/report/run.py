@@ -205,7 +205,7 @@ def _spread(records: pl.DataFrame) -> pl.DataFrame:
     steps = records["step"].to_numpy()
     if len(steps) <= DRAWN_RECORDS:
         return records
-    wanted = np.geomspace(max(steps[0], 1), steps[-1], DRAWN_RECORDS)
+    wanted = np.geomspace(steps[steps > 0][0], steps[-1], DRAWN_RECORDS)
     after = np.clip(np.searchsorted(steps, wanted), 1, len(steps) - 1)
     nearer = after - (wanted - steps[after - 1] < steps[after] - wanted)
     return records[np.unique([0, *nearer.tolist(), len(steps) - 1]).tolist()]

@@ -23,6 +23,17 @@ def listed(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
+def runs(numbers: Sequence[int]) -> str:
+    """'0, 2–5 and 7' of ascending whole numbers."""
+    parts: list[list[int]] = []
+    for found in numbers:
+        if parts and found == parts[-1][-1] + 1:
+            parts[-1].append(found)
+        else:
+            parts.append([found])
+    return listed([str(p[0]) if len(p) == 1 else f"{p[0]}–{p[-1]}" for p in parts])
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """A number for people, a dash for none."""
     if value is None:

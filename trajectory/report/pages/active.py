@@ -7,7 +7,18 @@ import polars as pl
 
 from trajectory.report import encode, marks, series, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Choice, Control, Figure, Missing, Number, Page, Slider
+from trajectory.report.page import (
+    Block,
+    Choice,
+    Control,
+    Figure,
+    Heading,
+    Missing,
+    Number,
+    Page,
+    Slider,
+)
+from trajectory.report.parts import effects
 from trajectory.report.run import Run
 from trajectory.schemas import CONTRASTS, HEADS
 
@@ -65,6 +76,8 @@ def make(run: Run) -> Page:
         _count(run, gated),
         _plane(run, contrasts),
     ]
+    part = effects.make(run)
+    blocks += [Heading(part.title, part.text, part.name), *part.blocks]
     return Page(
         "active",
         "Active and dormant",
@@ -72,7 +85,7 @@ def make(run: Run) -> Page:
         lead,
         blocks,
         controls,
-        {"gated": gated, "contrasts": contrasts},
+        {"gated": gated, "contrasts": contrasts, **part.data},
         cube,
         {"pair": pair, "head": _head_cut(frame, chosen, top)},
         note="Move through training with the slider; click a head, or choose its layer and number, "

@@ -27,7 +27,7 @@ def make(run: Run) -> Page:
     if run.manifests:
         manifest = _manifest(run)
         data["manifest"] = manifest
-        blocks += [_plan(manifest), _bytes(run, manifest), _verdicts(manifest)]
+        blocks += [_plan(manifest), _bytes(manifest), _verdicts(manifest)]
         blocks += [Heading("Suspects", name="suspects"), _suspects(manifest)]
         blocks += [Heading("Every revision"), _revisions(manifest)]
     else:
@@ -41,7 +41,7 @@ def make(run: Run) -> Page:
         title,
         lead,
         blocks,
-        [marks.legend(run)] if run.manifests else [],
+        (),
         data,
         part="Material",
     )
@@ -106,7 +106,7 @@ def _plan(manifest: pl.DataFrame) -> Figure:
     )
 
 
-def _bytes(run: Run, manifest: pl.DataFrame) -> Figure:
+def _bytes(manifest: pl.DataFrame) -> Figure:
     chart = (
         marks.named("manifest")
         .transform_filter("isValid(datum.bytes)")
@@ -159,13 +159,14 @@ def _verdicts(manifest: pl.DataFrame) -> Figure:
             tooltip=["suite:N", "verdict:N", "revisions:Q"],
         )
     )
-    bad = manifest.filter(~pl.col("verdict").is_in(TRUSTED)).height
+    doubted = manifest.filter(~pl.col("verdict").is_in(TRUSTED))
+    bad, used = doubted.height, doubted.filter(pl.col("state") == "measured").height
     return Figure(
         "verdicts",
         "What the audit says",
         chart,
-        f"The audit doubts {bad:,} of {words.count(manifest.height, 'revision')}; none of them is "
-        "drawn as if it were measured at its step."
+        f"The audit doubts {bad:,} of {words.count(manifest.height, 'revision')}, of which {used:,} "
+        "were measured all the same."
         if bad
         else f"The audit doubts none of {words.count(manifest.height, 'revision')}.",
         data="manifest",

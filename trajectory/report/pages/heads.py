@@ -137,7 +137,9 @@ def _map(run: Run, chosen: str, domain: str, scales: dict[str, dict[str, Any]]) 
         marks.named("map")
         .mark_rect(cursor="pointer")
         .encode(
-            x=alt.X("head:O", title="head").axis(labelAngle=0, labelOverlap=True),
+            x=alt.X("head:O", title="head").axis(
+                labelAngle=0, labelOverlap=True, labelSeparation=5
+            ),
             y=alt.Y("layer:O", title="layer", sort="descending"),
             color=alt.Color("value:Q", title=STATISTICS["sink_excess"])
             .scale(**scales["sink_excess"])
@@ -179,10 +181,11 @@ def _map_reading(run: Run, chosen: str, domain: str) -> str:
     own = run.scan("heads").filter((pl.col("trajectory") == chosen) & (pl.col("domain") == domain))
     last = own.filter(pl.col("step") == pl.col("step").max()).collect()
     sinks = last.filter(pl.col("sink_excess") >= threshold)
-    where = words.listed([str(n) for n in sinks["layer"].unique().sort()]) or "no layer"
+    found = sinks["layer"].unique().sort().to_list()
+    where = f"layer{'s' if len(found) > 1 else ''} {words.runs(found)}"
     return (
         f"{chosen} ends with {words.count(sinks.height, 'sink head')} of {last.height} on {domain} "
-        f"(excess ≥ {threshold}), in layers {where}."
+        f"(excess ≥ {threshold}), in {where}."
         if sinks.height
         else f"{chosen} ends with no sink head of {last.height} on {domain} (excess ≥ {threshold})."
     )

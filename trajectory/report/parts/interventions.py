@@ -34,7 +34,7 @@ def make(run: Run) -> Part:
     figure, compared = forest(run, "causes", "causes", "What drives what")
     blocks.append(figure)
     data |= compared
-    return Part("interventions", "Interventions", TEXT, blocks, (), data)
+    return Part("changed", "Interventions", TEXT, blocks, (), data)
 
 
 def _reason(run: Run) -> str:

@@ -1,0 +1,148 @@
+"""What a language model loses without a head, a value or a peak: a part of *Active and dormant*."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from trajectory.report import marks, words
+from trajectory.report.missing import reason
+from trajectory.report.page import Block, Figure, Missing, Part
+from trajectory.report.run import Run, with_group
+from trajectory.schemas import GATES, HEAD_EFFECTS, INTERVENTIONS
+
+TEXT = (
+    "A head that rests costs little when it is taken out; one that works costs much. When a head "
+    "becomes gated, and what the model loses without it."
+)
+
+
+def make(run: Run) -> Part:
+    """The part."""
+    blocks: list[Block] = []
+    data: dict[str, pl.DataFrame] = {}
+    if run.has("gates"):
+        data["gates"] = with_group(run.frame("gates")).with_columns(
+            pl.format("{} / {}", "domain", "other_domain").alias("pair")
+        )
+        blocks.append(_gates(run, data["gates"]))
+    else:
+        blocks.append(Missing("When heads become gated", reason("gates"), "gates"))
+    if run.has("head_effects"):
+        rows = run.frame("head_effects")
+        last = rows.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
+        data["effects"] = with_group(last)
+        blocks.append(_effects(data["effects"]))
+    else:
+        blocks.append(Missing("Heads taken out", reason("head_effects"), "effects"))
+    if run.has("interventions"):
+        changed = run.frame("interventions").filter(pl.col("intervention") != "none")
+        data["changes"] = with_group(changed)
+        blocks.append(_changes(data["changes"]))
+    return Part("without", "What depends on them", TEXT, blocks, (), data)
+
+
+def _gates(run: Run, gates: pl.DataFrame) -> Figure:
+    layers = marks.forest(
+        marks.shown(marks.named("gates"), domain=False).transform_filter("isValid(datum.log_lag)"),
+        GATES,
+        "log_lag",
+        ("low", "high"),
+        "ln(step of the gate / step of the sink)",
+        y=alt.Y("layer:O", title="layer", sort="descending"),
+        tooltip=[
+            *marks.tips(GATES, ["trajectory", "layer", "head"]),
+            alt.Tooltip("pair:N"),
+            *marks.tips(GATES, ["onset", "sink_onset"]),
+            alt.Tooltip("order:N"),
+        ],
+        color=marks.colour(run),
+        yOffset=alt.YOffset("head:N"),
+    )
+    gated = gates.filter("gated_at_end").height
+    dated = gates.drop_nulls("log_lag")
+    orders = dict(dated.group_by("order").len().rows())
+    return Figure(
+        "gates",
+        "Gated before or after they sink",
+        alt.layer(marks.reference(0.0, "at the same time", vertical=True), *layers),
+        f"{gated} of {words.count(gates.height, 'comparison')} of a head on two domains end gated; "
+        f"of {dated.height} with both dates the sink comes first in {orders.get('sink', 0)}, the "
+        f"gate in {orders.get('gate', 0)}.",
+        data="gates",
+        table="gates",
+        definition=marks.definition(GATES, "log_lag"),
+        height=300,
+    )
+
+
+def _effects(effects: pl.DataFrame) -> Figure:
+    points = (
+        marks.named("effects")
+        .mark_point(filled=True, size=42, opacity=0.75)
+        .encode(
+            x=alt.X("sink_weight:Q", title="weight on the sink").scale(domain=[0, 1]),
+            y=alt.Y("loss_difference:Q", title="loss without the head − loss (nats/token)"),
+            color=alt.Color("domain:N", title="domain").legend(orient="top"),
+            tooltip=[
+                *marks.tips(HEAD_EFFECTS, ["trajectory", "step", "domain", "layer", "head"]),
+                *marks.tips(HEAD_EFFECTS, ["sink_weight", "domain_gap", "loss_difference"]),
+                *marks.tips(HEAD_EFFECTS, ["loss_difference_se", "rank_gap", "rank_loss"]),
+            ],
+        )
+    )
+    dormant = effects.filter(pl.col("sink_weight") >= 0.5)["loss_difference"]
+    active = effects.filter(pl.col("sink_weight") < 0.5)["loss_difference"]
+    means = [float(part.sum()) / max(part.len(), 1) for part in (dormant, active)]
+    return Figure(
+        "effects",
+        "What the model loses without a head",
+        alt.layer(marks.reference(0.0, "nothing lost"), points),
+        "At the last checkpoint a head with at least half its weight on the sink costs "
+        f"{means[0]:+.4f} nats/token in the mean when it is zeroed ({dormant.len()} heads), "
+        f"another head {means[1]:+.4f} ({active.len()}).",
+        data="effects",
+        table="head_effects",
+        definition=marks.definition(HEAD_EFFECTS, "loss_difference"),
+        height=300,
+    )
+
+
+def _changes(changes: pl.DataFrame) -> Figure:
+    base = (
+        marks.named("changes")
+        .transform_filter("datum.step > 0")
+        .encode(
+            x=marks.step_axis(),
+            y=alt.Y("loss_difference:Q", title="change of the loss (nats/token)"),
+            color=alt.Color("intervention:N", title=None).legend(orient="top", columns=2),
+            strokeDash=alt.StrokeDash("domain:N", title=None).legend(
+                orient="top", symbolType="stroke"
+            ),
+            detail=["trajectory:N", "domain:N", "intervention:N"],
+        )
+    )
+    tips = [
+        *marks.tips(INTERVENTIONS, ["trajectory", "step", "domain"]),
+        alt.Tooltip("intervention:N"),
+        *marks.tips(INTERVENTIONS, ["loss_difference", "loss_difference_se", "sink_weight"]),
+        *marks.tips(INTERVENTIONS, ["residual_ratio_max"]),
+    ]
+    last = changes.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
+    top = last.sort("loss_difference", descending=True).row(0, named=True)
+    return Figure(
+        "changes",
+        "What the model loses without a value, a peak or a part",
+        alt.layer(
+            marks.reference(0.0, "no change"),
+            base.mark_line(strokeWidth=1.6),
+            base.mark_point(filled=True, size=22).encode(tooltip=tips),
+        ),
+        f"At the last checkpoint “{top['intervention']}” costs most: {top['loss_difference']:+.3f} "
+        f"nats/token on {top['domain']}.",
+        data="changes",
+        table="interventions",
+        definition=marks.definition(INTERVENTIONS, "loss_difference"),
+        wide=True,
+        height=300,
+    )
