@@ -165,7 +165,7 @@ def _verdicts(manifest: pl.DataFrame) -> Figure:
         "verdicts",
         "What the audit says",
         chart,
-        f"The audit doubts {bad:,} of {words.count(manifest.height, 'revision')}, of which {used:,} "
+        f"The audit doubts {bad:,} of {words.count(manifest.height, 'revision')}; {used:,} of them "
         "were measured all the same."
         if bad
         else f"The audit doubts none of {words.count(manifest.height, 'revision')}.",
