@@ -15,13 +15,9 @@ rule report:
         rules.align.output,
         rules.costs.output,
         BB_TABLES,
-<<<<<<< HEAD
         rules.outcomes.output,
         manifests,
-=======
         EFFECTS,
-        expand("{results}/manifests/{suite}.parquet", results=RESULTS, suite=CONFIG.suites.names()),
->>>>>>> 813bf9a (wip5)
     output:
         pages=report(
             directory(f"{RESULTS}/report"),
