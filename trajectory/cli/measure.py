@@ -48,12 +48,13 @@ def measure_revisions(
     from trajectory.suites.selection import read_selection
     from trajectory.tables import from_rows, read, write
 
+    run = load(config)
     settings = {
         "batches": batches_digest(batches),
         "code": provenance.code_digest("trajectory.suites.measure"),
+        "compute": run.probe.of_compute(),
         "threads": threads,
     }
-    run = load(config)
     known = read_selection(listed) if folder is None else read(listed, MANIFEST).to_pylist()
     rows = {r["revision"]: r for r in known if r["suite"] == suite}
     for revision in revisions:
@@ -77,6 +78,7 @@ def measure_revisions(
 
     def measure(revision: str) -> tuple[Rows, dict[str, Any]]:
         found = tokens()
+        from trajectory.probe.compute import Compute
         from trajectory.suites.measure import measure_checkpoint
         from trajectory.suites.obtain import Obtained, local, obtained
 
@@ -88,7 +90,12 @@ def measure_revisions(
         with at_hand as checkpoint:
             losses = folder is not None or run.suites.suite(suite).loss
             measured, facts = measure_checkpoint(
-                row, checkpoint.folder, found, checkpoint.weights, losses
+                row,
+                checkpoint.folder,
+                found,
+                checkpoint.weights,
+                losses,
+                Compute.of(**run.probe.of_compute()),
             )
         return measured, {**facts, "threads": threads}
 

@@ -39,7 +39,7 @@ class Interventions(Section):
     """Changed models: their losses, sinks and residual norms beside the unchanged model's."""
 
     checkpoints: Literal["last", "all"] | Annotated[list[Layer], Field(min_length=1)] = "last"
-    """Of each suite: the last measured checkpoint, all of them, or these steps."""
+    """Of each trajectory: the last measured checkpoint, all of them, or these steps."""
     named: dict[Name, Annotated[list[Change], Field(min_length=1)]] = {}
     """Changes made together, by a name of yours."""
     every: list[Everywhere] = []
@@ -60,15 +60,9 @@ class Interventions(Section):
         return self
 
     def choose(self, steps: list[int]) -> list[int]:
-        """The steps meant, of those measured; ValueError naming one that is not."""
+        """The steps meant, of those that a trajectory measures."""
         if self.checkpoints == "all":
             return steps
         if self.checkpoints == "last":
             return [max(steps)]
-        unknown = sorted(set(self.checkpoints) - set(steps))
-        if unknown:
-            raise ValueError(
-                f"probe.interventions.checkpoints: step {unknown[0]} is not measured; "
-                f"measured: {', '.join(map(str, steps))}"
-            )
-        return sorted(set(self.checkpoints))
+        return sorted(set(self.checkpoints) & set(steps))

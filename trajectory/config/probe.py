@@ -25,8 +25,9 @@ class Parquet(Section):
 class Probe(Section):
     """What language models are measured on."""
 
-    domains: Annotated[list[Literal["prose", "code"]], Field(min_length=1)] = ["prose", "code"]
-    """Held-out text: Python's documentation topics, the standard library's sources."""
+    domains: list[Literal["prose", "code"]] = ["prose", "code"]
+    """Held-out text: Python's documentation topics, the standard library's sources. May be empty
+    where other domains are given."""
     texts: dict[Name, Path] = {}
     """More domains by name: UTF-8 text files."""
     parquet: dict[Name, Parquet] = {}
@@ -63,6 +64,8 @@ class Probe(Section):
             if taken:
                 raise ValueError(f"{section}: the name '{min(taken)}' is a domain already")
             known |= set(names)
+        if not (self.domains or self.texts or self.parquet or self.prompts):
+            raise ValueError("no domain: give domains, texts, parquet or prompts")
         return self
 
     def of_batches(self) -> dict[str, Any]:

@@ -46,8 +46,15 @@ class Config(Section):
         if not self.bb.variants and not self.suites.names():
             raise ValueError("nothing to do: give bb.variants or suites")
         changed, nano = self.probe.interventions, self.suites.nano_olmo
-        if changed is not None and nano is not None:
-            changed.choose(nano.checkpoint_steps())
+        if changed is not None and nano is not None and not self.suites.public():
+            steps = nano.checkpoint_steps()
+            if isinstance(changed.checkpoints, list) and (
+                unknown := sorted(set(changed.checkpoints) - set(steps))
+            ):
+                raise ValueError(
+                    f"probe.interventions.checkpoints: step {unknown[0]} is not measured; "
+                    f"measured: {', '.join(map(str, steps))}"
+                )
         return self
 
     def variant(self, name: str) -> Variant:

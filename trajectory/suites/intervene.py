@@ -68,7 +68,7 @@ def intervene(
     except TrajectoryError as error:
         where = f"suite '{row['suite']}', revision '{row['revision']}'"
         raise TrajectoryError(f"{where}: {error}") from None
-    names = {"trajectory": row["suite"], "step": row["step"], "tokens": row["tokens"]}
+    names = {"trajectory": row["trajectory"], "step": row["step"], "tokens": row["tokens"]}
     of_domain = {batch.domain: batch for batch in chosen}
     origin = {"revision": row["revision"], "commit": row["commit"], "dtype": compute.names["dtype"]}
     rows = {

@@ -7,12 +7,12 @@ from typing import Any
 
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
+from trajectory.probe.attention import kernel
+from trajectory.probe.compute import Compute
 from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.probe.measure import Row, rates
 from trajectory.probe.remote import RemoteError
 from trajectory.probe.weights import Weights
-
-_DTYPE = "float32"
 
 
 def measure_checkpoint(
@@ -21,6 +21,7 @@ def measure_checkpoint(
     batches: list[TokenBatch],
     weights: Weights | None = None,
     losses: bool = True,
+    compute: Compute | None = None,
 ) -> tuple[dict[str, list[Row]], dict[str, Any]]:
     """Measure one checkpoint on every batch.
 
@@ -30,6 +31,7 @@ def measure_checkpoint(
         batches: one per domain.
         weights: tensors that lie elsewhere.
         losses: measure losses too.
+        compute: device and types; the CPU, float32 and statistics in float64 if None.
 
     Returns:
         rows of ``heads``, ``layers`` and ``checkpoints``, and facts for their provenance.
@@ -38,8 +40,17 @@ def measure_checkpoint(
         TrajectoryError: if it cannot be measured.
     """
     where = f"suite '{listed['suite']}', revision '{listed['revision']}'"
+    compute = compute or Compute()
     try:
-        measured = measure_checkpoint_files(folder, batches, weights=weights, losses=losses)
+        measured = measure_checkpoint_files(
+            folder,
+            batches,
+            compute.dtype,
+            compute.statistics,
+            weights=weights,
+            losses=losses,
+            device=compute.device,
+        )
     except RemoteError:
         raise
     except TrajectoryError as error:
@@ -69,8 +80,7 @@ def measure_checkpoint(
                 "commit": listed["commit"],
                 "first_token": batch.first_token,
                 "batch": batch.sha256,
-                "dtype": _DTYPE,
-                "device": "cpu",
+                **compute.names,
                 "bytes_read": measured.bytes_read,
                 "audit": listed["verdict"],
             }
@@ -83,6 +93,8 @@ def measure_checkpoint(
     facts = {
         "commit": listed["commit"],
         "batches": {batch.domain: batch.sha256 for batch in batches},
-        "statistics": "float64",
+        "statistics": str(compute.statistics).removeprefix("torch."),
+        "kernel": kernel(compute.device.type, compute.statistics),
+        **compute.names,
     }
     return rows, facts

@@ -4,28 +4,11 @@ Inputs: checkpoints, as for measuring. Outputs: per checkpoint what became of it
 tables of effects; the run's tables of effects.
 """
 
-EFFECT_TABLES = ["interventions", "intervention_layers", "head_effects"]
-CHANGED = CONFIG.probe.interventions
-EFFECT_PARTS = (
-    [
-        f"{RESULTS}/intervened/nano-olmo/.bundles/{revision_name(step)}.parquet"
-        for step in CHANGED.choose(NANO_STEPS)
-    ]
-    if CHANGED and NANO_STEPS
-    else []
-)
-EFFECTS = (
-    expand("{results}/tables/{table}.parquet", results=RESULTS, table=EFFECT_TABLES)
-    if EFFECT_PARTS
-    else []
-)
-
 
 # As with measuring, the tables of a checkpoint are known by a digest and not declared.
 rule intervene:
     input:
-        suite=f"{RESULTS}/suites/{{suite}}",
-        manifest=f"{RESULTS}/manifests/{{suite}}.parquet",
+        unpack(embedded),
         batches=f"{RESULTS}/batches/{{suite}}.parquet",
     output:
         f"{RESULTS}/intervened/{{suite}}/.bundles/{{revision}}.parquet",
@@ -37,20 +20,24 @@ rule intervene:
     resources:
         mem_mb=4000,
         runtime=120,
+        hub_connections=lambda wildcards: int(wildcards.suite != EMBEDDED),
     params:
         config=RESOLVED,
-        interventions=values_digest(CHANGED.model_dump(mode="json") if CHANGED else None),
+        where_from=where_from,
+        commit=commit_of,
+        interventions=values(CHANGED),
+        compute=values_digest(CONFIG.probe.of_compute()),
         folder=subpath(output[0], ancestor=2),
         code=code_digest("trajectory.suites.intervene", "trajectory.suites.bundle"),
     shell:
         "trajectory intervene {wildcards.suite} {wildcards.revision} --config {params.config}"
-        " --manifest {input.manifest} --folder {input.suite} --batches {input.batches}"
-        " --output {params.folder} --bundle {output} > {log} 2>&1"
+        " {params.where_from} --batches {input.batches} --output {params.folder}"
+        " --bundle {output} > {log} 2>&1"
 
 
 rule gather_effects:
     input:
-        EFFECT_PARTS,
+        parts=intervened,
     output:
         expand("{results}/tables/{table}.parquet", results=RESULTS, table=EFFECT_TABLES),
     log:
@@ -62,7 +49,7 @@ rule gather_effects:
         mem_mb=2000,
         runtime=30,
     params:
-        parts="\n".join(EFFECT_PARTS),
+        parts=lambda wildcards, input: "\n".join(input.parts),
         tables=",".join(EFFECT_TABLES),
         to=subpath(output[0], parent=True),
         config=RESOLVED,

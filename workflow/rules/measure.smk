@@ -27,6 +27,7 @@ rule measure:
         revisions=lambda wildcards: bundles_of(wildcards.suite)[wildcards.bundle].revisions,
         where_from=where_from,
         commits=commits,
+        compute=values_digest(CONFIG.probe.of_compute()),
         config=RESOLVED,
         folder=subpath(output[0], ancestor=2),
         code=code_digest("trajectory.suites.measure", "trajectory.suites.bundle"),

@@ -100,3 +100,45 @@ def commits(wildcards):
 @cache
 def commits_once(suite):
     return {row["revision"]: row["commit"] for row in pinned(suite)}
+
+
+CHANGED = CONFIG.probe.interventions
+EFFECT_TABLES = ["interventions", "intervention_layers", "head_effects"]
+EFFECTS = (
+    expand("{results}/tables/{table}.parquet", results=RESULTS, table=EFFECT_TABLES)
+    if CHANGED and CONFIG.suites.names()
+    else []
+)
+
+
+def changed_revisions(suite):
+    """The checkpoints of a suite that are run with parts taken away."""
+    by_trajectory = {suite: dict(zip(NANO_STEPS, NANO_REVISIONS))}
+    if suite != EMBEDDED:
+        by_trajectory = {}
+        for row in pinned(suite):
+            by_trajectory.setdefault(row["trajectory"], {})[row["step"]] = row["revision"]
+    return [
+        revisions[step]
+        for revisions in by_trajectory.values()
+        for step in CHANGED.choose(list(revisions))
+    ]
+
+
+def intervened(wildcards):
+    found = [
+        f"{RESULTS}/intervened/{suite}/.bundles/{revision}.parquet"
+        for suite in CONFIG.suites.names()
+        for revision in changed_revisions(suite)
+    ]
+    if not found:
+        refuse(TrajectoryError("probe.interventions.checkpoints: no suite measures these steps"))
+    return found
+
+
+def commit_of(wildcards):
+    """Content that a checkpoint of a public suite is pinned to: another is run anew."""
+    if wildcards.suite == EMBEDDED:
+        return None
+    pinned(wildcards.suite)
+    return commits_once(wildcards.suite)[wildcards.revision]
