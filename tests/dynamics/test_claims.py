@@ -245,6 +245,24 @@ def test_numbers_of_the_papers_size_are_not_asked_of_reduced_runs(frames: Frames
     assert row["measured"] is not None
 
 
+def test_the_reference_suite_is_asked_for_its_own_steps(frames: Frames) -> None:
+    slope_of = ("olmo-dynamics", "slope of the residual norm")
+    elsewhere = decided(frames, "olmo-dynamics")[*slope_of, made_up.LANGUAGE_MODEL]
+    assert elsewhere["reason"] == "this slope belongs to olmo-7b-0424"
+    renamed = {
+        name: frame.with_columns(
+            pl.col("trajectory").replace(made_up.LANGUAGE_MODEL, "olmo-7b-0424"),
+            *([pl.col("step") * 100] if "step" in frame.columns else []),
+        )
+        for name, frame in frames.items()
+        if "trajectory" in frame.columns
+    }
+    row = decided(renamed, "olmo-dynamics")[*slope_of, "olmo-7b-0424"]
+    assert row["measured"] == pytest.approx(0.1)  # 0.01 per step, made a hundred times slower
+    assert row["verdict"] == "not reproduced"
+    assert row["low"] == pytest.approx(0.1)
+
+
 @given(
     st.floats(-5, 5),
     st.floats(0, 3),

@@ -26,7 +26,9 @@ from trajectory.dynamics.claims.kinds import (
 )
 from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger, Measure
 from trajectory.dynamics.claims.readings import (
+    fitted_slope,
     linear_over_log,
+    scaled,
 )
 from trajectory.dynamics.compare import MARGIN
 
@@ -120,14 +122,16 @@ for _statistic, _name in (
 
 def _slope(evidence: Evidence, trajectory: str) -> Value:
     steps, norm = evidence.of_peak(trajectory, DORMANT, "residual_norm_sink")
-    late = steps >= steps[-1] / 5
-    return Value(1000 * float(np.polyfit(steps[late], norm[late], 1)[0]))
+    part = (steps >= 2_000) & (steps <= 10_000)
+    if part.sum() < 3:
+        raise Absent(f"{trajectory} has fewer than three records from 2,000 to 10,000 steps")
+    return scaled(fitted_slope(steps[part], norm[part]), 1000)
 
 
 PEAKS.criterion(
     LINEAR,
     "slope",
-    "slope of ‖h_s‖ per 1,000 steps over the last four fifths, at the paper's size",
+    "slope of ‖h_s‖ per 1,000 steps from 2,000 to 10,000 steps, at the paper's size",
     unit="per 1,000 steps",
     at_least=8,
     at_most=18,

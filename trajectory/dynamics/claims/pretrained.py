@@ -17,7 +17,7 @@ from trajectory.dynamics.claims.evidence import (
 )
 from trajectory.dynamics.claims.kinds import THREE_LAYERS, each, each_language_model, softmax
 from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger, Measure
-from trajectory.dynamics.claims.readings import TOGETHER, linear_over_log
+from trajectory.dynamics.claims.readings import TOGETHER, fitted_slope, linear_over_log, scaled
 from trajectory.dynamics.compare import MARGIN
 
 PRETRAINED = Ledger()
@@ -128,6 +128,29 @@ PRETRAINED.criterion(
     at_least=0,
     tables=("laws", "phenomena"),
 )(each_language_model(lambda e, t, d: linear_over_log(e, t, d, "residual_norm_sink")))
+
+
+@PRETRAINED.criterion(
+    OLMO,
+    "slope of the residual norm",
+    "slope of ‖h_s‖ per 1,000 steps after step 50,000, at the depth with the peak",
+    unit="per 1,000 steps",
+    at_least=3,
+    at_most=4,
+    tables=("layers", "phenomena"),
+)
+def _residual_slope(evidence: Evidence) -> Iterator[Finding]:
+    for trajectory, domain in by_language_model(evidence):
+        if REFERENCE not in trajectory:
+            yield Finding(trajectory, domain, None, f"this slope belongs to {REFERENCE}")
+            continue
+        steps, norm = evidence.of_peak(trajectory, domain, "residual_norm_sink")
+        late = steps >= 50_000
+        if late.sum() < 3:
+            yield Finding(trajectory, domain, None, "fewer than three records after step 50,000")
+            continue
+        yield Finding(trajectory, domain, scaled(fitted_slope(steps[late], norm[late]), 1000))
+
 
 GATED = Claim(
     "active-dormant-heads",

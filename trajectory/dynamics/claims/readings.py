@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import polars as pl
 from scipy import stats
 
@@ -29,6 +28,16 @@ def at_end(statistic: str, domain: str = DORMANT) -> Of:
     return lambda evidence, trajectory: last_value(
         *evidence.of_lead(trajectory, domain, statistic), statistic
     )
+
+
+def at_step(statistic: str, step: int, domain: str = DORMANT) -> Of:
+    """A column of ``heads`` for the lead head at ``step``, by the records up to it."""
+
+    def of(evidence: Evidence, trajectory: str) -> Value:
+        steps, values = evidence.of_lead(trajectory, domain, statistic)
+        return last_value(steps[steps <= step], values[steps <= step], statistic)
+
+    return of
 
 
 def types_of_lead(evidence: Evidence, trajectory: str, trigger: bool) -> pl.DataFrame:
@@ -79,15 +88,16 @@ def halves(steps: Array, values: Array) -> tuple[Value, Value]:
     if len(steps) < 5:
         raise Absent("fewer than five records after its least value")
     middle = math.sqrt(max(steps[0], 1.0) * steps[-1])
-    return _slope(steps <= middle, steps, values), _slope(steps >= middle, steps, values)
+    early, later = steps <= middle, steps >= middle
+    return fitted_slope(steps[early], values[early]), fitted_slope(steps[later], values[later])
 
 
-def _slope(part: np.ndarray, steps: Array, values: Array) -> Value:
-    found, error = slope(steps[part], values[part])
-    free = int(part.sum()) - 2
-    if free < 1:
+def fitted_slope(steps: Array, values: Array) -> Value:
+    """Least-squares slope per step with its Student interval; none for two records."""
+    found, error = slope(steps, values)
+    if len(steps) < 3:
         return Value(found)
-    reach = float(stats.t.ppf(0.975, free)) * error
+    reach = float(stats.t.ppf(0.975, len(steps) - 2)) * error
     return Value(found, found - reach, found + reach, "records")
 
 

@@ -33,6 +33,7 @@ from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger
 from trajectory.dynamics.claims.readings import (
     TOGETHER,
     at_end,
+    at_step,
     halves,
     over_types,
     scaled,
@@ -164,12 +165,20 @@ TOY.criterion(
 
 TOY.criterion(
     DORMANCY,
+    "weight at 1,000 steps",
+    "mean weight of non-trigger queries on ⟨s⟩ at step 1,000, at the paper's size",
+    at_least=0.75,
+    tables=("heads", "phenomena"),
+)(at_paper_size(softmax(1), ONE_LAYER, 1_000, at_step("sink_weight", 1_000)))
+
+TOY.criterion(
+    DORMANCY,
     "weight at 10,000 steps",
-    "mean weight of non-trigger queries on ⟨s⟩ at the end, at the paper's size",
+    "mean weight of non-trigger queries on ⟨s⟩ at step 10,000, at the paper's size",
     at_least=0.80,
     at_most=0.82,
     tables=("heads", "phenomena"),
-)(at_paper_size(softmax(1), ONE_LAYER, 10_000, at_end("sink_weight")))
+)(at_paper_size(softmax(1), ONE_LAYER, 10_000, at_step("sink_weight", 10_000)))
 
 TOY.criterion(
     DORMANCY,
@@ -239,10 +248,18 @@ TOY.criterion(
 TOY.criterion(
     DRAIN,
     "ratio at 10,000 steps",
-    "‖W_O v_s‖ over the median of the others at the end, at the paper's size",
+    "‖W_O v_s‖ over the median of the others at step 10,000, at the paper's size",
     at_most=0.1,
     tables=("heads", "phenomena"),
-)(at_paper_size(softmax(1), ONE_LAYER, 10_000, at_end("output_value_ratio")))
+)(at_paper_size(softmax(1), ONE_LAYER, 10_000, at_step("output_value_ratio", 10_000)))
+
+TOY.criterion(
+    DRAIN,
+    "ratio at 100,000 steps",
+    "‖W_O v_s‖ over the median of the others at step 100,000, at the paper's size",
+    at_most=0.05,
+    tables=("heads", "phenomena"),
+)(at_paper_size(softmax(1), ONE_LAYER, 100_000, at_step("output_value_ratio", 100_000)))
 
 
 @TOY.criterion(
