@@ -53,13 +53,14 @@ def store_of(config: Config) -> Store:
 
 
 @contextmanager
-def obtained(config: Config, name: str, row: Row) -> Iterator[Obtained]:
+def obtained(config: Config, name: str, row: Row, hub: Hub | None = None) -> Iterator[Obtained]:
     """A checkpoint of a suite of the config, for as long as the block lasts.
 
     Args:
         config: the run.
         name: the suite.
         row: of its selection.
+        hub: where it is fetched from; the one of ``HF_ENDPOINT`` if None.
 
     Raises:
         CheckpointError: if it cannot be had, or is not what was listed.
@@ -70,10 +71,10 @@ def obtained(config: Config, name: str, row: Row) -> Iterator[Obtained]:
         yield Obtained(local(suite.folder / row["revision"], row["commit"], where))
         return
     if suite.weights == "stream":
-        with _streamed(config, suite, row, where) as found:
+        with _streamed(config, suite, row, where, hub or Hub(config.fetch)) as found:
             yield found
         return
-    with _downloaded(config, name, suite, row, where) as folder:
+    with _downloaded(config, name, suite, row, where, hub) as folder:
         yield Obtained(folder)
 
 
@@ -95,14 +96,16 @@ def local(folder: Path, commit: str, where: str) -> Path:
 
 
 @contextmanager
-def _downloaded(config: Config, name: str, suite: Suite, row: Row, where: str) -> Iterator[Path]:
+def _downloaded(
+    config: Config, name: str, suite: Suite, row: Row, where: str, hub: Hub | None
+) -> Iterator[Path]:
     assert suite.repository is not None
     commit = row["commit"]
     kept = store_of(config).root / name / commit
     if _is_whole(kept):
         yield kept
         return
-    hub = Hub(config.fetch)
+    hub = hub or Hub(config.fetch)
     files = needed_files(hub.files(suite.repository, commit, where), where)
     size = sum(file.size for file in files)
     keeping = suite.weights == "keep"
@@ -133,7 +136,7 @@ def check_index(folder: Path, files: list[File], where: str) -> None:
 
 
 @contextmanager
-def _streamed(config: Config, suite: Suite, row: Row, where: str) -> Iterator[Obtained]:
+def _streamed(config: Config, suite: Suite, row: Row, where: str, hub: Hub) -> Iterator[Obtained]:
     """Weights read over the network when they are asked for; only the config lies in a folder."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers, get_session
@@ -141,7 +144,7 @@ def _streamed(config: Config, suite: Suite, row: Row, where: str) -> Iterator[Ob
     from trajectory.probe.remote import Patience, RemoteError, RemoteWeights
 
     assert suite.repository is not None
-    hub, commit = Hub(config.fetch), row["commit"]
+    commit = row["commit"]
     files = needed_files(hub.files(suite.repository, commit, where), where)
     small = {file.path: file for file in files if file.path in (CONFIG, INDEX)}
     weights = weight_files(files)

@@ -1,0 +1,189 @@
+"""A checkpoint at hand: downloaded, kept, streamed, local; bounded on disk, and gone afterwards."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from trajectory.config import Config, parse
+from trajectory.corpus.tokens import TokenBatch
+from trajectory.errors import TrajectoryError
+from trajectory.suites import errors
+from trajectory.suites.hub import Hub
+from trajectory.suites.measure import measure_checkpoint
+from trajectory.suites.obtain import obtained, store_of
+from trajectory.suites.store import Store
+
+from .server import Content, Fault, StandIn
+from .suites import REPOSITORY, add_suite
+
+STEP = "stage1-step10"
+
+
+def config(folder: Path, fetch: dict[str, object] | None = None, **suite: object) -> Config:
+    values = {"repository": REPOSITORY, **suite}
+    limits = {"timeout": 1.0, "patience": 1.0, **(fetch or {})}
+    return parse(
+        {"name": "a", "results": str(folder / "r"), "suites": {"s": values}, "fetch": limits}
+    )
+
+
+def row(hub: Hub, branch: str = STEP) -> dict:
+    commit = hub.refs(REPOSITORY)[branch]
+    return {"suite": "s", "revision": branch, "commit": commit, "trajectory": "s", "step": 10,
+            "tokens": None, "verdict": "good"}  # fmt: skip
+
+
+def batch() -> list[TokenBatch]:
+    tokens = torch.randint(0, 64, (2, 24), generator=torch.Generator().manual_seed(0))
+    texts = [[str(t) for t in line] for line in tokens.tolist()]
+    return [TokenBatch("x", tokens, texts, "raw")]
+
+
+@pytest.mark.parametrize(("dtype", "sharded"), [("float32", False), ("bfloat16", True)])
+def test_downloaded_streamed_and_local_are_the_same_numbers(
+    standin: StandIn, hub: Hub, tmp_path: Path, dtype: str, sharded: bool
+) -> None:
+    branches = add_suite(standin, [STEP], dtype=dtype, sharded=sharded)
+    local = tmp_path / "local"
+    local.mkdir()
+    for path, content in branches[STEP].items():
+        (local / path).write_bytes(content.data)
+    listed = row(hub)
+    wanted, _ = measure_checkpoint(listed, local, batch())
+    for weights in ("download", "stream"):
+        run = config(tmp_path, weights=weights)
+        with obtained(run, "s", listed, hub) as found:
+            rows, _ = measure_checkpoint(listed, found.folder, batch(), found.weights)
+            assert (found.weights is None) == (weights == "download")
+        assert rows["heads"] == wanted["heads"]
+        assert rows["layers"] == wanted["layers"]
+        assert rows["checkpoints"][0]["loss"] == wanted["checkpoints"][0]["loss"]
+        assert not found.folder.exists(), "nothing is left"
+
+
+def test_a_stream_moves_what_is_needed_and_writes_nothing(
+    standin: StandIn, hub: Hub, tmp_path: Path
+) -> None:
+    add_suite(standin, [STEP], hidden_size=256)
+    listed = row(hub)
+    run = config(tmp_path, weights="stream", loss=False)
+    with obtained(run, "s", listed, hub) as found:
+        assert found.weights is not None
+        layers = [n for n in found.weights.names() if "embed" not in n and "lm_head" not in n]
+        needed = 4 * sum(torch.Size(found.weights.shape(n)).numel() for n in layers)
+        standin.sent = 0
+        measure_checkpoint(listed, found.folder, batch(), found.weights, losses=False)
+    ids = len(batch()[0].tokens.unique())
+    assert standin.sent <= 1.05 * (needed + 4 * 256 * ids) + 4 * 256 * 64, "not the read-out"
+    head = 4 * 256 * 64
+    assert standin.sent < needed + 2 * head
+    assert not (tmp_path / "r").exists()
+
+
+def test_what_is_kept_is_asked_for_once(standin: StandIn, hub: Hub, tmp_path: Path) -> None:
+    add_suite(standin, [STEP], sharded=True)
+    listed = row(hub)
+    run = config(tmp_path, weights="keep", fetch={"disk": 1000})
+    with obtained(run, "s", listed, hub) as found:
+        folder = found.folder
+    standin.asked.clear()
+    with obtained(run, "s", listed, hub) as found:
+        assert found.folder == folder
+        assert (folder / "config.json").is_file()
+    assert not standin.asked
+    assert store_of(run).sweep() == []
+    assert folder.is_dir()
+
+
+def test_a_corrupt_index_and_pickles_are_refused(
+    standin: StandIn, hub: Hub, tmp_path: Path
+) -> None:
+    branches = add_suite(standin, [STEP], sharded=True)
+    index = b'{"weight_map": {"a": "model-00009-of-00009.safetensors"}}'
+    branches[STEP] = {**branches[STEP], "model.safetensors.index.json": Content(index)}
+    with pytest.raises(errors.CorruptCheckpoint, match="and the shards disagree"):
+        with obtained(config(tmp_path), "s", row(hub), hub):
+            raise AssertionError
+    branches[STEP] = {"config.json": branches[STEP]["config.json"],
+                      "pytorch_model.bin": Content(b"\x80")}  # fmt: skip
+    with pytest.raises(errors.PickleOnly, match="never loaded because loading runs code"):
+        with obtained(config(tmp_path), "s", row(hub), hub):
+            raise AssertionError
+    assert not list((tmp_path / "r").rglob("*.safetensors*"))
+
+
+def test_streams_fail_with_the_same_kinds(standin: StandIn, hub: Hub, tmp_path: Path) -> None:
+    add_suite(standin, [STEP])
+    listed = row(hub)
+    run = config(tmp_path, weights="stream")
+    standin.faults = [Fault("GET /cdn/", 404, times=None)]
+    with pytest.raises(errors.UnknownFile, match=f"suite 's', revision '{STEP}'"):
+        with obtained(run, "s", listed, hub):
+            raise AssertionError
+
+
+def test_more_than_the_bound_or_the_disk_is_refused_before_it_is_fetched(
+    standin: StandIn, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_suite(standin, [STEP])
+    listed = row(hub)
+    with pytest.raises(errors.DiskFull, match=r"more than fetch\.disk allows \(50,000\)"):
+        with obtained(config(tmp_path, fetch={"disk": 50_000}), "s", listed, hub):
+            raise AssertionError
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(errors.DiskFull, match="1,000 are free"):
+        with obtained(config(tmp_path), "s", listed, hub):
+            raise AssertionError
+    assert standin.count("GET /cdn") == 0
+
+
+def test_jobs_wait_for_room_and_the_bound_holds(tmp_path: Path) -> None:
+    store = Store(tmp_path / "d", bound=250)
+    most, now, lock = 0, 0, threading.Lock()
+
+    def job(n: int) -> None:
+        nonlocal most, now
+        with store.room(f"s/{n}", 100, False, f"job {n}") as folder:
+            with lock:
+                now += 100
+                most = max(most, now)
+            (folder / "x").write_bytes(b"x" * 100)
+            time.sleep(0.2)
+            with lock:
+                now -= 100
+
+    jobs = [threading.Thread(target=job, args=(n,)) for n in range(5)]
+    for one in jobs:
+        one.start()
+    for one in jobs:
+        one.join(30)
+    assert 100 <= most <= 200
+    assert not [p for p in store.root.rglob("*") if p.is_file() and ".locks" not in p.parts]
+
+
+def test_what_a_killed_job_left_is_cleared_for_others_and_swept(tmp_path: Path) -> None:
+    store = Store(tmp_path / "d", bound=250)
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom trajectory.suites.store import Store\n"
+        "with Store(Path(sys.argv[1]), 250).room('s/dead', 200, False, 'x') as folder:\n"
+        "    (folder / 'a').write_bytes(b'x' * 200)\n    os.kill(os.getpid(), 9)\n"
+    )
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code, str(store.root)], check=False)
+    assert (store.root / "s/dead/a").is_file()
+    with store.room("s/other", 200, False, "x"):
+        assert not (store.root / "s/dead").exists(), "cleared to keep the bound"
+    subprocess.run([sys.executable, "-c", code, str(store.root)], check=False)
+    assert [p.name for p in store.sweep()] == ["dead"]
+    with pytest.raises(TrajectoryError):
+        with store.room("s/big", 300, False, "x"):
+            raise AssertionError
