@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trajectory.config import Config, load, parse
-from trajectory.plan import computing_seconds, memory_of, plan, tokens_of
+from trajectory.plan import computing_seconds, limits, memory_of, plan, tokens_of
 from trajectory.suites.selection import select, write_selection
 
 GB = 10**9
@@ -91,3 +91,15 @@ def test_ready_configs_are_planned_in_full(root: Path) -> None:
     assert {410_000, 449_000} <= set(suite.select.steps)
     assert not {400_000, 450_000} & set(suite.select.steps)
     assert paper.probe.prompts == {"paper": ["Summer is warm. Winter is cold."]}
+
+
+def test_a_cluster_s_limits_hold_what_is_estimated(tmp_path: Path) -> None:
+    run = config(tmp_path)
+    suite = run.suites.suite("s")
+    megabytes, minutes = limits(run, "s", 1)
+    memory = memory_of(suite, run.probe)
+    assert memory is not None
+    assert megabytes * 1e6 > memory
+    assert 30 < minutes < limits(run, "s", 8)[1]
+    unknown = parse({"name": "a", "results": "r", "suites": {"s": {"repository": "o/n"}}})
+    assert limits(unknown, "s", 1)[0] == 10_000

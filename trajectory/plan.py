@@ -187,6 +187,23 @@ def computing_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
     return START + STATISTICS * 2 * used * tokens_of(probe) / flops
 
 
+SLOW = 1e10
+"""Operations per second that a cluster's time limit reckons with: a slow core."""
+
+UNKNOWN_MEMORY = 8_000_000_000
+"""Bytes asked for where a suite's sizes are not known."""
+
+
+def limits(config: Config, name: str, checkpoints: int) -> tuple[int, int]:
+    """Megabytes and minutes that a job on so many checkpoints of a suite should be granted."""
+    suite = config.suites.suite(name)
+    memory = memory_of(suite, config.probe) or UNKNOWN_MEMORY
+    computing = computing_seconds(suite, config.probe, SLOW) or 3600.0
+    fetching = (suite.bytes or UNKNOWN_MEMORY) / config.fetch.bandwidth
+    each = computing + 2 * fetching + config.fetch.patience
+    return round(1.25 * memory / 1e6), 30 + round(checkpoints * each / 60)
+
+
 def measured_flops(size: int = 1024, repeat: int = 4) -> float:
     """Operations per second of a float32 matrix product on this machine."""
     import time

@@ -6,6 +6,7 @@ from pathlib import Path
 from trajectory.bundles import ALONE, bundles
 from trajectory.config import parse as parse_config
 from trajectory.errors import TrajectoryError
+from trajectory.plan import limits
 from trajectory.provenance import code_digest, values_digest
 from trajectory.results import RESOLVED_NAME, check_results, claim
 from trajectory.suites.names import revision_name

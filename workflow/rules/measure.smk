@@ -20,8 +20,8 @@ rule measure:
         f"{RESULTS}/benchmarks/measure/{{suite}}/{{bundle}}.tsv"
     threads: share(1)
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=lambda wildcards: granted(wildcards)[0],
+        runtime=lambda wildcards: granted(wildcards)[1],
         hub_connections=lambda wildcards: int(wildcards.suite != EMBEDDED),
     params:
         revisions=lambda wildcards: bundles_of(wildcards.suite)[wildcards.bundle].revisions,

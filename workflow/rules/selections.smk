@@ -142,3 +142,11 @@ def commit_of(wildcards):
         return None
     pinned(wildcards.suite)
     return commits_once(wildcards.suite)[wildcards.revision]
+
+
+def granted(wildcards):
+    """Megabytes and minutes of a job that measures a bundle."""
+    if wildcards.suite == EMBEDDED:
+        return 2000, 30
+    count = len(bundles_of(wildcards.suite)[wildcards.bundle].revisions)
+    return limits(CONFIG, wildcards.suite, count)
