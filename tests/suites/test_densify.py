@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trajectory.config import parse
+from trajectory.errors import TrajectoryError
+from trajectory.schemas import MANIFEST, ONSETS
+from trajectory.suites.content import File, Revision
 from trajectory.suites.densify import (
     Candidate,
     Interval,
@@ -11,6 +18,11 @@ from trajectory.suites.densify import (
     place,
     total_width,
 )
+from trajectory.suites.manifest import manifest_rows
+from trajectory.suites.narrow import narrow
+from trajectory.suites.pin import paths
+from trajectory.suites.selection import is_pinned, read_selection, select, write_selection
+from trajectory.tables import from_rows, write
 
 bounds = st.tuples(st.integers(0, 5000), st.integers(1, 5000))
 intervals = st.lists(
@@ -77,3 +89,46 @@ def test_one_checkpoint_is_the_best_one(
 def test_cheap_checkpoints_go_first_where_they_tell_as_much() -> None:
     found = [Candidate("dear", 30, 100), Candidate("cheap", 33, 10)]
     assert [c.revision for c in densify([Interval(0, 1000)], found, 100)] == ["cheap"]
+
+
+def onset(head: int, after: int | None, by: int | None, status: str = "observed") -> dict:
+    values: dict = dict.fromkeys(f.name for f in ONSETS.fields)
+    return values | {
+        "trajectory": "s", "domain": "prose", "phenomenon": "sink", "layer": 0, "head": head,
+        "level": "head", "lead": False, "leads_layer": False, "threshold": 0.2, "status": status,
+        "after_step": after, "by_step": by,
+    }  # fmt: skip
+
+
+def test_a_selection_is_densified_where_the_onsets_are(tmp_path: Path) -> None:
+    own = {"folder": str(tmp_path / "x"), "select": {"steps": [0, 100, 1000]}}
+    run = parse({"name": "a", "results": str(tmp_path / "r"), "suites": {"s": own}})
+    suite = run.suites.suite("s")
+    manifest, table = paths(run, "s")
+    files = (File("model.safetensors", 50, "sha256:0"),)
+    rows = [
+        {**row, "verdict": "good"}
+        for row in manifest_rows("s", suite, [Revision(f"step{10 * k}", f"c{k}", files)
+                                              for k in range(101)])
+    ]  # fmt: skip
+    rows[42] |= {"excluded": True, "verdict": "duplicate"}
+    write(from_rows(rows, MANIFEST), MANIFEST, manifest, {})
+    write_selection(table, "s", suite, select("s", suite, rows))
+    onsets = [onset(0, 100, 1000), onset(1, 100, 1000), onset(2, None, None, "not_reached")]
+    path = run.results / "tables/onsets.parquet"
+    write(from_rows(onsets, ONSETS), ONSETS, path, {})
+    found = narrow(run, "s", budget=220)
+    assert [row["chosen"] for row in found.added] == ["densify"] * 4
+    assert all(100 < row["step"] < 1000 for row in found.added)
+    assert 420 not in {row["step"] for row in found.added}
+    assert found.onsets == 2
+    assert 1 < found.after < found.before
+    pinned = read_selection(table)
+    assert is_pinned(table, suite)
+    assert [row["step"] for row in pinned] == sorted(row["step"] for row in pinned)
+    assert len(pinned) == 7
+    assert not narrow(run, "s", budget=49).added, "nothing fits"
+    with pytest.raises(
+        TrajectoryError, match="no onsets of 'peak' were looked for; there are: sink"
+    ):
+        narrow(run, "s", 100, "peak")
