@@ -61,6 +61,7 @@ def test_every_row_says_why_and_values_have_intervals(frames: Frames) -> None:
 
 
 Change = Callable[[pl.DataFrame], pl.DataFrame]
+OF_RELU = pl.col("trajectory").str.contains("relu")
 OF_SOFTMAX = pl.col("trajectory").str.starts_with("bb/softmax-1l")
 
 
@@ -103,9 +104,9 @@ ALTERED: list[tuple[str, str, str, str, Change]] = [
     ("simplified-model", "value drains", "bb/simple", "heads",
      where(pl.col("step") > 0, output_value_norm_sink=3.0)),
     ("relu-removes", "no weight on ⟨s⟩", "bb/relu-1l", "heads",
-     where(pl.col("trajectory").str.contains("relu"), sink_weight=0.4)),
+     where(OF_RELU, sink_weight=0.4)),
     ("relu-removes", "no cost", "bb/relu-1l vs bb/softmax-1l", "checkpoints",
-     where(pl.col("trajectory").str.contains("relu"), excess_risk=0.5)),
+     where(OF_RELU & (pl.col("domain") == "non_trigger"), excess_risk=0.5)),
     ("sink-logit-concentration", "over token types", "bb/softmax-1l", "bb_types",
      where(pl.col("token") > "m", delta_logit=0.1)),
     ("peak-structure", "three layers show a peak", "bb/adamw-3l", "layers",
@@ -228,6 +229,18 @@ def test_a_run_without_the_tables_measures_nothing_and_says_what_is_missing(
     assert row["verdict"] == "not measurable"
     assert row["reason"] == "this run has no table 'bb_interventions'"
     assert row["measured"] is None
+
+
+def test_nothing_is_asked_of_a_toy_that_has_not_learned_its_task(frames: Frames) -> None:
+    untrained = where(pl.lit(True), excess_risk=2.0)(frames["checkpoints"])
+    rows = decided(frames | {"checkpoints": untrained}, "value-drain")
+    row = rows["value-drain", "drained", "bb/softmax-1l"]
+    assert row["verdict"] == "not measurable"
+    assert row["reason"] == (
+        "bb/softmax-1l/seed0 has not learned to copy: excess risk on triggers 2 of 2 at the start"
+    )
+    task = decided(frames | {"checkpoints": untrained}, "task")
+    assert task["task", "no adjacent triggers", "bb/softmax-1l"]["verdict"] == "reproduced"
 
 
 def test_numbers_of_the_papers_size_are_not_asked_of_reduced_runs(frames: Frames) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from trajectory.dynamics.claims.evidence import (
+    ACTIVE,
     DORMANT,
     Absent,
     Evidence,
@@ -74,11 +75,37 @@ def sgd(layers: int) -> Callable[[Spec], bool]:
 Of = Callable[[Evidence, str], Value]
 
 
-def over_seeds(evidence: Evidence, group: Group, of: Of, domain: str = DORMANT) -> Finding:
-    """One finding for a variant: the value of every seed, pooled."""
+LEARNED = 0.5
+"""A toy has learned its task where less than this part of its first excess risk on triggers is
+left: of one that has not, the paper says nothing."""
+
+
+def require_learned(evidence: Evidence, trajectory: str) -> None:
+    """Raise Absent for a toy that has not learned to copy."""
+    where = {"trajectory": trajectory, "domain": ACTIVE}
+    risk = evidence.series("checkpoints", "excess_risk", **where)[1]
+    if not risk[-1] < LEARNED * risk[0]:
+        told = f"excess risk on triggers {risk[-1]:.2g} of {risk[0]:.2g} at the start"
+        raise Absent(f"{trajectory} has not learned to copy: {told}")
+
+
+def over_seeds(
+    evidence: Evidence, group: Group, of: Of, domain: str = DORMANT, *, learned: bool = True
+) -> Finding:
+    """One finding for a variant: the value of every seed, pooled.
+
+    Args:
+        evidence: the run's tables.
+        group: the variant.
+        of: from a trajectory to its value.
+        domain: of the finding.
+        learned: leave out seeds that have not learned the task.
+    """
     values, reasons = [], []
     for trajectory in group.trajectories:
         try:
+            if learned:
+                require_learned(evidence, trajectory)
             values.append(of(evidence, trajectory))
         except Absent as absent:
             reasons.append(str(absent))

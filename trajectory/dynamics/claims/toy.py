@@ -68,7 +68,7 @@ def _trigger_share(evidence: Evidence) -> Iterator[Finding]:
                 f"bb/{group.name}", "all", None, "the number belongs to T = 256, k = 3 and ⟨s⟩"
             )
             continue
-        yield over_seeds(evidence, group, _share_of_triggers, "all")
+        yield over_seeds(evidence, group, _share_of_triggers, "all", learned=False)
 
 
 def _full_task(group: Group) -> bool:
@@ -117,7 +117,7 @@ def _adjacent(evidence: Evidence) -> Iterator[Finding]:
         return Value(float(both), float(both), float(both), "exact")
 
     for group in evidence.groups(of_task, "Bigram-Backcopy run"):
-        yield over_seeds(evidence, group, of, "all")
+        yield over_seeds(evidence, group, of, "all", learned=False)
 
 
 @TOY.criterion(
@@ -140,7 +140,7 @@ def _oracle(evidence: Evidence) -> Iterator[Finding]:
 
     for group in evidence.groups(of_task, "Bigram-Backcopy run"):
         if _full_task(group):
-            yield over_seeds(evidence, group, of)
+            yield over_seeds(evidence, group, of, learned=False)
         else:
             reason = "the number belongs to T = 256, k = 3 and ⟨s⟩"
             yield Finding(f"bb/{group.name}", DORMANT, None, reason)
