@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -17,7 +19,7 @@ from trajectory.config import parse
 from trajectory.report.serve import server
 from trajectory.report.site import build
 
-from .chromium import open_page, requests, start
+from .chromium import coarse, open_page, requests, start
 from .synthetic import make_results
 from .test_site import NAMES
 
@@ -332,3 +334,31 @@ def test_a_served_report_works_alike(browser: webdriver.Chrome, site: Path) -> N
         silent(browser, address)
         http.shutdown()
         thread.join()
+
+
+SCREENS = Path(__file__).parent / "screens.json"
+
+
+def test_pages_look_as_they_did(browser: webdriver.Chrome, site: Path) -> None:
+    """Coarse pictures of the pages' tops beside stored ones; REPORT_SCREENS=write stores them."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 1440, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+    )
+    try:
+        seen = {}
+        for name in NAMES:
+            open_page(browser, site / f"{name}.html")
+            seen[name] = coarse(browser)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    if os.environ.get("REPORT_SCREENS") == "write":
+        lines = [f"{json.dumps(name)}: {json.dumps(grid)}" for name, grid in seen.items()]
+        SCREENS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    stored = json.loads(SCREENS.read_text())
+    assert set(stored) == set(seen)
+    for name, grid in seen.items():
+        changes = [abs(a - b) for a, b in zip(grid, stored[name], strict=True)]
+        assert sum(changes) / len(changes) < 6, f"{name} looks different as a whole"
+        large = sum(change > 60 for change in changes)
+        assert large < len(changes) / 40, f"{name} looks different in {large} places"

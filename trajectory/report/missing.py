@@ -13,11 +13,16 @@ REASONS: dict[str, str] = {
     ),
     **dict.fromkeys(
         (
-            *("bb_types", "bb_residuals", "bb_maps", "bb_interventions", "bb_intervened"),
+            *("bb_types", "bb_residuals", "bb_maps"),
             *("bb_scalars", "bb_milestones", "bb_comparisons"),
         ),
         "its config names no Bigram-Backcopy variant",
     ),
+    **dict.fromkeys(
+        ("bb_interventions", "bb_intervened"), "no variant of its config names interventions"
+    ),
+    "forecasts": "no series has enough records to predict some from others",
+    "forecast_scores": "no series has enough records to predict some from others",
     "selection": "selections are tables for people, in selections/ of the results",
     "bundle": "it is kept beside the measurements of each job, not with the run's tables",
 }

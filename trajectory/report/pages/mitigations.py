@@ -56,7 +56,7 @@ def _price(run: Run, scalars: pl.DataFrame) -> Figure:
         .transform_filter("isValid(datum.sink_excess) && datum.match == 'step'")
         .mark_point(filled=True, size=70, opacity=0.85)
         .encode(
-            x=alt.X("loss:Q", title=marks.titled(BB_SCALARS, "loss")).scale(zero=False),
+            x=alt.X("loss:Q", title=marks.titled(BB_SCALARS, "loss")).scale(zero=False, padding=10),
             y=alt.Y("sink_excess:Q", title="sink excess over the uniform floor"),
             color=marks.colour(run),
             tooltip=[

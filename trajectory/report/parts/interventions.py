@@ -30,17 +30,11 @@ def make(run: Run) -> Part:
             data["interventions"] = frame
             blocks += [_ends(frame), _over(frame)]
     if not blocks:
-        blocks.append(Missing("Interventions", _reason(run), "interventions"))
+        blocks.append(Missing("Interventions", reason("bb_interventions"), "interventions"))
     figure, compared = forest(run, "causes", "causes", "What drives what")
     blocks.append(figure)
     data |= compared
     return Part("changed", "Interventions", TEXT, blocks, (), data)
-
-
-def _reason(run: Run) -> str:
-    if run.has("bb_interventions"):
-        return "no variant of its config names interventions"
-    return reason("bb_interventions")
 
 
 def _ends(frame: pl.DataFrame) -> Figure:
