@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "tables": {"schemas"},
     "config": set(),
     "workflow": set(),
-    "bundles": set(),
+    "bundles": {"config", "suites"},
     "costs": set(),
     "parts": {"schemas", "tables"},
     "api": {"schemas", "corpus", "probe"},
@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "probe": {"tables", "schemas", "config", "corpus"},
     "bb": {"tables", "schemas", "config", "corpus", "probe"},
     "suites": {"tables", "schemas", "config", "corpus", "probe"},
-    "plan": {"config", "suites"},
+    "plan": {"config", "suites", "bundles"},
     "dynamics": {"tables", "schemas", "config"},
     "report": {"tables", "schemas", "config", "dynamics"},
 }

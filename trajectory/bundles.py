@@ -5,6 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+from trajectory.config import Config
+from trajectory.suites.names import revision_name
+from trajectory.suites.selection import read_selection
+
+EMBEDDED = "nano-olmo"
+"""The suite that a run pretrains itself."""
 
 LEAST = 8
 """Checkpoints a bundle holds before it may end."""
@@ -19,14 +27,15 @@ them, the start of a process is small."""
 
 @dataclass(frozen=True)
 class Bundle:
-    """Checkpoints of one suite measured by one process, named after the first of them."""
+    """Checkpoints of one suite measured by one process, and the bytes of their weights."""
 
     suite: str
     revisions: tuple[str, ...]
+    sizes: tuple[int, ...]
 
     @property
     def name(self) -> str:
-        """The first revision."""
+        """The first revision, after which it is named."""
         return self.revisions[0]
 
 
@@ -42,24 +51,52 @@ def bundles(suite: str, checkpoints: Iterable[tuple[str, int]]) -> list[Bundle]:
         checkpoints: revision and bytes of weights of each.
     """
     found: list[Bundle] = []
-    open_: list[str] = []
+    open_: dict[str, int] = {}
 
     def close() -> None:
         if open_:
-            found.append(Bundle(suite, tuple(open_)))
+            found.append(Bundle(suite, tuple(open_), tuple(open_.values())))
             open_.clear()
 
     for revision, size in checkpoints:
         if size >= ALONE:
             close()
-            found.append(Bundle(suite, (revision,)))
+            found.append(Bundle(suite, (revision,), (size,)))
             continue
         if len(open_) >= MOST or (len(open_) >= LEAST and _begins(revision)):
             close()
-        open_.append(revision)
+        open_[revision] = size
     close()
     return found
 
 
 def _begins(revision: str) -> bool:
     return hashlib.sha256(revision.encode()).digest()[0] % _ONE_IN == 0
+
+
+def suite_bundles(config: Config, name: str) -> list[Bundle]:
+    """The checkpoints of a suite of the config as bundles.
+
+    Raises TrajectoryError if its selection is not pinned yet, or damaged.
+    """
+    nano = config.suites.nano_olmo
+    if name == EMBEDDED and nano is not None:
+        return bundles(name, [(revision_name(step), 0) for step in nano.checkpoint_steps()])
+    usual = config.suites.suite(name).bytes
+    rows = read_selection(config.results / "selections" / f"{name}.tsv")
+    return bundles(name, [(row["revision"], row["bytes"] or usual or ALONE) for row in rows])
+
+
+def bundle_tables(config: Config) -> list[Path]:
+    """Where the ``bundle`` tables of a run lie, suite by suite."""
+    return [
+        config.results / "measured" / name / ".bundles" / f"{bundle.name}.parquet"
+        for name in config.suites.names()
+        for bundle in suite_bundles(config, name)
+    ]
+
+
+def run_parts(config: Config) -> list[Path]:
+    """The parts of a run's measurement tables: folders of tables, and ``bundle`` tables."""
+    trained = [config.results / "bb" / v / f"seed{seed}" for v, seed in config.bb_trajectories()]
+    return [*trained, *bundle_tables(config)]

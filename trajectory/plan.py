@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from trajectory.bundles import ALONE, EMBEDDED, Bundle, bundles, suite_bundles
 from trajectory.config import Config
+from trajectory.config.bb import Variant
 from trajectory.config.probe import Probe
-from trajectory.config.suites import Suite
+from trajectory.config.suites import Architecture, Suite
 from trajectory.suites.selection import is_pinned, read_selection
 
 COMPUTED = 4
@@ -216,3 +218,119 @@ def measured_flops(size: int = 1024, repeat: int = 4) -> float:
     for _ in range(repeat):
         a @ a
     return float(2 * size**3 * repeat / (time.perf_counter() - begun))
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a job of a bundle is given: MB of memory, minutes, MB of disk for weights."""
+
+    memory_mb: int
+    minutes: int
+    disk_mb: int
+
+
+def needs(config: Config, bundle: Bundle) -> Needs:
+    """What measuring a bundle needs; the embedded suite is small.
+
+    Args:
+        config: the run.
+        bundle: of one of its suites, with the bytes of each checkpoint.
+    """
+    if bundle.suite not in config.suites.public():
+        return Needs(2000, 30, 1000)
+    suite = config.suites.suite(bundle.suite)
+    memory, minutes = limits(config, bundle.suite, len(bundle.revisions))
+    fetched = suite.folder is None and suite.weights != "stream"
+    return Needs(memory, minutes, max(1000, -(-max(bundle.sizes) // 10**6) if fetched else 0))
+
+
+def _described(config: Config, name: str) -> Suite:
+    """A suite with its sizes; the embedded one's are those it is pretrained with."""
+    nano = config.suites.nano_olmo
+    if name in config.suites.public() or nano is None:
+        return config.suites.suite(name)
+    block = 4 * nano.width**2 + 3 * nano.width * nano.mlp
+    return Suite(
+        parameters=nano.layers * block + 2 * nano.vocabulary * nano.width,
+        architecture=Architecture(
+            layers=nano.layers,
+            heads=nano.heads,
+            width=nano.width,
+            mlp=nano.mlp,
+            vocabulary=nano.vocabulary,
+        ),
+        dtype="float32",
+    )
+
+
+def training_seconds(variant: Variant, flops: float) -> float:
+    """Seconds of training one seed: six operations per parameter and token, and attention's."""
+    width, length = variant.width, variant.task.length
+    parameters = 12 * variant.layers * width**2
+    attention = 4 * variant.layers * length * width
+    tokens = variant.steps * variant.batch * length
+    return START + 3 * (2 * parameters + attention) * tokens / flops
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a whole run will cost.
+
+    Attributes:
+        jobs: jobs, by rule; None where a suite's selection cannot be told yet.
+        hours: processor hours of the jobs that train and measure; None likewise.
+        transfer: bytes to fetch.
+        disk: most bytes of weights on disk at once.
+        longest: hours of the longest of these jobs: no cluster is faster than that.
+    """
+
+    jobs: dict[str, int]
+    hours: float | None
+    transfer: int | None
+    disk: int | None
+    longest: float | None
+
+
+def run_plan(config: Config, jobs: int, flops: float) -> RunPlan:
+    """What a run will cost on a cluster.
+
+    Args:
+        config: the run.
+        jobs: jobs at once.
+        flops: operations per second of one job.
+    """
+    training = [
+        training_seconds(config.bb.variants[name], flops) for name, _ in config.bb_trajectories()
+    ]
+    measuring: list[float | None] = []
+    counted = {"bb_train": len(training), "measure": 0}
+    suites = plan(config, jobs, flops)
+    for found in suites:
+        suite = config.suites.suite(found.name)
+        path = config.results / "selections" / f"{found.name}.tsv"
+        sizes = _listed_sizes(path, suite) if found.listed else _expected_sizes(suite)
+        if sizes is None:
+            measuring.append(None)
+            continue
+        cut = bundles(found.name, [(str(i), size or ALONE) for i, size in enumerate(sizes)])
+        counted["measure"] += len(cut)
+        seconds = computing_seconds(suite, config.probe, flops)
+        for bundle in cut:
+            moved = sum(bundle.sizes) / config.fetch.bandwidth
+            measuring.append(None if seconds is None else len(bundle.revisions) * seconds + moved)
+    if config.suites.nano_olmo:
+        cut = suite_bundles(config, EMBEDDED)
+        counted["measure"] += len(cut)
+        seconds = computing_seconds(_described(config, EMBEDDED), config.probe, flops) or START
+        measuring += [START + len(b.revisions) * (seconds - START) for b in cut]
+    counted = {rule: count for rule, count in counted.items() if count}
+    known = [*training, *(s for s in measuring if s is not None)]
+    whole = None not in measuring
+    transfers, disks = [p.transfer for p in suites], [p.disk for p in suites]
+    return RunPlan(
+        counted,
+        sum(known) / 3600 if whole else None,
+        None if None in transfers else sum(t or 0 for t in transfers),
+        None if None in disks else max((d or 0 for d in disks), default=0),
+        max(known, default=0.0) / 3600 if whole else None,
+    )

@@ -16,15 +16,14 @@ def plan(
         typer.Option(help="Operations per second of one job; measured here if not given.", min=1),
     ] = None,
 ) -> None:
-    """Say what a run will fetch, and estimate disk, memory and time, before anything is fetched."""
+    """Say what a run will fetch and estimate jobs, disk, memory and time, before it starts."""
     from trajectory import plan as planning
-    from trajectory.cli.tables_of_suites import plan_table
+    from trajectory.cli.tables_of_suites import plan_table, run_summary
     from trajectory.config import load
 
     config = load(path)
     rate = flops or planning.measured_flops()
     plans = planning.plan(config, jobs, rate)
-    if not plans:
-        print(f"{path}: no suite is fetched by this run")
-        return
-    plan_table(plans, config, rate)
+    if plans:
+        plan_table(plans, config, rate)
+    run_summary(planning.run_plan(config, jobs, rate), jobs)

@@ -180,14 +180,11 @@ def suites_tokenizer(
 @app.command("outcomes")
 def suites_outcomes(
     output: Annotated[Path, typer.Option("--output", "-o", help="The table of outcomes.")],
-    bundles: Annotated[
-        Path, typer.Option(help="File naming one bundle per line; - for standard input.")
-    ],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
     """Put together what became of every checkpoint of a run."""
     from trajectory import provenance
-    from trajectory.cli.options import lines_of
+    from trajectory.bundles import bundle_tables
     from trajectory.config import load
     from trajectory.schemas import BUNDLE, MANIFEST, OUTCOMES
     from trajectory.suites.outcomes import outcome_rows
@@ -197,7 +194,7 @@ def suites_outcomes(
 
     run = load(config)
     became: dict[str, dict[str, Any]] = {}
-    for path in lines_of(bundles):
+    for path in bundle_tables(run):
         for row in read(path, BUNDLE).to_pylist():
             became.setdefault(row["suite"], {})[row["revision"]] = row
     rows: list[dict[str, Any]] = []
@@ -213,13 +210,10 @@ def suites_outcomes(
 @app.command("complete")
 def suites_complete(
     outcomes: Annotated[Path, typer.Option(help="The table of outcomes.")],
-    bundles: Annotated[
-        Path, typer.Option(help="File naming one bundle per line; - for standard input.")
-    ],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
     """Say what is missing from a run and why; exit status 1 if anything is."""
-    from trajectory.cli.options import lines_of
+    from trajectory.bundles import bundle_tables
     from trajectory.cli.tables_of_suites import outcome_table
     from trajectory.config import load
     from trajectory.schemas import OUTCOMES
@@ -229,7 +223,7 @@ def suites_complete(
 
     run = load(config)
     rows = read(outcomes, OUTCOMES).to_pylist()
-    again = forget_transient(lines_of(bundles), rows)
+    again = forget_transient(bundle_tables(run), rows)
     for folder in store_of(run).sweep():
         print(f"deleted what a killed job left: {folder}")
     outcome_table(rows, retried=bool(again))

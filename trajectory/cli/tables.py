@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile
+from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile, lines_of
 from trajectory.errors import TrajectoryError
 
 app = typer.Typer(help="The tables a run writes.", no_args_is_help=True)
@@ -18,11 +17,12 @@ app = typer.Typer(help="The tables a run writes.", no_args_is_help=True)
 def tables_gather(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run's tables.")],
     parts: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            help="File naming one folder of tables or one bundle per line; - for standard input."
+            help="File naming one folder of tables or one bundle per line; - for standard input; "
+            "none: the run's own, as its config and selections say."
         ),
-    ],
+    ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     tables: Annotated[
         str, typer.Option(help="Which tables, by comma.")
@@ -30,14 +30,15 @@ def tables_gather(
 ) -> None:
     """Check all measured tables of a run and put them together, one file per table."""
     from trajectory import provenance
+    from trajectory.bundles import run_parts
     from trajectory.config import load
     from trajectory.parts import read_parts
     from trajectory.schemas import TABLES
     from trajectory.tables import gather
 
-    text = sys.stdin.read() if str(parts) == "-" else parts.read_text(encoding="utf-8")
-    found = read_parts([Path(line) for line in text.split("\n") if line])
-    facts = provenance.describe(run=load(config).name, parts=len(found.folders))
+    run = load(config)
+    found = read_parts(run_parts(run) if parts is None else lines_of(parts))
+    facts = provenance.describe(run=run.name, parts=len(found.folders))
     for name in tables.split(","):
         if name not in TABLES:
             raise TrajectoryError(f"unknown table '{name}'; there are {', '.join(TABLES)}")

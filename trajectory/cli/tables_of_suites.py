@@ -12,7 +12,7 @@ from rich.table import Table
 
 from trajectory.config import Config
 from trajectory.config.suites import Suite
-from trajectory.plan import SuitePlan
+from trajectory.plan import RunPlan, SuitePlan
 from trajectory.suites.narrow import Narrowed
 from trajectory.suites.outcomes import left_out, missing
 
@@ -146,6 +146,20 @@ def plan_table(plans: Sequence[SuitePlan], config: Config, flops: float) -> None
     )
     if not all(found.listed for found in plans):
         print("'trajectory suites pin' lists and audits first, and fetches no weights.")
+
+
+def run_summary(found: RunPlan, jobs: int) -> None:
+    """Print what the whole run will cost."""
+    counted = ", ".join(f"{count:,} {rule}" for rule, count in found.jobs.items())
+    hours = None if found.hours is None else found.hours * 3600
+    longest = None if found.longest is None else found.longest * 3600
+    print(f"Jobs: {counted or 'none that train or measure'}, and a few that gather and report.")
+    print(f"Processor time: {duration(hours)} in all, {duration(longest)} in the longest job.")
+    if hours is not None and longest is not None:
+        print(f"With {jobs} at once: {duration(max(longest, hours / jobs))} at best.")
+    print(
+        f"To fetch: {gigabytes(found.transfer)}; weights on disk at once: {gigabytes(found.disk)}."
+    )
 
 
 def duration(seconds: float | None) -> str:

@@ -24,8 +24,8 @@ rule bb_train:
     priority: 5
     threads: share(1)
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         folder=subpath(output[0], parent=True),
         # Not an output: Snakemake removes those of a killed job, and this is what it goes on from.
@@ -48,8 +48,8 @@ rule bb_gather:
         f"{RESULTS}/logs/bb_gather.log",
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         parts="\n".join(BB_RUNS),
         to=subpath(output[0], parent=True),
@@ -71,8 +71,8 @@ rule bb_summary:
         f"{RESULTS}/logs/bb_summary.log",
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         results=lambda wildcards, input: Path(input[0]).parents[1],
         variants=values(CONFIG.bb),

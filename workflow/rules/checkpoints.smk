@@ -15,8 +15,8 @@ rule nano_pretrain:
     priority: 10
     threads: share(1)
     resources:
-        mem_mb=3000,
-        runtime=120,
+        mem_mb=growing(3000),
+        runtime=growing(120),
     params:
         config=RESOLVED,
         suite=values(CONFIG.suites.nano_olmo),
@@ -34,8 +34,8 @@ rule manifest:
         f"{RESULTS}/logs/manifest/{EMBEDDED}.log",
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         config=RESOLVED,
         suite=values(CONFIG.suites.nano_olmo),
@@ -55,8 +55,8 @@ checkpoint pin:
         f"{RESULTS}/logs/pin.log",
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=120,
+        mem_mb=growing(1000),
+        runtime=growing(120),
         hub_connections=1,
     params:
         config=RESOLVED,
@@ -74,8 +74,8 @@ rule tokenizer:
         f"{RESULTS}/logs/tokenizer/{{suite}}.log",
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=30,
+        mem_mb=growing(1000),
+        runtime=growing(30),
         hub_connections=1,
     params:
         config=RESOLVED,
@@ -93,8 +93,8 @@ rule batches:
         f"{RESULTS}/logs/batches/{{suite}}.log",
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         tokenizer=lambda wildcards, input: (
             f"{input}/tokenizer" if wildcards.suite == EMBEDDED else input

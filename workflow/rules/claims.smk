@@ -19,8 +19,8 @@ rule claims:
         f"{RESULTS}/logs/claims.log",
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         results=lambda wildcards, input: Path(input[0]).parents[1],
         config=RESOLVED,

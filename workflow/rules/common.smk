@@ -3,10 +3,10 @@
 from functools import cache
 from pathlib import Path
 
-from trajectory.bundles import ALONE, bundles
+from trajectory.bundles import EMBEDDED, suite_bundles
 from trajectory.config import parse as parse_config
 from trajectory.errors import TrajectoryError
-from trajectory.plan import limits
+from trajectory.plan import needs
 from trajectory.provenance import code_digest, values_digest
 from trajectory.results import RESOLVED_NAME, check_results, claim
 from trajectory.suites.names import revision_name
@@ -50,6 +50,11 @@ def what_is_missing():
 def share(busy):
     """Threads to claim for a job that keeps this many CPUs busy."""
     return lambda wildcards: claimed_threads(busy, workflow.resource_settings.cores)
+
+
+def growing(base):
+    """A resource that doubles with every attempt: a killed job gets more of it."""
+    return lambda wildcards, attempt: base * 2 ** (attempt - 1)
 
 
 def values(section):

@@ -18,8 +18,8 @@ rule costs:
         f"{RESULTS}/logs/costs.log",
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         results=subpath(output[0], parent=True),
         code=code_digest("trajectory.costs"),

@@ -13,8 +13,8 @@ rule theory:
         f"{RESULTS}/benchmarks/theory.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=20,
+        mem_mb=growing(1000),
+        runtime=growing(20),
     params:
         results=subpath(output[0], ancestor=2),
         code=code_digest("trajectory.dynamics.regimes", "trajectory.corpus.characters"),
@@ -37,8 +37,8 @@ rule couple:
         f"{RESULTS}/benchmarks/couple.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=growing(2000),
+        runtime=growing(120),
     params:
         results=subpath(output[0], ancestor=2),
         config=RESOLVED,
@@ -64,8 +64,8 @@ rule align:
         f"{RESULTS}/benchmarks/align.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         results=subpath(output[0], ancestor=2),
         config=RESOLVED,

@@ -24,8 +24,8 @@ rule dynamics:
         f"{RESULTS}/benchmarks/dynamics.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         results=lambda wildcards, input: Path(input[0]).parents[1],
         config=RESOLVED,

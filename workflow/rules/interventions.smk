@@ -18,8 +18,8 @@ rule intervene:
         f"{RESULTS}/benchmarks/intervene/{{suite}}/{{revision}}.tsv"
     threads: share(1)
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
         hub_connections=lambda wildcards: int(wildcards.suite != EMBEDDED),
     params:
         config=RESOLVED,
@@ -46,8 +46,8 @@ rule gather_effects:
         f"{RESULTS}/benchmarks/gather_effects.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         parts=lambda wildcards, input: "\n".join(input.parts),
         tables=",".join(EFFECT_TABLES),

@@ -20,8 +20,9 @@ rule measure:
         f"{RESULTS}/benchmarks/measure/{{suite}}/{{bundle}}.tsv"
     threads: share(1)
     resources:
-        mem_mb=lambda wildcards: granted(wildcards)[0],
-        runtime=lambda wildcards: granted(wildcards)[1],
+        mem_mb=lambda wildcards, attempt: needs_of(wildcards).memory_mb * 2 ** (attempt - 1),
+        runtime=lambda wildcards, attempt: needs_of(wildcards).minutes * attempt,
+        disk_mb=lambda wildcards: needs_of(wildcards).disk_mb,
         hub_connections=lambda wildcards: int(wildcards.suite != EMBEDDED),
     params:
         revisions=lambda wildcards: bundles_of(wildcards.suite)[wildcards.bundle].revisions,
@@ -52,16 +53,14 @@ rule gather:
         f"{RESULTS}/benchmarks/gather.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
-        parts=lambda wildcards, input: "\n".join([*BB_PARTS, *input.bundled]),
         to=subpath(output[0], parent=True),
         config=RESOLVED,
         code=code_digest("trajectory.parts", "trajectory.tables"),
     shell:
-        "trajectory tables gather --config {params.config} --parts - --output {params.to}"
-        " > {log} 2>&1 <<'PARTS'\n{params.parts}\nPARTS"
+        "trajectory tables gather --config {params.config} --output {params.to} > {log} 2>&1"
 
 
 rule outcomes:
@@ -74,15 +73,13 @@ rule outcomes:
         f"{RESULTS}/logs/outcomes.log",
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
-        bundled=lambda wildcards, input: "\n".join(input.bundled),
         config=RESOLVED,
         code=code_digest("trajectory.suites.outcomes"),
     shell:
-        "trajectory suites outcomes --config {params.config} --bundles - --output {output}"
-        " > {log} 2>&1 <<'PARTS'\n{params.bundled}\nPARTS"
+        "trajectory suites outcomes --config {params.config} --output {output} > {log} 2>&1"
 
 
 # Fails if a checkpoint is missing, and says which and why. Its deletion of a bundle's table, once
@@ -98,8 +95,7 @@ rule complete:
         f"{RESULTS}/logs/complete.log",
     localrule: True
     params:
-        bundled=lambda wildcards, input: "\n".join(input.bundled),
         config=RESOLVED,
     shell:
-        "trajectory suites complete --config {params.config} --outcomes {input.outcomes}"
-        " --bundles - 2>&1 <<'PARTS' | tee {log} {output}\n{params.bundled}\nPARTS"
+        "trajectory suites complete --config {params.config} --outcomes {input.outcomes} 2>&1"
+        " | tee {log} {output}"

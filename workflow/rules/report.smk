@@ -40,8 +40,8 @@ rule report:
         f"{RESULTS}/benchmarks/report.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         results=lambda wildcards, input: Path(input[0]).parents[1],
         config=RESOLVED,

@@ -3,7 +3,6 @@
 No rules: what the rules about checkpoints share.
 """
 
-EMBEDDED = "nano-olmo"
 NANO_STEPS = CONFIG.suites.nano_olmo.checkpoint_steps() if CONFIG.suites.nano_olmo else []
 NANO_REVISIONS = [revision_name(step) for step in NANO_STEPS]
 PUBLIC = CONFIG.suites.public()
@@ -60,12 +59,12 @@ def bundles_of(suite):
 
 @cache
 def cut_once(suite):
-    if suite == EMBEDDED:
-        found = [(revision, 0) for revision in NANO_REVISIONS]
-    else:
-        known = PUBLIC[suite].bytes
-        found = [(row["revision"], row["bytes"] or known or ALONE) for row in pinned(suite)]
-    return {bundle.name: bundle for bundle in bundles(suite, found)}
+    return {bundle.name: bundle for bundle in suite_bundles(CONFIG, suite)}
+
+
+def needs_of(wildcards):
+    """What a bundle's job needs, from the sizes of its suite."""
+    return needs(CONFIG, bundles_of(wildcards.suite)[wildcards.bundle])
 
 
 def bundled(wildcards):
@@ -142,11 +141,3 @@ def commit_of(wildcards):
         return None
     pinned(wildcards.suite)
     return commits_once(wildcards.suite)[wildcards.revision]
-
-
-def granted(wildcards):
-    """Megabytes and minutes of a job that measures a bundle."""
-    if wildcards.suite == EMBEDDED:
-        return 2000, 30
-    count = len(bundles_of(wildcards.suite)[wildcards.bundle].revisions)
-    return limits(CONFIG, wildcards.suite, count)

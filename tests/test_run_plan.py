@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from trajectory.bundles import Bundle, bundle_tables, run_parts, suite_bundles
+from trajectory.config import Config, parse
+from trajectory.errors import TrajectoryError
+from trajectory.plan import needs, run_plan
+
+
+def run(**sections: object) -> Config:
+    return parse({"name": "x", "results": "r", **sections})
+
+
+OLMO = {"olmo2-1b": {"select": {"log_spaced": {"count": 12}}}}
+
+
+def test_a_large_checkpoint_s_job_asks_for_more_of_everything() -> None:
+    config = run(suites={"nano-olmo": {}, **OLMO, "olmo2-32b": {}})
+    small = needs(config, suite_bundles(config, "nano-olmo")[0])
+    size = config.suites.suite("olmo2-1b").bytes
+    largest = config.suites.suite("olmo2-32b").bytes
+    assert size and largest
+    medium = needs(config, Bundle("olmo2-1b", ("a",), (size,)))
+    large = needs(config, Bundle("olmo2-32b", ("a",), (largest,)))
+    assert (small.memory_mb, small.disk_mb) == (2000, 1000)
+    assert medium.memory_mb < large.memory_mb
+    assert small.minutes <= medium.minutes < large.minutes
+    assert medium.disk_mb == -(-size // 10**6)
+    assert large.memory_mb * 10**6 < largest, "it is measured layer by layer"
+
+
+def test_streamed_weights_need_no_disk() -> None:
+    config = run(suites={"olmo2-1b": {"weights": "stream"}})
+    assert needs(config, Bundle("olmo2-1b", ("a",), (10**10,))).disk_mb == 1000
+
+
+def test_a_run_s_plan_counts_jobs_hours_bytes_and_disk() -> None:
+    variants = {"a": {"seeds": [0, 1, 2]}, "b": {"steps": 2000}}
+    config = run(bb={"variants": variants}, suites={"nano-olmo": {}, **OLMO})
+    found = run_plan(config, jobs=4, flops=1e10)
+    size = config.suites.suite("olmo2-1b").bytes
+    assert size
+    bundles = len(suite_bundles(config, "nano-olmo"))
+    assert found.jobs == {"bb_train": 4, "measure": bundles + 12}
+    assert found.transfer == 12 * size
+    assert found.disk == 4 * size, "four at once, each deleted after it"
+    assert found.hours is not None
+    assert found.longest is not None
+    assert 0 < found.longest < found.hours
+    faster = run_plan(config, jobs=4, flops=1e12)
+    assert faster.hours is not None
+    assert faster.hours < found.hours
+    toy = run_plan(run(bb={"variants": variants}), jobs=4, flops=1e10)
+    assert (toy.transfer, toy.disk, toy.jobs) == (0, 0, {"bb_train": 4})
+
+
+def test_a_run_s_parts_are_its_folders_and_bundles() -> None:
+    config = run(bb={"variants": {"a": {"seeds": [0, 3]}}}, suites={"nano-olmo": {}})
+    parts = [str(path) for path in run_parts(config)]
+    assert parts[:2] == ["r/bb/a/seed0", "r/bb/a/seed3"]
+    assert parts[2] == "r/measured/nano-olmo/.bundles/stage1-step0.parquet"
+    assert parts[2:] == [str(path) for path in bundle_tables(config)]
+    with pytest.raises(TrajectoryError, match="olmo2-1b"):
+        run_parts(run(suites=OLMO))
