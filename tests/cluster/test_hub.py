@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-import polars as pl
 import pytest
 from hub.server import StandIn, serving
 from hub.suites import add_suite
