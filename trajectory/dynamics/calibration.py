@@ -54,11 +54,14 @@ def draw(runs: int, coupled: bool, rng: np.random.Generator) -> tuple[list[list[
         coupled: whether the arrows are there.
         rng: draws truths and noise.
     """
+    exponent, drop = rng.uniform(0.1, 1.0, runs), rng.uniform(0.0, 0.6, runs)
+    # A loop gain A·C of 2p and more runs away in finite time.
+    most = np.minimum(2.0, 1.5 * exponent / np.maximum(drop, 0.01))
     truths = np.stack(
         [
-            rng.uniform(0.1, 1.0, runs),
-            rng.uniform(-0.5, 2.0, runs) if coupled else np.zeros(runs),
-            rng.uniform(0.0, 0.6, runs) if coupled else np.zeros(runs),
+            exponent,
+            rng.uniform(-0.5, most) if coupled else np.zeros(runs),
+            drop if coupled else np.zeros(runs),
             np.log(rng.uniform(0.01, 0.05, runs)),
             np.log(rng.uniform(20, 300, runs)),
             rng.uniform(-0.5, 0.5, runs) if coupled else rng.uniform(-2.0, -0.5, runs),

@@ -5,9 +5,10 @@ deviation (an Ornstein–Uhlenbeck process seen at irregular times), with a vari
 own for each of the two variables. Those four are estimated by restricted maximum likelihood and
 then held, so the rest is least squares on whitened residuals. How far the cost must rise to leave
 a parameter's interval, or to reject a null, is Fisher's F times a small-sample factor: the 95 %
-quantile of the same statistic in data simulated from the fit, noise estimated anew each time, over
-that of F. Without the factor, twenty records give intervals that hold the truth only nine times in
-ten.
+quantile of the same statistic in simulated data, over that of F. They are simulated from the fit
+with correlation lengths that the residuals allow, and their noise is estimated anew each time:
+twenty records do not tell slow noise from fast, and intervals that took the estimate for the truth
+would hold a parameter only nine times in ten.
 """
 
 from __future__ import annotations
@@ -40,9 +41,6 @@ CONFIDENCE = 0.95
 LENGTHS = np.array([0.0, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28])
 """Correlation lengths tried, in ln time; 0 is white noise."""
 
-USUAL_LENGTH = 0.5
-"""Mean of their exponential prior: twenty records alone hardly tell slow noise from a bend."""
-
 ROUNDS = 4
 """Rounds of least squares and noise estimation."""
 
@@ -52,7 +50,7 @@ ENOUGH = 3e-3
 REPLICATES = 60
 """Simulated data sets per problem behind its small-sample factors."""
 
-CHUNK = 600
+CHUNK = 1500
 """Simulated data sets fitted at once."""
 
 OWN = 5
@@ -159,9 +157,11 @@ class Problems:
 
     def take(self, rows: NDArray[np.int64]) -> Problems:
         """The problems at ``rows``, which may repeat."""
-        return Problems(
-            self.times[rows], self.states[rows], self.present[rows], self.log_keys[rows]
-        )
+        some = object.__new__(Problems)
+        some.times, some.states = self.times[rows], self.states[rows]
+        some.present, some.log_keys = self.present[rows], self.log_keys[rows]
+        some.scale = self.scale[rows]
+        return some
 
     def bounds(self) -> tuple[Array, Array]:
         """Lower and upper bounds. Shape (problems, parameters)."""
@@ -197,21 +197,32 @@ class Problems:
         return found.reshape(*times.shape, 2)
 
     def jacobian(self, parameters: Array, base: Array, times: Array | None = None) -> Array:
-        """Derivatives of ``predict`` by forward differences. Shape (..., 2, parameters)."""
-        members = self.times.shape[1]
-        found = np.zeros((*base.shape, self.size))
-        nudges = 1e-6 * (1 + np.abs(parameters))
+        """Derivatives of ``predict`` by forward differences. Shape (..., 2, parameters).
+
+        What is a member's own touches that member only, so all members' are moved at once; and
+        all moved systems are integrated in one call, whose cost is hardly more than one's.
+        """
+        total, members = self.times.shape[:2]
+        moves = SHARED + OWN
+        moved = np.repeat(parameters[None], moves, axis=0)
+        nudges = 1e-6 * (1 + np.abs(parameters[:, :SHARED]))
         for i in range(SHARED):
-            moved = parameters.copy()
-            moved[:, i] += nudges[:, i]
-            step = nudges[:, i, None, None, None]
-            found[..., i] = (self.predict(moved, times) - base) / step
-        for i in range(OWN):  # these touch their own member only: one run for all members
-            moved = parameters.copy()
-            moved[:, SHARED + i :: OWN] += 1e-6
-            change = (self.predict(moved, times) - base) / 1e-6
+            moved[i, :, i] += nudges[:, i]
+        for i in range(OWN):
+            moved[SHARED + i, :, SHARED + i :: OWN] += 1e-6
+        many = self.take(np.tile(np.arange(total), moves))
+        states = many.predict(
+            moved.reshape(moves * total, -1),
+            None if times is None else np.tile(times, (moves, 1, 1)),
+        )
+        change = states.reshape(moves, *base.shape) - base
+        found = np.zeros((*base.shape, self.size))
+        for i in range(SHARED):
+            found[..., i] = change[i] / nudges[:, i, None, None, None]
+        for i in range(OWN):
             for member in range(members):
-                found[:, member, ..., SHARED + OWN * member + i] = change[:, member]
+                own = SHARED + OWN * member + i
+                found[:, member, ..., own] = change[SHARED + i, :, member] / 1e-6
         return found
 
 
@@ -310,6 +321,7 @@ def solve(
     residuals[:], cost[:] = evaluate(active, here)
     differentiate(active)
     damping, calm = np.full(total, 1e-2), np.zeros(total, dtype=int)
+    patience = 1 if enough else 2
     for _ in range(iterations):
         some = problems.take(active)
         white = whiten(some, noise.take(active), jacobian[active]).reshape(
@@ -334,7 +346,7 @@ def solve(
         calm[active] = np.where(small, calm[active] + 1, np.where(better, 0, calm[active]))
         if len(rows):
             differentiate(rows)
-        active = active[(calm[active] < 2) & (damping[active] < 1e9)]
+        active = active[(calm[active] < patience) & (damping[active] < 1e9)]
         if not len(active):
             break
     return Solution(here, cost, jacobian, residuals)
@@ -356,21 +368,56 @@ def estimate_noise(problems: Problems, solution: Solution, noise: Noise, free: M
     Restricted, because eight parameters that bend with slow noise would make it look fast.
     """
     for variable in (0, 1):
-        best = np.full(len(problems.times), -np.inf)
-        chosen = noise
-        for length in LENGTHS:
-            lengths = noise.length.copy()
-            lengths[:, variable] = length
-            trial = _deviations(problems, solution, Noise(noise.deviation, lengths), free)
-            likelihood = _restricted(problems, solution, trial, free)
-            better = (likelihood > best)[:, None]
-            best = np.where(better[:, 0], likelihood, best)
-            chosen = Noise(
-                np.where(better, trial.deviation, chosen.deviation),
-                np.where(better, trial.length, chosen.length),
-            )
-        noise = chosen
+        deviations, likelihood = _scan(problems, solution, noise, free, variable)
+        best = likelihood.argmax(0)
+        noise = _with_length(noise, variable, best, deviations)
     return noise
+
+
+def draw_estimates(
+    problems: Problems,
+    solution: Solution,
+    noise: Noise,
+    free: Mask,
+    replicates: int,
+    rng: np.random.Generator,
+) -> Noise:
+    """Noise that the residuals allow, ``replicates`` draws for each problem in turn.
+
+    Each variable's correlation length is drawn by its restricted likelihood, the other's held.
+    """
+    rows = np.repeat(np.arange(len(problems.times)), replicates)
+    drawn = noise.take(rows)
+    for variable in (0, 1):
+        deviations, likelihood = _scan(problems, solution, noise, free, variable)
+        weight = np.exp(likelihood - likelihood.max(0))
+        shares = (weight / weight.sum(0)).cumsum(0)[:, rows]
+        chosen = (shares < rng.random(len(rows))).sum(0).clip(max=len(LENGTHS) - 1)
+        drawn = _with_length(drawn, variable, chosen, deviations[:, rows])
+    return drawn
+
+
+def _scan(
+    problems: Problems, solution: Solution, noise: Noise, free: Mask, variable: int
+) -> tuple[Array, Array]:
+    """Every length of one variable: deviations (lengths, problems, 2) and log-likelihoods."""
+    deviations, likelihoods = [], []
+    for length in LENGTHS:
+        lengths = noise.length.copy()
+        lengths[:, variable] = length
+        trial = _deviations(problems, solution, Noise(noise.deviation, lengths), free)
+        deviations.append(trial.deviation)
+        likelihoods.append(_restricted(problems, solution, trial, free))
+    return np.stack(deviations), np.stack(likelihoods)
+
+
+def _with_length(
+    noise: Noise, variable: int, chosen: NDArray[np.int64], deviations: Array
+) -> Noise:
+    lengths, deviation = noise.length.copy(), noise.deviation.copy()
+    lengths[:, variable] = LENGTHS[chosen]
+    deviation[:, variable] = deviations[chosen, np.arange(len(chosen)), variable]
+    return Noise(deviation, lengths)
 
 
 def _information(problems: Problems, solution: Solution, noise: Noise, free: Mask) -> Array:
@@ -406,13 +453,12 @@ def _deviations(problems: Problems, solution: Solution, noise: Noise, free: Mask
 
 
 def _restricted(problems: Problems, solution: Solution, noise: Noise, free: Mask) -> Array:
-    """Restricted log-likelihood with the lengths' prior, up to a constant. Shape (problems,)."""
+    """Restricted log-likelihood, up to a constant. Shape (problems,)."""
     information = _information(problems, solution, noise, free).sum(0) + _held(free)
     squares = np.square(whiten(problems, noise, solution.residuals)).sum((1, 2, 3))
     _, log_information = np.linalg.slogdet(information)
-    prior = noise.length.sum(1) / USUAL_LENGTH
     likelihood: Array = -0.5 * (_log_determinant(problems, noise) + log_information + squares)
-    return likelihood - prior
+    return likelihood
 
 
 @dataclass(frozen=True)
@@ -521,7 +567,14 @@ def _small_sample(
     for first in range(0, total, at_once):
         rows = np.repeat(np.arange(first, min(first + at_once, total)), replicates)
         some, some_free = problems.take(rows), free[rows]
-        drawn = draw_noise(some, noise.take(rows), rng)
+        here = np.arange(first, min(first + at_once, total))
+        part = Solution(
+            full.parameters[here], full.cost[here], full.jacobian[here], full.residuals[here]
+        )
+        allowed = draw_estimates(
+            problems.take(here), part, noise.take(here), free[here], replicates, rng
+        )
+        drawn = draw_noise(some, allowed, rng)
         some = Problems(some.times, predicted[rows] + drawn, some.present, some.log_keys)
         truth = full.parameters[rows]
         refitted, renoise = _fit_noise(some, truth, some_free, 2, noise.take(rows))

@@ -52,12 +52,13 @@ def model_of(laws: Array, frequencies: Array, contexts: int, seed: int = SEED) -
     )
 
 
-def theory_rows(laws: Array, frequencies: Array) -> list[Row]:
+def theory_rows(laws: Array, frequencies: Array, updates: int = UPDATES) -> list[Row]:
     """Rows of ``theory_curves``: every regime on the bigrams of a text.
 
     Args:
         laws: next-token law after each token. Shape (tokens, tokens), rows sum to 1.
         frequencies: of the tokens. Shape (tokens,).
+        updates: of the SGD and Adam runs.
 
     Raises:
         ValueError: if they do not fit together.
@@ -78,7 +79,7 @@ def theory_rows(laws: Array, frequencies: Array) -> list[Row]:
     rows: list[Row] = []
     for regime, (model, a, b, held) in flows.items():
         rows += _rows(regime, model, gradient_flow(model, a, b, times, held), b)
-    steps = np.unique(np.geomspace(1, UPDATES, POINTS).round().astype(int))
+    steps = np.unique(np.geomspace(1, updates, POINTS).round().astype(int))
     for regime, descent in (
         ("sgd", Descent("gd", SGD_RATE, BATCH)),
         ("adam", Descent("adam", ADAM_RATE, BATCH)),
