@@ -6,7 +6,8 @@
 In one run, each in a process of its own: (a) this probe, streaming layer by layer, with and without
 the statistics that need more than one extra attention call; (b) transformers' eager attention with
 ``output_attentions`` and the same numbers from its matrices; (c) a bare forward with no statistics.
-Times are medians over repetitions after one warm-up; memory is what the process adds above its
+Times are medians over repetitions after one warm-up, of the clock and of the CPUs (which other work
+on the machine disturbs less); memory is what the process adds above its
 imports, anonymous and file-mapped pages apart.
 """
 
@@ -86,7 +87,7 @@ def run(method: str, folder: Path, length: int, batch: int, dtype: str, repeat: 
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(0, 100_000, (batch, length), generator=generator)
     kind = getattr(torch, dtype)
-    times = []
+    times, busy = [], []
     if method.startswith("probe"):
         from trajectory.probe.measure import Batch, measure
         from trajectory.probe.streaming import streamed
@@ -94,7 +95,7 @@ def run(method: str, folder: Path, length: int, batch: int, dtype: str, repeat: 
         given = Batch({"all": torch.ones_like(tokens, dtype=torch.bool)}, [[""] * length] * batch)
         with Peak() as peak:
             for _ in range(repeat + 1):
-                start = time.perf_counter()
+                start, used = time.perf_counter(), time.process_time()
                 with streamed(folder, kind, at_once=batch) as model:
                     measure(
                         partial(model.run, tokens),
@@ -104,6 +105,7 @@ def run(method: str, folder: Path, length: int, batch: int, dtype: str, repeat: 
                         full=method == "probe",
                     )
                 times.append(time.perf_counter() - start)
+                busy.append(time.process_time() - used)
     else:
         from transformers import Olmo2ForCausalLM
 
@@ -113,7 +115,7 @@ def run(method: str, folder: Path, length: int, batch: int, dtype: str, repeat: 
                 folder, dtype=kind, attn_implementation=implementation
             ).eval()
             for _ in range(repeat + 1):
-                start = time.perf_counter()
+                start, used = time.perf_counter(), time.process_time()
                 with torch.no_grad():
                     output = model.model(
                         tokens, use_cache=False, output_attentions=method == "eager"
@@ -125,8 +127,10 @@ def run(method: str, folder: Path, length: int, batch: int, dtype: str, repeat: 
                         w = weights.float()
                         torch.xlogy(w, w).sum(-1).mean((0, 2))
                 times.append(time.perf_counter() - start)
+                busy.append(time.process_time() - used)
     return {
         "seconds": median(times[1:]),
+        "cpu": median(busy[1:]),
         "anonymous": peak.anonymous,
         "mapped": peak.mapped,
     }
@@ -178,12 +182,13 @@ def compare(folder: Path, length: int, batch: int, arguments: argparse.Namespace
             print(f"{method:12} failed: {reason}")
             continue
         rows[method] = json.loads(done.stdout.strip().splitlines()[-1])
-    bare = rows["bare"]["seconds"]
+    bare, idle = rows["bare"]["seconds"], rows["bare"]["cpu"]
     print(f"{arguments.layers} layers, T = {length}, batch {batch}, {arguments.dtype}")
-    print("method        seconds  × bare  anonymous MB  mapped MB")
+    print("method        seconds  × bare  CPU s  × bare  anonymous MB  mapped MB")
     for method, row in rows.items():
         print(
             f"{method:12} {row['seconds']:8.2f} {row['seconds'] / bare:7.2f} "
+            f"{row['cpu']:6.1f} {row['cpu'] / idle:7.2f} "
             f"{row['anonymous'] / 1e6:13.0f} {row['mapped'] / 1e6:10.0f}",
             flush=True,
         )

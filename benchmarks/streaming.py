@@ -5,8 +5,9 @@
 
 Writes random weights of the shape to a temporary folder, shard by shard (14.6 GB for OLMo-2-7B),
 measures one sequence with every statistic in a process of its own, and prints its resident memory,
-anonymous and file-mapped apart, the seconds of each layer, and what ``trajectory probe plan`` says
-from the headers alone. With ``--plan`` the files end after their headers and nothing is measured.
+anonymous and file-mapped apart, the CPU seconds of each layer, and what ``trajectory probe plan``
+says from the headers alone. With ``--plan`` the files end after their headers and nothing is
+measured.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def run(folder: Path, length: int, dtype: str) -> dict:
 
     def timed(self: StreamedLayer, *args: object, **kwargs: object) -> torch.Tensor:
         output = forward(self, *args, **kwargs)  # type: ignore[arg-type]
-        ends.append(time.perf_counter())
+        ends.append(time.process_time())
         return output
 
     StreamedLayer.forward = timed  # type: ignore[method-assign]
@@ -215,7 +216,7 @@ def main() -> None:
     layers = found["layers"]
     parts = [layers[len(layers) * n // STEPS : len(layers) * (n + 1) // STEPS] for n in range(4)]
     profile = ", ".join(f"{mean(part):.2f}" for part in parts)
-    print(f"seconds per layer, by quarter of the depth: {profile}; median {median(layers):.2f}")
+    print(f"CPU seconds per layer, by quarter of the depth: {profile}; median {median(layers):.2f}")
 
 
 if __name__ == "__main__":
