@@ -146,6 +146,10 @@ class StreamedModel:
         self.folder, self.dtype, self.device = folder, dtype, device
         self.config = read_config(folder)
         self.family = family_of(self.config.model_type, folder)
+        if self.config.model_type == "olmoe" and dtype == torch.float64:
+            raise TrajectoryError(
+                f"{folder}: torch's grouped product of experts has no float64; choose float32"
+            )
         self.weights = LocalWeights(folder) if weights is None else weights
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(
