@@ -195,8 +195,10 @@ def _write_figures(folder: Path, pages: list[Page], theme: figures.Theme) -> Non
 def _copy_figures(folder: Path, pages: list[Page], copies: Path) -> None:
     """One folder per page, as a workflow's own report sorts them."""
     shutil.rmtree(copies, ignore_errors=True)
+    copies.mkdir(parents=True)
     for page in pages:
-        (copies / page.name).mkdir(parents=True)
+        if page.figures:
+            (copies / page.name).mkdir()
         for figure in page.figures:
             for ending in ("svg", "png"):
                 source = folder / "figures" / f"{page.name}-{figure.name}.{ending}"
