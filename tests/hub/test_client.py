@@ -111,6 +111,23 @@ def test_ordinary_weather_is_waited_out(
     assert fault.times == 0, "the fault was met"
 
 
+def test_a_host_that_ignores_ranges_is_begun_anew(
+    standin: StandIn, hub: Hub, tmp_path: Path
+) -> None:
+    branches = add_suite(standin, [STEP])
+    commit, file = only(hub, STEP, "model.safetensors")
+    standin.faults = [
+        Fault("GET /cdn/", drop_after=40_000),
+        Fault("GET /cdn/", no_ranges=True, drop_after=60_000),
+        Fault("GET /cdn/", no_ranges=True),
+    ]
+    fetch_files(hub, REPOSITORY, commit, [file], tmp_path, STEP)
+    assert (tmp_path / file.path).read_bytes() == branches[STEP][file.path].data
+    standin.faults = [Fault("GET /cdn/", drop_after=40_000), Fault("GET /cdn/", no_ranges=True)]
+    part = hub.read_range(REPOSITORY, commit, file, 1000, 80_000, STEP)
+    assert part == branches[STEP][file.path].data[1000:80_000]
+
+
 def test_what_an_earlier_process_left_is_resumed(
     standin: StandIn, hub: Hub, tmp_path: Path
 ) -> None:

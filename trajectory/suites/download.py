@@ -97,6 +97,7 @@ def _append(
     with partial.open("ab") as handle:
         if handle.tell() > file.size:
             handle.truncate(0)
+            handle.seek(0)
 
         def take(at: int) -> int:
             if at == file.size:
@@ -104,6 +105,7 @@ def _append(
             with hub.open(repository, commit, file, at, file.size, where) as (begins, blocks):
                 if begins != at:  # the host ignores ranges
                     handle.truncate(begins)
+                    handle.seek(begins)
                 for block in blocks:
                     if cancelled.is_set():
                         raise Cancelled

@@ -45,7 +45,7 @@ from huggingface_hub.utils import (
 
 from trajectory.config.fetch import Fetch
 from trajectory.suites import errors
-from trajectory.suites.content import BLOCK, File, Hasher
+from trajectory.suites.content import File, Hasher
 from trajectory.suites.pacing import Pace
 from trajectory.tables import atomic
 
@@ -57,7 +57,7 @@ CONNECT_TIMEOUT = 10.0
 LONGEST_WAIT = 60.0
 """Seconds between two attempts, unless the hub asks for more."""
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _OURS = "trajectory: "
 
 
@@ -203,7 +203,7 @@ class Hub:
                     f"{where}: {file.path} has {file.size:,} bytes by its listing, but the hub "
                     f"serves {size:,}"
                 )
-            yield begins, response.iter_raw(BLOCK)
+            yield begins, response.iter_raw()  # as it arrives: what came is kept
 
     def _paced(self, ask: Callable[..., Answer], *arguments: Any) -> Answer:
         wait = self.pace.wait()
@@ -272,7 +272,7 @@ def _extent(response: httpx2.Response) -> tuple[int, int | None]:
     """Where an answer begins, and the size of the whole file; None where it is not said."""
     found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
     if response.status_code == 206 and found:
-        return int(found[1]), int(found[3])
+        return int(found[1]), None if found[2] == "*" else int(found[2])
     length = response.headers.get("Content-Length")
     return 0, int(length) if length is not None else None
 
