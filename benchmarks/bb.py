@@ -2,7 +2,7 @@
 
     python benchmarks/bb.py sampler            # tokens per second, and the law over ≥ 10⁷ tokens
     python benchmarks/bb.py step               # one training step, sampling included
-    python benchmarks/bb.py step --size small  # width 64, batch 64, T = 64
+    python benchmarks/bb.py step --size small  # width 64, batch 64; short: T = 64 as well
     python benchmarks/bb.py precision          # does bfloat16 change the outcome?
 
 The plain way: every token drawn by its own ``rng.choice(p=…)``, attention weights materialised,
@@ -30,7 +30,8 @@ from trajectory.config import Task, Variant
 
 SIZES = {
     "paper": {"width": 256, "batch": 512, "task": {"length": 256}},
-    "small": {"width": 64, "batch": 64, "task": {"length": 64}},
+    "small": {"width": 64, "batch": 64, "task": {"length": 256}},
+    "short": {"width": 64, "batch": 64, "task": {"length": 64}},
 }
 
 
@@ -199,7 +200,7 @@ def exact_occupancy(task: BigramTask, length: int) -> np.ndarray:
 def step(size: str, repeat: int, layers: int, compiled: bool) -> None:
     """Seconds per step of the plain loop and of the laboratory's ways of running it."""
     base = {**SIZES[size], "layers": layers, "steps": 10**6, "record": [0], "evaluation": 16}
-    count = 1 if size == "paper" else 20
+    count = {"paper": 1, "small": 5, "short": 20}[size]
     whole = {"micro_batch": base["batch"]}
     ways: dict[str, Callable[[int], None]] = {
         "plain": plain_step(Variant.model_validate(base)),
