@@ -197,7 +197,7 @@ def exact_occupancy(task: BigramTask, length: int) -> np.ndarray:
     return occupancy
 
 
-def step(size: str, repeat: int, layers: int, compiled: bool) -> None:
+def step(size: str, repeat: int, layers: int) -> None:
     """Seconds per step of the plain loop and of the laboratory's ways of running it."""
     base = {**SIZES[size], "layers": layers, "steps": 10**6, "record": [0], "evaluation": 16}
     count = {"paper": 1, "small": 5, "short": 20}[size]
@@ -210,10 +210,6 @@ def step(size: str, repeat: int, layers: int, compiled: bool) -> None:
             Variant.model_validate(base | {"precision": "bfloat16"}), Machine()
         ),
     }
-    if compiled:
-        ways["float32, micro-batches, compiled"] = our_step(
-            Variant.model_validate(base), Machine(compiled=True)
-        )
     times: dict[str, list[float]] = {name: [] for name in ways}
     for run in ways.values():
         run(0)  # warm-up; the first call also draws the block of batches
@@ -296,13 +292,12 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--compile", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.what == "sampler":
         sampler(arguments.repeat)
     elif arguments.what == "step":
-        step(arguments.size, arguments.repeat, arguments.layers, arguments.compile)
+        step(arguments.size, arguments.repeat, arguments.layers)
     else:
         precision(arguments.seeds)
 

@@ -116,6 +116,7 @@ def test_milestones(found: dict) -> None:
     assert rows["bigram_90"]["by_step"] == 20
     assert rows["bigram_90"]["step"] == pytest.approx(10 + 10 * (0.4 - 0.2) / 0.25)
     assert rows["sink_50"]["step"] == pytest.approx(20 + 20 * 0.5)
+    assert rows["sink_50"]["value"] == 0.6
     assert rows["drain_50"]["step"] == pytest.approx(20 + 20 * (1.5 - 1.0) / 0.7)
 
 

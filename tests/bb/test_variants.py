@@ -234,22 +234,26 @@ def test_micro_batches_give_the_gradient_of_the_batch() -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": {"name": "muon"}}, EVERY[-1]], ids=str)
-def test_a_training_goes_on_from_its_state(tmp_path: Path, changes: dict) -> None:
+def test_a_training_goes_on_from_its_state(
+    tmp_path: Path, changes: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = variant(steps=9, record=[0, 3, 4, 7, 9], **changes)
     whole = tables("x", chosen)
-    machine = Machine(state=tmp_path / "state.pt")
+    machine = _eager(Machine(state=tmp_path / "state.pt"), monkeypatch)
     for stop in (2, 6):
         with pytest.raises(KeyboardInterrupt):
-            train("x", chosen, 0, _stop_at(stop), _eager(machine))
-    went_on = tables("x", chosen, machine=_eager(machine))
+            train("x", chosen, 0, _stop_at(stop), machine)
+        assert machine.state.exists()
+    went_on = tables("x", chosen, machine=machine)
     assert all(whole[name].equals(went_on[name]) for name in whole)
     assert not machine.state.exists()
 
 
-def _eager(machine: Machine) -> Machine:
+def _eager(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Machine:
     import trajectory.bb.state
 
-    trajectory.bb.state.SAVE_EVERY = 0.0
+    monkeypatch.setattr(trajectory.bb.state, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(trajectory.bb.state, "SAVE_SHARE", float("inf"))
     return machine
 
 
@@ -261,8 +265,10 @@ def _stop_at(step: int):
     return report
 
 
-def test_a_state_of_another_training_is_ignored(tmp_path: Path) -> None:
-    machine = _eager(Machine(state=tmp_path / "state.pt"))
+def test_a_state_of_another_training_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = _eager(Machine(state=tmp_path / "state.pt"), monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train("x", variant(), 0, _stop_at(5), machine)
     other = variant(optimizer={"name": "adamw", "lr": 2e-3})

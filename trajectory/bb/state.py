@@ -15,7 +15,10 @@ from trajectory.provenance import code_digest, values_digest
 from trajectory.tables import atomic
 
 SAVE_EVERY = 20.0
-"""Seconds between two states."""
+"""Least seconds between two states."""
+
+SAVE_SHARE = 0.05
+"""Greatest share of the time that is spent on saving: states grow with what has been recorded."""
 
 
 class State:
@@ -30,7 +33,7 @@ class State:
         self.identity = values_digest(
             {**identity, "code": code_digest("trajectory.bb.train"), "torch": torch.__version__}
         )
-        self._last = time.monotonic()
+        self._next = time.monotonic() + SAVE_EVERY
 
     def load(self) -> dict[str, Any] | None:
         """The last state; None if there is none of this training."""
@@ -47,14 +50,15 @@ class State:
 
     def save(self, contents: Callable[[], dict[str, Any]]) -> None:
         """Write what ``contents`` gives, if it is time."""
-        now = time.monotonic()
-        if now - self._last < SAVE_EVERY:
+        started = time.monotonic()
+        if started < self._next:
             return
         values = contents()
         values["tables"] = json.dumps(values["tables"])  # floats survive: repr is exact
         with atomic(self.path) as handle:
             torch.save({**values, "identity": self.identity}, handle)
-        self._last = time.monotonic()
+        ended = time.monotonic()
+        self._next = ended + max(SAVE_EVERY, (ended - started) / SAVE_SHARE)
 
     def clear(self) -> None:
         """Remove it: the training has ended."""

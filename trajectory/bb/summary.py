@@ -219,15 +219,23 @@ def _milestones(course: Course) -> list[Row]:
             }
         )
 
-    def cross(name: str, definition: str, series: Series, level: float, first: int = 0) -> None:
-        """First record from ``first`` on at which the series is at or below the level."""
-        below = np.flatnonzero(series[first:] <= level)
+    def cross(
+        name: str,
+        definition: str,
+        series: Series,
+        level: float,
+        first: int = 0,
+        rising: bool = False,
+    ) -> None:
+        """First record from ``first`` on at which the series is at or beyond the level."""
+        sign = -1 if rising else 1
+        below = np.flatnonzero(sign * series[first:] <= sign * level)
         if not len(below):
             add(name, definition, None, None, 0.0)
             return
         i = first + int(below[0])
         step = float(steps[i])
-        if i > 0 and series[i - 1] > level:
+        if i > first:
             part = (series[i - 1] - level) / (series[i - 1] - series[i])
             step = float(steps[i - 1] + part * (steps[i] - steps[i - 1]))
         add(name, definition, i, step, float(series[i]))
@@ -242,8 +250,9 @@ def _milestones(course: Course) -> list[Row]:
     cross(
         "sink_50",
         "sink_excess ≥ half of its maximum, if that is at least 0.2",
-        -sink,
-        -half,
+        sink,
+        half,
+        rising=True,
     )
     norm = values["output_value_norm_sink"]
     peak = int(norm.argmax())

@@ -39,13 +39,11 @@ class Machine:
 
     Attributes:
         device: torch device.
-        compiled: compile the loss with torch.compile.
         state: file that keeps the last state; None for no resumption.
         checkpoints: folder for the weights of the variant's checkpoint steps.
     """
 
     device: str = "cpu"
-    compiled: bool = False
     state: Path | None = None
     checkpoints: Path | None = None
 
@@ -132,9 +130,6 @@ class Training:
         self.micro_batch = _micro_batch(variant, self.device)
         self.held: dict[int, Tensor] = {}
         self.initial_values = values_at(self.model, self.evaluation.inputs, 0)
-        self.loss: Callable[[Tensor, Tensor], Tensor] = self._loss
-        if machine.compiled:
-            self.loss = torch.compile(self._loss)
         self._batches: Iterator[Tensor] = iter(())
         self.state = None
         if machine.state is not None:
@@ -145,7 +140,6 @@ class Training:
                     "variant": variant.training(),
                     "seed": self.seed,
                     "device": machine.device,
-                    "compiled": machine.compiled,
                     "threads": torch.get_num_threads(),
                 },
             )
@@ -222,7 +216,7 @@ class Training:
         for part in parts:
             inputs = part[:, :-1]
             with changing(changes, self.task.is_trigger(inputs)) if changes else nullcontext():
-                loss = self.loss(inputs, part[:, 1:]) * (len(part) / len(batch))
+                loss = self._loss(inputs, part[:, 1:]) * (len(part) / len(batch))
             loss.backward()
             total += loss.detach()
         if step % 100 == 0 and not bool(total.isfinite()):

@@ -90,7 +90,7 @@ def bb_train(
     from trajectory.bb.train import Machine, train
     from trajectory.progress import progress
 
-    machine = Machine(device or loaded.bb.device, loaded.bb.compile, state, output)
+    machine = Machine(device or loaded.bb.device, state, output)
     with progress(f"bb/{variant}/seed{seed}", chosen.steps) as report:
         rows = train(variant, chosen, seed, report, machine)
     facts = {"config": chosen.training(), "seed": seed, "threads": threads}

@@ -351,8 +351,6 @@ class BigramBackcopy(Section):
     """Experiments by name; each seed becomes the trajectory bb/<name>/seed<k>."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where they train and are measured."""
-    compile: bool = False
-    """Compile the training step with torch.compile; changes the last digits."""
 
     @model_validator(mode="after")
     def _controls(self) -> BigramBackcopy:

@@ -32,7 +32,7 @@ rule bb_train:
         state=f"{RESULTS}/bb/states/{{variant}}-seed{{seed}}.pt",
         config=RESOLVED,
         variant=lambda wildcards: values_digest(CONFIG.variant(wildcards.variant).training()),
-        machine=(CONFIG.bb.device, CONFIG.bb.compile),
+        device=CONFIG.bb.device,
         code=code_digest("trajectory.bb.train"),
     shell:
         "trajectory bb train --config {params.config} --variant {wildcards.variant}"
