@@ -12,6 +12,8 @@ import polars as pl
 import pytest
 from project import Project
 
+pytestmark = pytest.mark.timeout(1500)
+
 CONFIG = """
 name: many
 results: results/many
