@@ -29,6 +29,10 @@ fetch: {{timeout: 5, patience: 6, disk: 400 kB}}
 probe: {{sequences: 2, length: 32}}
 """
 MEASURED = ("heads", "layers", "checkpoints")
+COMPLETE = "results/complete.txt"
+"""What says that nothing is missing; all that is fitted and drawn stands aside of it."""
+
+pytestmark = pytest.mark.timeout(1500)
 WEIGHTS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
 
@@ -149,7 +153,7 @@ def test_what_is_good_is_the_same_and_what_is_bad_is_named(
     weather = list(hub.faults)
     hub.asked.clear()
     try:
-        status, output = run.snakemake("all")
+        status, output = run.snakemake(COMPLETE)
     finally:
         hub.repositories[REPOSITORY] = whole
         hub.faults = []
@@ -174,7 +178,6 @@ def test_what_is_good_is_the_same_and_what_is_bad_is_named(
     assert "18 of 20 selected checkpoints are in the tables" in output
     for revision in (name(70), name(90)):
         assert revision in output[output.index("18 of 20") :]
-    assert (run.results / "report" / "index.html").is_file(), "the run went on"
     assert not run.leftovers()
 
     # Healed, the same command measures what was missing and nothing else.
@@ -184,7 +187,7 @@ def test_what_is_good_is_the_same_and_what_is_bad_is_named(
     }
     hub.asked.clear()
     try:
-        status, output = run.snakemake("all")
+        status, output = run.snakemake(COMPLETE)
     finally:
         hub.repositories[REPOSITORY] = whole
     assert status == 0, output
@@ -192,7 +195,7 @@ def test_what_is_good_is_the_same_and_what_is_bad_is_named(
     measured_again = {a.path.split("/")[4] for a in hub.asked if a.origin == "cdn"}
     assert len(measured_again) == 2
     assert hub.count("/refs") == 0, "what is pinned is not listed again"
-    status, output = run.snakemake("all", "-n")
+    status, output = run.snakemake(COMPLETE, "-n")
     assert "Nothing to be done" in output
 
 
