@@ -14,9 +14,9 @@ from trajectory.suites.selection import read_selection
 EMBEDDED = "nano-olmo"
 """The suite that a run pretrains itself."""
 
-LEAST = 8
+LEAST = 12
 """Checkpoints a bundle holds before it may end."""
-MOST = 24
+MOST = 32
 """Checkpoints after which a bundle ends."""
 _ONE_IN = 6
 """A bundle that may end does so before one checkpoint in this many."""
