@@ -4,6 +4,7 @@
     python benchmarks/laws.py coverage    # 95 % intervals of every law's parameters
     python benchmarks/laws.py names       # which family the comparison names
     python benchmarks/laws.py onsets      # crossing and change-point intervals, false changes
+    python benchmarks/laws.py leads       # lags between two onsets
     python benchmarks/laws.py forecasts   # prediction intervals
     python benchmarks/laws.py all --count 500
 
@@ -25,7 +26,8 @@ from trajectory.dynamics.compare import holdout_errors, verdicts
 from trajectory.dynamics.fitting import fit
 from trajectory.dynamics.forecast import forecast_rows
 from trajectory.dynamics.laws import BY_NAME, LAWS, Array, evaluate
-from trajectory.dynamics.onset import crossing_intervals
+from trajectory.dynamics.onset import crossing_intervals, first_crossing
+from trajectory.dynamics.phases import difference, order
 from trajectory.dynamics.series import Series, log_steps
 from trajectory.dynamics.uncertainty import bootstrap, closed, lag1_weights, profile
 
@@ -165,6 +167,42 @@ def onsets(count: int, rng: np.random.Generator) -> None:
                 )
 
 
+def leads(count: int, rng: np.random.Generator) -> None:
+    """Coverage of the lag between two crossings, and orders declared where there is none."""
+    steps = np.unique(np.concatenate([[0], np.geomspace(10, 3000, 32).round()]))
+    x = log_steps(steps)
+    for lag in (0.0, 0.5, 1.5):
+        at = rng.uniform(x[4], x[-4] - lag, count)
+        events = []
+        for shift in (0.0, lag):
+            centre, width = at + shift, rng.uniform(0.1, 0.6, count)
+            # The curve crosses a quarter of its height at the centre.
+            curve = 0.8 / (1 + 3 * np.exp(-(x - centre[:, None]) / width[:, None]))
+            values = curve + ar1.simulate(rng, curve.shape, LAG1, 0.03)
+            ramps = change_points(steps, values, rng)
+            low, high = crossing_intervals(steps, values, 0.2, ramps.noise, ramps.lag1)
+            when = [first_crossing(steps, row, 0.2).step for row in values]
+            events.append([(w, *_ends(a, b)) for w, a, b in zip(when, low, high, strict=True)])
+        held = declared = wrong = dated = 0
+        for first, second in zip(*events, strict=True):
+            if not first[0] or not second[0]:
+                continue
+            dated += 1
+            low, high = difference(first, second)
+            held += (low is None or low <= lag) and (high is None or lag <= high)
+            found = order(low, high, "first", "second", 1.5)
+            declared += found in ("first", "second")
+            wrong += found == "second" or (lag == 0 and found == "first")
+        print(
+            f"true lag {lag:.1f} nats: covered {held / dated:.3f}, an order declared "
+            f"{declared / dated:.3f}, a wrong one {wrong / dated:.3f}"
+        )
+
+
+def _ends(low: float, high: float) -> tuple[float | None, float | None]:
+    return (None if np.isnan(low) else low, None if np.isnan(high) else high)
+
+
 def forecasts(count: int, rng: np.random.Generator) -> None:
     """Coverage and error of predictions from the first quarter and half of the steps."""
     steps = np.unique(np.geomspace(10, 4000, 40).round())
@@ -193,6 +231,7 @@ PARTS: dict[str, Callable[[int, np.random.Generator], None]] = {
     "coverage": coverage,
     "names": names,
     "onsets": onsets,
+    "leads": leads,
     "forecasts": forecasts,
 }
 

@@ -104,8 +104,9 @@ def test_leads_and_lags() -> None:
     rows = lead_rows([onset("sink", 100, 80, 120), onset("drain", 400, 300, 500)], 1.5)
     assert [row["event"] for row in rows] == ["crossing"]  # no change without evidence of one
     assert rows[0]["log_lag"] == pytest.approx(math.log(4))
-    assert rows[0]["low"] == pytest.approx(math.log(300 / 120))
-    assert rows[0]["high"] == pytest.approx(math.log(500 / 80))
+    below, above = (math.log(400 / 300), math.log(120 / 100)), (math.log(500 / 400), math.log(0.8))
+    assert rows[0]["low"] == pytest.approx(math.log(4) - math.hypot(*below))
+    assert rows[0]["high"] == pytest.approx(math.log(4) + math.hypot(*above))
     assert rows[0]["order"] == "sink"
     assert lead_rows([onset("sink", 100, 80, 120), onset("drain", None, None, None)], 1.5) == []
 

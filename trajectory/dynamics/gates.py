@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from trajectory.dynamics.onset import first_crossing
-from trajectory.dynamics.phases import difference, order
+from trajectory.dynamics.phases import bounds, order
 
 Row = dict[str, Any]
 
@@ -49,7 +49,7 @@ def _gate(row: Row, sinks: dict[tuple[Any, ...], Row], together: float) -> Row:
     sink = sinks.get((row["trajectory"], row["layer"], row["head"], dormant), {})
     lag: Row = {"log_lag": None, "low": None, "high": None, "order": "never"}
     if onset.step is not None and sink.get("onset") is not None:
-        low, high = difference(
+        low, high = bounds(
             (sink["onset"], sink["low"], sink["high"]),
             (onset.step, onset.after_step, onset.by_step),
         )

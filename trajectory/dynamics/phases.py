@@ -257,12 +257,30 @@ def _event(row: Row, names: tuple[str, str, str]) -> Event | None:
 
 
 def difference(first: Event, second: Event) -> tuple[float | None, float | None]:
-    """Interval of ln(second / first) from the ends of both; None where one is open."""
+    """95 % interval of ln(second / first) from theirs; None where an end is open.
 
-    def gap(late_end: float | None, early_end: float | None) -> float | None:
-        if late_end is None or early_end is None or min(late_end, early_end) <= 0:
+    The distances of the ends from their estimates add in squares, as for independent estimates
+    (MOVER, Zou and Donner 2008).
+    """
+
+    def reach(later: float | None, earlier: float | None) -> float | None:
+        """hypot of how far the second may lie away and how far the first may."""
+        if later is None or earlier is None or min(later, earlier) <= 0:
             return None
-        return math.log(late_end / early_end)
+        return math.hypot(math.log(later / second[0]), math.log(earlier / first[0]))
+
+    lag = math.log(second[0] / first[0])
+    below, above = reach(second[1], first[2]), reach(second[2], first[1])
+    return (None if below is None else lag - below), (None if above is None else lag + above)
+
+
+def bounds(first: Event, second: Event) -> tuple[float | None, float | None]:
+    """Bounds of ln(second / first), both anywhere within theirs; None where one is open."""
+
+    def gap(later: float | None, earlier: float | None) -> float | None:
+        if later is None or earlier is None or min(later, earlier) <= 0:
+            return None
+        return math.log(later / earlier)
 
     return gap(second[1], first[2]), gap(second[2], first[1])
 
@@ -278,4 +296,13 @@ def order(low: float | None, high: float | None, first: str, second: str, togeth
     return "undecided"
 
 
-__all__ = ["WHOLE", "difference", "inner", "lead_rows", "onset_rows", "order", "phenomena"]
+__all__ = [
+    "WHOLE",
+    "bounds",
+    "difference",
+    "inner",
+    "lead_rows",
+    "onset_rows",
+    "order",
+    "phenomena",
+]

@@ -136,7 +136,7 @@ LEADS = Table(
         ),
         number(
             "low",
-            "lower end of its interval, from the ends of the two onsets' 95 % intervals: covers at least 90 %",
+            "lower end of its 95 % interval, from those of the two onsets as of independent estimates",
             "nats",
             nullable=True,
         ),
@@ -208,8 +208,13 @@ GATES = Table(
             "nats",
             nullable=True,
         ),
-        number("low", "lower end of its 95 % interval", "nats", nullable=True),
-        number("high", "upper end; empty where an interval is open", "nats", nullable=True),
+        number(
+            "low",
+            "lower bound, from the records around the gate and the 95 % interval of the sink's onset",
+            "nats",
+            nullable=True,
+        ),
+        number("high", "upper bound; empty where an interval is open", "nats", nullable=True),
         field(
             "order",
             pa.string(),
