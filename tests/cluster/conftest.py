@@ -48,7 +48,7 @@ def slurm() -> Iterator[Slurm]:
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     folder.chmod(0o755)  # munged runs as a user of its own
     done = subprocess.run(
-        [HERE / "slurm/start.sh", folder, "4", "16000"], capture_output=True, text=True, check=False
+        [HERE / "slurm/start.sh", folder, "8", "32000"], capture_output=True, text=True, check=False
     )
     if done.returncode == 3:
         pytest.skip(done.stderr.strip())

@@ -50,7 +50,7 @@ def test_a_run_on_slurm_gives_the_local_run_s_tables(
     output = ended(process, 1200)
     assert process.returncode == 0, output
     submitted = set(slurm.jobs()) - before
-    assert 4 <= len(submitted) <= 8, "fourteen jobs, the small ones together"
+    assert 4 <= len(submitted) <= 10, "over twenty jobs, the small ones together"
     assert set(slurm.jobs("completed")) >= submitted
     local = finished.folder / "results/small/tables"
     remote = project.folder / "results/small/tables"
