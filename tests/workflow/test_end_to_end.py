@@ -86,12 +86,17 @@ def test_only_what_changed_is_rerun(finished: Project) -> None:
         *("couple", "claims", "costs", "report"),
     }
     small = finished.folder / "workflow/configs/small.yaml"
-    downstream = {"gather", "dynamics", "claims", "couple", "align", "costs", "report"}
-    assert touching(small, "seeds: [0, 1]", "seeds: [0, 1, 2]") == {"bb_train", *downstream}
-    assert touching(package / "bb/model.py", "4 * width", "3 * width") == {"bb_train", *downstream}
+    downstream = {
+        *("gather", "dynamics", "claims", "couple", "align", "bb_summary", "costs", "report"),
+    }
+    toys = {"bb_train", "bb_gather", *downstream}
+    assert touching(small, "seeds: [0, 1]", "seeds: [0, 1, 2]") == toys
+    assert touching(package / "bb/model.py", "4 * width", "3 * width") == toys
     assert touching(package / "suites/nano.py", "0.95", "0.96") == {
-        *("nano_pretrain", "manifest", "batches", "measure", "outcomes", "complete"), *downstream,
-    }  # fmt: skip
+        *("nano_pretrain", "manifest", "batches", "measure", "outcomes", "complete"),
+        *("intervene", "gather_effects"),
+        *downstream,
+    }
 
 
 def test_another_config_replaces_the_default_run(finished: Project) -> None:
