@@ -16,7 +16,7 @@ from hub.test_workflow import Run
 
 from .conftest import SUBMITTING, Slurm
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
 
 NAMES = [f"stage1-step{10 * k}-tokens{k}B" for k in range(50)]
 TABLES = ("heads", "layers", "checkpoints", "outcomes")

@@ -12,7 +12,7 @@ from project import Project
 
 from .conftest import Slurm
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
 
 SMALL = ("all", "--configfile", "workflow/configs/small.yaml")
 Submit = Callable[..., "subprocess.Popen[str]"]

@@ -105,7 +105,7 @@ def make_run(
 def honest(make_run: Callable[[str], Run]) -> Run:
     """A run in which nothing goes wrong."""
     run = make_run("honest")
-    status, output = run.snakemake("results/tables/outcomes.parquet")
+    status, output = run.snakemake(COMPLETE)
     assert status == 0, output
     assert set(run.outcomes().filter(status="measured")["revision"]) == set(NAMES)
     return run
@@ -199,17 +199,17 @@ def test_what_is_good_is_the_same_and_what_is_bad_is_named(
     assert "Nothing to be done" in output
 
 
+@pytest.mark.slow
 def test_kills_change_nothing_and_leave_nothing(
     make_run: Callable[[str], Run], hub: StandIn, honest: Run
 ) -> None:
     run = make_run("killed")
-    target = "results/tables/outcomes.parquet"
     hub.rate = 400_000.0
     most = 0
     try:
         for seconds in (6.0, 9.0, 11.0):
             process = subprocess.Popen(
-                run.command(target),
+                run.command(COMPLETE),
                 cwd=run.folder,
                 env=run.environment,
                 stdout=subprocess.DEVNULL,
@@ -220,12 +220,13 @@ def test_kills_change_nothing_and_leave_nothing(
             while time.monotonic() < until and process.poll() is None:
                 most = max(most, sum(p.stat().st_size for p in run.leftovers() if p.exists()))
                 time.sleep(0.02)
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             run.snakemake("--unlock")
     finally:
         hub.rate = None
-    status, output = run.snakemake(target)
+    status, output = run.snakemake(COMPLETE)
     assert status == 0, output
     for table in MEASURED:
         assert run.table(table).equals(honest.table(table)), table
