@@ -29,6 +29,7 @@ def equal(a: dict, b: dict) -> bool:
 
 @pytest.mark.parametrize("optimizer", [{"name": "adamw"}, {"name": "sgd"}])
 @pytest.mark.parametrize("attention", ["softmax", "relu"])
+@pytest.mark.slow
 def test_the_same_config_and_seed_give_the_same_tables(attention: str, optimizer: dict) -> None:
     chosen = variant(attention=attention, optimizer=optimizer, layers=2)
     first, again, other = train("x", chosen, 0), train("x", chosen, 0), train("x", chosen, 1)
