@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -119,6 +119,7 @@ def test_row_entropy(case: tuple) -> None:
     torch.testing.assert_close(got[:, :, others], expected[:, :, others], rtol=1e-7, atol=1e-8)
 
 
+@example(((1, 1, 30, 8), 3, 5.75), 2)  # two visible keys of large logits: the spread is 0
 @given(cases, st.integers(1, 12))
 @settings(max_examples=40, deadline=None)
 def test_sliding_windows(case: tuple, window: int) -> None:
@@ -159,7 +160,7 @@ def test_sliding_windows(case: tuple, window: int) -> None:
             expected = z[:, :, i, sink] - z[:, :, i, others].mean(-1)
             torch.testing.assert_close(delta[:, :, i], expected, rtol=1e-8, atol=1e-8)
             expected = z[:, :, i, others].std(-1, correction=0)
-            torch.testing.assert_close(spread[:, :, i], expected, rtol=1e-7, atol=1e-6)
+            torch.testing.assert_close(spread[:, :, i], expected, rtol=1e-8, atol=1e-10)
 
 
 @given(cases, st.one_of(st.none(), st.integers(1, 20)))

@@ -197,9 +197,11 @@ def rest_logit_sd(
 ) -> Tensor:
     """Standard deviation over visible keys j ≠ s of z_ij, for i > s that see s, [B, H, T].
 
-    Σ_j (q·k_j)² is the quadratic form of Σ_j k_j k_jᵀ, which is carried from block to block, so
-    without a window the cost is O(T·d·(d + block)). Keys enter less their mean: a shift that all
-    logits of a query share changes no spread, and would cost digits.
+    Deviations of a block's own keys are summed as they are: a query that sees few keys, or equal
+    ones, loses no digits to a difference of large squares. Without a window the keys before the
+    block enter through Σ_j k_j and Σ_j k_j k_jᵀ, which are carried along, so the cost is
+    O(T·d·(d + block)). Keys enter less their mean, a shift that changes no spread, for the same
+    digits.
 
     Args:
         present: which positions hold a token rather than padding, bool [B, T].
@@ -208,23 +210,29 @@ def rest_logit_sd(
     centred = key - _mean_key(key, present)
     centred[:, :, sink] = 0
     count = (visible_keys(length, window, query.device) - 1).to(query)
-    mean = (query * _running(centred, window)).sum(-1) / count
-    squares = torch.empty_like(mean)
-    gram = torch.zeros_like(centred[:, :, :1]).mT @ centred[:, :, :1]  # (B, H, d, d)
+    squares = torch.empty_like(query[..., 0])
+    past = torch.zeros_like(centred[:, :, :1])  # (B, H, 1, d)
+    gram = past.mT @ past  # (B, H, d, d)
     position = torch.arange(length, device=query.device)
     for start in range(0, length, COLUMN_BLOCK):
         stop = min(start + COLUMN_BLOCK, length)
         first = start if window is None else max(0, start - window + 1)
         rows, keys = query[:, :, start:stop], centred[:, :, first:stop]
-        scores = rows @ keys.mT
         distance = position[start:stop, None] - position[first:stop]
-        hidden = distance < 0 if window is None else (distance < 0) | (distance >= window)
-        total = scores.masked_fill_(hidden, 0).square().sum(-1)
+        hidden = (distance < 0) | (position[first:stop] == sink)
+        if window is not None:
+            hidden |= distance >= window
+        scores = rows @ keys.mT
+        before = (rows * past).sum(-1)
+        mean = (scores.masked_fill(hidden, 0).sum(-1) + before) / count[start:stop]
+        total = (scores - mean[..., None]).masked_fill_(hidden, 0).square().sum(-1)
         if window is None:
-            total = total + ((rows @ gram) * rows).sum(-1)
+            earlier = start - (sink < start)
+            total += ((rows @ gram) * rows).sum(-1) - 2 * mean * before + earlier * mean.square()
+            past = past + keys.sum(2, keepdim=True)
             gram = gram + keys.mT @ keys
         squares[:, :, start:stop] = total
-    deviation = (squares / count - mean.square()).clamp_min(0).sqrt() * scale
+    deviation = (squares / count).clamp_min(0).sqrt() * scale
     return deviation.masked_fill(~sees_sink(length, sink, window, query.device), torch.nan)
 
 
