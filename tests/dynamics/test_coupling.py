@@ -11,18 +11,10 @@ from scipy.optimize import least_squares
 from scipy.stats import f as fisher
 
 from trajectory.dynamics.calibration import calibrate
-from trajectory.dynamics.coupling import (
-    NULLS,
-    Noise,
-    Problems,
-    Records,
-    draw_noise,
-    estimate_noise,
-    fit,
-    solve,
-    verdict,
-    whiten,
-)
+from trajectory.dynamics.coupling.fits import NULLS, fit, verdict
+from trajectory.dynamics.coupling.noise import draw_noise, estimate_noise
+from trajectory.dynamics.coupling.problems import Problems, Records
+from trajectory.dynamics.coupling.squares import Noise, solve, whiten
 from trajectory.dynamics.reduced import (
     DRAIN_TO_SINK,
     EXPONENT,

@@ -2,102 +2,54 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from trajectory.cli.options import (
-    DEFAULT_CONFIG,
-    ConfigFile,
-    Threads,
-    set_up_torch,
-    write_measurements,
+from trajectory.cli.bundled import (
+    Batches,
+    Became,
+    Checkpoints,
+    Embedded,
+    Listed,
+    Output,
+    Revisions,
+    Suite,
 )
-from trajectory.errors import TrajectoryError
+from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile, Threads
 
 if TYPE_CHECKING:
-    from trajectory.corpus.tokens import TokenBatch
     from trajectory.suites.bundle import Rows
+    from trajectory.suites.obtain import Obtained
 
 
 def measure_revisions(
-    suite: Annotated[str, typer.Argument(help="Name of the suite.")],
-    revisions: Annotated[list[str], typer.Argument(help="Revisions in its manifest.")],
-    listed: Annotated[
-        Path, typer.Option(help="The suite's selection; the embedded suite's manifest.")
-    ],
-    batches: Annotated[Path, typer.Option(help="The suite's token batches.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Receives a folder of three tables for each.")
-    ],
-    bundle: Annotated[Path, typer.Option(help="The table of what became of each.")],
+    suite: Suite,
+    revisions: Revisions,
+    listed: Listed,
+    batches: Batches,
+    output: Output,
+    bundle: Became,
     config: ConfigFile = DEFAULT_CONFIG,
-    folder: Annotated[
-        Path | None, typer.Option(help="Folder of the embedded suite's revisions.")
-    ] = None,
+    folder: Embedded = None,
     threads: Threads = 1,
 ) -> None:
     """Measure checkpoints on every domain; what is measured already is kept."""
-    from trajectory import provenance
     from trajectory.config import load
-    from trajectory.schemas import BUNDLE, MANIFEST
-    from trajectory.suites.bundle import batches_digest, measure_bundle
-    from trajectory.suites.selection import read_selection
-    from trajectory.tables import from_rows, read, write
+    from trajectory.schemas import MEASUREMENTS
 
     run = load(config)
-    settings = {
-        "batches": batches_digest(batches),
-        "code": provenance.code_digest("trajectory.suites.measure"),
-        "compute": run.probe.of_compute(),
-        "threads": threads,
-    }
-    known = read_selection(listed) if folder is None else read(listed, MANIFEST).to_pylist()
-    rows = {r["revision"]: r for r in known if r["suite"] == suite}
-    for revision in revisions:
-        if revision not in rows:
-            raise TrajectoryError(
-                f"{listed}: no revision '{revision}' of suite '{suite}'; "
-                f"it has {', '.join(rows) or 'none'}"
-            )
-    keys = {
-        revision: provenance.values_digest({"commit": rows[revision]["commit"], **settings})
-        for revision in revisions
-    }
+    checkpoints = Checkpoints(run, suite, revisions, listed, batches, folder, threads)
 
-    @cache
-    def tokens() -> list[TokenBatch]:
-        # Heavy: not even imported where nothing is left to measure.
-        set_up_torch(threads)
-        from trajectory.suites.batches import read_batches
-
-        return read_batches(batches)
-
-    def measure(revision: str) -> tuple[Rows, dict[str, Any]]:
-        found = tokens()
-        from trajectory.probe.compute import Compute
+    def one(row: dict[str, Any], checkpoint: Obtained) -> tuple[Rows, dict[str, Any]]:
         from trajectory.suites.measure import measure_checkpoint
-        from trajectory.suites.obtain import Obtained, local, obtained
 
-        row = rows[revision]
-        at_hand: AbstractContextManager[Obtained] = obtained(run, suite, row)
-        if folder is not None:
-            where = f"suite '{suite}', revision '{revision}'"
-            at_hand = nullcontext(Obtained(local(folder / revision, row["commit"], where)))
-        with at_hand as checkpoint:
-            losses = folder is not None or run.suites.suite(suite).loss
-            measured, facts = measure_checkpoint(
-                row,
-                checkpoint.folder,
-                found,
-                checkpoint.weights,
-                losses,
-                Compute.of(**run.probe.of_compute()),
-            )
-        return measured, {**facts, "threads": threads}
+        return measure_checkpoint(
+            row,
+            checkpoint.folder,
+            checkpoints.tokens,
+            checkpoint.weights,
+            folder is not None or run.suites.suite(suite).loss,
+            checkpoints.compute,
+        )
 
-    became = measure_bundle(suite, keys, output, measure, write_measurements)
-    write(from_rows(became, BUNDLE), BUNDLE, bundle, provenance.describe())
+    code = "trajectory.suites.measure"
+    checkpoints.through(one, code, {}, MEASUREMENTS, output, bundle)

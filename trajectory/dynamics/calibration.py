@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trajectory.dynamics.coupling import Noise, Problems, Records, draw_noise, fit, verdict
+from trajectory.dynamics.coupling.fits import fit, verdict
+from trajectory.dynamics.coupling.noise import draw_noise
+from trajectory.dynamics.coupling.problems import Problems, Records
+from trajectory.dynamics.coupling.squares import Noise
 from trajectory.dynamics.reduced import DRAIN_TO_SINK, PARAMETERS, SINK_TO_DRAIN, simulate
 
 Array = NDArray[np.float64]

@@ -12,16 +12,10 @@ import polars as pl
 from scipy import stats
 
 from trajectory.config import Coupling
-from trajectory.dynamics.coupling import (
-    CONFIDENCE,
-    NULLS,
-    Fits,
-    Records,
-    Solution,
-    curve_deviation,
-    fit,
-    verdict,
-)
+from trajectory.dynamics.coupling.fits import NULLS, Fits, curve_deviation, fit, verdict
+from trajectory.dynamics.coupling.intervals import CONFIDENCE
+from trajectory.dynamics.coupling.problems import Records
+from trajectory.dynamics.coupling.squares import Solution
 from trajectory.dynamics.portraits import Portrait, portraits
 from trajectory.dynamics.reduced import DRAIN_TO_SINK, PARAMETERS, SINK_TO_DRAIN, speeds
 from trajectory.dynamics.series import group_of

@@ -1,0 +1,139 @@
+"""What ``measure`` and ``intervene`` share: a bundle of a suite's checkpoints into tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trajectory.cli.options import set_up_torch, write_measurements
+from trajectory.errors import TrajectoryError
+
+if TYPE_CHECKING:
+    from trajectory.config import Config
+    from trajectory.corpus.tokens import TokenBatch
+    from trajectory.probe.compute import Compute
+    from trajectory.suites.bundle import Rows
+    from trajectory.suites.obtain import Obtained
+
+Suite = Annotated[str, typer.Argument(help="Name of the suite.")]
+Revisions = Annotated[list[str], typer.Argument(help="Revisions in its manifest.")]
+Listed = Annotated[Path, typer.Option(help="The suite's selection; the embedded suite's manifest.")]
+Batches = Annotated[Path, typer.Option(help="The suite's token batches.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Receives a folder of tables for each.")
+]
+Became = Annotated[Path, typer.Option(help="The table of what became of each.")]
+Embedded = Annotated[Path | None, typer.Option(help="Folder of the embedded suite's revisions.")]
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints a command was asked for, and how they are measured."""
+
+    run: Config
+    suite: str
+    revisions: Sequence[str]
+    listed: Path
+    batches: Path
+    folder: Path | None
+    threads: int
+
+    @cached_property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Each revision's row of the selection, or of the embedded suite's manifest.
+
+        Raises:
+            TrajectoryError: for a revision that is not listed.
+        """
+        from trajectory.schemas import MANIFEST
+        from trajectory.suites.selection import read_selection
+        from trajectory.tables import read
+
+        embedded = self.folder is not None
+        known = read(self.listed, MANIFEST).to_pylist() if embedded else read_selection(self.listed)
+        rows = {r["revision"]: r for r in known if r["suite"] == self.suite}
+        for revision in self.revisions:
+            if revision not in rows:
+                raise TrajectoryError(
+                    f"{self.listed}: no revision '{revision}' of suite '{self.suite}'; "
+                    f"it has {', '.join(rows) or 'none'}"
+                )
+        return rows
+
+    @cached_property
+    def tokens(self) -> list[TokenBatch]:
+        """The suite's batches. Heavy: imports torch."""
+        set_up_torch(self.threads)
+        from trajectory.suites.batches import read_batches
+
+        return read_batches(self.batches)
+
+    @cached_property
+    def compute(self) -> Compute:
+        """Device and dtype of the measurement."""
+        from trajectory.probe.compute import Compute
+
+        return Compute.of(**self.run.probe.of_compute())
+
+    def obtain(self, revision: str) -> AbstractContextManager[Obtained]:
+        """The checkpoint's files, fetched or streamed, or the embedded suite's own."""
+        from trajectory.suites.obtain import Obtained, local, obtained
+
+        row = self.rows[revision]
+        if self.folder is None:
+            return obtained(self.run, self.suite, row)
+        where = f"suite '{self.suite}', revision '{revision}'"
+        return nullcontext(Obtained(local(self.folder / revision, row["commit"], where)))
+
+    def through(
+        self,
+        one: Callable[[dict[str, Any], Obtained], tuple[Rows, dict[str, Any]]],
+        code: str,
+        decides: Mapping[str, Any],
+        tables: Sequence[str],
+        output: Path,
+        bundle: Path,
+    ) -> None:
+        """Put every checkpoint that is not done yet through ``one``; write what became of each.
+
+        Args:
+            one: rows, and facts of their origin, from a listed row and the checkpoint at hand.
+            code: the module whose code decides the rows.
+            decides: what else does, beside batches, commit, device, dtype and threads.
+            tables: what a checkpoint that is done has in its folder.
+            output: receives a folder of tables for each.
+            bundle: the table of what became of each.
+        """
+        from trajectory import provenance
+        from trajectory.schemas import BUNDLE
+        from trajectory.suites.bundle import batches_digest, measure_bundle
+        from trajectory.tables import from_rows, write
+
+        settings = {
+            "batches": batches_digest(self.batches),
+            "code": provenance.code_digest(code),
+            "compute": self.run.probe.of_compute(),
+            "threads": self.threads,
+            **decides,
+        }
+        keys = {
+            revision: provenance.values_digest(
+                {"commit": self.rows[revision]["commit"], **settings}
+            )
+            for revision in self.revisions
+        }
+
+        def measure(revision: str) -> tuple[Rows, dict[str, Any]]:
+            _ = self.tokens  # torch is set up before anything else imports it
+            with self.obtain(revision) as checkpoint:
+                made, facts = one(self.rows[revision], checkpoint)
+            return made, {**facts, "threads": self.threads}
+
+        became = measure_bundle(self.suite, keys, output, measure, write_measurements, tables)
+        write(from_rows(became, BUNDLE), BUNDLE, bundle, provenance.describe())
