@@ -7,18 +7,22 @@ from typing import Any
 
 from trajectory.config import Config
 from trajectory.dynamics.claims.causes import CAUSES
+from trajectory.dynamics.claims.data import DATA
 from trajectory.dynamics.claims.evidence import Evidence
 from trajectory.dynamics.claims.ledger import Criterion, claim_rows
+from trajectory.dynamics.claims.llama import LLAMAS
 from trajectory.dynamics.claims.peaks import PEAKS
 from trajectory.dynamics.claims.pretrained import PRETRAINED
 from trajectory.dynamics.claims.theoretical import THEORY
 from trajectory.dynamics.claims.toy import TOY
 
 CRITERIA: tuple[Criterion, ...] = (
+    *DATA.criteria,
     *TOY.criteria,
     *CAUSES.criteria,
     *PEAKS.criteria,
     *THEORY.criteria,
+    *LLAMAS.criteria,
     *PRETRAINED.criteria,
 )
 
