@@ -9,6 +9,9 @@ The plain way: every token drawn by its own ``rng.choice(p=…)``, attention wei
 float32, the whole batch at once. Both ways run in one process, alternating, and the medians over
 repetitions are compared. With one thread the times are CPU seconds, which other people's jobs
 disturb least; with more they are seconds on the clock. Trust the ratios more than the times.
+
+The floor of a step: its matrix products outside attention, which every way of training has to do,
+at the speed of the fastest of them on this processor, with everything else for nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from trajectory.bb.task import BigramTask, load_task
 from trajectory.bb.train import Machine, Training, train
@@ -228,6 +232,36 @@ def step(size: str, repeat: int, layers: int) -> None:
         taken = median(found) + (0 if name == "plain" else draw)
         print(f"  {name:34} {taken:8.4f} s/step   {plain / taken:5.2f} ×")
     print(f"  (of ours, sampling: {draw:.4f} s/step)")
+    work, speed = product_work(variant), product_speed(variant.width, repeat)
+    print(
+        f"  floor: {work / 1e9:.3g} GFLOP of matrix products at {speed / 1e9:.0f} GFLOP/s, "
+        f"{work / speed:.4f} s/step   at most {plain * speed / work:.2f} ×"
+    )
+
+
+def product_work(variant: Variant) -> int:
+    """Floating-point operations of a step's matrix products outside attention."""
+    few = 2
+    base = variant.model_copy(update={"batch": few, "micro_batch": few})
+    training = Training("benchmark", base, 0, Machine())
+    with FlopCounterMode(display=False) as counter:
+        training.update(0)
+    return counter.get_flop_counts()["Global"][torch.ops.aten.mm] // few * variant.batch
+
+
+def product_speed(width: int, repeat: int) -> float:
+    """Operations per second of float32 products of the MLP's shapes, the fastest of several."""
+    found = []
+    for wide, narrow in ((4 * width, width), (width, 4 * width), (width, width)):
+        rows = max(1024, 2**22 // wide)
+        x, weight = torch.randn(rows, narrow), torch.randn(wide, narrow)
+        work = 2 * rows * wide * narrow
+        count = max(1, int(4e10 / work))
+        found += [
+            work / seconds(lambda _, x=x, weight=weight: functional.linear(x, weight), 0, count)
+            for _ in range(repeat + 1)
+        ]
+    return max(found)
 
 
 def _draw_seconds(variant: Variant, repeat: int) -> float:

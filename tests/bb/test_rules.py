@@ -21,6 +21,11 @@ RULES = [
     {"delimiter": 0.1},
     {"delimiter": 0.1, "after_delimiter": "permuted"},
     {"rule": "bietti"},
+    {"rule": "backcopy_first"},
+    {"rule": "backcopy_first", "start": False},
+    {"rule": "backcopy_first", "delimiter": 0.1},
+    {"rule": "repeat"},
+    {"rule": "repeat", "start": False},
 ]
 
 
@@ -31,10 +36,13 @@ def plainly(task: BigramTask, rng: np.random.Generator, length: int) -> list[int
     marginal = task.bigrams.marginal.copy()
     triggers = set(np.argsort(task.bigrams.unigrams, kind="stable")[-settings.triggers :].tolist())
     first = marginal.copy()
-    if settings.rule == "backcopy":
+    if settings.rule == "backcopy_first":
+        first = np.ones(n)
+    if settings.rule in ("backcopy", "backcopy_first"):
         first[list(triggers)] = 0
     first /= first.sum()
     emits = {t: int(rng.integers(n)) for t in sorted(triggers)}
+    before_first: dict[int, int] = {}
     switched = False
 
     def shifted(token: int) -> int:
@@ -48,12 +56,16 @@ def plainly(task: BigramTask, rng: np.random.Generator, length: int) -> list[int
             return (drawn + 1) % n if switched else drawn
         if task.delimiter is not None and rng.random() < settings.delimiter:
             return task.delimiter
-        drawn = int(rng.choice(n, p=pairs[shifted(token)]))
+        law = marginal if settings.rule == "repeat" else pairs[shifted(token)]
+        drawn = int(rng.choice(n, p=law))
         return (drawn + 1) % n if switched else drawn
 
     out = [task.start if task.start is not None else int(rng.choice(n, p=first))]
     for i in range(1, length):
         last = out[-1]
+        if settings.rule == "repeat":
+            out.append(last if last in out[:-1] else after(last))
+            continue
         switched |= settings.after_delimiter == "permuted" and last == task.delimiter
         ordinary = last >= n
         special = i > 1 and not ordinary and shifted(last) in triggers
@@ -63,8 +75,13 @@ def plainly(task: BigramTask, rng: np.random.Generator, length: int) -> list[int
             out.append(out[-2])
         elif settings.rule == "bigram_backward":
             out.append(after(out[-2]))
-        else:
+        elif settings.rule == "bietti":
             out.append(emits[last])
+        elif last in before_first:
+            out.append(before_first[last])
+        else:
+            before_first[last] = out[-2]
+            out.append(after(last))
     return out
 
 
@@ -116,3 +133,34 @@ def test_a_bietti_trigger_is_followed_by_one_token_per_sequence() -> None:
         for i in range(1, 32):
             if row[i] in task.triggers.tolist():
                 assert emitted.setdefault(row[i], row[i + 1]) == row[i + 1]
+
+
+def test_a_first_backcopied_token_comes_after_every_later_trigger() -> None:
+    """By hand: e is a trigger; after its first occurrence anything, later on what preceded it."""
+    task = load_task(Task(length=16, rule="backcopy_first"))
+    e, a, b, c = (task.tokens.index(character) for character in "eabc")
+    assert task.start is not None and e in task.triggers.tolist()
+    law = task.oracle(torch.tensor([[task.start, a, e, b, c, e, a, e]]))[0]
+    torch.testing.assert_close(law[2], task.transition[e])
+    assert law[5].argmax() == a == law[7].argmax() and law[5, a] == law[7, a] == 1
+
+
+def test_a_token_that_repeats_itself_goes_on() -> None:
+    task = load_task(Task(length=32, rule="repeat"))
+    rows = task.sample(300, 33, torch.Generator().manual_seed(2))
+    for row, triggers in zip(rows.tolist(), task.is_trigger(rows).tolist(), strict=True):
+        distinct = len(set(row))
+        assert triggers == [i >= distinct for i in range(33)]
+        assert set(row[distinct:]) <= {row[distinct]}
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({"rule": "bietti", "delimiter": 0.1, "after_delimiter": "permuted"}, "not for bietti"),
+        ({"rule": "repeat", "delimiter": 0.1}, "without delimiters"),
+    ],
+)
+def test_rules_that_do_not_go_together_are_refused(task: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Task.model_validate(task)

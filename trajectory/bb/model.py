@@ -74,7 +74,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] → [B, T, D]."""
-        mixed: Tensor = self.down(functional.relu(self.up(x)))
+        mixed: Tensor = self.down(functional.relu(self.up(x), inplace=True))
         return mixed
 
 

@@ -55,17 +55,22 @@ class BigramTask:
 
     @property
     def triggers(self) -> Tensor:
-        """Ids of the triggers, shape [k]; none where the rule is the plain bigram law."""
-        if self.settings.rule == "bigram":
+        """Ids of the triggers, shape [k]; none where no token type is one."""
+        if self.settings.rule in ("bigram", "repeat"):
             return torch.empty(0, dtype=torch.int64)
         order = np.argsort(self.bigrams.unigrams, kind="stable")
         return torch.from_numpy(np.sort(order[-self.settings.triggers :]).copy())
 
     @property
     def first_law(self) -> Tensor:
-        """Law of the first character, float64 [V]: unigrams, without triggers for ``backcopy``."""
+        """Law of the first character, float64 [V]: unigrams, without triggers for ``backcopy``.
+
+        For ``backcopy_first`` uniform over the characters that are not triggers.
+        """
         law = self._padded(self.bigrams.marginal)
-        if self.settings.rule == "backcopy":
+        if self.settings.rule == "backcopy_first":
+            law[: self.characters] = 1
+        if self.settings.rule in ("backcopy", "backcopy_first"):
             law[self.triggers] = 0
         return law / law.sum()
 
@@ -73,8 +78,8 @@ class BigramTask:
     def transition(self) -> Tensor:
         """Law of the next token after each token, triggers read as ordinary ones, float64 [V, V].
 
-        Row ⟨s⟩ is ``first_law``; row ⟨d⟩ the unigram law. With delimiters every character sends
-        that much of its mass to ⟨d⟩.
+        The bigram law; for ``repeat`` the unigram law in every row. Row ⟨s⟩ is ``first_law``; row
+        ⟨d⟩ the unigram law. With delimiters every character sends that much of its mass to ⟨d⟩.
 
         The authors' oracle has the full unigram law in row ⟨s⟩, triggers included, which their
         generator never draws: a floor of 0.010 nats under their bigram excess risk.
@@ -83,6 +88,8 @@ class BigramTask:
         table = torch.zeros(self.vocabulary, self.vocabulary, dtype=torch.float64)
         ordinary = slice(0, self.characters)
         table[ordinary, ordinary] = (1 - p) * torch.from_numpy(self.bigrams.conditional)
+        if self.settings.rule == "repeat":
+            table[ordinary] = self._padded(self.bigrams.marginal)
         if self.start is not None:
             table[self.start] = self.first_law
         if self.delimiter is not None:
@@ -131,8 +138,11 @@ class BigramTask:
     def is_trigger(self, tokens: Tensor) -> Tensor:
         """Which positions of whole sequences [..., T] hold a trigger, bool of the same shape.
 
-        A trigger at position 0 has nothing before it and counts as an ordinary token.
+        A trigger at position 0 has nothing before it and counts as an ordinary token. For
+        ``repeat`` a token is a trigger wherever the sequence has had it before.
         """
+        if self.settings.rule == "repeat":
+            return _occurred(tokens)
         found = self.trigger_rows.to(tokens.device)[self.regime(tokens), tokens]
         found[..., 0] = False
         return found
@@ -153,16 +163,16 @@ class BigramTask:
         coins = (
             torch.rand((length, sequences), generator=generator, device=device) if mixed else None
         )
-        emitted = None
-        if settings.rule == "bietti":
-            emitted = torch.randint(
-                self.characters, (sequences, size), generator=generator, device=device
-            )
+        memory = None
+        if settings.rule in ("bietti", "backcopy_first", "repeat"):
+            memory = self._memory(sequences, generator)
         out = torch.empty((length, sequences), dtype=torch.int64, device=device)
         first = torch.full((sequences,), tables.first_row, device=device)
         out[0] = (
             self.start if self.start is not None else tables.draw(first, columns[0], uniforms[0])
         )
+        if settings.rule == "repeat" and memory is not None:
+            memory.recall(out[0], out[0], torch.ones_like(out[0], dtype=torch.bool))
         switched = torch.zeros(sequences, dtype=torch.int64, device=device)
         for i in range(1, length):
             last = out[i - 1]
@@ -174,7 +184,7 @@ class BigramTask:
             if i == 1 or settings.rule == "bigram":
                 out[i] = tables.draw(row, columns[i], uniforms[i])
                 continue
-            special = tables.trigger[row]
+            special = tables.trigger[row] | (settings.rule == "repeat")
             if coins is not None:
                 special &= coins[i] < settings.mix
             before = out[i - 2]
@@ -183,10 +193,22 @@ class BigramTask:
             drawn = tables.draw(row, columns[i], uniforms[i])
             if settings.rule == "backcopy":
                 drawn = torch.where(special, before, drawn)
-            elif emitted is not None:
-                drawn = torch.where(special, emitted.gather(1, last[:, None])[:, 0], drawn)
+            elif memory is not None:
+                noted = last if settings.rule == "repeat" else before
+                held = memory.recall(last, noted, special)
+                drawn = torch.where(special & (held >= 0), held, drawn)
             out[i] = drawn
         return out.T.contiguous()
+
+    def _memory(self, sequences: int, generator: torch.Generator) -> _Memory:
+        """What follows tokens that are always followed by the same; for bietti known at once."""
+        shape = (sequences, self.vocabulary)
+        if self.settings.rule == "bietti":
+            drawn = torch.randint(
+                self.characters, shape, generator=generator, device=generator.device
+            )
+            return _Memory(drawn)
+        return _Memory(torch.full(shape, -1, device=generator.device))
 
     def _tables(self, device: torch.device) -> _Tables:
         if device not in self._on:
@@ -217,24 +239,42 @@ class BigramTask:
             special = functional.one_hot(before, self.vocabulary).to(law.dtype)
         elif settings.rule == "bigram_backward":
             special = laws[regime, before]
+        elif settings.rule == "repeat":
+            special = functional.one_hot(tokens, self.vocabulary).to(law.dtype)
+        elif settings.rule == "backcopy_first":
+            special = self._remembered(tokens, law, -1)
         else:
-            special = self._remembered(tokens, law.dtype)
+            uniform = torch.zeros(self.vocabulary, dtype=law.dtype, device=device)
+            uniform[: self.characters] = 1 / self.characters
+            special = self._remembered(tokens, uniform.expand_as(law), 1)
         special = settings.mix * special + (1 - settings.mix) * law
         return torch.where(self.is_trigger(tokens)[..., None], special, law)
 
-    def _remembered(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
-        """Bietti et al.: what followed the token's first occurrence; uniform at that occurrence."""
+    def _remembered(self, tokens: Tensor, first_law: Tensor, offset: int) -> Tensor:
+        """The law after triggers that repeat what stood beside their first occurrence.
+
+        Args:
+            tokens: int64 [S, T].
+            first_law: what holds at the first occurrence itself, [S, T, V].
+            offset: where the repeated token stood from there, −1 or 1.
+        """
         position = torch.arange(tokens.shape[1], device=tokens.device)
-        law = torch.zeros(*tokens.shape, self.vocabulary, dtype=dtype, device=tokens.device)
-        law[..., : self.characters] = 1 / self.characters
+        law = first_law
         for trigger in self.triggers.tolist():
             here = (tokens == trigger) & (position > 0)
             first = here.long().argmax(1, keepdim=True)
-            after = tokens.gather(1, (first + 1).clamp_max(tokens.shape[1] - 1))
+            beside = tokens.gather(1, (first + offset).clamp(0, tokens.shape[1] - 1))
             known = here & (position > first)
-            copied = functional.one_hot(after, self.vocabulary).to(dtype)  # (S, 1, V)
+            copied = functional.one_hot(beside, self.vocabulary).to(law.dtype)  # (S, 1, V)
             law = torch.where(known[..., None], copied, law)
         return law
+
+
+def _occurred(tokens: Tensor) -> Tensor:
+    """Whether the token at each place [..., T] stands further left as well."""
+    ordered, place = torch.sort(tokens, dim=-1, stable=True)
+    again = functional.pad(ordered[..., 1:] == ordered[..., :-1], (1, 0))
+    return torch.zeros_like(again).scatter(-1, place, again)
 
 
 def load_task(settings: Task) -> BigramTask:
@@ -252,6 +292,23 @@ class _Tables:
     def draw(self, row: Tensor, column: Tensor, uniform: Tensor) -> Tensor:
         cell = row * self.size + column
         return torch.where(uniform < self.accept[cell], column, self.alias[cell])
+
+
+class _Memory:
+    """For every sequence and token what follows it, −1 where the sequence has not settled it."""
+
+    def __init__(self, held: Tensor) -> None:
+        self.held = held
+
+    def recall(self, token: Tensor, noted: Tensor, special: Tensor) -> Tensor:
+        """What is held for ``token`` [sequences]; where nothing is, ``noted`` is held from now on.
+
+        Only where ``special`` says so.
+        """
+        key = token[:, None]
+        held = self.held.gather(1, key)[:, 0]
+        self.held.scatter_(1, key, torch.where(special & (held < 0), noted, held)[:, None])
+        return held
 
 
 def alias_tables(law: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ from trajectory.schemas import BB_MEASUREMENTS, MEASUREMENTS
 DRAWN_AT_ONCE = 32
 """Batches per call of the sampler, whose cost is per position rather than per sequence."""
 
-CACHE_NUMBERS = 2**20
+CACHE_NUMBERS = 2**19
 """Numbers of one residual stream (sequences × positions × width) that a CPU's cache holds well:
 larger batches are split, with exact accumulation of their gradients."""
 

@@ -25,10 +25,15 @@ LayerIndex = Annotated[int, Field(ge=0)]
 class Task(Section):
     """The Bigram-Backcopy task and its relatives (arXiv 2410.13835, section 2 and its code)."""
 
-    rule: Literal["backcopy", "bigram", "bigram_backward", "bietti"] = "backcopy"
+    rule: Literal["backcopy", "bigram", "bigram_backward", "bietti", "backcopy_first", "repeat"] = (
+        "backcopy"
+    )
     """What follows a trigger: the token before it (backcopy); nothing special (bigram, 'markov');
     a draw from the bigram law of the token before it (bigram_backward, 'dormant Markov'); the token
-    that the sequence has drawn for this trigger (bietti, arXiv 2306.00802)."""
+    that the sequence has drawn for this trigger (bietti, arXiv 2306.00802); from its second
+    occurrence on, the token before its first one (backcopy_first, 'dormant Biette'); the token
+    itself, for every token that the sequence has had before, while all others are independent draws
+    of the unigram law (repeat, 'icl'). Quoted are the names of the authors' code."""
     triggers: Count = 3
     """k: the k most frequent characters are triggers. The paper: 3 and 5."""
     mix: Fraction = 1.0
@@ -51,6 +56,10 @@ class Task(Section):
             raise ValueError(f"mix {self.mix:g} is for backcopy and bigram_backward")
         if self.after_delimiter == "permuted" and not self.delimiter:
             raise ValueError("after_delimiter 'permuted' needs a delimiter above 0")
+        if self.after_delimiter == "permuted" and self.rule in ("bietti", "backcopy_first"):
+            raise ValueError(f"after_delimiter 'permuted' is not for {self.rule}")
+        if self.delimiter and self.rule == "repeat":
+            raise ValueError("repeat is a rule without delimiters")
         return self
 
 
