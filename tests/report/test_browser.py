@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -20,7 +22,7 @@ from trajectory.report.serve import server
 from trajectory.report.site import build
 
 from .chromium import coarse, open_page, requests, start
-from .synthetic import make_results
+from .synthetic import RISING, make_results
 from .test_site import NAMES
 
 
@@ -268,6 +270,53 @@ def test_the_plane_of_two_domains_follows_training(opened: webdriver.Chrome) -> 
     opened.find_element(By.NAME, "chosen_record").send_keys(Keys.HOME)
     settle(opened)
     assert marks(opened, "pair") != toy
+
+
+def reading(browser: webdriver.Chrome, figure: str) -> str:
+    return browser.find_element(By.CSS_SELECTOR, f"#{figure} .reading").text
+
+
+@on("name", ["heads", "active"])
+def test_the_script_and_the_page_say_the_same_of_the_first_choices(
+    browser: webdriver.Chrome, site: Path, name: str
+) -> None:
+    """Below a chart of the cube, the page as it was written and the script that then runs."""
+    written = re.findall(r'class="reading">([^<]*)<', (site / f"{name}.html").read_text())
+    open_page(browser, site / f"{name}.html")
+    found = [e.text for e in browser.find_elements(By.CSS_SELECTOR, ".reading")]
+    assert found == [html.unescape(text) for text in written]
+
+
+@page("heads")
+def test_sentences_follow_the_choices(opened: webdriver.Chrome) -> None:
+    """The synthetic language model has one sink, layer 0 head 0, which rises with RISING."""
+    opened.find_element(By.NAME, "chosen_record").send_keys(Keys.HOME)
+    settle(opened)
+    assert reading(opened, "map").startswith("At step 0, 0 of 6 heads of nano-olmo on prose are")
+    choose(opened, "chosen_statistic", "value ratio, sink / rest")
+    assert f"ends at {1 - RISING[-1]:.2f} on prose (from 1.00)" in reading(opened, "head")
+    number = opened.find_element(By.NAME, "chosen_head")
+    number.clear()
+    number.send_keys("1" + Keys.TAB)
+    settle(opened)
+    assert "layer 0 head 1 of nano-olmo ends at 1.00 on prose (from 1.00)" in reading(
+        opened, "head"
+    )
+    assert "head 1 ends with the greatest value ratio: 1.00" in reading(opened, "layer")
+    assert reading(opened, "depths").startswith("On prose 1 of nano-olmo's 2 layers")
+    choose(opened, "chosen_trajectory", "bb/relu-1l/seed0")
+    assert reading(opened, "depths").startswith("No layer of bb/relu-1l/seed0's 1 reaches")
+    chart = opened.find_element(By.ID, "chart-depths")
+    assert "No layer of bb/relu-1l/seed0's" in (chart.get_attribute("aria-label") or "")
+
+
+@page("sinks")
+def test_a_trajectory_offers_its_own_domains(opened: webdriver.Chrome) -> None:
+    choose(opened, "chosen_trajectory", "bb/relu-1l/seed0")
+    offered = Select(opened.find_element(By.NAME, "chosen_domain"))
+    assert offered.first_selected_option.text == "non_trigger"
+    assert [o.text for o in offered.options if o.is_enabled()] == ["non_trigger", "trigger"]
+    assert "bb/relu-1l/seed0 on non_trigger" in reading(opened, "kinds")
 
 
 @page("phase")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import altair as alt
 
-from trajectory.report.page import Checks, Control, Legend
+from trajectory.report.page import Captions, Checks, Control, Legend, Value
 from trajectory.report.palette import colours, dashes
 from trajectory.report.run import Run, group_of
 from trajectory.schemas import Table
@@ -22,12 +22,12 @@ NAMES = {
     "delta_logit_lm": "Δlogit, OLMo notebook's definition",
     "sink_weight_floor": "uniform floor",
     "sink_rate": "share of sequences with a sink",
-    "value_ratio": "value ratio, sink / rest",
-    "output_value_ratio": "output value ratio, sink / rest",
-    "residual_ratio": "residual ratio, sink / rest",
     "r2": "R²",
 }
 """Columns whose name alone does not say enough."""
+
+RATIOS = {"value_ratio", "output_value_ratio", "residual_ratio"}
+"""Statistics of the sink over those of the rest, as axes say."""
 
 LOGARITHMIC = {
     "value_ratio",
@@ -65,8 +65,18 @@ def _fact(table: Table, column: str, fact: bytes) -> str:
 
 def titled(table: Table, column: str) -> str:
     """A column's name with its unit: the title of an axis."""
+    name = f"{called(column)}, sink / rest" if column in RATIOS else called(column)
+    return _with_unit(name, table, column)
+
+
+def spoken(table: Table, column: str) -> str:
+    """A column's name with its unit, inside a sentence."""
+    return _with_unit(called(column), table, column)
+
+
+def _with_unit(name: str, table: Table, column: str) -> str:
     found = unit(table, column)
-    return f"{called(column)} ({found})" if found else called(column)
+    return f"{name} ({found})" if found else name
 
 
 def tips(table: Table | None, names: Sequence[str], **titles: str) -> list[alt.Tooltip]:
@@ -193,11 +203,30 @@ def filters(run: Run, *more: Control) -> list[Control]:
     return [*more, domain_checks(run), legend(run)]
 
 
-def whole(run: Run, table: str, most: int = 6) -> list[int]:
-    """At most so many of the run's layers, for a legend that should not tell of half a layer."""
+def by_layer(run: Run, table: str, title: str, scheme: Any, most: int = 6) -> alt.Color:
+    """One scale of colours for the layers of all trajectories, with some of them in the legend."""
     last = run.scan(table).select("layer").max().collect().item()
-    step = -(-(last + 1) // most)
-    return list(range(0, last + 1, step))
+    told = list(range(0, last + 1, -(-(last + 1) // most)))
+    return (
+        alt.Color("layer:Q", title=title)
+        .scale(scheme=scheme, domain=[0, max(last, 1)])
+        .legend(orient="top", values=told, format="d")
+    )
+
+
+def dashed_domain() -> alt.StrokeDash:
+    """A line pattern per domain, with a legend."""
+    return alt.StrokeDash("domain:N", title=None).legend(
+        orient="top", symbolType="stroke", symbolStrokeColor=GREY
+    )
+
+
+def by_series(
+    run: Run, read: Callable[[str, str], str], first: tuple[str, str]
+) -> tuple[str, Captions]:
+    """The reading of every trajectory on every domain, and the first one to stand there."""
+    found: dict[tuple[Value, ...], str] = {(t, d): read(t, d) for t, d in run.series}
+    return found[first], Captions(("chosen_trajectory", "chosen_domain"), found)
 
 
 def forest(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +101,38 @@ Control = Choice | Checks | Switch | Slider | Number | Legend
 
 
 @dataclass(frozen=True)
+class Captions:
+    """The sentences below a chart whose controls choose a part of its data.
+
+    Attributes:
+        controls: names of the controls that choose.
+        readings: their values, in that order → the reading; none where the script writes it.
+        definitions: the same values → the definition, where it differs from the figure's.
+    """
+
+    controls: tuple[str, ...]
+    readings: Mapping[tuple[Value, ...], str] = field(default_factory=dict)
+    definitions: Mapping[tuple[Value, ...], str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, control: str, values: Iterable[Value], read: Callable[[Any], str]) -> Captions:
+        """The reading of each value of one control."""
+        return cls((control,), {(value,): read(value) for value in values})
+
+    def payload(self) -> dict[str, Any]:
+        """As the page's script reads it."""
+
+        def keyed(told: Mapping[tuple[Value, ...], str]) -> dict[str, str]:
+            return {"\n".join(map(str, values)): text for values, text in told.items()}
+
+        return {
+            "controls": list(self.controls),
+            "readings": keyed(self.readings),
+            "definitions": keyed(self.definitions),
+        }
+
+
+@dataclass(frozen=True)
 class Figure:
     """One chart with the sentence that says what it shows.
 
@@ -113,10 +145,12 @@ class Figure:
         table: the run's table that holds its data in full.
         definition: of the statistic it shows.
         wide: whether it takes the whole width.
+        narrow: whether three stand beside each other.
         height: of the plot, in pixels.
-        provided: data sets that the page's script cuts out of its cube: name → which cut.
+        provided: data sets that the page's script cuts out of its cube: name → which cut; the
+            script then writes the reading of what it cut.
         patches: control → value → changes of encodings by channel, which draw the chart anew.
-        captions: control → value → the reading and the definition that then stand below it.
+        captions: what stands below it for each choice; None if ``reading`` tells of all choices.
         picks: columns of a clicked mark → the control that takes its value.
     """
 
@@ -128,10 +162,11 @@ class Figure:
     table: str = "heads"
     definition: str = ""
     wide: bool = False
+    narrow: bool = False
     height: int = 260
     provided: Mapping[str, str] = field(default_factory=dict)
     patches: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
-    captions: Mapping[str, Mapping[str, tuple[str, str]]] = field(default_factory=dict)
+    captions: Captions | None = None
     picks: Mapping[str, str] = field(default_factory=dict)
 
     def specification(self, controls: Sequence[Control]) -> dict[str, Any]:
@@ -230,7 +265,12 @@ class Code:
     text: str
 
 
-Block = Figure | Missing | Grid | Heading | Items | Code
+@dataclass(frozen=True)
+class Contents:
+    """The questions of all other pages, with this run's answers."""
+
+
+Block = Figure | Missing | Grid | Heading | Items | Code | Contents
 
 
 @dataclass(frozen=True)
@@ -240,6 +280,7 @@ class Part:
     Attributes:
         name, title, text: of its heading.
         blocks, controls, data: what it adds to the page.
+        answer: what it adds to the page's answer.
     """
 
     name: str
@@ -248,6 +289,7 @@ class Part:
     blocks: Sequence[Block]
     controls: Sequence[Control] = ()
     data: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -260,10 +302,12 @@ class Page:
         part: of that list, where it begins a new one.
         question: the page's title.
         lead: a sentence below it.
+        answer: what this run's data say to the question; '' where it was not measured.
         blocks: in order.
         controls: of all charts of the page.
         data: the page's data sets by name.
         cube: statistics of all heads, from ``encode.cube``.
+        facts: what the script's own sentences need to know.
         cuts: what the script cuts out of the cube at first, for the exported figures.
         note: how to read the controls.
     """
@@ -276,9 +320,16 @@ class Page:
     controls: Sequence[Control] = ()
     data: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     cube: Mapping[str, Any] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
     cuts: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     note: str = ""
     part: str = ""
+    answer: str = ""
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why parts of it are missing."""
+        return [block.reason for block in self.blocks if isinstance(block, Missing)]
 
     @property
     def figures(self) -> list[Figure]:

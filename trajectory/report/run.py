@@ -147,6 +147,12 @@ class Run:
         return sorted(found, key=domain_rank)
 
     @cached_property
+    def series(self) -> list[tuple[str, str]]:
+        """Every trajectory with each of its domains, in the order of pages."""
+        pairs = self.scan("checkpoints").select("trajectory", "domain").unique().collect().rows()
+        return sorted(pairs, key=lambda pair: (world_rank(pair[0]), domain_rank(pair[1])))
+
+    @cached_property
     def shown_domains(self) -> list[str]:
         """The domains that charts show at first: one of each world on which sinks are expected."""
         language = [d for d in self.domains if d not in ("trigger", "non_trigger")]

@@ -27,7 +27,7 @@ from trajectory.report.run import SUITE_FOLDERS, Run
 NEEDED = ("heads", "layers", "checkpoints", "onsets", "phenomena")
 """Tables without which there is nothing to report; what needs another says that it is missing."""
 
-ASSETS = ("style.css", "theme.js", "page.js")
+ASSETS = ("style.css", "theme.js", "sentences.js", "page.js")
 
 POLICY = "; ".join(
     (
@@ -156,12 +156,13 @@ def _payload(page: Page) -> dict[str, Any]:
                 "sources": sorted(sources),
                 "provided": dict(figure.provided),
                 "patches": dict(figure.patches),
-                "captions": dict(figure.captions),
+                "captions": figure.captions.payload() if figure.captions else None,
                 "picks": dict(figure.picks),
             }
         )
     found: dict[str, Any] = {
         "figures": charts,
+        "facts": dict(page.facts),
         "data": {name: encode.columns(page.data[name]) for name in sorted(used)},
     }
     return found | ({"cube": page.cube} if page.cube else {})

@@ -34,13 +34,26 @@ def runs(numbers: Sequence[int]) -> str:
     return listed([str(p[0]) if len(p) == 1 else f"{p[0]}–{p[-1]}" for p in parts])
 
 
+def ordinal(place: int) -> str:
+    """'1st', '2nd', '11th'."""
+    teen = 10 < place % 100 < 14
+    return f"{place}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(place % 10, 'th')}"
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """A number for people, a dash for none."""
     if value is None:
         return "—"
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.{digits}g}"
-    return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:,.0f}"
+    text = f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:,.0f}"
+    return text.removeprefix("-") if not text.strip("-0.") else text
+
+
+def median(values: pl.Series) -> float | None:
+    """The median of numbers, None of none."""
+    found = values.median()
+    return float(found) if isinstance(found, (int, float)) else None
 
 
 def interval(low: float | None, high: float | None, digits: int = 2) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from trajectory.report import encode, marks, series, words
+from trajectory.report import encode, marks, sentences, series, words
+from trajectory.report.findings import gated_heads
 from trajectory.report.missing import reason
 from trajectory.report.page import (
     Block,
@@ -24,6 +25,9 @@ from trajectory.schemas import CONTRASTS, HEADS
 
 MOST_CELLS = 2_000_000
 """Heads × records × domains up to which the plane has every record: 6 MB of page."""
+
+
+STATISTIC = "sink log-odds (nats)"
 
 
 def make(run: Run) -> Page:
@@ -61,6 +65,7 @@ def make(run: Run) -> Page:
         .with_columns(((pl.col("layer") == top[0]) & (pl.col("head") == top[1])).alias("picked"))
         .drop_nulls(["first", "second"])
     )
+    head = _head_cut(frame, chosen, top)
     controls: list[Control] = [
         Choice("chosen_trajectory", "trajectory", [(t, t) for t in names], chosen, "Run"),
         Choice("chosen_domain", "domain", [(d, d) for d in run.domains], first, "Run"),
@@ -71,8 +76,8 @@ def make(run: Run) -> Page:
         marks.legend(run),
     ]
     blocks: list[Block] = [
-        _pair(run, chosen, first, second),
-        _difference(run),
+        _pair(run, first, second, sentences.of_pair(pair, first, second)),
+        _difference(sentences.of_head(head, STATISTIC, domains)),
         _count(run, gated),
         _plane(run, contrasts),
     ]
@@ -87,9 +92,26 @@ def make(run: Run) -> Page:
         controls,
         {"gated": gated, "contrasts": contrasts, **part.data},
         cube,
-        {"pair": pair, "head": _head_cut(frame, chosen, top)},
+        {"statistics": {"sink_log_odds": STATISTIC}},
+        {"pair": pair, "head": head},
+        answer=_answer(run),
         note="Move through training with the slider; click a head, or choose its layer and number, "
         "to see it on every domain.",
+    )
+
+
+def _answer(run: Run) -> str:
+    """How many heads end gated, and which one most."""
+    counted = gated_heads(run)
+    gated, heads = (sum(row[name] for row in counted) for name in ("gated", "heads"))
+    top = max(counted, key=lambda row: row["log_odds_difference"] or 0.0)
+    found = f"{gated} of {words.count(heads, 'head')} (counted on each pair of domains) end gated"
+    if top["log_odds_difference"] is None:
+        return f"{found}."
+    return (
+        f"{found}; the greatest difference of their sink log-odds is "
+        f"{words.number(top['log_odds_difference'])} nats, of a head of {top['trajectory']} on "
+        f"{top['domain']} and {top['other_domain']}."
     )
 
 
@@ -108,15 +130,13 @@ def _top(run: Run, chosen: str) -> tuple[int, int]:
     return int(row["layer"][0]), int(row["head"][0])
 
 
-def _pair(run: Run, chosen: str, first: str, second: str) -> Figure:
+def _pair(run: Run, first: str, second: str, reading: str) -> Figure:
     base = marks.named("pair").encode(
         x=alt.X("first:Q", title=_on(first)).scale(zero=False),
         y=alt.Y("second:Q", title=_on(second)).scale(zero=False),
     )
     points = base.mark_point(filled=True, cursor="pointer").encode(
-        color=alt.Color("layer:Q", title="layer")
-        .scale(scheme="viridis")
-        .legend(orient="top", values=marks.whole(run, "heads")),
+        color=marks.by_layer(run, "heads", "layer", "viridis"),
         size=alt.condition("datum.picked", alt.value(170), alt.value(45)),
         stroke=alt.condition("datum.picked", alt.value("#D55E00"), alt.value("transparent")),
         strokeWidth=alt.value(3),
@@ -140,7 +160,7 @@ def _pair(run: Run, chosen: str, first: str, second: str) -> Figure:
         "pair",
         "Every head on two domains",
         alt.layer(diagonal, points),
-        _pair_reading(run, chosen),
+        reading,
         definition=marks.definition(HEADS, "sink_log_odds"),
         provided={"pair": "pair"},
         patches={
@@ -156,24 +176,13 @@ def _on(domain: str) -> str:
     return f"sink log-odds on {domain} (nats)"
 
 
-def _pair_reading(run: Run, chosen: str) -> str:
-    rows = run.scan("contrasts").filter(pl.col("trajectory") == chosen).collect()
-    last = rows.filter(pl.col("step") == pl.col("step").max())
-    top = last.sort(pl.col("log_odds_difference").abs(), descending=True).row(0, named=True)
-    return (
-        f"At the last record of {chosen} the greatest difference is layer {top['layer']} head "
-        f"{top['head']}'s: {top['log_odds_difference']:+.1f} nats on {top['domain']} against "
-        f"{top['other_domain']}; {int(last['gated'].sum())} of {last.height} comparisons are gated."
-    )
-
-
-def _difference(run: Run) -> Figure:
+def _difference(reading: str) -> Figure:
     base = (
         marks.named("head")
         .transform_filter("datum.step > 0 && isValid(datum.value)")
         .encode(
             x=marks.step_axis(),
-            y=alt.Y("value:Q", title="sink log-odds (nats)").scale(zero=False),
+            y=alt.Y("value:Q", title=STATISTIC).scale(zero=False),
             color=alt.Color("domain:N", title="domain")
             .scale(range=["#0072B2", "#D55E00", "#009E73", "#CC79A7"])
             .legend(orient="top"),
@@ -187,10 +196,10 @@ def _difference(run: Run) -> Figure:
             marks.reference(0.0, "even odds"),
             base.mark_line(strokeWidth=2),
             base.mark_point(filled=True, size=28).encode(
-                tooltip=[*tips, alt.Tooltip("value:Q", title="sink log-odds (nats)", format=".3f")]
+                tooltip=[*tips, alt.Tooltip("value:Q", title=STATISTIC, format=".3f")]
             ),
         ),
-        "Lines apart are a head that the domain gates; lines together one that it does not.",
+        reading,
         provided={"head": "head"},
         height=300,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import altair as alt
@@ -9,7 +11,7 @@ import polars as pl
 
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Choice, Control, Figure, Missing, Page
+from trajectory.report.page import Block, Captions, Choice, Control, Figure, Missing, Page
 from trajectory.report.run import Run, with_group
 from trajectory.schemas import ALIGNED, ALIGNMENT_SCALES, ALIGNMENTS
 
@@ -22,6 +24,11 @@ AXES = {
 }
 
 RESCALINGS = ("none", "time", "time_and_amplitude")
+
+_RAW = ("aligned_statistic", "aligned_axis")
+_CHOSEN = (*_RAW, "aligned_rescaling")
+
+Told = tuple[str, Captions]
 
 
 def make(run: Run) -> Page:
@@ -54,18 +61,52 @@ def make(run: Run) -> Page:
                kinds[-1], "Collapse"),
         marks.legend(run),
     ]  # fmt: skip
+    chosen = {
+        "aligned_statistic": first,
+        "aligned_axis": axes[0][0],
+        "aligned_rescaling": kinds[-1],
+    }
+
+    lists = {"aligned_statistic": statistics, "aligned_axis": [a for a, _ in axes],
+             "aligned_rescaling": kinds}  # fmt: skip
+
+    def told(frame: pl.DataFrame, controls: tuple[str, ...], read: Callable[..., str]) -> Told:
+        """The reading of the first choices, and of every other combination."""
+        choices = product(*(lists[control] for control in controls))
+        readings = {choice: read(frame, *choice) for choice in choices}
+        return readings[tuple(chosen[c] for c in controls)], Captions(controls, {**readings})
+
     blocks = [
-        _panel(run, statistics, "raw", "As measured", "'none'", _raw_reading(scores)),
+        _panel(run, statistics, "raw", "As measured", "'none'", told(scores, _RAW, _raw_reading)),
         _panel(
-            run, statistics, "collapsed", "Rescaled", "aligned_rescaling", _collapse_reading(scores)
+            run,
+            statistics,
+            "collapsed",
+            "Rescaled",
+            "aligned_rescaling",
+            told(scores, _CHOSEN, _collapse_reading),
         ),
-        _scores(scores),
+        _scores(scores, statistics, first),
     ]
     if run.has("alignment_scales"):
         data["scales"] = with_group(run.frame("alignment_scales"))
-        blocks.append(_scales(run, data["scales"]))
+        blocks.append(_scales(run, told(data["scales"], _CHOSEN, _scales_reading)))
     return Page("alignment", "Alignment", title, lead, blocks, controls, data,
-                note="The dark line is the common curve.")  # fmt: skip
+                note="The grey line is the common curve.", answer=_answer(scores))  # fmt: skip
+
+
+def _answer(scores: pl.DataFrame) -> str:
+    """The collapse with the highest score, against its surrogates."""
+    rows = scores.filter(pl.col("rescaling") != "none").sort("score", descending=True)
+    if rows.is_empty():
+        return ""
+    top = rows.row(0, named=True)
+    verdict = "more" if top["score"] > top["null_high"] else "no more"
+    return (
+        f"The best collapse is {marks.called(top['statistic'])} against "
+        f"{AXES.get(top['axis'], top['axis'])}: one curve explains {top['score']:.0%} of the "
+        f"variance left out, {verdict} than 95 % of the surrogates do ({top['null_high']:.0%})."
+    )
 
 
 def _chosen(chart: alt.Chart, rescaling: str) -> alt.Chart:
@@ -76,7 +117,7 @@ def _chosen(chart: alt.Chart, rescaling: str) -> alt.Chart:
 
 
 def _panel(
-    run: Run, statistics: list[str], name: str, title: str, rescaling: str, reading: str
+    run: Run, statistics: list[str], name: str, title: str, rescaling: str, told: Told
 ) -> Figure:
     base = _chosen(marks.shown(marks.named("aligned"), domain=False), rescaling)
     base = base.transform_filter("aligned_axis == 'loss' || datum.x > 0")
@@ -105,7 +146,8 @@ def _panel(
         name,
         title,
         alt.layer(*layers),
-        reading,
+        told[0],
+        captions=told[1],
         data="aligned",
         table="aligned",
         definition=marks.definition(ALIGNED, "x" if name == "collapsed" else "y"),
@@ -117,36 +159,48 @@ def _panel(
     )
 
 
-def _best(scores: pl.DataFrame, rescaling: str) -> dict[str, object] | None:
-    rows = scores.filter(pl.col("rescaling") == rescaling).sort("score", descending=True)
+def _row(scores: pl.DataFrame, statistic: str, axis: str, rescaling: str) -> dict[str, Any] | None:
+    rows = scores.filter(
+        (pl.col("statistic") == statistic)
+        & (pl.col("axis") == axis)
+        & (pl.col("rescaling") == rescaling)
+    )
     return rows.row(0, named=True) if rows.height else None
 
 
-def _raw_reading(scores: pl.DataFrame) -> str:
-    top = _best(scores, "none")
-    if top is None:
-        return "The trajectories were not collapsed without rescaling."
+def _raw_reading(scores: pl.DataFrame, statistic: str, axis: str) -> str:
+    row = _row(scores, statistic, axis, "none")
+    what = f"{marks.called(statistic)} against {AXES[axis]}"
+    if row is None:
+        return f"{_first_up(what)} was not compared without rescaling."
     return (
-        f"Without rescaling, one curve explains at most {top['score']:.0%} of the variance of "
-        f"trajectories left out of it ({marks.called(str(top['statistic']))} against "
-        f"{AXES.get(str(top['axis']), top['axis'])})."
+        f"Without rescaling, one curve of {what} explains {row['score']:.0%} of the variance of "
+        f"trajectories left out of it ({row['trajectories']} trajectories)."
     )
 
 
-def _collapse_reading(scores: pl.DataFrame) -> str:
-    rows = scores.filter(pl.col("rescaling") != "none").sort("score", descending=True)
-    if rows.is_empty():
-        return "No rescaling was fitted."
-    top = rows.row(0, named=True)
-    verdict = "more" if top["score"] > top["null_high"] else "no more"
+def _collapse_reading(scores: pl.DataFrame, statistic: str, axis: str, rescaling: str) -> str:
+    row = _row(scores, statistic, axis, rescaling)
+    what = f"{marks.called(statistic)} against {AXES[axis]}"
+    if row is None:
+        return f"{_first_up(what)} was not collapsed with this rescaling."
+    verdict = "more" if row["score"] > row["null_high"] else "no more"
     return (
-        f"The best collapse is {marks.called(top['statistic'])} against "
-        f"{AXES.get(top['axis'], top['axis'])}: one curve explains {top['score']:.0%} of the "
-        f"variance left out, {verdict} than 95 % of the surrogates ({top['null_high']:.0%})."
+        f"Rescaled in {rescaling.replace('_', ' ')}, one curve of {what} explains "
+        f"{row['score']:.0%} {_percent(row['score_low'], row['score_high'])} of the variance left "
+        f"out, {verdict} than 95 % of the surrogates do ({row['null_high']:.0%})."
     )
 
 
-def _scores(scores: pl.DataFrame) -> Figure:
+def _percent(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{low:.0%}, {high:.0%}]"
+
+
+def _first_up(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _scores(scores: pl.DataFrame, statistics: list[str], first: str) -> Figure:
     base = marks.named("scores").transform_filter("datum.statistic == aligned_statistic")
     y = alt.Y("label:N", title=None).axis(labelLimit=260)
     null = base.mark_bar(height=10, opacity=0.35, color=marks.GREY).encode(
@@ -163,13 +217,13 @@ def _scores(scores: pl.DataFrame) -> Figure:
         tooltip=marks.tips(ALIGNMENTS, ["axis", "rescaling", "trajectories", "points", "p_value"]),
         color=alt.value("#0072B2"),
     )
-    above = scores.filter(pl.col("score_low") > pl.col("null_high")).height
+    captions = Captions.of("aligned_statistic", statistics, lambda s: _scores_reading(scores, s))
     return Figure(
         "scores",
         "How good is each collapse?",
         alt.layer(null, *layers),
-        f"In {above} of {words.count(scores.height, 'collapse')} the score's whole interval lies "
-        "above 95 % of the surrogates (grey: their median to that bound).",
+        captions.readings[(first,)],
+        captions=captions,
         data="scores",
         table="alignments",
         definition=marks.definition(ALIGNMENTS, "score"),
@@ -177,7 +231,19 @@ def _scores(scores: pl.DataFrame) -> Figure:
     )
 
 
-def _scales(run: Run, scales: pl.DataFrame) -> Figure:
+def _scores_reading(scores: pl.DataFrame, statistic: str) -> str:
+    own = scores.filter(pl.col("statistic") == statistic).sort("score", descending=True)
+    above = own.filter(pl.col("score_low") > pl.col("null_high")).height
+    top = own.row(0, named=True)
+    return (
+        f"For {marks.called(statistic)} the score's whole interval lies above 95 % of the "
+        f"surrogates (grey: their median to that bound) in {above} of "
+        f"{words.count(own.height, 'collapse')}; the best score is {words.number(top['score'])} "
+        f"({AXES.get(top['axis'], top['axis'])}, {top['rescaling'].replace('_', ' ')})."
+    )
+
+
+def _scales(run: Run, told: Told) -> Figure:
     base = _chosen(marks.shown(marks.named("scales"), domain=False), "aligned_rescaling")
     layers = marks.forest(
         base.transform_filter("datum.scale > 0"),
@@ -190,15 +256,31 @@ def _scales(run: Run, scales: pl.DataFrame) -> Figure:
         log=True,
         color=marks.colour(run),
     )
-    rows = scales.filter(pl.col("scale") > 0)
-    low, high = (float(rows["scale"].quantile(q) or 0) for q in (0, 1))
     return Figure(
         "scales",
         "The factor of each trajectory",
         alt.layer(*layers),
-        f"Over all collapses the axis is divided by {words.number(low)} to {words.number(high)}.",
+        told[0],
+        captions=told[1],
         data="scales",
         table="alignment_scales",
         definition=marks.definition(ALIGNMENT_SCALES, "scale"),
         height=max(160, 22 * min(len(run.trajectories), 40)),
+    )
+
+
+def _scales_reading(scales: pl.DataFrame, statistic: str, axis: str, rescaling: str) -> str:
+    rows = scales.filter(
+        (pl.col("statistic") == statistic)
+        & (pl.col("axis") == axis)
+        & (pl.col("rescaling") == rescaling)
+        & (pl.col("scale") > 0)
+    ).sort("scale")
+    if rows.is_empty():
+        return "This collapse has no factors."
+    least, most = rows.row(0, named=True), rows.row(-1, named=True)
+    return (
+        f"The axis of {words.count(rows.height, 'trajectory', 'trajectories')} is divided by "
+        f"{words.number(least['scale'])} ({least['trajectory']}) to "
+        f"{words.number(most['scale'])} ({most['trajectory']})."
     )

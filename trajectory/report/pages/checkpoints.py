@@ -44,6 +44,17 @@ def make(run: Run) -> Page:
         (),
         data,
         part="Material",
+        answer=_answer(data["manifest"]) if "manifest" in data else "",
+    )
+
+
+def _answer(manifest: pl.DataFrame) -> str:
+    """How many revisions were measured, and how many of these the audit doubts."""
+    measured = manifest.filter(pl.col("state") == "measured")
+    doubted = measured.filter(~pl.col("verdict").is_in(TRUSTED)).height
+    return (
+        f"{measured.height:,} of {words.count(manifest.height, 'listed revision')} were measured; "
+        f"the audit doubts {doubted:,} of these."
     )
 
 

@@ -65,7 +65,22 @@ def make(run: Run) -> Page:
     blocks = [_summary(claims, counted)]
     for (claim,), part in claims.group_by("claim", maintain_order=True):
         blocks += _claim(str(claim), part)
-    return Page("claims", "Claims", title, lead, blocks, (), {"counted": counted}, part="Decided")
+    return Page(
+        "claims", "Claims", title, lead, blocks, (), {"counted": counted}, part="Decided",
+        answer=_answer(claims),
+    )  # fmt: skip
+
+
+def _answer(claims: pl.DataFrame) -> str:
+    """How many claims are reproduced in every criterion that could be measured."""
+    known = claims.filter(pl.col("verdict") != VERDICTS[2])
+    whole = known.group_by("claim").agg((pl.col("verdict") == VERDICTS[0]).all().alias("whole"))
+    agreed, total = whole.filter("whole").height, claims["claim"].n_unique()
+    part = whole.height - agreed
+    return (
+        f"Of {words.count(total, 'claim')} this run reproduces {agreed} in every criterion that it "
+        f"measures and {part} not in all; {total - whole.height} it cannot measure."
+    )
 
 
 def _summary(claims: pl.DataFrame, counted: pl.DataFrame) -> Figure:

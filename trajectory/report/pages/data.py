@@ -24,6 +24,18 @@ def make(run: Run) -> Page:
         "Every number of this report is a row of one of these Parquet tables; each column's one "
         "definition stands here. The files lie beside these pages, in data/.",
         blocks,
+        answer=_answer(run),
+    )
+
+
+def _answer(run: Run) -> str:
+    """How many tables and rows there are."""
+    there = [name for name in TABLES if run.has(name)]
+    rows = sum(run.height(name) for name in there)
+    size = sum(path.stat().st_size for name in there for path in run.files(name))
+    return (
+        f"{len(there)} of {len(TABLES)} tables hold {rows:,} rows in {size / 1e6:,.1f} MB; the "
+        "others are named with the reason why they are empty."
     )
 
 

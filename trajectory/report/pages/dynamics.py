@@ -24,6 +24,7 @@ def make(run: Run) -> Page:
         marks.filters(run, *sorted(own, key=_section)),
         {name: frame for part in parts for name, frame in part.data.items()},
         part="Explained",
+        answer=" ".join(part.answer for part in parts if part.answer),
     )
 
 

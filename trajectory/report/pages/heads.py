@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import altair as alt
 import polars as pl
 
-from trajectory.report import encode, marks, series, words
-from trajectory.report.page import Choice, Control, Figure, Number, Page, Slider
+from trajectory.report import encode, marks, sentences, series, words
+from trajectory.report.page import Captions, Choice, Control, Figure, Number, Page, Slider
 from trajectory.report.run import Run, dormant
 from trajectory.schemas import HEADS, LAYERS
 
@@ -62,15 +63,16 @@ def make(run: Run) -> Page:
         "layer": here.with_columns(value, picked),
     }
     cuts = {name: cut.drop_nulls("value") for name, cut in cuts.items()}
+    threshold, named = run.config.dynamics.sink_threshold, marks.spoken(HEADS, "sink_excess")
     streams = series.streams(run, ["residual_ratio"])
     strongest = _strongest(run)
     scales = {name: _colours(frame[name], name) for name in STATISTICS}
     figures = [
-        _map(run, chosen, domain, scales),
-        _trajectory(run),
-        _layer(),
-        _depths(run, strongest),
-        _residual(run),
+        _map(scales, sentences.of_map(cuts["map"], named, threshold)),
+        _trajectory(sentences.of_head(cuts["head"], named, cube[chosen]["domains"])),
+        _layer(sentences.of_layer(cuts["layer"], named)),
+        _depths(run, strongest, (chosen, domain)),
+        _residual(run, streams, (chosen, domain)),
     ]
     return Page(
         "heads",
@@ -82,6 +84,10 @@ def make(run: Run) -> Page:
         controls,
         {"strongest": strongest, "streams": streams},
         cube,
+        {
+            "sink_threshold": threshold,
+            "statistics": {name: marks.spoken(HEADS, name) for name in STATISTICS},
+        },
         cuts,
         note="A statistic's colours are the same for all trajectories and records. Values are "
         "rounded to 1/65534 of their range."
@@ -90,6 +96,7 @@ def make(run: Run) -> Page:
             if run.height("heads") > MOST_CELLS
             else ""
         ),
+        answer=_answer(run),
     )
 
 
@@ -132,7 +139,7 @@ def _axis_scale(name: str) -> dict[str, Any]:
     return {"type": "log", "nice": False} if log else {"type": "linear", "zero": False}
 
 
-def _map(run: Run, chosen: str, domain: str, scales: dict[str, dict[str, Any]]) -> Figure:
+def _map(scales: dict[str, dict[str, Any]], reading: str) -> Figure:
     cells = (
         marks.named("map")
         .mark_rect(cursor="pointer")
@@ -156,7 +163,7 @@ def _map(run: Run, chosen: str, domain: str, scales: dict[str, dict[str, Any]]) 
         "map",
         "Layer × head",
         cells,
-        _map_reading(run, chosen, domain),
+        reading,
         definition=marks.definition(HEADS, "sink_excess"),
         provided={"map": "map"},
         patches={
@@ -165,29 +172,12 @@ def _map(run: Run, chosen: str, domain: str, scales: dict[str, dict[str, Any]]) 
                 for name, title in STATISTICS.items()
             }
         },
-        captions={
-            "chosen_statistic": {
-                name: (_map_reading(run, chosen, domain), marks.definition(HEADS, name))
-                for name in STATISTICS
-            }
-        },
+        captions=Captions(
+            ("chosen_statistic",),
+            definitions={(name,): marks.definition(HEADS, name) for name in STATISTICS},
+        ),
         picks={"layer": "chosen_layer", "head": "chosen_head"},
         height=340,
-    )
-
-
-def _map_reading(run: Run, chosen: str, domain: str) -> str:
-    threshold = run.config.dynamics.sink_threshold
-    own = run.scan("heads").filter((pl.col("trajectory") == chosen) & (pl.col("domain") == domain))
-    last = own.filter(pl.col("step") == pl.col("step").max()).collect()
-    sinks = last.filter(pl.col("sink_excess") >= threshold)
-    found = sinks["layer"].unique().sort().to_list()
-    where = f"layer{'s' if len(found) > 1 else ''} {words.runs(found)}"
-    return (
-        f"{chosen} ends with {words.count(sinks.height, 'sink head')} of {last.height} on {domain} "
-        f"(excess ≥ {threshold}), in {where}."
-        if sinks.height
-        else f"{chosen} ends with no sink head of {last.height} on {domain} (excess ≥ {threshold})."
     )
 
 
@@ -202,7 +192,7 @@ def _lines(data: str, colour: alt.Color | Any, log_filter: bool = True) -> alt.C
     )
 
 
-def _trajectory(run: Run) -> Figure:
+def _trajectory(reading: str) -> Figure:
     colour = alt.Color("domain:N", title="domain").legend(orient="top")
     base = _lines("head", colour.scale(range=["#0072B2", "#D55E00", "#009E73", "#CC79A7"]))
     tips = marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"])
@@ -214,14 +204,14 @@ def _trajectory(run: Run) -> Figure:
         "head",
         "The chosen head over training",
         alt.layer(drawn, points),
-        _onset_reading(run),
+        reading,
         provided={"head": "head"},
         patches={"chosen_statistic": _y_patches()},
         height=300,
     )
 
 
-def _onset_reading(run: Run) -> str:
+def _answer(run: Run) -> str:
     onsets = dormant(
         run.sink_onsets.select(
             *("trajectory", "domain", "status", "layer", "head", "onset")
@@ -239,7 +229,7 @@ def _onset_reading(run: Run) -> str:
     )
 
 
-def _layer() -> Figure:
+def _layer(reading: str) -> Figure:
     base = _lines(
         "layer", alt.condition("datum.picked", alt.value("#D55E00"), alt.value(marks.GREY))
     )
@@ -259,8 +249,7 @@ def _layer() -> Figure:
         "layer",
         "All heads of its layer",
         alt.layer(drawn, points),
-        "The chosen head is coloured among the heads of its layer; a click on a point chooses its "
-        "head.",
+        reading,
         provided={"layer": "layer"},
         patches={"chosen_statistic": _y_patches()},
         picks={"layer": "chosen_layer", "head": "chosen_head"},
@@ -284,7 +273,8 @@ def _widths() -> pl.Expr:
     return following.fill_null(pl.col("step") * 1.1).alias("until")
 
 
-def _depths(run: Run, strongest: pl.DataFrame) -> Figure:
+def _depths(run: Run, strongest: pl.DataFrame, first: tuple[str, str]) -> Figure:
+    reading, captions = marks.by_series(run, partial(_depth_reading, run, strongest), first)
     chart = (
         marks.named("strongest")
         .transform_filter("datum.step > 0")
@@ -306,29 +296,37 @@ def _depths(run: Run, strongest: pl.DataFrame) -> Figure:
         "depths",
         "Layer × step: the strongest sink of each layer",
         chart,
-        _depth_reading(run, strongest),
+        reading,
+        captions=captions,
         data="strongest",
         definition=marks.definition(HEADS, "sink_excess"),
         height=280,
     )
 
 
-def _depth_reading(run: Run, strongest: pl.DataFrame) -> str:
+def _depth_reading(run: Run, strongest: pl.DataFrame, trajectory: str, domain: str) -> str:
     threshold = run.config.dynamics.sink_threshold
-    crossed = dormant(strongest).filter(pl.col("sink_excess") >= threshold)
+    own = strongest.filter((pl.col("trajectory") == trajectory) & (pl.col("domain") == domain))
+    crossed = own.filter(pl.col("sink_excess") >= threshold).sort("step", "layer")
+    layers = own["layer"].n_unique()
     if crossed.is_empty():
-        return f"No layer of any trajectory reaches a sink excess of {threshold} on these records."
-    parts = []
-    for (trajectory,), part in crossed.sort("trajectory").group_by(
-        "trajectory", maintain_order=True
-    ):
-        first = part.sort("step", "layer").row(0, named=True)
-        parts.append(f"layer {first['layer']} of {trajectory} (step {first['step']:,})")
-    told = parts[:4] + ([f"{len(parts) - 4} more"] if len(parts) > 4 else [])
-    return f"First layer with a sink (excess ≥ {threshold}): {words.listed(told)}."
+        return (
+            f"No layer of {trajectory}'s {layers} reaches a sink excess of "
+            f"{threshold} on {domain} at the records drawn."
+        )
+    first = crossed.row(0, named=True)
+    last = own.filter(pl.col("step") == pl.col("step").max()).sort("sink_excess", descending=True)
+    top = last.row(0, named=True)
+    return (
+        f"On {domain} {crossed['layer'].n_unique()} of {trajectory}'s "
+        f"{words.count(layers, 'layer')} reach a sink (excess ≥ {threshold}), layer "
+        f"{first['layer']} first, at step {first['step']:,}; the strongest ends in layer "
+        f"{top['layer']}, {words.number(top['sink_excess'])} above the floor."
+    )
 
 
-def _residual(run: Run) -> Figure:
+def _residual(run: Run, streams: pl.DataFrame, first: tuple[str, str]) -> Figure:
+    reading, captions = marks.by_series(run, partial(_peak_reading, streams), first)
     chart = (
         marks.named("streams")
         .transform_filter("datum.step > 0 && datum.residual_ratio > 0")
@@ -336,9 +334,7 @@ def _residual(run: Run) -> Figure:
         .encode(
             x=marks.step_axis(),
             y=marks.value_axis("residual_ratio", "‖h‖ of the sink / median of the rest", log=True),
-            color=alt.Color("layer:Q", title="depth")
-            .scale(scheme="plasma")
-            .legend(orient="top", values=marks.whole(run, "layers")),
+            color=marks.by_layer(run, "layers", "depth", "plasma"),
             detail="layer:N",
         )
     )
@@ -353,7 +349,8 @@ def _residual(run: Run) -> Figure:
             chart.mark_line(strokeWidth=1.4),
             chart.mark_point(filled=True, size=16).encode(tooltip=tips),
         ),
-        _peak_reading(run),
+        reading,
+        captions=captions,
         data="streams",
         table="layers",
         definition=marks.definition(LAYERS, "residual_ratio"),
@@ -361,11 +358,16 @@ def _residual(run: Run) -> Figure:
     )
 
 
-def _peak_reading(run: Run) -> str:
-    rows = dormant(run.phenomena).sort("residual_ratio", descending=True)
-    top = rows.row(0, named=True)
+def _peak_reading(streams: pl.DataFrame, trajectory: str, domain: str) -> str:
+    own = streams.filter((pl.col("trajectory") == trajectory) & (pl.col("domain") == domain))
+    own = own.drop_nulls("residual_ratio")
+    if own.is_empty():
+        return f"The residual norms of {trajectory} on {domain} were not measured."
+    last = own.filter(pl.col("step") == pl.col("step").max())
+    top = last.sort("residual_ratio", descending=True).row(0, named=True)
+    first = own.filter(pl.col("layer") == top["layer"]).sort("step").row(0, named=True)
     return (
-        f"The greatest peak at the end is {top['trajectory']}'s on {top['domain']}: the sink's "
-        f"norm is {top['residual_ratio']:.2f} times the rest's at depth {top['residual_layer']}, "
-        f"from {top['residual_ratio_first']:.2f} at the first record."
+        f"{trajectory} on {domain} ends with its greatest peak at depth {top['layer']}, where the "
+        f"sink's norm is {words.number(top['residual_ratio'])} times the rest's "
+        f"({words.number(first['residual_ratio'])} at step {first['step']:,})."
     )

@@ -9,7 +9,7 @@ from trajectory.report import marks, series, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Choice, Control, Figure, Heading, Missing, Page
 from trajectory.report.parts import interventions, types
-from trajectory.report.run import Run, is_bb
+from trajectory.report.run import Run, dormant, is_bb
 from trajectory.schemas import BB_MILESTONES, CHECKPOINTS
 
 
@@ -51,6 +51,24 @@ def make(run: Run) -> Page:
         [*controls, domains, marks.legend(run, trajectories)],
         data,
         part="Toy",
+        answer=_answer(run, risks),
+    )
+
+
+def _answer(run: Run, risks: pl.DataFrame) -> str:
+    """How near the oracle the models end, and where their non-triggers look."""
+    last = risks.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
+    found = []
+    for domain, name in (("non_trigger", "bigrams"), ("trigger", "backcopies")):
+        own = last.filter(pl.col("domain") == domain)["excess_risk"]
+        if own.len():
+            found.append(f"{words.number(words.median(own))} nats/token on {name}")
+    told = f"In the median the models end {words.listed(found)} above the oracle."
+    sinking = dormant(run.phenomena).filter(pl.col("trajectory").str.starts_with("bb/"))
+    return (
+        f"{told} {sinking.filter('sink').height} of "
+        f"{words.count(sinking.height, 'trajectory', 'trajectories')} end with a sink on "
+        "non-triggers."
     )
 
 

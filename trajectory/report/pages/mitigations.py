@@ -47,7 +47,20 @@ def make(run: Run) -> Page:
         blocks.append(Missing("The price in loss", reason("bb_scalars"), "price"))
     own = [t for t in run.trajectories if is_bb(t)]
     controls: list[Control] = [*measured(run), marks.legend(run, own)]
-    return Page("mitigations", "Mitigations", title, lead, blocks, controls, data)
+    return Page(
+        "mitigations", "Mitigations", title, lead, blocks, controls, data, answer=_answer(ends)
+    )
+
+
+def _answer(ends: pl.DataFrame) -> str:
+    """Which variants end without each phenomenon in any of their seeds."""
+    parts = []
+    for phenomenon in ("sink", "drain", "peak"):
+        there = set(ends.filter(pl.col(phenomenon))["group"])
+        absent = sorted(set(ends["group"]) - there)
+        few = absent if len(absent) <= words.LISTED_GROUPS else [f"{len(absent)} variants"]
+        parts.append(f"without a {phenomenon} {words.listed(few) if few else 'none'}")
+    return f"Of {ends['group'].n_unique()} variants end {'; '.join(parts)}."
 
 
 def _price(run: Run, scalars: pl.DataFrame) -> Figure:

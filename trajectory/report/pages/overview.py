@@ -11,7 +11,18 @@ from trajectory.provenance import code_commit
 from trajectory.report import marks, series, words
 from trajectory.report.findings import NAMES, PHENOMENA, Line, differences, gated_heads, overview
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Cell, Chart, Figure, Grid, Heading, Items, Missing, Page
+from trajectory.report.page import (
+    Block,
+    Cell,
+    Chart,
+    Contents,
+    Figure,
+    Grid,
+    Heading,
+    Items,
+    Missing,
+    Page,
+)
 from trajectory.report.run import Run, dormant, is_bb
 from trajectory.schemas import HEADS, LAYERS, TABLES, Table
 
@@ -51,9 +62,9 @@ def make(run: Run) -> Page:
     streams = dormant(series.streams(run, ["residual_ratio"]).filter(pl.col("lead_layer")))
     data: dict[str, pl.DataFrame] = {}
     figures: list[Block] = []
-    for name, title, column, table, axis, line in PANELS:
-        frame = streams if table is LAYERS else heads
-        for world, called in WORLDS:
+    for world, called in WORLDS:
+        for name, title, column, table, axis, line in PANELS:
+            frame = streams if table is LAYERS else heads
             part = frame.filter(pl.col("trajectory").str.starts_with("bb/") == (world == "bb"))
             key = f"{name}-{world}"
             if part.is_empty():
@@ -75,19 +86,16 @@ def make(run: Run) -> Page:
                     data=key,
                     table=table.name,
                     definition=marks.definition(table, column) if world == "bb" else "",
+                    narrow=True,
                     height=190,
                 )
             )
     blocks: list[Block] = [
+        *figures,
+        Heading("Questions and answers"),
+        Contents(),
         Heading("What this run shows"),
         _table(lines, run),
-        Heading(
-            "The three phenomena",
-            "Mean over the seeds of a variant, with their range as a band; the head with the "
-            "greatest sink, the depth with the greatest peak. Dotted: the weight of uniform "
-            "attention.",
-        ),
-        *figures,
         *_gated(run),
         Heading("Where this run differs from the paper's size"),
         Items(
@@ -106,12 +114,29 @@ def make(run: Run) -> Page:
         "index",
         "Overview",
         "Do attention sinks, value-state drains and residual-state peaks rise together?",
-        "Bigram-Backcopy transformers (bb/…) and language-model pretraining, measured by the same "
-        "code and shown on the same axes.",
+        "Bigram-Backcopy transformers (bb/…) above, language-model pretraining below, measured by "
+        "the same code.",
         blocks,
         [marks.legend(run)],
         data,
+        note="The head with the greatest sink, the depth with the greatest peak, on dormant "
+        "domains. Line: mean over the seeds of a variant; band: their range. Dotted: the weight of "
+        "uniform attention.",
         part="Start",
+        answer=_answer(lines),
+    )
+
+
+def _answer(lines: list[Line]) -> str:
+    """How many series show each phenomenon, and how many of those with a sink the other two."""
+    sinking = [line for line in lines if line.cells["sink"].shown]
+    drained, peaked = (
+        sum(line.cells[phenomenon].shown for line in sinking) for phenomenon in PHENOMENA[1:]
+    )
+    every = sum(all(cell.shown for cell in line.cells.values()) for line in sinking)
+    return (
+        f"{len(sinking)} of {words.count(len(lines), 'series', 'series')} on dormant domains end "
+        f"with a sink; of these {drained} end drained, {peaked} with a peak and {every} with both."
     )
 
 
@@ -160,7 +185,7 @@ def _reading(run: Run, phenomenon: str, world: str) -> str:
     there = rows.filter(pl.col(phenomenon)).height
     name = {"sink": "a sink", "drain": "a drain", "peak": "a peak"}[phenomenon]
     return (
-        f"{there} of {rows.height} series end with {name}; the statistic ends at "
+        f"{there} of {rows.height} series end with {name}; the {marks.called(column)} ends at "
         f"{words.per_group(rows, column)}."
     )
 

@@ -11,7 +11,7 @@ import polars as pl
 from trajectory.dynamics.portraits import floor_log_odds
 from trajectory.report import marks, series, words
 from trajectory.report.page import Block, Chart, Choice, Figure, Page
-from trajectory.report.run import Run, dormant, is_bb, world_rank
+from trajectory.report.run import Run, dormant, world_rank
 from trajectory.schemas import HEADS
 
 SQUARE = 1.35
@@ -22,10 +22,18 @@ def make(run: Run) -> Page:
     """The page."""
     frame = _portraits(run)
     worlds = {
-        "bb": ("Bigram-Backcopy", frame.filter(pl.col("trajectory").str.starts_with("bb/"))),
-        "lm": ("Language models", frame.filter(~pl.col("trajectory").str.starts_with("bb/"))),
+        "bb": (
+            "Bigram-Backcopy",
+            "Bigram-Backcopy",
+            frame.filter(pl.col("trajectory").str.starts_with("bb/")),
+        ),
+        "lm": (
+            "Language models",
+            "language-model",
+            frame.filter(~pl.col("trajectory").str.starts_with("bb/")),
+        ),
     }
-    data = {name: part for name, (_, part) in worlds.items() if part.height}
+    data = {name: part for name, (_, _, part) in worlds.items() if part.height}
     controls = []
     field = run.has("phase_fields") and frame.height > 0
     if field:
@@ -41,12 +49,12 @@ def make(run: Run) -> Page:
             name,
             title,
             _portrait(run, name, frame, field),
-            _reading(part, run),
+            _reading(part, f"{called} line"),
             data=name,
             definition=marks.definition(HEADS, "sink_log_odds"),
             height=380,
         )
-        for name, (title, part) in worlds.items()
+        for name, (title, called, part) in worlds.items()
         if part.height
     ]
     return Page(
@@ -62,6 +70,7 @@ def make(run: Run) -> Page:
         "records) to bright (last). The dashed lines are a value like any other's and uniform "
         "attention. Arrows behind: where the theory's gradient flow, or a group's fitted system, "
         "goes from there.",
+        answer=_reading(frame, "line"),
     )
 
 
@@ -154,7 +163,7 @@ def _portrait(run: Run, data: str, frame: pl.DataFrame, field: bool) -> Chart:
     return alt.layer(*layers, line, points).resolve_scale(fill="independent", color="independent")
 
 
-def _reading(part: pl.DataFrame, run: Run) -> str:
+def _reading(part: pl.DataFrame, line: str) -> str:
     """How many lines end further right and further down than they began."""
     ends = (
         dormant(part)
@@ -170,9 +179,8 @@ def _reading(part: pl.DataFrame, run: Run) -> str:
     top = ends.sort("sink", descending=True).row(0, named=True) if ends.height else None
     if top is None:
         return "No series on a dormant domain has both statistics."
-    world = "Bigram-Backcopy" if is_bb(top["trajectory"]) else "language-model"
     return (
-        f"{both} of {words.count(ends.height, world + ' line')} end at stronger sinks with smaller "
+        f"{both} of {words.count(ends.height, line)} end at stronger sinks with smaller "
         f"values than they began; the longest way is {top['trajectory']}'s on {top['domain']}, by "
         f"{top['sink']:+.1f} nats while its value ratio changed by a factor of {top['drain']:.2f}."
     )

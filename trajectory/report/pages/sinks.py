@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import altair as alt
 import polars as pl
 
 from trajectory.report import marks, series, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Cell, Choice, Figure, Grid, Heading, Missing, Page
-from trajectory.report.run import Run, dormant
+from trajectory.report.run import ACTIVE_DOMAIN, Run, dormant
 from trajectory.schemas import HEADS
 
 BYTES = {"Ġ": "␣", "Ċ": "⏎", "ĉ": "⇥"}
@@ -18,6 +20,9 @@ DELIMITERS = frozenset(".,;:!?\n\t \"'()[]{}") | frozenset(BYTES)
 """Characters of which a token must wholly consist to be counted as a delimiter."""
 
 KINDS = ("sink position", "delimiter", "other token", "nothing dominates")
+_ON = dict(zip(KINDS, ("the sink", "a delimiter", "another token", "nothing"), strict=True))
+"""What a head rests on, in a sentence."""
+
 KIND_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#B8BFC6")
 
 DOMINANT = 0.1
@@ -33,22 +38,28 @@ def make(run: Run) -> Page:
     title = "Where do the sinks sit?"
     lead = "The key that collects most of a head's attention: its position, its token, its domain."
     weights = series.lead_heads(run, ["sink_weight", "sink_weight_floor", "sink_token"])
+    heights = dict(frame.group_by("trajectory").len().rows())
+    chosen = max(run.trajectories, key=lambda t: heights.get(t, 0))
+    domain = next(d for t, d in run.series if t == chosen and d != ACTIVE_DOMAIN)
     blocks: list[Block] = [_weight(run)]
     data = {"weights": weights}
     if frame["top_position"].null_count() < frame.height:
         shares = _shares(frame, run)
         positions = _positions(frame, run)
         data |= {"shares": shares, "positions": positions}
-        blocks += [_kinds(frame), _places(positions), Heading("Which tokens"), _tokens(frame)]
+        first = (chosen, domain)
+        blocks += [
+            _kinds(run, frame, first),
+            _places(run, positions, first),
+            Heading("Which tokens"),
+            _tokens(frame),
+        ]
     else:
         blocks.append(Missing("Where the mass is", "its probe left the column mass out"))
     names = [(t, t) for t in run.trajectories]
-    chosen = max(run.trajectories, key=lambda t: frame.filter(pl.col("trajectory") == t).height)
-    domain = frame.filter(pl.col("trajectory") == chosen)["domain"].unique().to_list()
-    first = next(d for d in run.domains if d in domain and d != "trigger")
     controls = [
         Choice("chosen_trajectory", "trajectory", names, chosen, "Whose heads"),
-        Choice("chosen_domain", "domain", [(d, d) for d in run.domains], first, "Whose heads"),
+        Choice("chosen_domain", "domain", [(d, d) for d in run.domains], domain, "Whose heads"),
         *marks.filters(run),
     ]
     return Page(
@@ -59,8 +70,23 @@ def make(run: Run) -> Page:
         blocks,
         controls,
         data,
+        facts={"domains": {t: [d for own, d in run.series if own == t] for t in run.trajectories}},
+        answer=_answer(frame),
         note="The list of trajectories and domains filters the first chart; the other two show the "
         "heads of one trajectory on one domain.",
+    )
+
+
+def _answer(frame: pl.DataFrame) -> str:
+    """What heads rest on at the last records, over all trajectories."""
+    last = dormant(_last(frame)).drop_nulls("kind")
+    if last.is_empty():
+        return ""
+    counts = dict(last.group_by("kind").len().rows())
+    told = [f"{counts[kind] / last.height:.0%} on {_ON[kind]}" for kind in KINDS if kind in counts]
+    return (
+        f"At the last records of all trajectories the heads on dormant domains rest "
+        f"{words.listed(told)}."
     )
 
 
@@ -144,7 +170,7 @@ def _shares(frame: pl.DataFrame, run: Run) -> pl.DataFrame:
     return series.described(whole, run).sort("trajectory", "domain", "step", "place")
 
 
-def _kinds(frame: pl.DataFrame) -> Figure:
+def _kinds(run: Run, frame: pl.DataFrame, first: tuple[str, str]) -> Figure:
     chart = (
         marks.named("shares")
         .transform_filter("datum.step > 0")
@@ -167,20 +193,33 @@ def _kinds(frame: pl.DataFrame) -> Figure:
             ],
         )
     )
-    last = dormant(_last(frame)).drop_nulls("kind")
-    share = last.filter(pl.col("kind") == KINDS[1]).height / max(last.height, 1)
-    at_sink = last.filter(pl.col("kind") == KINDS[0]).height / max(last.height, 1)
+    reading, captions = marks.by_series(run, partial(_kinds_reading, _last(frame)), first)
     return Figure(
         "kinds",
         "What heads rest on",
         chart,
-        f"At the last records of all trajectories {at_sink:.0%} of the heads collect most of "
-        f"their attention at the sink position and {share:.0%} at a delimiter "
-        f"(column mass ≥ {DOMINANT}).",
+        reading,
+        captions=captions,
         data="shares",
         definition=marks.definition(HEADS, "top_position"),
         height=280,
     )
+
+
+def _kinds_reading(last: pl.DataFrame, trajectory: str, domain: str) -> str:
+    own = _of(last, trajectory, domain).drop_nulls("kind")
+    if own.is_empty():
+        return f"The column mass of {trajectory} on {domain} was not measured."
+    counts = dict(own.group_by("kind").len().rows())
+    told = words.listed([f"{counts[kind]} on {_ON[kind]}" for kind in KINDS if kind in counts])
+    return (
+        f"Where the {words.count(own.height, 'head')} of {trajectory} on {domain} rest at step "
+        f"{own['step'][0]:,}: {told} (a place takes a column mass ≥ {DOMINANT})."
+    )
+
+
+def _of(frame: pl.DataFrame, trajectory: str, domain: str) -> pl.DataFrame:
+    return frame.filter((pl.col("trajectory") == trajectory) & (pl.col("domain") == domain))
 
 
 def _last(frame: pl.DataFrame) -> pl.DataFrame:
@@ -204,7 +243,7 @@ def _positions(frame: pl.DataFrame, run: Run) -> pl.DataFrame:
     return found.join(following, on=["trajectory", "step"])
 
 
-def _places(positions: pl.DataFrame) -> Figure:
+def _places(run: Run, positions: pl.DataFrame, first: tuple[str, str]) -> Figure:
     chart = (
         marks.named("positions")
         .transform_filter("datum.step > 0")
@@ -226,27 +265,36 @@ def _places(positions: pl.DataFrame) -> Figure:
             ],
         )
     )
-    last = dormant(_last(positions))
-    at_first = last.filter(pl.col("top_position") == 0)
-    share = int(at_first["heads"].sum()) / max(int(last["heads"].sum()), 1)
-    other = (
-        last.filter(pl.col("top_position") > 0)
-        .group_by("top_position")
-        .agg(pl.col("heads").sum())
-        .sort("heads", "top_position", descending=[True, False])
-    )
-    rest = (
-        f"; the most frequent other position is {other['top_position'][0]}" if other.height else ""
-    )
+    reading, captions = marks.by_series(run, partial(_places_reading, _last(positions)), first)
     return Figure(
         "positions",
         "At which position",
         chart,
-        f"At the last records {share:.0%} of the heads have their greatest column mass at position "
-        f"0{rest}.",
+        reading,
+        captions=captions,
         data="positions",
         definition=marks.definition(HEADS, "top_position"),
         height=280,
+    )
+
+
+def _places_reading(last: pl.DataFrame, trajectory: str, domain: str) -> str:
+    own = _of(last, trajectory, domain)
+    if own.is_empty():
+        return f"The column mass of {trajectory} on {domain} was not measured."
+    total = int(own["heads"].sum())
+    at_first = int(own.filter(pl.col("top_position") == 0)["heads"].sum())
+    other = own.filter(pl.col("top_position") > 0).sort(
+        "heads", "top_position", descending=[True, False]
+    )
+    rest = (
+        f"; position {other['top_position'][0]} comes next, with {other['heads'][0]}"
+        if other.height
+        else ""
+    )
+    return (
+        f"At step {own['step'][0]:,} {at_first} of {words.count(total, 'head')} of {trajectory} on "
+        f"{domain} have their greatest column mass at position 0{rest}."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from trajectory.report import marks, series, words
-from trajectory.report.page import Choice, Figure, Page, Switch
+from trajectory.report.page import Captions, Choice, Figure, Page, Switch
 from trajectory.report.palette import dash_names
 from trajectory.report.run import Run, dormant
 from trajectory.schemas import CHECKPOINTS, HEADS, LAYERS, Table
@@ -148,6 +148,31 @@ def make(run: Run) -> Page:
         data,
         note=note,
         part="Measured",
+        answer=_answer(heads, streams),
+    )
+
+
+def _answer(heads: pl.DataFrame, streams: pl.DataFrame) -> str:
+    """In how many series the three phenomena end beyond where they began."""
+    leads = heads.filter("lead_layer", "lead_head")
+    changes = (
+        ("the sink's weight rises", leads, "sink_weight", 1),
+        ("its value ratio falls", leads, "value_ratio", -1),
+        ("its residual ratio rises", streams.filter("lead_layer"), "residual_ratio", 1),
+    )
+    parts = []
+    for name, frame, column, sign in changes:
+        ends = _ends(frame, column)
+        beyond = ends.filter(sign * (pl.col("last") - pl.col("first")) > 0).height
+        parts.append(f"{name} in {beyond} of {ends.height}")
+    return f"From first to last record, over series on dormant domains, {words.listed(parts)}."
+
+
+def _ends(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    """The first and the last value of each series on a dormant domain."""
+    rows = dormant(frame).drop_nulls(column).sort("step")
+    return rows.group_by("trajectory", "domain").agg(
+        pl.col(column).first().alias("first"), pl.col(column).last().alias("last")
     )
 
 
@@ -168,9 +193,15 @@ def _without_onset(run: Run) -> str:
     return f" Without an observed onset, so not drawn against it: {words.listed(told)}."
 
 
-def _placed(data: str, column: str) -> alt.Chart:
-    """Rows that the page's choices leave, with ``at`` on the chosen axis."""
-    chart = marks.shown(marks.named(data)).transform_calculate(
+def _placed(data: str, column: str, places: Sequence[str] = ()) -> alt.Chart:
+    """Rows that the page's choices leave, with ``at`` on the chosen axis.
+
+    The choice of layer and head comes first: of a large suite it leaves the fewest rows.
+    """
+    chart = marks.named(data)
+    for place in places:
+        chart = chart.transform_filter(_choice(place))
+    chart = marks.shown(chart).transform_calculate(
         at="chosen_axis == 'onset' ? datum.step / datum.onset : datum[chosen_axis]"
     )
     return chart.transform_filter(
@@ -198,15 +229,9 @@ def _x_patches() -> dict[str, dict[str, Any]]:
 
 def _filtered(panel_data: str, column: str) -> tuple[alt.Chart, list[str]]:
     """The data set's rows at the chosen place, and the columns that name a line."""
-    base = _placed(panel_data, column)
-    detail = ["trajectory:N", "domain:N"]
-    if panel_data in ("heads", "streams"):
-        base = base.transform_filter(_choice("layer"))
-        detail.append("layer:N")
-    if panel_data == "heads":
-        base = base.transform_filter(_choice("head"))
-        detail.append("head:N")
-    return base, detail
+    places = {"heads": ("layer", "head"), "streams": ("layer",)}.get(panel_data, ())
+    detail = ["trajectory:N", "domain:N", *(f"{place}:N" for place in places)]
+    return _placed(panel_data, column, places), detail
 
 
 def _panel(run: Run, panel: Panel, curves: bool) -> Figure:
@@ -322,13 +347,19 @@ def _explorer(run: Run, columns: Mapping[Table, list[str]]) -> Figure:
                 for column in found
             },
         },
-        captions={
-            "chosen_statistic": {
-                column: (_ending(run, table, column), marks.definition(table, column))
+        captions=Captions(
+            ("chosen_statistic",),
+            {
+                (column,): _ending(run, table, column)
                 for table, found in columns.items()
                 for column in found
-            }
-        },
+            },
+            {
+                (column,): marks.definition(table, column)
+                for table, found in columns.items()
+                for column in found
+            },
+        ),
     )
 
 

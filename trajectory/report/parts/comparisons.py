@@ -2,30 +2,93 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import altair as alt
 import polars as pl
 
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Choice, Figure, Missing
+from trajectory.report.page import Captions, Choice, Figure, Missing, Value
 from trajectory.report.run import Run
 from trajectory.schemas import BB_COMPARISONS
+
+CAUSES = ("delta_logit", "value_ratio")
+"""What experiments on causes are judged by: the sink's logit and the drain."""
+
+NAMED = 4
+"""Experiments that a sentence names one by one."""
 
 
 def measured(run: Run) -> list[Choice]:
     """Which statistic is compared, and when; nothing where nothing is."""
     if not run.has("bb_comparisons"):
         return []
-    rows = run.frame("bb_comparisons", "statistic", "measure")
-    statistics = sorted(rows["statistic"].unique())
-    measures = sorted(rows["measure"].unique())
-    first = "sink_excess" if "sink_excess" in statistics else statistics[0]
+    statistics, measures = _options(run)
+    first, measure = _first(run)
     return [
         Choice("compared_statistic", "statistic", [(s, marks.called(s)) for s in statistics], first,
                "Compared"),
         Choice("compared_measure", "at equal", [(m, m) for m in measures],
-               "step" if "step" in measures else measures[0], "Compared"),
+               measure, "Compared"),
     ]  # fmt: skip
+
+
+def _options(run: Run) -> tuple[list[str], list[str]]:
+    rows = run.frame("bb_comparisons", "statistic", "measure")
+    return sorted(rows["statistic"].unique()), sorted(rows["measure"].unique())
+
+
+def _first(run: Run) -> tuple[str, str]:
+    """The statistic and the measure that the page shows at first."""
+    statistics, measures = _options(run)
+    statistic = "sink_excess" if "sink_excess" in statistics else statistics[0]
+    return statistic, "step" if "step" in measures else measures[0]
+
+
+def _captions(run: Run, rows: pl.DataFrame) -> Captions:
+    readings: dict[tuple[Value, ...], str] = {}
+    for statistic, measure in product(*_options(run)):
+        own = rows.filter((pl.col("statistic") == statistic) & (pl.col("measure") == measure))
+        readings[statistic, measure] = _reading(
+            own, f"{marks.called(statistic)} at equal {measure}"
+        )
+    return Captions(("compared_statistic", "compared_measure"), readings)
+
+
+def _reading(rows: pl.DataFrame, what: str) -> str:
+    """Which experiments differ from their control with an interval that excludes zero."""
+    if rows.is_empty():
+        return f"No experiment here was compared in {what}."
+    clear = rows.filter((pl.col("difference_low") > 0) | (pl.col("difference_high") < 0))
+    told = [
+        f"{row['label']} {row['difference']:+.2f}" for row in clear.sort("difference").to_dicts()
+    ]
+    named = words.listed(told if len(told) <= NAMED else [*told[:2], "…", told[-1]])
+    return (
+        f"{clear.height} of {words.count(rows.height, 'experiment')} differ from their control in "
+        f"{what} with an interval that excludes zero{': ' + named if named else ''}."
+    )
+
+
+def _causes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Sink and drain of each experiment: their rates of change, or where those are not compared,
+    their ends."""
+    rows = rows.filter(
+        pl.col("statistic").is_in(CAUSES) & pl.col("measure").is_in(["rate", "step"])
+    )
+    rated = (pl.col("measure") == "rate").any().over("variant")
+    return rows.filter(
+        pl.col("measure") == pl.when(rated).then(pl.lit("rate")).otherwise(pl.lit("step"))
+    )
+
+
+def _causes_reading(rows: pl.DataFrame) -> str:
+    """The sentence of a chart that shows both statistics."""
+    named = rows.with_columns(
+        pl.format("{} ({})", "label", pl.col("statistic").replace(marks.NAMES)).alias("label")
+    )
+    return _reading(named, words.listed([marks.called(name) for name in CAUSES]))
 
 
 def forest(
@@ -47,10 +110,7 @@ def forest(
     fixed = name == "causes"
     base = marks.named(name)
     if fixed:
-        base = base.transform_filter("datum.measure == 'rate' || datum.measure == 'step'")
-        base = base.transform_filter(
-            "datum.statistic == 'delta_logit' || datum.statistic == 'value_ratio'"
-        )
+        rows = _causes(rows)
     else:
         base = base.transform_filter(
             "datum.statistic == compared_statistic && datum.measure == compared_measure"
@@ -74,14 +134,13 @@ def forest(
         else alt.value("#0072B2"),
         yOffset=alt.YOffset("statistic:N") if fixed else alt.Undefined,
     )  # fmt: skip
-    clear = rows.filter((pl.col("difference_low") > 0) | (pl.col("difference_high") < 0))
+    captions = None if fixed else _captions(run, rows)
     figure = Figure(
         name,
         title,
         alt.layer(marks.reference(0.0, "like the control", vertical=True), *layers),
-        f"{clear.height} of {words.count(rows.height, 'comparison')} of "
-        f"{words.count(rows['variant'].n_unique(), 'experiment')} (all statistics and measures) "
-        "differ from their control with an interval that excludes zero.",
+        captions.readings[_first(run)] if captions else _causes_reading(rows),
+        captions=captions,
         data=name,
         table="bb_comparisons",
         definition=marks.definition(BB_COMPARISONS, "difference"),

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import polars as pl
 
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Cell, Choice, Control, Figure, Grid, Missing, Part
+from trajectory.report.page import (
+    Block,
+    Captions,
+    Cell,
+    Choice,
+    Control,
+    Figure,
+    Grid,
+    Missing,
+    Part,
+    Value,
+)
 from trajectory.report.run import Run, world_rank
 from trajectory.schemas import COUPLING_CURVES, COUPLINGS, THEORY_CURVES
 
@@ -17,6 +30,11 @@ ARROWS = (
 )
 
 MODELS = ("mutual", "no_drain_to_sink", "no_sink_to_drain", "uncoupled")
+_WITHOUT = {
+    "no_drain_to_sink": "the curve without drain → sink",
+    "no_sink_to_drain": "the one without sink → drain",
+    "uncoupled": "the uncoupled one",
+}
 MODEL_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#999999")
 
 TEXT = (
@@ -31,6 +49,7 @@ def make(run: Run) -> Part:
     blocks: list[Block] = []
     data: dict[str, pl.DataFrame] = {}
     controls: list[Control] = []
+    answer = ""
     if run.has("couplings"):
         lead = (
             run.scan("couplings")
@@ -42,6 +61,7 @@ def make(run: Run) -> Part:
         order = sorted(lead["label"], key=world_rank)
         blocks += [_arrow(run, column, title, order, lead) for column, title, _ in ARROWS]
         blocks.append(_table(lead))
+        answer = _answer(lead)
     else:
         blocks.append(Missing("Coupling", reason("couplings"), "couplings"))
     if run.has("coupling_curves"):
@@ -51,11 +71,18 @@ def make(run: Run) -> Part:
         controls.append(
             Choice("chosen_pair", "curves of", [(g, g) for g in groups], groups[0], "Coupling")
         )
-        blocks += [_fit(column, title) for column, title in _FITS]
+        blocks += [_fit(column, title, curves, groups) for column, title in _FITS]
     if run.has("theory_curves"):
         data["theory"] = run.frame("theory_curves")
-        blocks += [_theory(column, title) for column, title in _THEORY]
-    return Part("coupling", "Coupling", TEXT, blocks, controls, data)
+        blocks += [_theory(column, title, data["theory"]) for column, title in _THEORY]
+    return Part("coupling", "Coupling", TEXT, blocks, controls, data, answer)
+
+
+def _answer(lead: pl.DataFrame) -> str:
+    """The verdicts on which drives which, over groups and domains."""
+    counts = lead.group_by("verdict").len().sort("len", "verdict", descending=[True, False]).rows()
+    told = words.listed([f"{count} {verdict.replace('_', ' ')}" for verdict, count in counts])
+    return f"Which drives which, in {words.count(lead.height, 'lead head')}: {told}."
 
 
 def _group_shown(chart: alt.Chart) -> alt.Chart:
@@ -143,7 +170,7 @@ def _curves(run: Run) -> pl.DataFrame:
     )
 
 
-def _fit(column: str, title: str) -> Figure:
+def _fit(column: str, title: str, curves: pl.DataFrame, labels: list[str]) -> Figure:
     base = (
         marks.named("coupling_curves")
         .transform_filter("datum.step > 0 && datum.label == chosen_pair")
@@ -164,12 +191,15 @@ def _fit(column: str, title: str) -> Figure:
         y=alt.Y(f"{column}:Q", title=axis).scale(zero=False),
         tooltip=marks.tips(COUPLING_CURVES, ["trajectory", "domain", "step", "model", column]),
     )
+    readings: dict[tuple[Value, ...], str] = {
+        (label,): _fit_reading(curves.filter(pl.col("label") == label), column) for label in labels
+    }
     return Figure(
         f"{column}-fit",
         title,
         alt.layer(band, line),
-        "The system with both arrows and its 95 % band, beside the systems without one or both: "
-        "where their lines part, the records can tell them apart.",
+        readings[(labels[0],)],
+        captions=Captions(("chosen_pair",), readings),
         data="coupling_curves",
         table="coupling_curves",
         definition=marks.definition(COUPLING_CURVES, column),
@@ -177,10 +207,32 @@ def _fit(column: str, title: str) -> Figure:
     )
 
 
+def _fit_reading(curves: pl.DataFrame, column: str) -> str:
+    """Where the system with both arrows ends, and how far the others part from its band."""
+    both = curves.filter(pl.col("model") == "mutual").sort("step")
+    unit = marks.unit(COUPLING_CURVES, column)
+    unit = f" {unit}" if unit else ""
+    if both.is_empty():
+        return "The system with both arrows was not fitted to these records."
+    end = both.row(-1, named=True)
+    band = words.interval(end[f"{column}_low"], end[f"{column}_high"])
+    told = f"With both arrows the curve ends at {words.number(end[column])}{unit} {band}".rstrip()
+    low, high = pl.col(f"{column}_low"), pl.col(f"{column}_high")
+    apart = []
+    for model in MODELS[1:]:
+        other = curves.filter(pl.col("model") == model).select("step", other=column)
+        if other.is_empty():
+            continue
+        joined = both.join(other, on="step")
+        outside = joined.filter((pl.col("other") < low) | (pl.col("other") > high)).height
+        apart.append(f"{outside / max(joined.height, 1):.0%} of {_WITHOUT[model]}")
+    return told + (f"; outside that band lie {words.listed(apart)}." if apart else ".")
+
+
 _THEORY = (("sink", "Theory: the sink logit"), ("value", "Theory: the value of the sink"))
 
 
-def _theory(column: str, title: str) -> Figure:
+def _theory(column: str, title: str, curves: pl.DataFrame) -> Figure:
     chart = (
         marks.named("theory")
         .transform_filter("datum.time_to_onset > 0")
@@ -198,10 +250,36 @@ def _theory(column: str, title: str) -> Figure:
         f"theory-{column}",
         title,
         chart,
-        "Gradient flow and training of the simplified model in each regime, on one axis of time "
-        "since the sink holds half the weight.",
+        _theory_reading(curves, column),
         data="theory",
         table="theory_curves",
         definition=marks.definition(THEORY_CURVES, column),
         height=260,
+    )
+
+
+def _theory_reading(curves: pl.DataFrame, column: str) -> str:
+    """Where the curve of each regime ends."""
+    ends = (
+        curves.filter(pl.col("time_to_onset") > 0)
+        .sort("time")
+        .group_by("regime", maintain_order=True)
+        .last()
+        .sort(column, "regime")
+    )
+    if ends.is_empty():
+        return "In no regime does the sink come to hold half the weight."
+    low, high = ends.row(0, named=True), ends.row(-1, named=True)
+    never = sorted(set(curves["regime"]) - set(ends["regime"]))
+    without = f"; no onset in {words.listed(never)}" if never else ""
+    return (
+        f"Of {words.count(ends.height, 'regime')} with an onset the {marks.called(column)} ends "
+        f"highest in {_regime(high, column)} and lowest in {_regime(low, column)}{without}."
+    )
+
+
+def _regime(row: dict[str, Any], column: str) -> str:
+    return (
+        f"{row['regime'].replace('_', ' ')} ({words.number(row[column])}, at "
+        f"{row['time_to_onset']:,.0f} × the onset's time)"
     )

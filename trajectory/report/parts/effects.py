@@ -116,9 +116,7 @@ def _changes(changes: pl.DataFrame) -> Figure:
             x=marks.step_axis(),
             y=alt.Y("loss_difference:Q", title="change of the loss (nats/token)"),
             color=alt.Color("intervention:N", title=None).legend(orient="top", columns=2),
-            strokeDash=alt.StrokeDash("domain:N", title=None).legend(
-                orient="top", symbolType="stroke"
-            ),
+            strokeDash=marks.dashed_domain(),
             detail=["trajectory:N", "domain:N", "intervention:N"],
         )
     )

@@ -7,7 +7,7 @@ import polars as pl
 
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Choice, Figure, Missing, Part
+from trajectory.report.page import Block, Captions, Choice, Figure, Missing, Part
 from trajectory.report.run import Run, with_group, world_rank
 from trajectory.schemas import FORECAST_SCORES, FORECASTS
 
@@ -25,7 +25,7 @@ def make(run: Run) -> Part:
     scores = with_group(run.frame("forecast_scores"))
     shown = _shown(run)
     labels = sorted(shown["label"].unique(), key=world_rank)
-    blocks: list[Block] = [_bands(shown), _coverage(scores), _skill(run, scores)]
+    blocks: list[Block] = [_bands(shown, labels), _coverage(scores), _skill(run, scores)]
     controls = [
         Choice("chosen_forecast", "forecast of", [(n, n) for n in labels], labels[0], "Forecast")
     ]
@@ -46,7 +46,7 @@ def _shown(run: Run) -> pl.DataFrame:
     ).sort("label", "share", "step")
 
 
-def _bands(shown: pl.DataFrame) -> Figure:
+def _bands(shown: pl.DataFrame, labels: list[str]) -> Figure:
     base = (
         marks.named("forecasts")
         .transform_filter("datum.step > 0 && datum.label == chosen_forecast")
@@ -70,17 +70,32 @@ def _bands(shown: pl.DataFrame) -> Figure:
              "observed", "persistence"],
         ),
     )  # fmt: skip
-    inside = shown.filter(pl.col("observed").is_between(pl.col("low"), pl.col("high"))).height
+    captions = Captions.of("chosen_forecast", labels, lambda label: _bands_reading(shown, label))
     return Figure(
         "bands",
         "Forecast and what came",
         alt.layer(band, line, observed),
-        f"{inside} of {words.count(shown.height, 'later record')} of the lead series "
-        f"({inside / max(shown.height, 1):.0%}) lie inside their 95 % intervals (grey: measured).",
+        captions.readings[(labels[0],)],
+        captions=captions,
         data="forecasts",
         table="forecasts",
         definition=marks.definition(FORECASTS, "predicted"),
         wide=True,
+    )
+
+
+def _bands_reading(shown: pl.DataFrame, label: str) -> str:
+    """How many of the records that were forecast lie inside their intervals."""
+    own = shown.filter(pl.col("label") == label).with_columns(
+        pl.col("observed").is_between(pl.col("low"), pl.col("high")).alias("inside")
+    )
+    told = [
+        f"{part['inside'].sum()} of {part.height} that the first {seen} of the records forecast"
+        for (seen,), part in own.group_by("seen", maintain_order=True)
+    ]
+    return (
+        f"Inside the 95 % intervals of {label} lie, of the later records (grey), "
+        f"{words.listed(told)}."
     )
 
 
@@ -111,12 +126,16 @@ def _coverage(scores: pl.DataFrame) -> Figure:
         "coverage",
         "Are the intervals honest?",
         alt.layer(marks.reference(0.95, "as promised"), chart),
-        f"Over statistics and shares {low:.0%} to {high:.0%} of the later records lie inside the "
+        f"Over statistics and shares {_between(low, high)} of the later records lie inside the "
         "intervals that promise 95 %.",
         data="scores",
         table="forecast_scores",
         definition=marks.definition(FORECAST_SCORES, "coverage"),
     )
+
+
+def _between(low: float, high: float) -> str:
+    return f"{low:.0%}" if f"{low:.0%}" == f"{high:.0%}" else f"{low:.0%} to {high:.0%}"
 
 
 def _skill(run: Run, scores: pl.DataFrame) -> Figure:

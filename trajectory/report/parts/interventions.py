@@ -7,15 +7,18 @@ import polars as pl
 
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Figure, Missing, Part
+from trajectory.report.page import Block, Captions, Figure, Missing, Part
 from trajectory.report.parts.comparisons import forest
-from trajectory.report.run import Run, with_group
+from trajectory.report.run import Run, is_bb, with_group
 from trajectory.schemas import BB_INTERVENTIONS
 
 TEXT = (
     "Parts of the trained model taken out or replaced at every record, and experiments that change "
     "the model while it trains."
 )
+
+MATTERS = 0.1
+"""Change of the risk, in nats/token, from which a part is said to matter."""
 
 DOMAIN_COLOURS = ("#0072B2", "#D55E00")
 
@@ -28,7 +31,8 @@ def make(run: Run) -> Part:
         frame = with_group(run.frame("bb_interventions")).filter(pl.col("intervention") != "none")
         if frame.height:
             data["interventions"] = frame
-            blocks += [_ends(frame), _over(frame)]
+            toy = [t for t in run.trajectories if is_bb(t)]
+            blocks += [_ends(frame, toy), _over(frame, toy)]
     if not blocks:
         blocks.append(Missing("Interventions", reason("bb_interventions"), "interventions"))
     figure, compared = forest(run, "causes", "causes", "What drives what")
@@ -37,7 +41,41 @@ def make(run: Run) -> Part:
     return Part("changed", "Interventions", TEXT, blocks, (), data)
 
 
-def _ends(frame: pl.DataFrame) -> Figure:
+def _ends_reading(frame: pl.DataFrame, trajectory: str) -> str:
+    """Which intervention costs most on each domain at the end."""
+    own = frame.filter(pl.col("trajectory") == trajectory)
+    last = own.filter(pl.col("step") == pl.col("step").max())
+    told = []
+    for domain in ("non_trigger", "trigger"):
+        part = last.filter(pl.col("domain") == domain).sort("risk_change", descending=True)
+        if part.height:
+            top = part.row(0, named=True)
+            told.append(
+                f"“{top['intervention']}” ({top['risk_change']:+.2f} nats/token on {domain})"
+            )
+    if not told:
+        return f"Nothing was taken out of {trajectory}."
+    return f"At step {last['step'][0]:,} of {trajectory} these cost most: {words.listed(told)}."
+
+
+def _over_reading(frame: pl.DataFrame, trajectory: str) -> str:
+    """When the risk first changes by at least ``MATTERS``, for every intervention."""
+    own = frame.filter(pl.col("trajectory") == trajectory)
+    if own.is_empty():
+        return f"Nothing was taken out of {trajectory}."
+    beyond = own.filter((pl.col("step") > 0) & (pl.col("risk_change").abs() >= MATTERS))
+    first = beyond.group_by("intervention").agg(pl.col("step").min()).sort("step", "intervention")
+    told = [f"“{name}” from step {step:,}" for name, step in first.rows()]
+    never = sorted(set(own["intervention"]) - set(first["intervention"]))
+    parts = [words.listed(told)] if told else []
+    parts += [f"{words.listed([f'“{n}”' for n in never])} at no record"] if never else []
+    return (
+        f"In {trajectory} the risk changes by {MATTERS} nats/token or more on some domain with "
+        f"{'; with '.join(parts)}."
+    )
+
+
+def _ends(frame: pl.DataFrame, toy: list[str]) -> Figure:
     base = (
         marks.named("interventions")
         .transform_filter("datum.trajectory == chosen_trajectory")
@@ -57,15 +95,13 @@ def _ends(frame: pl.DataFrame) -> Figure:
             ),
         )
     )  # fmt: skip
-    last = frame.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
-    means = last.group_by("intervention", "domain").agg(pl.col("risk_change").mean())
-    top = means.sort("risk_change", descending=True).row(0, named=True)
+    captions = Captions.of("chosen_trajectory", toy, lambda t: _ends_reading(frame, t))
     return Figure(
         "intervention-ends",
         "What each intervention costs at the end",
         base,
-        f"Over all trajectories “{top['intervention']}” costs most: {top['risk_change']:+.2f} "
-        f"nats/token on {top['domain']} positions in the mean.",
+        captions.readings[(toy[0],)],
+        captions=captions,
         data="interventions",
         table="bb_interventions",
         definition=marks.definition(BB_INTERVENTIONS, "risk_change"),
@@ -73,7 +109,7 @@ def _ends(frame: pl.DataFrame) -> Figure:
     )
 
 
-def _over(frame: pl.DataFrame) -> Figure:
+def _over(frame: pl.DataFrame, toy: list[str]) -> Figure:
     base = (
         marks.named("interventions")
         .transform_filter("datum.trajectory == chosen_trajectory && datum.step > 0")
@@ -82,16 +118,14 @@ def _over(frame: pl.DataFrame) -> Figure:
             x=marks.step_axis(),
             y=alt.Y("risk_change:Q", title="change of the risk (nats/token)"),
             color=alt.Color("intervention:N", title=None).legend(orient="top", columns=2),
-            strokeDash=alt.StrokeDash("domain:N", title=None).legend(
-                orient="top", symbolType="stroke"
-            ),
+            strokeDash=marks.dashed_domain(),
             detail=["intervention:N", "domain:N"],
         )
     )
     tips = marks.tips(
         BB_INTERVENTIONS, ["trajectory", "step", "domain", "intervention", "risk_change"]
     )
-    names = words.listed(sorted(frame["intervention"].unique()))
+    captions = Captions.of("chosen_trajectory", toy, lambda t: _over_reading(frame, t))
     return Figure(
         "intervention-steps",
         "What it costs over training",
@@ -100,7 +134,8 @@ def _over(frame: pl.DataFrame) -> Figure:
             base.mark_line(strokeWidth=1.6),
             base.mark_point(filled=True, size=20).encode(tooltip=tips),
         ),
-        f"When a part begins to matter: {names}, at each record.",
+        captions.readings[(toy[0],)],
+        captions=captions,
         data="interventions",
         table="bb_interventions",
         definition=marks.definition(BB_INTERVENTIONS, "risk_change"),

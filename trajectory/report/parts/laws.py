@@ -7,7 +7,7 @@ import polars as pl
 
 from trajectory.report import marks, series, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Cell, Choice, Figure, Grid, Missing, Part
+from trajectory.report.page import Block, Captions, Cell, Choice, Figure, Grid, Missing, Part
 from trajectory.report.run import Run, dormant, world_rank
 from trajectory.schemas import LAWS
 
@@ -44,15 +44,16 @@ def make(run: Run) -> Part:
     statistics = sorted(counted["statistic"].unique(), key=_statistic_rank)
     options = [(name, marks.called(name)) for name in statistics]
     controls = [Choice("fitted_statistic", "of", options, statistics[0], "Laws")]
-    blocks: list[Block] = [_verdicts(counted), _table(run)]
-    return Part("law", "Laws", TEXT, blocks, controls, {"verdicts": counted})
+    blocks: list[Block] = [_verdicts(counted, statistics), _table(run)]
+    answer = _answer(counted)
+    return Part("law", "Laws", TEXT, blocks, controls, {"verdicts": counted}, answer)
 
 
 def _statistic_rank(name: str) -> tuple[int, str]:
     return (MAIN.index(name) if name in MAIN else len(MAIN)), name
 
 
-def _verdicts(counted: pl.DataFrame) -> Figure:
+def _verdicts(counted: pl.DataFrame, statistics: list[str]) -> Figure:
     chart = (
         marks.named("verdicts")
         .transform_filter("datum.statistic == fitted_statistic")
@@ -67,20 +68,50 @@ def _verdicts(counted: pl.DataFrame) -> Figure:
             tooltip=["statistic:N", "law:N", "formula:N", "verdict:N", "series:Q"],
         )
     )
-    named = int(counted.filter(pl.col("verdict") == "named")["series"].sum())
-    per_statistic = counted.group_by("statistic", "law").agg(pl.col("series").sum())
-    total = int(per_statistic.group_by("statistic").agg(pl.col("series").max())["series"].sum())
+    captions = Captions.of("fitted_statistic", statistics, lambda s: _verdicts_reading(counted, s))
     return Figure(
         "verdicts",
         "Which curves the records leave",
         chart,
-        f"{named} of {total} series of a head or a depth have one named law; the others are "
-        "undecided between the curves that are not excluded.",
+        captions.readings[(statistics[0],)],
+        captions=captions,
         data="verdicts",
         table="laws",
         definition=marks.definition(LAWS, "verdict"),
         wide=True,
         height=260,
+    )
+
+
+def _named(counted: pl.DataFrame, statistic: str) -> tuple[pl.DataFrame, int]:
+    """The named laws of a statistic, the most frequent first, and its number of series."""
+    own = counted.filter(pl.col("statistic") == statistic)
+    total = int(own.group_by("law").agg(pl.col("series").sum())["series"].max())  # type: ignore[arg-type]
+    named = own.filter(pl.col("verdict") == "named")
+    return named.sort("series", "law", descending=[True, False]), total
+
+
+def _answer(counted: pl.DataFrame) -> str:
+    """How many series of the main statistics have a named law."""
+    told = []
+    for statistic in MAIN:
+        if (counted["statistic"] == statistic).any():
+            named, total = _named(counted, statistic)
+            told.append(f"{named['series'].sum()} of {total} series of {marks.called(statistic)}")
+    return f"One law is named for {words.listed(told)}." if told else ""
+
+
+def _verdicts_reading(counted: pl.DataFrame, statistic: str) -> str:
+    """How many series of the statistic have a named law, and which curves most of them exclude."""
+    own = counted.filter(pl.col("statistic") == statistic)
+    named, total = _named(counted, statistic)
+    told = words.listed([f"{row['series']} × {row['law']}" for row in named.to_dicts()])
+    excluded = own.filter((pl.col("verdict") == "excluded") & (2 * pl.col("series") > total))
+    laws = words.listed(sorted(excluded["law"]))
+    return (
+        f"{int(named['series'].sum())} of {words.count(total, 'series', 'series')} of "
+        f"{marks.called(statistic)} have one named law{f' ({told})' if told else ''}; "
+        + (f"more than half exclude {laws}." if laws else "no curve is excluded by more than half.")
     )
 
 

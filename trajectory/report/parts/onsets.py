@@ -7,7 +7,7 @@ import polars as pl
 
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Choice, Figure, Missing, Part
+from trajectory.report.page import Block, Captions, Choice, Figure, Missing, Part
 from trajectory.report.run import Run, dormant, with_group, world_rank
 from trajectory.schemas import LEADS, ONSETS
 
@@ -38,7 +38,8 @@ def make(run: Run) -> Part:
         blocks.append(Missing("Which comes first", reason("leads"), "leads"))
     options = [(name, name) for name in PHENOMENA]
     controls = [Choice("chosen_phenomenon", "by layer", options, "sink", "Phenomenon")]
-    return Part("onset", "When they appear", TEXT, blocks, controls, data)
+    answer = _leads_reading(data["leads"]) if "leads" in data else ""
+    return Part("onset", "When they appear", TEXT, blocks, controls, data, answer)
 
 
 def _labelled(frame: pl.DataFrame) -> pl.DataFrame:
@@ -130,23 +131,33 @@ def _layers(run: Run, frame: pl.DataFrame) -> Figure:
     points = base.mark_point(filled=True, size=26, opacity=0.9).encode(
         x=marks.step_axis(column="onset")
     )
-    sinks = dormant(frame).filter(
-        (pl.col("phenomenon") == "sink") & (pl.col("status") == "observed")
-    )
-    firsts = sinks.sort("onset", "layer").group_by("trajectory", maintain_order=True).first()
-    deep = firsts.filter(pl.col("layer") > 0).height
+    captions = Captions.of("chosen_phenomenon", PHENOMENA, lambda p: _layers_reading(frame, p))
     return Figure(
         "layers",
         "In which layer first",
         alt.layer(bars, points),
-        f"Of {words.count(firsts.height, 'trajectory', 'trajectories')} with "
-        f"a sink in some layer, {deep} have the first above layer 0."
-        if firsts.height
-        else "No layer of any trajectory crosses the sink threshold between two records.",
+        captions.readings[("sink",)],
+        captions=captions,
         data="layer_onsets",
         table="onsets",
         definition=marks.definition(ONSETS, "level"),
         height=300,
+    )
+
+
+def _layers_reading(frame: pl.DataFrame, phenomenon: str) -> str:
+    """In which layers the phenomenon appears first, over trajectories."""
+    seen = dormant(frame).filter(
+        (pl.col("phenomenon") == phenomenon) & (pl.col("status") == "observed")
+    )
+    firsts = seen.sort("onset", "layer").group_by("trajectory", maintain_order=True).first()
+    if firsts.is_empty():
+        return f"No layer of any trajectory crosses the {phenomenon} threshold between two records."
+    per_layer = firsts.group_by("layer").len().sort("layer").rows()
+    told = words.listed([f"layer {layer} in {count}" for layer, count in per_layer])
+    return (
+        f"Of {words.count(firsts.height, 'trajectory', 'trajectories')} with a {phenomenon} in "
+        f"some layer, the first is {told}."
     )
 
 
@@ -166,20 +177,26 @@ def _leads(run: Run, frame: pl.DataFrame) -> Figure:
             orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY
         ),
     )
-    pair = dormant(frame).filter((pl.col("first") == "sink") & (pl.col("second") == "drain"))
-    orders = dict(pair.group_by("order").len().rows())
-    reading = (
-        f"Of {words.count(pair.height, 'series', 'series')} with both, the sink comes first in "
-        f"{orders.get('sink', 0)}, the drain in {orders.get('drain', 0)}, both together in "
-        f"{orders.get('together', 0)}; {orders.get('undecided', 0)} are undecided."
-    )
     return Figure(
         "leads",
         "Which comes first",
         alt.layer(marks.reference(0.0, "at the same time", vertical=True), *layers),
-        reading if pair.height else "No series has both a sink's and a drain's onset.",
+        _leads_reading(frame),
         data="leads",
         table="leads",
         definition=marks.definition(LEADS, "log_lag"),
         height=max(160, 30 * min(frame["label"].n_unique(), 20)),
+    )
+
+
+def _leads_reading(frame: pl.DataFrame) -> str:
+    """Whether the sink or the drain comes first, over series."""
+    pair = dormant(frame).filter((pl.col("first") == "sink") & (pl.col("second") == "drain"))
+    if pair.is_empty():
+        return "No series has both a sink's and a drain's onset."
+    orders = dict(pair.group_by("order").len().rows())
+    return (
+        f"Of {words.count(pair.height, 'series', 'series')} with a sink and a drain the sink comes "
+        f"first in {orders.get('sink', 0)}, the drain in {orders.get('drain', 0)}, both together "
+        f"in {orders.get('together', 0)}; {orders.get('undecided', 0)} are undecided."
     )

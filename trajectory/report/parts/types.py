@@ -7,8 +7,8 @@ import polars as pl
 
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Choice, Figure, Missing, Part
-from trajectory.report.run import Run
+from trajectory.report.page import Block, Captions, Choice, Figure, Missing, Part, Value
+from trajectory.report.run import Run, is_bb
 from trajectory.schemas import BB_MAPS, BB_RESIDUALS, BB_TYPES
 
 TEXT = (
@@ -28,10 +28,11 @@ def make(run: Run) -> Part:
     blocks: list[Block] = []
     data: dict[str, pl.DataFrame] = {}
     controls = []
+    toy = [t for t in run.trajectories if is_bb(t)]
     if run.has("bb_types"):
         frame = _types(run)
         data["types"] = frame
-        blocks += [_logits(), _targets(frame)]
+        blocks += [_logits(frame, toy), _targets(frame, toy)]
     else:
         blocks.append(Missing("Token types", reason("bb_types"), "types"))
     if run.has("bb_maps"):
@@ -41,12 +42,12 @@ def make(run: Run) -> Part:
             Choice("chosen_step", "map at step", [(s, f"{s:,}") for s in steps], steps[-1], "Map"),
             Choice("chosen_layer", "layer", [(n, str(n)) for n in layers], layers[0], "Map"),
         ]
-        blocks.append(_map(maps))
+        blocks.append(_map(maps, toy, steps, layers))
     else:
         blocks.append(Missing("Attention maps", reason("bb_maps"), "map"))
     if run.has("bb_residuals"):
         data["residuals"] = _residuals(run)
-        blocks.append(_norms(data["residuals"]))
+        blocks.append(_norms(data["residuals"], toy))
     else:
         blocks.append(Missing("Residual norms", reason("bb_residuals"), "norms"))
     return Part("tokens", "Token types", TEXT, blocks, controls, data)
@@ -81,13 +82,13 @@ def _floors(run: Run) -> pl.LazyFrame:
 
 def _kind() -> alt.Color:
     return (
-        alt.Color("trigger:N", title="trigger")
+        alt.Color("trigger:N", title=None)
         .scale(domain=[False, True], range=list(TRIGGER_COLOURS))
-        .legend(orient="top")
+        .legend(orient="top", labelExpr="datum.value ? 'trigger' : 'non-trigger'")
     )
 
 
-def _logits() -> Figure:
+def _logits(frame: pl.DataFrame, toy: list[str]) -> Figure:
     base = (
         marks.named("types")
         .transform_filter("datum.trajectory == chosen_trajectory && datum.step > 0")
@@ -106,11 +107,13 @@ def _logits() -> Figure:
             *marks.tips(BB_TYPES, ["sink_weight", "share"]),
         ]
     )
+    captions = Captions.of("chosen_trajectory", toy, lambda t: _logits_reading(_of(frame, t), t))
     return Figure(
         "type-logits",
         "Δlogit of every token type",
         alt.layer(marks.reference(0.0, "no preference for the sink"), line, points),
-        "Lines that rise are token types that turn to the sink; triggers, which copy, should not.",
+        captions.readings[(toy[0],)],
+        captions=captions,
         data="types",
         table="bb_types",
         definition=marks.definition(BB_TYPES, "delta_logit"),
@@ -118,15 +121,46 @@ def _logits() -> Figure:
     )
 
 
-def _targets(frame: pl.DataFrame) -> Figure:
-    last = frame.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
+def _of(frame: pl.DataFrame, trajectory: str) -> pl.DataFrame:
+    return frame.filter(pl.col("trajectory") == trajectory)
+
+
+def _last(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.filter(pl.col("step") == pl.col("step").max())
+
+
+def _logits_reading(frame: pl.DataFrame, trajectory: str) -> str:
+    """Where the Δlogits of both kinds of types end, and where they were at first."""
+    rows = frame.drop_nulls("delta_logit").filter(pl.col("step") > 0)
+    told = []
+    for trigger, name in ((False, "non-trigger"), (True, "trigger")):
+        own = rows.filter(pl.col("trigger") == trigger)
+        if own.is_empty():
+            continue
+        first, last = (
+            own.filter(pl.col("step") == s) for s in (own["step"].min(), own["step"].max())
+        )
+        up = last.filter(pl.col("delta_logit") > 0).height
+        told.append(
+            f"{up} of {words.count(last.height, name + ' type')} above 0 nats, at "
+            f"{words.number(words.median(last['delta_logit']))} in the median "
+            f"({words.number(words.median(first['delta_logit']))} at step {first['step'][0]:,})"
+        )
+    if not told:
+        return f"{trajectory} has no Δlogit of a token type."
+    return f"{trajectory} ends with the Δlogit of {words.listed(told)}."
+
+
+def _targets(frame: pl.DataFrame, toy: list[str]) -> Figure:
     base = (
         marks.named("types")
         .transform_filter("datum.trajectory == chosen_trajectory")
         .transform_joinaggregate(last="max(step)")
         .transform_filter("datum.step == datum.last && datum.share > 0")
         .encode(
-            x=alt.X("share:Q", title="share of positions").scale(type="log", nice=False),
+            x=alt.X("share:Q", title="share of positions").scale(
+                type="log", nice=False, padding=16
+            ),
             y=alt.Y("sink_weight:Q", title="weight on the sink").scale(domain=[0, 1]),
             color=_kind(),
         )
@@ -147,20 +181,36 @@ def _targets(frame: pl.DataFrame) -> Figure:
         .mark_rule(strokeDash=[3, 3], color=marks.GREY)
         .encode(y="sink_weight_floor:Q", tooltip=alt.Tooltip("meaning:N", title="dashed line"))
     )
-    silent = last.filter(~pl.col("trigger"))
-    at_sink = silent.filter(pl.col("target") == "sink").height
-    other = silent.filter(pl.col("target").is_not_null() & (pl.col("target") != "sink")).height
+    captions = Captions.of("chosen_trajectory", toy, lambda t: _targets_reading(_of(frame, t), t))
     return Figure(
         "type-targets",
         "Where each token type looks at the end",
         alt.layer(floor, text),
-        f"At the last records {at_sink} of {words.count(silent.height, 'non-trigger type')} "
-        f"(counted per trajectory) attend to the sink, {other} to another null target.",
+        captions.readings[(toy[0],)],
+        captions=captions,
         data="types",
         table="bb_types",
         definition=marks.definition(BB_TYPES, "target"),
         height=300,
     )
+
+
+def _targets_reading(frame: pl.DataFrame, trajectory: str) -> str:
+    """How many types of both kinds attend to the sink at the end."""
+    last = _last(frame).filter(pl.col("share") > 0)
+    told = []
+    for trigger, name in ((False, "non-trigger"), (True, "trigger")):
+        own = last.filter(pl.col("trigger") == trigger)
+        at_sink = own.filter(pl.col("target") == "sink").height
+        other = own.filter(pl.col("target").is_not_null() & (pl.col("target") != "sink")).height
+        if own.height:
+            told.append(
+                f"{at_sink} of {words.count(own.height, name + ' type')} attend to the sink, "
+                f"{other} mostly to one other type"
+            )
+    if not told:
+        return f"The attention of {trajectory}'s token types was not measured."
+    return f"At the end of {trajectory} {'; '.join(told)}."
 
 
 def _maps(run: Run) -> tuple[pl.DataFrame, list[int], list[int]]:
@@ -191,7 +241,7 @@ def _maps(run: Run) -> tuple[pl.DataFrame, list[int], list[int]]:
     return frame, frame["step"].unique().sort().to_list(), frame["layer"].unique().sort().to_list()
 
 
-def _map(frame: pl.DataFrame) -> Figure:
+def _map(frame: pl.DataFrame, toy: list[str], steps: list[int], layers: list[int]) -> Figure:
     cells = (
         marks.named("maps")
         .transform_filter(
@@ -212,20 +262,42 @@ def _map(frame: pl.DataFrame) -> Figure:
             ],
         )
     )
-    last = frame.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
-    silent = last.filter(~pl.col("trigger") & (pl.col("query") > 0) & (pl.col("key") == 0))
-    share = float(silent["weight"].sum()) / max(silent.height, 1)
+    readings = _map_readings(frame)
+    chosen = (toy[0], steps[-1], layers[0])
     return Figure(
         "map",
         "Attention map of one probe sequence",
         cells,
-        f"At the last records non-trigger queries give {share:.0%} of their attention to position "
-        "0, in the mean over trajectories and layers.",
+        readings.get(chosen, f"No map of {toy[0]} was kept at step {steps[-1]:,}."),
+        captions=Captions(("chosen_trajectory", "chosen_step", "chosen_layer"), readings),
         data="maps",
         table="bb_maps",
         definition=marks.definition(BB_MAPS, "weights"),
         height=380,
     )
+
+
+def _map_readings(frame: pl.DataFrame) -> dict[tuple[Value, ...], str]:
+    """What both kinds of queries give to position 0, for every map."""
+    means = (
+        frame.filter((pl.col("query") > 0) & (pl.col("key") == 0))
+        .group_by("trajectory", "step", "layer", "trigger")
+        .agg(pl.col("weight").mean())
+        .sort("trajectory", "step", "layer", "trigger")
+    )
+    readings: dict[tuple[Value, ...], str] = {}
+    for (trajectory, step, layer), part in means.group_by(
+        "trajectory", "step", "layer", maintain_order=True
+    ):
+        told = [
+            f"{'trigger' if row['trigger'] else 'non-trigger'} queries give {row['weight']:.0%}"
+            for row in part.to_dicts()
+        ]
+        readings[(str(trajectory), int(str(step)), int(str(layer)))] = (
+            f"In layer {layer} of {trajectory} at step {int(str(step)):,} {words.listed(told)} of "
+            "their attention to position 0."
+        )
+    return readings
 
 
 def _residuals(run: Run) -> pl.DataFrame:
@@ -244,7 +316,7 @@ def _residuals(run: Run) -> pl.DataFrame:
     )
 
 
-def _norms(frame: pl.DataFrame) -> Figure:
+def _norms(frame: pl.DataFrame, toy: list[str]) -> Figure:
     base = (
         marks.named("residuals")
         .transform_filter("datum.trajectory == chosen_trajectory && datum.step > 0")
@@ -259,9 +331,7 @@ def _norms(frame: pl.DataFrame) -> Figure:
         )
     )
     tips = marks.tips(BB_RESIDUALS, ["trajectory", "step", "layer", "token", "residual_norm"])
-    last = frame.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
-    top = last.sort("residual_norm", descending=True).group_by("trajectory").first()
-    first = top.filter(pl.col("start")).height
+    captions = Captions.of("chosen_trajectory", toy, lambda t: _norms_reading(_of(frame, t), t))
     return Figure(
         "norms",
         "Residual norm of every token type",
@@ -269,10 +339,25 @@ def _norms(frame: pl.DataFrame) -> Figure:
             base.mark_line(strokeWidth=1.5),
             base.mark_point(filled=True, size=14).encode(tooltip=tips),
         ),
-        f"⟨s⟩ (coloured) has the greatest residual norm of all types at the end of {first} of "
-        f"{words.count(top.height, 'trajectory', 'trajectories')}, at the depth with the peak.",
+        captions.readings[(toy[0],)],
+        captions=captions,
         data="residuals",
         table="bb_residuals",
         definition=marks.definition(BB_RESIDUALS, "residual_norm"),
         height=380,
+    )
+
+
+def _norms_reading(frame: pl.DataFrame, trajectory: str) -> str:
+    """The norm of the first position beside the median and the greatest of the other types."""
+    last = _last(frame)
+    start, others = last.filter("start"), last.filter(~pl.col("start")).sort("residual_norm")
+    if start.is_empty() or others.is_empty():
+        return f"The residual norms of {trajectory}'s token types were not measured."
+    norm, typical = float(start["residual_norm"][0]), words.median(others["residual_norm"]) or 1.0
+    top = others.row(-1, named=True)
+    return (
+        f"At depth {last['layer'][0]} of {trajectory} ⟨s⟩ (coloured) ends with the norm "
+        f"{words.number(norm)}, {words.number(norm / typical)} times the median of the other "
+        f"types; the greatest of these is {top['token']}'s, {words.number(top['residual_norm'])}."
     )

@@ -33,6 +33,13 @@ function state() {
 function bound() {
   const now = state();
   const of = payload.cube?.[now.chosen_trajectory];
+  const domains = of?.domains ?? payload.facts.domains?.[now.chosen_trajectory];
+  for (const name of domains ? ["chosen_domain", "other_domain"] : []) {
+    const list = controls.elements[name];
+    if (!list) continue;
+    for (const option of list.options) option.hidden = option.disabled = !domains.includes(option.value);
+    if (!domains.includes(list.value)) list.value = domains[name === "other_domain" ? domains.length - 1 : 0];
+  }
   if (!of) return;
   const limit = (name, last) => {
     const input = controls.elements[name];
@@ -45,12 +52,6 @@ function bound() {
   limit("chosen_record", of.steps.length - 1);
   limit("chosen_layer", of.layers - 1);
   limit("chosen_head", of.heads - 1);
-  for (const name of ["chosen_domain", "other_domain"]) {
-    const list = controls.elements[name];
-    if (!list) continue;
-    for (const option of list.options) option.hidden = option.disabled = !of.domains.includes(option.value);
-    if (!of.domains.includes(list.value)) list.value = of.domains[name === "other_domain" ? of.domains.length - 1 : 0];
-  }
   const slider = controls.elements.chosen_record;
   if (slider) {
     const step = of.steps[Number(slider.value)];
@@ -63,7 +64,7 @@ function choose(values) {
   for (const [name, value] of Object.entries(values)) {
     if (controls.elements[name]) controls.elements[name].value = value;
   }
-  changed(Object.keys(values));
+  changed();
 }
 
 // ---- data -----------------------------------------------------------------------------------
@@ -71,9 +72,11 @@ function choose(values) {
 // Each chart gets rows of its own: Vega writes into them.
 function rows(name, text) {
   const { rows: count, columns } = payload.data[name];
-  const whole = text.includes("datum[chosen_");
+  const choosable = new Set(
+    [...text.matchAll(/datum\[(\w+)\]/g)].flatMap(([, name]) => [...controls.elements[name].options].map((o) => o.value)),
+  );
   const readers = Object.entries(columns)
-    .filter(([column]) => whole || text.includes(column))
+    .filter(([column]) => choosable.has(column) || text.includes(column))
     .map(([column, values]) => [
       column,
       Array.isArray(values) ? (i) => values[i]
@@ -116,9 +119,9 @@ const range = (n) => Array.from({ length: n }, (_, i) => i);
 // What charts cut out of the cube, given the page's choices.
 const cuts = {
   // every head of one trajectory at one record
-  map(now) {
+  map(now, name = statistic(now)) {
     const of = payload.cube[now.chosen_trajectory];
-    const read = cubeReader(now.chosen_trajectory, statistic(now));
+    const read = cubeReader(now.chosen_trajectory, name);
     const domain = of.domains.indexOf(now.chosen_domain);
     return range(of.layers).flatMap((layer) => range(of.heads).map((head) => ({
       trajectory: now.chosen_trajectory, domain: now.chosen_domain,
@@ -159,6 +162,14 @@ const cuts = {
   },
 };
 
+// The controls on which each cut depends.
+const CUT_BY = {
+  map: ["chosen_trajectory", "chosen_domain", "chosen_statistic", "chosen_record", "chosen_layer", "chosen_head"],
+  head: ["chosen_trajectory", "chosen_statistic", "chosen_layer", "chosen_head"],
+  layer: ["chosen_trajectory", "chosen_domain", "chosen_statistic", "chosen_layer", "chosen_head"],
+  pair: ["chosen_trajectory", "chosen_domain", "other_domain", "chosen_record", "chosen_layer", "chosen_head"],
+};
+
 // ---- charts ---------------------------------------------------------------------------------
 
 function theme() {
@@ -190,8 +201,6 @@ const merge = (into, from) => {
 // An axis's title or kind cannot depend on a parameter: such a choice draws the chart anew.
 function specification(figure, now) {
   const spec = structuredClone(figure.spec);
-  const element = document.getElementById(figure.name);
-  spec.description = `${element.querySelector("h3").textContent}. ${element.querySelector(".reading").textContent}`;
   for (const parameter of spec.params ?? []) {
     if (parameter.name in now) parameter.value = now[parameter.name];
   }
@@ -208,6 +217,7 @@ function specification(figure, now) {
   const data = Object.fromEntries(figure.sources.map((name) => [
     name, name in figure.provided ? cuts[figure.provided[name]](now) : rows(name, text),
   ]));
+  spec.description = caption(figure, now, data);
   spec.datasets = { ...spec.datasets, ...data };
   const size = Math.max(0, ...Object.values(data).map((part) => part.length));
   return [spec, size > CANVAS_ROWS ? "canvas" : "svg"];
@@ -233,19 +243,25 @@ function showEmptiness(figure) {
   element.querySelector(".chart").classList.toggle("bare", empty);
 }
 
-function caption(figure, now) {
+// The sentences below a chart, for these choices.
+function caption(figure, now, data) {
   const element = document.getElementById(figure.name);
-  for (const [control, captions] of Object.entries(figure.captions)) {
-    const [reading, definition] = captions[now[control]] ?? [];
-    if (reading === undefined) continue;
-    element.querySelector(".reading").textContent = reading;
-    element.querySelector(".definition").textContent = `${definition}.`;
+  const reading = element.querySelector(".reading");
+  const chosen = figure.captions?.controls.map((control) => now[control]).join("\n");
+  for (const [name, cut] of Object.entries(figure.provided)) {
+    const excess = () => cuts[cut](now, "sink_excess");
+    reading.textContent = sentences[cut](data[name], now, payload.facts.statistics[statistic(now)], excess);
   }
+  if (figure.captions && !Object.keys(figure.provided).length) {
+    reading.textContent = figure.captions.readings[chosen] ?? "Nothing was measured for this choice.";
+  }
+  const definition = figure.captions?.definitions[chosen];
+  if (definition) element.querySelector(".definition").textContent = `${definition}.`;
+  return `${element.querySelector("h3").textContent}. ${reading.textContent}`;
 }
 
 async function draw(figure) {
   const now = state();
-  caption(figure, now);
   const [spec, renderer] = specification(figure, now);
   views.get(figure.name)?.finalize();
   const result = await vegaEmbed(`#chart-${figure.name}`, spec, {
@@ -271,7 +287,9 @@ async function update(figure, now) {
   const { view } = views.get(figure.name);
   const parameters = new Set((figure.spec.params ?? []).map((parameter) => parameter.name));
   for (const [name, value] of Object.entries(now)) if (parameters.has(name)) view.signal(name, value);
-  for (const [name, cut] of Object.entries(figure.provided)) view.data(name, cuts[cut](now));
+  const data = Object.fromEntries(Object.entries(figure.provided).map(([name, cut]) => [name, cuts[cut](now)]));
+  for (const [name, found] of Object.entries(data)) view.data(name, found);
+  view.description(caption(figure, now, data));
   await view.runAsync();
   showEmptiness(figure);
 }
@@ -279,22 +297,40 @@ async function update(figure, now) {
 // One piece of work after the other; a slider that moves on leaves older places out.
 let work = Promise.resolve();
 let latest = 0;
+let applied = {};
 
-function changed(names) {
+function differences(now, before) {
+  return Object.keys(now).filter((name) => JSON.stringify(now[name]) !== JSON.stringify(before[name]));
+}
+
+// The controls on which a chart's marks or its sentence depend.
+function controlling(figure) {
+  return new Set([
+    ...(figure.spec.params ?? []).map((parameter) => parameter.name),
+    ...(figure.captions?.controls ?? []),
+    ...Object.values(figure.provided).flatMap((cut) => CUT_BY[cut]),
+  ]);
+}
+
+function changed() {
   bound();
   const turn = ++latest;
   work = work.then(async () => {
-    if (turn !== latest && names.every((name) => name === "chosen_record")) return;
+    if (turn !== latest) return; // a later choice is waiting, and will be told apart from the last drawn
     const now = state();
+    const names = differences(now, applied);
+    applied = now;
     for (const figure of payload.figures) {
       if (names.some((name) => name in figure.patches)) await draw(figure);
-      else await update(figure, now);
+      else if (names.some((name) => figure.controlling.has(name))) await update(figure, now);
     }
   });
 }
 
 async function drawAll() {
+  applied = state();
   for (const figure of payload.figures) {
+    figure.controlling ??= controlling(figure);
     await draw(figure);
     document.body.dataset.first ??= String(Math.round(performance.now()));
     await new Promise((next) => setTimeout(next)); // let the page breathe between charts
@@ -313,14 +349,14 @@ function tally(box) {
 controls?.addEventListener("change", ({ target }) => {
   if ("all" in target.dataset) {
     for (const seed of target.closest(".group").querySelectorAll("[data-list]")) seed.checked = target.checked;
-    changed(["shown"]);
+    changed();
   } else if (target.name !== "chosen_record") {
     if (target.closest(".group")) tally(target);
-    changed([target.name]);
+    changed();
   }
 });
 controls?.addEventListener("input", ({ target }) => {
-  if (target.name === "chosen_record") changed(["chosen_record"]);
+  if (target.name === "chosen_record") changed();
 });
 controls?.addEventListener("submit", (event) => event.preventDefault());
 let drawnTheme = document.documentElement.dataset.theme;

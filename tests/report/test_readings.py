@@ -1,0 +1,276 @@
+"""The sentence below every chart: computed from the data that it shows, for every choice."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from trajectory.config import Config, parse
+from trajectory.report.page import Choice, Figure, Page
+from trajectory.report.pages import PAGES, laboratory
+from trajectory.report.parts import coupling, interventions, types
+from trajectory.report.run import Run
+from trajectory.schemas import TABLES
+from trajectory.tables import write
+
+from .synthetic import RISING, RUNS, make_results
+
+VARIANTS = {"softmax-1l": {"seeds": [0, 1]}, "relu-1l": {}, "adamw-3l": {"layers": 3}}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_results(tmp_path_factory.mktemp("results"))
+
+
+def configured(results: Path) -> Config:
+    return parse(
+        {
+            "name": "synthetic",
+            "results": str(results),
+            "bb": {"variants": VARIANTS},
+            "suites": {"nano-olmo": {}},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def pages(results: Path) -> dict[str, Page]:
+    run = Run(results, configured(results))
+    return {page.name: page for page in (make(run) for make in PAGES)}
+
+
+def figure(pages: dict[str, Page], page: str, name: str) -> Figure:
+    return next(figure for figure in pages[page].figures if figure.name == name)
+
+
+def told(pages: dict[str, Page], page: str, name: str, *values: str | int) -> str:
+    """The reading for these choices."""
+    captions = figure(pages, page, name).captions
+    assert captions is not None
+    return captions.readings[values]
+
+
+def changed(
+    results: Path, folder: Path, table: str, change: Callable[[pl.DataFrame], pl.DataFrame]
+) -> dict[str, Page]:
+    """The laboratory of the same results with one table changed."""
+    copy = folder / "changed"
+    shutil.copytree(results, copy)
+    path = copy / "tables" / f"{table}.parquet"
+    frame = change(pl.read_parquet(path)).to_arrow().cast(TABLES[table].schema)
+    path.unlink()
+    write(frame, TABLES[table], path, {"trajectory": "0", "versions": {"torch": "0"}})
+    return {"laboratory": laboratory.make(Run(copy, configured(copy)))}
+
+
+def test_every_choice_has_its_sentence_and_the_first_one_stands_below(
+    pages: dict[str, Page],
+) -> None:
+    counted = 0
+    for page in pages.values():
+        lists = {c.name: [v for v, _ in c.options] for c in page.controls if isinstance(c, Choice)}
+        first = {c.name: c.value for c in page.controls if isinstance(c, Choice)}
+        for chart in page.figures:
+            if chart.captions is None or chart.provided:
+                continue
+            names = chart.captions.controls
+            assert set(names) <= set(lists), chart.name
+            assert chart.reading == chart.captions.readings[tuple(first[n] for n in names)]
+            choices = set(product(*(lists[n] for n in names)))
+            if names == ("chosen_trajectory", "chosen_domain"):
+                choices = {(t, d) for t, own in RUNS.items() for d in own["domains"]}
+            if chart.name != "map":  # there are maps of some records and layers only
+                assert set(chart.captions.readings) == choices
+            counted += len(chart.captions.readings)
+            for text in chart.captions.readings.values():
+                assert re.fullmatch(r"[^ ].{20,}\.", text, re.S), (chart.name, text)
+                assert not re.search(r"\bNone\b|\bnan\b|\binf\b", text), text
+    assert counted > 100
+
+
+def test_charts_that_follow_a_choice_do_not_tell_of_another(pages: dict[str, Page]) -> None:
+    """Every chart that a choice filters has a sentence of its own for each value of it."""
+    followed = re.compile(
+        r"\b(chosen_(?:trajectory|domain|pair|forecast|phenomenon)|fitted_statistic|"
+        r"compared_statistic|aligned_statistic)\b"
+    )
+    for page in pages.values():
+        for chart in page.figures:
+            used = set(followed.findall(str(chart.specification(page.controls).get("transform"))))
+            text = str(chart.specification(page.controls))
+            used |= set(followed.findall(" ".join(re.findall(r"'filter': [\"']([^}]*)", text))))
+            if chart.provided or not used:
+                continue
+            assert chart.captions is not None, f"{page.name}-{chart.name}"
+            assert used <= set(chart.captions.controls), f"{page.name}-{chart.name}"
+
+
+def test_every_page_answers_its_question(pages: dict[str, Page]) -> None:
+    for page in pages.values():
+        assert re.fullmatch(r"[A-Z0-9].{20,}\.", page.answer), page.name
+        assert re.search(r"\d", page.answer), f"{page.name} answers without a number"
+
+
+def test_the_answers_count_what_the_synthetic_runs_hold(pages: dict[str, Page]) -> None:
+    assert pages["index"].answer.startswith("5 of 6 series")
+    assert "2 with both" in pages["index"].answer, "only the language model has a peak"
+    assert "weight rises in 5 of 6" in pages["trajectories"].answer
+    assert "ratio rises in 2 of 6" in pages["trajectories"].answer
+    assert pages["active"].answer.startswith("3 of 12 heads")
+    assert "without a sink bb/relu-1l" in pages["mitigations"].answer
+
+
+def test_layers_and_depths_are_told_per_trajectory(pages: dict[str, Page]) -> None:
+    of_model = told(pages, "heads", "depths", "nano-olmo", "prose")
+    assert "1 of nano-olmo's 2 layers" in of_model and "at step 62" in of_model
+    assert f"{RISING[-1]:.2f} above the floor" in of_model
+    assert "No layer of bb/relu-1l/seed0's 1 reaches" in told(
+        pages, "heads", "depths", "bb/relu-1l/seed0", "non_trigger"
+    )
+    assert "3.67 times" in told(pages, "heads", "streams", "nano-olmo", "prose")
+    assert "1.00 times" in told(pages, "heads", "streams", "bb/relu-1l/seed0", "trigger")
+
+
+def test_resting_places_are_counted_per_trajectory(pages: dict[str, Page]) -> None:
+    assert (
+        "the 6 heads of nano-olmo on prose rest at step 1,000: 1 on the sink and 5 on nothing"
+        in (told(pages, "sinks", "kinds", "nano-olmo", "prose"))
+    )
+    assert "1 on nothing" in told(pages, "sinks", "kinds", "bb/relu-1l/seed0", "non_trigger")
+    assert "1 of 3 heads of bb/adamw-3l/seed0" in told(
+        pages, "sinks", "positions", "bb/adamw-3l/seed0", "non_trigger"
+    )
+
+
+def test_token_types_are_told_of_the_chosen_trajectory(
+    results: Path, pages: dict[str, Page], tmp_path: Path
+) -> None:
+    name = "bb/relu-1l/seed0"
+    own = pl.col("trajectory") == name
+    other = changed(
+        results,
+        tmp_path,
+        "bb_types",
+        lambda f: f.with_columns(
+            pl.when(own & ~pl.col("trigger"))
+            .then(-2.0)
+            .otherwise("delta_logit")
+            .alias("delta_logit"),
+            pl.when(own).then(None).otherwise("target").alias("target"),
+        ),
+    )
+    before = told(pages, "laboratory", "type-logits", name)
+    after = told(other, "laboratory", "type-logits", name)
+    assert "2 of 2 non-trigger types above 0 nats, at 6.91" in before
+    assert "0 of 2 non-trigger types above 0 nats, at -2.00" in after
+    assert "2 of 2 non-trigger types attend" in told(pages, "laboratory", "type-targets", name)
+    assert "0 of 2 non-trigger types attend" in told(other, "laboratory", "type-targets", name)
+    for chart in ("type-logits", "type-targets"):
+        same = "bb/softmax-1l/seed0"
+        assert told(other, "laboratory", chart, same) == told(pages, "laboratory", chart, same)
+
+
+def test_maps_and_norms_are_told_of_what_is_drawn() -> None:
+    rows = [
+        {"trajectory": "bb/a/seed0", "step": 5, "layer": 1, "query": q, "key": k,
+         "trigger": q == 2, "weight": w}
+        for q, k, w in ((0, 0, 1.0), (1, 0, 0.8), (1, 1, 0.2), (2, 0, 0.1), (2, 2, 0.9))
+    ]  # fmt: skip
+    assert types._map_readings(pl.DataFrame(rows)) == {
+        ("bb/a/seed0", 5, 1): "In layer 1 of bb/a/seed0 at step 5 non-trigger queries give 80% and "
+        "trigger queries give 10% of their attention to position 0."
+    }
+    norms = pl.DataFrame(
+        {
+            "step": [5, 9, 9, 9],
+            "layer": [2] * 4,
+            "token": ["⟨s⟩", "⟨s⟩", "a", "b"],
+            "residual_norm": [1.0, 30.0, 10.0, 20.0],
+            "start": [True, True, False, False],
+        }
+    )
+    text = types._norms_reading(norms, "bb/a/seed0")
+    assert "depth 2" in text and "norm 30.00, 2.00 times the median" in text
+    assert "greatest of these is b's, 20.00" in text
+
+
+def test_interventions_are_told_of_the_chosen_trajectory() -> None:
+    frame = pl.DataFrame(
+        [
+            {"trajectory": t, "step": step, "intervention": i, "domain": d, "risk_change": change}
+            for t, step, i, d, change in (
+                ("bb/a/seed0", 10, "zero_mlp", "trigger", 0.02),
+                ("bb/a/seed0", 20, "zero_mlp", "trigger", 0.3),
+                ("bb/a/seed0", 20, "zero_mlp", "non_trigger", 1.5),
+                ("bb/a/seed0", 20, "zero_attention", "trigger", 0.05),
+                ("bb/b/seed0", 20, "zero_attention", "trigger", 3.0),
+            )
+        ]
+    )
+    ends = interventions._ends_reading(frame, "bb/a/seed0")
+    assert "“zero_mlp” (+1.50 nats/token on non_trigger)" in ends
+    assert "“zero_mlp” (+0.30 nats/token on trigger)" in ends
+    over = interventions._over_reading(frame, "bb/a/seed0")
+    assert "“zero_mlp” from step 20" in over and "“zero_attention” at no record" in over
+    assert "“zero_attention” from step 20" in interventions._over_reading(frame, "bb/b/seed0")
+
+
+def test_fitted_systems_are_told_by_how_far_they_part() -> None:
+    steps = [1.0, 10.0, 100.0, 1000.0]
+    curves = pl.DataFrame(
+        [
+            {"model": model, "step": step, "sink": value}
+            for model, values in (("mutual", (0, 1, 2, 3)), ("uncoupled", (0, 1, 1, 1)))
+            for step, value in zip(steps, map(float, values), strict=True)
+        ]
+    ).with_columns(sink_low=pl.col("sink") - 0.5, sink_high=pl.col("sink") + 0.5)
+    text = coupling._fit_reading(curves, "sink")
+    assert text == (
+        "With both arrows the curve ends at 3.00 nats [2.50, 3.50]; outside that band lie 50% of "
+        "the uncoupled one."
+    )
+    theory = pl.DataFrame(
+        {
+            "regime": ["sgd", "sgd", "adam", "fixed_sink"],
+            "time": [1.0, 8.0, 4.0, 9.0],
+            "time_to_onset": [0.5, 4.0, 2.0, None],
+            "sink": [1.0, 2.5, 7.0, 0.0],
+        }
+    )
+    assert coupling._theory_reading(theory, "sink") == (
+        "Of 2 regimes with an onset the sink ends highest in adam (7.00, at 2 × the onset's time) "
+        "and lowest in sgd (2.50, at 4 × the onset's time); no onset in fixed_sink."
+    )
+
+
+def test_collapses_are_told_for_each_choice(pages: dict[str, Page]) -> None:
+    assert "explains 90% [85%, 95%]" in told(
+        pages, "alignment", "collapsed", "sink_excess", "loss", "time"
+    )
+    assert "more than 95 % of the surrogates do (60%)" in told(
+        pages, "alignment", "collapsed", "sink_excess", "step", "time"
+    )
+    assert "explains 40%" in told(pages, "alignment", "raw", "sink_excess", "step")
+    assert "100.00 (bb/softmax-1l/seed0) to 500.00 (nano-olmo)" in told(
+        pages, "alignment", "scales", "sink_excess", "step", "time"
+    )
+
+
+def test_experiments_are_told_for_the_chosen_statistic(pages: dict[str, Page]) -> None:
+    text = told(pages, "mitigations", "mitigations", "sink_excess", "loss")
+    assert "1 of 2 experiments" in text and "sink excess at equal loss" in text
+    assert "relu-1l -0.40" in text, "the other's interval reaches beyond zero"
+
+
+def test_causes_are_drawn_by_their_rates_where_these_were_compared(pages: dict[str, Page]) -> None:
+    rows = pages["laboratory"].data["causes"]
+    assert set(rows["measure"]) == {"rate"}
+    assert set(rows["statistic"]) == {"delta_logit", "value_ratio"}
+    assert rows.select("variant", "statistic").is_duplicated().sum() == 0

@@ -1,0 +1,100 @@
+// What a chart of the page's cube shows, in words: trajectory/report/sentences.py says the same of
+// the page's first choices.
+"use strict";
+
+// A number as all sentences of the report round it; what is smaller than the cube's steps is 0.
+function rounded(value) {
+  if (value === null || value === undefined) return "—";
+  const size = Math.abs(value);
+  if (size >= 1e5) return value.toPrecision(2);
+  const text = size < 1000 ? value.toFixed(2) : Math.round(value).toLocaleString("en");
+  return Number(text) === 0 ? text.replace("-", "") : text;
+}
+
+const listed = (parts) =>
+  parts.length > 1 ? `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}` : parts.join("");
+
+// "0, 2–5 and 7" of ascending whole numbers
+function runs(numbers) {
+  const found = [];
+  for (const number of numbers) {
+    if (found.length && number === found.at(-1).at(-1) + 1) found.at(-1).push(number);
+    else found.push([number]);
+  }
+  return listed(found.map((part) => (part.length === 1 ? `${part[0]}` : `${part[0]}–${part.at(-1)}`)));
+}
+
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
+
+const ordinal = (n) =>
+  `${n}${n % 100 > 10 && n % 100 < 14 ? "th" : ({ 1: "st", 2: "nd", 3: "rd" })[n % 10] ?? "th"}`;
+
+const head = (row) => `layer ${row.layer} head ${row.head}`;
+
+// The first of those with the greatest value, and of those with the least.
+function ends(rows, value) {
+  return rows.reduce(
+    ([least, most], row) => [value(row) < value(least) ? row : least, value(row) > value(most) ? row : most],
+    [rows[0], rows[0]],
+  );
+}
+
+// Each takes the rows that its chart draws, the page's choices, the statistic's name, and the rows
+// of the same heads by their sink excess.
+const sentences = {
+  map(rows, now, name, excess) {
+    if (!rows.length) return `No head of ${now.chosen_trajectory} has a ${name} here.`;
+    const threshold = payload.facts.sink_threshold;
+    const sinks = excess().filter((row) => row.value >= threshold);
+    const layers = [...new Set(sinks.map((row) => row.layer))].sort((a, b) => a - b);
+    const [least, most] = ends(rows, (row) => row.value);
+    const where = sinks.length ? `, in layer${layers.length > 1 ? "s" : ""} ${runs(layers)}` : "";
+    return (
+      `At step ${rows[0].step.toLocaleString("en")}, ${sinks.length} of ${rows.length} heads of ` +
+      `${now.chosen_trajectory} on ${now.chosen_domain} ${sinks.length === 1 ? "is a sink" : "are sinks"} ` +
+      `(excess ≥ ${threshold})${where}; ${name} runs from ${rounded(least.value)} (${head(least)}) to ` +
+      `${rounded(most.value)} (${head(most)}), ${rounded(median(rows.map((row) => row.value)))} in the median.`
+    );
+  },
+  head(rows, now, name) {
+    const domains = [...new Set(rows.map((row) => row.domain))];
+    const told = domains.map((domain) => {
+      const own = rows.filter((row) => row.domain === domain && row.value !== null);
+      return own.length
+        ? `${rounded(own.at(-1).value)} on ${domain} (from ${rounded(own[0].value)})`
+        : `no value on ${domain}`;
+    });
+    return (
+      `The ${name} of layer ${now.chosen_layer} head ${now.chosen_head} of ${now.chosen_trajectory} ` +
+      `ends at ${listed(told)}.`
+    );
+  },
+  layer(rows, now, name) {
+    const last = rows.reduce((found, row) => Math.max(found, row.step), 0);
+    const ending = rows.filter((row) => row.step === last && row.value !== null);
+    const own = ending.find((row) => row.picked);
+    if (!own) return `At the last record the chosen head has no ${name}.`;
+    const place = 1 + ending.filter((row) => row.value > own.value).length;
+    return (
+      `Of the ${ending.length === 1 ? "one head" : `${ending.length} heads`} of layer ` +
+      `${now.chosen_layer} on ${now.chosen_domain}, head ${now.chosen_head} ends with the ` +
+      `${place === 1 ? "" : `${ordinal(place)} `}greatest ${name}: ${rounded(own.value)}, where the ` +
+      `layer's median is ${rounded(median(ending.map((row) => row.value)))}.`
+    );
+  },
+  pair(rows, now) {
+    const [one, other] = [now.chosen_domain, now.other_domain];
+    if (!rows.length) return `No head of ${now.chosen_trajectory} was measured on both domains here.`;
+    const [, most] = ends(rows, (row) => Math.abs(row.first - row.second));
+    const more = rows.filter((row) => row.first > row.second).length;
+    return (
+      `At step ${rows[0].step.toLocaleString("en")} ${head(most)} of ${now.chosen_trajectory} differs ` +
+      `most: ${rounded(most.first)} nats on ${one}, ${rounded(most.second)} on ${other}; ${more} of ` +
+      `${rows.length} heads ${more === 1 ? "is" : "are"} more dormant on ${one} than on ${other}.`
+    );
+  },
+};
