@@ -43,10 +43,14 @@ def report(
     loaded = load(config)
     source = results or loaded.results
     folder = output or source / "report"
-    build(source, loaded, folder, theme=theme, draw=figures, copies=copies)
+
+    def write() -> None:
+        build(source, loaded, folder, theme=theme, draw=figures, copies=copies)
+
     if serve:
         from trajectory.report.serve import serve as run_server
 
-        run_server(folder, port)
+        run_server(folder, port, write)
     else:
+        write()
         print(f"open {folder / 'index.html'}")

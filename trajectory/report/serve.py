@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,8 +31,6 @@ class _Handler(SimpleHTTPRequestHandler):
 
 def server(folder: Path, port: int) -> ThreadingHTTPServer:
     """A server of the folder on this machine's own address; TrajectoryError if it cannot listen."""
-    if not (folder / "index.html").is_file():
-        raise TrajectoryError(f"{folder}: no report here (index.html is missing)")
     try:
         return ThreadingHTTPServer((ADDRESS, port), partial(_Handler, directory=str(folder)))
     except OSError as error:
@@ -40,9 +39,13 @@ def server(folder: Path, port: int) -> ThreadingHTTPServer:
         ) from None
 
 
-def serve(folder: Path, port: int) -> None:
-    """Serve the folder until interrupted."""
+def serve(folder: Path, port: int, write: Callable[[], None]) -> None:
+    """Serve what ``write`` writes to the folder until interrupted.
+
+    The port is taken first: one that is in use is told before the work, not after it.
+    """
     with server(folder, port) as http:
+        write()
         print(f"http://{ADDRESS}:{http.server_port}/  (Ctrl-C ends it)", flush=True)
         try:
             http.serve_forever()
