@@ -124,7 +124,7 @@ def test_the_answers_count_what_the_synthetic_runs_hold(pages: dict[str, Page]) 
     assert "weight rises in 5 of 6" in pages["trajectories"].answer
     assert "ratio rises in 2 of 6" in pages["trajectories"].answer
     assert pages["active"].answer.startswith("3 of 12 heads")
-    assert "without a sink bb/relu-1l" in pages["mitigations"].answer
+    assert "without a sink: bb/relu-1l" in pages["mitigations"].answer
 
 
 def test_layers_and_depths_are_told_per_trajectory(pages: dict[str, Page]) -> None:

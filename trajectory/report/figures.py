@@ -13,6 +13,7 @@ import vl_convert
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode
 from trajectory.report.page import Figure, Page
+from trajectory.report.palette import PALETTE
 
 WIDTH, WIDE = 420, 760
 PIXELS = 2
@@ -47,6 +48,7 @@ class Theme:
             "background": self.paper,
             "font": self.font,
             "view": {"stroke": None},
+            "range": {"category": list(PALETTE)},
             "title": {"color": self.ink, "fontSize": self.size + 2, "anchor": "start"},
             "axis": {
                 **text,

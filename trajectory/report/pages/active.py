@@ -183,9 +183,7 @@ def _difference(reading: str) -> Figure:
         .encode(
             x=marks.step_axis(),
             y=alt.Y("value:Q", title=STATISTIC).scale(zero=False),
-            color=alt.Color("domain:N", title="domain")
-            .scale(range=["#0072B2", "#D55E00", "#009E73", "#CC79A7"])
-            .legend(orient="top"),
+            color=alt.Color("domain:N", title="domain").legend(orient="top"),
         )
     )
     tips = marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"])

@@ -194,7 +194,7 @@ def _lines(data: str, colour: alt.Color | Any, log_filter: bool = True) -> alt.C
 
 def _trajectory(reading: str) -> Figure:
     colour = alt.Color("domain:N", title="domain").legend(orient="top")
-    base = _lines("head", colour.scale(range=["#0072B2", "#D55E00", "#009E73", "#CC79A7"]))
+    base = _lines("head", colour)
     tips = marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"])
     drawn = base.mark_line(strokeWidth=2)
     points = base.mark_point(filled=True, size=28).encode(

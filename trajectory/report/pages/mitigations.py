@@ -59,8 +59,8 @@ def _answer(ends: pl.DataFrame) -> str:
         there = set(ends.filter(pl.col(phenomenon))["group"])
         absent = sorted(set(ends["group"]) - there)
         few = absent if len(absent) <= words.LISTED_GROUPS else [f"{len(absent)} variants"]
-        parts.append(f"without a {phenomenon} {words.listed(few) if few else 'none'}")
-    return f"Of {ends['group'].n_unique()} variants end {'; '.join(parts)}."
+        parts.append(f"without a {phenomenon}: {words.listed(few) if few else 'none'}")
+    return f"Of {words.count(ends['group'].n_unique(), 'variant')} these end {'; '.join(parts)}."
 
 
 def _price(run: Run, scalars: pl.DataFrame) -> Figure:
@@ -131,5 +131,6 @@ def _strip(
         data="ends",
         table="phenomena",
         definition=marks.definition(PHENOMENA, column),
+        narrow=True,
         height=max(120, 26 * ends["group"].n_unique()),
     )

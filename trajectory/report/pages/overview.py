@@ -26,7 +26,7 @@ from trajectory.report.page import (
 from trajectory.report.run import Run, dormant, is_bb
 from trajectory.schemas import HEADS, LAYERS, TABLES, Table
 
-WORLDS = (("bb", "Bigram-Backcopy"), ("lm", "language models"))
+WORLDS = (("bb", "BB"), ("lm", "LM"))
 
 PANELS: tuple[tuple[str, str, str, Table, str, tuple[float, str] | None], ...] = (
     ("sink", "Attention sink", "sink_weight", HEADS, "sink weight", None),
@@ -114,8 +114,8 @@ def make(run: Run) -> Page:
         "index",
         "Overview",
         "Do attention sinks, value-state drains and residual-state peaks rise together?",
-        "Bigram-Backcopy transformers (bb/…) above, language-model pretraining below, measured by "
-        "the same code.",
+        "Bigram-Backcopy transformers (BB) above, language-model pretraining (LM) below, measured "
+        "by the same code.",
         blocks,
         [marks.legend(run)],
         data,
@@ -130,6 +130,9 @@ def make(run: Run) -> Page:
 def _answer(lines: list[Line]) -> str:
     """How many series show each phenomenon, and how many of those with a sink the other two."""
     sinking = [line for line in lines if line.cells["sink"].shown]
+    if not sinking:
+        total = words.count(len(lines), "series", "series")
+        return f"None of {total} on dormant domains ends with a sink."
     drained, peaked = (
         sum(line.cells[phenomenon].shown for line in sinking) for phenomenon in PHENOMENA[1:]
     )

@@ -20,8 +20,6 @@ TEXT = (
 MATTERS = 0.1
 """Change of the risk, in nats/token, from which a part is said to matter."""
 
-DOMAIN_COLOURS = ("#0072B2", "#D55E00")
-
 
 def make(run: Run) -> Part:
     """The part."""
@@ -86,9 +84,7 @@ def _ends(frame: pl.DataFrame, toy: list[str]) -> Figure:
             x=alt.X("risk_change:Q", title="change of the risk (nats/token)"),
             y=alt.Y("intervention:N", title=None).axis(labelLimit=220),
             yOffset="domain:N",
-            color=alt.Color("domain:N", title=None)
-            .scale(domain=["non_trigger", "trigger"], range=list(DOMAIN_COLOURS))
-            .legend(orient="top"),
+            color=alt.Color("domain:N", title=None).legend(orient="top"),
             tooltip=marks.tips(
                 BB_INTERVENTIONS,
                 ["trajectory", "step", "domain", "intervention", "risk_change", "excess_risk"],

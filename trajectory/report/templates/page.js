@@ -178,6 +178,7 @@ function theme() {
   const faint = style.getPropertyValue("--faint").trim();
   const text = { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
   return {
+    range: { category: payload.palette },
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
     axis: { ...text, domainColor: faint, tickColor: faint, gridColor: faint, gridOpacity: 0.45, labelOverlap: true },
     legend: { ...text, gradientLength: 120 }, header: text, title: { color: ink }, text: { color: ink },
