@@ -319,6 +319,16 @@ def test_a_trajectory_offers_its_own_domains(opened: webdriver.Chrome) -> None:
     assert "bb/relu-1l/seed0 on non_trigger" in reading(opened, "kinds")
 
 
+@page("laboratory")
+def test_the_map_moves_to_a_record_that_there_is(opened: webdriver.Chrome) -> None:
+    steps = Select(opened.find_element(By.NAME, "chosen_step"))
+    assert steps.first_selected_option.text == "1,000"
+    for option in Select(opened.find_element(By.NAME, "chosen_trajectory")).options:
+        choose(opened, "chosen_trajectory", option.text)
+        assert marks(opened, "map", "rect"), option.text
+        assert option.text in reading(opened, "map")
+
+
 @page("phase")
 def test_light_and_dark_draw_the_same_marks(opened: webdriver.Chrome) -> None:
     def paper() -> str:

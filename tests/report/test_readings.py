@@ -274,3 +274,25 @@ def test_causes_are_drawn_by_their_rates_where_these_were_compared(pages: dict[s
     assert set(rows["measure"]) == {"rate"}
     assert set(rows["statistic"]) == {"delta_logit", "value_ratio"}
     assert rows.select("variant", "statistic").is_duplicated().sum() == 0
+
+
+def test_every_fitted_group_has_the_colour_of_its_variant(pages: dict[str, Page]) -> None:
+    """A fit to one seed is drawn in its variant's colour; another name would have none."""
+    rows = pages["dynamics"].data["couplings"]
+    assert set(rows["group"]) == {"bb/softmax-1l", "bb/relu-1l", "bb/adamw-3l", "nano-olmo"}
+    one = pl.DataFrame({"group": ["bb/a/seed3", "bb/a", "suite"]}).with_columns(coupling._fitted())
+    assert one["group"].to_list() == ["bb/a", "bb/a", "suite"]
+    assert one["fitted"].to_list() == ["bb/a/seed3", "bb/a", "suite"]
+
+
+def test_a_fit_to_one_seed_and_one_to_all_are_two_curves() -> None:
+    rows = pl.DataFrame(
+        {
+            "group": ["bb/a", "bb/a/seed0"],
+            "trajectory": ["bb/a/seed0"] * 2,
+            "domain": ["non_trigger"] * 2,
+        }
+    )
+    together, alone = rows.with_columns(coupling._label())["label"]
+    assert alone == "bb/a/seed0 · non_trigger"
+    assert together == f"{alone}, all seeds fitted together"

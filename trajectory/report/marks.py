@@ -15,6 +15,9 @@ from trajectory.schemas import Table
 GREY = "#888888"
 """Of reference lines: seen on white and on black."""
 
+BRIGHT = (0.2, 0.85)
+"""The part of a scheme of colours that is seen both on white and on black."""
+
 NAMES = {
     "delta_logit": "Δlogit",
     "delta_logit_sd": "spread of Δlogit",
@@ -87,7 +90,9 @@ def tips(table: Table | None, names: Sequence[str], **titles: str) -> list[alt.T
         title = titles.get(name) or (
             titled(table, name) if table and name in known else called(name)
         )
-        text = name in ("trajectory", "domain", "group") or name.endswith("token")
+        text = name in ("trajectory", "domain", "group", "fitted", "verdict") or name.endswith(
+            "token"
+        )
         kind = "N" if text else "Q"
         shape = ",d" if name in ("step", "tokens", "by_step", "after_step") else ".4~g"
         found.append(
@@ -209,7 +214,7 @@ def by_layer(run: Run, table: str, title: str, scheme: Any, most: int = 6) -> al
     told = list(range(0, last + 1, -(-(last + 1) // most)))
     return (
         alt.Color("layer:Q", title=title)
-        .scale(scheme=scheme, domain=[0, max(last, 1)])
+        .scale(scheme=alt.SchemeParams(name=scheme, extent=BRIGHT), domain=[0, max(last, 1)])
         .legend(orient="top", values=told, format="d")
     )
 
@@ -217,7 +222,11 @@ def by_layer(run: Run, table: str, title: str, scheme: Any, most: int = 6) -> al
 def dashed_domain() -> alt.StrokeDash:
     """A line pattern per domain, with a legend."""
     return alt.StrokeDash("domain:N", title=None).legend(
-        orient="top", symbolType="stroke", symbolStrokeColor=GREY
+        orient="top",
+        symbolType="stroke",
+        symbolStrokeColor=GREY,
+        symbolStrokeWidth=2,
+        symbolSize=300,
     )
 
 
@@ -239,6 +248,7 @@ def forest(
     y: alt.Y,
     tooltip: Sequence[alt.Tooltip],
     log: bool = False,
+    domain: Sequence[float] | None = None,
     shape: Any = alt.Undefined,
     **channels: Any,
 ) -> list[alt.Chart]:
@@ -252,6 +262,7 @@ def forest(
         y: the rows' axis.
         tooltip: what hovering tells before the numbers.
         log: whether the x axis is logarithmic.
+        domain: ends of the x axis, at which what lies beyond is drawn; None shows all.
         shape: of the points.
         channels: colour and offset of all marks.
     """
@@ -261,6 +272,8 @@ def forest(
 
     def on(column: str) -> alt.X:
         axis = alt.X(f"{column}:Q", title=title)
+        if domain is not None:
+            return axis.scale(domain=list(domain), clamp=True)
         return axis.scale(type="log", padding=8) if log else axis.scale(zero=True, padding=8)
 
     closed = f"isValid(datum['{low}']) && isValid(datum['{high}'])"

@@ -281,6 +281,7 @@ class Part:
         name, title, text: of its heading.
         blocks, controls, data: what it adds to the page.
         answer: what it adds to the page's answer.
+        limits: control → trajectory → the values that it offers there.
     """
 
     name: str
@@ -290,6 +291,7 @@ class Part:
     controls: Sequence[Control] = ()
     data: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     answer: str = ""
+    limits: Mapping[str, Mapping[str, Sequence[Value]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

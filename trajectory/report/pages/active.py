@@ -138,8 +138,8 @@ def _pair(run: Run, first: str, second: str, reading: str) -> Figure:
     points = base.mark_point(filled=True, cursor="pointer").encode(
         color=marks.by_layer(run, "heads", "layer", "viridis"),
         size=alt.condition("datum.picked", alt.value(170), alt.value(45)),
-        stroke=alt.condition("datum.picked", alt.value("#D55E00"), alt.value("transparent")),
-        strokeWidth=alt.value(3),
+        stroke=alt.condition("datum.picked", alt.value("#D55E00"), alt.value(marks.GREY)),
+        strokeWidth=alt.condition("datum.picked", alt.value(3), alt.value(0.5)),
         tooltip=marks.tips(
             HEADS, ["trajectory", "step", "layer", "head", "first", "second"],
             first="first domain (nats)", second="other domain (nats)",
@@ -278,7 +278,7 @@ def _plane(run: Run, contrasts: pl.DataFrame) -> Figure:
             color=marks.colour(run),
             shape=alt.Shape("gated:N", title="gated").scale(
                 domain=[False, True], range=["circle", "diamond"]
-            ).legend(orient="top"),
+            ).legend(orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY),
             tooltip=[
                 *marks.tips(CONTRASTS, ["trajectory", "step", "layer", "head"]),
                 alt.Tooltip("pair:N"),

@@ -23,6 +23,9 @@ AXES = {
     "since_onset": "step / step of onset",
 }
 
+WORST_TO_BEST = (-1.0, 1.0)
+"""Scores that their chart tells apart: a curve that is worse than the mean is no collapse."""
+
 RESCALINGS = ("none", "time", "time_and_amplitude")
 
 _RAW = ("aligned_statistic", "aligned_axis")
@@ -46,7 +49,11 @@ def make(run: Run) -> Page:
         "statistic", "axis", "rescaling", "trajectory", "x"
     )
     scores = run.frame("alignments").with_columns(
-        pl.format("{} · {}", "axis", "rescaling").alias("label")
+        pl.format(
+            "{} · {}",
+            pl.col("axis").replace(AXES),
+            pl.col("rescaling").replace("none", "not rescaled").str.replace_all("_", " "),
+        ).alias("label")
     )
     statistics = sorted(scores["statistic"].unique())
     first = "sink_log_odds" if "sink_log_odds" in statistics else statistics[0]
@@ -202,9 +209,11 @@ def _first_up(text: str) -> str:
 
 def _scores(scores: pl.DataFrame, statistics: list[str], first: str) -> Figure:
     base = marks.named("scores").transform_filter("datum.statistic == aligned_statistic")
-    y = alt.Y("label:N", title=None).axis(labelLimit=260)
+    y = alt.Y("label:N", title=None).axis(labelLimit=300)
+    axis = "score (−1 and less at the left edge)"
     null = base.mark_bar(height=10, opacity=0.35, color=marks.GREY).encode(
-        x=alt.X("null_median:Q", title="score"), x2="null_high:Q", y=y,
+        x=alt.X("null_median:Q", title=axis).scale(domain=WORST_TO_BEST, clamp=True),
+        x2="null_high:Q", y=y,
         tooltip=marks.tips(ALIGNMENTS, ["axis", "rescaling", "null_median", "null_high"]),
     )  # fmt: skip
     layers = marks.forest(
@@ -212,10 +221,11 @@ def _scores(scores: pl.DataFrame, statistics: list[str], first: str) -> Figure:
         ALIGNMENTS,
         "score",
         ("score_low", "score_high"),
-        "score",
+        axis,
         y=y,
         tooltip=marks.tips(ALIGNMENTS, ["axis", "rescaling", "trajectories", "points", "p_value"]),
         color=alt.value("#0072B2"),
+        domain=WORST_TO_BEST,
     )
     captions = Captions.of("aligned_statistic", statistics, lambda s: _scores_reading(scores, s))
     return Figure(

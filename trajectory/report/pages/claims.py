@@ -117,7 +117,7 @@ def _claim(claim: str, part: pl.DataFrame) -> list[Block]:
     rows = part.to_dicts()
     first = rows[0]
     head = [
-        *("criterion", "verdict", "see", "decided on", "domain", "measured"),
+        *("criterion", "verdict", "see", "decided on", "measured"),
         *("counts as reproduced", "why"),
     ]
     body: list[list[str | Cell]] = []
@@ -127,17 +127,18 @@ def _claim(claim: str, part: pl.DataFrame) -> list[Block]:
         note = f"{ends} ({row['interval']})" if ends else ""
         body.append(
             [
-                row["criterion"],
+                Cell(row["criterion"], "wrap"),
                 Cell(row["verdict"], CSS.get(row["verdict"], "no")),
                 _links(row["tables"]),
-                row["subject"],
-                row["domain"],
-                Cell(words.number(row["measured"]) + unit, "number", note=note),
-                row["threshold"],
+                " · ".join(filter(None, (row["subject"], row["domain"]))),
+                Cell(words.number(row["measured"]) + unit, "number wrap", note=note),
+                Cell(row["threshold"], "wrap"),
                 Cell(row["reason"], "long"),
             ]
         )
-    text = f"{first['statement']} ({first['source']}). Computed: {first['computation']}"
+    text = (
+        f"{first['statement']} ({first['source']}). Computed: {first['computation'].rstrip('.')}."
+    )
     name = "claim-" + claim.replace(" ", "-")
     return [Heading(claim, text, name), Grid(f"{name}-criteria", head, body, fold=12)]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import altair as alt
 import polars as pl
 
 from trajectory.report import marks, series, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Choice, Control, Figure, Heading, Missing, Page
+from trajectory.report.page import Block, Choice, Control, Figure, Heading, Missing, Page, Value
 from trajectory.report.parts import interventions, types
 from trajectory.report.run import Run, dormant, is_bb
 from trajectory.schemas import BB_MILESTONES, CHECKPOINTS
@@ -33,14 +35,17 @@ def make(run: Run) -> Page:
         blocks.append(_milestones(run, data["milestones"]))
     else:
         blocks.append(Missing("Milestones", reason("bb_milestones"), "milestones"))
+    limits: dict[str, Mapping[str, Sequence[Value]]] = {}
+    first = interventions.first_changed(run) or trajectories[0]
     controls: list[Control] = [
-        Choice("chosen_trajectory", "trajectory", [(t, t) for t in trajectories], trajectories[0],
+        Choice("chosen_trajectory", "trajectory", [(t, t) for t in trajectories], first,
                "In detail"),
     ]  # fmt: skip
-    for part in (types.make(run), interventions.make(run)):
+    for part in (types.make(run, first), interventions.make(run, first)):
         blocks += [Heading(part.title, part.text, part.name), *part.blocks]
         controls += part.controls
         data |= part.data
+        limits |= part.limits
     domains = marks.domain_checks(run, own)
     return Page(
         "laboratory",
@@ -51,6 +56,7 @@ def make(run: Run) -> Page:
         [*controls, domains, marks.legend(run, trajectories)],
         data,
         part="Toy",
+        facts={"limits": limits},
         answer=_answer(run, risks),
     )
 
@@ -87,6 +93,12 @@ def _risks(run: Run, risks: pl.DataFrame) -> Figure:
         definition=marks.definition(CHECKPOINTS, "excess_risk"),
         height=300,
     )
+
+
+def _defined(frame: pl.DataFrame) -> str:
+    """What every milestone means, as its rows say."""
+    known = frame.select("milestone", "definition").unique().sort("milestone").rows()
+    return "; ".join(f"{name}: {meaning}" for name, meaning in known)
 
 
 def _milestones(run: Run, frame: pl.DataFrame) -> Figure:
@@ -128,6 +140,6 @@ def _milestones(run: Run, frame: pl.DataFrame) -> Figure:
         f"reached{first}.",
         data="milestones",
         table="bb_milestones",
-        definition=marks.definition(BB_MILESTONES, "step"),
+        definition=_defined(frame),
         height=max(180, 26 * max(len(order), 1)),
     )

@@ -99,7 +99,7 @@ def _strip(
     run: Run, ends: pl.DataFrame, column: str, axis: str, phenomenon: str, log: bool
 ) -> Figure:
     x = alt.X(f"{column}:Q", title=axis)
-    x = x.scale(type="log", nice=True) if log else x.scale(zero=True)
+    x = x.scale(type="log", nice=False, padding=12) if log else x.scale(zero=True)
     points = (
         marks.shown(marks.named("ends"), domain=False)
         .mark_point(filled=True, size=70, opacity=0.85)

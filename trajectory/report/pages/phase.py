@@ -133,7 +133,9 @@ def _portrait(run: Run, data: str, frame: pl.DataFrame, field: bool) -> Chart:
     line = base.mark_line(strokeWidth=1.8, opacity=0.8, clip=True).encode(
         color=marks.colour(run), strokeDash=marks.dash(run)
     )
-    points = base.mark_point(filled=True, size=34, opacity=1, clip=True).encode(
+    points = base.mark_point(
+        filled=True, size=34, opacity=1, clip=True, stroke=marks.GREY, strokeWidth=0.6
+    ).encode(
         fill=alt.Fill("step:Q", title="training step")
         .scale(type="log", scheme="inferno")
         .legend(orient="top", gradientLength=180, format="~s"),

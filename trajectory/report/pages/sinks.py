@@ -70,7 +70,13 @@ def make(run: Run) -> Page:
         blocks,
         controls,
         data,
-        facts={"domains": {t: [d for own, d in run.series if own == t] for t in run.trajectories}},
+        facts={
+            "limits": {
+                "chosen_domain": {
+                    t: [d for own, d in run.series if own == t] for t in run.trajectories
+                }
+            }
+        },
         answer=_answer(frame),
         note="The list of trajectories and domains filters the first chart; the other two show the "
         "heads of one trajectory on one domain.",
@@ -85,8 +91,8 @@ def _answer(frame: pl.DataFrame) -> str:
     counts = dict(last.group_by("kind").len().rows())
     told = [f"{counts[kind] / last.height:.0%} on {_ON[kind]}" for kind in KINDS if kind in counts]
     return (
-        f"At the last records of all trajectories the heads on dormant domains rest "
-        f"{words.listed(told)}."
+        f"Of {words.count(last.height, 'head')} (counted on each dormant domain) at the last "
+        f"records there rest {words.listed(told)}."
     )
 
 
@@ -329,6 +335,6 @@ def _tokens(frame: pl.DataFrame) -> Block:
 
 
 def _quoted(token: str) -> str:
-    for written, shown in {**BYTES, "\n": "⏎", "\t": "⇥"}.items():
+    for written, shown in {**BYTES, " ": "␣", "\n": "⏎", "\t": "⇥"}.items():
         token = token.replace(written, shown)
     return f"“{token}”"

@@ -65,9 +65,13 @@ def _reading(rows: pl.DataFrame, what: str) -> str:
         f"{row['label']} {row['difference']:+.2f}" for row in clear.sort("difference").to_dicts()
     ]
     named = words.listed(told if len(told) <= NAMED else [*told[:2], "…", told[-1]])
+    alone = rows["difference_low"].null_count()
+    without = (
+        f"; {alone} of one seed {'has' if alone == 1 else 'have'} no interval" if alone else ""
+    )
     return (
         f"{clear.height} of {words.count(rows.height, 'experiment')} differ from their control in "
-        f"{what} with an interval that excludes zero{': ' + named if named else ''}."
+        f"{what} with an interval that excludes zero{': ' + named if named else ''}{without}."
     )
 
 

@@ -56,6 +56,7 @@ def make(run: Run) -> Part:
             .filter(pl.col("lead"))
             .collect()
             .with_columns(pl.format("{} · {}", "group", "domain").alias("label"))
+            .with_columns(_fitted())
         )
         data["couplings"] = lead
         order = sorted(lead["label"], key=world_rank)
@@ -67,11 +68,12 @@ def make(run: Run) -> Part:
     if run.has("coupling_curves"):
         curves = _curves(run)
         data["coupling_curves"] = curves
-        groups = sorted(curves["label"].unique(), key=world_rank)
+        labels = sorted(curves["label"].unique(), key=world_rank)
+        first = _first(curves, labels)
         controls.append(
-            Choice("chosen_pair", "curves of", [(g, g) for g in groups], groups[0], "Coupling")
+            Choice("chosen_pair", "curves of", [(name, name) for name in labels], first, "Coupling")
         )
-        blocks += [_fit(column, title, curves, groups) for column, title in _FITS]
+        blocks += [_fit(column, title, curves, labels, first) for column, title in _FITS]
     if run.has("theory_curves"):
         data["theory"] = run.frame("theory_curves")
         blocks += [_theory(column, title, data["theory"]) for column, title in _THEORY]
@@ -85,10 +87,15 @@ def _answer(lead: pl.DataFrame) -> str:
     return f"Which drives which, in {words.count(lead.height, 'lead head')}: {told}."
 
 
+def _fitted() -> list[pl.Expr]:
+    """``fitted``: what was fitted together; ``group``: the colour of it, one for all seeds."""
+    return [pl.col("group").alias("fitted"), pl.col("group").str.replace(r"/seed\d+$", "")]
+
+
 def _group_shown(chart: alt.Chart) -> alt.Chart:
     chart = chart.transform_filter(
-        "indexof(shown, datum.group) >= 0 || "
-        "indexof(join(shown, ',') + ',', datum.group + '/seed') >= 0"
+        "indexof(shown, datum.fitted) >= 0 || "
+        "indexof(join(shown, ',') + ',', datum.fitted + '/seed') >= 0"
     )
     return chart.transform_filter("indexof(shown_domains, datum.domain) >= 0")
 
@@ -102,7 +109,7 @@ def _arrow(run: Run, column: str, title: str, order: list[str], lead: pl.DataFra
         marks.called(column),
         y=alt.Y("label:N", title=None, sort=order).axis(labelLimit=230),
         tooltip=marks.tips(
-            COUPLINGS, ["group", "domain", "layer", "head", "verdict", f"p_no_{column}"]
+            COUPLINGS, ["fitted", "domain", "layer", "head", "verdict", f"p_no_{column}"]
         ),
         color=marks.colour(run),
     )
@@ -143,7 +150,7 @@ def _table(lead: pl.DataFrame) -> Grid:
         ]
         place = f"layer {row['layer']}, head {row['head']}"
         rows.append(
-            [row["group"], row["domain"], place, Cell(verdict.replace("_", " "), css), *arrows,
+            [row["fitted"], row["domain"], place, Cell(verdict.replace("_", " "), css), *arrows,
              *nulls, Cell(str(row["points"]), "number")]
         )  # fmt: skip
     head = ["group", "domain", "lead head", "verdict", *(arrow for _, _, arrow in ARROWS)]
@@ -163,14 +170,34 @@ def _curves(run: Run) -> pl.DataFrame:
     curves = run.scan("coupling_curves").join(
         lead, on=["group", "domain", "layer", "head"], how="semi"
     )
+    return curves.with_columns(_label()).sort("label", "model", "step").collect()
+
+
+def _label() -> pl.Expr:
+    """A trajectory may be fitted by itself and with the other seeds: two curves, two names."""
+    alone = pl.format("{} · {}", "trajectory", "domain")
+    together = pl.format("{} · {}, all seeds fitted together", "trajectory", "domain")
     return (
-        curves.with_columns(pl.format("{} · {}", "trajectory", "domain").alias("label"))
-        .sort("label", "model", "step")
-        .collect()
+        pl.when(pl.col("group") == pl.col("trajectory"))
+        .then(alone)
+        .otherwise(together)
+        .alias("label")
     )
 
 
-def _fit(column: str, title: str, curves: pl.DataFrame, labels: list[str]) -> Figure:
+def _first(curves: pl.DataFrame, labels: list[str]) -> str:
+    """The series whose fit is the most certain: the narrowest band for its curve's range."""
+    both = curves.filter(pl.col("model") == "mutual").with_columns(
+        (pl.col("sink_high") - pl.col("sink_low")).alias("width")
+    )
+    spread = both.group_by("label").agg(
+        pl.col("width").mean() / (pl.col("sink").max() - pl.col("sink").min())
+    )
+    known = spread.drop_nulls("width").filter(pl.col("width").is_finite()).sort("width", "label")
+    return known["label"][0] if known.height else labels[0]
+
+
+def _fit(column: str, title: str, curves: pl.DataFrame, labels: list[str], first: str) -> Figure:
     base = (
         marks.named("coupling_curves")
         .transform_filter("datum.step > 0 && datum.label == chosen_pair")
@@ -178,7 +205,7 @@ def _fit(column: str, title: str, curves: pl.DataFrame, labels: list[str]) -> Fi
             x=marks.step_axis(),
             color=alt.Color("model:N", title=None)
             .scale(domain=list(MODELS), range=list(MODEL_COLOURS))
-            .legend(orient="top", columns=2),
+            .legend(orient="top", columns=2, symbolOpacity=1),
         )
     )
     axis = marks.titled(COUPLING_CURVES, column)
@@ -198,7 +225,7 @@ def _fit(column: str, title: str, curves: pl.DataFrame, labels: list[str]) -> Fi
         f"{column}-fit",
         title,
         alt.layer(band, line),
-        readings[(labels[0],)],
+        readings[(first,)],
         captions=Captions(("chosen_pair",), readings),
         data="coupling_curves",
         table="coupling_curves",

@@ -36,9 +36,14 @@ def make(run: Run) -> Part:
     else:
         blocks.append(Missing("Heads taken out", reason("head_effects"), "effects"))
     if run.has("interventions"):
-        changed = run.frame("interventions").filter(pl.col("intervention") != "none")
-        data["changes"] = with_group(changed)
-        blocks.append(_changes(data["changes"]))
+        # Single heads are another chart's: here they would be dozens of lines along zero.
+        changed = run.frame("interventions").filter(
+            (pl.col("intervention") != "none")
+            & ~pl.col("intervention").str.starts_with("zero_head")
+        )
+        if changed.height:
+            data["changes"] = with_group(changed)
+            blocks.append(_changes(data["changes"]))
     return Part("without", "What depends on them", TEXT, blocks, (), data)
 
 
@@ -68,7 +73,8 @@ def _gates(run: Run, gates: pl.DataFrame) -> Figure:
         alt.layer(marks.reference(0.0, "at the same time", vertical=True), *layers),
         f"{gated} of {words.count(gates.height, 'comparison')} of a head on two domains end gated; "
         f"of {dated.height} with both dates the sink comes first in {orders.get('sink', 0)}, the "
-        f"gate in {orders.get('gate', 0)}.",
+        f"gate in {orders.get('gate', 0)}, both together in {orders.get('together', 0)}; "
+        f"{orders.get('undecided', 0)} are undecided.",
         data="gates",
         table="gates",
         definition=marks.definition(GATES, "log_lag"),
@@ -116,7 +122,6 @@ def _changes(changes: pl.DataFrame) -> Figure:
             x=marks.step_axis(),
             y=alt.Y("loss_difference:Q", title="change of the loss (nats/token)"),
             color=alt.Color("intervention:N", title=None).legend(orient="top", columns=2),
-            strokeDash=marks.dashed_domain(),
             detail=["trajectory:N", "domain:N", "intervention:N"],
         )
     )
@@ -133,7 +138,7 @@ def _changes(changes: pl.DataFrame) -> Figure:
         "What the model loses without a value, a peak or a part",
         alt.layer(
             marks.reference(0.0, "no change"),
-            base.mark_line(strokeWidth=1.6),
+            base.mark_line(strokeWidth=1.6).encode(strokeDash=marks.dashed_domain()),
             base.mark_point(filled=True, size=22).encode(tooltip=tips),
         ),
         f"At the last checkpoint “{top['intervention']}” costs most: {top['loss_difference']:+.3f} "

@@ -52,7 +52,7 @@ def _bands(shown: pl.DataFrame, labels: list[str]) -> Figure:
         .transform_filter("datum.step > 0 && datum.label == chosen_forecast")
         .encode(
             x=marks.step_axis(),
-            color=alt.Color("seen:N", title="records seen").legend(orient="top"),
+            color=alt.Color("seen:N", title="records seen").legend(orient="top", symbolOpacity=1),
         )
     )
     band = base.mark_area(opacity=0.18).encode(
@@ -116,7 +116,7 @@ def _coverage(scores: pl.DataFrame) -> Figure:
             y=alt.Y("coverage:Q", title="inside the 95 % interval")
             .axis(format="%")
             .scale(domain=[0, 1]),
-            color=alt.Color("statistic:N", title=None).legend(orient="top"),
+            color=alt.Color("statistic:N", title=None).legend(orient="top", columns=3),
             tooltip=["statistic:N", alt.Tooltip("share:Q", format=".0%"),
                      alt.Tooltip("coverage:Q", format=".1%"), "points:Q"],
         )
@@ -148,7 +148,7 @@ def _skill(run: Run, scores: pl.DataFrame) -> Figure:
             y=alt.Y("error:Q", title="error of the forecast").scale(type="log"),
             color=marks.colour(run),
             shape=alt.Shape("statistic:N", title=None).legend(
-                orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY
+                orient="top", columns=3, symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY
             ),
             tooltip=marks.tips(
                 FORECAST_SCORES,

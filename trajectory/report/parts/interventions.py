@@ -21,8 +21,17 @@ MATTERS = 0.1
 """Change of the risk, in nats/token, from which a part is said to matter."""
 
 
-def make(run: Run) -> Part:
-    """The part."""
+def first_changed(run: Run) -> str | None:
+    """The first trajectory of which a part was taken out."""
+    if not run.has("bb_interventions"):
+        return None
+    changed = run.scan("bb_interventions").filter(pl.col("intervention") != "none")
+    names = changed.select(pl.col("trajectory").unique()).collect()["trajectory"]
+    return min(names, default=None)
+
+
+def make(run: Run, first: str) -> Part:
+    """The part; ``first`` is the trajectory that the page shows at first."""
     blocks: list[Block] = []
     data: dict[str, pl.DataFrame] = {}
     if run.has("bb_interventions"):
@@ -30,7 +39,7 @@ def make(run: Run) -> Part:
         if frame.height:
             data["interventions"] = frame
             toy = [t for t in run.trajectories if is_bb(t)]
-            blocks += [_ends(frame, toy), _over(frame, toy)]
+            blocks += [_ends(frame, toy, first), _over(frame, toy, first)]
     if not blocks:
         blocks.append(Missing("Interventions", reason("bb_interventions"), "interventions"))
     figure, compared = forest(run, "causes", "causes", "What drives what")
@@ -73,7 +82,7 @@ def _over_reading(frame: pl.DataFrame, trajectory: str) -> str:
     )
 
 
-def _ends(frame: pl.DataFrame, toy: list[str]) -> Figure:
+def _ends(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
     base = (
         marks.named("interventions")
         .transform_filter("datum.trajectory == chosen_trajectory")
@@ -96,7 +105,7 @@ def _ends(frame: pl.DataFrame, toy: list[str]) -> Figure:
         "intervention-ends",
         "What each intervention costs at the end",
         base,
-        captions.readings[(toy[0],)],
+        captions.readings[(first,)],
         captions=captions,
         data="interventions",
         table="bb_interventions",
@@ -105,7 +114,7 @@ def _ends(frame: pl.DataFrame, toy: list[str]) -> Figure:
     )
 
 
-def _over(frame: pl.DataFrame, toy: list[str]) -> Figure:
+def _over(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
     base = (
         marks.named("interventions")
         .transform_filter("datum.trajectory == chosen_trajectory && datum.step > 0")
@@ -114,7 +123,6 @@ def _over(frame: pl.DataFrame, toy: list[str]) -> Figure:
             x=marks.step_axis(),
             y=alt.Y("risk_change:Q", title="change of the risk (nats/token)"),
             color=alt.Color("intervention:N", title=None).legend(orient="top", columns=2),
-            strokeDash=marks.dashed_domain(),
             detail=["intervention:N", "domain:N"],
         )
     )
@@ -127,10 +135,10 @@ def _over(frame: pl.DataFrame, toy: list[str]) -> Figure:
         "What it costs over training",
         alt.layer(
             marks.reference(0.0, "no change"),
-            base.mark_line(strokeWidth=1.6),
+            base.mark_line(strokeWidth=1.6).encode(strokeDash=marks.dashed_domain()),
             base.mark_point(filled=True, size=20).encode(tooltip=tips),
         ),
-        captions.readings[(toy[0],)],
+        captions.readings[(first,)],
         captions=captions,
         data="interventions",
         table="bb_interventions",

@@ -118,7 +118,7 @@ def _verdicts_reading(counted: pl.DataFrame, statistic: str) -> str:
 def _table(run: Run) -> Grid:
     rows = [
         [
-            row["statistic"],
+            marks.called(row["statistic"]),
             row["trajectory"],
             row["domain"],
             Cell(f"{row['first_step']}–{row['last_step']}", "number"),

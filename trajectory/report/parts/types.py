@@ -23,34 +23,48 @@ first sequence."""
 TRIGGER_COLOURS = ("#0072B2", "#D55E00")
 
 
-def make(run: Run) -> Part:
-    """The part."""
+def make(run: Run, first: str) -> Part:
+    """The part; ``first`` is the trajectory that the page shows at first."""
     blocks: list[Block] = []
     data: dict[str, pl.DataFrame] = {}
     controls = []
+    limits: dict[str, dict[str, list[int]]] = {}
     toy = [t for t in run.trajectories if is_bb(t)]
     if run.has("bb_types"):
         frame = _types(run)
         data["types"] = frame
-        blocks += [_logits(frame, toy), _targets(frame, toy)]
+        blocks += [_logits(frame, toy, first), _targets(frame, toy, first)]
     else:
         blocks.append(Missing("Token types", reason("bb_types"), "types"))
     if run.has("bb_maps"):
         maps, steps, layers = _maps(run)
         data["maps"] = maps
+        limits = _limits(maps)
+        own = limits["chosen_step"].get(first, steps)
         controls = [
-            Choice("chosen_step", "map at step", [(s, f"{s:,}") for s in steps], steps[-1], "Map"),
+            Choice("chosen_step", "map at step", [(s, f"{s:,}") for s in steps], own[-1], "Map"),
             Choice("chosen_layer", "layer", [(n, str(n)) for n in layers], layers[0], "Map"),
         ]
-        blocks.append(_map(maps, toy, steps, layers))
+        blocks.append(_map(maps, (first, own[-1], layers[0])))
     else:
         blocks.append(Missing("Attention maps", reason("bb_maps"), "map"))
     if run.has("bb_residuals"):
         data["residuals"] = _residuals(run)
-        blocks.append(_norms(data["residuals"], toy))
+        blocks.append(_norms(data["residuals"], toy, first))
     else:
         blocks.append(Missing("Residual norms", reason("bb_residuals"), "norms"))
-    return Part("tokens", "Token types", TEXT, blocks, controls, data)
+    return Part("tokens", "Token types", TEXT, blocks, controls, data, limits=limits)
+
+
+def _limits(maps: pl.DataFrame) -> dict[str, dict[str, list[int]]]:
+    """The records and layers of each trajectory of which there is a map."""
+    return {
+        f"chosen_{column}": {
+            str(trajectory): part[column].unique().sort().to_list()
+            for (trajectory,), part in maps.group_by("trajectory", maintain_order=True)
+        }
+        for column in ("step", "layer")
+    }
 
 
 def _leads(run: Run) -> pl.LazyFrame:
@@ -88,7 +102,7 @@ def _kind() -> alt.Color:
     )
 
 
-def _logits(frame: pl.DataFrame, toy: list[str]) -> Figure:
+def _logits(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
     base = (
         marks.named("types")
         .transform_filter("datum.trajectory == chosen_trajectory && datum.step > 0")
@@ -112,7 +126,7 @@ def _logits(frame: pl.DataFrame, toy: list[str]) -> Figure:
         "type-logits",
         "Δlogit of every token type",
         alt.layer(marks.reference(0.0, "no preference for the sink"), line, points),
-        captions.readings[(toy[0],)],
+        captions.readings[(first,)],
         captions=captions,
         data="types",
         table="bb_types",
@@ -151,7 +165,7 @@ def _logits_reading(frame: pl.DataFrame, trajectory: str) -> str:
     return f"{trajectory} ends with the Δlogit of {words.listed(told)}."
 
 
-def _targets(frame: pl.DataFrame, toy: list[str]) -> Figure:
+def _targets(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
     base = (
         marks.named("types")
         .transform_filter("datum.trajectory == chosen_trajectory")
@@ -186,7 +200,7 @@ def _targets(frame: pl.DataFrame, toy: list[str]) -> Figure:
         "type-targets",
         "Where each token type looks at the end",
         alt.layer(floor, text),
-        captions.readings[(toy[0],)],
+        captions.readings[(first,)],
         captions=captions,
         data="types",
         table="bb_types",
@@ -241,7 +255,7 @@ def _maps(run: Run) -> tuple[pl.DataFrame, list[int], list[int]]:
     return frame, frame["step"].unique().sort().to_list(), frame["layer"].unique().sort().to_list()
 
 
-def _map(frame: pl.DataFrame, toy: list[str], steps: list[int], layers: list[int]) -> Figure:
+def _map(frame: pl.DataFrame, chosen: tuple[str, int, int]) -> Figure:
     cells = (
         marks.named("maps")
         .transform_filter(
@@ -250,7 +264,9 @@ def _map(frame: pl.DataFrame, toy: list[str], steps: list[int], layers: list[int
         )
         .mark_rect()
         .encode(
-            x=alt.X("key:O", title="key position").axis(labelOverlap=True, labelAngle=0),
+            x=alt.X("key:O", title="key position").axis(
+                labelOverlap=True, labelAngle=0, labelSeparation=6
+            ),
             y=alt.Y("query:O", title="query position").axis(labelOverlap=True),
             color=alt.Color("weight:Q", title="attention weight")
             .scale(scheme="viridis", domain=[0, 1])
@@ -263,12 +279,11 @@ def _map(frame: pl.DataFrame, toy: list[str], steps: list[int], layers: list[int
         )
     )
     readings = _map_readings(frame)
-    chosen = (toy[0], steps[-1], layers[0])
     return Figure(
         "map",
         "Attention map of one probe sequence",
         cells,
-        readings.get(chosen, f"No map of {toy[0]} was kept at step {steps[-1]:,}."),
+        readings.get(chosen, f"No map of {chosen[0]} was kept at step {chosen[1]:,}."),
         captions=Captions(("chosen_trajectory", "chosen_step", "chosen_layer"), readings),
         data="maps",
         table="bb_maps",
@@ -316,7 +331,7 @@ def _residuals(run: Run) -> pl.DataFrame:
     )
 
 
-def _norms(frame: pl.DataFrame, toy: list[str]) -> Figure:
+def _norms(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
     base = (
         marks.named("residuals")
         .transform_filter("datum.trajectory == chosen_trajectory && datum.step > 0")
@@ -339,7 +354,7 @@ def _norms(frame: pl.DataFrame, toy: list[str]) -> Figure:
             base.mark_line(strokeWidth=1.5),
             base.mark_point(filled=True, size=14).encode(tooltip=tips),
         ),
-        captions.readings[(toy[0],)],
+        captions.readings[(first,)],
         captions=captions,
         data="residuals",
         table="bb_residuals",

@@ -13,6 +13,9 @@ for (const chart of document.querySelectorAll(".chart")) {
   chart.style.minHeight = `${Number(chart.dataset.height) + 45}px`;
 }
 
+// On a phone the choices would fill the first screen.
+if (window.matchMedia("(max-width: 640px)").matches) document.getElementById("choices")?.removeAttribute("open");
+
 // ---- controls -------------------------------------------------------------------------------
 
 const valueOf = (text) => (/^-?\d+(\.\d+)?$/.test(text) ? Number(text) : text);
@@ -30,16 +33,21 @@ function state() {
   return now;
 }
 
+// Leaves a list the options that there are; the greatest that is not above the chosen one stands in.
+function offer(name, values) {
+  const list = controls?.elements[name];
+  if (!list || !values) return;
+  const texts = values.map(String);
+  for (const option of list.options) option.hidden = option.disabled = !texts.includes(option.value);
+  if (!texts.includes(list.value)) list.value = texts.findLast((text) => Number(text) <= Number(list.value)) ?? texts[0];
+}
+
 function bound() {
   const now = state();
   const of = payload.cube?.[now.chosen_trajectory];
-  const domains = of?.domains ?? payload.facts.domains?.[now.chosen_trajectory];
-  for (const name of domains ? ["chosen_domain", "other_domain"] : []) {
-    const list = controls.elements[name];
-    if (!list) continue;
-    for (const option of list.options) option.hidden = option.disabled = !domains.includes(option.value);
-    if (!domains.includes(list.value)) list.value = domains[name === "other_domain" ? domains.length - 1 : 0];
-  }
+  for (const [name, limits] of Object.entries(payload.facts.limits ?? {})) offer(name, limits[now.chosen_trajectory]);
+  offer("chosen_domain", of?.domains);
+  offer("other_domain", of?.domains.toReversed());
   if (!of) return;
   const limit = (name, last) => {
     const input = controls.elements[name];
