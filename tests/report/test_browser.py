@@ -127,6 +127,28 @@ def test_pages_fit_their_window(browser: webdriver.Chrome, site: Path, width: in
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_a_phone_shows_charts_before_choices(browser: webdriver.Chrome, site: Path) -> None:
+    """The choices fold away, the colours' names stay, and names of rows leave room for marks."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": True},
+    )
+    try:
+        open_page(browser, site / "dynamics.html")
+        assert not browser.find_element(By.NAME, "chosen_pair").is_displayed()
+        assert browser.find_element(By.CLASS_NAME, "group").is_displayed()
+        ends = browser.execute_script(
+            "const view = report.views.get('onsets').view; return [view.origin()[0], view.width()]"
+        )
+        assert ends[0] < ends[1], "names take more room than marks"
+        browser.find_element(By.CSS_SELECTOR, "#choices summary").click()
+        assert browser.find_element(By.NAME, "chosen_pair").is_displayed()
+        open_page(browser, site / "heads.html")
+        assert browser.find_element(By.NAME, "chosen_record").is_displayed(), "what it is about"
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 @page("trajectories")
 def test_every_panel_draws_both_worlds(opened: webdriver.Chrome) -> None:
     for panel in ("sink", "delta_logit", "value_ratio", "residual_ratio", "loss"):

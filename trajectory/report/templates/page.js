@@ -13,8 +13,8 @@ for (const chart of document.querySelectorAll(".chart")) {
   chart.style.minHeight = `${Number(chart.dataset.height) + 45}px`;
 }
 
-// On a phone the choices would fill the first screen.
-if (window.matchMedia("(max-width: 640px)").matches) document.getElementById("choices")?.removeAttribute("open");
+// On a phone the choices would fill the first screen; a slider is what its page is about.
+if (window.matchMedia("(max-width: 640px)").matches && !controls?.elements.chosen_record) document.getElementById("choices")?.removeAttribute("open");
 
 // ---- controls -------------------------------------------------------------------------------
 
@@ -207,6 +207,20 @@ const merge = (into, from) => {
   return into;
 };
 
+// On a phone names of rows and legends get less room, and other places to stand.
+const NARROW = 480; // pixels
+
+function fit(spec, width) {
+  if (width >= NARROW) return;
+  for (const encoding of encodings(spec)) {
+    if (encoding.y?.axis?.labelLimit > 150) encoding.y.axis.labelLimit = 150;
+    for (const channel of ["color", "shape", "strokeDash", "fill"]) {
+      const legend = encoding[channel]?.legend;
+      if (legend && encoding[channel].type !== "quantitative") legend.columns = encoding.y?.axis?.labelLimit ? 1 : 2;
+    }
+  }
+}
+
 // An axis's title or kind cannot depend on a parameter: such a choice draws the chart anew.
 function specification(figure, now) {
   const spec = structuredClone(figure.spec);
@@ -222,6 +236,7 @@ function specification(figure, now) {
       }
     }
   }
+  fit(spec, document.getElementById(figure.name).clientWidth);
   const text = JSON.stringify(spec);
   const data = Object.fromEntries(figure.sources.map((name) => [
     name, name in figure.provided ? cuts[figure.provided[name]](now) : rows(name, text),
