@@ -10,6 +10,10 @@ class TrajectoryError(Exception):
     """
 
 
+class DamagedFiles(TrajectoryError):
+    """Files of a checkpoint cannot be read as what they should be, or contradict each other."""
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether a disk or a quota is full; some libraries say so in words only."""
     full = (errno.ENOSPC, errno.EDQUOT)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,42 @@ def test_streams_fail_with_the_same_kinds(standin: StandIn, hub: Hub, tmp_path: 
     with pytest.raises(errors.UnknownFile, match=f"suite 's', revision '{STEP}'"):
         with obtained(run, "s", listed, hub):
             raise AssertionError
+
+
+@pytest.mark.parametrize("weights", ["stream", "download"])
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: b"\xff" * 8 + data[8:], "model.safetensors"),
+        (lambda data: data.replace(b'"F32"', b'"F99"', 1), "model.safetensors"),
+        (lambda data: data.replace(b"[64,32]", b"[64,31]", 1), "model.safetensors"),
+        (lambda data: data.replace(b"model.norm.", b"model.form.", 1), "model.norm.weight"),
+    ],
+    ids=["length", "type", "shape", "name"],
+)  # fmt: skip
+def test_a_corrupt_shard_is_that_and_nothing_else(
+    standin: StandIn,
+    hub: Hub,
+    tmp_path: Path,
+    weights: str,
+    damage: Callable[[bytes], bytes],
+    reason: str,
+) -> None:
+    """Published so: the hash is that of the damaged file."""
+    branches = add_suite(standin, [STEP])
+    whole = branches[STEP]["model.safetensors"].data
+    damaged = damage(whole)
+    assert damaged != whole
+    branches[STEP] = {**branches[STEP], "model.safetensors": Content(damaged, large=True)}
+    listed = row(hub)
+    with pytest.raises(errors.CorruptCheckpoint) as caught:
+        with obtained(config(tmp_path, weights=weights), "s", listed, hub) as found:
+            measure_checkpoint(listed, found.folder, batch(), found.weights)
+    message = str(caught.value)
+    assert message.startswith(f"suite 's', revision '{STEP}': ")
+    assert message.count(f"revision '{STEP}'") == 1
+    assert reason in message
+    assert str(tmp_path) not in message
 
 
 def test_more_than_the_bound_or_the_disk_is_refused_before_it_is_fetched(

@@ -7,6 +7,7 @@ of the embedding, can be read without the rest.
 from __future__ import annotations
 
 import json
+import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ import httpx2
 import torch
 from torch import Tensor
 
-from trajectory.errors import TrajectoryError
+from trajectory.errors import DamagedFiles, TrajectoryError
 
 HEADER_LIMIT = 100_000_000
 """Longest header the format allows."""
@@ -248,7 +249,7 @@ class RemoteWeights:
 
     Raises:
         RemoteError: if a header cannot be had.
-        TrajectoryError: if a file is no safetensors file, or two files hold the same tensor.
+        DamagedFiles: if a file is no safetensors file, or two files hold the same tensor.
     """
 
     def __init__(
@@ -267,7 +268,7 @@ class RemoteWeights:
             for file in sorted(urls):
                 for name, entry in read_header(self.reader, file, where).items():
                     if name in self._entries:
-                        raise TrajectoryError(
+                        raise DamagedFiles(
                             f"{where}: tensor '{name}' is in {self._entries[name].file} and {file}"
                         )
                     self._entries[name] = entry
@@ -349,7 +350,7 @@ class RemoteWeights:
 
     def _find(self, name: str) -> Entry:
         if name not in self._entries:
-            raise TrajectoryError(f"{self.where}: it has no tensor '{name}'")
+            raise DamagedFiles(f"{self.where}: it has no tensor '{name}'")
         return self._entries[name]
 
 
@@ -377,20 +378,23 @@ def join(ranges: Iterable[Range], gap: int = GAP, most: int = MOST) -> list[Rang
 def read_header(reader: RangeReader, file: str, where: object) -> dict[str, Entry]:
     """Where every tensor of a safetensors file lies.
 
-    Raises TrajectoryError if it is not one.
+    Raises DamagedFiles if it is not one.
     """
     size = int.from_bytes(reader.fetch([Range(file, 0, 8)])[0], "little")
     if not 2 <= size <= HEADER_LIMIT:
-        raise TrajectoryError(f"{where}: {file}: no safetensors file (header of {size} bytes)")
+        raise DamagedFiles(f"{where}: {file}: no safetensors file (header of {size} bytes)")
     (text,) = reader.fetch([Range(file, 8, 8 + size)])
     return parse_header(bytes(text), file, where)
 
 
 def parse_header(text: bytes, file: str, where: object) -> dict[str, Entry]:
-    """Entries of a safetensors header, whose own length is ``len(text)``."""
+    """Entries of a safetensors header, whose own length is ``len(text)``.
+
+    Raises DamagedFiles if it is none, or a tensor's bytes are not those of its shape.
+    """
     try:
         header = json.loads(text)
-        return {
+        entries = {
             name: Entry(
                 file,
                 DTYPES[facts["dtype"]],
@@ -401,7 +405,14 @@ def parse_header(text: bytes, file: str, where: object) -> dict[str, Entry]:
             if name != "__metadata__"
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TrajectoryError(f"{where}: {file}: no safetensors header ({error!r})") from None
+        raise DamagedFiles(f"{where}: {file}: no safetensors header ({error!r})") from None
+    for name, entry in entries.items():
+        if entry.stop - entry.start != math.prod(entry.shape) * entry.dtype.itemsize:
+            raise DamagedFiles(
+                f"{where}: {file}: tensor '{name}' of shape {entry.shape} has "
+                f"{entry.stop - entry.start:,} bytes by its header"
+            )
+    return entries
 
 
 def _tensor(buffer: memoryview, entry: Entry) -> Tensor:

@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.masking_utils import sdpa_mask
 
-from trajectory.errors import TrajectoryError
+from trajectory.errors import DamagedFiles, TrajectoryError
 from trajectory.probe.attention import NAME, probe_attention
 from trajectory.probe.branches import Branches
 from trajectory.probe.compute import CPU
@@ -235,7 +235,7 @@ class StreamedModel:
     def _check(self, layers: nn.ModuleList, prefix: str) -> None:
         """Compare the checkpoint's tensor names with the config's before anything is read."""
         if sorted(self.reader.names) != list(range(len(layers))):
-            raise TrajectoryError(
+            raise DamagedFiles(
                 f"{self.folder}: config says {len(layers)} layers, its tensors are of layers "
                 f"{sorted(self.reader.names)}"
             )
@@ -249,7 +249,7 @@ class StreamedModel:
             wrong = sorted(k for k in stored.keys() | wanted if stored.get(k) != wanted.get(k))
             if wrong:
                 k = wrong[0]
-                raise TrajectoryError(
+                raise DamagedFiles(
                     f"{self.folder}: {prefix}{index}.{k} is {stored.get(k, 'missing')}, "
                     f"the config wants {wanted.get(k, 'none')}"
                 )

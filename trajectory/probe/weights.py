@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from trajectory.errors import TrajectoryError
+from trajectory.errors import DamagedFiles, TrajectoryError
 
 SINGLE = "model.safetensors"
 PAGE = 4096
@@ -55,7 +55,8 @@ class Weights(Protocol):
 class LocalWeights:
     """The tensors of a local checkpoint, in one file or in shards.
 
-    Raises TrajectoryError for a missing, damaged or inconsistent file; pickled weights are refused.
+    Raises TrajectoryError for a missing file, DamagedFiles for a damaged or an inconsistent one;
+    pickled weights are refused.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -69,7 +70,7 @@ class LocalWeights:
             try:
                 wanted = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
             except (ValueError, KeyError, TypeError) as error:
-                raise TrajectoryError(f"{index}: not an index of safetensors ({error})") from None
+                raise DamagedFiles(f"{index}: not an index of safetensors ({error})") from None
             files = [folder / name for name in sorted(set(wanted.values()))]
         else:
             pickled = sorted(path.name for path in folder.glob("*.bin"))
@@ -84,7 +85,7 @@ class LocalWeights:
                 self._shapes[name] = handle.get_slice(name).get_shape()
         missing = sorted(set(wanted) - set(self._paths))
         if missing:
-            raise TrajectoryError(f"{index}: {len(missing)} tensors are missing, e.g. {missing[0]}")
+            raise DamagedFiles(f"{index}: {len(missing)} tensors are missing, e.g. {missing[0]}")
 
     @property
     def bytes_read(self) -> int:
@@ -144,7 +145,7 @@ class LocalWeights:
 
     def _find(self, name: str) -> Path:
         if name not in self._paths:
-            raise TrajectoryError(f"{self.folder}: it has no tensor '{name}'")
+            raise DamagedFiles(f"{self.folder}: it has no tensor '{name}'")
         return self._paths[name]
 
 
@@ -152,4 +153,4 @@ def _open(path: Path) -> safe_open:
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
-        raise TrajectoryError(f"{path}: cannot be read ({error})") from None
+        raise DamagedFiles(f"{path}: cannot be read ({error})") from None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import ClassVar
 
-from trajectory.errors import TrajectoryError
+from trajectory.errors import DamagedFiles, TrajectoryError
 
 _SECRETS = (
     (re.compile(r"hf_[A-Za-z0-9]{4,}"), "hf_…"),
@@ -122,6 +123,13 @@ class DiskFull(CheckpointError):
 
     kind = "disk_full"
     again = True
+
+
+def of_checkpoint(error: TrajectoryError, where: str, folder: Path) -> TrajectoryError:
+    """What the probe says of the files in ``folder``, said of the checkpoint ``where``."""
+    kind = CorruptCheckpoint if isinstance(error, DamagedFiles) else TrajectoryError
+    reason = str(error).removeprefix(f"{where}: ")
+    return kind(f"{where}: {reason.removeprefix(f'{folder}/').removeprefix(f'{folder}: ')}")
 
 
 def by_status(status: int | None) -> tuple[type[CheckpointError] | None, str]:

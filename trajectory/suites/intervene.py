@@ -18,6 +18,7 @@ from trajectory.probe.measure import Row
 from trajectory.probe.remote import RemoteError
 from trajectory.probe.weights import Weights
 from trajectory.schemas import HEAD_EFFECTS, INTERVENTION_LAYERS, INTERVENTIONS
+from trajectory.suites.errors import of_checkpoint
 
 
 def intervene(
@@ -67,7 +68,7 @@ def intervene(
         raise  # who opened the connection knows what to make of it
     except TrajectoryError as error:
         where = f"suite '{row['suite']}', revision '{row['revision']}'"
-        raise TrajectoryError(f"{where}: {error}") from None
+        raise of_checkpoint(error, where, folder) from None
     names = {"trajectory": row["trajectory"], "step": row["step"], "tokens": row["tokens"]}
     of_domain = {batch.domain: batch for batch in chosen}
     origin = {"revision": row["revision"], "commit": row["commit"], "dtype": compute.names["dtype"]}

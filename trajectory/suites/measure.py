@@ -13,6 +13,7 @@ from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.probe.measure import Row, rates
 from trajectory.probe.remote import RemoteError
 from trajectory.probe.weights import Weights
+from trajectory.suites.errors import of_checkpoint
 
 
 def measure_checkpoint(
@@ -54,8 +55,7 @@ def measure_checkpoint(
     except RemoteError:
         raise
     except TrajectoryError as error:
-        reason = str(error).removeprefix(f"{folder}/").removeprefix(f"{folder}: ")
-        raise TrajectoryError(f"{where}: {reason}") from None
+        raise of_checkpoint(error, where, folder) from None
     names = {
         "trajectory": listed["trajectory"],
         "step": listed["step"],

@@ -12,6 +12,7 @@ from typing import Any
 
 from trajectory.config import Config
 from trajectory.config.suites import Suite
+from trajectory.errors import DamagedFiles
 from trajectory.probe.weights import Weights
 from trajectory.suites.content import (
     CONFIG,
@@ -29,6 +30,7 @@ from trajectory.suites.errors import (
     CorruptCheckpoint,
     Unreachable,
     by_status,
+    of_checkpoint,
 )
 from trajectory.suites.hub import Hub
 from trajectory.suites.store import KEPT, Store
@@ -170,6 +172,8 @@ def _streamed(config: Config, suite: Suite, row: Row, where: str, hub: Hub) -> I
             yield Obtained(folder, remote)
         except RemoteError as error:
             raise _typed(error, where) from None
+        except DamagedFiles as error:
+            raise of_checkpoint(error, where, folder) from None
 
 
 def _typed(error: Any, where: str) -> CheckpointError:
