@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,26 @@ def test_rooms_import_only_what_they_may(root: Path) -> None:
         allowed = MAY_IMPORT[room] | FREE | {room}
         assert rooms(path) <= allowed, f"{path}: {rooms(path) - allowed}"
     assert seen == set(MAY_IMPORT)
+
+
+def test_what_is_imported_is_named_among_the_dependencies(root: Path) -> None:
+    """Not only installed because something else wants it."""
+    declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    packages = {
+        *("trajectory", *sys.stdlib_module_names),
+        *(re.split(r"[<>=\[]", name)[0].replace("-", "_") for name in declared["dependencies"]),
+    }
+    modules_of = {"pyyaml": "yaml", "vl_convert_python": "vl_convert"}
+    known = {modules_of.get(package, package) for package in packages}
+    imported = set()
+    for path in (root / "trajectory").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.split(".")[0])
+    assert {"torch", "polars", "filelock"} <= imported
+    assert imported - known == {"pydantic_core"}, "a part of pydantic, which fixes its version"
 
 
 def loaded_after(code: str) -> set[str]:
@@ -136,3 +158,16 @@ def test_code_digests_change_with_code_and_not_with_prose(
     (package / "a" / "data" / "table.json").write_text("2")
     assert digest() not in (before, after_code)
     provenance.code_digest.cache_clear()
+
+
+def test_every_rule_that_computes_is_timed(root: Path) -> None:
+    """The report's page of costs knows a job by its benchmark."""
+    untimed = set()
+    for path in (root / "workflow" / "rules").glob("*.smk"):
+        for block in re.split(r"^(?=[ ]*(?:rule|checkpoint) \w+:)", path.read_text(), flags=re.M)[
+            1:
+        ]:
+            if "benchmark:" not in block:
+                untimed.add(re.search(r"(?:rule|checkpoint) (\w+):", block)[1])
+    after_the_costs = {"costs", "complete", "pack", "publish", "published"}
+    assert untimed == after_the_costs

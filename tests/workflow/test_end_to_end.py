@@ -61,6 +61,18 @@ def test_every_rule_leaves_a_log(finished: Project) -> None:
     assert "40/40 steps" in (logs / "nano_pretrain.log").read_text()
 
 
+def test_what_every_job_cost_is_in_the_report(finished: Project) -> None:
+    results = finished.folder / "results/small"
+    logs = results / "logs"
+    ran = {path.relative_to(logs).parts[0].removesuffix(".log") for path in logs.rglob("*.log")}
+    later = {"costs", "report", "complete", "pack"}
+    costs = read(results / "costs.parquet", TABLES["costs"]).to_pylist()
+    assert {row["rule"] for row in costs} == ran - later
+    assert {row["job"] for row in costs if row["rule"] == "bb_train"} == {
+        *("softmax/seed0", "softmax/seed1", "relu/seed0"),
+    }
+
+
 def test_nothing_is_left_to_do(finished: Project) -> None:
     done = finished.snakemake(*SMALL)
     assert "Nothing to be done" in done.stdout + done.stderr

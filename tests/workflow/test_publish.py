@@ -1,8 +1,10 @@
-"""Copies of the tables on a storage, through Snakemake's plugin, against an S3 on the loopback."""
+"""Copies of a run on a storage, through Snakemake's plugin, against an S3 on the loopback."""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
 import pytest
@@ -27,8 +29,8 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
-def test_tables_and_manifests_are_published(
-    finished: Project, endpoint: str, monkeypatch: pytest.MonkeyPatch
+def test_all_that_people_read_is_published(
+    finished: Project, endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     client = boto3.client("s3", endpoint_url=endpoint)
     client.create_bucket(Bucket="runs")
@@ -38,10 +40,20 @@ def test_tables_and_manifests_are_published(
     done = finished.snakemake("published", "--configfile", "published.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     keys = {item["Key"] for item in client.list_objects_v2(Bucket="runs")["Contents"]}
-    assert {f"small/tables/{name}.parquet" for name in ("heads", "layers", "onsets")} <= keys
-    assert "small/manifests/nano-olmo.parquet" in keys
+    results = finished.folder / "results"
+    tables = {path.relative_to(results) for path in results.glob("small/tables/*.parquet")}
+    assert keys == {
+        *map(str, tables),
+        *(f"small/{name}" for name in ("manifests/nano-olmo.parquet", "costs.parquet")),
+        "small/report.zip",
+    }
     for key in keys:
-        local = finished.folder / "results" / key
-        assert client.get_object(Bucket="runs", Key=key)["Body"].read() == local.read_bytes()
+        sent = client.get_object(Bucket="runs", Key=key)["Body"].read()
+        assert sent == (results / key).read_bytes(), key
+    with zipfile.ZipFile(results / "small/report.zip") as packed:
+        packed.extractall(tmp_path)
+    pages = results / "small/report"
+    for page in pages.rglob("*.*"):
+        assert (tmp_path / "report" / page.relative_to(pages)).read_bytes() == page.read_bytes()
     done = finished.snakemake("published", "--configfile", "published.yaml")
     assert "Nothing to be done" in done.stdout + done.stderr

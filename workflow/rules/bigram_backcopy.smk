@@ -46,6 +46,8 @@ rule bb_gather:
         expand("{results}/tables/{table}.parquet", results=RESULTS, table=BB_MEASUREMENTS),
     log:
         f"{RESULTS}/logs/bb_gather.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/bb_gather.tsv"
     threads: 1
     resources:
         mem_mb=growing(2000),
@@ -69,6 +71,8 @@ rule bb_summary:
         expand("{results}/tables/{table}.parquet", results=RESULTS, table=BB_SUMMARIES),
     log:
         f"{RESULTS}/logs/bb_summary.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/bb_summary.tsv"
     threads: 1
     resources:
         mem_mb=growing(2000),

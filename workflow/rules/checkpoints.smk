@@ -32,6 +32,8 @@ rule manifest:
         manifest_path(EMBEDDED),
     log:
         f"{RESULTS}/logs/manifest/{EMBEDDED}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/manifest/{EMBEDDED}.tsv"
     threads: 1
     resources:
         mem_mb=growing(1000),
@@ -53,6 +55,8 @@ checkpoint pin:
         [update(selection_path(suite)) for suite in PUBLIC],
     log:
         f"{RESULTS}/logs/pin.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/pin.tsv"
     threads: 1
     resources:
         mem_mb=growing(1000),
@@ -72,6 +76,8 @@ rule tokenizer:
         directory(f"{RESULTS}/tokenizers/{{suite}}"),
     log:
         f"{RESULTS}/logs/tokenizer/{{suite}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tokenizer/{{suite}}.tsv"
     threads: 1
     resources:
         mem_mb=growing(1000),
@@ -91,6 +97,8 @@ rule batches:
         f"{RESULTS}/batches/{{suite}}.parquet",
     log:
         f"{RESULTS}/logs/batches/{{suite}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/batches/{{suite}}.tsv"
     threads: 1
     resources:
         mem_mb=growing(1000),

@@ -17,6 +17,8 @@ rule claims:
         f"{RESULTS}/tables/claims.parquet",
     log:
         f"{RESULTS}/logs/claims.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/claims.tsv"
     threads: 1
     resources:
         mem_mb=growing(2000),

@@ -1,17 +1,15 @@
 """What the run cost.
 
-Inputs: the benchmarks of all jobs before the report, known to be there once the last tables are.
-Outputs: one table, a row per job. It differs from run to run, so it lies beside the run's tables.
+Inputs: the benchmarks of all jobs before the report, known to be there once the last of those jobs
+are done: claims and outcomes come after all others. Outputs: one table, a row per job. It differs
+from run to run, so it lies beside the run's tables.
 """
 
 
 rule costs:
     input:
-        rules.gather.output,
-        rules.dynamics.output,
-        rules.theory.output,
-        rules.couple.output,
-        rules.align.output,
+        rules.claims.output,
+        rules.outcomes.output,
     output:
         f"{RESULTS}/costs.parquet",
     log:

@@ -71,6 +71,8 @@ rule outcomes:
         f"{RESULTS}/tables/outcomes.parquet",
     log:
         f"{RESULTS}/logs/outcomes.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/outcomes.tsv"
     threads: 1
     resources:
         mem_mb=growing(1000),

@@ -1,30 +1,44 @@
 """Copies in a storage of its own, where the config names one.
 
-Inputs: the run's tables and manifests. Outputs: the same files under the config's address, through
-the Snakemake storage plugin that the address belongs to.
+Inputs: all tables that the report reads, the manifests and selections, and the report itself. Outputs:
+the same files under the config's address, the report as one archive, through the Snakemake storage
+plugin that the address belongs to.
 """
+
+PACKED = f"{RESULTS}/report.zip"
 
 PUBLISHED = (
     stored(
-        *rules.gather.output,
-        *rules.dynamics.output,
-        *rules.claims.output,
-        *rules.costs.output,
-        *expand(
-            "{results}/manifests/{suite}.parquet", results=RESULTS, suite=CONFIG.suites.names()
-        ),
+        *(path for output in READ for path in output),
+        *(manifest_path(suite) for suite in CONFIG.suites.names()),
+        *(selection_path(suite) for suite in PUBLIC),
+        PACKED,
     )
     if CONFIG.publish
     else []
 )
 
+
+# One file, whatever the storage makes of folders. It opens from disk, like the report.
+rule pack:
+    input:
+        rules.report.output.pages,
+    output:
+        PACKED,
+    log:
+        f"{RESULTS}/logs/pack.log",
+    localrule: True
+    shell:
+        "python -m zipfile --create {output} {input} > {log} 2>&1"
+
+
 if CONFIG.publish:
 
     rule publish:
         input:
-            f"{RESULTS}/{{file}}.parquet",
+            f"{RESULTS}/{{file}}",
         output:
-            stored(f"{RESULTS}/{{file}}.parquet"),
+            stored(f"{RESULTS}/{{file}}"),
         log:
             f"{RESULTS}/logs/publish/{{file}}.log",
         localrule: True

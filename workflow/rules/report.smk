@@ -4,20 +4,18 @@ Inputs: all tables of the run. Outputs: a folder of pages that opens from disk, 
 SVG and PNG, sorted for Snakemake's own report.
 """
 
+# All of a run that people read, beside the manifests.
+READ = (
+    *(rules.gather.output, rules.dynamics.output, rules.claims.output),
+    *(rules.theory.output, rules.couple.output, rules.align.output),
+    *(BB_TABLES, EFFECTS, rules.outcomes.output, rules.costs.output),
+)
+
 
 rule report:
     input:
-        rules.gather.output,
-        rules.dynamics.output,
-        rules.claims.output,
-        rules.theory.output,
-        rules.couple.output,
-        rules.align.output,
-        rules.costs.output,
-        BB_TABLES,
-        rules.outcomes.output,
+        *READ,
         manifests,
-        EFFECTS,
     output:
         pages=report(
             directory(f"{RESULTS}/report"),
