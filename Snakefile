@@ -8,6 +8,7 @@
 #   <results>/tables/                      all trajectories: measurements, onsets, laws, phenomena
 #   <results>/report/index.html            the pages
 #   <results>/figures/                     their charts, page by page, for snakemake --report
+#   <results>/unpinned.tsv                 which suites could not be listed, and why
 #   <results>/complete.txt                 that nothing is missing from the tables
 #   <results>/logs/, <results>/benchmarks/ what each job printed, and what it cost
 #   <results>/costs.parquet                where time, memory and bytes went
@@ -57,6 +58,6 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/report",
-        PUBLISHED,
+        published,
         EFFECTS,
         f"{RESULTS}/complete.txt",

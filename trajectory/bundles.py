@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trajectory.config import Config
 from trajectory.suites.names import revision_name
+from trajectory.suites.pinned import read_unpinned
 from trajectory.suites.selection import read_selection
 
 EMBEDDED = "nano-olmo"
@@ -77,8 +78,12 @@ def _begins(revision: str) -> bool:
 def suite_bundles(config: Config, name: str) -> list[Bundle]:
     """The checkpoints of a suite of the config as bundles.
 
+    Empty if it is left out of the run because it could not be pinned.
+
     Raises TrajectoryError if its selection is not pinned yet, or damaged.
     """
+    if name in read_unpinned(config):
+        return []
     nano = config.suites.nano_olmo
     if name == EMBEDDED and nano is not None:
         return bundles(name, [(revision_name(step), 0) for step in nano.checkpoint_steps()])

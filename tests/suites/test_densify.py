@@ -20,7 +20,7 @@ from trajectory.suites.densify import (
 )
 from trajectory.suites.manifest import manifest_rows
 from trajectory.suites.narrow import narrow
-from trajectory.suites.pin import paths
+from trajectory.suites.pinned import paths
 from trajectory.suites.selection import is_pinned, read_selection, select, write_selection
 from trajectory.tables import from_rows, write
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile, Threads, set_up_torch
 from trajectory.errors import TrajectoryError
+
+if TYPE_CHECKING:
+    from trajectory.config import Config
 
 app = typer.Typer(help="Checkpoint suites of language models.")
 
@@ -100,33 +104,66 @@ def suites_pin(
         list[str] | None, typer.Argument(help="Suites of the config; all if none is named.")
     ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
+    go_on: Annotated[
+        bool,
+        typer.Option(
+            "--go-on",
+            help="Leave pinned suites alone, and leave out of the run what cannot be pinned.",
+        ),
+    ] = False,
 ) -> None:
-    """List and audit suites, choose their checkpoints, and pin the choice in a table."""
+    """List and audit suites, choose their checkpoints, and pin the choice in a table.
+
+    A suite that fails does not keep the others from being pinned; exit status 1 if there is one.
+    """
+    from trajectory.config import load
+    from trajectory.suites.pinned import Unpinned, is_listed, write_unpinned
+
+    run = load(config)
+    failed = {}
+    for name in names or run.suites.public():
+        run.suites.suite(name)  # raises if there is none
+        if go_on and is_listed(run, name):
+            continue
+        try:
+            _pin(run, name)
+        except TrajectoryError as error:
+            failed[name] = Unpinned(getattr(error, "kind", "error"), str(error))
+            print(f"error: {error}", file=sys.stderr, flush=True)
+    nothing_left = len(failed) == len(run.suites.names()) and not run.bb.variants
+    if go_on and not nothing_left:
+        write_unpinned(run, failed)
+        for name in failed:
+            print(f"{name}: left out of this run; the next one tries again", flush=True)
+    elif failed:
+        raise typer.Exit(1)
+
+
+def _pin(run: Config, name: str) -> None:
+    """List, audit and choose, and write the suite's manifest and selection."""
     from trajectory import provenance
     from trajectory.cli.tables_of_suites import audit_table
-    from trajectory.config import load
     from trajectory.progress import progress
     from trajectory.schemas import MANIFEST
     from trajectory.suites.hub import Hub
-    from trajectory.suites.pin import audited, list_revisions, paths, pinned_selection
+    from trajectory.suites.pin import audited, list_revisions, pinned_selection
+    from trajectory.suites.pinned import paths
     from trajectory.suites.selection import write_selection
     from trajectory.tables import from_rows, write
 
-    run = load(config)
-    for name in names or run.suites.public():
-        suite = run.suites.suite(name)
-        hub = Hub(run.fetch)
-        revisions = list_revisions(name, suite, hub)
-        print(f"{name}: {len(revisions)} revisions")
-        with progress(f"{name}: audit", len(revisions), "revisions") as report:
-            rows = audited(name, suite, revisions, hub, report)
-        manifest, selection = paths(run, name)
-        chosen = pinned_selection(selection, name, suite, rows)
-        facts = {"endpoint": hub.api.endpoint, "repository": suite.repository}
-        write(from_rows(rows, MANIFEST), MANIFEST, manifest, provenance.describe(**facts))
-        write_selection(selection, name, suite, chosen)
-        audit_table(name, rows, chosen)
-        print(f"{selection}: {len(chosen)} checkpoints")
+    suite = run.suites.suite(name)
+    hub = Hub(run.fetch)
+    revisions = list_revisions(name, suite, hub)
+    print(f"{name}: {len(revisions)} revisions")
+    with progress(f"{name}: audit", len(revisions), "revisions") as report:
+        rows = audited(name, suite, revisions, hub, report)
+    manifest, selection = paths(run, name)
+    chosen = pinned_selection(selection, name, suite, rows)
+    facts = {"endpoint": hub.api.endpoint, "repository": suite.repository}
+    write(from_rows(rows, MANIFEST), MANIFEST, manifest, provenance.describe(**facts))
+    write_selection(selection, name, suite, chosen)
+    audit_table(name, rows, chosen)
+    print(f"{selection}: {len(chosen)} checkpoints")
 
 
 @app.command("densify")
@@ -164,7 +201,7 @@ def suites_tokenizer(
     from trajectory.config import load
     from trajectory.schemas import MANIFEST
     from trajectory.suites.hub import Hub
-    from trajectory.suites.pin import paths
+    from trajectory.suites.pinned import paths
     from trajectory.suites.selection import read_selection
     from trajectory.suites.tokenizer import fetch_tokenizer
     from trajectory.tables import read
@@ -187,8 +224,8 @@ def suites_outcomes(
     from trajectory.bundles import bundle_tables
     from trajectory.config import load
     from trajectory.schemas import BUNDLE, MANIFEST, OUTCOMES
-    from trajectory.suites.outcomes import outcome_rows
-    from trajectory.suites.pin import paths
+    from trajectory.suites.outcomes import outcome_rows, unlisted_row
+    from trajectory.suites.pinned import paths, read_unpinned
     from trajectory.suites.selection import read_selection
     from trajectory.tables import from_rows, read, write
 
@@ -197,8 +234,9 @@ def suites_outcomes(
     for path in bundle_tables(run):
         for row in read(path, BUNDLE).to_pylist():
             became.setdefault(row["suite"], {})[row["revision"]] = row
-    rows: list[dict[str, Any]] = []
-    for name in run.suites.names():
+    unpinned = read_unpinned(run)
+    rows = [unlisted_row(name, why.kind, why.reason) for name, why in unpinned.items()]
+    for name in (name for name in run.suites.names() if name not in unpinned):
         manifest, selection = paths(run, name)
         chosen = read_selection(selection) if name in run.suites.public() else None
         listed = read(manifest, MANIFEST).to_pylist()

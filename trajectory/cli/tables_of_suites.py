@@ -14,7 +14,7 @@ from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.plan import RunPlan, SuitePlan
 from trajectory.suites.narrow import Narrowed
-from trajectory.suites.outcomes import left_out, missing
+from trajectory.suites.outcomes import UNLISTED, left_out, missing
 
 Row = dict[str, Any]
 
@@ -106,7 +106,12 @@ def outcome_table(rows: Sequence[Row], retried: bool) -> None:
     """Print what is missing from a run and why."""
     absent, excluded = missing(rows), left_out(rows)
     measured = sum(1 for row in rows if row["status"] == "measured")
-    print(f"{measured} of {measured + len(absent)} selected checkpoints are in the tables.")
+    unlisted = [row for row in absent if row["revision"] == UNLISTED]
+    selected = measured + len(absent) - len(unlisted)
+    print(f"{measured} of {selected} selected checkpoints are in the tables.")
+    if unlisted:
+        suites = ", ".join(row["suite"] for row in unlisted)
+        print(f"Left out, because it could not be listed or chosen from: {suites}.")
     if excluded:
         print(f"The audit excluded {len(excluded)} revisions: see the report, or the manifests.")
     if not absent:
@@ -117,7 +122,7 @@ def outcome_table(rows: Sequence[Row], retried: bool) -> None:
     for row in absent:
         grid.add_row(row["suite"], row["revision"], row["error"], row["reason"])
     _console().print(grid)
-    if retried:
+    if retried or unlisted:
         print("What may pass is tried again when the same command is run again.")
 
 

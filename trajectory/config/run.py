@@ -39,7 +39,8 @@ class Config(Section):
     alignment: Alignment = Alignment()
     """Trajectories on one axis."""
     publish: Annotated[str, Field(pattern=r"^[a-z0-9+]+://[^/].*[^/]$")] | None = None
-    """Address that receives copies of the tables and manifests, such as s3://bucket/folder."""
+    """Address that receives copies of all that people read: tables, manifests, selections, the
+    report as an archive. Such as s3://bucket/folder."""
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Config:

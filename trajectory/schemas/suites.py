@@ -118,8 +118,12 @@ OUTCOMES = Table(
     ("suite", "revision"),
     (
         _SUITE,
-        _REVISION,
-        _COMMIT,
+        field(
+            "revision",
+            pa.string(),
+            "checkpoint's name, as published; * for all of a suite that could not be pinned",
+        ),
+        field("commit", pa.string(), "content the name is pinned to; empty for *"),
         field("trajectory", pa.string(), "the training run it belongs to", nullable=True),
         _STAGE,
         _INGREDIENT,

@@ -13,7 +13,8 @@ from trajectory.errors import TrajectoryError
 from trajectory.schemas import MANIFEST, ONSETS
 from trajectory.suites.densify import Candidate, Interval, densify, total_width
 from trajectory.suites.hub import Hub
-from trajectory.suites.pin import audit_chosen, paths
+from trajectory.suites.pin import audit_chosen
+from trajectory.suites.pinned import paths
 from trajectory.suites.selection import (
     is_pinned,
     read_selection,

@@ -18,6 +18,10 @@ TRANSIENT = frozenset(
 """Kinds of failure after which another run may succeed."""
 
 
+UNLISTED = "*"
+"""Stands for all revisions of a suite that could not be pinned."""
+
+
 def outcome_rows(
     manifest: Sequence[Row], selection: Sequence[Row] | None, became: Mapping[str, Row]
 ) -> list[Row]:
@@ -45,6 +49,21 @@ def outcome_rows(
             }
         )
     return rows
+
+
+def unlisted_row(suite: str, kind: str, reason: str) -> Row:
+    """The one row of ``outcomes`` of a suite that could not be pinned."""
+    return {
+        **dict.fromkeys(_COPIED),
+        "suite": suite,
+        "revision": UNLISTED,
+        "commit": "",
+        "status": "failed",
+        "verdict": "unaudited",
+        "error": kind,
+        "reason": reason,
+        "link": None,
+    }
 
 
 _COPIED = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.suites.audit import MAIN, audit, config_file
@@ -15,12 +14,6 @@ from trajectory.suites.manifest import Row, manifest_rows
 from trajectory.suites.selection import is_pinned, read_selection, select
 
 Report = Callable[[int], None]
-
-
-def paths(config: Config, name: str) -> tuple[Path, Path]:
-    """A suite's manifest and selection table below the results folder."""
-    folder = config.results
-    return folder / "manifests" / f"{name}.parquet", folder / "selections" / f"{name}.tsv"
 
 
 def list_revisions(name: str, suite: Suite, hub: Hub) -> list[Revision]:

@@ -10,7 +10,8 @@ from trajectory.plan import needs
 from trajectory.provenance import code_digest, values_digest
 from trajectory.results import RESOLVED_NAME, check_results, claim
 from trajectory.suites.names import revision_name
-from trajectory.suites.selection import is_pinned, read_selection, settings_digest
+from trajectory.suites.pinned import is_listed, read_unpinned, unpinned_path
+from trajectory.suites.selection import read_selection
 from trajectory.workflow import claimed_threads, refuse, use_own_commands
 
 try:

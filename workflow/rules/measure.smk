@@ -79,6 +79,7 @@ rule outcomes:
         runtime=growing(10),
     params:
         config=RESOLVED,
+        left_out=lambda wildcards: sorted(read_unpinned(CONFIG)),
         code=code_digest("trajectory.suites.outcomes"),
     shell:
         "trajectory suites outcomes --config {params.config} --output {output} > {log} 2>&1"

@@ -7,16 +7,18 @@ plugin that the address belongs to.
 
 PACKED = f"{RESULTS}/report.zip"
 
-PUBLISHED = (
-    stored(
+
+def published(wildcards):
+    """The copies of a run, if its config asks for them."""
+    if not CONFIG.publish:
+        return []
+    suites = listed_suites()
+    return stored(
         *(path for output in READ for path in output),
-        *(manifest_path(suite) for suite in CONFIG.suites.names()),
-        *(selection_path(suite) for suite in PUBLIC),
+        *(manifest_path(suite) for suite in suites),
+        *(selection_path(suite) for suite in suites if suite != EMBEDDED),
         PACKED,
     )
-    if CONFIG.publish
-    else []
-)
 
 
 # One file, whatever the storage makes of folders. It opens from disk, like the report.
@@ -48,4 +50,4 @@ if CONFIG.publish:
 
 rule published:
     input:
-        PUBLISHED,
+        published,

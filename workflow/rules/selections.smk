@@ -16,19 +16,33 @@ def manifest_path(suite):
     return f"{RESULTS}/manifests/{suite}.parquet"
 
 
+# Suites that could not be pinned, and why: this run goes on without them.
+LEFT_OUT = str(unpinned_path(CONFIG))
+
+
 # A pinned suite has a table that says which checkpoints are measured, and the whole plan is static.
-UNPINNED = [
-    name
-    for name, suite in PUBLIC.items()
-    if not (Path(manifest_path(name)).is_file() and is_pinned(Path(selection_path(name)), suite))
-]
+UNPINNED = [name for name in PUBLIC if not is_listed(CONFIG, name)]
+
+
+# What could not be pinned is tried once by each run: a table of an earlier one is out of date.
+TRIED_BEFORE = Path(LEFT_OUT).stat().st_mtime_ns if UNPINNED and Path(LEFT_OUT).is_file() else None
 
 
 def pinned(suite):
     """A suite's selection; where it is not pinned yet, the plan waits for it."""
-    if suite in UNPINNED:
+    if suite not in UNPINNED:
+        return read_once(suite)
+    if workflow.is_main_process:  # a job of this run was planned after the suites were tried
         checkpoints.pin.get()
-    return read_once(suite)
+    return [] if suite in read_unpinned(CONFIG) else read_once(suite)
+
+
+def listed_suites():
+    """The suites that are part of the run, once all are tried."""
+    for suite in PUBLIC:
+        pinned(suite)
+    left_out = read_unpinned(CONFIG)
+    return [suite for suite in CONFIG.suites.names() if suite not in left_out]
 
 
 @cache
@@ -40,9 +54,7 @@ def read_once(suite):
 
 
 def manifests(wildcards):
-    for suite in PUBLIC:
-        pinned(suite)
-    return [manifest_path(suite) for suite in CONFIG.suites.names()]
+    return [manifest_path(suite) for suite in listed_suites()]
 
 
 def tokenizer_of(wildcards):

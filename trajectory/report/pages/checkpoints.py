@@ -32,6 +32,7 @@ def make(run: Run) -> Page:
         blocks += [Heading("Every revision"), _revisions(manifest)]
     else:
         blocks.append(Missing("Manifests", reason("manifest")))
+    blocks += [Missing(f"Suite {name}", why) for name, why in _left_out(run)]
     if run.has("costs"):
         data["costs"] = run.costs
         blocks += [Heading("What the run cost"), _costs(data["costs"])]
@@ -56,6 +57,14 @@ def _answer(manifest: pl.DataFrame) -> str:
         f"{measured.height:,} of {words.count(manifest.height, 'listed revision')} were measured; "
         f"the audit doubts {doubted:,} of these."
     )
+
+
+def _left_out(run: Run) -> list[tuple[str, str]]:
+    """Suites that could not be listed or chosen from, and why."""
+    if not run.has("outcomes"):
+        return []
+    rows = run.frame("outcomes", "suite", "revision", "reason").filter(revision="*")
+    return list(rows.select("suite", "reason").iter_rows())
 
 
 def _manifest(run: Run) -> pl.DataFrame:
