@@ -58,6 +58,8 @@ class Checkpoints:
         embedded = self.folder is not None
         known = read(self.listed, MANIFEST).to_pylist() if embedded else read_selection(self.listed)
         rows = {r["revision"]: r for r in known if r["suite"] == self.suite}
+        if not embedded:
+            rows = {name: {**row, **self._rates(row)} for name, row in rows.items()}
         for revision in self.revisions:
             if revision not in rows:
                 raise TrajectoryError(
@@ -65,6 +67,14 @@ class Checkpoints:
                     f"it has {', '.join(rows) or 'none'}"
                 )
         return rows
+
+    def _rates(self, row: dict[str, Any]) -> dict[str, float | None]:
+        """Learning rates of a checkpoint of a public suite, where its schedule is known."""
+        from trajectory.suites.schedule import learning_rates
+
+        suite = self.run.suites.suite(self.suite)
+        now, before = learning_rates(suite, row["stage"], row["step"])
+        return {"learning_rate": now, "integrated_learning_rate": before}
 
     @cached_property
     def tokens(self) -> list[TokenBatch]:
@@ -124,7 +134,11 @@ class Checkpoints:
         }
         keys = {
             revision: provenance.values_digest(
-                {"commit": self.rows[revision]["commit"], **settings}
+                {
+                    "commit": self.rows[revision]["commit"],
+                    "learning_rate": self.rows[revision]["learning_rate"],
+                    **settings,
+                }
             )
             for revision in self.revisions
         }

@@ -93,6 +93,23 @@ class Architecture(Section):
     """Tokens of a training sequence."""
 
 
+class Cosine(Section):
+    """Half a cosine, from the end of the warm-up to the end that is given in steps or in tokens."""
+
+    to: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Learning rate at its end, as a fraction of the peak."""
+    steps: Count | None = None
+    """Steps from the start of training, the warm-up's included."""
+    tokens: Positive | None = None
+    """Or tokens from the start of training."""
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Cosine:
+        if (self.steps is None) == (self.tokens is None):
+            raise ValueError("cosine: give either steps or tokens")
+        return self
+
+
 class Schedule(Section):
     """The learning rate's schedule, as the training run's own config states it."""
 
@@ -101,7 +118,9 @@ class Schedule(Section):
     peak_learning_rate: Positive | None = None
     """Learning rate after the warm-up."""
     shape: str | None = None
-    """What follows the warm-up."""
+    """What follows the warm-up, in words."""
+    cosine: Cosine | None = None
+    """What follows the warm-up, if it is half a cosine: learning rates follow from it."""
     source: str | None = None
     """Where it is written."""
 

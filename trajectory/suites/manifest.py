@@ -13,6 +13,7 @@ from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.suites.content import Revision, local_revision, weight_files, weights_digest
 from trajectory.suites.names import RevisionName, parse_revision
+from trajectory.suites.schedule import learning_rates
 
 Row = dict[str, Any]
 
@@ -42,6 +43,7 @@ def _row(name: str, suite: Suite, revision: Revision) -> Row:
     # A name with a slash would be a folder within a folder.
     parsed = None if "/" in revision.name else parse_revision(revision.name, suite.pattern)
     tokens, source = _tokens(suite, parsed)
+    rate, integrated = learning_rates(suite, parsed.stage, parsed.step) if parsed else (None, None)
     described = describe_files(revision)
     verdict, reason = ("unaudited", None)
     if parsed is None:
@@ -64,8 +66,8 @@ def _row(name: str, suite: Suite, revision: Revision) -> Row:
         **described,
         "config": None,
         "dtype": None,
-        "learning_rate": None,
-        "integrated_learning_rate": None,
+        "learning_rate": rate,
+        "integrated_learning_rate": integrated,
         "missing_before": None,
         "verdict": verdict,
         "reason": reason,

@@ -28,6 +28,8 @@ rule measure:
         revisions=lambda wildcards: bundles_of(wildcards.suite)[wildcards.bundle].revisions,
         where_from=where_from,
         commits=commits,
+        schedule=lambda wildcards: wildcards.suite in PUBLIC
+        and values(PUBLIC[wildcards.suite].schedule),
         compute=values_digest(CONFIG.probe.of_compute()),
         config=RESOLVED,
         folder=subpath(output[0], ancestor=2),
