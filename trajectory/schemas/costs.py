@@ -17,7 +17,7 @@ COSTS = Table(
             pa.string(),
             "which of the rule's jobs: its wildcards joined by /; empty if there is one",
         ),
-        field("finished", pa.timestamp("s", tz="UTC"), "when it ended, to the second"),
+        field("finished", pa.timestamp("ms", tz="UTC"), "when it ended, to the second"),
         number("seconds", "wall time, the start of its process included", "seconds"),
         number(
             "cpu_seconds",
