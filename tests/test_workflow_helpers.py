@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trajectory.config import parse
 from trajectory.errors import TrajectoryError
 from trajectory.results import check_results, claim
-from trajectory.workflow import claimed_threads
+from trajectory.workflow import check_scheduler, claimed_threads
 
 
 @given(st.integers(1, 4), st.integers(1, 64), st.integers(1, 64))
@@ -82,3 +82,26 @@ def test_a_results_folder_is_run_in_by_one_process(tmp_path: Path) -> None:
     with start() as third:
         assert says(third) == "held", "the lock ends with its holder, however it ends"
         third.kill()
+
+
+def test_a_slurm_that_is_not_there_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check_scheduler("local")
+    check_scheduler(None)
+    with pytest.raises(TrajectoryError, match="executor slurm: this machine has no sbatch and sin"):
+        check_scheduler("slurm")
+    (tmp_path / "sbatch").touch(0o755)
+    sinfo = tmp_path / "sinfo"
+    for script, message in (
+        ("/bin/sleep 60", "Slurm does not answer in 0 s; run on a login node"),
+        ("echo no controller >&2; exit 1", "Slurm answers: no controller; run on a login node"),
+        ("exit 3", "Slurm answers: status 3"),
+    ):
+        sinfo.write_text(f"#!/bin/sh\n{script}\n")
+        sinfo.chmod(0o755)
+        with pytest.raises(TrajectoryError, match=message):
+            check_scheduler("slurm", patience=0.3)
+    sinfo.write_text("#!/bin/sh\necho up\n")
+    check_scheduler("slurm")

@@ -14,6 +14,10 @@ class DamagedFiles(TrajectoryError):
     """Files of a checkpoint cannot be read as what they should be, or contradict each other."""
 
 
+class UnusableFolder(TrajectoryError):
+    """A folder that every checkpoint of a job needs cannot be used, here or at all."""
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether a disk or a quota is full; some libraries say so in words only."""
     full = (errno.ENOSPC, errno.EDQUOT)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +17,32 @@ def refuse(error: TrajectoryError) -> NoReturn:
     for line in str(error).splitlines():
         print(f"error: {line}", file=sys.stderr)
     sys.exit(2)
+
+
+def check_scheduler(executor: str | None, patience: float = 20.0) -> None:
+    """Raise TrajectoryError if jobs are to go to a Slurm that is not there.
+
+    The executor would wait for an answer without a word.
+
+    Args:
+        executor: name of Snakemake's executor; None where there is none.
+        patience: seconds to wait for an answer.
+    """
+    if executor != "slurm":
+        return
+    otherwise = "run on a login node of the cluster, or here without profiles/slurm"
+    if shutil.which("sbatch") is None or shutil.which("sinfo") is None:
+        raise TrajectoryError(f"executor slurm: this machine has no sbatch and sinfo; {otherwise}")
+    try:
+        subprocess.run(["sinfo", "--noheader"], timeout=patience, check=True, capture_output=True)
+    except subprocess.TimeoutExpired:
+        problem = f"does not answer in {patience:.0f} s"
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip().split("\n")[0]
+        problem = f"answers: {said or f'status {error.returncode}'}"
+    else:
+        return
+    raise TrajectoryError(f"executor slurm: Slurm {problem}; {otherwise}")
 
 
 def use_own_commands() -> None:

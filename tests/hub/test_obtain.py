@@ -15,7 +15,7 @@ import torch
 
 from trajectory.config import Config, parse
 from trajectory.corpus.tokens import TokenBatch
-from trajectory.errors import TrajectoryError
+from trajectory.errors import TrajectoryError, UnusableFolder
 from trajectory.suites import errors
 from trajectory.suites.hub import Hub
 from trajectory.suites.measure import measure_checkpoint
@@ -180,6 +180,23 @@ def test_more_than_the_bound_or_the_disk_is_refused_before_it_is_fetched(
     with pytest.raises(errors.DiskFull, match="1,000 are free"):
         with obtained(config(tmp_path), "s", listed, hub):
             raise AssertionError
+    assert standin.count("GET /cdn") == 0
+
+
+def test_scratch_that_is_not_there_is_named_with_its_node(
+    standin: StandIn, hub: Hub, tmp_path: Path
+) -> None:
+    add_suite(standin, [STEP])
+    listed = row(hub)
+    (tmp_path / "file").touch()
+    for folder, reason in (
+        ("/proc/scratch", "/proc/scratch cannot be written on .+ "),
+        (str(tmp_path / "file" / "x"), r"x cannot be written on .+ \(Not a directory\)"),
+        ("/scratch/$NO_SUCH_JOB/x", r"/scratch/\$NO_SUCH_JOB/x: \$NO_SUCH_JOB is not set on "),
+    ):
+        with pytest.raises(UnusableFolder, match=f"fetch.folder: .*{reason}"):
+            with obtained(config(tmp_path, fetch={"folder": folder}), "s", listed, hub):
+                raise AssertionError
     assert standin.count("GET /cdn") == 0
 
 

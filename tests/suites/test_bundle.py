@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trajectory.errors import TrajectoryError
+from trajectory.errors import TrajectoryError, UnusableFolder
 from trajectory.schemas import MEASUREMENTS, TABLES
 from trajectory.suites.bundle import KILLS, Rows, is_measured, measure_bundle
 from trajectory.tables import from_rows, write
@@ -84,9 +84,12 @@ def test_an_unforeseen_error_fails_the_job_and_keeps_the_rest(bench: Bench) -> N
     assert bench.asked == ["step1"]
 
 
-def test_a_full_disk_ends_the_job_at_once(bench: Bench) -> None:
-    bench.errors["step1"] = OSError(28, "No space left on device")
-    with pytest.raises(OSError, match="No space"):
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), UnusableFolder("No space for weights here")]
+)
+def test_a_full_disk_or_a_missing_one_ends_the_job_at_once(bench: Bench, error: Exception) -> None:
+    bench.errors["step1"] = error
+    with pytest.raises(type(error), match="No space"):
         bench.run()
     assert bench.asked == ["step0", "step1"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from trajectory.errors import TrajectoryError
+from trajectory.errors import TrajectoryError, UnusableFolder
 from trajectory.schemas import BATCHES, MEASUREMENTS, TABLES
 from trajectory.tables import check_header, provenance, read
 
@@ -49,7 +49,8 @@ def measure_bundle(
         rows of ``bundle``.
 
     Raises:
-        OSError: at once if a table cannot be written: the disk is full for all of them.
+        OSError, UnusableFolder: at once if a table or the weights cannot be written: that holds for
+            all of them.
         TrajectoryError: at the end, if a checkpoint ended in an error nobody foresaw (a lack of
             memory, a mistake in this package): nothing is said about the checkpoint itself then.
     """
@@ -71,11 +72,11 @@ def measure_bundle(
             with _started(target):
                 try:
                     rows, facts = measure(revision)
+                except (OSError, UnusableFolder):
+                    raise
                 except TrajectoryError as error:
                     kind = getattr(error, "kind", "error")
                     failure = _row(suite, revision, keys[revision], kind, str(error))
-                except OSError:
-                    raise
                 except Exception:
                     traceback.print_exc()
                     unforeseen.append(revision)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from trajectory.errors import UnusableFolder
 from trajectory.suites.errors import DiskFull
 from trajectory.suites.hub import say
 
@@ -56,7 +59,9 @@ class Store:
 
         Raises:
             DiskFull: if the bound is smaller than ``size``, or the disk has no room.
+            UnusableFolder: if the root cannot be made or written to.
         """
+        self._check_root()
         folder = self.root / name
         lock = self._lock(name)
         try:
@@ -88,6 +93,23 @@ class Store:
             for folder in left:
                 shutil.rmtree(folder, ignore_errors=True)
         return left
+
+    def _check_root(self) -> None:
+        """Say which node lacks the folder: the next attempt may run on another."""
+        unset = [part for part in self.root.parts if part.startswith("$")]
+        if unset:
+            raise UnusableFolder(
+                f"fetch.folder: {self.root}: {unset[0]} is not set on {socket.gethostname()}"
+            )
+        try:
+            (self.root / _LOCKS).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise UnusableFolder(
+                f"fetch.folder: {self.root} cannot be written on {socket.gethostname()} "
+                f"({error.strerror})"
+            ) from None
 
     def _make_room(self, name: str, size: int, keep: bool, where: str) -> None:
         if self.bound is not None and size > self.bound and not keep:

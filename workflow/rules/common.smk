@@ -12,7 +12,7 @@ from trajectory.results import RESOLVED_NAME, check_results, claim
 from trajectory.suites.names import revision_name
 from trajectory.suites.pinned import is_listed, read_unpinned, unpinned_path
 from trajectory.suites.selection import read_selection
-from trajectory.workflow import claimed_threads, refuse, use_own_commands
+from trajectory.workflow import check_scheduler, claimed_threads, refuse, use_own_commands
 
 try:
     CONFIG = parse_config(
@@ -37,6 +37,7 @@ MEASURED = ("heads", "layers", "checkpoints")
 def claim_results():
     """Write the resolved config before the first job, unless the folder is another run's."""
     try:
+        check_scheduler(workflow.executor_plugin and workflow.executor_plugin.name)
         claim(CONFIG)
     except TrajectoryError as error:
         refuse(error)
