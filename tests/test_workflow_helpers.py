@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -105,3 +106,21 @@ def test_a_slurm_that_is_not_there_is_one_line(
             check_scheduler("slurm", patience=0.3)
     sinfo.write_text("#!/bin/sh\necho up\n")
     check_scheduler("slurm")
+
+
+def test_both_entries_are_one_workflow(root: Path, tmp_path: Path) -> None:
+    """The catalogue of workflows looks for workflow/Snakefile."""
+
+    def planned(entry: str) -> dict[str, str]:
+        config = root / "workflow/configs/small.yaml"
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake", "-n", "--snakefile", root / entry,
+             "--configfile", config],
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        lines = re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.M)
+        return {name: count for name, count in lines if name not in ("all", "default")}
+
+    plan = planned("Snakefile")
+    assert int(plan["total"]) > 20
+    assert planned("workflow/Snakefile") == plan
