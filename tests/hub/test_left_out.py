@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import polars as pl
@@ -91,3 +92,21 @@ def test_a_run_of_which_nothing_is_left_stops(run: Run, standin: StandIn) -> Non
     standin.repositories["org/gone"] = {"main": {"README.md": Content(b"soon")}}
     status, output = run.snakemake(COMPLETE)
     assert "error: suite 'gone': no checkpoint is left to choose" in output
+
+
+@pytest.mark.slow
+def test_jobs_of_a_scheduler_know_what_is_left_out(run: Run) -> None:
+    """Each of them plans for itself, after the suites were tried."""
+    submit = run.folder / "submit.sh"
+    submit.write_text('#!/bin/sh\nsetsid sh "$1" > /dev/null 2>&1 &\necho $!\n')
+    submit.chmod(0o755)
+    command = [part for part in run.command(COMPLETE) if part not in ("--cores", "2")]
+    command += ["--executor", "cluster-generic", "--jobs", "2", "--latency-wait", "5"]
+    command += ["--cluster-generic-submit-cmd", str(submit)]
+    done = subprocess.run(
+        command, cwd=run.folder, env=run.environment, capture_output=True, text=True, check=False
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert measured(run) == of("first"), output
+    assert "Left out, because it could not be listed or chosen from: gone, wrong." in output

@@ -33,7 +33,11 @@ rule measure:
         compute=values_digest(CONFIG.probe.of_compute()),
         config=RESOLVED,
         folder=subpath(output[0], ancestor=2),
-        code=code_digest("trajectory.suites.measure", "trajectory.suites.bundle"),
+        code=code_digest(
+            "trajectory.suites.measure",
+            "trajectory.suites.bundle",
+            "trajectory.suites.schedule",
+        ),
     shell:
         "trajectory measure {wildcards.suite} {params.revisions} --config {params.config}"
         " {params.where_from} --batches {input.batches} --output {params.folder}"
