@@ -80,8 +80,8 @@ class Pass:
         )  # fmt: skip
 
     def downloads(self) -> list[Path]:
-        found = (self.folder / "results/downloads").rglob("*")
-        return [p for p in found if ".locks" not in p.parts and p.is_file()]
+        found = os.walk(self.folder / "results/downloads")
+        return [Path(f, n) for f, _, names in found for n in names if ".locks" not in f]
 
     def watch(self, process: subprocess.Popen[bytes], until: float) -> bool:
         """Watch the disk until then; whether the process ended by itself."""

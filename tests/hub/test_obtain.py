@@ -20,7 +20,7 @@ from trajectory.suites import errors
 from trajectory.suites.hub import Hub
 from trajectory.suites.measure import measure_checkpoint
 from trajectory.suites.obtain import obtained, store_of
-from trajectory.suites.store import Store
+from trajectory.suites.store import Store, folder_size
 
 from .server import Content, Fault, StandIn
 from .suites import REPOSITORY, add_suite
@@ -198,6 +198,29 @@ def test_scratch_that_is_not_there_is_named_with_its_node(
             with obtained(config(tmp_path, fetch={"folder": folder}), "s", listed, hub):
                 raise AssertionError
     assert standin.count("GET /cdn") == 0
+
+
+def test_room_is_counted_while_others_delete(tmp_path: Path) -> None:
+    (tmp_path / "stays").write_bytes(b"x" * 100)
+    ended = threading.Event()
+
+    def make_and_delete() -> None:
+        while not ended.is_set():
+            for n in range(20):
+                (tmp_path / str(n) / "deep").mkdir(parents=True)
+                (tmp_path / str(n) / "deep" / "file").touch()
+            for n in range(20):
+                shutil.rmtree(tmp_path / str(n))
+
+    other = threading.Thread(target=make_and_delete)
+    other.start()
+    try:
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            assert folder_size(tmp_path) == 100
+    finally:
+        ended.set()
+        other.join()
 
 
 def test_jobs_wait_for_room_and_the_bound_holds(tmp_path: Path) -> None:

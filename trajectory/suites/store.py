@@ -13,7 +13,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -199,9 +199,8 @@ class Store:
 def folder_size(folder: Path) -> int:
     """Bytes of the files below a folder; 0 if there is none."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:  # another job is deleting it
-            continue
+    for path, _, names in os.walk(folder):  # unlike rglob, goes on where another job deletes
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.stat(os.path.join(path, name)).st_size  # noqa: PTH116, PTH118
     return total
