@@ -15,11 +15,11 @@ from trajectory.suites.selection import read_selection
 EMBEDDED = "nano-olmo"
 """The suite that a run pretrains itself."""
 
-LEAST = 12
+LEAST = 16
 """Checkpoints a bundle holds before it may end."""
-MOST = 32
+MOST = 48
 """Checkpoints after which a bundle ends."""
-_ONE_IN = 6
+_ONE_IN = 8
 """A bundle that may end does so before one checkpoint in this many."""
 ALONE = 200_000_000
 """Bytes of weights from which a checkpoint is a bundle by itself: beside reading and measuring

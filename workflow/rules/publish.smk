@@ -8,8 +8,7 @@ plugin that the address belongs to.
 PACKED = f"{RESULTS}/report.zip"
 
 
-# One file, whatever the storage makes of folders. It opens from disk, like the report. Storages tell
-# times in whole seconds: a copy made within the second would look older than the archive.
+# One file, whatever the storage makes of folders. It opens from disk, like the report.
 rule pack:
     input:
         rules.report.output.pages,
@@ -19,7 +18,7 @@ rule pack:
         f"{RESULTS}/logs/pack.log",
     localrule: True
     shell:
-        "python -m zipfile --create {output} {input} > {log} 2>&1 && sleep 1"
+        "python -m zipfile --create {output} {input} > {log} 2>&1"
 
 
 if CONFIG.publish:
@@ -33,7 +32,9 @@ if CONFIG.publish:
             f"{RESULTS}/logs/publish/{{file}}.log",
         localrule: True
         shell:
-            "cp {input} {output} 2> {log}"
+            # Storages tell times in whole seconds: a copy made at once would look older than its file.
+            "cp {input} {output} 2> {log} && python -c 'import os, sys, time;"
+            " time.sleep(max(0, os.stat(sys.argv[1]).st_mtime + 1 - time.time()))' {input}"
 
 
 rule published:
