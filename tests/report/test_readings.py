@@ -14,7 +14,7 @@ import pytest
 from trajectory.config import Config, parse
 from trajectory.report.page import Choice, Figure, Page
 from trajectory.report.pages import PAGES, laboratory
-from trajectory.report.parts import coupling, interventions, types
+from trajectory.report.parts import coupling, interventions, maps, types
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
 from trajectory.tables import write
@@ -183,7 +183,7 @@ def test_maps_and_norms_are_told_of_what_is_drawn() -> None:
          "trigger": q == 2, "weight": w}
         for q, k, w in ((0, 0, 1.0), (1, 0, 0.8), (1, 1, 0.2), (2, 0, 0.1), (2, 2, 0.9))
     ]  # fmt: skip
-    assert types._map_readings(pl.DataFrame(rows)) == {
+    assert maps._map_readings(pl.DataFrame(rows)) == {
         ("bb/a/seed0", 5, 1): "In layer 1 of bb/a/seed0 at step 5 non-trigger queries give 80% and "
         "trigger queries give 10% of their attention to position 0."
     }

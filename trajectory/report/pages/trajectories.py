@@ -13,6 +13,7 @@ import pyarrow as pa
 from trajectory.report import marks, series, words
 from trajectory.report.page import Captions, Choice, Figure, Page, Switch
 from trajectory.report.palette import dash_names
+from trajectory.report.parts import endings
 from trajectory.report.run import Run, dormant
 from trajectory.schemas import CHECKPOINTS, HEADS, LAYERS, Table
 
@@ -148,31 +149,7 @@ def make(run: Run) -> Page:
         data,
         note=note,
         part="Measured",
-        answer=_answer(heads, streams),
-    )
-
-
-def _answer(heads: pl.DataFrame, streams: pl.DataFrame) -> str:
-    """In how many series the three phenomena end beyond where they began."""
-    leads = heads.filter("lead_layer", "lead_head")
-    changes = (
-        ("the sink's weight rises", leads, "sink_weight", 1),
-        ("its value ratio falls", leads, "value_ratio", -1),
-        ("its residual ratio rises", streams.filter("lead_layer"), "residual_ratio", 1),
-    )
-    parts = []
-    for name, frame, column, sign in changes:
-        ends = _ends(frame, column)
-        beyond = ends.filter(sign * (pl.col("last") - pl.col("first")) > 0).height
-        parts.append(f"{name} in {beyond} of {ends.height}")
-    return f"From first to last record, over series on dormant domains, {words.listed(parts)}."
-
-
-def _ends(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """The first and the last value of each series on a dormant domain."""
-    rows = dormant(frame).drop_nulls(column).sort("step")
-    return rows.group_by("trajectory", "domain").agg(
-        pl.col(column).first().alias("first"), pl.col(column).last().alias("last")
+        answer=endings.change(heads, streams),
     )
 
 
@@ -327,7 +304,7 @@ def _explorer(run: Run, columns: Mapping[Table, list[str]]) -> Figure:
         "any",
         "Any statistic",
         alt.layer(*layers),
-        _ending(run, HEADS, first),
+        endings.ending(run, HEADS, first),
         data="heads",
         definition=marks.definition(HEADS, first),
         wide=True,
@@ -350,7 +327,7 @@ def _explorer(run: Run, columns: Mapping[Table, list[str]]) -> Figure:
         captions=Captions(
             ("chosen_statistic",),
             {
-                (column,): _ending(run, table, column)
+                (column,): endings.ending(run, table, column)
                 for table, found in columns.items()
                 for column in found
             },
@@ -360,32 +337,6 @@ def _explorer(run: Run, columns: Mapping[Table, list[str]]) -> Figure:
                 for column in found
             },
         ),
-    )
-
-
-def _ending(run: Run, table: Table, column: str) -> str:
-    """Where the statistic ends in the lead heads, the depths with the peak, or the run."""
-    last = run.records.group_by("trajectory").agg(pl.col("step").max())
-    keys = [name for name in ("layer", "head") if name in table.schema.names]
-    rows = dormant(
-        run.scan(table.name)
-        .select("trajectory", "step", "domain", *keys, column)
-        .join(last.lazy(), on=["trajectory", "step"], how="semi")
-        .collect()
-    )
-    if table is HEADS:
-        rows = rows.join(run.leads, on=["trajectory", "domain", "layer", "head"], how="semi")
-    elif table is LAYERS:
-        peak = run.phenomena.select("trajectory", "domain", layer="residual_layer")
-        rows = rows.join(peak, on=["trajectory", "domain", "layer"], how="semi")
-    where = {"heads": " of the lead heads", "layers": " at the depth with the peak"}.get(
-        table.name, ""
-    )
-    unit = marks.unit(table, column)
-    name = marks.called(column)
-    return (
-        f"{name[0].upper()}{name[1:]}{where} ends at {words.per_group(rows, column)}"
-        f"{' ' + unit if unit else ''}."
     )
 
 
@@ -404,17 +355,5 @@ def _reading(run: Run, panel: Panel) -> str:
             f"{words.per_group(rows, 'residual_ratio')} times the rest's."
         )
     if panel.name == "excess_risk":
-        return _risk(run)
-    return _ending(run, panel.table, panel.column)
-
-
-def _risk(run: Run) -> str:
-    last = run.records.group_by("trajectory").agg(pl.col("step").max())
-    rows = run.frame("checkpoints", "trajectory", "step", "domain", "excess_risk").join(
-        last, on=["trajectory", "step"], how="semi"
-    )
-    if rows["excess_risk"].null_count() == rows.height:
-        return "Not measured in this run, because it has no Bigram-Backcopy trajectory."
-    bigram = words.per_group(rows.filter(pl.col("domain") == "non_trigger"), "excess_risk")
-    copied = words.per_group(rows.filter(pl.col("domain") == "trigger"), "excess_risk")
-    return f"Bigram risk ends {bigram} above the oracle; backcopy risk ends at {copied}."
+        return endings.risk(run)
+    return endings.ending(run, panel.table, panel.column)

@@ -7,18 +7,15 @@ import polars as pl
 
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Captions, Choice, Figure, Missing, Part, Value
+from trajectory.report.page import Block, Captions, Figure, Missing, Part
+from trajectory.report.parts import maps
 from trajectory.report.run import Run, is_bb
-from trajectory.schemas import BB_MAPS, BB_RESIDUALS, BB_TYPES
+from trajectory.schemas import BB_RESIDUALS, BB_TYPES
 
 TEXT = (
     "One trajectory in detail: choose it above. Every point and line is a token type, triggers in "
     "another colour."
 )
-
-MOST_CELLS = 30000
-"""Cells of attention maps on the page; where there are more, the last record of each trajectory's
-first sequence."""
 
 TRIGGER_COLOURS = ("#0072B2", "#D55E00")
 
@@ -27,8 +24,6 @@ def make(run: Run, first: str) -> Part:
     """The part; ``first`` is the trajectory that the page shows at first."""
     blocks: list[Block] = []
     data: dict[str, pl.DataFrame] = {}
-    controls = []
-    limits: dict[str, dict[str, list[int]]] = {}
     toy = [t for t in run.trajectories if is_bb(t)]
     if run.has("bb_types"):
         frame = _types(run)
@@ -36,35 +31,15 @@ def make(run: Run, first: str) -> Part:
         blocks += [_logits(frame, toy, first), _targets(frame, toy, first)]
     else:
         blocks.append(Missing("Token types", reason("bb_types"), "types"))
-    if run.has("bb_maps"):
-        maps, steps, layers = _maps(run)
-        data["maps"] = maps
-        limits = _limits(maps)
-        own = limits["chosen_step"].get(first, steps)
-        controls = [
-            Choice("chosen_step", "map at step", [(s, f"{s:,}") for s in steps], own[-1], "Map"),
-            Choice("chosen_layer", "layer", [(n, str(n)) for n in layers], layers[0], "Map"),
-        ]
-        blocks.append(_map(maps, (first, own[-1], layers[0])))
-    else:
-        blocks.append(Missing("Attention maps", reason("bb_maps"), "map"))
+    own = maps.make(run, first)
+    blocks += own.blocks
+    data |= own.data
     if run.has("bb_residuals"):
         data["residuals"] = _residuals(run)
         blocks.append(_norms(data["residuals"], toy, first))
     else:
         blocks.append(Missing("Residual norms", reason("bb_residuals"), "norms"))
-    return Part("tokens", "Token types", TEXT, blocks, controls, data, limits=limits)
-
-
-def _limits(maps: pl.DataFrame) -> dict[str, dict[str, list[int]]]:
-    """The records and layers of each trajectory of which there is a map."""
-    return {
-        f"chosen_{column}": {
-            str(trajectory): part[column].unique().sort().to_list()
-            for (trajectory,), part in maps.group_by("trajectory", maintain_order=True)
-        }
-        for column in ("step", "layer")
-    }
+    return Part("tokens", "Token types", TEXT, blocks, own.controls, data, limits=own.limits)
 
 
 def _leads(run: Run) -> pl.LazyFrame:
@@ -225,94 +200,6 @@ def _targets_reading(frame: pl.DataFrame, trajectory: str) -> str:
     if not told:
         return f"The attention of {trajectory}'s token types was not measured."
     return f"At the end of {trajectory} {'; '.join(told)}."
-
-
-def _maps(run: Run) -> tuple[pl.DataFrame, list[int], list[int]]:
-    """Cells of attention maps, with the records and layers there are."""
-    rows = run.scan("bb_maps").filter((pl.col("sequence") == 0) & (pl.col("head") == 0))
-    cells = rows.select(pl.col("weights").list.len().sum()).collect().item()
-    if cells > MOST_CELLS:
-        rows = rows.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
-        seeds = sorted(rows.select(pl.col("trajectory").unique()).collect()["trajectory"])
-        firsts = {t.rsplit("/", 1)[0]: t for t in reversed(seeds)}
-        rows = rows.filter(pl.col("trajectory").is_in(list(firsts.values())))
-    frame = (
-        rows.select("trajectory", "step", "layer", "query", "token", "trigger", "weights")
-        .collect()
-        .with_columns(pl.int_ranges(pl.col("weights").list.len()).alias("key"))
-        .explode("weights", "key")
-        .rename({"weights": "weight"})
-        .sort("trajectory", "step", "layer", "query", "key")
-    )
-    keys = frame.select("trajectory", "step", "layer", "query", "token").unique()
-    frame = frame.join(
-        keys.rename({"query": "key", "token": "key_token"}).with_columns(
-            pl.col("key").cast(pl.Int64)
-        ),
-        on=["trajectory", "step", "layer", "key"],
-        how="left",
-    )
-    return frame, frame["step"].unique().sort().to_list(), frame["layer"].unique().sort().to_list()
-
-
-def _map(frame: pl.DataFrame, chosen: tuple[str, int, int]) -> Figure:
-    cells = (
-        marks.named("maps")
-        .transform_filter(
-            "datum.trajectory == chosen_trajectory && datum.step == chosen_step && "
-            "datum.layer == chosen_layer"
-        )
-        .mark_rect()
-        .encode(
-            x=alt.X("key:O", title="key position").axis(
-                labelOverlap=True, labelAngle=0, labelSeparation=6
-            ),
-            y=alt.Y("query:O", title="query position").axis(labelOverlap=True),
-            color=alt.Color("weight:Q", title="attention weight")
-            .scale(scheme="viridis", domain=[0, 1])
-            .legend(orient="top", gradientLength=150),
-            tooltip=[
-                *marks.tips(BB_MAPS, ["trajectory", "step", "layer", "query", "token", "key"]),
-                alt.Tooltip("key_token:N", title="key token"),
-                alt.Tooltip("weight:Q", format=".3f"),
-            ],
-        )
-    )
-    readings = _map_readings(frame)
-    return Figure(
-        "map",
-        "Attention map of one probe sequence",
-        cells,
-        readings.get(chosen, f"No map of {chosen[0]} was kept at step {chosen[1]:,}."),
-        captions=Captions(("chosen_trajectory", "chosen_step", "chosen_layer"), readings),
-        data="maps",
-        table="bb_maps",
-        definition=marks.definition(BB_MAPS, "weights"),
-        height=380,
-    )
-
-
-def _map_readings(frame: pl.DataFrame) -> dict[tuple[Value, ...], str]:
-    """What both kinds of queries give to position 0, for every map."""
-    means = (
-        frame.filter((pl.col("query") > 0) & (pl.col("key") == 0))
-        .group_by("trajectory", "step", "layer", "trigger")
-        .agg(pl.col("weight").mean())
-        .sort("trajectory", "step", "layer", "trigger")
-    )
-    readings: dict[tuple[Value, ...], str] = {}
-    for (trajectory, step, layer), part in means.group_by(
-        "trajectory", "step", "layer", maintain_order=True
-    ):
-        told = [
-            f"{'trigger' if row['trigger'] else 'non-trigger'} queries give {row['weight']:.0%}"
-            for row in part.to_dicts()
-        ]
-        readings[(str(trajectory), int(str(step)), int(str(layer)))] = (
-            f"In layer {layer} of {trajectory} at step {int(str(step)):,} {words.listed(told)} of "
-            "their attention to position 0."
-        )
-    return readings
 
 
 def _residuals(run: Run) -> pl.DataFrame:

@@ -1,0 +1,72 @@
+"""Where statistics end: the sentences of *Trajectories*."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from trajectory.report import marks, words
+from trajectory.report.run import Run, dormant
+from trajectory.schemas import HEADS, LAYERS, Table
+
+
+def change(heads: pl.DataFrame, streams: pl.DataFrame) -> str:
+    """In how many series the three phenomena end beyond where they began."""
+    leads = heads.filter("lead_layer", "lead_head")
+    changes = (
+        ("the sink's weight rises", leads, "sink_weight", 1),
+        ("its value ratio falls", leads, "value_ratio", -1),
+        ("its residual ratio rises", streams.filter("lead_layer"), "residual_ratio", 1),
+    )
+    parts = []
+    for name, frame, column, sign in changes:
+        ends = _ends(frame, column)
+        beyond = ends.filter(sign * (pl.col("last") - pl.col("first")) > 0).height
+        parts.append(f"{name} in {beyond} of {ends.height}")
+    return f"From first to last record, over series on dormant domains, {words.listed(parts)}."
+
+
+def _ends(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    """The first and the last value of each series on a dormant domain."""
+    rows = dormant(frame).drop_nulls(column).sort("step")
+    return rows.group_by("trajectory", "domain").agg(
+        pl.col(column).first().alias("first"), pl.col(column).last().alias("last")
+    )
+
+
+def ending(run: Run, table: Table, column: str) -> str:
+    """Where the statistic ends in the lead heads, the depths with the peak, or the run."""
+    last = run.records.group_by("trajectory").agg(pl.col("step").max())
+    keys = [name for name in ("layer", "head") if name in table.schema.names]
+    rows = dormant(
+        run.scan(table.name)
+        .select("trajectory", "step", "domain", *keys, column)
+        .join(last.lazy(), on=["trajectory", "step"], how="semi")
+        .collect()
+    )
+    if table is HEADS:
+        rows = rows.join(run.leads, on=["trajectory", "domain", "layer", "head"], how="semi")
+    elif table is LAYERS:
+        peak = run.phenomena.select("trajectory", "domain", layer="residual_layer")
+        rows = rows.join(peak, on=["trajectory", "domain", "layer"], how="semi")
+    where = {"heads": " of the lead heads", "layers": " at the depth with the peak"}.get(
+        table.name, ""
+    )
+    unit = marks.unit(table, column)
+    name = marks.called(column)
+    return (
+        f"{name[0].upper()}{name[1:]}{where} ends at {words.per_group(rows, column)}"
+        f"{' ' + unit if unit else ''}."
+    )
+
+
+def risk(run: Run) -> str:
+    """Where the risks of both kinds of positions end above the oracle."""
+    last = run.records.group_by("trajectory").agg(pl.col("step").max())
+    rows = run.frame("checkpoints", "trajectory", "step", "domain", "excess_risk").join(
+        last, on=["trajectory", "step"], how="semi"
+    )
+    if rows["excess_risk"].null_count() == rows.height:
+        return "Not measured in this run, because it has no Bigram-Backcopy trajectory."
+    bigram = words.per_group(rows.filter(pl.col("domain") == "non_trigger"), "excess_risk")
+    copied = words.per_group(rows.filter(pl.col("domain") == "trigger"), "excess_risk")
+    return f"Bigram risk ends {bigram} above the oracle; backcopy risk ends at {copied}."
