@@ -24,7 +24,15 @@ LOG_KEYS = float(np.mean([math.log(i) for i in range(8, LENGTH)]))
 STEPS = np.unique(np.geomspace(10, 600, 24).round().astype(int))
 
 
-def run(trajectory: str, domain: str, start: int, head: int = 0, sinks: bool = True) -> list[dict]:
+def run(
+    trajectory: str,
+    domain: str,
+    start: int,
+    head: int = 0,
+    sinks: bool = True,
+    layer: int = 0,
+    delay: float = 0.0,
+) -> list[dict]:
     """Records of one head that follows the reduced system from ``start`` on, at rest before."""
     truth = np.array([[0.5, 0.5, 0.3, np.log(0.04), np.log(60.0), 0.1]])
     after = STEPS[start <= STEPS].astype(float)
@@ -36,11 +44,11 @@ def run(trajectory: str, domain: str, start: int, head: int = 0, sinks: bool = T
         if not sinks:
             a = 0.0
         a = a + rng.normal(0, 0.05) - (0.3 if step < start else 0)
-        odds = a - LOG_KEYS
+        odds = a - delay - LOG_KEYS
         weight = 1 / (1 + math.exp(-odds))
         rows.append(
             {
-                "trajectory": trajectory, "step": int(step), "domain": domain, "layer": 0,
+                "trajectory": trajectory, "step": int(step), "domain": domain, "layer": layer,
                 "head": head, "sink_weight_floor": FLOOR, "sink_log_odds": odds,
                 "sink_excess": (weight - FLOOR) / (1 - FLOOR),
                 "value_ratio": math.exp(b + rng.normal(0, 0.01)),
@@ -111,6 +119,26 @@ def test_every_head_has_a_verdict(coupled: dict[str, list[dict[str, Any]]]) -> N
     together = found["bb/toy", 0]
     assert together["sink_to_drain_low"] <= 0.3 <= together["sink_to_drain_high"]
     assert together["verdict"] in ("mutual", "sink_to_drain")
+
+
+def test_one_layer_leads_seeds_whose_sinks_lie_in_different_layers() -> None:
+    rows: list[dict[str, Any]] = []
+    for seed, (first, second) in enumerate([(0.0, 2.0), (0.5, 0.0), (0.5, 0.0)]):
+        name = f"bb/deep/seed{seed}"
+        rows += run(name, "non_trigger", 40, delay=first)
+        rows += run(name, "non_trigger", 40, layer=1, delay=second)
+    heads = pl.DataFrame(rows)
+    checkpoints = heads.select("trajectory", "step", "domain").unique().with_columns(
+        integrated_learning_rate=pl.col("step") * 1e-3
+    )  # fmt: skip
+    found = pl.DataFrame(couple(heads, checkpoints, Coupling(replicates=20), 0.1)["couplings"])
+    means = heads.filter(pl.col("step") > 400).group_by("layer").agg(pl.col("sink_excess").mean())
+    greatest = means.sort("sink_excess")["layer"][-1]
+    together = found.filter(group="bb/deep")
+    assert set(together["layer"]) == {0, 1}
+    assert together.filter("lead")["layer"].to_list() == [greatest]
+    alone = found.filter(pl.col("group") != "bb/deep", "lead")
+    assert alone.sort("group")["layer"].to_list() == [0, 1, 1]
 
 
 def test_curves_run_through_the_records(coupled: dict[str, list[dict[str, Any]]]) -> None:

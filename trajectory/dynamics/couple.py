@@ -34,10 +34,11 @@ THEORY = "theory"
 
 @dataclass(frozen=True)
 class Group:
-    """Trajectories of one head fitted together."""
+    """Trajectories of one head fitted together; ``lead``: no other head of theirs sinks more."""
 
     name: str
     members: tuple[Portrait, ...]
+    lead: bool
 
     @property
     def names(self) -> Row:
@@ -64,7 +65,7 @@ def couple(
     """
     seen = list(portraits(heads, checkpoints, settings.time, settings.value, threshold))
     fitted = [p for p in seen if _reason(p, settings) is None]
-    groups = [*(Group(p.trajectory, (p,)) for p in fitted), *_seeds(fitted, seen)]
+    groups = [*(Group(p.trajectory, (p,), p.lead) for p in fitted), *_seeds(fitted, seen)]
     rows: dict[str, list[Row]] = {
         "couplings": [_unfitted(p, settings) for p in seen if _reason(p, settings)],
         "coupling_parameters": [],
@@ -94,13 +95,26 @@ def _reason(portrait: Portrait, settings: Coupling) -> str | None:
 
 
 def _seeds(fitted: Sequence[Portrait], seen: Sequence[Portrait]) -> list[Group]:
-    """All seeds of a variant together, where a layer has one head: else heads have no namesakes."""
+    """All seeds of a variant together, where a layer has one head: else heads have no namesakes.
+
+    The seeds' sinks may lie in different layers. The layer that leads their group is the one with
+    the greatest mean over all of them.
+    """
     many = {(p.trajectory, p.layer) for p in seen if p.head > 0}
+    late: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for p in seen:
+        late[group_of(p.trajectory), p.domain][p.layer].append(p.late)
     places = defaultdict(list)
     for p in fitted:
         if (p.trajectory, p.layer) not in many:
             places[group_of(p.trajectory), p.domain, p.layer].append(p)
-    return [Group(name, tuple(ps)) for (name, _, _), ps in places.items() if len(ps) > 1]
+    groups = []
+    for (name, domain, layer), members in places.items():
+        means = {other: float(np.mean(values)) for other, values in late[name, domain].items()}
+        leads = layer == max(sorted(means), key=means.__getitem__)
+        if len(members) > 1:
+            groups.append(Group(name, tuple(members), leads))
+    return groups
 
 
 def _unfitted(portrait: Portrait, settings: Coupling) -> Row:
@@ -136,7 +150,7 @@ def _coupling(group: Group, fits: Fits, i: int, settings: Coupling) -> Row:
     length_sink, length_value = fits.noise.length[i]
     return {
         **group.names,
-        "lead": any(p.lead for p in group.members),
+        "lead": group.lead,
         "trajectories": len(group.members),
         "points": sum(len(r.times) for r in group.records()),
         "first_step": min(int(p.steps[p.window or 0]) for p in group.members),

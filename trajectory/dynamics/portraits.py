@@ -17,7 +17,8 @@ from trajectory.dynamics.series import LAST_QUARTER
 
 Array = NDArray[np.float64]
 
-HEAD = ["trajectory", "domain", "layer", "head"]
+SERIES = ["trajectory", "domain"]
+HEAD = [*SERIES, "layer", "head"]
 FIRST_QUERY = 8
 """Log-odds are means over queries from this one on (``trajectory.schemas.MIN_QUERY``)."""
 
@@ -28,7 +29,8 @@ class Portrait:
 
     Attributes:
         trajectory, domain, layer, head: whose.
-        lead: it has the greatest late sink of its trajectory and domain.
+        late: mean sink_excess over the last quarter of the records.
+        lead: it has the greatest of these of its trajectory and domain.
         steps, times: of the records with both variables, time above zero. Shape (records,).
         sink: log-odds above the floor of uniform attention. Shape (records,).
         value: log value ratio. Shape (records,).
@@ -42,6 +44,7 @@ class Portrait:
     domain: str
     layer: int
     head: int
+    late: float
     lead: bool
     steps: NDArray[np.int64]
     times: Array
@@ -87,7 +90,9 @@ def portraits(
         value: column of ``heads`` that is the value.
         threshold: sink_excess that counts as a sink.
     """
-    leads = _leads(heads)
+    late = _late(heads)
+    leads = _leads(late)
+    means = {tuple(place): mean for *place, mean in late.iter_rows()}
     known = heads.filter(
         pl.col("sink_log_odds").is_not_null() & (pl.col(value) > 0) & (pl.col("step") > 0)
     )
@@ -109,16 +114,19 @@ def portraits(
             window = max(int(sink[:before].argmin()), int(ratio[:before].argmax()))
         yield Portrait(
             str(trajectory), str(domain), int(str(layer)), int(str(head)),
-            names in leads, steps, records["time"].to_numpy(), sink, ratio,
+            means[names], names in leads, steps, records["time"].to_numpy(), sink, ratio,
             -floor, crossed.step, window,
         )  # fmt: skip
 
 
-def _leads(heads: pl.DataFrame) -> set[tuple[Any, ...]]:
-    """Heads with the greatest mean sink_excess of their trajectory and domain, late in training."""
-    series = ["trajectory", "domain"]
-    place = pl.col("step").rank("dense").over(series)
-    late = heads.filter(place > place.max().over(series) * (1 - 1 / LAST_QUARTER))
-    ranked = late.group_by(HEAD).agg(pl.col("sink_excess").mean())
-    ranked = ranked.sort("sink_excess", "layer", "head", descending=[True, False, False])
-    return set(ranked.unique(series, keep="first", maintain_order=True).select(HEAD).iter_rows())
+def _late(heads: pl.DataFrame) -> pl.DataFrame:
+    """Mean sink_excess of every head over the last quarter of its trajectory's records."""
+    place = pl.col("step").rank("dense").over(SERIES)
+    late = heads.filter(place > place.max().over(SERIES) * (1 - 1 / LAST_QUARTER))
+    return late.group_by(HEAD).agg(pl.col("sink_excess").mean())
+
+
+def _leads(late: pl.DataFrame) -> set[tuple[Any, ...]]:
+    """Heads with the greatest late sink of their trajectory and domain."""
+    ranked = late.sort("sink_excess", "layer", "head", descending=[True, False, False])
+    return set(ranked.unique(SERIES, keep="first", maintain_order=True).select(HEAD).iter_rows())

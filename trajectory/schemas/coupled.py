@@ -28,7 +28,7 @@ COUPLINGS = Table(
         field(
             "lead",
             pa.bool_(),
-            "the group's head in this domain with the greatest mean sink_excess over the last quarter of the records",
+            "the group's head in this domain with the greatest mean sink_excess over the last quarter of the records, over all its seeds",
         ),
         field("trajectories", pa.int32(), "trajectories fitted together"),
         field("points", pa.int32(), "records fitted, of all trajectories"),
