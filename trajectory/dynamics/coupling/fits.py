@@ -31,6 +31,9 @@ NULLS = {
 }
 """Which arrows each null has taken out."""
 
+SINGLE = ("no_drain_to_sink", "no_sink_to_drain")
+"""Nulls of one arrow each."""
+
 
 @dataclass(frozen=True)
 class Fits:
@@ -41,7 +44,8 @@ class Fits:
         free: which parameters were fitted. Shape (problems, parameters).
         noise: of the full system, held for intervals and nulls.
         full: the full system.
-        low, high: 95 % profile intervals of the reported parameters; infinite where open.
+        low, high: 95 % profile intervals of the reported parameters; infinite where open. They
+            hold 0 where the arrow's null is not rejected.
         factors: small-sample factor of each test: a parameter's index, or both arrows'.
             Values of shape (problems,), at least 1.
         nulls: each null's solution.
@@ -103,6 +107,11 @@ def fit(
         statistic = f_statistic(nulls[name].cost, full.cost, arrows, freedom) / factors[arrows]
         p_values[name] = stats.f.sf(statistic, len(arrows), freedom)
     low, high = profiles(problems, noise, full, free, freedom, factors)
+    for name in SINGLE:  # a search from the estimate may end at a hill before another valley
+        (arrow,) = NULLS[name]
+        kept = p_values[name] >= 1 - CONFIDENCE
+        low[kept, arrow] = np.minimum(low[kept, arrow], 0)
+        high[kept, arrow] = np.maximum(high[kept, arrow], 0)
     return Fits(problems, free, noise, full, low, high, factors, nulls, p_values)
 
 
