@@ -300,6 +300,21 @@ def test_verdicts_follow_the_interval(
     assert decide(None, at_least, at_most)[0] == "not measurable"
 
 
+@pytest.mark.parametrize(
+    ("value", "verdict"),
+    [
+        (Value(5.0), "reproduced"),
+        (Value(5.0, 1.0, None, "profile"), "reproduced"),
+        (Value(5.0, None, 9.0, "profile"), "not measurable"),
+        (Value(5.0, None, None, "profile"), "not measurable"),
+        (Value(-5.0, None, -1.0, "profile"), "not reproduced"),
+        (Value(-5.0, -9.0, None, "profile"), "not measurable"),
+    ],
+)
+def test_an_open_end_decides_nothing_on_its_side(value: Value, verdict: str) -> None:
+    assert decide(value, 0.0, None)[0] == verdict
+
+
 def test_every_criterion_reads_tables_that_there_are() -> None:
     assert set(tables_needed()) <= set(TABLES)
     names = [(one.claim.name, one.name) for one in CRITERIA]

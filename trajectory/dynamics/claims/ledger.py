@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -112,14 +113,16 @@ def decide(value: Value | None, at_least: float | None, at_most: float | None) -
     """The verdict on a value and what it rests on.
 
     Reproduced where the whole interval lies within the limits, not reproduced where it lies
-    outside, not measurable where it holds a limit. A value without an interval is decided alone.
+    outside, not measurable where it holds a limit. An end that is absent is open; a value without
+    an interval is decided alone.
     """
     if value is None:
         return NOT_MEASURABLE, ""
-    low = value.value if value.low is None else value.low
-    high = value.value if value.high is None else value.high
+    alone = value.interval == "none"
+    low = value.low if value.low is not None else value.value if alone else -math.inf
+    high = value.high if value.high is not None else value.value if alone else math.inf
     told = f"{value.value:.3g}"
-    if value.low is not None or value.high is not None:
+    if not alone:
         told += f" ({_end(value.low)} to {_end(value.high)})"
     inside = (at_least is None or low >= at_least) and (at_most is None or high <= at_most)
     if inside:

@@ -177,7 +177,8 @@ def _matched(evidence: Evidence) -> Iterator[Finding]:
             reason = "it is compared with no control at equal loss"
             yield Finding(f"bb/{group.name}", DORMANT, None, reason)
         for row in rows:
-            value = Value(row["difference"], row["difference_low"], row["difference_high"], "seeds")
+            low, high = row["difference_low"], row["difference_high"]
+            value = Value(row["difference"], low, high, "none" if low is None else "seeds")
             subject = f"bb/{group.name} vs bb/{row['control']}"
             yield Finding(subject, DORMANT, value, f"{row['seeds']} paired seeds")
 

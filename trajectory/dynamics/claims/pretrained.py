@@ -241,12 +241,13 @@ for _arrow, _words in (
             group, domain = row["group"], row["domain"]
             if domain == "trigger":
                 continue
-            if row[arrow] is None:
-                reason = f"the coupled system is '{row['verdict'].replace('_', ' ')}'"
+            verdict = row["verdict"].replace("_", " ")
+            if row[arrow] is None or row["verdict"] == "not_identified":
+                reason = f"the coupled system is '{verdict}'"
                 yield Finding(group, domain, None, reason)
                 continue
             value = Value(row[arrow], row[f"{arrow}_low"], row[f"{arrow}_high"], "profile")
-            yield Finding(group, domain, value, f"verdict: {row['verdict'].replace('_', ' ')}")
+            yield Finding(group, domain, value, f"verdict: {verdict}")
 
     PRETRAINED.criterion(
         DYNAMIC,
