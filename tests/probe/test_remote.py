@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +17,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from trajectory.errors import TrajectoryError
+from trajectory.probe.compute import CPU
+from trajectory.probe.families import Family, State
 from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.probe.remote import Patience, Range, RemoteError, RemoteWeights, join
+from trajectory.probe.streaming import LayerReader
 from trajectory.probe.weights import LocalWeights
 
 from .ranges import Behaviour, serving
@@ -158,3 +162,28 @@ def test_joined_ranges_cover_all_and_are_few(
     assert len(joined) <= most + 1  # a second file is a span of its own
     for before, after in pairwise(joined):
         assert before.file != after.file or after.start - before.stop > gap
+
+
+def test_the_next_layer_arrives_while_one_is_converted(tmp_path: Path) -> None:
+    """Otherwise the connection rests while a layer is converted, between every two layers."""
+    make(tmp_path, "olmo2")
+    arrived = threading.Event()
+
+    class Watched(LocalWeights):
+        def load(self, names: Iterable[str], dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+            names = list(names)
+            found = super().load(names, dtype)
+            if any("layers.1." in name for name in names):
+                arrived.set()
+            return found
+
+    def convert(state: State) -> State:
+        assert arrived.wait(timeout=30), "layer 1 is not fetched before layer 0 is converted"
+        return state
+
+    reader = LayerReader(
+        Watched(tmp_path), "model.layers.", Family(convert=convert), torch.float64, CPU
+    )
+    taken = reader.take(0)
+    reader.close()
+    assert taken["self_attn.q_proj.weight"].dtype == torch.float64

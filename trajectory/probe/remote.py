@@ -302,13 +302,14 @@ class RemoteWeights:
         """A tensor in ``dtype``."""
         return self.load([name], dtype)[name]
 
-    def load(self, names: Iterable[str], dtype: torch.dtype) -> dict[str, Tensor]:
-        """Several tensors in ``dtype``: neighbours in a file come with one request."""
+    def load(self, names: Iterable[str], dtype: torch.dtype | None) -> dict[str, Tensor]:
+        """Several tensors in ``dtype``, as they are stored if None: neighbours in a file come with
+        one request."""
         entries = {name: self._find(name) for name in names}
         wanted = {name: Range(e.file, e.start, e.stop) for name, e in entries.items()}
         found = self._fetch(wanted)
         return {
-            name: _tensor(found[name], entry).reshape(entry.shape).to(dtype)
+            name: _tensor(found[name], entry).reshape(entry.shape).to(dtype or entry.dtype)
             for name, entry in entries.items()
         }
 

@@ -81,7 +81,11 @@ def _rows_of(value: Any, rows: slice, size: int) -> Any:
 
 
 class LayerReader:
-    """Reads decoder layers in order, the next one while the present one computes."""
+    """Reads decoder layers in order, the next one while the present one computes.
+
+    A layer is fetched, then converted, each by a thread of its own: what lies behind a network goes
+    on arriving while the layer before it is converted.
+    """
 
     def __init__(
         self,
@@ -97,26 +101,35 @@ class LayerReader:
             if name.startswith(prefix) and not IGNORED.search(name):
                 index, rest = name.removeprefix(prefix).split(".", 1)
                 self.names.setdefault(int(index), {})[rest] = name
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="layers")
-        self._next: dict[int, Future[State]] = {}
+        self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="fetch")
+        self._converter = ThreadPoolExecutor(1, thread_name_prefix="convert")
+        self._coming: dict[int, Future[State]] = {}
 
     def take(self, index: int) -> State:
         """The layer's tensors; starts reading the layer after it."""
-        waiting = self._next.pop(index, None)
-        state = waiting.result() if waiting is not None else self._read(index)
+        self._start(index)
         if index + 1 in self.names:
-            self._next[index + 1] = self._worker.submit(self._read, index + 1)
-        return state
+            self._start(index + 1)
+        return self._coming.pop(index).result()
 
     def close(self) -> None:
         """Stop reading ahead."""
-        self._next.clear()
-        self._worker.shutdown(cancel_futures=True)
+        self._coming.clear()
+        for pool in (self._fetcher, self._converter):
+            pool.shutdown(cancel_futures=True)
 
-    def _read(self, index: int) -> State:
+    def _start(self, index: int) -> None:
+        if index not in self._coming:
+            names = list(self.names.get(index, {}).values())
+            fetched = self._fetcher.submit(self.weights.load, names, None)
+            self._coming[index] = self._converter.submit(self._convert, index, fetched)
+
+    def _convert(self, index: int, fetched: Future[State]) -> State:
+        found = fetched.result()
         names = self.names.get(index, {})
-        found = self.weights.load(names.values(), self.dtype)
-        state = self.family.convert({rest: found[name] for rest, name in names.items()})
+        state = self.family.convert(
+            {rest: found.pop(name).to(self.dtype) for rest, name in names.items()}
+        )
         return {rest: tensor.to(self.device) for rest, tensor in state.items()}
 
 

@@ -39,8 +39,8 @@ class Weights(Protocol):
     def get(self, name: str, dtype: torch.dtype) -> Tensor:
         """A tensor in ``dtype``."""
 
-    def load(self, names: Iterable[str], dtype: torch.dtype) -> dict[str, Tensor]:
-        """Several tensors in ``dtype``."""
+    def load(self, names: Iterable[str], dtype: torch.dtype | None) -> dict[str, Tensor]:
+        """Several tensors in ``dtype``; as they are stored if None."""
 
     def rows(self, name: str, rows: Tensor, dtype: torch.dtype) -> Tensor:
         """Some rows of a matrix."""
@@ -105,8 +105,8 @@ class LocalWeights:
         """A tensor in ``dtype``."""
         return self.load([name], dtype)[name]
 
-    def load(self, names: Iterable[str], dtype: torch.dtype) -> dict[str, Tensor]:
-        """Several tensors in ``dtype``.
+    def load(self, names: Iterable[str], dtype: torch.dtype | None) -> dict[str, Tensor]:
+        """Several tensors in ``dtype``; as they are stored if None.
 
         Where that is the file's own, they stay mapped on the file: no copy, and the system may drop
         their pages. They are touched here, so that who computes does not wait for the disk. Each
@@ -120,10 +120,10 @@ class LocalWeights:
                 handles[path] = _open(path)
             tensor: Tensor = handles[path].get_tensor(name)
             self._bytes_read += tensor.nbytes
-            if tensor.dtype != dtype:
-                tensor = tensor.to(dtype)
-            else:
+            if dtype in (None, tensor.dtype):
                 tensor.flatten()[:: PAGE // tensor.element_size()].sum()
+            else:
+                tensor = tensor.to(dtype)
             found[name] = tensor
         return found
 
