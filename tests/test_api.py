@@ -65,3 +65,5 @@ def test_what_cannot_be_measured_is_named(checkpoint: Path, tmp_path: Path) -> N
         measure(checkpoint, TEXTS, first_token="bos")
     with pytest.raises(TrajectoryError, match="no readable tokenizer"):
         measure(tmp_path, TEXTS)
+    with pytest.raises(TrajectoryError, match="^allenai/OLMo-2-0425-1B: no such folder"):
+        measure("allenai/OLMo-2-0425-1B", TEXTS)

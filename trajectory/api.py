@@ -70,6 +70,11 @@ def measure(
             one of a family that is not known to be measured right.
     """
     folder = Path(checkpoint)
+    if not folder.is_dir():
+        raise TrajectoryError(
+            f"{folder}: no such folder; measure() reads local checkpoints, a suite in a config "
+            "fetches them from the hub"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
