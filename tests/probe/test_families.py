@@ -187,9 +187,9 @@ def test_rows_over_random_shapes(tmp_path: Path, case: str, data: st.DataObject)
     kinds = [torch.float32] if case == "olmoe" else [torch.float32, torch.float64]
     kind = draw(st.sampled_from(kinds), "type")
     made = batches(draw(st.booleans(), "padded"), size, length)
-    measured = measure_checkpoint_files(
-        tmp_path, made, kind, at_once=draw(st.integers(1, 8), "at_once")
-    )
+    at_once = draw(st.integers(1, 8), "at_once")
+    # Without losses: those of random weights may lie outside of what a language model can have.
+    measured = measure_checkpoint_files(tmp_path, made, kind, at_once=at_once, losses=False)
     check_rows(measured, model.to(kind), made[1], 1e-4, [draw(st.integers(0, heads - 1), "head")])
 
 
