@@ -17,7 +17,13 @@ from trajectory.dynamics.fitting import fit
 from trajectory.dynamics.laws import BY_NAME, LAWS, evaluate
 from trajectory.dynamics.seeds import seed_rows
 from trajectory.dynamics.series import Series
-from trajectory.dynamics.uncertainty import bootstrap, lag1_weights, profile, stationary_indices
+from trajectory.dynamics.uncertainty import (
+    bootstrap,
+    lag1_weights,
+    profile,
+    quantiles,
+    stationary_indices,
+)
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import CLAIMS
 from trajectory.schemas import LAWS as TABLE
@@ -114,6 +120,14 @@ def test_profile_intervals_are_those_of_a_dense_scan() -> None:
         kept = scan[rest <= rest.min() * (1 + stats.f.ppf(0.95, 1, 37) / 37)]
         assert low["τ"][i] == pytest.approx(kept[0], rel=0.03)
         assert high["τ"][i] == pytest.approx(kept[-1], rel=0.03)
+
+
+@given(st.integers(2, 400), st.floats(0.001, 0.999))
+def test_a_quantile_of_few_replicates_leaves_its_share_outside(count: int, level: float) -> None:
+    """The k-th of n uniform numbers has mean k/(n + 1): so much lies below it on average."""
+    mean = np.arange(1, count + 1) / (count + 1)
+    found = quantiles(mean[None], np.array([level]))[0]
+    assert found == pytest.approx(np.clip(level, mean[0], mean[-1]), abs=1e-12)
 
 
 @given(st.integers(5, 60), st.floats(1.5, 8), st.integers(0, 1000))

@@ -127,14 +127,18 @@ def bootstrap(
         )
         for name, found in again.parameters.items():
             ordered = np.sort(found.reshape(-1, replicates), axis=1)
-            lower[name][part] = _quantiles(ordered, tail[part])
-            upper[name][part] = _quantiles(ordered, 1 - tail[part])
+            lower[name][part] = quantiles(ordered, tail[part])
+            upper[name][part] = quantiles(ordered, 1 - tail[part])
     return lower, upper
 
 
-def _quantiles(ordered: Array, levels: Array) -> Array:
-    """(S,) quantile of each ascending row at its own level, linear between its numbers."""
-    place = levels * (ordered.shape[1] - 1)
+def quantiles(ordered: Array, levels: Array) -> Array:
+    """(S,) quantile of each ascending row of B numbers at its own level, linear between them.
+
+    The k-th of B numbers is the quantile at k/(B + 1), since a further one falls below it with that
+    probability (Davison and Hinkley 1997, section 5.2); k/B would cut both tails short.
+    """
+    place = np.clip(levels * (ordered.shape[1] + 1) - 1, 0, ordered.shape[1] - 1)
     below = np.floor(place).astype(int)
     above = np.minimum(below + 1, ordered.shape[1] - 1)
     rows = np.arange(len(ordered))
