@@ -14,8 +14,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
+from trajectory.probe.attention import NAME
 from trajectory.probe.families import FAMILIES
 from trajectory.probe.language_model import Measurement, measure_checkpoint_files
+from trajectory.probe.streaming import StreamedModel
 
 from .dense import expected_head, expected_layer, expected_sinks, record
 
@@ -191,6 +193,19 @@ def test_rows_over_random_shapes(tmp_path: Path, case: str, data: st.DataObject)
     # Without losses: those of random weights may lie outside of what a language model can have.
     measured = measure_checkpoint_files(tmp_path, made, kind, at_once=at_once, losses=False)
     check_rows(measured, model.to(kind), made[1], 1e-4, [draw(st.integers(0, heads - 1), "head")])
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_layer_by_layer_is_the_whole_model_to_the_last_bit(tmp_path: Path, case: str) -> None:
+    model = make(tmp_path, case)
+    model.set_attn_implementation(NAME)
+    tokens = batches()[0].tokens
+    streamed = StreamedModel(tmp_path)
+    with torch.no_grad():
+        whole = getattr(model, streamed.family.base)(tokens, use_cache=False).last_hidden_state
+        found = streamed.run(tokens)
+    streamed.close()
+    assert torch.equal(found, whole)
 
 
 @pytest.mark.parametrize("case", ["olmo", "olmo3-window", "gpt_neox"])
