@@ -30,6 +30,7 @@ from trajectory.probe.attention import NAME, probe_attention
 from trajectory.probe.branches import Branches
 from trajectory.probe.compute import CPU
 from trajectory.probe.families import IGNORED, Family, State, family_of
+from trajectory.probe.memory import return_freed_memory
 from trajectory.probe.rows import batch_rows
 from trajectory.probe.weights import LocalWeights, Weights
 
@@ -41,6 +42,9 @@ VOCABULARY_BLOCK = 8192
 
 TOKEN_BLOCK = 2048
 """Positions whose logits are held at once."""
+
+LAYERS_BETWEEN_TRIMS = 8
+"""Layers after which freed memory goes back to the system, about 6 MB per layer of OLMo-2-1B."""
 
 
 class StreamedLayer(nn.Module):
@@ -71,6 +75,8 @@ class StreamedLayer(nn.Module):
             output = self.branches.unchanged(self.index, hidden_states, run)
             self.branches.advance(self.index, self.layer, hidden_states, run)
         self.layer.to("meta")
+        if self.index % LAYERS_BETWEEN_TRIMS == LAYERS_BETWEEN_TRIMS - 1:
+            return_freed_memory()
         return output
 
 
