@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from trajectory.config import Config, parse
+from trajectory.config.fetch import Fetch
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError, UnusableFolder
 from trajectory.suites import errors
@@ -129,6 +130,22 @@ def test_streams_fail_with_the_same_kinds(standin: StandIn, hub: Hub, tmp_path: 
     with pytest.raises(errors.UnknownFile, match=f"suite 's', revision '{STEP}'"):
         with obtained(run, "s", listed, hub):
             raise AssertionError
+
+
+@pytest.mark.parametrize("weights", ["stream", "download"])
+def test_a_busy_hub_is_waited_for_as_long_as_patience_lasts(
+    standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str
+) -> None:
+    add_suite(standin, [STEP])
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    patient = Hub(Fetch(timeout=1.0, patience=300.0), standin.endpoint, tmp_path / "cache")
+    listed = row(patient)
+    standin.faults = [Fault("GET /cdn/.*safetensors", 503, times=8)]
+    run = config(tmp_path, {"patience": 300.0}, weights=weights)
+    with obtained(run, "s", listed, patient):
+        pass
+    assert sum(slept) > 60, "longer and longer, by nobody's count of attempts"
 
 
 @pytest.mark.parametrize("weights", ["stream", "download"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -20,14 +21,21 @@ from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import CPU
 from trajectory.probe.families import Family, State
 from trajectory.probe.language_model import measure_checkpoint_files
-from trajectory.probe.remote import Patience, Range, RemoteError, RemoteWeights, join
+from trajectory.probe.remote import (
+    Patience,
+    Range,
+    RemoteError,
+    RemoteWeights,
+    _named_wait,
+    join,
+)
 from trajectory.probe.streaming import LayerReader
 from trajectory.probe.weights import LocalWeights
 
 from .ranges import Behaviour, serving
 from .test_families import batches, make
 
-QUICK = Patience(connect=2, read=2, attempts=3, wait=0.01, longest=0.05)
+QUICK = Patience(connect=2, read=2, total=1, wait=0.01, longest=0.05)
 
 
 @contextmanager
@@ -114,7 +122,7 @@ def test_what_cannot_be_had_is_named(tmp_path: Path) -> None:
     behaviour = Behaviour()
     with remote(tmp_path, behaviour) as weights:
         for refusal, again in ((404, False), (403, False), (503, True)):
-            behaviour.refusals = [refusal] * 3
+            behaviour.refusals = [refusal] * 10_000
             with pytest.raises(RemoteError, match=f"bytes .*: the server answers {refusal}") as e:
                 weights.get("a", torch.float32)
             assert (e.value.status, e.value.again) == (refusal, again)
@@ -134,12 +142,33 @@ def test_what_cannot_be_had_is_named(tmp_path: Path) -> None:
             pass
 
 
+def test_a_busy_server_is_waited_for_by_time_not_by_attempts(tmp_path: Path) -> None:
+    save_file({"a": torch.arange(1000)}, tmp_path / "model.safetensors")
+    behaviour = Behaviour()
+    with remote(tmp_path, behaviour) as weights:
+        behaviour.refusals = [503] * 12
+        assert torch.equal(weights.get("a", torch.int64), torch.arange(1000))
+        assert not behaviour.refusals
+        behaviour.refusals = [503] * 10_000
+        begun = time.monotonic()
+        with pytest.raises(RemoteError, match="the server answers 503"):
+            weights.get("a", torch.int64)
+        assert time.monotonic() - begun >= QUICK.total
+        assert behaviour.refusals, "and no longer than that"
+
+
+def test_only_a_limit_that_is_used_up_is_a_wait() -> None:
+    assert _named_wait({"Retry-After": "7"}) == 7
+    assert _named_wait({"ratelimit": '"resolvers";r=0;t=20'}) == 21
+    assert _named_wait({"ratelimit": '"resolvers";r=4990;t=290'}) is None
+
+
 def test_a_server_that_falls_silent_is_given_up(tmp_path: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
-        patience = Patience(connect=1, read=0.1, attempts=2, wait=0.01)
+        patience = Patience(connect=1, read=0.1, total=0.2, wait=0.01)
         with pytest.raises(RemoteError, match="no answer"):
             RemoteWeights({"model.safetensors": url}, "demo", patience=patience)
 

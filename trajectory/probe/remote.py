@@ -89,16 +89,16 @@ class Patience:
     Attributes:
         connect, read: seconds without a connection, or without a byte, after which an attempt
             has failed.
-        attempts: attempts in a row that bring nothing before it is an error.
-        wait: seconds before the second attempt, doubled each time up to ``longest``; where the
-            server names a time (429 and 503 do), that time, up to ``longest``.
+        total: seconds without progress before it is an error.
+        wait: seconds before the second attempt, doubled each time up to ``longest``; a server that
+            is busy may name a longer time.
     """
 
     connect: float = 10.0
     read: float = 30.0
-    attempts: int = 6
+    total: float = 300.0
     wait: float = 0.5
-    longest: float = 300.0
+    longest: float = 60.0
 
 
 class RangeReader:
@@ -161,7 +161,7 @@ class RangeReader:
 
     def _fill(self, wanted: Range, buffer: memoryview) -> None:
         """Fetch one range into ``buffer``, going on where a broken connection left off."""
-        done, failures, wait = 0, 0, self.patience.wait
+        done, begun, wait = 0, time.monotonic(), self.patience.wait
         while done < len(buffer):
             before = done
             try:
@@ -171,14 +171,16 @@ class RangeReader:
                 error, named = RemoteError(f"no answer ({reason})", again=True), None
             if error is None:
                 continue
-            failures = 1 if done > before else failures + 1
-            if not error.again or failures >= self.patience.attempts:
+            if done > before:
+                begun, wait = time.monotonic(), self.patience.wait
+            left = begun + self.patience.total - time.monotonic()
+            if not error.again or left <= 0 or (named or 0) > left:
                 raise RemoteError(
                     f"{wanted.file}: bytes {wanted.start} to {wanted.stop}: {error}",
                     error.status,
                     error.again,
                 )
-            time.sleep(min(wait if named is None else named, self.patience.longest))
+            time.sleep(min(max(wait, named or 0), left))
             wait = min(2 * wait, self.patience.longest)
 
     def _attempt(
@@ -225,14 +227,15 @@ def _refusal(status: int) -> RemoteError:
 
 
 def _named_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds the server says to wait: Retry-After, or the hub's ``ratelimit`` header."""
+    """Seconds the server says to wait: Retry-After, or the hub's ``ratelimit`` header where it
+    grants no request (r=0) for t seconds."""
     value = headers.get("Retry-After", "")
     if value.isdigit():
         return float(value)
-    for part in headers.get("ratelimit", "").split(";"):
-        name, _, seconds = part.strip().partition("=")
-        if name == "t" and seconds.isdigit():
-            return float(seconds) + 1
+    parts = (part.strip().partition("=") for part in headers.get("ratelimit", "").split(";"))
+    granted = {name: number for name, _, number in parts}
+    if granted.get("r") == "0" and granted.get("t", "").isdigit():
+        return float(granted["t"]) + 1
     return None
 
 

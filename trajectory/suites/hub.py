@@ -241,12 +241,13 @@ class Hub:
                 if progress() > before:
                     begun, before, attempt = time.monotonic(), progress(), 0
                 attempt += 1
-                wait = asked_wait(error)
-                if wait is None:
-                    # Jobs that failed together should not come back together.
-                    wait = min(LONGEST_WAIT, 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
-                if time.monotonic() + wait - begun > self.fetch.patience:
+                left = begun + self.fetch.patience - time.monotonic()
+                asked = asked_wait(error)
+                if left <= 0 or (asked or 0) > left:
                     raise problem from None
+                # Jobs that failed together should not come back together.
+                own = min(LONGEST_WAIT, 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
+                wait = min(own if asked is None else asked, left)
                 say(f"{_OURS}{problem}; again in {wait:.1f} s")
                 time.sleep(wait)
 

@@ -32,7 +32,7 @@ from trajectory.suites.errors import (
     by_status,
     of_checkpoint,
 )
-from trajectory.suites.hub import Hub
+from trajectory.suites.hub import CONNECT_TIMEOUT, Hub
 from trajectory.suites.store import KEPT, Store
 
 Row = dict[str, Any]
@@ -157,7 +157,8 @@ def _streamed(config: Config, suite: Suite, row: Row, where: str, hub: Hub) -> I
         for file in weights
     }
     fetch = config.fetch
-    patience = Patience(read=fetch.timeout, longest=max(1.0, fetch.patience))
+    connect = min(CONNECT_TIMEOUT, fetch.timeout)
+    patience = Patience(connect, fetch.timeout, fetch.patience)
     parent = str(_MEMORY) if _MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="trajectory-", dir=parent) as temporary:
         folder = Path(temporary)
