@@ -95,6 +95,28 @@ def test_the_resolved_config_means_the_same(root: Path) -> None:
     assert parse(json.loads(config.model_dump_json(by_alias=True))) == config
 
 
+@pytest.mark.parametrize(
+    ("probe", "given", "wanted"),
+    [
+        ({}, {"olmo2-1b": None}, "raw"),
+        ({"first_token": "eos_prepended"}, {"olmo2-1b": None}, "eos_prepended"),
+        ({"first_token": "bos"}, {"olmo2-1b": {"loss": False}}, "bos"),
+        ({"first_token": "bos"}, {"olmo2-1b": {"first_token": "raw"}}, "raw"),
+        ({"first_token": "bos"}, {"olmo2-1b": {"first_token": None}}, None),
+        ({}, {"mine": {"repository": "o/n"}}, None),
+        ({"first_token": "bos"}, {"mine": {"repository": "o/n"}}, "bos"),
+    ],
+)
+def test_a_first_token_is_the_suite_s_then_the_probe_s_then_the_registry_s(
+    probe: dict, given: dict, wanted: str | None
+) -> None:
+    config = parse({"name": "a", "results": "r", "suites": given, "probe": probe})
+    again = parse(config.model_dump(mode="json", by_alias=True))
+    for read in (config, again):
+        assert read.suites.suite(next(iter(given))).first_token == wanted
+        assert read.probe.first_token == probe.get("first_token", "eos_prepended")
+
+
 def test_every_key_is_described() -> None:
     def walk(node: object) -> None:
         if isinstance(node, dict):

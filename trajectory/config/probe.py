@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from trajectory.config.base import Count, Name, Section
+from trajectory.config.base import Count, FirstToken, Name, Section
 from trajectory.config.interventions import Interventions
 
 
@@ -38,9 +38,10 @@ class Probe(Section):
     """Sequences per domain."""
     length: Annotated[int, Field(ge=16)] = 64
     """Tokens per sequence, the first token's policy included."""
-    first_token: Literal["eos_prepended", "bos", "raw"] = "eos_prepended"
+    first_token: FirstToken = "eos_prepended"
     """What stands at position 0: the tokenizer's end-of-text token (<|endoftext|>), its
-    beginning-of-text token, or the text's own token."""
+    beginning-of-text token, or the text's own token. Stated here, it holds for all suites but those
+    whose own entry states another; not stated, for those of which the registry knows none."""
 
     device: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
     """Where checkpoints are run; auto is CUDA, else MPS, else the CPU. What it came to is

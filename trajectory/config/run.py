@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from types import NoneType
+from typing import Annotated, Any, get_args
 
 from pydantic import Field, model_validator
 
-from trajectory.config.base import Name, Section
+from trajectory.config.base import FirstToken, Name, Section
 from trajectory.config.bb import BigramBackcopy, Variant
 from trajectory.config.coupling import Alignment, Coupling
 from trajectory.config.dynamics import Dynamics
@@ -41,6 +42,26 @@ class Config(Section):
     publish: Annotated[str, Field(pattern=r"^[a-z0-9+]+://[^/].*[^/]$")] | None = None
     """Address that receives copies of all that people read: tables, manifests, selections, the
     report as an archive. Such as s3://bucket/folder."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_tokens(cls, values: Any) -> Any:
+        """What the probe's section states of the first token is more than what the registry does,
+        and less than what a suite's own entry does."""
+        if not isinstance(values, dict):
+            return values
+        probe, suites = values.get("probe"), values.get("suites")
+        if not isinstance(probe, dict) or not isinstance(suites, dict):
+            return values
+        stated = probe.get("first_token")
+        if stated not in get_args(FirstToken):
+            return values
+        public = {
+            name: {"first_token": stated, **(given or {})}
+            for name, given in suites.items()
+            if isinstance(given, dict | NoneType) and name not in ("nano-olmo", "nano_olmo")
+        }
+        return {**values, "suites": {**suites, **public}}
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Config:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from trajectory.config.base import (
     Count,
+    FirstToken,
     Fraction,
     LogSpaced,
     Name,
@@ -231,8 +232,9 @@ class Suite(Section):
     """Checkpoints of the first stage when last counted; only `trajectory plan` reckons with it."""
     spacing: Count | None = None
     """Usual distance of two checkpoints, in steps."""
-    first_token: Literal["raw", "eos_prepended", "bos"] | None = None
-    """What stands at position 0; null for probe.first_token."""
+    first_token: FirstToken | None = None
+    """What stands at position 0. Where the config does not state it here, probe.first_token holds
+    if the config states that, else what the registry knows; null for probe.first_token."""
     schedule: Schedule | None = None
     """Learning rate."""
     main: str | None = None
