@@ -54,7 +54,7 @@ def test_a_run_that_shows_everything_reproduces_every_claim_it_can(frames: Frame
 def test_every_row_says_why_and_values_have_intervals(frames: Frames) -> None:
     for row in decided(frames).values():
         assert row["reason"], row
-        assert (row["measured"] is None) <= (row["verdict"] == "not measurable")
+        assert (row["measured"] is None) == (row["verdict"] == "not measurable")
     seeds = decided(frames)["value-drain", "drained", "bb/softmax-1l"]
     assert seeds["interval"] == "seeds"
     assert seeds["low"] < seeds["measured"] < seeds["high"]
@@ -295,7 +295,7 @@ def test_verdicts_follow_the_interval(
     elif high < least or low > most:
         assert verdict == "not reproduced"
     else:
-        assert verdict == "not measurable"
+        assert verdict == "undecided"
     assert reason
     assert decide(None, at_least, at_most)[0] == "not measurable"
 
@@ -305,14 +305,32 @@ def test_verdicts_follow_the_interval(
     [
         (Value(5.0), "reproduced"),
         (Value(5.0, 1.0, None, "profile"), "reproduced"),
-        (Value(5.0, None, 9.0, "profile"), "not measurable"),
-        (Value(5.0, None, None, "profile"), "not measurable"),
+        (Value(5.0, None, 9.0, "profile"), "undecided"),
+        (Value(5.0, None, None, "profile"), "undecided"),
         (Value(-5.0, None, -1.0, "profile"), "not reproduced"),
-        (Value(-5.0, -9.0, None, "profile"), "not measurable"),
+        (Value(-5.0, -9.0, None, "profile"), "undecided"),
     ],
 )
 def test_an_open_end_decides_nothing_on_its_side(value: Value, verdict: str) -> None:
     assert decide(value, 0.0, None)[0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "standing"),
+    [
+        (["reproduced", "not measurable"], "reproduced"),
+        (["reproduced", "undecided"], "partly reproduced"),
+        (["reproduced", "not reproduced"], "partly reproduced"),
+        (["not reproduced", "undecided"], "not reproduced"),
+        (["undecided", "not measurable"], "undecided"),
+        (["not measurable"], "not measurable"),
+    ],
+)
+def test_a_claim_stands_by_what_is_measured(verdicts: list[str], standing: str) -> None:
+    rows = [{"claim": "peak", "verdict": verdict} for verdict in verdicts]
+    found = standings(rows)["peak"]
+    assert found.verdict == standing
+    assert {name: n for name, n in found.counts.items() if n} == dict.fromkeys(verdicts, 1)
 
 
 def test_every_criterion_reads_tables_that_there_are() -> None:

@@ -305,7 +305,8 @@ def _claims() -> list[Row]:
     rows = []
     for claim, verdicts in {
         "active-dormant": ("reproduced", "not reproduced"),
-        "mutual reinforcement": ("reproduced", "not measurable"),
+        "mutual reinforcement": ("reproduced", "undecided", "not measurable"),
+        "peaks": ("undecided", "not measurable"),
     }.items():
         for i, verdict in enumerate(verdicts):
             measured = None if verdict == "not measurable" else 0.5 + i

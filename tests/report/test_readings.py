@@ -127,6 +127,17 @@ def test_the_answers_count_what_the_synthetic_runs_hold(pages: dict[str, Page]) 
     assert "without a sink: bb/relu-1l" in pages["mitigations"].answer
 
 
+def test_what_was_measured_without_deciding_is_not_told_as_not_measured(
+    pages: dict[str, Page],
+) -> None:
+    assert pages["claims"].answer == (
+        "Of 3 claims: 2 reproduced in part and 1 undecided (an interval holds a limit)."
+    )
+    assert "2 reproduced, 1 not reproduced, 2 undecided and 2 not measurable" in (
+        figure(pages, "claims", "summary").reading
+    )
+
+
 def test_layers_and_depths_are_told_per_trajectory(pages: dict[str, Page]) -> None:
     of_model = told(pages, "heads", "depths", "nano-olmo", "prose")
     assert "1 of nano-olmo's 2 layers" in of_model and "at step 62" in of_model

@@ -13,6 +13,7 @@ COLOURS = {
     "reproduced": "green",
     "not reproduced": "red",
     "partly reproduced": "yellow",
+    "undecided": "cyan",
     "not measurable": "dim",
 }
 

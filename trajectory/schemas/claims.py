@@ -38,7 +38,7 @@ CLAIMS = Table(
         field(
             "verdict",
             pa.string(),
-            "reproduced: the whole interval lies within the limits; not reproduced: the whole interval lies outside; not measurable: this run does not hold what is needed, or the interval contains a limit",
+            "reproduced: the whole interval lies within the limits; not reproduced: the whole interval lies outside; undecided: the interval contains a limit; not measurable: this run does not hold what is needed",
         ),
         field("reason", pa.string(), "why, in one sentence with the numbers"),
         field(

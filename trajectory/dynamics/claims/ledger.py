@@ -17,8 +17,12 @@ Limit = float | str | None
 
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
+UNDECIDED = "undecided"
 NOT_MEASURABLE = "not measurable"
 PARTLY = "partly reproduced"
+
+VERDICTS = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, NOT_MEASURABLE)
+"""On a criterion, in the order in which they are told."""
 
 EVERYWHERE = "all"
 """Domain of what is not decided on one domain."""
@@ -113,8 +117,8 @@ def decide(value: Value | None, at_least: float | None, at_most: float | None) -
     """The verdict on a value and what it rests on.
 
     Reproduced where the whole interval lies within the limits, not reproduced where it lies
-    outside, not measurable where it holds a limit. An end that is absent is open; a value without
-    an interval is decided alone.
+    outside, undecided where it holds a limit; not measurable where there is no value. An end that
+    is absent is open; a value without an interval is decided alone.
     """
     if value is None:
         return NOT_MEASURABLE, ""
@@ -130,10 +134,7 @@ def decide(value: Value | None, at_least: float | None, at_most: float | None) -
     outside = (at_least is not None and high < at_least) or (at_most is not None and low > at_most)
     if outside:
         return NOT_REPRODUCED, f"{told} is not {threshold(at_least, at_most)}"
-    return (
-        NOT_MEASURABLE,
-        f"the interval of {told} holds a limit of '{threshold(at_least, at_most)}'",
-    )
+    return UNDECIDED, f"the interval of {told} holds a limit of '{threshold(at_least, at_most)}'"
 
 
 def _end(end: float | None) -> str:
@@ -196,8 +197,9 @@ class Standing:
     """What a run says about one claim.
 
     Attributes:
-        verdict: that of the measurable criteria, "partly reproduced" where they differ; not
-            measurable where none is.
+        verdict: reproduced where every measured criterion is, partly reproduced where only some
+            are; else not reproduced where one is not, undecided where all are, not measurable
+            where none is measured.
         counts: criteria by verdict, one per subject and domain.
     """
 
@@ -209,16 +211,12 @@ def standings(rows: Iterable[Row]) -> dict[str, Standing]:
     """Every claim's standing, in the order of the ledger."""
     found: dict[str, dict[str, int]] = {}
     for row in rows:
-        counts = found.setdefault(
-            row["claim"], dict.fromkeys((REPRODUCED, NOT_REPRODUCED, NOT_MEASURABLE), 0)
-        )
+        counts = found.setdefault(row["claim"], dict.fromkeys(VERDICTS, 0))
         counts[row["verdict"]] += 1
     return {claim: Standing(_verdict(counts), counts) for claim, counts in found.items()}
 
 
 def _verdict(counts: dict[str, int]) -> str:
-    if counts[REPRODUCED] and counts[NOT_REPRODUCED]:
-        return PARTLY
-    if counts[NOT_REPRODUCED]:
-        return NOT_REPRODUCED
-    return REPRODUCED if counts[REPRODUCED] else NOT_MEASURABLE
+    if counts[REPRODUCED]:
+        return PARTLY if counts[NOT_REPRODUCED] or counts[UNDECIDED] else REPRODUCED
+    return next((v for v in (NOT_REPRODUCED, UNDECIDED) if counts[v]), NOT_MEASURABLE)

@@ -5,14 +5,22 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.claims.ledger import (
+    NOT_MEASURABLE,
+    NOT_REPRODUCED,
+    PARTLY,
+    REPRODUCED,
+    UNDECIDED,
+    VERDICTS,
+    standings,
+)
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Missing, Page
 from trajectory.report.run import Run
 
-VERDICTS = ("reproduced", "not reproduced", "not measurable")
-COLOURS = ("#009E73", "#D55E00", "#B8BFC6")
-CSS = dict(zip(VERDICTS, ("yes", "warn", "no"), strict=True))
+COLOURS = dict(zip(VERDICTS, ("#009E73", "#D55E00", "#56B4E9", "#B8BFC6"), strict=True))
+CSS = dict(zip(VERDICTS, ("yes", "warn", "open", "no"), strict=True))
 
 CHARTS = {
     "heads": "trajectories.html#sink",
@@ -72,15 +80,17 @@ def make(run: Run) -> Page:
 
 
 def _answer(claims: pl.DataFrame) -> str:
-    """How many claims are reproduced in every criterion that could be measured."""
-    known = claims.filter(pl.col("verdict") != VERDICTS[2])
-    whole = known.group_by("claim").agg((pl.col("verdict") == VERDICTS[0]).all().alias("whole"))
-    agreed, total = whole.filter("whole").height, claims["claim"].n_unique()
-    part = whole.height - agreed
-    return (
-        f"Of {words.count(total, 'claim')} this run reproduces {agreed} in every criterion that it "
-        f"measures and {part} not in all; {total - whole.height} it cannot measure."
-    )
+    """How many claims stand how, by the criteria that could be measured."""
+    found = [standing.verdict for standing in standings(claims.to_dicts()).values()]
+    told = {
+        REPRODUCED: "reproduced in all that this run measures",
+        PARTLY: "reproduced in part",
+        NOT_REPRODUCED: "not reproduced",
+        UNDECIDED: "undecided (an interval holds a limit)",
+        NOT_MEASURABLE: "not measurable here",
+    }
+    parts = [f"{found.count(v)} {text}" for v, text in told.items() if v in found]
+    return f"Of {words.count(len(found), 'claim')}: {words.listed(parts)}."
 
 
 def _summary(claims: pl.DataFrame, counted: pl.DataFrame) -> Figure:
@@ -92,7 +102,7 @@ def _summary(claims: pl.DataFrame, counted: pl.DataFrame) -> Figure:
             x=alt.X("criteria:Q", title="criteria").axis(tickMinStep=1, format="d"),
             y=alt.Y("claim:N", title=None, sort=order).axis(labelLimit=280),
             color=alt.Color("verdict:N", title=None)
-            .scale(domain=list(VERDICTS), range=list(COLOURS))
+            .scale(domain=list(COLOURS), range=list(COLOURS.values()))
             .legend(orient="top"),
             order="place:Q",
             tooltip=["claim:N", "world:N", "verdict:N", "criteria:Q"],
