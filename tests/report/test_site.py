@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 from pathlib import Path
@@ -212,6 +213,20 @@ def test_charts_can_be_downloaded_as_numbers(site: Path, run: Run) -> None:
 def test_tables_lie_beside_the_pages(site: Path, run: Run) -> None:
     frame = pl.read_parquet(site / "data/heads.parquet")
     assert frame.equals(run.frame("heads"))
+
+
+def test_every_example_of_the_data_page_finds_rows(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run as they stand there, beside the pages; not every table holds every trajectory."""
+    monkeypatch.chdir(site)
+    examples = re.findall(r"<pre><code>(.*?)</code></pre>", (site / "data.html").read_text(), re.S)
+    assert len(examples) > 20
+    for example in map(html.unescape, examples):
+        names: dict[str, Any] = {}
+        exec(example, names)
+        (frame,) = (found for found in names.values() if isinstance(found, pl.DataFrame))
+        assert frame.height > 0, example
 
 
 def test_texts_from_outside_cannot_leave_their_element(site: Path) -> None:

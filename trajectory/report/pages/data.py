@@ -67,8 +67,14 @@ def _table(run: Run, name: str, table: Table) -> list[Block]:
     ]
     example = f'import polars as pl\n{name} = pl.read_parquet("data/{_beside(first, name)}")'
     if "trajectory" in table.schema.names:
-        example += f'.filter(trajectory="{run.trajectories[0]}")'
+        example += _of_one(first)
     return [heading, Grid(f"{name}-files", ["", "", ""], rows), Code(example), columns]
+
+
+def _of_one(path: Path) -> str:
+    """The filter of a trajectory of which the file holds rows: not every table holds them all."""
+    found = pl.scan_parquet(path).select("trajectory").drop_nulls().first().collect()
+    return f'.filter(trajectory="{found.item()}")' if found.height else ""
 
 
 def _beside(path: Path, name: str) -> str:
