@@ -5,8 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from trajectory.cli import app
+from trajectory.config import load
+from trajectory.config.dynamics import Dynamics
 from trajectory.corpus.characters import Bigrams, count_bigrams
+from trajectory.results import claim, config_of
 from trajectory.schemas import BB_MEASUREMENTS, MEASUREMENTS
 
 CONFIG = """
@@ -74,6 +79,38 @@ def test_mistakes_are_one_line_and_status_2(
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["claims"], ["dynamics"], ["couple"], ["align"], ["report"], ["bb", "summary"]]
+)
+def test_a_runs_tables_are_judged_by_its_own_config(
+    config: Path, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "results"
+    claim(load(config).model_copy(update={"dynamics": Dynamics(sink_threshold=0.123)}))
+    other = tmp_path / "config.yaml"  # what lies in the working directory is not the run's
+    other.write_text(config.read_text().replace("name: x", "name: y"))
+    monkeypatch.chdir(tmp_path)
+
+    refused = CliRunner().invoke(app, [*command, "--results", "results", "--config", "config.yaml"])
+    assert str(refused.exception) == "results holds the run 'x', config.yaml is of 'y'"
+    nobodys = CliRunner().invoke(app, [*command, "--results", "none"])
+    assert str(nobodys.exception) == "none: no run's results (it has no config.json)"
+    missing = CliRunner().invoke(app, [*command, "--results", "results"])
+    assert missing.exception is None or "heads.parquet: no such file" in str(missing.exception)
+    assert config_of(results).dynamics.sink_threshold == 0.123
+    assert config_of(results, config).dynamics.sink_threshold == Dynamics().sink_threshold
+
+
+def test_the_report_of_a_config_is_not_written_into_another_runs_folder(
+    config: Path, tmp_path: Path
+) -> None:
+    claim(load(config))
+    config.write_text(config.read_text().replace("name: x", "name: y"))
+    done = trajectory("report", "--config", config)
+    assert done.returncode == 2
+    assert done.stderr == (f"error: {tmp_path / 'results'} holds the run 'x', {config} is of 'y'\n")
 
 
 def test_lists_and_explanations(config: Path) -> None:

@@ -6,8 +6,9 @@ import fcntl
 import json
 import os
 import socket
+from pathlib import Path
 
-from trajectory.config import Config
+from trajectory.config import Config, load
 from trajectory.errors import TrajectoryError
 
 RESOLVED_NAME = "config.json"
@@ -25,17 +26,43 @@ def check_results(config: Config) -> None:
         raise TrajectoryError(f"results: {folder} cannot be written: {existing} is not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise TrajectoryError(f"results: {folder} cannot be written: no permission in {existing}")
-    path = folder / RESOLVED_NAME
-    try:
-        owner = json.loads(path.read_text(encoding="utf-8"))["name"]
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, KeyError, TypeError):
-        raise TrajectoryError(f"{path}: damaged; delete it and run again") from None
-    if owner != config.name:
+    owner = _owner(folder)
+    if owner not in (None, config.name):
         raise TrajectoryError(
             f"results: {folder} holds the run '{owner}'; give '{config.name}' a folder of its own"
         )
+
+
+def config_of(folder: Path, given: Path | None = None) -> Config:
+    """The config of the run in a results folder: the one it was run with, or another file's.
+
+    Args:
+        folder: the results folder, wherever it lies now.
+        given: a config file that takes the place of the run's own.
+
+    Raises:
+        TrajectoryError: if there is no config, it is wrong, or the given one is of another run.
+    """
+    owner = _owner(folder)
+    if given is None:
+        if owner is None:
+            raise TrajectoryError(f"{folder}: no run's results (it has no {RESOLVED_NAME})")
+        return load(folder / RESOLVED_NAME)
+    config = load(given)
+    if owner not in (None, config.name):
+        raise TrajectoryError(f"{folder} holds the run '{owner}', {given} is of '{config.name}'")
+    return config
+
+
+def _owner(folder: Path) -> str | None:
+    """Name of the run that a results folder belongs to; None if it is nobody's yet."""
+    path = folder / RESOLVED_NAME
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["name"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise TrajectoryError(f"{path}: damaged; delete it and run again") from None
 
 
 def claim(config: Config) -> None:

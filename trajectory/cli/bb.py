@@ -10,6 +10,8 @@ import typer
 from trajectory.cli.options import (
     DEFAULT_CONFIG,
     ConfigFile,
+    Results,
+    RunConfig,
     Threads,
     set_up_torch,
     write_measurements,
@@ -98,18 +100,15 @@ def bb_train(
 
 
 @app.command("summary")
-def bb_summary(
-    results: Annotated[Path, typer.Option(help="The run's results folder.")],
-    config: ConfigFile = DEFAULT_CONFIG,
-) -> None:
+def bb_summary(results: Results, config: RunConfig = None) -> None:
     """Write the scalars, milestones and comparisons of a run's experiments."""
     from trajectory import provenance
     from trajectory.bb.summary import Frames, summarise
-    from trajectory.config import load
+    from trajectory.results import config_of
     from trajectory.schemas import TABLES
     from trajectory.tables import from_rows, scan, write
 
-    settings = load(config).bb
+    settings = config_of(results, config).bb
     names = ("heads", "layers", "checkpoints", "bb_types")
     frames = Frames(*(scan(results, name).collect() for name in names))
     facts = provenance.describe(bb=settings.model_dump(mode="json"))

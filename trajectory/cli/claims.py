@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile
+from trajectory.cli.options import Results, RunConfig
 
 COLOURS = {
     "reproduced": "green",
@@ -19,8 +19,8 @@ COLOURS = {
 
 
 def claims(
-    results: Annotated[Path, typer.Option(help="The run's results folder.")],
-    config: ConfigFile = DEFAULT_CONFIG,
+    results: Results,
+    config: RunConfig = None,
     claim: Annotated[str | None, typer.Option(help="Show one claim with its criteria.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the claims table.")
@@ -32,14 +32,14 @@ def claims(
     from rich.table import Table
 
     from trajectory import provenance
-    from trajectory.config import load
     from trajectory.dynamics.claims.all import ledger
     from trajectory.dynamics.claims.ledger import standings
     from trajectory.errors import TrajectoryError
+    from trajectory.results import config_of
     from trajectory.schemas import CLAIMS
     from trajectory.tables import from_rows, write
 
-    loaded = load(config)
+    loaded = config_of(results, config)
     rows = ledger(results, loaded)
     if output is not None:
         facts = provenance.describe(run=loaded.name)

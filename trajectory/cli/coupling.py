@@ -7,9 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile
-
-Results = Annotated[Path, typer.Option(help="The run's results folder.")]
+from trajectory.cli.options import Results, RunConfig
 
 
 def theory(
@@ -27,25 +25,25 @@ def theory(
     _write(results, {"theory_curves": rows}, text=bigrams.sha256)
 
 
-def couple(results: Results, config: ConfigFile = DEFAULT_CONFIG) -> None:
+def couple(results: Results, config: RunConfig = None) -> None:
     """Fit the coupled system of sink and drain to every head with a sink."""
-    from trajectory.config import load
     from trajectory.dynamics.couple import couple as fit
+    from trajectory.results import config_of
     from trajectory.tables import scan
 
-    loaded = load(config)
+    loaded = config_of(results, config)
     heads, checkpoints = (scan(results, name).collect() for name in ("heads", "checkpoints"))
     rows = fit(heads, checkpoints, loaded.coupling, loaded.dynamics.sink_threshold)
     _write(results, rows, coupling=loaded.coupling.model_dump(mode="json"))
 
 
-def align(results: Results, config: ConfigFile = DEFAULT_CONFIG) -> None:
+def align(results: Results, config: RunConfig = None) -> None:
     """Collapse all trajectories on one axis and score the collapse."""
-    from trajectory.config import load
     from trajectory.dynamics.align import align as collapse
+    from trajectory.results import config_of
     from trajectory.tables import scan
 
-    loaded = load(config)
+    loaded = config_of(results, config)
     heads, layers, checkpoints = (
         scan(results, name).collect() for name in ("heads", "layers", "checkpoints")
     )

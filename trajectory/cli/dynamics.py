@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile
+from trajectory.cli.options import Results, RunConfig
 
 
-def dynamics(
-    results: Annotated[Path, typer.Option(help="The run's results folder.")],
-    config: ConfigFile = DEFAULT_CONFIG,
-) -> None:
+def dynamics(results: Results, config: RunConfig = None) -> None:
     """Fit onsets and laws to every trajectory of a run."""
     from trajectory import provenance
-    from trajectory.config import load
     from trajectory.dynamics.analyse import analyse
+    from trajectory.results import config_of
     from trajectory.schemas import TABLES
     from trajectory.tables import from_rows, scan, write
 
-    settings = load(config).dynamics
+    settings = config_of(results, config).dynamics
     found = analyse(scan(results, "heads").collect(), scan(results, "layers").collect(), settings)
     facts = provenance.describe(dynamics=settings.model_dump(mode="json"))
     for name, rows in found.items():

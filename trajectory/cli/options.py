@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from trajectory.probe.measure import Row
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The run's config.", show_default=True)]
+RunConfig = Annotated[
+    Path | None,
+    typer.Option("--config", help="Another config of the same run; <results>/config.json if none."),
+]
+Results = Annotated[Path, typer.Option(help="The run's results folder.")]
 Threads = Annotated[
     int, typer.Option(help="Threads of torch. The last digits of a run depend on it.", min=1)
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile
+from trajectory.cli.options import DEFAULT_CONFIG
 
 
 def report(
@@ -18,7 +18,10 @@ def report(
         Path | None,
         typer.Option("--output", "-o", help="Folder of the pages; <results>/report if none."),
     ] = None,
-    config: ConfigFile = DEFAULT_CONFIG,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The run's config; config.yaml, or that of --results, if none."),
+    ] = None,
     theme: Annotated[
         str, typer.Option(help="Look of the exported figures: light, dark, paper or talk.")
     ] = "light",
@@ -39,10 +42,13 @@ def report(
     """Write the browsable report of a run, and serve it if asked to."""
     from trajectory.config import load
     from trajectory.report.site import build
+    from trajectory.results import config_of
 
-    loaded = load(config)
-    source = results or loaded.results
-    folder = output or source / "report"
+    if results is None:
+        config = config or DEFAULT_CONFIG
+        results = load(config).results
+    loaded = config_of(results, config)
+    source, folder = results, output or results / "report"
 
     def write() -> None:
         build(source, loaded, folder, theme=theme, draw=figures, copies=copies)
