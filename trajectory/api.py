@@ -15,9 +15,8 @@ from typing import Any, Literal
 
 import polars as pl
 import torch
-from transformers import AutoTokenizer
 
-from trajectory.corpus.tokens import FirstToken, TokenBatch, first_id
+from trajectory.corpus.tokens import FirstToken, TokenBatch, first_id, load_tokenizer
 from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import Compute
 from trajectory.probe.interventions import Intervention
@@ -75,11 +74,7 @@ def measure(
             f"{folder}: no such folder; measure() reads local checkpoints, a suite in a config "
             "fetches them from the hub"
         )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise TrajectoryError(f"{folder}: no readable tokenizer ({reason})") from None
+    tokenizer = load_tokenizer(folder, folder)
     batches = [
         _batch(tokenizer, domain, found, length, first_token, folder)
         for domain, found in texts.items()

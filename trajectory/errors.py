@@ -1,6 +1,8 @@
 """The one family of errors that a user is meant to read."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class TrajectoryError(Exception):
@@ -16,6 +18,25 @@ class DamagedFiles(TrajectoryError):
 
 class UnusableFolder(TrajectoryError):
     """A folder that every checkpoint of a job needs cannot be used, here or at all."""
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Say ``what`` of files that a library cannot read, whatever it raises inside the block.
+
+    Raises:
+        DamagedFiles: ``what`` and the reason, in one line.
+    """
+    try:
+        yield
+    except (TrajectoryError, ImportError, MemoryError):
+        raise  # known already, or nothing that files can do
+    except Exception as error:  # their readers raise what a damaged file happens to make them
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = " ".join(lines[:2]) or "no reason given"
+        if not isinstance(error, (OSError, ValueError)):
+            reason = f"{type(error).__name__}: {reason}"
+        raise DamagedFiles(f"{what} ({reason})") from None
 
 
 def is_disk_full(error: BaseException) -> bool:

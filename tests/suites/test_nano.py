@@ -181,7 +181,7 @@ def test_a_text_shorter_than_a_sequence_is_refused() -> None:
 
     ids = np.arange(10)
     assert spread(ids, 1, 11, first=99).tolist() == [[99, *range(10)]]
-    with pytest.raises(TrajectoryError, match="10 held-out tokens, fewer than one sequence of 11"):
+    with pytest.raises(TrajectoryError, match="10 tokens of text, fewer than one sequence of 11"):
         spread(ids, 1, 12, first=99)
     assert cut(ids, np.array([2, 5]), 3, None).tolist() == [[2, 3, 4], [5, 6, 7]]
 

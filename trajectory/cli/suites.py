@@ -291,6 +291,13 @@ def suites_batches(
     elif loaded.suites.nano_olmo is None:
         loaded.suites.suite(suite)  # raises
     rows = make_batches(suite, tokenizer, probe)
+    for domain in (*probe.domains, *probe.texts, *probe.parquet):
+        count = sum(row["domain"] == domain for row in rows)
+        if count < probe.sequences:
+            print(
+                f"suite '{suite}', domain '{domain}': its text is enough for {count} sequences of "
+                f"{probe.length} tokens that do not overlap, not for {probe.sequences}"
+            )
     facts = provenance.describe(probe=probe.model_dump(mode="json"))
     write(from_rows(rows, BATCHES), BATCHES, output, facts)
     print(f"{output}: {len(rows)} sequences of {probe.length} tokens")

@@ -35,7 +35,7 @@ class Probe(Section):
     prompts: dict[Name, Annotated[list[str], Field(min_length=1)]] = {}
     """More domains by name: short texts, each a sequence as it is, with no token put in front."""
     sequences: Count = 64
-    """Sequences per domain."""
+    """Sequences per domain; fewer where its text is too short for as many that do not overlap."""
     length: Annotated[int, Field(ge=16)] = 64
     """Tokens per sequence, the first token's policy included."""
     first_token: FirstToken = "eos_prepended"

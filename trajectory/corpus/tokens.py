@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trajectory.errors import TrajectoryError
+from trajectory.errors import TrajectoryError, reading
 
 FirstToken = Literal["eos_prepended", "bos", "raw"]
 """What stands at position 0: the end-of-text token, the beginning-of-text token, or the text's."""
@@ -21,7 +22,9 @@ FirstToken = Literal["eos_prepended", "bos", "raw"]
 class Encoder(Protocol):
     """What is used of a ``tokenizers.Tokenizer``."""
 
-    def encode_batch(self, texts: list[str]) -> list: ...  # noqa: D102
+    def encode_batch(  # noqa: D102
+        self, texts: list[str], *, add_special_tokens: bool
+    ) -> list: ...
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,14 @@ class TokenBatch:
         return hashlib.sha256(self.tokens.numpy().tobytes()).hexdigest()
 
 
+def load_tokenizer(folder: Path, where: object) -> Any:
+    """The transformers tokenizer in ``folder``; DamagedFiles naming ``where`` if it has none."""
+    from transformers import AutoTokenizer
+
+    with reading(f"{where}: no readable tokenizer"):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
 def first_id(tokenizer: Any, policy: FirstToken, where: object) -> int | None:
     """The id that ``policy`` puts in front of every sequence; None for the text's own token.
 
@@ -91,11 +102,15 @@ def first_id(tokenizer: Any, policy: FirstToken, where: object) -> int | None:
     return found
 
 
-def stream(encoder: Encoder, texts: Iterable[str], end: int) -> NDArray[np.int64]:
-    """All texts as one run of token ids, each text ended by ``end``."""
+def stream(encoder: Encoder, texts: Iterable[str], end: int | None) -> NDArray[np.int64]:
+    """All texts as one run of token ids, each text ended by ``end``; by nothing if None.
+
+    Tokens that the tokenizer would put around a text of its own accord are left out.
+    """
     ids: list[int] = []
-    for encoding in encoder.encode_batch(list(texts)):
-        ids += [*encoding.ids, end]
+    after = [] if end is None else [end]
+    for encoding in encoder.encode_batch(list(texts), add_special_tokens=False):
+        ids += [*encoding.ids, *after]
     return np.array(ids, dtype=np.int64)
 
 
@@ -123,15 +138,19 @@ def body(length: int, first: int | None) -> int:
 
 
 def spread(ids: NDArray[np.int64], sequences: int, length: int, first: int | None) -> Tensor:
-    """Sequences at even distances over a token stream, int64 [sequences, length].
+    """Sequences at even distances over a token stream, int64 [at most sequences, length].
+
+    No two of them share a token of the stream, as the errors of their means take for granted: a
+    short stream yields fewer.
 
     Raises TrajectoryError if the stream is too short for one sequence.
     """
-    last = len(ids) - body(length, first)
-    if last < 0:
+    taken = body(length, first)
+    if len(ids) < taken:
         raise TrajectoryError(
-            f"{len(ids)} held-out tokens, fewer than one sequence of {body(length, first)}; "
-            "set a smaller probe.length"
+            f"{len(ids)} tokens of text, fewer than one sequence of {taken}; "
+            "give more text or set a smaller probe.length"
         )
-    starts = np.linspace(0, last, sequences).round().astype(np.int64)
+    fitting = min(sequences, len(ids) // taken)
+    starts = np.linspace(0, len(ids) - taken, fitting).round().astype(np.int64)
     return cut(ids, starts, length, first)

@@ -11,7 +11,7 @@ from trajectory.config import Probe
 from trajectory.corpus import stdlib
 from trajectory.corpus.characters import read_text
 from trajectory.corpus.parquet import read_texts
-from trajectory.corpus.tokens import TokenBatch, first_id, spread, stream
+from trajectory.corpus.tokens import TokenBatch, first_id, load_tokenizer, spread, stream
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import BATCHES
 from trajectory.tables import read
@@ -20,16 +20,12 @@ from trajectory.tables import read
 def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[str, Any]]:
     """Rows of the ``batches`` table: text of every domain in the suite's tokens.
 
-    Raises TrajectoryError if the tokenizer or a text cannot be read, or a text is too short.
-    """
-    from transformers import AutoTokenizer
+    A domain whose text is too short for ``probe.sequences`` that do not overlap has fewer.
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise TrajectoryError(f"suite '{suite}': no readable tokenizer ({reason})") from None
-    end = tokenizer.eos_token_id
+    Raises TrajectoryError if the tokenizer or a text cannot be read, or a text is too short for one
+    sequence.
+    """
+    tokenizer = load_tokenizer(tokenizer_folder, f"suite '{suite}'")
     first = first_id(tokenizer, probe.first_token, f"suite '{suite}'")
     rows = []
     sources: dict[str, list[str]] = {
@@ -41,7 +37,7 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
         for name, given in probe.parquet.items()
     }
     for domain, held_out in sources.items():
-        ids = stream(tokenizer.backend_tokenizer, held_out, end)
+        ids = stream(tokenizer.backend_tokenizer, held_out, tokenizer.eos_token_id)
         try:
             sequences = spread(ids, probe.sequences, probe.length, first).tolist()
         except TrajectoryError as error:
