@@ -262,10 +262,15 @@ def fitted() -> dict[str, pl.DataFrame]:
         "score_high": 0.95,
         "null_high": 0.5,
     }
+    scales = [
+        {**{k: alignment[k] for k in ("statistic", "axis", "rescaling")}, "trajectory": name}
+        for name in ("bb/adamw-3l/seed0", LANGUAGE_MODEL)
+    ]
     return {
         "theory_curves": _frame(curves),
         "couplings": _frame([{"group": LANGUAGE_MODEL, **coupling}]),
         "alignments": _frame([alignment]),
+        "alignment_scales": _frame(scales),
     }
 
 

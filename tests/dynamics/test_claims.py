@@ -51,6 +51,29 @@ def test_a_run_that_shows_everything_reproduces_every_claim_it_can(frames: Frame
         assert standing.verdict == wanted, (name, told)
 
 
+def of_world(frames: Frames, toys: bool) -> Frames:
+    """What a run of one world alone has."""
+    found = {}
+    for name, frame in frames.items():
+        key = next((k for k in ("trajectory", "group") if k in frame.columns), None)
+        found[name] = (
+            frame if key is None else frame.filter(pl.col(key).str.starts_with("bb/") == toys)
+        )
+    return found
+
+
+@pytest.mark.parametrize("toys", [True, False])
+@pytest.mark.parametrize("claim", ["static-alignment", "dynamic-alignment"])
+def test_nothing_aligns_where_one_world_is_missing(frames: Frames, claim: str, toys: bool) -> None:
+    assert standings(decided(frames, claim).values())[claim].verdict == "reproduced"
+    rows = decided(of_world(frames, toys), claim)
+    standing = standings(rows.values())[claim]
+    assert standing.verdict == "not measurable", standing.counts
+    collapse = rows.get((claim, "the curves collapse", "sink_excess: 8 trajectories"))
+    if collapse is not None:
+        assert collapse["reason"] == "its curves are not of both worlds"
+
+
 def test_every_row_says_why_and_values_have_intervals(frames: Frames) -> None:
     for row in decided(frames).values():
         assert row["reason"], row
@@ -98,6 +121,8 @@ ALTERED: list[tuple[str, str, str, str, Change]] = [
      where(~pl.col("trigger") & (pl.col("token") > "h"), delta_logit=-1.0)),
     ("dynamics", "bigrams before the sink", "bb/softmax-1l", "checkpoints",
      where(pl.col("step") < 2000, excess_risk=2.0)),
+    ("dynamics", "value norm rises first", "bb/softmax-1l", "heads",
+     where(OF_SOFTMAX, output_value_norm_sink=10 / (1 + pl.col("step") / 50))),
     ("mutual-reinforcement-cause", "without the drain the sink is slower",
      "bb/held vs bb/softmax-1l", "bb_comparisons",
      where(pl.lit(True), difference=1.0, difference_low=0.5, difference_high=1.5)),
@@ -327,7 +352,7 @@ def test_an_open_end_decides_nothing_on_its_side(value: Value, verdict: str) -> 
     ],
 )
 def test_a_claim_stands_by_what_is_measured(verdicts: list[str], standing: str) -> None:
-    rows = [{"claim": "peak", "verdict": verdict} for verdict in verdicts]
+    rows = [{"claim": "peak", "world": "bb", "verdict": verdict} for verdict in verdicts]
     found = standings(rows)["peak"]
     assert found.verdict == standing
     assert {name: n for name, n in found.counts.items() if n} == dict.fromkeys(verdicts, 1)

@@ -19,7 +19,7 @@ CLAIMS = Table(
             "what it is decided on: a trajectory, a group of seeds (bb/<variant>), a comparison (a vs b), or run",
         ),
         field("domain", pa.string(), "domain it is decided on, or all"),
-        field("world", pa.string(), "bb, language_model or both"),
+        field("world", pa.string(), "world it is measured in: bb, language_model or both"),
         field("statement", pa.string(), "what the paper says, in short"),
         field("source", pa.string(), "where: section or figure of arXiv 2410.13835"),
         field("computation", pa.string(), "how the measured value is computed"),

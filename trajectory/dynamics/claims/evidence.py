@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,8 @@ from trajectory.dynamics.laws import Array
 from trajectory.dynamics.seeds import student
 from trajectory.dynamics.series import group_of, late, log_steps
 from trajectory.tables import scan
+
+World = Literal["bb", "language_model", "both"]
 
 Spec = dict[str, Any]
 """A variant's config as plain values."""
@@ -241,6 +243,11 @@ def slope(steps: Array, values: Array) -> tuple[float, float]:
     rest = values - values.mean() - found * centred
     free = len(steps) - 2
     return found, math.sqrt(float(rest @ rest) / free / size) if free > 0 else math.nan
+
+
+def world_of(name: str) -> World:
+    """The world of a trajectory or of a group of seeds."""
+    return "bb" if name.startswith("bb/") else "language_model"
 
 
 def by_language_model(evidence: Evidence) -> Iterator[tuple[str, str]]:

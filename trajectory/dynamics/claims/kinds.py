@@ -111,10 +111,10 @@ def over_seeds(
             reasons.append(str(absent))
     subject = f"bb/{group.name}"
     if not values:
-        return Finding(subject, domain, None, reasons[0])
+        return Finding(subject, domain, None, reasons[0], "bb")
     seeds = f"{len(values)} seeds" if len(values) > 1 else "one seed"
     without = f", {len(reasons)} without: {reasons[0]}" if reasons else ""
-    return Finding(subject, domain, pooled(values), seeds + without)
+    return Finding(subject, domain, pooled(values), seeds + without, "bb")
 
 
 def each(
@@ -137,9 +137,10 @@ def each_language_model(
     def measure(evidence: Evidence) -> Iterator[Finding]:
         for trajectory, domain in by_language_model(evidence):
             try:
-                yield Finding(trajectory, domain, of(evidence, trajectory, domain))
+                value, reason = of(evidence, trajectory, domain), ""
             except Absent as absent:
-                yield Finding(trajectory, domain, None, str(absent))
+                value, reason = None, str(absent)
+            yield Finding(trajectory, domain, value, reason, "language_model")
 
     return measure
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from trajectory.config import Dynamics
-from trajectory.dynamics.claims.evidence import Absent, Evidence, Value
+from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, World
 
 Row = dict[str, Any]
-World = Literal["bb", "language_model", "both"]
 Limit = float | str | None
 """A number, the name of a threshold in the config's dynamics section, or none."""
 
@@ -40,12 +39,14 @@ class Finding:
         domain: domain, or "all".
         value: None where it cannot be measured.
         reason: why there is none; a remark on the value otherwise.
+        world: that it is measured in; the claim's where it is not told.
     """
 
     subject: str
     domain: str
     value: Value | None
     reason: str = ""
+    world: World | None = None
 
 
 Measure = Callable[[Evidence], Iterable[Finding]]
@@ -162,7 +163,7 @@ def claim_rows(criteria: Iterable[Criterion], evidence: Evidence) -> Iterator[Ro
                 "criterion": one.name,
                 "subject": finding.subject,
                 "domain": finding.domain,
-                "world": one.claim.world,
+                "world": finding.world or one.claim.world,
                 "statement": one.claim.statement,
                 "source": one.claim.source,
                 "computation": one.computation,
@@ -198,8 +199,8 @@ class Standing:
 
     Attributes:
         verdict: reproduced where every measured criterion is, partly reproduced where only some
-            are; else not reproduced where one is not, undecided where all are, not measurable
-            where none is measured.
+            are; else not reproduced where one is not. Not measurable where a world that the claim
+            speaks of is not measured, undecided where none of its criteria is decided there.
         counts: criteria by verdict, one per subject and domain.
     """
 
@@ -209,14 +210,31 @@ class Standing:
 
 def standings(rows: Iterable[Row]) -> dict[str, Standing]:
     """Every claim's standing, in the order of the ledger."""
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, list[Row]] = {}
     for row in rows:
-        counts = found.setdefault(row["claim"], dict.fromkeys(VERDICTS, 0))
-        counts[row["verdict"]] += 1
-    return {claim: Standing(_verdict(counts), counts) for claim, counts in found.items()}
+        found.setdefault(row["claim"], []).append(row)
+    return {claim: _standing(of_claim) for claim, of_claim in found.items()}
 
 
-def _verdict(counts: dict[str, int]) -> str:
-    if counts[REPRODUCED]:
-        return PARTLY if counts[NOT_REPRODUCED] or counts[UNDECIDED] else REPRODUCED
-    return next((v for v in (NOT_REPRODUCED, UNDECIDED) if counts[v]), NOT_MEASURABLE)
+def _standing(rows: list[Row]) -> Standing:
+    verdicts = [row["verdict"] for row in rows]
+    wanted, measured, decided = (
+        _worlds(rows, some)
+        for some in (VERDICTS, set(VERDICTS) - {NOT_MEASURABLE}, (REPRODUCED, NOT_REPRODUCED))
+    )
+    if measured < wanted:
+        verdict = NOT_MEASURABLE
+    elif decided < wanted:
+        verdict = UNDECIDED
+    elif REPRODUCED not in verdicts:
+        verdict = NOT_REPRODUCED
+    else:
+        whole = set(verdicts) <= {REPRODUCED, NOT_MEASURABLE}
+        verdict = REPRODUCED if whole else PARTLY
+    return Standing(verdict, {one: verdicts.count(one) for one in VERDICTS})
+
+
+def _worlds(rows: list[Row], verdicts: Iterable[str]) -> set[str]:
+    """The worlds in which a criterion has one of the verdicts."""
+    named = {row["world"] for row in rows if row["verdict"] in verdicts}
+    return {"bb", "language_model"} if "both" in named else named

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from trajectory.dynamics.claims.evidence import (
+    ACTIVE,
     DORMANT,
     Absent,
     Evidence,
@@ -14,6 +15,7 @@ from trajectory.dynamics.claims.evidence import (
     last_value,
     pooled,
     share,
+    world_of,
 )
 from trajectory.dynamics.claims.kinds import THREE_LAYERS, each, each_language_model, softmax
 from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger, Measure
@@ -239,15 +241,16 @@ for _arrow, _words in (
     def _coupled(evidence: Evidence, arrow: str = _arrow) -> Iterator[Finding]:
         for row in evidence.rows("couplings", lead=True):
             group, domain = row["group"], row["domain"]
-            if domain == "trigger":
+            if domain == ACTIVE:
                 continue
+            world = world_of(group)
             verdict = row["verdict"].replace("_", " ")
             if row[arrow] is None or row["verdict"] == "not_identified":
                 reason = f"the coupled system is '{verdict}'"
-                yield Finding(group, domain, None, reason)
+                yield Finding(group, domain, None, reason, world)
                 continue
             value = Value(row[arrow], row[f"{arrow}_low"], row[f"{arrow}_high"], "profile")
-            yield Finding(group, domain, value, f"verdict: {verdict}")
+            yield Finding(group, domain, value, f"verdict: {verdict}", world)
 
     PRETRAINED.criterion(
         DYNAMIC,
@@ -263,15 +266,21 @@ for _arrow, _words in (
     "the curves collapse",
     "score of the collapse of all trajectories on one curve, one factor on the time axis each, minus the 95 % quantile of surrogates",
     at_least=0,
-    tables=("alignments",),
+    tables=("alignments", "alignment_scales"),
 )
 def _collapse(evidence: Evidence) -> Iterator[Finding]:
     for row in evidence.rows("alignments", axis="step", rescaling="time"):
+        subject = f"{row['statistic']}: {row['trajectories']} trajectories"
+        where = {name: row[name] for name in ("statistic", "axis", "rescaling")}
+        curves = evidence.rows("alignment_scales", **where)
+        if len({world_of(curve["trajectory"]) for curve in curves}) < 2:
+            yield Finding(subject, "all", None, "its curves are not of both worlds")
+            continue
         score, low, high = (row[f"score{end}"] for end in ("", "_low", "_high"))
         null = row["null_high"]
         low, high = (None if end is None else end - null for end in (low, high))
         value = Value(score - null, low, high, "bootstrap")
-        yield Finding(f"{row['statistic']}: {row['trajectories']} trajectories", "all", value)
+        yield Finding(subject, "all", value)
 
 
 @PRETRAINED.criterion(

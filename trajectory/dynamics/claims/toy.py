@@ -246,6 +246,9 @@ def _sink_midway(evidence: Evidence, trajectory: str) -> Moment:
 
 When = Callable[[Evidence, str], Moment]
 
+RISE = math.log(1.1)
+"""A rise that counts as one: records of a norm that stays differ by a few per cent."""
+
 
 def _after(first: When, second: When) -> Of:
     return lambda evidence, trajectory: second(evidence, trajectory).since(
@@ -276,15 +279,17 @@ TOY.criterion(
 @TOY.criterion(
     ORDER,
     "value norm rises first",
-    "ln of (greatest ‖W_O v_s‖ before the sink excess is midway / its first value)",
+    "ln of (greatest ‖W_O v_s‖ after the first record and before the sink excess is midway / its first value); by convention a rise by a tenth counts",
     unit="nats",
-    at_least=0,
+    at_least=RISE,
     tables=("heads", "phenomena"),
 )
 def _rises(evidence: Evidence) -> Iterator[Finding]:
     def of(evidence: Evidence, trajectory: str) -> Value:
         steps, norm = evidence.of_lead(trajectory, DORMANT, "output_value_norm_sink")
-        before = norm[steps <= _sink_midway(evidence, trajectory).step]
+        before = norm[1:][steps[1:] <= _sink_midway(evidence, trajectory).step]
+        if not len(before):
+            raise Absent(f"{trajectory} has no record between its first and the sink")
         return Value(math.log(before.max() / norm[0]))
 
     for group in evidence.groups(softmax(1), ONE_LAYER):
