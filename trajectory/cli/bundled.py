@@ -52,6 +52,7 @@ class Checkpoints:
             TrajectoryError: for a revision that is not listed.
         """
         from trajectory.schemas import MANIFEST
+        from trajectory.suites.listed import with_rates
         from trajectory.suites.selection import read_selection
         from trajectory.tables import read
 
@@ -59,7 +60,8 @@ class Checkpoints:
         known = read(self.listed, MANIFEST).to_pylist() if embedded else read_selection(self.listed)
         rows = {r["revision"]: r for r in known if r["suite"] == self.suite}
         if not embedded:
-            rows = {name: {**row, **self._rates(row)} for name, row in rows.items()}
+            settings = self.run.suites.suite(self.suite)
+            rows = {name: with_rates(row, settings) for name, row in rows.items()}
         for revision in self.revisions:
             if revision not in rows:
                 raise TrajectoryError(
@@ -67,14 +69,6 @@ class Checkpoints:
                     f"it has {', '.join(rows) or 'none'}"
                 )
         return rows
-
-    def _rates(self, row: dict[str, Any]) -> dict[str, float | None]:
-        """Learning rates of a checkpoint of a public suite, where its schedule is known."""
-        from trajectory.suites.schedule import learning_rates
-
-        suite = self.run.suites.suite(self.suite)
-        now, before = learning_rates(suite, row["stage"], row["step"])
-        return {"learning_rate": now, "integrated_learning_rate": before}
 
     @cached_property
     def tokens(self) -> list[TokenBatch]:
@@ -105,6 +99,7 @@ class Checkpoints:
         self,
         one: Callable[[dict[str, Any], Obtained], tuple[Rows, dict[str, Any]]],
         code: str,
+        columns: Sequence[str],
         decides: Mapping[str, Any],
         tables: Sequence[str],
         output: Path,
@@ -115,7 +110,8 @@ class Checkpoints:
         Args:
             one: rows, and facts of their origin, from a listed row and the checkpoint at hand.
             code: the module whose code decides the rows.
-            decides: what else does, beside batches, commit, device, dtype and threads.
+            columns: those of the listed row that do.
+            decides: what else does, beside batches, device, dtype and threads.
             tables: what a checkpoint that is done has in its folder.
             output: receives a folder of tables for each.
             bundle: the table of what became of each.
@@ -123,6 +119,7 @@ class Checkpoints:
         from trajectory import provenance
         from trajectory.schemas import BUNDLE
         from trajectory.suites.bundle import batches_digest, measure_bundle
+        from trajectory.suites.listed import listed_digest
         from trajectory.tables import from_rows, write
 
         settings = {
@@ -134,11 +131,7 @@ class Checkpoints:
         }
         keys = {
             revision: provenance.values_digest(
-                {
-                    "commit": self.rows[revision]["commit"],
-                    "learning_rate": self.rows[revision]["learning_rate"],
-                    **settings,
-                }
+                {"listed": listed_digest(self.rows[revision], columns), **settings}
             )
             for revision in self.revisions
         }

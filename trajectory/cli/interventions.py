@@ -36,6 +36,7 @@ def intervene_revisions(
     """Run checkpoints with and without each of a config's interventions."""
     from trajectory.config import load
     from trajectory.schemas import EFFECTS
+    from trajectory.suites.listed import CHANGED_FROM
 
     run = load(config)
     settings = run.probe.interventions
@@ -57,4 +58,4 @@ def intervene_revisions(
 
     code = "trajectory.suites.intervene"
     decides = {"interventions": settings.model_dump(mode="json")}
-    checkpoints.through(one, code, decides, EFFECTS, output, bundle)
+    checkpoints.through(one, code, CHANGED_FROM, decides, EFFECTS, output, bundle)

@@ -35,8 +35,10 @@ def measure_revisions(
     """Measure checkpoints on every domain; what is measured already is kept."""
     from trajectory.config import load
     from trajectory.schemas import MEASUREMENTS
+    from trajectory.suites.listed import MEASURED_FROM
 
     run = load(config)
+    loss = folder is not None or run.suites.suite(suite).loss
     checkpoints = Checkpoints(run, suite, revisions, listed, batches, folder, threads)
 
     def one(row: dict[str, Any], checkpoint: Obtained) -> tuple[Rows, dict[str, Any]]:
@@ -47,9 +49,10 @@ def measure_revisions(
             checkpoint.folder,
             checkpoints.tokens,
             checkpoint.weights,
-            folder is not None or run.suites.suite(suite).loss,
+            loss,
             checkpoints.compute,
         )
 
     code = "trajectory.suites.measure"
-    checkpoints.through(one, code, {}, MEASUREMENTS, output, bundle)
+    decides = {"loss": loss}
+    checkpoints.through(one, code, MEASURED_FROM, decides, MEASUREMENTS, output, bundle)

@@ -9,6 +9,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.plan import needs
 from trajectory.provenance import code_digest, values_digest
 from trajectory.results import RESOLVED_NAME, check_results, claim
+from trajectory.suites.listed import CHANGED_FROM, MEASURED_FROM, listed_digest, with_rates
 from trajectory.suites.names import revision_name
 from trajectory.suites.pinned import is_listed, read_unpinned, unpinned_path
 from trajectory.suites.selection import read_selection

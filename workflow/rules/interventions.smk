@@ -24,7 +24,7 @@ rule intervene:
     params:
         config=RESOLVED,
         where_from=where_from,
-        commit=commit_of,
+        listed=lambda wildcards: what_is_listed(wildcards.suite, [wildcards.revision], CHANGED_FROM),
         interventions=values(CHANGED),
         compute=values_digest(CONFIG.probe.of_compute()),
         folder=subpath(output[0], ancestor=2),

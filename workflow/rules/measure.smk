@@ -27,17 +27,14 @@ rule measure:
     params:
         revisions=lambda wildcards: bundles_of(wildcards.suite)[wildcards.bundle].revisions,
         where_from=where_from,
-        commits=commits,
-        schedule=lambda wildcards: wildcards.suite in PUBLIC
-        and values(PUBLIC[wildcards.suite].schedule),
+        listed=lambda wildcards: what_is_listed(
+            wildcards.suite, bundles_of(wildcards.suite)[wildcards.bundle].revisions, MEASURED_FROM
+        ),
+        loss=lambda wildcards: wildcards.suite not in PUBLIC or PUBLIC[wildcards.suite].loss,
         compute=values_digest(CONFIG.probe.of_compute()),
         config=RESOLVED,
         folder=subpath(output[0], ancestor=2),
-        code=code_digest(
-            "trajectory.suites.measure",
-            "trajectory.suites.bundle",
-            "trajectory.suites.schedule",
-        ),
+        code=code_digest("trajectory.suites.measure", "trajectory.suites.bundle"),
     shell:
         "trajectory measure {wildcards.suite} {params.revisions} --config {params.config}"
         " {params.where_from} --batches {input.batches} --output {params.folder}"

@@ -100,17 +100,17 @@ def where_from(wildcards):
     return f"--listed {selection_path(wildcards.suite)}"
 
 
-def commits(wildcards):
-    """Contents that a bundle of a public suite is pinned to: others measure it anew."""
-    if wildcards.suite == EMBEDDED:
+def what_is_listed(suite, revisions, columns):
+    """What the tables of a public suite's checkpoints take from its selection."""
+    if suite == EMBEDDED:
         return None
-    chosen = bundles_of(wildcards.suite)[wildcards.bundle].revisions
-    return [commits_once(wildcards.suite)[revision] for revision in chosen]
+    pinned(suite)
+    return [listed_digest(rows_once(suite)[revision], columns) for revision in revisions]
 
 
 @cache
-def commits_once(suite):
-    return {row["revision"]: row["commit"] for row in pinned(suite)}
+def rows_once(suite):
+    return {row["revision"]: with_rates(row, PUBLIC[suite]) for row in pinned(suite)}
 
 
 CHANGED = CONFIG.probe.interventions
@@ -145,11 +145,3 @@ def intervened(wildcards):
     if not found:
         refuse(TrajectoryError("probe.interventions.checkpoints: no suite measures these steps"))
     return found
-
-
-def commit_of(wildcards):
-    """Content that a checkpoint of a public suite is pinned to: another is run anew."""
-    if wildcards.suite == EMBEDDED:
-        return None
-    pinned(wildcards.suite)
-    return commits_once(wildcards.suite)[wildcards.revision]

@@ -1,0 +1,109 @@
+"""What a change of the config, an input or a checkpoint runs again: a suite in a folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from project import Project
+
+from trajectory.config import NanoOlmo
+from trajectory.corpus import stdlib
+from trajectory.suites.nano import pretrain
+
+pytestmark = pytest.mark.timeout(900)
+
+TINY = NanoOlmo(
+    width=16, heads=2, mlp=24, vocabulary=512, length=16, batch=2, steps=20, checkpoints=[0, 10, 20]
+)
+CONFIG = """
+name: local
+results: results
+suites:
+  mine:
+    folder: models
+    family: olmo
+    tokens_per_step: 100
+    audit: none
+    select: {every: 1}
+    schedule: {warmup_steps: 5, peak_learning_rate: 0.01, cosine: {steps: 40}}
+probe: {domains: [], texts: {words: words.txt}, sequences: 2, length: 16}
+"""
+CHECKPOINTS = "results/tables/checkpoints.parquet"
+
+
+class Local:
+    """A run of a suite that lies in a folder."""
+
+    def __init__(self, project: Project) -> None:
+        self.project, self.folder = project, project.folder
+        self.config = CONFIG
+
+    def start(self, *arguments: str) -> tuple[int, str]:
+        (self.folder / "local.yaml").write_text(self.config)
+        done = self.project.snakemake(*arguments, "--configfile", "local.yaml")
+        return done.returncode, done.stdout + done.stderr
+
+    def run(self, *targets: str) -> str:
+        status, output = self.start(*targets)
+        assert status == 0, output
+        return output
+
+    def scheduled(self, target: str) -> set[str]:
+        """Rules that a dry run would execute for the target."""
+        status, output = self.start(target, "-n")
+        assert status == 0, output
+        return set(re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):", output, re.M))
+
+    def change(self, old: str, new: str) -> None:
+        assert old in self.config
+        self.config = self.config.replace(old, new)
+
+    def table(self, name: str) -> pl.DataFrame:
+        return pl.read_parquet(self.folder / f"results/tables/{name}.parquet").sort("step")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three tiny checkpoints and their tokenizer."""
+    folder = tmp_path_factory.mktemp("models") / "models"
+    whole = stdlib.documents
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stdlib, "documents", lambda domain: [t[:3000] for t in whole(domain)[:40]])
+        pretrain(TINY, folder)
+    return folder
+
+
+@pytest.fixture
+def local(make_project: Callable[[str], Project], models: Path) -> Local:
+    project = make_project("local")
+    (project.folder / "models").symlink_to(models)
+    (project.folder / "words.txt").write_text("Summer is warm, and winter is cold. " * 60)
+    return Local(project)
+
+
+def test_settings_that_decide_rows_measure_again(local: Local) -> None:
+    local.run(CHECKPOINTS)
+    before = local.table("checkpoints")
+    assert before["tokens"].to_list() == [0, 1000, 2000]
+    assert before["loss"].null_count() == 0
+    assert local.scheduled(CHECKPOINTS) == set()
+
+    for old, new in (
+        ("warmup_steps: 5", "warmup_steps: 8"),
+        ("audit: none", "audit: none\n    loss: false"),
+    ):
+        local.change(old, new)
+        assert "measure" in local.scheduled(CHECKPOINTS), new
+    local.change("tokens_per_step: 100", "tokens_per_step: 200")
+    local.run(CHECKPOINTS)
+    found = local.table("checkpoints")
+    assert found["tokens"].to_list() == [0, 2000, 4000]
+    assert found["loss"].null_count() == 3
+    was, now = (f["integrated_learning_rate"].to_list() for f in (before, found))
+    assert was[0] == now[0] == 0
+    assert all(later < earlier for earlier, later in zip(was[1:], now[1:], strict=True))
+    assert local.scheduled(CHECKPOINTS) == set()
