@@ -25,7 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "adamw-3l": {"layers": 3, "steps": 3000},
     "sgd-3l": {"layers": 3, "steps": 3000, "optimizer": {"name": "sgd"}, "control": "adamw-3l"},
     "held": {"steps": 3000, "control": "softmax-1l", "during": [{"kind": "hold_value"}]},
-    "simple": {"steps": 3000, "model": "simplified"},
+    "simple": {"steps": 3000, "model": "simplified", "seeds": [0, 1, 2]},
 }
 LANGUAGE_MODEL = "some-olmo"
 

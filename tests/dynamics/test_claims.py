@@ -10,11 +10,10 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from trajectory.config import load
 from trajectory.dynamics.claims.all import CRITERIA, ledger, tables_needed
-from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, midway, share, slope
+from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, midway, share
 from trajectory.dynamics.claims.ledger import claim_rows, decide, standings
 from trajectory.schemas import CLAIMS, TABLES
 from trajectory.tables import from_rows, validate
@@ -151,7 +150,7 @@ ALTERED: list[tuple[str, str, str, str, Change]] = [
     ("active-dormant-heads", "gated heads", made_up.LANGUAGE_MODEL, "gates",
      where(pl.lit(True), gated_at_end=pl.lit(False))),
     ("static-alignment", "sink in the language model", made_up.LANGUAGE_MODEL, "phenomena",
-     where(pl.lit(True), sink_excess=0.0, sink_excess_low=-0.1, sink_excess_high=0.1)),
+     where(pl.lit(True), sink_excess_end=0.0, sink_excess_low=-0.1, sink_excess_high=0.1)),
     ("dynamic-alignment", "the drain speeds the sink", made_up.LANGUAGE_MODEL, "couplings",
      where(pl.lit(True), drain_to_sink=-0.5, drain_to_sink_low=-0.9, drain_to_sink_high=-0.1)),
     ("dynamic-alignment", "the curves collapse", "sink_excess: 8 trajectories", "alignments",
@@ -376,15 +375,6 @@ def test_midway_and_share_by_hand() -> None:
     half = share(5, 10)
     assert half.value == 0.5
     assert (half.low, half.high) == (pytest.approx(0.237, abs=1e-3), pytest.approx(0.763, abs=1e-3))
-
-
-def test_slopes_and_their_errors_are_scipys() -> None:
-    rng = np.random.default_rng(0)
-    x, y = np.arange(12.0), rng.standard_normal(12)
-    found, error = slope(x, y)
-    reference = stats.linregress(x, y)
-    assert found == pytest.approx(reference.slope)
-    assert error == pytest.approx(reference.stderr)
 
 
 def test_the_ledger_of_an_empty_folder_measures_nothing(tmp_path: Path, root: Path) -> None:

@@ -206,10 +206,10 @@ def test_seeds_of_a_group_are_pooled() -> None:
             "layer": 0,
             "head": 0,
             "residual_layer": 1,
-            "sink_excess": excess,
-            "delta_logit": None,
-            "value_ratio": 0.5,
-            "residual_ratio": 1.0,
+            "sink_excess_end": excess,
+            "delta_logit_end": None,
+            "value_ratio_end": 0.5,
+            "residual_ratio_end": 1.0,
         }
 
     def onset(seed: int, step: float) -> dict:

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from trajectory.dynamics import ar1
 from trajectory.dynamics.change import change_points, shuffled_p, step_change
-from trajectory.dynamics.ending import end_interval
+from trajectory.dynamics.ending import end_value, line
 from trajectory.dynamics.gates import gate_rows
 from trajectory.dynamics.onset import crossing_intervals
 from trajectory.dynamics.phases import difference, lead_rows, order
@@ -186,15 +187,45 @@ def test_the_end_of_a_line_with_noise_lies_in_its_interval() -> None:
     mean = 0.3 * X
     hits = 0
     for _ in range(150):
-        low, high = end_interval(STEPS, mean + ar1.simulate(rng, mean.shape, 0.6, 0.05))
+        value, low, high = end_value(STEPS, mean + ar1.simulate(rng, mean.shape, 0.6, 0.05))
         assert low is not None and high is not None
+        assert value == pytest.approx((low + high) / 2)
         hits += low <= mean[-1] <= high
     assert hits / 150 >= 0.88
-    assert end_interval(STEPS, np.ones(len(STEPS)), (0.0, 1.0)) == (
-        pytest.approx(1),
-        pytest.approx(1),
-    )
-    assert end_interval(STEPS[:4], mean[:4]) == (None, None)
+    assert end_value(STEPS, np.ones(len(STEPS)), (0.0, 1.0)) == pytest.approx((1, 1, 1))
+    assert end_value(STEPS[:4], mean[:4]) == (mean[3], None, None)
+
+
+def test_a_limit_cuts_the_interval_and_leaves_the_estimate() -> None:
+    values = 0.9 + 0.1 * np.sin(5 * X)
+    value, low, high = end_value(STEPS, values)
+    assert high is not None and high > 1
+    assert end_value(STEPS, values, (0.0, 1.0)) == (value, low, 1.0)
+
+
+def test_a_line_without_autocorrelation_is_scipys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ar1, "GRID", np.zeros(1))
+    rng = np.random.default_rng(0)
+    x, y = np.arange(12.0), rng.standard_normal(12)
+    slope, low, high = line(x, y).slope
+    reference = stats.linregress(x, y)
+    assert slope == pytest.approx(reference.slope)
+    reach = stats.t.ppf(0.975, 10) * reference.stderr
+    assert (low, high) == pytest.approx((slope - reach, slope + reach))
+
+
+@pytest.mark.parametrize(("lag1", "least"), [(0.0, 0.93), (0.6, 0.88), (0.8, 0.76)])
+@pytest.mark.parametrize("points", [8, 16])
+def test_slopes_of_correlated_records_hold_the_true_one(
+    points: int, lag1: float, least: float
+) -> None:
+    rng = np.random.default_rng(2)
+    x = np.geomspace(2000, 10000, points)
+    hits = 0
+    for _ in range(200):
+        _, low, high = line(x, 3e-3 * x + ar1.simulate(rng, x.shape, lag1)).slope
+        hits += low <= 3e-3 <= high
+    assert hits / 200 >= least
 
 
 def test_student_by_hand() -> None:

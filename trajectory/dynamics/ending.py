@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,12 +48,15 @@ def phenomenon_row(
         (stream, "residual_ratio"),
     ):
         known = frame.drop_nulls(statistic)
-        low, high = end_interval(
-            known["step"].to_numpy(),
-            known[statistic].to_numpy(),
-            RANGES.get(statistic, (-np.inf, np.inf)),
-        )
-        intervals |= {f"{statistic}_low": low, f"{statistic}_high": high}
+        ends: tuple[float | None, float | None, float | None] = (None, None, None)
+        if known.height:
+            ends = end_value(
+                known["step"].to_numpy(),
+                known[statistic].to_numpy(),
+                RANGES.get(statistic, (-np.inf, np.inf)),
+            )
+        names = (f"{statistic}_{end}" for end in ("end", "low", "high"))
+        intervals |= dict(zip(names, ends, strict=True))
     return {
         "trajectory": trajectory,
         "domain": domain,
@@ -80,28 +84,55 @@ def phenomenon_row(
     }
 
 
-def end_interval(
+def end_value(
     steps: Array, values: Array, limits: tuple[float, float] = (-np.inf, np.inf)
-) -> tuple[float | None, float | None]:
-    """95 % interval of the noise-free value at the last record.
+) -> tuple[float, float | None, float | None]:
+    """The noise-free value at the last record and its 95 % interval.
 
-    A line in ln step through the last quarter of the records (five at least) with AR(1) noise,
-    whose autocorrelation ρ is averaged over by its restricted likelihood times 1 − ρ²: so few
-    records do not tell a drift from strongly correlated noise.
+    From a line in ln step through the last quarter of the records (five at least).
 
     Args:
         steps: (n,) ascending.
         values: (n,).
-        limits: values that the statistic cannot leave; the interval ends there.
+        limits: values that the statistic cannot leave; estimate and interval end there.
 
     Returns:
-        both ends, None for fewer than five records.
+        the line's value and both ends; the last record without ends for fewer than five records.
     """
-    points = max(LEAST_RECORDS, len(steps) // LAST_QUARTER)
     if len(steps) < LEAST_RECORDS:
-        return None, None
-    x, y = log_steps(steps)[-points:], np.asarray(values, dtype=float)[-points:]
+        return float(values[-1]), None, None
+    points = max(LEAST_RECORDS, len(steps) // LAST_QUARTER)
+    at_end = line(log_steps(steps)[-points:], values[-points:]).level
+    value, low, high = np.clip(at_end, *limits).tolist()
+    return value, low, high
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight line through records.
+
+    Attributes:
+        level: its value at the last record, with the ends of its 95 % interval.
+        slope: likewise.
+    """
+
+    level: tuple[float, float, float]
+    slope: tuple[float, float, float]
+
+
+def line(x: Array, values: Array) -> Line:
+    """The line through records with AR(1) noise.
+
+    The autocorrelation ρ is averaged over by its restricted likelihood times 1 − ρ²: so few records
+    do not tell a drift from strongly correlated noise.
+
+    Args:
+        x: (n,) ascending, n ≥ 3.
+        values: (n,).
+    """
+    y, points = np.asarray(values, dtype=float), len(x)
     columns = [np.ones(points), x - x[-1]]
+    free = points - len(columns)
     means, variances, deviances = [], [], []
     for lag1 in ar1.GRID:
         basis, upper = orthonormal([ar1.whiten(column, lag1) for column in columns])
@@ -111,18 +142,17 @@ def end_interval(
         rest = max(rest, points * float(np.square(1e-12 + 1e-12 * np.abs(y).max())))
         triangle = np.array([[upper[0][0], upper[1][0]], [0.0, upper[1][1]]], dtype=float)
         inverse = np.linalg.inv(triangle)
-        means.append(float((inverse @ inner_products)[0]))
-        free = points - len(columns)
-        variances.append(rest / free * float(np.square(inverse[0]).sum()))
+        means.append(inverse @ inner_products)
+        variances.append(rest / free * np.square(inverse).sum(1))
         volume = 2 * np.log(np.abs(np.diag(triangle))).sum()
         deviances.append(free * np.log(rest) - np.log1p(-(lag1**2)) + volume)
     weights = np.exp(-(np.array(deviances) - min(deviances)) / 2) * (1 - np.square(ar1.GRID))
     weights /= weights.sum()
-    mean = float(weights @ means)
-    variance = float(weights @ (np.array(variances) + np.square(np.array(means) - mean)))
-    reach = float(stats.t.ppf(0.975, points - len(columns)) * np.sqrt(variance))
-    low, high = np.clip([mean - reach, mean + reach], *limits)
-    return float(low), float(high)
+    mean = weights @ np.array(means)
+    variance = weights @ (np.array(variances) + np.square(np.array(means) - mean))
+    reach = stats.t.ppf(0.975, free) * np.sqrt(variance)
+    level, slope = np.stack([mean, mean - reach, mean + reach], axis=1).tolist()
+    return Line(tuple(level), tuple(slope))
 
 
 RANGES: dict[str, tuple[float, float]] = {

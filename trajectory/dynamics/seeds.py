@@ -53,7 +53,7 @@ def seed_rows(
 
     for row in phenomena:
         for statistic in FINAL:
-            add(row, "final", statistic, "", row[statistic])
+            add(row, "final", statistic, "", row[f"{statistic}_end"])
     for row in onsets:
         of_lead = row["phenomenon"] == "peak" or row["head"] != WHOLE
         if of_lead and leads_series(row) and row["onset"] is not None:

@@ -7,6 +7,7 @@ import pyarrow as pa
 from trajectory.schemas.base import DOMAIN, HEAD, LAYER, TRAJECTORY, Table, field, number
 
 _PARAMETERS = pa.map_(pa.string(), pa.float64())
+_END = "its noise-free value at the last record: a line in ln step through the last quarter of the records (five at least; the last record itself where there are fewer)"
 _LOWER = "lower end of its 95 % interval: a line in ln step through the last quarter of the records, AR(1) noise"
 _UPPER = "upper end of that interval"
 
@@ -92,12 +93,15 @@ PHENOMENA = Table(
         number("sink_weight", "sink weight of the lead head at the last record"),
         number("sink_weight_floor", "its uniform floor"),
         number("sink_excess", "its excess over the floor"),
+        number("sink_excess_end", _END, nullable=True),
         number("sink_excess_low", _LOWER, nullable=True),
         number("sink_excess_high", _UPPER, nullable=True),
         number("delta_logit", "Δlogit of the lead head at the last record", "nats", nullable=True),
+        number("delta_logit_end", _END, "nats", nullable=True),
         number("delta_logit_low", _LOWER, "nats", nullable=True),
         number("delta_logit_high", _UPPER, "nats", nullable=True),
         number("value_ratio", "value ratio of the lead head at the last record"),
+        number("value_ratio_end", _END, nullable=True),
         number("value_ratio_low", _LOWER, nullable=True),
         number("value_ratio_high", _UPPER, nullable=True),
         number("value_ratio_peak", "greatest value ratio of the lead head over all records"),
@@ -105,6 +109,7 @@ PHENOMENA = Table(
             "residual_ratio",
             "greatest residual ratio at the last record among the streams that enter a block",
         ),
+        number("residual_ratio_end", _END, nullable=True),
         number("residual_ratio_low", _LOWER, nullable=True),
         number("residual_ratio_high", _UPPER, nullable=True),
         number("residual_ratio_first", "residual ratio of the same depth at the first record"),
@@ -125,7 +130,7 @@ SEEDS = Table(
         field(
             "quantity",
             pa.string(),
-            "final: value at the last record; onset: of the statistic's phenomenon; log_lag: of the pair of phenomena; else a law's parameter by its name",
+            "final: noise-free value at the last record (<statistic>_end of phenomena); onset: of the statistic's phenomenon; log_lag: of the pair of phenomena; else a law's parameter by its name",
         ),
         field(
             "statistic",

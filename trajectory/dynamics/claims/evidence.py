@@ -13,7 +13,7 @@ import polars as pl
 from scipy import stats
 
 from trajectory.config import Config, Dynamics
-from trajectory.dynamics.ending import RANGES, end_interval
+from trajectory.dynamics.ending import RANGES, end_value
 from trajectory.dynamics.laws import Array
 from trajectory.dynamics.seeds import student
 from trajectory.dynamics.series import group_of, late, log_steps
@@ -126,15 +126,12 @@ class Evidence:
         return self._one("phenomena", trajectory=trajectory, domain=domain)
 
     def ending(self, trajectory: str, domain: str, statistic: str) -> Value:
-        """A phenomenon's statistic at the last record, with its interval."""
+        """A phenomenon's noise-free statistic at the last record, with its interval."""
         row = self.phenomenon(trajectory, domain)
-        value, low, high = (row[statistic + end] for end in ("", "_low", "_high"))
+        value, low, high = (row[f"{statistic}_{end}"] for end in ("end", "low", "high"))
         if value is None:
             raise Absent(f"{statistic} is not defined for {trajectory}")
-        # The interval is of the noise-free value: the record itself may stand a little outside.
-        if low is None or high is None:
-            return Value(value)
-        return Value((low + high) / 2, low, high, "records")
+        return Value(value, low, high, "none" if low is None else "records")
 
     def of_lead(self, trajectory: str, domain: str, statistic: str) -> tuple[Array, Array]:
         """Steps and values of a column of ``heads`` for the lead head of another domain too.
@@ -183,10 +180,8 @@ class Evidence:
 
 def last_value(steps: Array, values: Array, statistic: str = "") -> Value:
     """The noise-free value at the last record, with its interval from the records."""
-    low, high = end_interval(steps, values, RANGES.get(statistic, (-math.inf, math.inf)))
-    if low is None or high is None:
-        return Value(float(values[-1]))
-    return Value((low + high) / 2, low, high, "records")
+    value, low, high = end_value(steps, values, RANGES.get(statistic, (-math.inf, math.inf)))
+    return Value(value, low, high, "none" if low is None else "records")
 
 
 def pooled(values: list[Value]) -> Value:
@@ -233,16 +228,6 @@ def midway(steps: Array, values: Array, part: float = 0.5) -> Moment:
     within = (part - along[i - 1]) / (along[i] - along[i - 1])
     step = math.exp(x[i - 1] + within * (x[i] - x[i - 1]))
     return Moment(step, float(steps[i - 1]), float(steps[i]))
-
-
-def slope(steps: Array, values: Array) -> tuple[float, float]:
-    """Least-squares slope per step and its standard error; the error is NaN for two records."""
-    centred = steps - steps.mean()
-    size = float(np.square(centred).sum())
-    found = float(centred @ values) / size
-    rest = values - values.mean() - found * centred
-    free = len(steps) - 2
-    return found, math.sqrt(float(rest @ rest) / free / size) if free > 0 else math.nan
 
 
 def world_of(name: str) -> World:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import polars as pl
-from scipy import stats
 
 from trajectory.dynamics.claims.evidence import (
     DORMANT,
@@ -13,10 +12,10 @@ from trajectory.dynamics.claims.evidence import (
     Evidence,
     Value,
     last_value,
-    slope,
 )
 from trajectory.dynamics.claims.kinds import Of
 from trajectory.dynamics.compare import MARGIN
+from trajectory.dynamics.ending import line
 from trajectory.dynamics.laws import Array
 
 TOGETHER = math.log(2)
@@ -93,12 +92,13 @@ def halves(steps: Array, values: Array) -> tuple[Value, Value]:
 
 
 def fitted_slope(steps: Array, values: Array) -> Value:
-    """Least-squares slope per step with its Student interval; none for two records."""
-    found, error = slope(steps, values)
+    """Slope per step of the line through records with AR(1) noise.
+
+    Raises Absent for fewer than three records.
+    """
     if len(steps) < 3:
-        return Value(found)
-    reach = float(stats.t.ppf(0.975, len(steps) - 2)) * error
-    return Value(found, found - reach, found + reach, "records")
+        raise Absent("fewer than three records for a slope")
+    return Value(*line(steps, values).slope, "records")
 
 
 def scaled(value: Value, factor: float) -> Value:
