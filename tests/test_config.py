@@ -48,6 +48,13 @@ def variant(**values: object) -> dict[str, object]:
             ["bb.variants.x.layers: input", "bb.variants.x.batch: input should be greater"],
         ),
         (["a"], ["should hold keys and values, found list"]),
+        (variant() | {"results": "my results"}, ["results: ' ' in 'my results': commands carry"]),
+        (variant() | {"results": 'a"b'}, ["results: '\"' in 'a\"b': commands carry this path"]),
+        (variant() | {"results": "results/{x}"}, ["results: '{' in 'results/{x}': commands"]),
+        (variant() | {"results": "-x"}, ["results: '-' in '-x': commands carry this path"]),
+        (variant() | {"results": "$NOT_SET/x"}, ["results: '$NOT_SET/x': a variable in it is not"]),
+        (variant() | {"results": "~none/x"}, ["results: '~none/x': no such user has a home"]),
+        (variant() | {"publish": "s3://a b/c"}, ["publish: string should match pattern"]),
     ],
 )
 def test_each_mistake_is_one_line_that_names_file_and_key(values: object, lines: list[str]) -> None:
@@ -57,6 +64,24 @@ def test_each_mistake_is_one_line_that_names_file_and_key(values: object, lines:
     assert len(found) == len(lines)
     for got, wanted in zip(found, lines, strict=True):
         assert got.startswith(f"my.yaml: {wanted}")
+
+
+def test_paths_are_expanded_once_for_all_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    config = parse(
+        {
+            "name": "a",
+            "results": "~/out",
+            "bb": {"variants": {"x": {"task": {"text": "$SCRATCH/a text.txt"}}}},
+            "suites": {"mine": {"folder": "${SCRATCH}/mine"}},
+            "publish": "s3://runs/one",
+        }
+    )
+    assert config.results == Path("/home/me/out")
+    assert config.variant("x").task.text == Path("/scratch/me/a text.txt")
+    assert config.suites.suite("mine").folder == Path("/scratch/me/mine")
+    assert parse(config.model_dump(mode="json", by_alias=True)) == config
 
 
 def test_files_that_are_no_config_are_named(tmp_path: Path) -> None:

@@ -209,12 +209,18 @@ def test_scratch_that_is_not_there_is_named_with_its_node(
     for folder, reason in (
         ("/proc/scratch", "/proc/scratch cannot be written on .+ "),
         (str(tmp_path / "file" / "x"), r"x cannot be written on .+ \(Not a directory\)"),
+        ("~no-such-user/x", r"~no-such-user/x: ~no-such-user is not set on "),
         ("/scratch/$NO_SUCH_JOB/x", r"/scratch/\$NO_SUCH_JOB/x: \$NO_SUCH_JOB is not set on "),
     ):
         with pytest.raises(UnusableFolder, match=f"fetch.folder: .*{reason}"):
             with obtained(config(tmp_path, fetch={"folder": folder}), "s", listed, hub):
                 raise AssertionError
     assert standin.count("GET /cdn") == 0
+
+
+def test_a_home_folder_is_meant_by_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert Store(Path("~/weights"), None).root == Path("/home/me/weights")
 
 
 def test_room_is_counted_while_others_delete(tmp_path: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ByteSize,
     ConfigDict,
@@ -26,6 +30,32 @@ Size = Annotated[
     ByteSize, WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]})
 ]
 """Bytes, or a number with a unit: 200 GB."""
+
+
+def _expanded(path: Path) -> Path:
+    found = os.path.expandvars(path)
+    if "$" in found:
+        raise ValueError(f"'{path}': a variable in it is not set")
+    try:
+        return Path(found).expanduser()
+    except RuntimeError:
+        raise ValueError(f"'{path}': no such user has a home folder") from None
+
+
+def _plain(path: Path) -> Path:
+    """Refuse what a shell or Snakemake would read as something else than part of a file's name."""
+    if odd := re.search(r"[^\w@%+=:,./-]|^-", str(path)):
+        raise ValueError(
+            f"'{odd[0]}' in '{path}': commands carry this path; it may have letters, digits and "
+            "/ . _ - + = @ % : , and must not start with -"
+        )
+    return path
+
+
+ExpandedPath = Annotated[Path, AfterValidator(_expanded)]
+"""A path with ~ and $NAMES of environment variables replaced."""
+PlainPath = Annotated[ExpandedPath, AfterValidator(_plain)]
+"""One that commands of the workflow name, unquoted, as part of their files' names."""
 
 
 class Section(BaseModel):

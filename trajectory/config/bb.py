@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from trajectory.config.base import (
     Count,
+    ExpandedPath,
     Fraction,
     LogSpaced,
     Name,
@@ -47,7 +47,7 @@ class Task(Section):
     """Whether characters change their roles after the first ⟨d⟩ ('double tasks')."""
     length: Annotated[int, Field(ge=16)] = 64
     """Tokens the model sees per sequence, ⟨s⟩ included. The paper: 256."""
-    text: Path | None = None
+    text: ExpandedPath | None = None
     """A text whose character pairs replace the shipped table of tiny Shakespeare."""
 
     @model_validator(mode="after")

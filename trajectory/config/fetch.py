@@ -14,8 +14,8 @@ class Fetch(Section):
     """How checkpoints are fetched, and where they lie meanwhile."""
 
     folder: Path | None = None
-    """Where weights lie while they are measured, or are kept; <results>/downloads if null. $NAMES
-    of environment variables are replaced: $TMPDIR/weights."""
+    """Where weights lie while they are measured, or are kept; <results>/downloads if null. ~ and
+    $NAMES of environment variables are replaced by the job: $TMPDIR/weights."""
     disk: Size | None = None
     """Most bytes of weights in that folder at once; jobs wait for room.
     Kept weights do not count."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_args
 
 from pydantic import Field, model_validator
 
-from trajectory.config.base import FirstToken, Name, Section
+from trajectory.config.base import FirstToken, Name, PlainPath, Section
 from trajectory.config.bb import BigramBackcopy, Variant
 from trajectory.config.coupling import Alignment, Coupling
 from trajectory.config.dynamics import Dynamics
@@ -23,8 +22,8 @@ class Config(Section):
 
     name: Name
     """The run's name; a results folder belongs to one name."""
-    results: Path
-    """Folder the run writes to. Two configs must not share one."""
+    results: PlainPath
+    """Folder the run writes to; ~ and $NAMES are replaced. Two configs must not share one."""
     bb: BigramBackcopy = BigramBackcopy()
     """Bigram-Backcopy runs."""
     suites: Suites = Suites.model_validate({})
@@ -39,7 +38,10 @@ class Config(Section):
     """The coupled system of sink and drain."""
     alignment: Alignment = Alignment()
     """Trajectories on one axis."""
-    publish: Annotated[str, Field(pattern=r"^[a-z0-9+]+://[^/].*[^/]$")] | None = None
+    publish: (
+        Annotated[str, Field(pattern=r"^[a-z0-9+]+://[\w@%+=:,.-][\w@%+=:,./-]*[\w@%+=:,.-]$")]
+        | None
+    ) = None
     """Address that receives copies of all that people read: tables, manifests, selections, the
     report as an archive. Such as s3://bucket/folder."""
 

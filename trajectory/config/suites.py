@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from trajectory.config.base import (
     Count,
+    ExpandedPath,
     FirstToken,
     Fraction,
     LogSpaced,
@@ -206,7 +206,7 @@ class Suite(Section):
     """A suite of the registry whose facts are taken over."""
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
     """Repository on the hub: organisation/name."""
-    folder: Path | None = None
+    folder: ExpandedPath | None = None
     """Local folder that holds one folder per revision, in place of a repository."""
     family: str | None = None
     """Architecture: model_type of config.json."""

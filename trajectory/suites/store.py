@@ -44,6 +44,8 @@ class Store:
 
     def __init__(self, root: Path, bound: int | None) -> None:
         self.root, self.bound = Path(os.path.expandvars(root)), bound
+        with suppress(RuntimeError):  # no such user: said when the folder is needed
+            self.root = self.root.expanduser()
 
     @contextmanager
     def room(self, name: str, size: int, keep: bool, where: str) -> Iterator[Path]:
@@ -96,7 +98,7 @@ class Store:
 
     def _check_root(self) -> None:
         """Say which node lacks the folder: the next attempt may run on another."""
-        unset = [part for part in self.root.parts if part.startswith("$")]
+        unset = [part for part in self.root.parts if part.startswith(("$", "~"))]
         if unset:
             raise UnusableFolder(
                 f"fetch.folder: {self.root}: {unset[0]} is not set on {socket.gethostname()}"
