@@ -25,7 +25,7 @@ def variant(**values: object) -> dict[str, object]:
         (variant(layers="two"), ["bb.variants.x.layers: input should be a valid integer"]),
         (variant(record=[]), ["bb.variants.x.record: must not be empty"]),
         (variant(seeds=[]), ["bb.variants.x.seeds: must not be empty"]),
-        (variant(seeds=[1, 1]), ["bb.variants.x: seeds [1, 1] repeat"]),
+        (variant(seeds=[1, 1]), ["bb.variants.x: seeds: 1 is there twice"]),
         (variant(record=[5000]), ["bb.variants.x: step 5000 lies beyond the run's 1000 steps"]),
         (variant(width=10, heads=3), ["bb.variants.x: width 10 is not divisible by heads 3"]),
         (
@@ -46,6 +46,22 @@ def variant(**values: object) -> dict[str, object]:
         (
             variant(layers="two", batch=0),
             ["bb.variants.x.layers: input", "bb.variants.x.batch: input should be greater"],
+        ),
+        (
+            variant(optimizer={"name": "adamw", "betas": [1, 0.99]}),
+            ["bb.variants.x.optimizer.betas.0: input should be less than 1, found 1"],
+        ),
+        (
+            variant(optimizer={"lr": float("inf"), "name": "sgd"}),
+            ["bb.variants.x.optimizer.lr: input should be a finite number, found inf"],
+        ),
+        (
+            variant(interventions=[{"kind": "zero_mlp"}, {"kind": "zero_mlp", "layers": [0]}]),
+            ["bb.variants.x: interventions: zero_mlp 0 is there twice"],
+        ),
+        (
+            variant() | {"probe": {"interventions": {"heads": [0, 1, 0]}}},
+            ["probe.interventions: heads: 0 is there twice"],
         ),
         (["a"], ["should hold keys and values, found list"]),
         (variant() | {"results": "my results"}, ["results: ' ' in 'my results': commands carry"]),

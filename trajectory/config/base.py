@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,10 +59,18 @@ PlainPath = Annotated[ExpandedPath, AfterValidator(_plain)]
 """One that commands of the workflow name, unquoted, as part of their files' names."""
 
 
+def refuse_repeats(key: str, values: Sequence[object]) -> None:
+    """Raise ValueError if a list of the config names something twice."""
+    if twice := [value for n, value in enumerate(values) if value in values[:n]]:
+        raise ValueError(f"{key}: {twice[0]} is there twice")
+
+
 class Section(BaseModel):
     """A part of the config: unknown keys are refused, values cannot be changed once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class LogSpaced(Section):

@@ -16,10 +16,12 @@ from trajectory.config.base import (
     Positive,
     Section,
     Steps,
+    refuse_repeats,
     resolve_steps,
 )
 
 LayerIndex = Annotated[int, Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Task(Section):
@@ -69,7 +71,7 @@ class AdamW(Section):
     name: Literal["adamw"] = "adamw"
     lr: Positive = 1e-3
     """Learning rate. The paper: 3e-4 at width 256."""
-    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     """Decay of the moment estimates."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """Decoupled weight decay."""
@@ -247,8 +249,8 @@ class Variant(Section):
             raise ValueError(
                 f"width {self.width} is not divisible by 2 × heads {self.heads} (rope)"
             )
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds {self.seeds} repeat")
+        refuse_repeats("seeds", self.seeds)
+        refuse_repeats("interventions", [change.label for change in self.interventions])
         resolve_steps(self.record, self.steps)
         if self.checkpoints is not None:
             resolve_steps(self.checkpoints, self.steps)

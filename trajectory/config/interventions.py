@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trajectory.config.base import Count, Name, Section
+from trajectory.config.base import Count, Name, Section, refuse_repeats
 
 Layer = Annotated[int, Field(ge=0)]
 Everywhere = Literal["zero_attention", "zero_mlp", "mean_value", "mean_residual"]
@@ -55,8 +55,8 @@ class Interventions(Section):
             raise ValueError("nothing to change: give named, every or heads")
         if "none" in self.named:
             raise ValueError("named: 'none' is the unchanged model")
-        if len(set(self.every)) < len(self.every):
-            raise ValueError(f"every: {self.every} repeat")
+        refuse_repeats("every", self.every)
+        refuse_repeats("heads", self.heads if isinstance(self.heads, list) else ())
         return self
 
     def choose(self, steps: list[int]) -> list[int]:
