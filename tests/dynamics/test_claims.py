@@ -357,6 +357,49 @@ def test_a_claim_stands_by_what_is_measured(verdicts: list[str], standing: str) 
     assert {name: n for name, n in found.counts.items() if n} == dict.fromkeys(verdicts, 1)
 
 
+def gains(frames: Frames, by_window: dict[str, list[float]]) -> Frames:
+    """Laws of a peak's seeds: AICc of the logarithmic minus that of the linear law, by window."""
+    rows = [
+        {
+            "trajectory": f"bb/adamw-3l/seed{seed}",
+            "domain": "non_trigger",
+            "layer": 2,
+            "head": -1,
+            "statistic": "residual_norm_sink",
+            "window": window,
+            "law": law,
+            "aicc": gain if law == "log" else 0.0,
+        }
+        for window, of_window in by_window.items()
+        for seed, gain in enumerate(of_window)
+        for law in ("linear", "log")
+    ]
+    laws = pl.DataFrame(rows)
+    found = {"laws": laws}
+    for name in ("phenomena", "checkpoints"):
+        own = frames[name].filter(trajectory="bb/adamw-3l/seed0")
+        seeds = [own.with_columns(trajectory=pl.lit(f"bb/adamw-3l/seed{s}")) for s in range(3)]
+        found[name] = pl.concat(seeds)
+    return found
+
+
+def test_seeds_that_agree_on_too_little_evidence_decide_nothing(frames: Frames) -> None:
+    key = ("peak-linear", "linear rather than logarithmic", "bb/adamw-3l")
+    weak = decided(gains(frames, {"late": [0.5, 0.6, 0.7]}), "peak-linear")[key]
+    assert (weak["verdict"], weak["interval"]) == ("undecided", "evidence and seeds")
+    assert (weak["low"], weak["high"]) == pytest.approx((0.6 - 4, 0.6 + 4))
+    strong = decided(gains(frames, {"late": [9.0, 10.0, 11.0]}), "peak-linear")[key]
+    assert strong["verdict"] == "reproduced"
+
+
+def test_seeds_are_judged_in_one_window(frames: Frames) -> None:
+    key = ("peak-linear", "linear rather than logarithmic", "bb/adamw-3l")
+    both = gains(frames, {"onset": [20.0, 20.0, 20.0], "late": [-10.0, -10.0]})
+    row = decided(both, "peak-linear")[key]
+    assert row["measured"] == 20
+    assert "onset window, 3 seeds" in row["reason"]
+
+
 def test_every_criterion_reads_tables_that_there_are() -> None:
     assert set(tables_needed()) <= set(TABLES)
     names = [(one.claim.name, one.name) for one in CRITERIA]

@@ -185,11 +185,19 @@ def last_value(steps: Array, values: Array, statistic: str = "") -> Value:
 
 
 def pooled(values: list[Value]) -> Value:
-    """Mean and Student interval over seeds; a single seed keeps its own interval."""
+    """Mean and Student interval over seeds; a single seed keeps its own interval.
+
+    A margin of evidence is demanded of the mean too: seeds that agree on a difference too small to
+    tell do not make it one.
+    """
     if len(values) == 1:
         return values[0]
     mean, low, high = student(value.value for value in values)
-    return Value(mean, low, high, "seeds")
+    margins = [v.value - v.low for v in values if v.interval == "evidence" and v.low is not None]
+    if not margins or low is None or high is None:
+        return Value(mean, low, high, "seeds")
+    margin = max(margins)
+    return Value(mean, min(low, mean - margin), max(high, mean + margin), "evidence and seeds")
 
 
 def share(hits: int, of: int) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from trajectory.dynamics.claims.kinds import (
     Of,
     at_paper_size,
     each,
+    over_seeds,
     plain,
     relu,
     sgd,
@@ -104,7 +106,13 @@ LINEAR = Claim(
 
 
 def _linear(statistic: str) -> Measure:
-    return each(softmax(3), THREE_LAYERS, lambda e, t: linear_over_log(e, t, DORMANT, statistic))
+    def measure(evidence: Evidence) -> Iterator[Finding]:
+        for group in evidence.groups(softmax(3), THREE_LAYERS):
+            window, of = linear_over_log(evidence, group.trajectories, DORMANT, statistic)
+            found = over_seeds(evidence, group, of)
+            yield replace(found, reason=f"{window} window, {found.reason}")
+
+    return measure
 
 
 for _statistic, _name in (
@@ -114,7 +122,7 @@ for _statistic, _name in (
     PEAKS.criterion(
         LINEAR,
         _name,
-        f"AICc of a + b·ln t minus that of a + b·t for {_statistic} in the late window (onset window where that has too few records); ±{MARGIN:g} is evidence",
+        f"AICc of a + b·ln t minus that of a + b·t for {_statistic} in the late window (in the onset window where a seed has too few records in that); ±{MARGIN:g} is evidence",
         at_least=0,
         tables=("laws", "phenomena"),
     )(_linear(_statistic))

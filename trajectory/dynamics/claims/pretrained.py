@@ -17,7 +17,12 @@ from trajectory.dynamics.claims.evidence import (
     share,
     world_of,
 )
-from trajectory.dynamics.claims.kinds import THREE_LAYERS, each, each_language_model, softmax
+from trajectory.dynamics.claims.kinds import (
+    THREE_LAYERS,
+    each,
+    each_language_model,
+    softmax,
+)
 from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger, Measure
 from trajectory.dynamics.claims.readings import TOGETHER, fitted_slope, linear_over_log, scaled
 from trajectory.dynamics.compare import MARGIN
@@ -123,13 +128,21 @@ PRETRAINED.criterion(
     tables=("leads", "onsets", "phenomena"),
 )(each_language_model(_lag))
 
-PRETRAINED.criterion(
+
+@PRETRAINED.criterion(
     OLMO,
     "the residual norm grows linearly",
-    f"AICc of a + b·ln t minus that of a + b·t for residual_norm_sink in the late window (onset window where that has too few records); ±{MARGIN:g} is evidence",
+    f"AICc of a + b·ln t minus that of a + b·t for residual_norm_sink in the late window (in the onset window where that has too few records); ±{MARGIN:g} is evidence",
     at_least=0,
     tables=("laws", "phenomena"),
-)(each_language_model(lambda e, t, d: linear_over_log(e, t, d, "residual_norm_sink")))
+)
+def _linear(evidence: Evidence) -> Iterator[Finding]:
+    for trajectory, domain in by_language_model(evidence):
+        window, of = linear_over_log(evidence, [trajectory], domain, "residual_norm_sink")
+        try:
+            yield Finding(trajectory, domain, of(evidence, trajectory), f"{window} window")
+        except Absent as absent:
+            yield Finding(trajectory, domain, None, str(absent))
 
 
 @PRETRAINED.criterion(

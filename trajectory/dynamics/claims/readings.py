@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import polars as pl
 
@@ -107,14 +108,53 @@ def scaled(value: Value, factor: float) -> Value:
     return Value(factor * value.value, low, high, value.interval)
 
 
-def linear_over_log(evidence: Evidence, trajectory: str, domain: str, statistic: str) -> Value:
-    """AICc of the logarithmic law minus that of the linear one, at the depth with the peak."""
+def linear_over_log(
+    evidence: Evidence, trajectories: list[str], domain: str, statistic: str
+) -> tuple[str, Of]:
+    """How much rather linear than logarithmic the residual stream grows at the depth with the peak.
+
+    Args:
+        evidence: the run's tables.
+        trajectories: that are to be compared: one window for all.
+        domain: of the trajectories.
+        statistic: of the residual stream.
+
+    Returns:
+        the window, and from a trajectory to the AICc of the logarithmic law minus that of the
+        linear one in it.
+    """
+    known = []
+    for trajectory in trajectories:
+        with suppress(Absent):
+            known.append(_gains(evidence, trajectory, domain, statistic))
+    window = next((w for w in WINDOWS if all(w in found for found in known)), WINDOWS[-1])
+
+    def of(evidence: Evidence, trajectory: str) -> Value:
+        gain = _gains(evidence, trajectory, domain, statistic).get(window)
+        if gain is None:
+            raise Absent(f"{trajectory} has too few records in the {window} window")
+        return Value(gain, gain - MARGIN, gain + MARGIN, "evidence")
+
+    return window, of
+
+
+WINDOWS = ("late", "onset")
+"""Windows in which growth is judged, the preferred one first."""
+
+
+def _gains(evidence: Evidence, trajectory: str, domain: str, statistic: str) -> dict[str, float]:
+    """AICc of the logarithmic law minus that of the linear one, by window where both are fitted."""
     depth = evidence.phenomenon(trajectory, domain)["residual_layer"]
     where = {"trajectory": trajectory, "domain": domain, "layer": depth, "head": -1}
-    rows = evidence.rows("laws", **where, statistic=statistic)
-    for window in ("late", "onset"):
-        aicc = {row["law"]: row["aicc"] for row in rows if row["window"] == window}
-        if {"linear", "log"} <= aicc.keys():
-            gain = aicc["log"] - aicc["linear"]
-            return Value(gain, gain - MARGIN, gain + MARGIN, "evidence")
-    raise Absent(f"{trajectory} has too few records for the laws of {statistic}")
+    found: dict[str, dict[str, float]] = {}
+    for row in evidence.rows("laws", **where, statistic=statistic):
+        if row["aicc"] is not None:
+            found.setdefault(row["window"], {})[row["law"]] = row["aicc"]
+    gains = {
+        window: aicc["log"] - aicc["linear"]
+        for window, aicc in found.items()
+        if {"linear", "log"} <= aicc.keys()
+    }
+    if not gains:
+        raise Absent(f"{trajectory} has too few records for the laws of {statistic}")
+    return gains
