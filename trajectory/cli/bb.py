@@ -120,7 +120,7 @@ def bb_summary(results: Results, config: RunConfig = None) -> None:
 
 @app.command("compare")
 def bb_compare(
-    results: Annotated[Path, typer.Option(help="The run's results folder.")],
+    results: Annotated[Path, typer.Argument(help="The run's results folder.")],
     measure: Annotated[str, typer.Option(help="step, loss or rate.")] = "step",
     statistics: Annotated[
         str, typer.Option(help="Columns of bb_scalars, by comma.")

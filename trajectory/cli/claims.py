@@ -56,7 +56,8 @@ def claims(
             console.print(f"[bold]{name}[/]: {verdict} ({told})")
             console.print(f"  {escape(statements[name])}", soft_wrap=True)
     if claim is None:
-        console.print("Criteria of one of them: trajectory claims --claim NAME")
+        hint = f"Criteria of one of them: trajectory claims --results {results} --claim NAME"
+        console.print(escape(hint), soft_wrap=True)
         return
     grid = Table("criterion", "on", "verdict", "why", show_lines=True)
     for row in rows:
