@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trajectory.config import load
+from trajectory.bb.task import load_task
+from trajectory.config import Task, load
 from trajectory.dynamics.claims.all import CRITERIA, ledger, tables_needed
+from trajectory.dynamics.claims.data import DATA, RISK_SPREAD, SHARE_SPREAD
 from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, midway, share
 from trajectory.dynamics.claims.ledger import claim_rows, decide, standings
 from trajectory.schemas import CLAIMS, TABLES
@@ -264,7 +267,7 @@ def test_nothing_is_asked_of_a_toy_that_has_not_learned_its_task(frames: Frames)
         "bb/softmax-1l/seed0 has not learned to copy: excess risk on triggers 2 of 2 at the start"
     )
     task = decided(frames | {"checkpoints": untrained}, "task")
-    assert task["task", "no adjacent triggers", "bb/softmax-1l"]["verdict"] == "reproduced"
+    assert task["task", "no adjacent triggers", "bb/adamw-3l"]["verdict"] == "reproduced"
 
 
 def test_numbers_of_the_papers_size_are_not_asked_of_reduced_runs(frames: Frames) -> None:
@@ -398,6 +401,48 @@ def test_seeds_are_judged_in_one_window(frames: Frames) -> None:
     row = decided(both, "peak-linear")[key]
     assert row["measured"] == 20
     assert "onset window, 3 seeds" in row["reason"]
+
+
+def whole_task(frames: Frames, triggers: int) -> tuple[Frames, dict[str, Any]]:
+    """Two variants of the paper's task whose trigger types have this many queries each."""
+    queries = pl.when(pl.col("trigger")).then(triggers).otherwise(100)
+    spec = {"steps": 3000, "seeds": [0, 1, 2], "task": {"length": 256}}
+    variants = {"softmax-1l": spec, "relu-1l": {**spec, "attention": "relu"}}
+    return frames | {"bb_types": frames["bb_types"].with_columns(queries=queries)}, variants
+
+
+def test_seeds_that_share_their_sequences_are_one_sample(frames: Frames) -> None:
+    changed, variants = whole_task(frames, 690)
+    rows = decided(changed, "task", **variants)
+    shares = {key[2]: r for key, r in rows.items() if key[1] == "trigger share"}
+    assert "bb/softmax-1l" not in shares, "the same sample as bb/relu-1l"
+    row = shares["bb/relu-1l"]
+    assert row["measured"] == pytest.approx(1380 / 5380)
+    assert row["high"] - row["measured"] == pytest.approx(1.96 * 0.028 / 128**0.5)
+    assert (row["verdict"], row["interval"]) == ("reproduced", "sequences")
+    assert "128 sequences, the same for every seed and for bb/softmax-1l" in row["reason"]
+    of_four, variants = whole_task(frames, 840)  # the share of four triggers, .296
+    row = decided(of_four, "task", **variants)["task", "trigger share", "bb/relu-1l"]
+    assert row["verdict"] == "not reproduced"
+
+
+def test_the_spread_over_sequences_is_that_of_the_tasks_law() -> None:
+    task = load_task(Task(length=256))
+    tokens = task.sample(1500, 256, torch.Generator().manual_seed(3))
+    trigger = task.is_trigger(tokens)
+    law = task.oracle(tokens)
+    entropy = -torch.xlogy(law, law).sum(-1)
+    shares = trigger[:, 1:].double().mean(1)
+    risks = torch.where(trigger, 0.0, entropy).sum(1) / (~trigger).sum(1)
+    assert shares.std().item() == pytest.approx(SHARE_SPREAD, rel=0.08)
+    assert risks.std().item() == pytest.approx(RISK_SPREAD, rel=0.08)
+    within = DATA.criteria[0]
+    for one, limits in ((shares, within), (risks, DATA.criteria[2])):
+        # Nearly every batch of 128 sequences has its whole interval inside the limits.
+        reach = 1.96 * one.std() / 128**0.5
+        batches = one[:1408].view(11, 128).mean(1)
+        assert limits.at_least < (batches - reach).min()
+        assert (batches + reach).max() < limits.at_most
 
 
 def test_every_criterion_reads_tables_that_there_are() -> None:

@@ -1,14 +1,19 @@
-"""Claims about the data of the Bigram-Backcopy task."""
+"""Claims about the data of the Bigram-Backcopy task.
+
+All seeds, and all variants of one task, are measured on the same sequences: they are one sample,
+read off one trajectory, with the error of that many sequences.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import polars as pl
 
-from trajectory.dynamics.claims.evidence import DORMANT, Absent, Evidence, Group, Value, share
-from trajectory.dynamics.claims.kinds import of_task, over_seeds
-from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger
+from trajectory.dynamics.claims.evidence import DORMANT, Absent, Evidence, Group, Value
+from trajectory.dynamics.claims.kinds import of_task
+from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger, Measure
 
 DATA = Ledger()
 
@@ -19,23 +24,43 @@ TASK = Claim(
     "bb",
 )
 
+SHARE_SPREAD = 0.028
+"""Standard deviation over sequences of the task's law (T = 256, k = 3) of the share of triggers."""
 
-@DATA.criterion(
-    TASK,
-    "trigger share",
-    "share of the positions after the first whose token is a trigger, from the shares of bb_types",
-    at_least=0.254,
-    at_most=0.260,
-    tables=("bb_types",),
-)
-def _trigger_share(evidence: Evidence) -> Iterator[Finding]:
-    for group in evidence.groups(of_task, "Bigram-Backcopy run"):
-        if not _full_task(group):
-            yield Finding(
-                f"bb/{group.name}", "all", None, "the number belongs to T = 256, k = 3 and ⟨s⟩"
-            )
-            continue
-        yield over_seeds(evidence, group, _share_of_triggers, "all", learned=False)
+RISK_SPREAD = 0.124
+"""The same of the oracle's cross-entropy on non-triggers, in nats/token."""
+
+OfGroup = Callable[[Evidence, Group], Value]
+
+
+def _of_samples(of: OfGroup, domain: str, *, full: bool) -> Measure:
+    """One finding for each sample of sequences: a task and how many are drawn of it.
+
+    Args:
+        of: from a variant that is measured on the sample to the value.
+        domain: of the finding.
+        full: the number belongs to the paper's task.
+    """
+
+    def measure(evidence: Evidence) -> Iterator[Finding]:
+        samples: dict[str, list[Group]] = {}
+        for group in evidence.groups(of_task, "Bigram-Backcopy run"):
+            key = f"{group.spec['task']} {group.spec['evaluation']}"
+            samples.setdefault(key, []).append(group)
+        for first, *others in samples.values():
+            subject = f"bb/{first.name}"
+            if full and not _full_task(first):
+                reason = "the number belongs to T = 256, k = 3 and ⟨s⟩"
+                yield Finding(subject, domain, None, reason)
+                continue
+            told = [f"{first.spec['evaluation']} sequences, the same for every seed"]
+            told += [f"and for {', '.join(f'bb/{g.name}' for g in others)}"] if others else []
+            try:
+                yield Finding(subject, domain, of(evidence, first), " ".join(told))
+            except Absent as absent:
+                yield Finding(subject, domain, None, str(absent))
+
+    return measure
 
 
 def _full_task(group: Group) -> bool:
@@ -43,7 +68,14 @@ def _full_task(group: Group) -> bool:
     return (task["length"], task["triggers"], task["text"]) == (256, 3, None)
 
 
-def _share_of_triggers(evidence: Evidence, trajectory: str) -> Value:
+def _mean(value: float, spread: float, group: Group) -> Value:
+    """A mean over the sample's sequences with its 95 % interval."""
+    reach = 1.96 * spread / math.sqrt(group.spec["evaluation"])
+    return Value(value, value - reach, value + reach, "sequences")
+
+
+def _share_of_triggers(evidence: Evidence, group: Group) -> Value:
+    trajectory = group.trajectories[0]
     rows = evidence.frame("bb_types").filter(trajectory=trajectory)
     one = rows.filter(
         (pl.col("step") == pl.col("step").min())
@@ -52,62 +84,64 @@ def _share_of_triggers(evidence: Evidence, trajectory: str) -> Value:
     )
     if not one.height:
         raise Absent(f"'bb_types' has no row for {trajectory}")
-    positions = int(one["queries"].sum())
-    triggers = int(one.filter(pl.col("trigger"))["queries"].sum())
-    return share(triggers, positions)
+    triggers, positions = (
+        int(rows["queries"].sum()) for rows in (one.filter(pl.col("trigger")), one)
+    )
+    return _mean(triggers / positions, SHARE_SPREAD, group)
 
 
-@DATA.criterion(
+DATA.criterion(
+    TASK,
+    "trigger share",
+    "share of the positions after the first whose token is a trigger, from the shares of bb_types; the limits lie halfway to the shares .233 of two and .296 of four triggers",
+    at_least=0.245,
+    at_most=0.276,
+    tables=("bb_types",),
+)(_of_samples(_share_of_triggers, "all", full=True))
+
+
+def _adjacent(evidence: Evidence, group: Group) -> Value:
+    trajectory = group.trajectories[0]
+    rows = evidence.frame("bb_maps").filter(trajectory=trajectory)
+    if not rows.height:
+        raise Absent(f"'bb_maps' has no row for {trajectory}")
+    order = ["sequence", "query"]
+    one = (
+        rows.filter(
+            (pl.col("step") == pl.col("step").min()) & (pl.col("layer") == pl.col("layer").min())
+        )
+        .unique(order)
+        .sort(order)
+    )
+    both = one.select(
+        (pl.col("trigger") & pl.col("trigger").shift(1).over("sequence")).sum()
+    ).item()
+    return Value(float(both), float(both), float(both), "exact")
+
+
+DATA.criterion(
     TASK,
     "no adjacent triggers",
-    "neighbouring positions of the kept sequences that both hold a trigger",
+    "neighbouring positions of the sequences whose maps are kept that both hold a trigger",
     at_most=0,
     tables=("bb_maps",),
-)
-def _adjacent(evidence: Evidence) -> Iterator[Finding]:
-    def of(evidence: Evidence, trajectory: str) -> Value:
-        rows = evidence.frame("bb_maps").filter(trajectory=trajectory)
-        if not rows.height:
-            raise Absent(f"'bb_maps' has no row for {trajectory}")
-        order = ["sequence", "query"]
-        one = (
-            rows.filter(
-                (pl.col("step") == pl.col("step").min())
-                & (pl.col("layer") == pl.col("layer").min())
-            )
-            .unique(order)
-            .sort(order)
-        )
-        both = one.select(
-            (pl.col("trigger") & pl.col("trigger").shift(1).over("sequence")).sum()
-        ).item()
-        return Value(float(both), float(both), float(both), "exact")
-
-    for group in evidence.groups(of_task, "Bigram-Backcopy run"):
-        yield over_seeds(evidence, group, of, "all", learned=False)
+)(_of_samples(_adjacent, "all", full=False))
 
 
-@DATA.criterion(
+def _oracle(evidence: Evidence, group: Group) -> Value:
+    where = {"trajectory": group.trajectories[0], "domain": DORMANT}
+    risk, excess = (
+        evidence.series("checkpoints", column, **where)[1][-1] for column in ("risk", "excess_risk")
+    )
+    return _mean(float(risk - excess), RISK_SPREAD, group)
+
+
+DATA.criterion(
     TASK,
     "oracle risk",
-    "cross-entropy of the oracle against itself on non-triggers: risk − excess_risk",
+    "cross-entropy of the oracle against itself on non-triggers: risk − excess_risk; 2.219 in the authors' data, and four standard errors of 48 sequences to either side",
     unit="nats/token",
-    at_least=2.20,
-    at_most=2.235,
+    at_least=2.147,
+    at_most=2.291,
     tables=("checkpoints",),
-)
-def _oracle(evidence: Evidence) -> Iterator[Finding]:
-    def of(evidence: Evidence, trajectory: str) -> Value:
-        where = {"trajectory": trajectory, "domain": DORMANT}
-        risk, excess = (
-            evidence.series("checkpoints", column, **where)[1][-1]
-            for column in ("risk", "excess_risk")
-        )
-        return Value(risk - excess, risk - excess, risk - excess, "exact")
-
-    for group in evidence.groups(of_task, "Bigram-Backcopy run"):
-        if _full_task(group):
-            yield over_seeds(evidence, group, of, learned=False)
-        else:
-            reason = "the number belongs to T = 256, k = 3 and ⟨s⟩"
-            yield Finding(f"bb/{group.name}", DORMANT, None, reason)
+)(_of_samples(_oracle, DORMANT, full=True))

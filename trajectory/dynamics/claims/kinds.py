@@ -89,23 +89,19 @@ def require_learned(evidence: Evidence, trajectory: str) -> None:
         raise Absent(f"{trajectory} has not learned to copy: {told}")
 
 
-def over_seeds(
-    evidence: Evidence, group: Group, of: Of, domain: str = DORMANT, *, learned: bool = True
-) -> Finding:
-    """One finding for a variant: the value of every seed, pooled.
+def over_seeds(evidence: Evidence, group: Group, of: Of, domain: str = DORMANT) -> Finding:
+    """One finding for a variant: the value of every seed that has learned its task, pooled.
 
     Args:
         evidence: the run's tables.
         group: the variant.
         of: from a trajectory to its value.
         domain: of the finding.
-        learned: leave out seeds that have not learned the task.
     """
     values, reasons = [], []
     for trajectory in group.trajectories:
         try:
-            if learned:
-                require_learned(evidence, trajectory)
+            require_learned(evidence, trajectory)
             values.append(of(evidence, trajectory))
         except Absent as absent:
             reasons.append(str(absent))
