@@ -332,6 +332,41 @@ def test_sentences_follow_the_choices(opened: webdriver.Chrome) -> None:
     assert "No layer of bb/relu-1l/seed0's" in (chart.get_attribute("aria-label") or "")
 
 
+@on(("opened", "figure"), [("heads", "head"), ("active", "head")], indirect=["opened"])
+def test_a_legend_has_room_for_the_domains_of_another_trajectory(
+    opened: webdriver.Chrome, figure: str
+) -> None:
+    """The names of a toy's domains are longer than those of the language model drawn at first."""
+    choose(opened, "chosen_trajectory", "bb/adamw-3l/seed0")
+    found = opened.execute_script(
+        "return [...document.querySelectorAll(arguments[0])]"
+        ".map(e => [e.textContent, e.getBoundingClientRect()])"
+        ".map(([text, box]) => [text, box.left, box.right, box.top])",
+        f"#chart-{figure} .role-legend-label text",
+    )
+    assert [label[0] for label in found] == ["non_trigger", "trigger"]
+    (_, _, end, line), (_, start, _, other) = found
+    assert other > line or start > end, "one name stands on the other"
+    drawn = {mark[2] for mark in marks(opened, figure)}
+    assert len(drawn) == 2
+
+
+@page("trajectories")
+def test_every_decade_of_a_logarithmic_axis_is_named(opened: webdriver.Chrome) -> None:
+    """From step 5 to step 1,000, at whatever width."""
+    found = opened.execute_script(
+        "return [...document.querySelectorAll('#chart-sink .role-axis-label text')]"
+        ".filter(e => Number(e.getAttribute('opacity') ?? 1) > 0).map(e => e.textContent)"
+    )
+    assert {"10", "100", "1k"} <= set(found)
+    choose(opened, "chosen_axis", "loss (nats/token), falling")
+    linear = opened.execute_script(
+        "return [...document.querySelectorAll('#chart-sink .role-axis-label text')]"
+        ".map(e => e.textContent)"
+    )
+    assert "3" in linear or "3.0" in linear, "a linear axis has ticks of its own"
+
+
 @page("sinks")
 def test_a_trajectory_offers_its_own_domains(opened: webdriver.Chrome) -> None:
     choose(opened, "chosen_trajectory", "bb/relu-1l/seed0")

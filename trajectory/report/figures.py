@@ -13,7 +13,7 @@ import vl_convert
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode
 from trajectory.report.page import Figure, Page
-from trajectory.report.palette import PALETTE
+from trajectory.report.palette import KINDS
 
 WIDTH, WIDE = 420, 760
 PIXELS = 2
@@ -48,7 +48,7 @@ class Theme:
             "background": self.paper,
             "font": self.font,
             "view": {"stroke": None},
-            "range": {"category": list(PALETTE)},
+            "range": {"category": list(KINDS)},
             "title": {"color": self.ink, "fontSize": self.size + 2, "anchor": "start"},
             "axis": {
                 **text,

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 
 from trajectory.report.page import Captions, Checks, Control, Legend, Value
-from trajectory.report.palette import colours, dashes
+from trajectory.report.palette import colours, dashes, kinds
 from trajectory.report.run import Run, group_of
 from trajectory.schemas import Table
 
@@ -117,19 +117,69 @@ def dash(run: Run) -> alt.StrokeDash:
     )
 
 
-def step_axis(title: str = "training step", column: str = "step") -> alt.X:
+def by_domain(run: Run, told: Sequence[str]) -> dict[str, Any]:
+    """A colour and a line pattern per domain, the same for all trajectories; ``told`` are in the
+    legend."""
+    found = kinds(run.domains)
+    legend = alt.Legend(orient="top", values=list(told), symbolStrokeWidth=2)
+    return {
+        "color": alt.Color("domain:N", title="domain", legend=legend).scale(
+            domain=list(found), range=list(found.values())
+        ),
+        "strokeDash": dash(run).legend(legend).title("domain"),
+    }
+
+
+def domains_told(run: Run, trajectories: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Patches that leave each trajectory its own domains in the legend of ``by_domain``: a legend
+    whose entries change while it stands is laid out with the old ones' widths."""
+    return {
+        t: {
+            channel: {"legend": {"values": [d for own, d in run.series if own == t]}}
+            for channel in ("color", "strokeDash")
+        }
+        for t in trajectories
+    }
+
+
+TICKS = [m * 10.0**k for k in range(-9, 15) for m in (1, 2, 5)]
+"""Of logarithmic axes; those outside the axis are not drawn."""
+
+
+def log_ticks(channel: str) -> dict[str, Any]:
+    """Grid lines at 1, 2 and 5 of every decade. Every decade is named, 2 and 5 where there is room
+    (Vega would name every other tick, and leave a decade out)."""
+    ends, span = f"range('{channel}')", f"domain('{channel}')"
+    decade = f"abs({ends}[1] - {ends}[0]) * LN10 / log({span}[1] / {span}[0])"
+    room = 110 if channel == "x" else 60
+    exponent = "floor(log(datum.value) / LN10 + 1e-9)"
+    unit = f"abs(datum.value / pow(10, {exponent}) - 1) < 1e-6"
+    text = "format(datum.value, datum.value < 1000 ? '~r' : '~s')"
+    return {"values": TICKS, "labelExpr": f"{unit} || {decade} > {room} ? {text} : ''"}
+
+
+def log_axis(axis: Any) -> Any:
+    """The axis, logarithmic."""
+    channel = "x" if isinstance(axis, alt.X) else "y"
+    return axis.scale(type="log", nice=False).axis(grid=True, **log_ticks(channel))
+
+
+def step_axis(title: str = "training step", column: str = "step") -> Any:
     """Log steps."""
-    return (
-        alt.X(f"{column}:Q", title=title)
-        .scale(type="log", nice=False)
-        .axis(format=".3~s", grid=True)
-    )
+    return log_axis(alt.X(f"{column}:Q", title=title))
 
 
-def value_axis(column: str, title: str, *, log: bool = False, zero: bool = False) -> alt.Y:
+def value_axis(column: str, title: str, *, log: bool = False, zero: bool = False) -> Any:
     """The axis of a statistic."""
     axis = alt.Y(f"{column}:Q", title=title)
-    return axis.scale(type="log", nice=False) if log else axis.scale(zero=zero)
+    return log_axis(axis) if log else axis.scale(zero=zero)
+
+
+def patched_axis(channel: str, title: str, *, log: bool, **scale: Any) -> dict[str, Any]:
+    """What a choice of the axis's column changes of it."""
+    if not log:
+        return {"title": title, "scale": {"type": "linear", "zero": False, **scale}}
+    return {"title": title, "scale": {"type": "log", "nice": False}, "axis": log_ticks(channel)}
 
 
 def named(data: str) -> alt.Chart:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#999999")
 """Okabe and Ito's colours, which colour-blind readers can tell apart; their yellow, too pale for a
 line on white, is a violet here."""
+
+KINDS = ("#6142FA", "#859F04", "#924F7B", "#9F5204", "#6E8ECF", "#B06D6D", "#A522BF", "#FA429E")
+"""Colours of what is no group: domains, kinds of tokens, interventions. None is near one of
+``PALETTE``'s; all have three times the luminance of black paper and a third of white, and the first
+five stay apart for colour-blind readers."""
+
+QUIET = "#8A939C"
+"""Of the kind that is only the rest."""
 
 _SHADES = (0.0, -0.17, 0.2)
 """How much lighter or darker the colours of further rounds are."""
@@ -31,6 +40,11 @@ def _colour(place: int) -> str:
     hue, light, saturation = colorsys.rgb_to_hls(red, green, blue)
     shaded = colorsys.hls_to_rgb(hue, min(0.85, max(0.15, light + shade)), saturation)
     return "#" + "".join(f"{round(255 * channel):02X}" for channel in shaded)
+
+
+def kinds(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each of a few kinds that are no groups."""
+    return {name: KINDS[i % len(KINDS)] for i, name in enumerate(names)}
 
 
 def dashes(domains: list[str]) -> dict[str, list[int]]:

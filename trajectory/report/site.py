@@ -22,7 +22,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.report import encode, figures
 from trajectory.report.page import Page
 from trajectory.report.pages import PAGES
-from trajectory.report.palette import PALETTE
+from trajectory.report.palette import KINDS
 from trajectory.report.run import SUITE_FOLDERS, Run
 
 NEEDED = ("heads", "layers", "checkpoints", "onsets", "phenomena")
@@ -164,7 +164,7 @@ def _payload(page: Page) -> dict[str, Any]:
     found: dict[str, Any] = {
         "figures": charts,
         "facts": dict(page.facts),
-        "palette": list(PALETTE),
+        "palette": list(KINDS),
         "data": {name: encode.columns(page.data[name]) for name in sorted(used)},
     }
     return found | ({"cube": page.cube} if page.cube else {})

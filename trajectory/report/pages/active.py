@@ -77,7 +77,7 @@ def make(run: Run) -> Page:
     ]
     blocks: list[Block] = [
         _pair(run, first, second, sentences.of_pair(pair, first, second)),
-        _difference(sentences.of_head(head, STATISTIC, domains)),
+        _difference(run, names, domains, sentences.of_head(head, STATISTIC, domains)),
         _count(run, gated),
         _plane(run, contrasts),
     ]
@@ -176,14 +176,15 @@ def _on(domain: str) -> str:
     return f"sink log-odds on {domain} (nats)"
 
 
-def _difference(reading: str) -> Figure:
+def _difference(run: Run, names: list[str], domains: list[str], reading: str) -> Figure:
+    told = marks.by_domain(run, domains)
     base = (
         marks.named("head")
         .transform_filter("datum.step > 0 && isValid(datum.value)")
         .encode(
             x=marks.step_axis(),
             y=alt.Y("value:Q", title=STATISTIC).scale(zero=False),
-            color=alt.Color("domain:N", title="domain").legend(orient="top"),
+            color=told["color"],
         )
     )
     tips = marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"])
@@ -192,13 +193,14 @@ def _difference(reading: str) -> Figure:
         "The chosen head on every domain",
         alt.layer(
             marks.reference(0.0, "even odds"),
-            base.mark_line(strokeWidth=2),
+            base.mark_line(strokeWidth=2).encode(strokeDash=told["strokeDash"]),
             base.mark_point(filled=True, size=28).encode(
                 tooltip=[*tips, alt.Tooltip("value:Q", title=STATISTIC, format=".3f")]
             ),
         ),
         reading,
         provided={"head": "head"},
+        patches={"chosen_trajectory": marks.domains_told(run, names)},
         height=300,
     )
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from trajectory.report import marks, words
+from trajectory.report import marks, palette, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Items, Missing, Page
 from trajectory.report.run import Run, with_group
 from trajectory.schemas import COSTS, MANIFEST
 
 STATES = ("measured", "failed", "not selected", "excluded")
-STATE_COLOURS = ("#0072B2", "#D55E00", "#B8BFC6", "#E69F00")
+STATE_COLOURS = (palette.KINDS[0], palette.KINDS[3], palette.QUIET, palette.KINDS[1])
 
 TRUSTED = ("good", "unaudited")
 """Verdicts of the audit that name no problem."""
@@ -27,7 +27,7 @@ def make(run: Run) -> Page:
     if run.manifests:
         manifest = _manifest(run)
         data["manifest"] = manifest
-        blocks += [_plan(manifest), _bytes(manifest), _verdicts(manifest)]
+        blocks += [_plan(manifest), _bytes(manifest), _verdicts(run, manifest)]
         blocks += [Heading("Suspects", name="suspects"), _suspects(manifest)]
         blocks += [Heading("Every revision"), _revisions(manifest)]
     else:
@@ -167,15 +167,15 @@ def _size(count: int) -> str:
     return f"{count / 1e3:.0f} kB"
 
 
-def _verdicts(manifest: pl.DataFrame) -> Figure:
+def _verdicts(run: Run, manifest: pl.DataFrame) -> Figure:
     chart = (
         marks.named("manifest")
-        .transform_aggregate(revisions="count()", groupby=["suite", "verdict"])
+        .transform_aggregate(revisions="count()", groupby=["suite", "group", "verdict"])
         .mark_bar(height=16)
         .encode(
             x=alt.X("revisions:Q", title="revisions").axis(tickMinStep=1, format="d"),
             y=alt.Y("verdict:N", title=None),
-            color=alt.Color("suite:N", title=None).legend(orient="top"),
+            color=marks.colour(run).legend(orient="top", title=None),
             tooltip=["suite:N", "verdict:N", "revisions:Q"],
         )
     )

@@ -69,7 +69,11 @@ def make(run: Run) -> Page:
     scales = {name: _colours(frame[name], name) for name in STATISTICS}
     figures = [
         _map(scales, sentences.of_map(cuts["map"], named, threshold)),
-        _trajectory(sentences.of_head(cuts["head"], named, cube[chosen]["domains"])),
+        _trajectory(
+            run,
+            cube[chosen]["domains"],
+            sentences.of_head(cuts["head"], named, cube[chosen]["domains"]),
+        ),
         _layer(sentences.of_layer(cuts["layer"], named)),
         _depths(run, strongest, (chosen, domain)),
         _residual(run, streams, (chosen, domain)),
@@ -129,14 +133,9 @@ def _colours(values: pl.Series, name: str) -> dict[str, Any]:
 
 def _y_patches() -> dict[str, dict[str, Any]]:
     return {
-        name: {"y": {"title": title, "scale": _axis_scale(name)}}
+        name: {"y": marks.patched_axis("y", title, log=name in marks.LOGARITHMIC)}
         for name, title in STATISTICS.items()
     }
-
-
-def _axis_scale(name: str) -> dict[str, Any]:
-    log = name in marks.LOGARITHMIC
-    return {"type": "log", "nice": False} if log else {"type": "linear", "zero": False}
 
 
 def _map(scales: dict[str, dict[str, Any]], reading: str) -> Figure:
@@ -192,11 +191,11 @@ def _lines(data: str, colour: alt.Color | Any, log_filter: bool = True) -> alt.C
     )
 
 
-def _trajectory(reading: str) -> Figure:
-    colour = alt.Color("domain:N", title="domain").legend(orient="top")
-    base = _lines("head", colour)
+def _trajectory(run: Run, domains: list[str], reading: str) -> Figure:
+    told = marks.by_domain(run, domains)
+    base = _lines("head", told["color"])
     tips = marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"])
-    drawn = base.mark_line(strokeWidth=2)
+    drawn = base.mark_line(strokeWidth=2).encode(strokeDash=told["strokeDash"])
     points = base.mark_point(filled=True, size=28).encode(
         tooltip=[*tips, alt.Tooltip("value:Q", format=".3f")]
     )
@@ -206,7 +205,10 @@ def _trajectory(reading: str) -> Figure:
         alt.layer(drawn, points),
         reading,
         provided={"head": "head"},
-        patches={"chosen_statistic": _y_patches()},
+        patches={
+            "chosen_statistic": _y_patches(),
+            "chosen_trajectory": marks.domains_told(run, run.trajectories),
+        },
         height=300,
     )
 

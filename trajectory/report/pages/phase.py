@@ -124,8 +124,10 @@ def _portrait(run: Run, data: str, frame: pl.DataFrame, field: bool) -> Chart:
     x = alt.X("above:Q", title="sink log-odds above uniform attention (nats)").scale(
         alt.Scale(**across)
     )
-    y = alt.Y("value_ratio:Q", title="value ratio, sink / rest").scale(
-        alt.Scale(type="log", nice=False, **along)
+    y = (
+        alt.Y("value_ratio:Q", title="value ratio, sink / rest")
+        .scale(alt.Scale(type="log", nice=False, **along))
+        .axis(**marks.log_ticks("y"))
     )
     base = marks.shown(marks.named(data)).encode(
         x=x, y=y, detail=["trajectory:N", "domain:N"], order="step:Q"

@@ -7,7 +7,7 @@ from functools import partial
 import altair as alt
 import polars as pl
 
-from trajectory.report import marks, series, words
+from trajectory.report import marks, palette, series, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Cell, Choice, Figure, Grid, Heading, Missing, Page
 from trajectory.report.run import ACTIVE_DOMAIN, Run, dormant
@@ -23,7 +23,7 @@ KINDS = ("sink position", "delimiter", "other token", "nothing dominates")
 _ON = dict(zip(KINDS, ("the sink", "a delimiter", "another token", "nothing"), strict=True))
 """What a head rests on, in a sentence."""
 
-KIND_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#B8BFC6")
+KIND_COLOURS = (*palette.KINDS[:3], palette.QUIET)
 
 DOMINANT = 0.1
 """Column mass above its uniform share that a position must collect to be counted as a place where

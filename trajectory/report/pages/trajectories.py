@@ -20,12 +20,12 @@ from trajectory.schemas import CHECKPOINTS, HEADS, LAYERS, Table
 ALL_HEADS_ROWS = 15000
 """Records of heads up to which the page holds every head; beyond, the lead of each layer."""
 
-AXES: dict[str, tuple[str, dict[str, Any]]] = {
-    "step": ("training step", {"type": "log", "nice": False}),
-    "tokens": ("training tokens", {"type": "log", "nice": False}),
-    "onset": ("training step / step of sink onset", {"type": "log", "nice": False}),
-    "loss": ("loss (nats/token), falling", {"type": "linear", "zero": False, "reverse": True}),
-    "integrated_learning_rate": ("∫ learning rate", {"type": "log", "nice": False}),
+AXES = {
+    "step": "training step",
+    "tokens": "training tokens",
+    "onset": "training step / step of sink onset",
+    "loss": "loss (nats/token), falling",
+    "integrated_learning_rate": "∫ learning rate",
 }
 
 
@@ -97,7 +97,7 @@ def make(run: Run) -> Page:
     }
     axes = [
         (axis, title)
-        for axis, (title, _) in AXES.items()
+        for axis, title in AXES.items()
         if axis in ("step", "onset") or clock[axis].null_count() < clock.height
     ]
     layers = sorted(heads["layer"].unique())
@@ -196,12 +196,18 @@ def _choice(filtered: str) -> str:
 
 
 def _x() -> alt.X:
-    title, scale = AXES["step"]
-    return alt.X("at:Q", title=title).scale(**scale).axis(format="~s")
+    return marks.step_axis(AXES["step"], "at")
 
 
 def _x_patches() -> dict[str, dict[str, Any]]:
-    return {axis: {"x": {"title": title, "scale": scale}} for axis, (title, scale) in AXES.items()}
+    return {
+        axis: {
+            "x": marks.patched_axis("x", title, log=False, reverse=True)
+            if axis == "loss"
+            else marks.patched_axis("x", title, log=True)
+        }
+        for axis, title in AXES.items()
+    }
 
 
 def _filtered(panel_data: str, column: str) -> tuple[alt.Chart, list[str]]:
@@ -313,12 +319,9 @@ def _explorer(run: Run, columns: Mapping[Table, list[str]]) -> Figure:
             "chosen_axis": _x_patches(),
             "chosen_statistic": {
                 column: {
-                    "y": {
-                        "title": marks.titled(table, column),
-                        "scale": {"type": "log", "nice": False}
-                        if column in marks.LOGARITHMIC
-                        else {"type": "linear", "zero": False},
-                    }
+                    "y": marks.patched_axis(
+                        "y", marks.titled(table, column), log=column in marks.LOGARITHMIC
+                    )
                 }
                 for table, found in columns.items()
                 for column in found

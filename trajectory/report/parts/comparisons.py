@@ -109,7 +109,8 @@ def forest(
         return Missing(title, why, name), {}
     rows = rows.with_columns(
         pl.format("{}{}", "variant", pl.when("sham").then(pl.lit(" (sham)")).otherwise(pl.lit("")))
-        .alias("label")
+        .alias("label"),
+        pl.format("bb/{}", "variant").alias("group"),
     )  # fmt: skip
     fixed = name == "causes"
     base = marks.named(name)
@@ -135,7 +136,7 @@ def forest(
         y=alt.Y("label:N", title=None).axis(labelLimit=220),
         tooltip=[*words_of, *tips],
         color=alt.Color("statistic:N", title=None).legend(orient="top") if fixed
-        else alt.value("#0072B2"),
+        else marks.colour(run),
         yOffset=alt.YOffset("statistic:N") if fixed else alt.Undefined,
     )  # fmt: skip
     captions = None if fixed else _captions(run, rows)

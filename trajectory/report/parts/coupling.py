@@ -265,9 +265,7 @@ def _theory(column: str, title: str, curves: pl.DataFrame) -> Figure:
         .transform_filter("datum.time_to_onset > 0")
         .mark_line(strokeWidth=2)
         .encode(
-            x=alt.X("time_to_onset:Q", title="time / time of the sink's onset")
-            .scale(type="log", nice=False)
-            .axis(format="~s"),
+            x=marks.step_axis("time / time of the sink's onset", "time_to_onset"),
             y=alt.Y(f"{column}:Q", title=marks.called(column)).scale(zero=False),
             color=alt.Color("regime:N", title=None).legend(orient="top", columns=3),
             tooltip=marks.tips(THEORY_CURVES, ["regime", "time", "sink", "value", "loss"]),

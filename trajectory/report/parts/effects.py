@@ -8,7 +8,7 @@ import polars as pl
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Figure, Missing, Part
-from trajectory.report.run import Run, with_group
+from trajectory.report.run import Run, domain_rank, with_group
 from trajectory.schemas import GATES, HEAD_EFFECTS, INTERVENTIONS
 
 TEXT = (
@@ -32,7 +32,7 @@ def make(run: Run) -> Part:
         rows = run.frame("head_effects")
         last = rows.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
         data["effects"] = with_group(last)
-        blocks.append(_effects(data["effects"]))
+        blocks.append(_effects(run, data["effects"]))
     else:
         blocks.append(Missing("Heads taken out", reason("head_effects"), "effects"))
     if run.has("interventions"):
@@ -82,14 +82,16 @@ def _gates(run: Run, gates: pl.DataFrame) -> Figure:
     )
 
 
-def _effects(effects: pl.DataFrame) -> Figure:
+def _effects(run: Run, effects: pl.DataFrame) -> Figure:
     points = (
         marks.named("effects")
         .mark_point(filled=True, size=42, opacity=0.75)
         .encode(
             x=alt.X("sink_weight:Q", title="weight on the sink").scale(domain=[0, 1]),
             y=alt.Y("loss_difference:Q", title="loss without the head − loss (nats/token)"),
-            color=alt.Color("domain:N", title="domain").legend(orient="top"),
+            color=marks.by_domain(run, sorted(effects["domain"].unique(), key=domain_rank))[
+                "color"
+            ],
             tooltip=[
                 *marks.tips(HEAD_EFFECTS, ["trajectory", "step", "domain", "layer", "head"]),
                 *marks.tips(HEAD_EFFECTS, ["sink_weight", "domain_gap", "loss_difference"]),

@@ -144,8 +144,8 @@ def _skill(run: Run, scores: pl.DataFrame) -> Figure:
         .transform_filter("datum.error > 0 && datum.persistence_error > 0")
         .mark_point(filled=True, size=40, opacity=0.7)
         .encode(
-            x=alt.X("persistence_error:Q", title="error of the last seen value").scale(type="log"),
-            y=alt.Y("error:Q", title="error of the forecast").scale(type="log"),
+            x=marks.log_axis(alt.X("persistence_error:Q", title="error of the last seen value")),
+            y=marks.log_axis(alt.Y("error:Q", title="error of the forecast")),
             color=marks.colour(run),
             shape=alt.Shape("statistic:N", title=None).legend(
                 orient="top", columns=3, symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY

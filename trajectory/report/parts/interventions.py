@@ -17,6 +17,8 @@ TEXT = (
     "the model while it trains."
 )
 
+TOY_DOMAINS = ("non_trigger", "trigger")
+
 MATTERS = 0.1
 """Change of the risk, in nats/token, from which a part is said to matter."""
 
@@ -39,7 +41,7 @@ def make(run: Run, first: str) -> Part:
         if frame.height:
             data["interventions"] = frame
             toy = [t for t in run.trajectories if is_bb(t)]
-            blocks += [_ends(frame, toy, first), _over(frame, toy, first)]
+            blocks += [_ends(run, frame, toy, first), _over(frame, toy, first)]
     if not blocks:
         blocks.append(Missing("Interventions", reason("bb_interventions"), "interventions"))
     figure, compared = forest(run, "causes", "causes", "What drives what")
@@ -53,7 +55,7 @@ def _ends_reading(frame: pl.DataFrame, trajectory: str) -> str:
     own = frame.filter(pl.col("trajectory") == trajectory)
     last = own.filter(pl.col("step") == pl.col("step").max())
     told = []
-    for domain in ("non_trigger", "trigger"):
+    for domain in TOY_DOMAINS:
         part = last.filter(pl.col("domain") == domain).sort("risk_change", descending=True)
         if part.height:
             top = part.row(0, named=True)
@@ -82,7 +84,7 @@ def _over_reading(frame: pl.DataFrame, trajectory: str) -> str:
     )
 
 
-def _ends(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
+def _ends(run: Run, frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
     base = (
         marks.named("interventions")
         .transform_filter("datum.trajectory == chosen_trajectory")
@@ -93,7 +95,7 @@ def _ends(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
             x=alt.X("risk_change:Q", title="change of the risk (nats/token)"),
             y=alt.Y("intervention:N", title=None).axis(labelLimit=220),
             yOffset="domain:N",
-            color=alt.Color("domain:N", title=None).legend(orient="top"),
+            color=marks.by_domain(run, TOY_DOMAINS)["color"].title(None),
             tooltip=marks.tips(
                 BB_INTERVENTIONS,
                 ["trajectory", "step", "domain", "intervention", "risk_change", "excess_risk"],
@@ -122,7 +124,9 @@ def _over(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
         .encode(
             x=marks.step_axis(),
             y=alt.Y("risk_change:Q", title="change of the risk (nats/token)"),
-            color=alt.Color("intervention:N", title=None).legend(orient="top", columns=2),
+            color=alt.Color("intervention:N", title=None)
+            .scale(domain=sorted(frame["intervention"].unique()))
+            .legend(orient="top", columns=2),
             detail=["intervention:N", "domain:N"],
         )
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from trajectory.report import marks, words
+from trajectory.report import marks, palette, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Figure, Missing, Part
 from trajectory.report.parts import maps
@@ -17,7 +17,7 @@ TEXT = (
     "another colour."
 )
 
-TRIGGER_COLOURS = ("#0072B2", "#D55E00")
+TRIGGER_COLOURS = palette.KINDS[:2]
 
 
 def make(run: Run, first: str) -> Part:
