@@ -101,14 +101,40 @@ def test_rows_fill_their_tables(tmp_path: Path) -> None:
     assert {r["layer"] for r in found.head_effects} == {3}, "the only block with attention"
 
 
-def test_what_cannot_be_changed_is_named(tmp_path: Path) -> None:
+def test_a_name_does_not_make_a_branch_part_of_the_ranking(tmp_path: Path) -> None:
+    make(tmp_path, "llama")
+    named = [
+        Branch(
+            "zero_head-pair", (Intervention("zero_head", 1, 0), Intervention("zero_head", 1, 1))
+        ),
+        Branch("zero_head-x", (Intervention("zero_mlp", 1),)),
+    ]
+    found = measure_effects(tmp_path, batches(), named, [1])
+    assert found.head_effects == measure_effects(tmp_path, batches(), [], [1]).head_effects
+    assert len(found.interventions) == 2 * (1 + 2 + 4)
+
+
+def test_what_cannot_be_changed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "olmo_hybrid")
-    with pytest.raises(TrajectoryError, match="'x': no layer 9; there are 4"):
-        measure_effects(tmp_path, batches(), [Branch("x", (Intervention("zero_mlp", 9),))])
+    for change, message in (
+        (Intervention("zero_mlp", 9), "zero_mlp: no layer 9; there are 4"),
+        (Intervention("zero_attention", 0), "layer 0 has no attention heads; those with are 3"),
+        (Intervention("mean_value", 1), "layer 1 has no attention heads; those with are 3"),
+        (Intervention("zero_head", 0, 99), "layer 0 has no attention heads; those with are 3"),
+        (Intervention("head_to_sink", 3, 4), "at layer 3: no head 4; there are 4"),
+    ):
+        with pytest.raises(TrajectoryError, match=f"'x': intervention .*{message}"):
+            measure_effects(tmp_path, batches(), [Branch("x", (change,))])
     with pytest.raises(TrajectoryError, match="layer 1 has no attention heads; those with are 3"):
         measure_effects(tmp_path, batches(), [], [1])
     twice = [Branch("x", (Intervention("zero_mlp", 0),))] * 2
-    with pytest.raises(TrajectoryError, match="interventions need names of their own"):
+    with pytest.raises(TrajectoryError, match="the name 'x' is given twice"):
         measure_effects(tmp_path, batches(), twice)
+    swept = [Branch("zero_mlp-L0", (Intervention("zero_mlp", 0),))]
+    monkeypatch.setattr(effects, "HELD_BYTES", 1)  # each branch a pass of its own
+    with pytest.raises(TrajectoryError, match="the name 'zero_mlp-L0' is given twice; <kind>-L"):
+        measure_effects(tmp_path, batches(), swept, [], ["zero_mlp"])
+    with pytest.raises(TrajectoryError, match="'none' is the unchanged model's name"):
+        measure_effects(tmp_path, batches(), [Branch(UNCHANGED, swept[0].changes)])
     with pytest.raises(TrajectoryError, match="none are given"):
         measure_effects(tmp_path, batches(), [])

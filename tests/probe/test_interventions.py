@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from trajectory.errors import TrajectoryError
-from trajectory.probe.interventions import Intervention
+from trajectory.probe.interventions import Intervention, Kind
 from trajectory.probe.language_model import measure_checkpoint_files
 
 from .test_families import batches, make
@@ -121,7 +121,25 @@ def test_impossible_interventions_are_named(tmp_path: Path) -> None:
         Intervention("zero_head", 0)
     with pytest.raises(TrajectoryError, match="zero_mlp at layer 0: takes no head"):
         Intervention("zero_mlp", 0, 1)
+    with pytest.raises(
+        TrajectoryError, match="'zero_atention': no such kind; there are zero_head,"
+    ):
+        Intervention("zero_atention", 1)  # type: ignore[arg-type]
+    for layer, head in ((-1, 0), (1, -1)):
+        with pytest.raises(TrajectoryError, match=f"layer {layer} head {head}: .* count from 0"):
+            Intervention("zero_head", layer, head)
     with pytest.raises(TrajectoryError, match="zero_mlp: no layer 9; there are 4"):
         changed(tmp_path, Intervention("zero_mlp", 9))
     with pytest.raises(TrajectoryError, match="zero_head at layer 0: no head 7; there are 4"):
         changed(tmp_path, Intervention("zero_head", 0, 7))
+
+
+@pytest.mark.parametrize("kind", ["zero_attention", "mean_value", "zero_head"])
+def test_a_layer_without_attention_heads_is_not_changed_in_silence(
+    tmp_path: Path, kind: Kind
+) -> None:
+    make(tmp_path, "olmo_hybrid")
+    head = 0 if kind == "zero_head" else None
+    with pytest.raises(TrajectoryError, match="layer 0 has no attention heads; those with are 3"):
+        changed(tmp_path, Intervention(kind, 0, head))
+    assert changed(tmp_path, Intervention(kind, 3, head)) != changed(tmp_path)

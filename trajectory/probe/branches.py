@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trajectory.errors import TrajectoryError
 from trajectory.probe import statistics
 from trajectory.probe.accumulate import Sums
 from trajectory.probe.attention import AttentionCall, observe, repeat_heads
@@ -29,10 +28,17 @@ UNCHANGED = "none"
 
 @dataclass(frozen=True)
 class Branch:
-    """A named set of changes."""
+    """A named set of changes.
+
+    Attributes:
+        name: no other branch's.
+        changes: at least one.
+        ranked: it zeroes one head of a sweep over heads, which ranks them.
+    """
 
     name: str
     changes: tuple[Intervention, ...]
+    ranked: bool = False
 
     @property
     def first(self) -> int:
@@ -61,7 +67,7 @@ class Branches:
     """Runs branches beside the unchanged model, and traces all of them.
 
     Args:
-        branches: the changes; their layers and heads must exist.
+        branches: the changes, under names of their own; their layers and heads must exist.
         batch: domains of the sequences that the model is run on.
         dtype: floating-point type of the statistics.
 
@@ -72,26 +78,13 @@ class Branches:
     """
 
     def __init__(self, branches: Sequence[Branch], batch: Batch, dtype: torch.dtype) -> None:
-        names = [branch.name for branch in branches]
-        if len(set(names)) < len(names) or UNCHANGED in names:
-            raise TrajectoryError(f"interventions need names of their own, not '{UNCHANGED}'")
         self.branches, self.batch, self.dtype = list(branches), batch, dtype
-        self.traces = {name: Trace() for name in (UNCHANGED, *names)}
+        self.traces = {name: Trace() for name in (UNCHANGED, *(b.name for b in branches))}
         self.hidden: dict[str, Tensor] = {}
 
     @contextmanager
     def beside(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
-        """Run the branches whenever the blocks run, inside the block.
-
-        Raises TrajectoryError if a layer does not exist.
-        """
-        for branch in self.branches:
-            for change in branch.changes:
-                if not 0 <= change.layer < len(blocks):
-                    raise TrajectoryError(
-                        f"intervention '{branch.name}': no layer {change.layer}; "
-                        f"there are {len(blocks)}"
-                    )
+        """Run the branches whenever the blocks run, inside the block."""
         for block in blocks:
             block.branches = self  # type: ignore[assignment]
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
 from trajectory.probe.branches import UNCHANGED, Branch, Branches, head_weights, layer_columns
 from trajectory.probe.compute import CPU
-from trajectory.probe.interventions import Intervention
+from trajectory.probe.interventions import Intervention, attention_of, check
 from trajectory.probe.language_model import predicted, together
 from trajectory.probe.loss import Loss
 from trajectory.probe.measure import Batch, Row
@@ -47,7 +48,7 @@ def sweep(kind: str, layers: Sequence[int]) -> list[Branch]:
 def head_sweep(layers: Sequence[int], heads: int) -> list[Branch]:
     """One branch per query head, which writes nothing in it."""
     return [
-        Branch(f"zero_head-L{layer}H{head}", (Intervention("zero_head", layer, head),))
+        Branch(f"zero_head-L{layer}H{head}", (Intervention("zero_head", layer, head),), ranked=True)
         for layer in layers
         for head in range(heads)
     ]
@@ -97,8 +98,7 @@ def measure_effects(
         for kind in every:
             wanted += sweep(kind, attention if kind != "zero_mlp" else range(depth))
         wanted += head_sweep(chosen, model.config.num_attention_heads)
-        if not wanted:
-            raise TrajectoryError("interventions: none are given")
+        _check(wanted, model)
         runs = [
             _Run(model, tokens, batch, part, statistics)
             for part in _parts(wanted, tokens.numel() * model.config.hidden_size, dtype)
@@ -117,11 +117,27 @@ def measure_effects(
 
 def attention_layers(model: StreamedModel) -> list[int]:
     """Layers that have softmax attention."""
-    return [
-        index
-        for index, block in enumerate(model.blocks)
-        if any(hasattr(block.layer, name) for name in ("self_attn", "attention"))
-    ]
+    return [i for i, block in enumerate(model.blocks) if attention_of(block) is not None]
+
+
+def _check(branches: Sequence[Branch], model: StreamedModel) -> None:
+    """Raise TrajectoryError unless every branch has a name of its own and changes something."""
+    if not branches:
+        raise TrajectoryError("interventions: none are given")
+    names = Counter(branch.name for branch in branches)
+    for branch in branches:
+        if branch.name == UNCHANGED:
+            raise TrajectoryError(f"interventions: '{UNCHANGED}' is the unchanged model's name")
+        if names[branch.name] > 1:
+            raise TrajectoryError(
+                f"interventions: the name '{branch.name}' is given twice; "
+                "<kind>-L<layer> and zero_head-L<layer>H<head> are those of the sweeps"
+            )
+        for change in branch.changes:
+            try:
+                check(change, model.blocks)
+            except TrajectoryError as error:
+                raise TrajectoryError(f"'{branch.name}': {error}") from None
 
 
 class _Run:
@@ -167,9 +183,10 @@ def _parts(branches: Sequence[Branch], entries: int, dtype: torch.dtype) -> Iter
 
 def _rows(run: _Run, depth: int, with_unchanged: bool) -> Effects:
     found = Effects([], [], [])
-    changes = {branch.name: branch.changes for branch in run.branches}
-    names = [UNCHANGED, *changes] if with_unchanged else list(changes)
+    branches = {branch.name: branch for branch in run.branches}
+    names = [UNCHANGED, *branches] if with_unchanged else list(branches)
     for name in names:
+        branch = branches.get(name)
         for domain in run.batch.domains:
             layers = []
             for layer in range(depth + 1):
@@ -184,16 +201,16 @@ def _rows(run: _Run, depth: int, with_unchanged: bool) -> Effects:
                 {
                     "domain": domain,
                     "intervention": name,
-                    "changes": "; ".join(map(str, changes.get(name, ()))),
+                    "changes": "; ".join(map(str, branch.changes)) if branch else "",
                     "loss": loss.mean,
                     "loss_difference": difference,
                     "loss_difference_se": error,
                     **_whole(layers),
                 }
             )
-            if name.startswith("zero_head-"):
+            if branch is not None and branch.ranked:
                 found.head_effects.append(
-                    _head_row(run, changes[name][0], domain, difference, error)
+                    _head_row(run, branch.changes[0], domain, difference, error)
                 )
     return found
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from trajectory.probe.rows import current_tokens
 Kind = Literal[
     "zero_head", "head_to_sink", "zero_attention", "zero_mlp", "mean_value", "mean_residual"
 ]
+
+OF_ATTENTION = ("zero_head", "head_to_sink", "zero_attention", "mean_value")
+"""Kinds that change a layer's attention heads, and nothing where it has none."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,46 @@ class Intervention:
         return level_sink(hidden, self.sink) if self.kind == "mean_residual" else hidden
 
     def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise TrajectoryError(
+                f"intervention '{self.kind}': no such kind; there are {', '.join(get_args(Kind))}"
+            )
+        if min(self.layer, self.head or 0, self.sink) < 0:
+            raise TrajectoryError(f"intervention {self}: layers, heads and positions count from 0")
         needs = self.kind in ("zero_head", "head_to_sink")
         if needs != (self.head is not None):
             wanted = "needs a head" if needs else "takes no head"
             raise TrajectoryError(f"intervention {self.kind} at layer {self.layer}: {wanted}")
+
+
+def check(change: Intervention, blocks: Sequence[nn.Module]) -> None:
+    """Raise TrajectoryError unless the blocks have what the intervention changes."""
+    if change.layer >= len(blocks):
+        raise TrajectoryError(
+            f"intervention {change.kind}: no layer {change.layer}; there are {len(blocks)}"
+        )
+    block = blocks[change.layer]
+    attention: Any = attention_of(block)
+    if change.kind in OF_ATTENTION and attention is None:
+        having = [str(i) for i, other in enumerate(blocks) if attention_of(other) is not None]
+        raise TrajectoryError(
+            f"intervention {change.kind}: layer {change.layer} has no attention heads; "
+            f"those with are {', '.join(having)}"
+        )
+    if change.head is not None and change.head >= attention.config.num_attention_heads:
+        raise TrajectoryError(
+            f"intervention {change.kind} at layer {change.layer}: no head {change.head}; "
+            f"there are {attention.config.num_attention_heads}"
+        )
+    if change.kind == "zero_mlp":
+        _mlp(block, change)
+
+
+def attention_of(block: nn.Module) -> nn.Module | None:
+    """The attention heads of a block, or of the layer it stands for; None if it has none."""
+    layer = getattr(block, "layer", block)
+    found = (getattr(layer, name, None) for name in ("self_attn", "attention"))
+    return next((module for module in found if isinstance(module, nn.Module)), None)
 
 
 _active: ContextVar[tuple[Intervention, ...]] = ContextVar("interventions", default=())
@@ -74,14 +113,12 @@ def intervening(
     """Apply the interventions to every forward pass through ``blocks`` inside the block.
 
     Raises:
-        TrajectoryError: if a layer does not exist or has no MLP under the name ``mlp``.
+        TrajectoryError: if the blocks have not what an intervention changes.
     """
+    for change in interventions:
+        check(change, blocks)
     handles = []
     for change in interventions:
-        if not 0 <= change.layer < len(blocks):
-            raise TrajectoryError(
-                f"intervention {change.kind}: no layer {change.layer}; there are {len(blocks)}"
-            )
         block = blocks[change.layer]
         if change.kind == "mean_residual":
             handles.append(block.register_forward_pre_hook(_levelled(change), with_kwargs=True))
@@ -144,11 +181,6 @@ def change_output(layer: int, output: Tensor, value: Tensor) -> Tensor:
         if change.kind == "zero_attention":
             output = torch.zeros_like(output)
         elif change.head is not None:
-            if change.head >= output.shape[1]:
-                raise TrajectoryError(
-                    f"intervention {change.kind} at layer {layer}: no head {change.head}; "
-                    f"there are {output.shape[1]}"
-                )
             output = output.clone()
             if change.kind == "zero_head":
                 output[:, change.head] = 0
