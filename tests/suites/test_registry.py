@@ -6,7 +6,7 @@ import pytest
 
 from trajectory.config import parse
 from trajectory.config.registry import registered
-from trajectory.config.suites import Suite
+from trajectory.config.suites import NanoOlmo, Suite
 from trajectory.errors import TrajectoryError
 from trajectory.suites.names import parse_revision
 
@@ -111,3 +111,30 @@ def test_a_config_takes_a_suite_over_and_changes_what_it_names() -> None:
 def test_mistakes_name_the_suite(suite: dict[str, object], message: str) -> None:
     with pytest.raises(TrajectoryError, match=message):
         parse({"name": "a", "results": "r", "suites": suite})
+
+
+@pytest.mark.parametrize("given", [{"olmo2-1b": {}}, {"mine": {"like": "olmo2-1b"}}])
+def test_a_folder_takes_the_place_of_the_registry_s_repository(given: dict) -> None:
+    name = next(iter(given))
+    given[name]["folder"] = "/data/x"
+    config = parse({"name": "a", "results": "r", "suites": given})
+    again = parse(config.model_dump(mode="json", by_alias=True))
+    for read in (config, again):
+        suite = read.suites.suite(name)
+        assert (suite.repository, str(suite.folder)) == (None, "/data/x")
+        assert suite.tokens_per_step == suites()["olmo2-1b"].tokens_per_step
+    given[name]["repository"] = "o/n"
+    with pytest.raises(TrajectoryError, match="give repository or folder, not both"):
+        parse({"name": "a", "results": "r", "suites": given})
+
+
+def test_a_suite_without_a_value_has_all_defaults_the_embedded_one_too() -> None:
+    config = parse({"name": "a", "results": "r", "suites": {"nano-olmo": None}})
+    assert config.suites.nano_olmo == NanoOlmo()
+    config = parse({"name": "a", "results": "r", "suites": {"pythia-410m": None}})
+    again = parse(config.model_dump(mode="json", by_alias=True))
+    assert config.suites.names() == again.suites.names() == ["pythia-410m"]
+    with pytest.raises(TrajectoryError, match="'nano-olmo' is pretrained by the run itself"):
+        config.suites.suite("nano-olmo")
+    with pytest.raises(TrajectoryError, match="unknown suite 'mine'; this config has: pythia-410m"):
+        config.suites.suite("mine")

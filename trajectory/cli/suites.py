@@ -42,10 +42,14 @@ def suites_show(
     from trajectory.cli.tables_of_suites import suite_table
     from trajectory.config import load
     from trajectory.config.registry import registered, suggestion
-    from trajectory.config.suites import Suite
+    from trajectory.config.suites import NanoOlmo, Suite
 
-    if config is not None:
-        suite_table(name, load(config).suites.suite(name))
+    run = load(config).suites if config is not None else None
+    if name == "nano-olmo":
+        suite_table(name, (run and run.nano_olmo) or NanoOlmo())
+        return
+    if run is not None:
+        suite_table(name, run.suite(name))
         return
     known = registered()
     if name not in known:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trajectory.config import Config
-from trajectory.config.suites import Suite
+from trajectory.config.suites import NanoOlmo, Suite
 from trajectory.plan import RunPlan, SuitePlan
 from trajectory.suites.narrow import Narrowed
 from trajectory.suites.outcomes import UNLISTED, left_out, missing
@@ -49,11 +49,11 @@ def registry_table(known: dict[str, dict[str, Any]]) -> None:
     print("'trajectory suites show NAME' explains one. nano-olmo is pretrained by the workflow.")
 
 
-def suite_table(name: str, suite: Suite) -> None:
+def suite_table(name: str, suite: Suite | NanoOlmo) -> None:
     """Print all that is known of one suite, and name what is not."""
     grid = Table(show_header=False, box=None, title=name, title_justify="left")
     unknown = []
-    for key in Suite.model_fields:
+    for key in type(suite).model_fields:
         value = getattr(suite, key)
         if key in ("like", "needs") and value is None:
             continue

@@ -6,7 +6,13 @@ import re
 from types import NoneType
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from trajectory.config.base import (
     Count,
@@ -290,7 +296,7 @@ class Suites(Section):
     """Pretraining runs whose checkpoints are measured, by the suite's name.
 
     `nano-olmo` is the embedded one. Any other name is a suite of the registry (`trajectory suites`)
-    or one of your own: see [Suite](#suite).
+    or one of your own: see [Suite](#suite). A name without a value takes all defaults.
     """
 
     model_config = ConfigDict(extra="allow", validate_by_name=True, validate_by_alias=True)
@@ -305,6 +311,11 @@ class Suites(Section):
         if not isinstance(values, dict):
             return values
         return {name: _known(name, given) for name, given in values.items()}
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A suite without a value is one with all defaults, so what is absent is left out."""
+        return {name: given for name, given in serialize(self).items() if given is not None}
 
     @model_validator(mode="after")
     def _measurable(self) -> Suites:
@@ -325,21 +336,28 @@ class Suites(Section):
 
     def suite(self, name: str) -> Suite:
         """The suite of that name; TrajectoryError naming the known ones if there is none."""
+        if name == "nano-olmo":
+            raise TrajectoryError(
+                "suite 'nano-olmo' is pretrained by the run itself: nothing to choose or fetch"
+            )
         if name not in self.public():
-            known = ", ".join(self.names()) or "none"
+            known = ", ".join(self.public()) or "none"
             raise TrajectoryError(f"unknown suite '{name}'; this config has: {known}")
         return self.public()[name]
 
 
 def _known(name: str, given: Any) -> Any:
     """What the config says about a suite, over what the registry knows of it."""
-    if name in ("nano-olmo", "nano_olmo") or not isinstance(given, dict | NoneType):
+    if not isinstance(given, dict | NoneType):
         return given
     given = given or {}
+    if name in ("nano-olmo", "nano_olmo"):
+        return given
     model = given.get("like") or name
     known = registered()
     if model in known:
-        return {**known[model], **given}
+        place = ("repository",) if given.get("folder") else ()  # which a folder takes
+        return {key: fact for key, fact in known[model].items() if key not in place} | given
     if given.get("like") or not (given.get("repository") or given.get("folder")):
         raise ValueError(
             f"unknown suite '{model}'; {suggestion(model)} (a suite of your own needs repository "
