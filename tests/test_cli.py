@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from trajectory.config import load
 from trajectory.config.dynamics import Dynamics
 from trajectory.corpus.characters import Bigrams, count_bigrams
 from trajectory.results import claim, config_of
-from trajectory.schemas import BB_MEASUREMENTS, MEASUREMENTS
+from trajectory.schemas import BB_MEASUREMENTS, MANIFEST, MEASUREMENTS
+from trajectory.tables import read
 
 CONFIG = """
 name: x
@@ -41,6 +43,24 @@ def test_bigrams_recomputes_the_table_of_any_text(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     written = Bigrams.from_json((tmp_path / "out.json").read_text())
     assert (written.pairs == count_bigrams(text.read_text()).pairs).all()
+
+
+def test_a_suite_of_which_nothing_can_be_chosen_is_listed_nevertheless(tmp_path: Path) -> None:
+    for name in ("checkpoint-500", "checkpoint-last"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+        (tmp_path / "run" / name / "config.json").write_text("{}")
+    path = tmp_path / "x.yaml"
+    values = {"name": "x", "results": "results", "suites": {"mine": {"folder": "run"}}}
+    path.write_text(json.dumps(values))
+    done = trajectory("suites", "pin", "--config", path, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: suite 'mine': no checkpoint is left to choose; of 2 revisions "
+        "2 have a name that states no step (see pattern)"
+    )
+    manifest = read(tmp_path / "results/manifests/mine.parquet", MANIFEST).to_pylist()
+    assert {row["revision"] for row in manifest} == {"checkpoint-500", "checkpoint-last"}
+    assert {row["verdict"] for row in manifest} == {"not_a_checkpoint"}
 
 
 def test_a_variant_is_trained_by_hand(config: Path, tmp_path: Path) -> None:

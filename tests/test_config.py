@@ -41,6 +41,10 @@ def variant(**values: object) -> dict[str, object]:
             {"name": "a", "results": "r", "suites": {"nano-olmo": {"checkpoints": []}}},
             ["suites.nano-olmo.checkpoints: must not be empty"],
         ),
+        (
+            {"name": "a", "results": "r", "suites": {"olmo2-1b": {}}, "fetch": {"bandwidth": 0}},
+            ["fetch.bandwidth: input should be greater than or equal to 1, found 0"],
+        ),
         ({"results": "r", "bb": {"variants": {"x": {}}}}, ["name: is required"]),
         ({"name": "a", "results": "r"}, ["config: nothing to do: give bb.variants or suites"]),
         (

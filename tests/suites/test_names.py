@@ -4,6 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trajectory.config.suites import Suite
+from trajectory.errors import TrajectoryError
+from trajectory.suites.content import Revision
+from trajectory.suites.manifest import manifest_rows
 from trajectory.suites.names import RevisionName, parse_revision
 
 B, T = 10**9, 10**12
@@ -38,6 +42,28 @@ def test_names_as_published(name: str, stated: RevisionName | None) -> None:
 def test_a_pattern_of_its_own() -> None:
     assert parse_revision("ckpt_007", r"ckpt_(?P<step>\d+)") == RevisionName(None, None, 7)
     assert parse_revision("step7", r"ckpt_(?P<step>\d+)") is None
+
+
+def test_a_step_that_is_no_number_is_none() -> None:
+    assert parse_revision("checkpoint-last", r"checkpoint-(?P<step>.+)") is None
+    assert parse_revision("checkpoint-1_0", r"checkpoint-(?P<step>.+)") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("step7-tokens5K", "its group unit finds 'K' in 'step7-tokens5K', which is not M, B, T"),
+        ("step7-tokens1,5B", "its group tokens finds '1,5' in .*, which is not a number"),
+        ("stagetwo-step7-tokens5B", "its group stage finds 'two' in .*, which is not a number"),
+    ],
+)
+def test_a_pattern_that_finds_no_numbers_is_named(name: str, message: str) -> None:
+    pattern = r"(stage(?P<stage>\w+)-)?step(?P<step>\d+)-tokens(?P<tokens>.+)(?P<unit>\w)"
+    with pytest.raises(TrajectoryError, match=f"pattern: {message}"):
+        parse_revision(name, pattern)
+    rows = [Revision(name, "c")]
+    with pytest.raises(TrajectoryError, match="suite 's': pattern: "):
+        manifest_rows("s", Suite(repository="o/n", pattern=pattern), rows)
 
 
 def test_later_stages_are_trajectories_of_their_own() -> None:

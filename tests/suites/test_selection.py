@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.suites.selection import (
+    Unselectable,
     is_pinned,
     log_spaced,
     read_selection,
@@ -53,7 +54,7 @@ thousands = [row(1000 * k) for k in range(101)]
     ("rule", "wanted"),
     [
         ({"steps": [5000, 0]}, [0, 5000]),
-        ({"revisions": ["step3000"]}, [3000]),
+        ({"revisions": ["step3000", "step3000"]}, [3000]),
         ({"every": 40}, [0, 40_000, 80_000, 100_000]),
         ({"every": 50, "first": 1000, "last": 60_000}, [1000, 51_000, 60_000]),
         ({"log_spaced": {"count": 4}}, [0, 1000, 10_000, 100_000]),
@@ -70,8 +71,13 @@ def test_rules(rule: dict, wanted: list[int]) -> None:
     [
         ({"steps": [1500]}, "no checkpoint at step 1500; the nearest are at 1000 and 2000"),
         ({"revisions": ["step1"]}, "it has no revision 'step1'"),
-        ({"first": 200_000}, "no checkpoint is left to choose"),
-        ({"budget": 50}, "one checkpoint is 100 bytes, more than select.budget"),
+        (
+            {"first": 200_000},
+            r"no checkpoint is left to choose; of 101 revisions 101 lie before select.first",
+        ),
+        ({"budget": 50}, r"the smallest checkpoint is 100 bytes, more than select.budget \(50\)"),
+        ({"include": ["step1"]}, "select.include: it has no revision 'step1'"),
+        ({"exclude": ["step1000", "typo"]}, "select.exclude: it has no revision 'typo'"),
         ({"log_spaced": {"axis": "tokens"}}, "tokens of 101 checkpoints are unknown"),
     ],
 )
@@ -99,6 +105,52 @@ def test_stages_are_chosen_each_for_itself() -> None:
         *(("s/stage2", 10), ("s/stage2", 30)),
     ]
     assert steps(select("s", suite(every=1), rows)) == [0, 10, 20], "the first stage by default"
+
+
+def test_why_nothing_is_left_is_counted() -> None:
+    rows = [
+        *(row(k, excluded=True, verdict="duplicate") for k in (1, 2)),
+        row(3, excluded=True),
+        row(4, stage=2),
+        row(5),
+        {**row(6), "revision": "last", "step": None, "excluded": True},
+    ]
+    with pytest.raises(Unselectable) as caught:
+        select("s", suite(last=4, exclude=["step3"]), rows)
+    assert caught.value.rows == rows, "the manifest that shows it"
+    assert str(caught.value) == (
+        "suite 's': no checkpoint is left to choose; of 6 revisions 2 are excluded as duplicate, "
+        "1 are in select.exclude, 1 belong to none of the stages [1], "
+        "1 lie after select.last (4), 1 have a name that states no step (see pattern)"
+    )
+
+
+def of_stages(counts: dict[int, int], budget: int) -> list[list[int]]:
+    """Steps chosen of each stage, of as many checkpoints at steps 1, 2, … of 100 bytes each."""
+    rows = [
+        row(k, stage=stage, trajectory=f"s/{stage}", revision=f"stage{stage}-step{k}")
+        for stage, count in counts.items()
+        for k in range(1, count + 1)
+    ]
+    values = {"stages": [*counts], "select": {"every": 1, "budget": budget}}
+    chosen = select("s", Suite.model_validate({"repository": "o/n", **values}), rows)
+    return [[r["step"] for r in chosen if r["stage"] == stage] for stage in counts]
+
+
+def test_a_budget_is_shared_by_the_stages() -> None:
+    even = of_stages({1: 20, 2: 20}, 1000)
+    assert [len(found) for found in even] == [5, 5]
+    uneven = of_stages({1: 100, 2: 10}, 1100)
+    assert [len(found) for found in uneven] == [10, 1]
+    assert of_stages({1: 100, 2: 3, 3: 2}, 300) == [[100], [3], [2]], "the last of each"
+    with pytest.raises(TrajectoryError, match="one of each of the 3 trajectories is 300 bytes"):
+        of_stages({1: 100, 2: 3, 3: 2}, 299)
+
+
+def test_what_fits_a_budget_is_taken() -> None:
+    for sizes, wanted in (([50, 200], [0]), ([50, 100, 200], [1]), ([300, 60, 60], [1, 2])):
+        rows = [row(k, size) for k, size in enumerate(sizes)]
+        assert steps(select("s", suite(every=1, budget=120), rows)) == wanted
 
 
 @given(st.sets(st.integers(0, 10**6), min_size=1, max_size=60), st.integers(2, 40))
@@ -141,6 +193,7 @@ def test_a_table_is_read_back(tmp_path_factory: pytest.TempPathFactory, values: 
     [
         (lambda t: t.replace("suite\trevision", "suite\trev"), "should begin with the columns"),
         (lambda t: t.replace("\t1000\t", "\tmany\t"), r"line \d: step 'many' is not a number"),
+        (lambda t: t.replace("\t1000\t", "\t²\t"), r"line \d: step '²' is not a number"),
         (lambda t: t + t.splitlines()[-1] + "\n", r"line \d: revision 'step2000' stands twice"),
         (lambda t: t.replace("c1000", ""), r"line \d: commit is empty"),
         (lambda t: t.replace("\tc1000", ""), r"line \d: 10 columns, not 11"),

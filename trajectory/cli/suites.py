@@ -152,19 +152,28 @@ def _pin(run: Config, name: str) -> None:
     from trajectory.suites.hub import Hub
     from trajectory.suites.pin import audited, list_revisions, pinned_selection
     from trajectory.suites.pinned import paths
-    from trajectory.suites.selection import write_selection
+    from trajectory.suites.selection import Unselectable, write_selection
     from trajectory.tables import from_rows, write
 
     suite = run.suites.suite(name)
     hub = Hub(run.fetch)
     revisions = list_revisions(name, suite, hub)
     print(f"{name}: {len(revisions)} revisions")
-    with progress(f"{name}: audit", len(revisions), "revisions") as report:
-        rows = audited(name, suite, revisions, hub, report)
     manifest, selection = paths(run, name)
-    chosen = pinned_selection(selection, name, suite, rows)
     facts = {"endpoint": hub.api.endpoint, "repository": suite.repository}
-    write(from_rows(rows, MANIFEST), MANIFEST, manifest, provenance.describe(**facts))
+
+    def keep(rows: list[dict[str, Any]]) -> None:
+        write(from_rows(rows, MANIFEST), MANIFEST, manifest, provenance.describe(**facts))
+
+    try:
+        with progress(f"{name}: audit", len(revisions), "revisions") as report:
+            rows = audited(name, suite, revisions, hub, report)
+        chosen = pinned_selection(selection, name, suite, rows)
+    except Unselectable as error:
+        keep(list(error.rows))
+        print(f"{manifest}: {len(error.rows)} revisions, each with its verdict", flush=True)
+        raise
+    keep(rows)
     write_selection(selection, name, suite, chosen)
     audit_table(name, rows, chosen)
     print(f"{selection}: {len(chosen)} checkpoints")

@@ -32,6 +32,13 @@ Size = Annotated[
 ]
 """Bytes, or a number with a unit: 200 GB."""
 
+Rate = Annotated[
+    ByteSize,
+    Field(ge=1),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+]
+"""Bytes per second, or with a unit: 20 MB."""
+
 
 def _expanded(path: Path) -> Path:
     found = os.path.expandvars(path)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import ByteSize, Field
 
-from trajectory.config.base import Count, Positive, Section, Size
+from trajectory.config.base import Count, Positive, Rate, Section, Size
 
 
 class Fetch(Section):
@@ -26,5 +26,5 @@ class Fetch(Section):
     given up."""
     connections: Count = 4
     """Files or ranges of one checkpoint that are fetched at once."""
-    bandwidth: Size = ByteSize(100_000_000)
+    bandwidth: Rate = ByteSize(100_000_000)
     """Bytes per second that `trajectory plan` reckons with."""

@@ -185,7 +185,8 @@ class Select(Section):
     last: Step | None = None
     """Last step that may be chosen."""
     budget: Size | None = None
-    """Most bytes of weights to fetch; the rule's choice is thinned until it fits."""
+    """Most bytes of weights to fetch; the rule's choice is thinned until it fits, that of each
+    trajectory by the same share."""
     include: list[str] = []
     """Revisions that may be chosen whatever the audit says."""
     exclude: list[str] = []

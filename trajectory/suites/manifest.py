@@ -27,6 +27,9 @@ def manifest_rows(name: str, suite: Suite, revisions: Iterable[Revision]) -> lis
         name: the suite's name.
         suite: how its revisions are named and how many tokens a step has.
         revisions: its branches; of each, files are described where they are known.
+
+    Raises:
+        TrajectoryError: if the suite's pattern finds no numbers in a name.
     """
     rows = [_row(name, suite, revision) for revision in revisions]
     rows.sort(key=_in_order)
@@ -41,7 +44,10 @@ def _in_order(row: Row) -> tuple[Any, ...]:
 
 def _row(name: str, suite: Suite, revision: Revision) -> Row:
     # A name with a slash would be a folder within a folder.
-    parsed = None if "/" in revision.name else parse_revision(revision.name, suite.pattern)
+    try:
+        parsed = None if "/" in revision.name else parse_revision(revision.name, suite.pattern)
+    except TrajectoryError as error:
+        raise TrajectoryError(f"suite '{name}': {error}") from None
     tokens, source = _tokens(suite, parsed)
     rate, integrated = learning_rates(suite, parsed.stage, parsed.step) if parsed else (None, None)
     described = describe_files(revision)

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+from trajectory.errors import TrajectoryError
+
+N = TypeVar("N", int, float)
 
 DEFAULT_PATTERN = (
     r"(?:stage(?P<stage>\d+)-)?(?:ingredient(?P<ingredient>\d+)-)?step-?(?P<step>\d+)"
@@ -47,24 +53,42 @@ def parse_revision(name: str, pattern: str | None = None) -> RevisionName | None
     Args:
         name: the branch's name.
         pattern: regular expression with the group step and, where there are, stage, ingredient,
-            tokens and unit; ``DEFAULT_PATTERN`` if None.
+            tokens and unit; ``DEFAULT_PATTERN`` if None. Where step is no number (last), the
+            name states none.
+
+    Raises:
+        TrajectoryError: if another group than step is not what it should be.
     """
     found = re.fullmatch(pattern or DEFAULT_PATTERN, name, re.ASCII)
     if found is None:
         return None
     groups = found.groupdict()
-
-    def integer(group: str) -> int | None:
-        value = groups.get(group)
-        return None if value is None else int(value)
-
-    step = integer("step")
-    if step is None:
+    if not (groups["step"] or "").isdigit():
         return None
-    stated = groups.get("tokens")
-    unit = _UNITS[groups.get("unit") or "B"] if stated is not None else 0
-    tokens = round(float(stated) * unit) if stated is not None else None
-    return RevisionName(integer("stage"), integer("ingredient"), step, tokens, unit)
+
+    def number(group: str, kind: Callable[[str], N]) -> N | None:
+        value = groups.get(group)
+        try:
+            return None if value is None else kind(value)
+        except ValueError:
+            raise _wrong(name, group, value, "a number") from None
+
+    tokens, unit = number("tokens", float), groups.get("unit") or "B"
+    if unit not in _UNITS:
+        raise _wrong(name, "unit", unit, ", ".join(_UNITS))
+    return RevisionName(
+        number("stage", int),
+        number("ingredient", int),
+        int(groups["step"]),
+        None if tokens is None else round(tokens * _UNITS[unit]),
+        0 if tokens is None else _UNITS[unit],
+    )
+
+
+def _wrong(name: str, group: str, found: object, wanted: str) -> TrajectoryError:
+    return TrajectoryError(
+        f"pattern: its group {group} finds '{found}' in '{name}', which is not {wanted}"
+    )
 
 
 def revision_name(step: int, stage: int = 1) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,18 @@ _DECIDING = {
 """What of a suite's settings decides its selection."""
 
 
+class Unselectable(TrajectoryError):
+    """The rule cannot be followed.
+
+    Attributes:
+        rows: the manifest it was to choose from.
+    """
+
+    def __init__(self, message: str, rows: Sequence[Row]) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
 def settings_digest(suite: Suite) -> str:
     """Twelve hex digits that change when a setting does that decides the selection."""
     return values_digest(suite.model_dump(mode="json", include=_DECIDING))
@@ -41,36 +54,59 @@ def settings_digest(suite: Suite) -> str:
 def select(name: str, suite: Suite, rows: Sequence[Row]) -> list[Row]:
     """Rows of the ``selection`` table that the config's rule chooses from a manifest.
 
-    Raises TrajectoryError if the rule asks for what there is not, or nothing is left to choose.
+    Raises Unselectable if the rule asks for what there is not, or nothing is left to choose.
     """
-    where = f"suite '{name}'"
+    try:
+        chosen = _chosen(f"suite '{name}'", suite, rows)
+    except TrajectoryError as error:
+        raise Unselectable(str(error), rows) from None
+    return [selected(row, "config") for row in sorted(chosen, key=_order)]
+
+
+def _chosen(where: str, suite: Suite, rows: Sequence[Row]) -> list[Row]:
     rule = suite.select
-    stages = set(suite.stages)
+    known = {row["revision"] for row in rows}
+    for key in ("include", "exclude"):
+        for revision in getattr(rule, key):
+            if revision not in known:
+                raise TrajectoryError(f"{where}, select.{key}: it has no revision '{revision}'")
     if rule.revisions is not None:
         chosen = _named(where, rule.revisions, rows)
     else:
-        candidates = [
-            row
-            for row in rows
-            if row["step"] is not None
-            and not row["excluded"]
-            and (row["stage"] or 1) in stages
-            and (rule.first is None or row["step"] >= rule.first)
-            and (rule.last is None or row["step"] <= rule.last)
-        ]
+        candidates = [row for row in rows if _unfit(row, suite) is None]
         if not candidates:
+            why = Counter(_unfit(row, suite) for row in rows)
             raise TrajectoryError(
-                f"{where}: no checkpoint is left to choose: of {len(rows)} revisions, "
-                f"{sum(1 for r in rows if r['excluded'])} are excluded and stages "
-                f"{sorted(stages)} are asked for"
+                f"{where}: no checkpoint is left to choose; of {len(rows)} revisions "
+                + ", ".join(f"{count} {reason}" for reason, count in why.items())
             )
-        runs: dict[str, list[Row]] = {}
-        for row in candidates:
-            runs.setdefault(row["trajectory"], []).append(row)
-        chosen = [row for run in runs.values() for row in _by_rule(where, suite, run, rows)]
-    if rule.budget is not None:
-        chosen = _within(where, suite, chosen)
-    return [selected(row, "config") for row in sorted(chosen, key=_order)]
+        chosen = [row for run in _by_run(candidates) for row in _by_rule(where, suite, run, rows)]
+    return chosen if rule.budget is None else _within(where, suite, chosen)
+
+
+def _unfit(row: Row, suite: Suite) -> str | None:
+    """Why a rule cannot choose a revision; None if it can."""
+    rule = suite.select
+    if row["step"] is None:
+        return "have a name that states no step (see pattern)"
+    if row["excluded"]:
+        named = row["revision"] in rule.exclude
+        return "are in select.exclude" if named else f"are excluded as {row['verdict']}"
+    if (row["stage"] or 1) not in suite.stages:
+        return f"belong to none of the stages {sorted(suite.stages)}"
+    if rule.first is not None and row["step"] < rule.first:
+        return f"lie before select.first ({rule.first})"
+    if rule.last is not None and row["step"] > rule.last:
+        return f"lie after select.last ({rule.last})"
+    return None
+
+
+def _by_run(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows of each trajectory."""
+    runs: dict[str, list[Row]] = {}
+    for row in rows:
+        runs.setdefault(row["trajectory"], []).append(row)
+    return list(runs.values())
 
 
 def selected(row: Row, chosen: str) -> Row:
@@ -85,7 +121,7 @@ def _order(row: Row) -> tuple[str, int, str]:
 def _named(where: str, revisions: Sequence[str], rows: Sequence[Row]) -> list[Row]:
     known = {row["revision"]: row for row in rows}
     found = []
-    for revision in revisions:
+    for revision in dict.fromkeys(revisions):
         row = known.get(revision)
         if row is None:
             raise TrajectoryError(f"{where}: it has no revision '{revision}'")
@@ -145,12 +181,14 @@ def log_spaced(where: str, run: Sequence[Row], count: int, axis: str = "step") -
     ordered = sorted(run, key=lambda row: (row[axis], row["revision"]))
     if count >= len(ordered):
         return ordered
+    if count == 1:
+        return ordered[-1:]
     origin = [row for row in ordered if row[axis] == 0][:1]
     rest = [row for row in ordered if row[axis] > 0]
     wanted = count - len(origin)
+    if wanted == 1:
+        return [*origin, rest[-1]]
     at = [math.log(row[axis]) for row in rest]
-    if wanted <= 1:
-        return [*origin, *rest[-1:]][:count]
     targets = [at[0] + (at[-1] - at[0]) * k / (wanted - 1) for k in range(wanted)]
     taken = {min(range(len(at)), key=lambda n: (abs(at[n] - target), n)) for target in targets}
     while len(taken) < wanted:
@@ -166,23 +204,35 @@ def size_of(row: Row, suite: Suite) -> int | None:
 
 
 def _within(where: str, suite: Suite, chosen: list[Row]) -> list[Row]:
-    """The choice, thinned evenly in the logarithm until it fits the budget."""
+    """The choice, each trajectory thinned evenly in the logarithm until all fit the budget."""
     budget = suite.select.budget
     assert budget is not None
-    sizes = {row["revision"]: size_of(row, suite) for row in chosen}
-    if None in sizes.values():
+    sizes = {row["revision"]: size_of(row, suite) or 0 for row in chosen}
+    if any(size_of(row, suite) is None for row in chosen):
         raise TrajectoryError(f"{where}: sizes are unknown, so select.budget cannot be kept")
 
-    def total(rows: Sequence[Row]) -> int:
-        return sum(sizes[row["revision"]] or 0 for row in rows)
+    def total(rows: Iterable[Row]) -> int:
+        return sum(sizes[row["revision"]] for row in rows)
 
-    for count in range(len(chosen), 0, -1):
-        thinned = chosen if count == len(chosen) else log_spaced(where, chosen, count)
-        if total(thinned) <= budget:
-            return thinned
+    runs = [[row for row in run if sizes[row["revision"]] <= budget] for run in _by_run(chosen)]
+    counts = [len(run) for run in runs]
+    least = [min((sizes[row["revision"]] for row in run), default=budget + 1) for run in runs]
+    while all(counts):
+        if sum(count * size for count, size in zip(counts, least, strict=True)) <= budget:
+            thinned = [log_spaced(where, run, n) for run, n in zip(runs, counts, strict=True)]
+            if sum(map(total, thinned)) <= budget:
+                return [row for run in thinned for row in run]
+        # One less of the trajectory that has kept most of its own; each keeps one to the last.
+        kept = [(n > 1, n / len(run)) for run, n in zip(runs, counts, strict=True)]
+        counts[kept.index(max(kept))] -= 1
+    smallest = sum(min(sizes[row["revision"]] for row in run) for run in _by_run(chosen))
+    each = (
+        f"one of each of the {len(runs)} trajectories"
+        if len(runs) > 1
+        else "the smallest checkpoint"
+    )
     raise TrajectoryError(
-        f"{where}: one checkpoint is {min(s or 0 for s in sizes.values()):,} bytes, more than "
-        f"select.budget ({budget:,})"
+        f"{where}: {each} is {smallest:,} bytes, more than select.budget ({budget:,})"
     )
 
 
@@ -217,7 +267,7 @@ def read_selection(path: Path) -> list[Row]:
             raise TrajectoryError(f"{path}, line {n}: {len(values)} columns, not {len(COLUMNS)}")
         row: Row = {}
         for key, value in zip(COLUMNS, values, strict=True):
-            if key in _NUMBERS and value and not value.isdigit():
+            if key in _NUMBERS and value and not (value.isascii() and value.isdigit()):
                 raise TrajectoryError(f"{path}, line {n}: {key} '{value}' is not a number")
             row[key] = (int(value) if key in _NUMBERS else value) if value else None
         absent = [k for k in ("suite", "revision", "commit", "trajectory") if not row[k]]
