@@ -12,7 +12,6 @@ from scipy import stats
 from trajectory.dynamics.coupling.intervals import (
     CONFIDENCE,
     REPLICATES,
-    Tested,
     f_statistic,
     parameter_count,
     profiles,
@@ -20,19 +19,9 @@ from trajectory.dynamics.coupling.intervals import (
 )
 from trajectory.dynamics.coupling.noise import curvature
 from trajectory.dynamics.coupling.problems import OWN, Array, Mask, Problems, Records
-from trajectory.dynamics.coupling.search import ROUNDS, first_fit, fit_noise, without
+from trajectory.dynamics.coupling.search import NULLS, SINGLE, Tested, fit_all
 from trajectory.dynamics.coupling.squares import Noise, Solution
 from trajectory.dynamics.reduced import DRAIN_TO_SINK, EXPONENT, SHARED, SINK_TO_DRAIN
-
-NULLS = {
-    "no_drain_to_sink": (DRAIN_TO_SINK,),
-    "no_sink_to_drain": (SINK_TO_DRAIN,),
-    "uncoupled": (DRAIN_TO_SINK, SINK_TO_DRAIN),
-}
-"""Which arrows each null has taken out."""
-
-SINGLE = ("no_drain_to_sink", "no_sink_to_drain")
-"""Nulls of one arrow each."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +34,8 @@ class Fits:
         noise: of the full system, held for intervals and nulls.
         full: the full system.
         low, high: 95 % profile intervals of the reported parameters; infinite where open. They
-            hold 0 where the arrow's null is not rejected.
+            hold 0 where the arrow's null is not rejected, and are open there if the profile ended
+            before it.
         factors: small-sample factor of each test: a parameter's index, or both arrows'.
             Values of shape (problems,), at least 1.
         nulls: each null's solution.
@@ -98,20 +88,19 @@ def fit(
     free[:, SHARED:] = np.repeat(problems.present.any(2), OWN, axis=1)
     if exponent is not None:
         free[:, EXPONENT] = False
-    full, noise = fit_noise(problems, first_fit(problems, free, exponent), free, ROUNDS)
+    full, noise, nulls = fit_all(problems, free, exponent)
     freedom = np.maximum(problems.points - parameter_count(problems, free), 1)
     factors = small_sample(problems, noise, full, free, replicates, np.random.default_rng(seed))
-    nulls, p_values = {}, {}
+    p_values = {}
     for name, arrows in NULLS.items():
-        nulls[name] = without(problems, noise, full, free, arrows)
         statistic = f_statistic(nulls[name].cost, full.cost, arrows, freedom) / factors[arrows]
         p_values[name] = stats.f.sf(statistic, len(arrows), freedom)
     low, high = profiles(problems, noise, full, free, freedom, factors)
     for name in SINGLE:  # a search from the estimate may end at a hill before another valley
         (arrow,) = NULLS[name]
         kept = p_values[name] >= 1 - CONFIDENCE
-        low[kept, arrow] = np.minimum(low[kept, arrow], 0)
-        high[kept, arrow] = np.maximum(high[kept, arrow], 0)
+        low[kept & (low[:, arrow] >= 0), arrow] = -np.inf
+        high[kept & (high[:, arrow] <= 0), arrow] = np.inf
     return Fits(problems, free, noise, full, low, high, factors, nulls, p_values)
 
 

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from trajectory.dynamics.coupling.noise import estimate_noise
 from trajectory.dynamics.coupling.problems import OWN, Array, Mask, Problems
 from trajectory.dynamics.coupling.squares import Noise, Solution, solve
-from trajectory.dynamics.reduced import LAG, LEVEL, SINK_TO_DRAIN, log_drive
+from trajectory.dynamics.reduced import DRAIN_TO_SINK, LAG, LEVEL, SHARED, SINK_TO_DRAIN, log_drive
+
+Tested = tuple[int, ...]
+"""Parameters that are held at given values together."""
+
+
+BOTH: Tested = (DRAIN_TO_SINK, SINK_TO_DRAIN)
+
+
+NULLS: dict[str, Tested] = {
+    "no_drain_to_sink": (DRAIN_TO_SINK,),
+    "no_sink_to_drain": (SINK_TO_DRAIN,),
+    "uncoupled": BOTH,
+}
+"""Which arrows each null has taken out."""
+
+
+SINGLE = ("no_drain_to_sink", "no_sink_to_drain")
+"""Nulls of one arrow each."""
+
+
+FIRST_VALUE = SHARED + OWN - 1
+"""The first member's first log value ratio."""
+
 
 ROUNDS = 4
 """Rounds of least squares and noise estimation."""
@@ -74,12 +99,86 @@ def fit_noise(
     return solution, noise
 
 
-def without(
-    problems: Problems, noise: Noise, full: Solution, free: Mask, arrows: tuple[int, ...]
+def fit_all(
+    problems: Problems, free: Mask, exponent: float | None
+) -> tuple[Solution, Noise, dict[str, Solution]]:
+    """The full system, its noise and its nulls; where a null fits better, the search goes on there.
+
+    So the full system, too, is never worse than any null.
+    """
+    full, noise = fit_noise(problems, first_fit(problems, free, exponent), free, ROUNDS)
+    for left in reversed(range(ROUNDS)):
+        nulls = without_arrows(problems, noise, full, free)
+        starts = [full.parameters, *(nulls[name].parameters for name in SINGLE)]
+        better = least(problems, noise, starts, free)
+        rows = np.flatnonzero(better.cost < full.cost - ENOUGH)
+        if not (left and len(rows)):
+            break
+        part, renoise = fit_noise(
+            problems.take(rows), better.parameters[rows], free[rows], ROUNDS, noise.take(rows)
+        )
+        full, noise = full.put(rows, part), noise.put(rows, renoise)
+    return better, noise, nulls
+
+
+def least(
+    problems: Problems,
+    noise: Noise,
+    starts: Sequence[Array],
+    free: Mask,
+    iterations: int = 40,
+    enough: float = 0.0,
 ) -> Solution:
-    """The best system without ``arrows``, searched from the full one and from rest."""
+    """The best of the searches from each of ``starts``, so never worse than any of them."""
+    total = len(problems.times)
+    rows = np.tile(np.arange(total), len(starts))
+    found = solve(
+        problems.take(rows),
+        noise.take(rows),
+        np.concatenate(starts),
+        free[rows],
+        iterations,
+        enough,
+    )
+    best = found.cost.reshape(len(starts), total).argmin(0)
+    return found.take(best * total + np.arange(total))
+
+
+def without_arrows(
+    problems: Problems, noise: Noise, full: Solution, free: Mask
+) -> dict[str, Solution]:
+    """The best system of each null.
+
+    Each is searched from the full one and from rest, and from the others where they bear on it:
+    without arrows the two equations separate, so the sink's is taken from the null without the one
+    and the value's from that without the other; and what fits without both fits without one. So no
+    null fits worse than one with less.
+    """
+    first = {name: _without(problems, noise, full, free, name) for name in NULLS}
+    apart = first["no_drain_to_sink"].parameters.copy()
+    apart[:, SINK_TO_DRAIN] = 0
+    for own in (LAG, LEVEL, FIRST_VALUE):
+        apart[:, own::OWN] = first["no_sink_to_drain"].parameters[:, own::OWN]
+
+    def again(null: str, start: Array) -> Solution:
+        starts = [first[null].parameters, start]
+        return least(problems, noise, starts, holding(free, NULLS[null]))
+
+    uncoupled = again("uncoupled", apart)
+    single = {name: again(name, uncoupled.parameters) for name in SINGLE}
+    return {**single, "uncoupled": uncoupled}
+
+
+def holding(free: Mask, tested: Tested) -> Mask:
+    """What may move while ``tested`` are held."""
     held = free.copy()
-    held[:, list(arrows)] = False
+    held[:, list(tested)] = False
+    return held
+
+
+def _without(problems: Problems, noise: Noise, full: Solution, free: Mask, null: str) -> Solution:
+    """The system of a null, searched from the full one and from rest."""
+    arrows = NULLS[null]
     near = full.parameters.copy()
     near[:, list(arrows)] = 0
     if SINK_TO_DRAIN in arrows:  # the attractor no longer moves: let it stand where the value ends
@@ -89,11 +188,4 @@ def without(
     far = near.copy()
     length = problems.times[:, :, -1] - problems.times[:, :, 0] + 1e-12
     far[:, LAG::OWN] = np.log(0.3 * length)
-    rows = np.tile(np.arange(len(near)), 2)
-    found = solve(
-        problems.take(rows), noise.take(rows), np.concatenate([near, far]), held[rows], 40
-    )
-    pick = found.cost.reshape(2, -1).argmin(0) * len(near) + np.arange(len(near))
-    return Solution(
-        found.parameters[pick], found.cost[pick], found.jacobian[pick], found.residuals[pick]
-    )
+    return least(problems, noise, [near, far], holding(free, arrows))

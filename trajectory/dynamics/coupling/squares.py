@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +12,27 @@ from trajectory.dynamics.coupling.problems import Array, Mask, Problems
 
 
 @dataclass(frozen=True)
-class Noise:
+class PerProblem:
+    """Arrays with one entry per problem each."""
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Those of the problems at ``rows``, which may repeat."""
+        return type(self)(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def put(self, rows: NDArray[np.int64], part: Self) -> Self:
+        """These with ``part`` at ``rows``."""
+        arrays = [getattr(self, f.name).copy() for f in fields(self)]
+        for array, f in zip(arrays, fields(self), strict=True):
+            array[rows] = getattr(part, f.name)
+        return type(self)(*arrays)
+
+
+@dataclass(frozen=True)
+class Noise(PerProblem):
     """Standard deviation and correlation length of each variable. Shapes (problems, 2)."""
 
     deviation: Array
     length: Array
-
-    def take(self, rows: NDArray[np.int64]) -> Noise:
-        """The noise of the problems at ``rows``."""
-        return Noise(self.deviation[rows], self.length[rows])
 
 
 def whiten(problems: Problems, noise: Noise, residuals: Array) -> Array:
@@ -49,7 +62,7 @@ def memory(problems: Problems, noise: Noise) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class Solution:
+class Solution(PerProblem):
     """Least squares at given noise. ``cost`` is the sum of squared whitened residuals."""
 
     parameters: Array
