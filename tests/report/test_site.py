@@ -16,7 +16,7 @@ from trajectory.config import Config, parse
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode, figures, findings
 from trajectory.report.page import Page
-from trajectory.report.pages import PAGES
+from trajectory.report.pages import PAGES, mitigations
 from trajectory.report.pages.trajectories import PANELS, _reading
 from trajectory.report.palette import colours
 from trajectory.report.run import DRAWN_RECORDS, Run, _spread
@@ -131,21 +131,54 @@ def test_an_unknown_theme_is_named(results: Path, config: Config, tmp_path: Path
 
 def test_the_overview_tells_sink_drain_and_peak_apart(run: Run) -> None:
     lines = {(x.trajectory, x.domain): x for x in findings.overview(run)}
-    shown = {key: {p: c.shown for p, c in x.cells.items()} for key, x in lines.items()}
+    shown = {key: {p: c.verdict for p, c in x.cells.items()} for key, x in lines.items()}
     assert shown["bb/softmax-1l/seed0", "non_trigger"] == {
-        "sink": True, "drain": True, "peak": False,
+        "sink": "yes", "drain": "yes", "peak": "—",
     }  # fmt: skip
-    assert not any(shown["bb/relu-1l/seed0", "non_trigger"].values())
-    assert shown["nano-olmo", "prose"] == {"sink": True, "drain": True, "peak": True}
+    assert set(shown["bb/relu-1l/seed0", "non_trigger"].values()) == {"no", "—"}
+    assert shown["bb/adamw-3l/seed0", "non_trigger"]["peak"] == "no"
+    assert shown["nano-olmo", "prose"] == {"sink": "yes", "drain": "yes", "peak": "yes"}
     assert ("bb/softmax-1l/seed0", "trigger") not in lines, "heads are active on triggers"
 
 
 def test_differences_from_the_paper_are_said(run: Run) -> None:
     """The synthetic three-layer run has no peak, which the paper's size has."""
-    assert findings.differences(findings.overview(run)) == [
-        "bb/adamw-3l/seed0 on non_trigger: the paper's size shows a residual-state peak; "
-        "this reduced run ends without one (ratio 1.00 at step 1000)."
+    assert findings.differences(findings.endings(run)) == [
+        "bb/adamw-3l on non_trigger: the paper's size shows a residual-state peak; "
+        "this reduced run ends without one (ratio 1.00 [1.00, 1.00] at step 1000)."
     ]
+
+
+def test_seeds_on_both_sides_of_a_threshold_leave_the_phenomenon_undecided(
+    results: Path, config: Config
+) -> None:
+    """Three seeds whose ratios lie about the threshold as the ledger of claims sees them."""
+    run = Run(results, config)
+    bare = run.phenomena.filter(pl.col("trajectory") == "bb/adamw-3l/seed0")
+    seeds = [
+        bare.with_columns(
+            pl.lit(f"bb/adamw-3l/seed{i}").alias("trajectory"),
+            pl.lit(ratio).alias("residual_ratio"),
+            pl.lit(ratio).alias("residual_ratio_end"),
+            pl.lit(ratio - 0.01).alias("residual_ratio_low"),
+            pl.lit(ratio + 0.01).alias("residual_ratio_high"),
+            pl.lit(ratio >= 2).alias("peak"),
+        )
+        for i, ratio in enumerate((2.2, 2.1, 3.1))
+    ]
+    run.phenomena = pl.concat(seeds)
+    (end,) = findings.endings(run)
+    cell = end.cells["peak"]
+    # Student's interval by hand: mean 2.467, deviation 0.551, t = 4.303 with two degrees.
+    assert cell.number == "ratio 2.47 [1.10, 3.83] over 3 seeds"
+    assert (cell.verdict, cell.agrees) == ("undecided", None)
+    assert findings.differences([end]) == [
+        "bb/adamw-3l on non_trigger: the paper's size shows a residual-state peak; this reduced "
+        "run does not decide it (ratio 2.47 [1.10, 3.83] over 3 seeds at step 1000)."
+    ]
+    assert "Undecided, the interval over their seeds holds the threshold: bb/adamw-3l" in (
+        mitigations.make(run).figures[2].reading
+    )
 
 
 def test_gated_heads_are_counted(run: Run) -> None:

@@ -7,31 +7,47 @@ from typing import Any
 
 import polars as pl
 
-from trajectory.config import Variant
-from trajectory.report.run import Run, domain_rank, dormant, group_of, world_rank
+from trajectory.config import Dynamics, Variant
+from trajectory.dynamics.claims.evidence import Value, ending, pooled
+from trajectory.dynamics.claims.ledger import NOT_REPRODUCED, REPRODUCED, decide
+from trajectory.report import words
+from trajectory.report.run import Run, domain_rank, dormant, group_of, with_group, world_rank
 
 PHENOMENA = ("sink", "drain", "peak")
 NAMES = {"sink": "attention sink", "drain": "value-state drain", "peak": "residual-state peak"}
 
+YES, NO, UNDECIDED = "yes", "no", "undecided"
+NOWHERE = "—"
+"""Of a peak in one layer: only the embedding enters a block, there is no stream to rise in."""
+
+_STATISTICS = {
+    "sink": ("excess", "sink_excess"),
+    "drain": ("ratio", "value_ratio"),
+    "peak": ("ratio", "residual_ratio"),
+}
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One phenomenon of one trajectory.
+    """One phenomenon of one trajectory, or of the seeds of a variant together.
 
     Attributes:
-        shown: whether it is there at the last record.
-        number: the statistic that decides, for people.
+        verdict: whether it is there at the end: yes or no where the whole interval lies on one
+            side of the threshold, else undecided; a dash where it has no place to be.
+        number: the statistic that decides with its interval, for people.
         expected: what the paper reports at its size; None where it reports nothing.
     """
 
-    shown: bool
+    verdict: str
     number: str
     expected: bool | None
 
     @property
     def agrees(self) -> bool | None:
-        """Whether this run shows what the paper's size shows."""
-        return None if self.expected is None else self.shown == self.expected
+        """Whether this run shows what the paper's size shows; None where one of them is silent."""
+        if self.expected is None or self.verdict not in (YES, NO):
+            return None
+        return (self.verdict == YES) == self.expected
 
 
 @dataclass(frozen=True)
@@ -39,10 +55,19 @@ class Line:
     """One row of the overview: a trajectory in one dormant domain."""
 
     trajectory: str
-    group: str
     domain: str
     last_step: int
     onset: str
+    cells: dict[str, Cell]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a variant's seeds, or a language model, end with in one dormant domain."""
+
+    group: str
+    domain: str
+    last_step: int
     cells: dict[str, Cell]
 
 
@@ -64,25 +89,59 @@ def paper_expects(variant: Variant | None) -> dict[str, bool | None]:
 
 
 def overview(run: Run) -> list[Line]:
-    """Every trajectory and dormant domain, BB first."""
+    """Every trajectory and dormant domain, BB first: decided on the trajectory's own records."""
     onsets = {
         (row["trajectory"], row["domain"]): row
         for row in run.sink_onsets.filter(pl.col("lead")).collect().to_dicts()
     }
     lines = []
     for row in dormant(run.phenomena).to_dicts():
-        group = group_of(row["trajectory"])
-        variant = run.config.bb.variants.get(group.removeprefix("bb/"))
-        expected = paper_expects(variant)
-        numbers = {
-            "sink": f"excess {row['sink_excess']:.2f}",
-            "drain": f"ratio {row['value_ratio']:.2f}",
-            "peak": f"ratio {row['residual_ratio']:.2f}",
-        }
-        cells = {p: Cell(row[p], numbers[p], expected[p]) for p in PHENOMENA}
-        onset = _onset(onsets[row["trajectory"], row["domain"]])
-        lines.append(Line(row["trajectory"], group, row["domain"], row["last_step"], onset, cells))
+        trajectory, domain = row["trajectory"], row["domain"]
+        cells = _cells(run, group_of(trajectory), [row])
+        onset = _onset(onsets[trajectory, domain])
+        lines.append(Line(trajectory, domain, row["last_step"], onset, cells))
     return sorted(lines, key=lambda x: (world_rank(x.trajectory), domain_rank(x.domain)))
+
+
+def endings(run: Run) -> list[Ending]:
+    """Every variant or language model and dormant domain, decided over its seeds as the ledger of
+    claims is."""
+    rows = with_group(dormant(run.phenomena)).sort("trajectory")
+    found = []
+    for (group, domain), part in rows.group_by("group", "domain", maintain_order=True):
+        own = part.to_dicts()
+        cells = _cells(run, str(group), own)
+        found.append(Ending(str(group), str(domain), max(r["last_step"] for r in own), cells))
+    return sorted(found, key=lambda x: (world_rank(x.group), domain_rank(x.domain)))
+
+
+def _cells(run: Run, group: str, rows: list[dict[str, Any]]) -> dict[str, Cell]:
+    """What the rows of ``phenomena``, one per seed, say together."""
+    variant = run.config.bb.variants.get(group.removeprefix("bb/"))
+    expected = paper_expects(variant)
+    cells = {}
+    for phenomenon, (called, statistic) in _STATISTICS.items():
+        values = [value for row in rows if (value := ending(row, statistic)) is not None]
+        value = pooled(values)
+        ends = words.interval(value.low, value.high)
+        several = f"over {len(values)} seeds" if len(values) > 1 else ""
+        number = " ".join(filter(None, (called, words.number(value.value), ends, several)))
+        if phenomenon == "peak" and variant is not None and variant.layers == 1:
+            cells[phenomenon] = Cell(NOWHERE, f"{number}, the embedding", None)
+        else:
+            verdict = _verdict(phenomenon, value, run.config.dynamics)
+            cells[phenomenon] = Cell(verdict, number, expected[phenomenon])
+    return cells
+
+
+def _verdict(phenomenon: str, value: Value, settings: Dynamics) -> str:
+    at_least, at_most = {
+        "sink": (settings.sink_threshold, None),
+        "drain": (None, settings.drain_threshold),
+        "peak": (settings.peak_threshold, None),
+    }[phenomenon]
+    found, _ = decide(value, at_least, at_most)
+    return {REPRODUCED: YES, NOT_REPRODUCED: NO}.get(found, UNDECIDED)
 
 
 def _onset(row: dict[str, Any]) -> str:
@@ -104,13 +163,25 @@ def gated_heads(run: Run) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: world_rank(row["trajectory"])[0])
 
 
-def differences(lines: list[Line]) -> list[str]:
-    """One sentence per phenomenon that this run and the paper's size do not share."""
-    return [
-        f"{line.trajectory} on {line.domain}: the paper's size shows "
-        f"{'a' if cell.expected else 'no'} {NAMES[phenomenon]}; this reduced run ends "
-        f"{'with' if cell.shown else 'without'} one ({cell.number} at step {line.last_step})."
-        for line in lines
-        for phenomenon, cell in line.cells.items()
-        if cell.agrees is False
-    ]
+def _article(phenomenon: str) -> str:
+    return "an" if NAMES[phenomenon].startswith("a") else "a"
+
+
+def differences(found: list[Ending]) -> list[str]:
+    """One sentence per phenomenon that this run and the paper's size do not share, and then one
+    per phenomenon that this run leaves undecided."""
+    apart, open_ = [], []
+    for end in found:
+        for phenomenon, cell in end.cells.items():
+            start = (
+                f"{end.group} on {end.domain}: the paper's size shows "
+                f"{_article(phenomenon) if cell.expected else 'no'} {NAMES[phenomenon]}; "
+                "this reduced run "
+            )
+            told = f"({cell.number} at step {end.last_step})."
+            if cell.agrees is False:
+                there = "with" if cell.verdict == YES else "without"
+                apart.append(f"{start}ends {there} one {told}")
+            elif cell.expected is not None and cell.verdict == UNDECIDED:
+                open_.append(f"{start}does not decide it {told}")
+    return apart + open_

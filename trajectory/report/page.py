@@ -209,7 +209,7 @@ class Cell:
 
     Attributes:
         text: what it says.
-        css: its class: yes, no, warn, number or none.
+        css: its class: yes, no, warn, open, number or none.
         link: where it leads.
         note: said beside it.
         also: text and target of a second link.

@@ -127,11 +127,10 @@ class Evidence:
 
     def ending(self, trajectory: str, domain: str, statistic: str) -> Value:
         """A phenomenon's noise-free statistic at the last record, with its interval."""
-        row = self.phenomenon(trajectory, domain)
-        value, low, high = (row[f"{statistic}_{end}"] for end in ("end", "low", "high"))
-        if value is None:
+        found = ending(self.phenomenon(trajectory, domain), statistic)
+        if found is None:
             raise Absent(f"{statistic} is not defined for {trajectory}")
-        return Value(value, low, high, "none" if low is None else "records")
+        return found
 
     def of_lead(self, trajectory: str, domain: str, statistic: str) -> tuple[Array, Array]:
         """Steps and values of a column of ``heads`` for the lead head of another domain too.
@@ -176,6 +175,14 @@ class Evidence:
             told = ", ".join(f"{k} {v}" for k, v in where.items())
             raise Absent(f"'{table}' has no row for {told}")
         return rows[0]
+
+
+def ending(row: Mapping[str, Any], statistic: str) -> Value | None:
+    """The noise-free statistic in a row of ``phenomena`` with its interval; None where undefined."""
+    value, low, high = (row[f"{statistic}_{end}"] for end in ("end", "low", "high"))
+    if value is None:
+        return None
+    return Value(value, low, high, "none" if low is None else "records")
 
 
 def last_value(steps: Array, values: Array, statistic: str = "") -> Value:

@@ -6,6 +6,7 @@ import altair as alt
 import polars as pl
 
 from trajectory.report import marks, words
+from trajectory.report.findings import NO, NOWHERE, UNDECIDED, YES, Ending, endings
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Control, Figure, Heading, Missing, Page
 from trajectory.report.parts.comparisons import forest, measured
@@ -29,10 +30,13 @@ def make(run: Run) -> Page:
         return Page("mitigations", "Mitigations", title, lead, [missing])
     rows = dormant(run.phenomena).filter(pl.col("trajectory").str.starts_with("bb/"))
     ends = with_group(rows)
+    found = [end for end in endings(run) if is_bb(end.group)]
     blocks: list[Block] = [
-        _strip(run, ends, "sink_excess", "sink excess over the uniform floor", "sink", False),
-        _strip(run, ends, "value_ratio", "value ratio, sink / rest", "drain", True),
-        _strip(run, ends, "residual_ratio", "residual ratio, sink / rest", "peak", True),
+        _strip(
+            run, ends, "sink_excess", "sink excess over the uniform floor", "sink", False, found
+        ),
+        _strip(run, ends, "value_ratio", "value ratio, sink / rest", "drain", True, found),
+        _strip(run, ends, "residual_ratio", "residual ratio, sink / rest", "peak", True, found),
     ]
     data = {"ends": ends}
     blocks.append(Heading("Against the control, seed by seed"))
@@ -48,19 +52,29 @@ def make(run: Run) -> Page:
     own = [t for t in run.trajectories if is_bb(t)]
     controls: list[Control] = [*measured(run), marks.legend(run, own)]
     return Page(
-        "mitigations", "Mitigations", title, lead, blocks, controls, data, answer=_answer(ends)
+        "mitigations", "Mitigations", title, lead, blocks, controls, data, answer=_answer(found)
     )
 
 
-def _answer(ends: pl.DataFrame) -> str:
-    """Which variants end without each phenomenon in any of their seeds."""
+def _answer(found: list[Ending]) -> str:
+    """Which variants end without each phenomenon, and which leave it undecided."""
     parts = []
     for phenomenon in ("sink", "drain", "peak"):
-        there = set(ends.filter(pl.col(phenomenon))["group"])
-        absent = sorted(set(ends["group"]) - there)
-        few = absent if len(absent) <= words.LISTED_GROUPS else [f"{len(absent)} variants"]
-        parts.append(f"without a {phenomenon}: {words.listed(few) if few else 'none'}")
-    return f"Of {words.count(ends['group'].n_unique(), 'variant')} these end {'; '.join(parts)}."
+        absent, undecided = (_groups(found, phenomenon, v) for v in (NO, UNDECIDED))
+        open_ = f" (undecided: {undecided})" if undecided else ""
+        parts.append(f"without a {phenomenon}: {absent or 'none'}{open_}")
+    aside = _groups(found, "peak", NOWHERE)
+    return (
+        f"Of {words.count(len({end.group for end in found}), 'variant')} these end, over their "
+        f"seeds, {'; '.join(parts)}"
+        f"{f', leaving out {aside} of one layer, with no stream for it' if aside else ''}."
+    )
+
+
+def _groups(found: list[Ending], phenomenon: str, verdict: str) -> str:
+    """The variants with this verdict, or how many they are."""
+    own = [end.group for end in found if end.cells[phenomenon].verdict == verdict]
+    return words.listed(own if len(own) <= words.LISTED_GROUPS else [f"{len(own)} variants"])
 
 
 def _price(run: Run, scalars: pl.DataFrame) -> Figure:
@@ -96,7 +110,13 @@ def _price(run: Run, scalars: pl.DataFrame) -> Figure:
 
 
 def _strip(
-    run: Run, ends: pl.DataFrame, column: str, axis: str, phenomenon: str, log: bool
+    run: Run,
+    ends: pl.DataFrame,
+    column: str,
+    axis: str,
+    phenomenon: str,
+    log: bool,
+    found: list[Ending],
 ) -> Figure:
     x = alt.X(f"{column}:Q", title=axis)
     x = x.scale(type="log", nice=False, padding=12) if log else x.scale(zero=True)
@@ -110,14 +130,14 @@ def _strip(
             tooltip=marks.tips(PHENOMENA, ["trajectory", "last_step", "layer", "head", column]),
         )
     )
-    there = sorted(ends.filter(pl.col(phenomenon))["group"].unique())
-    absent = sorted(set(ends["group"]) - set(there))
-    name = {"sink": "a sink", "drain": "a drain", "peak": "a peak"}[phenomenon]
-    reading = (
-        f"{words.listed(there) if there else 'No variant'} "
-        f"{'end' if len(there) > 1 else 'ends'} with {name}"
-        + (f"; {words.listed(absent)} without." if there and absent else ".")
-    )
+    told = {
+        YES: f"with a {phenomenon}",
+        NO: "without",
+        UNDECIDED: "undecided, the interval over their seeds holds the threshold",
+        NOWHERE: "of one layer, where only the embedding enters a block",
+    }
+    parts = [f"{text}: {own}" for v, text in told.items() if (own := _groups(found, phenomenon, v))]
+    reading = f"{'; '.join(parts)}."
     line = {
         "sink": (run.config.dynamics.sink_threshold, "threshold of a sink"),
         "drain": (run.config.dynamics.drain_threshold, "threshold of a drain"),
@@ -127,7 +147,7 @@ def _strip(
         phenomenon,
         {"sink": "Sink", "drain": "Drain", "peak": "Peak"}[phenomenon] + " at the end",
         alt.layer(marks.reference(*line, vertical=True), points),
-        reading,
+        reading[0].upper() + reading[1:],
         data="ends",
         table="phenomena",
         definition=marks.definition(PHENOMENA, column),

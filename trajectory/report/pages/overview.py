@@ -9,7 +9,19 @@ import polars as pl
 
 from trajectory.provenance import code_commit
 from trajectory.report import marks, series, words
-from trajectory.report.findings import NAMES, PHENOMENA, Line, differences, gated_heads, overview
+from trajectory.report.findings import (
+    NAMES,
+    NO,
+    NOWHERE,
+    PHENOMENA,
+    UNDECIDED,
+    YES,
+    Line,
+    differences,
+    endings,
+    gated_heads,
+    overview,
+)
 from trajectory.report.missing import reason
 from trajectory.report.page import (
     Block,
@@ -82,7 +94,7 @@ def make(run: Run) -> Page:
                     key,
                     f"{title}, {called}",
                     _small(run, key, column, table, axis, line),
-                    _reading(run, name, world),
+                    _reading(run, lines, name, world),
                     data=key,
                     table=table.name,
                     definition=marks.definition(table, column) if world == "bb" else "",
@@ -99,10 +111,10 @@ def make(run: Run) -> Page:
         *_gated(run),
         Heading("Where this run differs from the paper's size"),
         Items(
-            differences(lines)
+            differences(endings(run))
             or [
                 "Nowhere: every phenomenon that the paper reports for such a run is there, and "
-                "every one that it reports absent is absent."
+                "every one that it reports absent is absent, with intervals that decide it."
             ]
         ),
         Heading("This run"),
@@ -129,18 +141,29 @@ def make(run: Run) -> Page:
 
 def _answer(lines: list[Line]) -> str:
     """How many series show each phenomenon, and how many of those with a sink the other two."""
-    sinking = [line for line in lines if line.cells["sink"].shown]
+    sinking = [line for line in lines if line.cells["sink"].verdict == YES]
     if not sinking:
         total = words.count(len(lines), "series", "series")
-        return f"None of {total} on dormant domains ends with a sink."
+        return f"None of {total} on dormant domains ends with a sink{_open(lines, 'sink')}."
     drained, peaked = (
-        sum(line.cells[phenomenon].shown for line in sinking) for phenomenon in PHENOMENA[1:]
+        f"{sum(line.cells[phenomenon].verdict == YES for line in sinking)}"
+        for phenomenon in PHENOMENA[1:]
     )
-    every = sum(all(cell.shown for cell in line.cells.values()) for line in sinking)
+    every = sum(all(cell.verdict == YES for cell in line.cells.values()) for line in sinking)
     return (
         f"{len(sinking)} of {words.count(len(lines), 'series', 'series')} on dormant domains end "
-        f"with a sink; of these {drained} end drained, {peaked} with a peak and {every} with both."
+        f"with a sink{_open(lines, 'sink')}; of these {drained} end drained"
+        f"{_open(sinking, 'drain')}, {peaked} with a peak{_open(sinking, 'peak')} and {every} with "
+        "both."
     )
+
+
+def _open(lines: list[Line], phenomenon: str) -> str:
+    """In brackets how many series say neither yes nor no."""
+    verdicts = [line.cells[phenomenon].verdict for line in lines]
+    told = {UNDECIDED: "undecided", NOWHERE: "of one layer, without a stream for it"}
+    parts = [f"{verdicts.count(v)} {text}" for v, text in told.items() if v in verdicts]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _no_world(world: str) -> str:
@@ -180,16 +203,17 @@ def _small(
     return alt.layer(*layers)
 
 
-def _reading(run: Run, phenomenon: str, world: str) -> str:
+def _reading(run: Run, lines: list[Line], phenomenon: str, world: str) -> str:
+    own = [line for line in lines if is_bb(line.trajectory) == (world == "bb")]
     rows = dormant(run.phenomena).filter(
         pl.col("trajectory").str.starts_with("bb/") == (world == "bb")
     )
     column = {"sink": "sink_weight", "drain": "value_ratio", "peak": "residual_ratio"}[phenomenon]
-    there = rows.filter(pl.col(phenomenon)).height
+    there = sum(line.cells[phenomenon].verdict == YES for line in own)
     name = {"sink": "a sink", "drain": "a drain", "peak": "a peak"}[phenomenon]
     return (
-        f"{there} of {rows.height} series end with {name}; the {marks.called(column)} ends at "
-        f"{words.per_group(rows, column)}."
+        f"{there} of {len(own)} series end with {name}{_open(own, phenomenon)}; the "
+        f"{marks.called(column)} ends at {words.per_group(rows, column)}."
     )
 
 
@@ -199,8 +223,8 @@ def _table(lines: list[Line], run: Run) -> Grid:
     for line in lines:
         cells = [
             Cell(
-                "yes" if cell.shown else "no",
-                "yes" if cell.shown else "no",
+                cell.verdict,
+                {YES: "yes", NO: "no", UNDECIDED: "open"}.get(cell.verdict, ""),
                 note=cell.number + (" ≠ paper" if cell.agrees is False else ""),
             )
             for cell in (line.cells[p] for p in PHENOMENA)
@@ -211,7 +235,8 @@ def _table(lines: list[Line], run: Run) -> Grid:
         "phenomena",
         ["trajectory", "domain", "steps", "sink onset (steps)", *NAMES.values()],
         rows,
-        "At the last record, for the head with the greatest sink. Sink: weight above its uniform "
+        "At the last record, for the head with the greatest sink, with the 95 % interval of its "
+        "records; undecided where that holds the threshold. Sink: weight above its uniform "
         f"floor ≥ {settings.sink_threshold}. Drain: value norm of the sink ≤ "
         f"{settings.drain_threshold} of the rest's median. Peak: residual norm of the sink ≥ "
         f"{settings.peak_threshold} times the rest's median, in a stream that enters a block.",
