@@ -23,6 +23,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "softmax-1l": {"steps": 3000, "seeds": [0, 1, 2], "section": "causes"},
     "relu-1l": {"steps": 3000, "attention": "relu"},
     "adamw-3l": {"layers": 3, "steps": 3000},
+    "adamw-2l": {"layers": 2, "steps": 3000},
     "sgd-3l": {"layers": 3, "steps": 3000, "optimizer": {"name": "sgd"}, "control": "adamw-3l"},
     "held": {"steps": 3000, "control": "softmax-1l", "during": [{"kind": "hold_value"}]},
     "simple": {"steps": 3000, "model": "simplified", "seeds": [0, 1, 2]},

@@ -138,6 +138,10 @@ ALTERED: list[tuple[str, str, str, str, Change]] = [
      where(pl.col("token") > "m", delta_logit=0.1)),
     ("peak-structure", "three layers show a peak", "bb/adamw-3l", "layers",
      where(pl.lit(True), residual_ratio=1.0)),
+    ("peak-structure", "one layer shows none", "bb/softmax-1l", "layers",
+     where(OF_SOFTMAX & (pl.col("layer") == 1), residual_ratio=5.0)),
+    ("peak-structure", "two layers show none", "bb/adamw-2l", "layers",
+     where(pl.col("trajectory").str.starts_with("bb/adamw-2l"), residual_ratio=5.0)),
     ("peak-removed", "SGD shows none", "bb/sgd-3l", "layers",
      where(pl.lit(True), residual_ratio=5.0)),
     ("peak-linear", "linear rather than logarithmic", "bb/adamw-3l", "laws",
@@ -267,7 +271,7 @@ def test_nothing_is_asked_of_a_toy_that_has_not_learned_its_task(frames: Frames)
         "bb/softmax-1l/seed0 has not learned to copy: excess risk on triggers 2 of 2 at the start"
     )
     task = decided(frames | {"checkpoints": untrained}, "task")
-    assert task["task", "no adjacent triggers", "bb/adamw-3l"]["verdict"] == "reproduced"
+    assert task["task", "no adjacent triggers", "bb/adamw-2l"]["verdict"] == "reproduced"
 
 
 def test_numbers_of_the_papers_size_are_not_asked_of_reduced_runs(frames: Frames) -> None:

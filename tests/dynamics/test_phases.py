@@ -12,7 +12,7 @@ from trajectory.dynamics.change import change_points, shuffled_p, step_change
 from trajectory.dynamics.ending import end_value, line
 from trajectory.dynamics.gates import gate_rows
 from trajectory.dynamics.onset import crossing_intervals
-from trajectory.dynamics.phases import difference, lead_rows, order
+from trajectory.dynamics.phases import difference, inner, lead_rows, order
 from trajectory.dynamics.seeds import student
 from trajectory.dynamics.series import Series, head_series, log_steps, strongest
 
@@ -226,6 +226,12 @@ def test_slopes_of_correlated_records_hold_the_true_one(
         _, low, high = line(x, 3e-3 * x + ar1.simulate(rng, x.shape, lag1)).slope
         hits += low <= 3e-3 <= high
     assert hits / 200 >= least
+
+
+def test_peaks_of_one_layer_are_looked_for_where_it_writes() -> None:
+    rows = [(name, depth) for name, last in (("one", 1), ("two", 2)) for depth in range(last + 1)]
+    found = inner(pl.DataFrame(rows, schema=["trajectory", "layer"], orient="row"))
+    assert found.rows() == [("one", 1), ("two", 0), ("two", 1)]
 
 
 def test_student_by_hand() -> None:

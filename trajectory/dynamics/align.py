@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trajectory.config import Alignment
 from trajectory.dynamics.alignment import Curve, Judged, Rescaling, judge
+from trajectory.dynamics.phases import inner
 from trajectory.dynamics.portraits import Portrait, portraits
 
 Row = dict[str, Any]
@@ -125,9 +126,9 @@ def _residual(portrait: Portrait, layers: pl.DataFrame) -> dict[int, float]:
         & (pl.col("domain") == portrait.domain)
         & (pl.col("step") > 0)
     )
-    inner = mine.filter(pl.col("layer") < pl.col("layer").max()).sort("step", "residual_ratio")
-    depth = inner.row(-1, named=True)["layer"]
-    series = inner.filter(pl.col("layer") == depth).select(
+    streams = inner(mine).sort("step", "residual_ratio")
+    depth = streams.row(-1, named=True)["layer"]
+    series = streams.filter(pl.col("layer") == depth).select(
         "step", pl.col("residual_ratio").log().alias("value")
     )
     return dict(series.iter_rows())

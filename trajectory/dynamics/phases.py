@@ -59,8 +59,13 @@ def phenomena(settings: Dynamics) -> tuple[Phenomenon, ...]:
 
 
 def inner(layers: pl.DataFrame) -> pl.DataFrame:
-    """The streams that enter a block; the one that leaves the last block is read by no head."""
-    return layers.filter(pl.col("layer") < pl.col("layer").max().over("trajectory"))
+    """The streams in which peaks are looked for: those that enter a block.
+
+    The one that leaves the last block is read by no head. Of a single layer it is taken all the
+    same: nothing that the layer writes can reach the embedding that enters it.
+    """
+    depth, last = pl.col("layer"), pl.col("layer").max().over("trajectory")
+    return layers.filter(pl.when(last == 1).then(depth == last).otherwise(depth < last))
 
 
 def onset_rows(

@@ -107,7 +107,7 @@ PHENOMENA = Table(
         number("value_ratio_peak", "greatest value ratio of the lead head over all records"),
         number(
             "residual_ratio",
-            "greatest residual ratio at the last record among the streams that enter a block",
+            "greatest residual ratio at the last record among the streams that enter a block; of one layer, that of the stream that leaves it",
         ),
         number("residual_ratio_end", _END, nullable=True),
         number("residual_ratio_low", _LOWER, nullable=True),

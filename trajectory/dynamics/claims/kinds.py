@@ -18,6 +18,7 @@ from trajectory.dynamics.claims.evidence import (
 from trajectory.dynamics.claims.ledger import Finding
 
 ONE_LAYER = "Bigram-Backcopy run with one layer, softmax attention and AdamW"
+TWO_LAYERS = "Bigram-Backcopy run with two layers, softmax attention and AdamW"
 THREE_LAYERS = "Bigram-Backcopy run with three layers, softmax attention and AdamW"
 
 PLAIN = {

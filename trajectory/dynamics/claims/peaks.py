@@ -17,6 +17,7 @@ from trajectory.dynamics.claims.evidence import (
 from trajectory.dynamics.claims.kinds import (
     ONE_LAYER,
     THREE_LAYERS,
+    TWO_LAYERS,
     Of,
     at_paper_size,
     each,
@@ -46,6 +47,10 @@ STRUCTURE = Claim(
 )
 
 
+PEAK = "greatest residual ratio at the end among the streams that enter a block (of one layer: that leaves it)"
+"""How a peak is read."""
+
+
 def _peak(evidence: Evidence, trajectory: str) -> Value:
     return last_value(*evidence.of_peak(trajectory, DORMANT, "residual_ratio"), "residual_ratio")
 
@@ -53,7 +58,7 @@ def _peak(evidence: Evidence, trajectory: str) -> Value:
 PEAKS.criterion(
     STRUCTURE,
     "three layers show a peak",
-    "greatest residual ratio at the end among the streams that enter a block",
+    PEAK,
     at_least="peak_threshold",
     tables=("layers", "phenomena"),
 )(each(softmax(3), THREE_LAYERS, _peak))
@@ -61,10 +66,18 @@ PEAKS.criterion(
 PEAKS.criterion(
     STRUCTURE,
     "one layer shows none",
-    "greatest residual ratio at the end among the streams that enter a block",
+    PEAK,
     at_most="peak_threshold",
     tables=("layers", "phenomena"),
 )(each(softmax(1), ONE_LAYER, _peak))
+
+PEAKS.criterion(
+    STRUCTURE,
+    "two layers show none",
+    PEAK,
+    at_most="peak_threshold",
+    tables=("layers", "phenomena"),
+)(each(softmax(2), TWO_LAYERS, _peak))
 
 MINIMAL: tuple[tuple[str, list[int], list[int], bool], ...] = (
     ("two layers and an MLP show a peak", [2], [], True),
@@ -85,7 +98,7 @@ for _name, _no_attn, _no_ffn, _shows in MINIMAL:
     PEAKS.criterion(
         STRUCTURE,
         _name,
-        "greatest residual ratio at the end among the streams that enter a block",
+        PEAK,
         at_least="peak_threshold" if _shows else None,
         at_most=None if _shows else "peak_threshold",
         tables=("layers", "phenomena"),
@@ -160,7 +173,7 @@ for _where, _what, _name in (
     PEAKS.criterion(
         MITIGATED,
         f"{_name} shows none",
-        "greatest residual ratio at the end among the streams that enter a block",
+        PEAK,
         at_most="peak_threshold",
         tables=("layers", "phenomena"),
     )(each(_where, _what, _peak))
