@@ -85,6 +85,8 @@ def test_a_variant_is_trained_by_hand(config: Path, tmp_path: Path) -> None:
          "error: tables/heads.parquet: no such file; run the stage that writes it"),
         (["bigrams", "none.txt", "-o", "out"],
          "error: none.txt: cannot be read (No such file or directory)"),
+        (["tables", "gather", "--parts", "none", "-o", "out"],
+         "error: none: cannot be read (No such file or directory)"),
         (["tables", "show", "head"], "error: unknown table 'head'; there are heads, layers,"),
         (["config", "check", "none.yaml"], "error: none.yaml: cannot be read"),
     ],
@@ -92,7 +94,7 @@ def test_a_variant_is_trained_by_hand(config: Path, tmp_path: Path) -> None:
 def test_mistakes_are_one_line_and_status_2(
     config: Path, tmp_path: Path, arguments: list[object], message: str
 ) -> None:
-    if arguments[0] in ("bb", "suites", "report"):
+    if arguments[0] in ("bb", "suites", "report") or "gather" in arguments:
         arguments = [*arguments, "--config", config]
     done = trajectory(*arguments, cwd=tmp_path)
     assert done.returncode == 2

@@ -73,3 +73,9 @@ def test_a_command_that_is_none_is_found() -> None:
         parsed_only().main(["claims"], standalone_mode=False)
     with pytest.raises(Exception, match="No such"):
         parsed_only().main(["bb", "compare", "r", "--nothing"], standalone_mode=False)
+
+
+def test_the_files_that_contributing_names_are_there() -> None:
+    named = re.findall(r"`([\w.-]+/[\w./-]*)`", (ROOT / "CONTRIBUTING.md").read_text())
+    assert len(named) > 8
+    assert [path for path in named if not (ROOT / path).exists()] == []

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trajectory.errors import TrajectoryError
+
 if TYPE_CHECKING:
     from trajectory.probe.measure import Row
 
@@ -25,8 +27,16 @@ DEFAULT_CONFIG = Path("config.yaml")
 
 
 def lines_of(path: Path) -> list[Path]:
-    """Paths in a file, one per line; of standard input if it is -."""
-    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    """Paths in a file, one per line; of standard input if it is -.
+
+    Raises TrajectoryError if it cannot be read.
+    """
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise TrajectoryError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise TrajectoryError(f"{path}: not a text of paths") from None
     return [Path(line) for line in text.split("\n") if line]
 
 

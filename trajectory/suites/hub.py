@@ -117,10 +117,6 @@ class Hub:
             handle.write(json.dumps([asdict(file) for file in files]).encode())
         return files
 
-    def knows_files(self, repository: str, commit: str) -> bool:
-        """Whether ``files`` will answer without a request."""
-        return self._remembered(repository, commit).is_file()
-
     def read(self, repository: str, commit: str, file: File, where: str) -> bytes:
         """A small file, checked against its hash.
 
