@@ -143,13 +143,18 @@ def test_gates_are_dated_against_their_sinks() -> None:
             "log_odds_difference": [-3.0] * 5,
         }
     )
-    sink = {**onset("sink", 14.1, 10.0, 20.0), "trajectory": "m", "domain": "prose", "head": 1}
+    sink = {**onset("sink", 14.1, 30.0, 70.0), "trajectory": "m", "domain": "prose", "head": 1}
+    sink |= {"after_step": 10, "by_step": 20}
     (row,) = gate_rows(contrasts, [sink], 1.5)
     assert (row["status"], row["after_step"], row["by_step"]) == ("observed", 20, 40)
     assert (row["dormant_domain"], row["gated_records"], row["gated_at_end"]) == ("prose", 2, True)
     assert row["log_lag"] == pytest.approx(math.log(math.sqrt(800) / 14.1))
     assert row["low"] == pytest.approx(0)
     assert row["order"] == "undecided"
+    (row,) = gate_rows(contrasts, [{**sink, "onset": 28.3, "after_step": 20, "by_step": 40}], 3)
+    assert row["log_lag"] == pytest.approx(0, abs=1e-3)
+    assert (row["low"], row["high"]) == (pytest.approx(-math.log(2)), pytest.approx(math.log(2)))
+    assert row["order"] == "together", "both appear between the same two records"
     never = contrasts.with_columns(gated=pl.lit(False))
     (row,) = gate_rows(never, [sink], 1.5)
     assert (row["status"], row["order"], row["dormant_domain"]) == ("not_reached", "never", None)

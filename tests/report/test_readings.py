@@ -14,7 +14,7 @@ import pytest
 from trajectory.config import Config, parse
 from trajectory.report.page import Choice, Figure, Page
 from trajectory.report.pages import PAGES, laboratory
-from trajectory.report.parts import coupling, interventions, maps, types
+from trajectory.report.parts import coupling, effects, interventions, maps, types
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
 from trajectory.tables import write
@@ -136,6 +136,31 @@ def test_what_was_measured_without_deciding_is_not_told_as_not_measured(
     assert "2 reproduced, 1 not reproduced, 2 undecided and 2 not measurable" in (
         figure(pages, "claims", "summary").reading
     )
+
+
+def test_gates_that_come_with_their_sinks_are_told_and_later_ones_drawn(
+    results: Path, tmp_path: Path
+) -> None:
+    run = Run(results, configured(results))
+    part = effects.make(run)
+    dated = run.frame("gates").drop_nulls("log_lag")
+    assert dated["log_lag"].unique().to_list() == [0.0]
+    assert f"of {dated.height} with both dates {dated.height} have both between" in part.text
+    assert "gates" not in {figure.name for figure in part.blocks if isinstance(figure, Figure)}
+
+    copy = tmp_path / "later"
+    shutil.copytree(results, copy)
+    path = copy / "tables" / "gates.parquet"
+    frame = pl.read_parquet(path).with_columns(
+        log_lag=pl.when(pl.col("log_lag") == 0).then(1.0), order=pl.lit("sink")
+    )
+    path.unlink()
+    table = frame.to_arrow().cast(TABLES["gates"].schema)
+    write(table, TABLES["gates"], path, {"trajectory": "0", "versions": {"torch": "0"}})
+    part = effects.make(Run(copy, configured(copy)))
+    (drawn,) = [b for b in part.blocks if isinstance(b, Figure) and b.name == "gates"]
+    assert f"in {dated.height} the sink comes first" in part.text
+    assert "yOffset" in str(drawn.chart.to_dict(validate=False))
 
 
 def test_layers_and_depths_are_told_per_trajectory(pages: dict[str, Page]) -> None:

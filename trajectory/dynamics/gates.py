@@ -16,6 +16,9 @@ Row = dict[str, Any]
 def gate_rows(contrasts: pl.DataFrame, onsets: list[Row], together: float) -> list[Row]:
     """One row per head and pair of domains.
 
+    Both dates are those of the same records: a gate needs the sink, so it cannot come before it,
+    and the noise of one is that of the other.
+
     Args:
         contrasts: the ``contrasts`` table.
         onsets: rows of the ``onsets`` table.
@@ -50,7 +53,7 @@ def _gate(row: Row, sinks: dict[tuple[Any, ...], Row], together: float) -> Row:
     lag: Row = {"log_lag": None, "low": None, "high": None, "order": "never"}
     if onset.step is not None and sink.get("onset") is not None:
         low, high = bounds(
-            (sink["onset"], sink["low"], sink["high"]),
+            (sink["onset"], sink["after_step"], sink["by_step"]),
             (onset.step, onset.after_step, onset.by_step),
         )
         lag = {

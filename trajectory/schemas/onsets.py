@@ -210,15 +210,20 @@ GATES = Table(
         ),
         number(
             "low",
-            "lower bound, from the records around the gate and the 95 % interval of the sink's onset",
+            "lower bound, from the records around the gate and around the sink's onset",
             "nats",
             nullable=True,
         ),
-        number("high", "upper bound; empty where an interval is open", "nats", nullable=True),
+        number(
+            "high",
+            "upper bound; empty where the sink was last below its threshold at step 0",
+            "nats",
+            nullable=True,
+        ),
         field(
             "order",
             pa.string(),
-            "sink or gate: that one comes first; together; undecided; never: not gated, or no sink onset observed",
+            "sink or gate: that one comes first (a gate needs a sink); together: the bounds lie within ±ln of the configured factor; undecided; never: not gated, or no sink onset observed",
         ),
     ),
 )

@@ -21,11 +21,18 @@ def make(run: Run) -> Part:
     """The part."""
     blocks: list[Block] = []
     data: dict[str, pl.DataFrame] = {}
+    text = TEXT
     if run.has("gates"):
-        data["gates"] = with_group(run.frame("gates")).with_columns(
-            pl.format("{} / {}", "domain", "other_domain").alias("pair")
+        gates = with_group(run.frame("gates")).with_columns(
+            pl.format("{} / {}", "domain", "other_domain").alias("pair"),
+            pl.format("{} head {} {}", "trajectory", "head", "domain").alias("line"),
         )
-        blocks.append(_gates(run, data["gates"]))
+        dated = gates.drop_nulls("log_lag")
+        text = f"{text} {_order(gates, dated)}"
+        # Where every lag is zero there is nothing to see: the sentence says it.
+        if dated.filter(pl.col("log_lag") != 0).height:
+            data["gates"] = dated
+            blocks.append(_gates(run, dated))
     else:
         blocks.append(Missing("When heads become gated", reason("gates"), "gates"))
     if run.has("head_effects"):
@@ -44,12 +51,25 @@ def make(run: Run) -> Part:
         if changed.height:
             data["changes"] = with_group(changed)
             blocks.append(_changes(data["changes"]))
-    return Part("without", "What depends on them", TEXT, blocks, (), data)
+    return Part("without", "What depends on them", text, blocks, (), data)
 
 
-def _gates(run: Run, gates: pl.DataFrame) -> Figure:
+def _order(gates: pl.DataFrame, dated: pl.DataFrame) -> str:
+    """How many heads end gated, and whether their sinks come first."""
+    gated = gates.filter("gated_at_end").height
+    once = dated.filter(pl.col("log_lag") == 0).height
+    orders = dict(dated.group_by("order").len().rows())
+    return (
+        f"{gated} of {words.count(gates.height, 'comparison')} of a head on two domains end gated. "
+        f"A gate needs a sink, so it comes with it or later: of {dated.height} with both dates "
+        f"{once} have both between the same two records, and in {orders.get('sink', 0)} the sink "
+        "comes first by more than the records' distance."
+    )
+
+
+def _gates(run: Run, dated: pl.DataFrame) -> Figure:
     layers = marks.forest(
-        marks.shown(marks.named("gates"), domain=False).transform_filter("isValid(datum.log_lag)"),
+        marks.shown(marks.named("gates"), domain=False),
         GATES,
         "log_lag",
         ("low", "high"),
@@ -62,23 +82,20 @@ def _gates(run: Run, gates: pl.DataFrame) -> Figure:
             alt.Tooltip("order:N"),
         ],
         color=marks.colour(run),
-        yOffset=alt.YOffset("head:N"),
+        yOffset=alt.YOffset("line:N"),
     )
-    gated = gates.filter("gated_at_end").height
-    dated = gates.drop_nulls("log_lag")
-    orders = dict(dated.group_by("order").len().rows())
+    later = dated.sort("log_lag", "trajectory", descending=[True, False]).row(0, named=True)
     return Figure(
         "gates",
-        "Gated before or after they sink",
+        "How long after they sink heads become gated",
         alt.layer(marks.reference(0.0, "at the same time", vertical=True), *layers),
-        f"{gated} of {words.count(gates.height, 'comparison')} of a head on two domains end gated; "
-        f"of {dated.height} with both dates the sink comes first in {orders.get('sink', 0)}, the "
-        f"gate in {orders.get('gate', 0)}, both together in {orders.get('together', 0)}; "
-        f"{orders.get('undecided', 0)} are undecided.",
+        f"The greatest lag is that of layer {later['layer']} head {later['head']} of "
+        f"{later['trajectory']} on {later['pair']}: gated at step {words.number(later['onset'], 0)}"
+        f", a sink at {words.number(later['sink_onset'], 0)}.",
         data="gates",
         table="gates",
         definition=marks.definition(GATES, "log_lag"),
-        height=300,
+        height=min(1200, max(200, 16 * dated.height)),
     )
 
 
