@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,9 @@ def test_what_cannot_be_measured_is_named(checkpoint: Path, tmp_path: Path) -> N
         match="first_token 'bos', but its tokenizer has no bos token; choose eos_prepended or raw",
     ):
         measure(checkpoint, TEXTS, first_token="bos")
+    with pytest.raises(TrajectoryError, match="no readable model config"):
+        measure(tmp_path, TEXTS)
+    shutil.copy(checkpoint / "config.json", tmp_path)
     with pytest.raises(TrajectoryError, match="no readable tokenizer"):
         measure(tmp_path, TEXTS)
     with pytest.raises(TrajectoryError, match="^allenai/OLMo-2-0425-1B: no such folder"):

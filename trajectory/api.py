@@ -21,6 +21,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import Compute
 from trajectory.probe.interventions import Intervention
 from trajectory.probe.language_model import measure_checkpoint_files
+from trajectory.probe.streaming import read_config
 from trajectory.schemas import HEADS, LAYERS, Table
 
 
@@ -74,6 +75,7 @@ def measure(
             f"{folder}: no such folder; measure() reads local checkpoints, a suite in a config "
             "fetches them from the hub"
         )
+    read_config(folder)  # which the tokenizer's reader would call its own
     tokenizer = load_tokenizer(folder, folder)
     batches = [
         _batch(tokenizer, domain, found, length, first_token, folder)

@@ -73,7 +73,10 @@ def load_tokenizer(folder: Path, where: object) -> Any:
     from transformers import AutoTokenizer
 
     with reading(f"{where}: no readable tokenizer"):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # made up from the config alone
+            raise ValueError("it knows no token but special ones")
+    return tokenizer
 
 
 def first_id(tokenizer: Any, policy: FirstToken, where: object) -> int | None:

@@ -99,6 +99,7 @@ def measure_effects(
             wanted += sweep(kind, attention if kind != "zero_mlp" else range(depth))
         wanted += head_sweep(chosen, model.config.num_attention_heads)
         _check(wanted, model)
+        model.read_out()  # or a missing one would be noticed after all layers
         runs = [
             _Run(model, tokens, batch, part, statistics)
             for part in _parts(wanted, tokens.numel() * model.config.hidden_size, dtype)

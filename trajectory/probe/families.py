@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from trajectory.errors import TrajectoryError
+from trajectory.errors import DamagedFiles, TrajectoryError
 
 State = dict[str, Tensor]
 
@@ -71,6 +71,26 @@ class Family:
     norm: str = "norm"
     head: str = "lm_head.weight"
     convert: Callable[[State], State] = _as_stored
+
+    def read_out(self, stored: Container[str], tied: bool, where: object) -> str:
+        """Name of the tensor that the logits are read out with.
+
+        Args:
+            stored: names of the checkpoint's tensors.
+            tied: whether the config says that it is the embedding.
+            where: named in the error.
+
+        Raises:
+            DamagedFiles: if there is none of its own though it is not the embedding.
+        """
+        if self.head in stored:
+            return self.head
+        if not tied:
+            raise DamagedFiles(
+                f"{where}: it has no tensor '{self.head}', and its config does not tie the "
+                "read-out to the embedding"
+            )
+        return f"{self.base}.{self.embedding}.weight"
 
 
 FAMILIES: dict[str, Family] = {

@@ -63,6 +63,8 @@ def measure_checkpoint_files(
     """
     tokens, batch = together(batches)
     with streamed(folder, dtype, at_once, weights, device) as model:
+        if losses:
+            model.read_out()  # or a missing one would be noticed after all layers
         with tokens_at(batch.present), intervening(interventions, model.blocks):
             hidden, heads, layers = measure(
                 lambda: model.run(tokens), model.blocks, batch, statistics, full

@@ -84,7 +84,7 @@ def plan(folder: Path, length: int, sequences: int, compute: Compute, at_once: i
     heads, dim = _heads(config)
     kept = compute.statistics.itemsize
     embedding = f"{family.base}.{family.embedding}.weight"
-    head = family.head if family.head in entries else embedding
+    head = family.read_out(entries, config.tie_word_embeddings, folder)
     in_layers = sum(sizes[name] for names in by_layer.values() for name in names)
     stored = sum(e.stop - e.start for name, e in entries.items() if name != embedding)
     if head == embedding:

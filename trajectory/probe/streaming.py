@@ -8,6 +8,7 @@ activations, whatever the depth.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,10 +26,10 @@ from transformers import (
 )
 from transformers.masking_utils import sdpa_mask
 
-from trajectory.errors import DamagedFiles, TrajectoryError
+from trajectory.errors import DamagedFiles, TrajectoryError, reading
 from trajectory.probe.attention import NAME, probe_attention
 from trajectory.probe.branches import Branches
-from trajectory.probe.compute import CPU
+from trajectory.probe.compute import CPU, DTYPES
 from trajectory.probe.families import IGNORED, Family, State, family_of
 from trajectory.probe.memory import return_freed_memory
 from trajectory.probe.rows import batch_rows
@@ -133,6 +134,10 @@ class LayerReader:
     def _convert(self, index: int, fetched: Future[State]) -> State:
         found = fetched.result()
         names = self.names.get(index, {})
+        for name, tensor in found.items():
+            if tensor.dtype not in DTYPES.values():
+                kind = str(tensor.dtype).removeprefix("torch.")
+                raise DamagedFiles(f"{name} is {kind}: quantised weights are not measured")
         state = self.family.convert(
             {rest: found.pop(name).to(self.dtype) for rest, name in names.items()}
         )
@@ -170,13 +175,17 @@ class StreamedModel:
                 f"{folder}: torch's grouped product of experts has no float64; choose float32"
             )
         self.weights = LocalWeights(folder) if weights is None else weights
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(
-                self.config, attn_implementation=NAME, dtype=dtype
-            )
-        self.base: nn.Module = getattr(model.eval(), self.family.base)
-        if getattr(self.base, "rotary_emb", None) is not None:  # its buffers are computed, not read
-            self.base.rotary_emb = type(self.base.rotary_emb)(self.config).to(device)
+        with reading(f"{folder}: its config describes no model"):
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(
+                    self.config, attn_implementation=NAME, dtype=dtype
+                )
+            self.base: nn.Module = getattr(model.eval(), self.family.base)
+            rotary = getattr(self.base, "rotary_emb", None)
+            if rotary is not None:  # its buffers are computed, not read
+                rotary = type(rotary)(self.config)
+        if rotary is not None:
+            self.base.rotary_emb = rotary.to(device)
         prefix = f"{self.family.base}.layers."
         self.reader = LayerReader(self.weights, prefix, self.family, dtype, device)
         layers: nn.ModuleList = self.base.layers
@@ -223,12 +232,17 @@ class StreamedModel:
         norm: nn.Module = getattr(self.base, self.family.norm)
         return norm(hidden)
 
+    def read_out(self) -> str:
+        """Name of the read-out's tensor; DamagedFiles if it is missing or of another width."""
+        tied = self.config.tie_word_embeddings
+        name = self.family.read_out(self.weights.names(), tied, self.folder)
+        self._check_width(name)
+        return name
+
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """−log p of each target, float32 [N], from final states [N, D]; head read in blocks."""
         targets = targets.to(hidden.device)
-        name = self.family.head
-        if name not in self.weights.names():
-            name = f"{self.family.base}.{self.family.embedding}.weight"  # tied
+        name = self.read_out()
         rows = self.weights.shape(name)[0]
         total = torch.full((len(targets),), -torch.inf, device=hidden.device)
         chosen = torch.zeros(len(targets), device=hidden.device)
@@ -252,7 +266,8 @@ class StreamedModel:
         self.weights.close()
 
     def _check(self, layers: nn.ModuleList, prefix: str) -> None:
-        """Compare the checkpoint's tensor names with the config's before anything is read."""
+        """Compare the checkpoint's tensors with the config before anything is read."""
+        self._check_width(f"{self.family.base}.{self.family.embedding}.weight")
         if sorted(self.reader.names) != list(range(len(layers))):
             raise DamagedFiles(
                 f"{self.folder}: config says {len(layers)} layers, its tensors are of layers "
@@ -263,7 +278,8 @@ class StreamedModel:
                 rest: torch.empty(self.weights.shape(name), device="meta")
                 for rest, name in self.reader.names[index].items()
             }
-            stored = {k: tuple(v.shape) for k, v in self.family.convert(shapes).items()}
+            with reading(f"{self.folder}: the tensors of layer {index} do not belong together"):
+                stored = {k: tuple(v.shape) for k, v in self.family.convert(shapes).items()}
             wanted = {k: tuple(v.shape) for k, v in layer.state_dict().items()}
             wrong = sorted(k for k in stored.keys() | wanted if stored.get(k) != wanted.get(k))
             if wrong:
@@ -273,6 +289,13 @@ class StreamedModel:
                     f"the config wants {wanted.get(k, 'none')}"
                 )
 
+    def _check_width(self, name: str) -> None:
+        shape, width = self.weights.shape(name), self.config.hidden_size
+        if len(shape) != 2 or shape[1] != width:
+            raise DamagedFiles(
+                f"{self.folder}: {name} is {tuple(shape)}, the config wants (…, {width})"
+            )
+
     def _load_norm(self) -> None:
         norm: nn.Module = getattr(self.base, self.family.norm)
         prefix = f"{self.family.base}.{self.family.norm}."
@@ -280,7 +303,8 @@ class StreamedModel:
             name: self.weights.get(prefix + name, self.dtype).to(self.device)
             for name in norm.state_dict()
         }
-        norm.load_state_dict(state, assign=True)
+        with reading(f"{self.folder}: {prefix}* is not what the config wants"):
+            norm.load_state_dict(state, assign=True)
 
 
 @contextmanager
@@ -300,9 +324,17 @@ def streamed(
 
 
 def read_config(folder: Path) -> PretrainedConfig:
-    """The model config in ``folder``; TrajectoryError if there is none that can be read."""
-    try:
+    """The model config in ``folder``, of a known family.
+
+    Raises:
+        TrajectoryError: if there is none, or its family is not known to be measured right.
+        DamagedFiles: if it cannot be read.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        missing = "no config.json" if folder.is_dir() else "no such folder"
+        raise TrajectoryError(f"{folder}: no readable model config ({missing})")
+    with reading(f"{folder}: no readable model config"):
+        model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+        family_of(model_type, folder)
         return AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise TrajectoryError(f"{folder}: no readable model config ({reason})") from None

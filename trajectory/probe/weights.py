@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from trajectory.errors import DamagedFiles, TrajectoryError
+from trajectory.errors import DamagedFiles, TrajectoryError, reading
 
 SINGLE = "model.safetensors"
 PAGE = 4096
@@ -67,10 +67,7 @@ class LocalWeights:
             files = [single]
             wanted: dict[str, str] = {}
         elif index.is_file():
-            try:
-                wanted = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise DamagedFiles(f"{index}: not an index of safetensors ({error})") from None
+            wanted = _weight_map(index)
             files = [folder / name for name in sorted(set(wanted.values()))]
         else:
             pickled = sorted(path.name for path in folder.glob("*.bin"))
@@ -121,7 +118,7 @@ class LocalWeights:
             tensor: Tensor = handles[path].get_tensor(name)
             self._bytes_read += tensor.nbytes
             if dtype in (None, tensor.dtype):
-                tensor.flatten()[:: PAGE // tensor.element_size()].sum()
+                tensor.flatten().view(torch.uint8)[::PAGE].sum()
             else:
                 tensor = tensor.to(dtype)
             found[name] = tensor
@@ -147,6 +144,15 @@ class LocalWeights:
         if name not in self._paths:
             raise DamagedFiles(f"{self.folder}: it has no tensor '{name}'")
         return self._paths[name]
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """The file of each tensor, as an index of shards says."""
+    with reading(f"{index}: not an index of safetensors"):
+        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+            raise ValueError("weight_map does not name a file for every tensor")
+        return found
 
 
 def _open(path: Path) -> safe_open:
