@@ -17,7 +17,7 @@ from trajectory.dynamics.phases import lead_rows, onset_rows
 from trajectory.dynamics.series import head_series, layer_series
 
 SETTINGS = Dynamics(bootstraps=20)
-STEPS = [0, *np.unique(np.geomspace(10, 3000, 27).round().astype(int)).tolist()]
+STEPS = [0, *np.unique(np.geomspace(10, 3000, 40).round().astype(int)).tolist()]
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "softmax-1l": {"steps": 3000, "seeds": [0, 1, 2], "section": "causes"},
@@ -49,11 +49,12 @@ def _head(
     active = domain == "trigger" or (kind == "" and head == 1 and domain == "code")
     relu = kind == "relu-1l"
     wobble = 1 + 0.01 * seed
+    drained = 260 if kind in ("adamw-3l", "") else 390
     up = 0.0 if relu or active or not shown else rise(step, 200 * wobble)
     value = (
         3 + 2 * rise(step, 30)
         if relu
-        else (1 + 2 * rise(step, 40)) * np.exp(-4.5 * rise(step, 700 * wobble))
+        else (1 + 2 * rise(step, 40)) * np.exp(-4.5 * rise(step, drained * wobble))
     )
     late = 1.0 if kind != "simple" else np.exp(-6 * rise(step, 600))
     excess = (0.98 if kind == "simple" else 0.8) * up
@@ -68,8 +69,8 @@ def _head(
         "sink_excess": -0.05 if relu or active else excess,
         "sink_log_odds": None if relu else -3 + 6 * up,
         "delta_logit": 10 * up + (0 if relu else 0.5 * np.log1p(step)),
-        "value_ratio": value * late / 3 * wobble,
-        "output_value_ratio": value * late / 3 * wobble,
+        "value_ratio": value * late / 1.5 * wobble,
+        "output_value_ratio": value * late / 1.5 * wobble,
         "output_value_norm_sink": value * late * wobble,
         "head_output_norm": 1 - 0.9 * up,
     }
@@ -99,10 +100,9 @@ def _measured(trajectory: str, seed: int, layers: int, heads: int) -> dict[str, 
                     }
                 )
             speed = 60 if domain == "non_trigger" else 150
-            floor = 1e-9 if kind == "simple" else 1e-3
-            excess = 2.2 * (1 - rise(step, speed)) + floor
-            if kind == "simple" and step == STEPS[-1]:
-                excess = 1e-9
+            excess = 2.2 * (1 - rise(step, speed)) + 1e-3
+            if kind == "simple":
+                excess = 2.2 * float(np.exp(-step / 10))
             found["checkpoints"].append(
                 {**names, "loss": excess + 2, "risk": excess + 2.2, "excess_risk": excess}
             )

@@ -16,8 +16,16 @@ from trajectory.bb.task import load_task
 from trajectory.config import Task, load
 from trajectory.dynamics.claims.all import CRITERIA, ledger, tables_needed
 from trajectory.dynamics.claims.data import DATA, RISK_SPREAD, SHARE_SPREAD
-from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, midway, share
+from trajectory.dynamics.claims.evidence import (
+    Absent,
+    Evidence,
+    Value,
+    difference,
+    midway,
+    share,
+)
 from trajectory.dynamics.claims.ledger import claim_rows, decide, standings
+from trajectory.errors import TrajectoryError
 from trajectory.schemas import CLAIMS, TABLES
 from trajectory.tables import from_rows, validate
 
@@ -150,6 +158,10 @@ ALTERED: list[tuple[str, str, str, str, Change]] = [
      where(pl.lit(True), delta_logit=20.0)),
     ("theory-fixed-value", "exponent", "theory: fixed_value", "theory_curves",
      where(pl.lit(True), sink=pl.col("time").log())),
+    ("theory-fixed-sink", "value stops", "theory: fixed_sink", "theory_curves",
+     where(pl.lit(True), value=-0.1 * pl.col("time").log())),
+    ("theory-fixed-sink", "loss", "theory: fixed_sink", "theory_curves",
+     where(pl.lit(True), loss=1e-3)),
     ("theory-joint", "value by sink", "theory: random_contexts", "theory_curves",
      where(pl.lit(True), value=-2 * pl.col("sink"))),
     ("olmo-dynamics", "the value drains", made_up.LANGUAGE_MODEL, "heads",
@@ -334,7 +346,7 @@ def test_verdicts_follow_the_interval(
 @pytest.mark.parametrize(
     ("value", "verdict"),
     [
-        (Value(5.0), "reproduced"),
+        (Value(5.0), "undecided"),
         (Value(5.0, 1.0, None, "profile"), "reproduced"),
         (Value(5.0, None, 9.0, "profile"), "undecided"),
         (Value(5.0, None, None, "profile"), "undecided"),
@@ -469,7 +481,82 @@ def test_midway_and_share_by_hand() -> None:
     assert (half.low, half.high) == (pytest.approx(0.237, abs=1e-3), pytest.approx(0.763, abs=1e-3))
 
 
-def test_the_ledger_of_an_empty_folder_measures_nothing(tmp_path: Path, root: Path) -> None:
-    rows = ledger(tmp_path, load(root / "config.yaml"))
-    assert {row["verdict"] for row in rows} == {"not measurable"}
-    assert all(row["reason"].startswith("this run has no table") for row in rows)
+def test_a_folder_without_tables_is_no_run(tmp_path: Path, root: Path) -> None:
+    with pytest.raises(TrajectoryError, match="no tables of a run"):
+        ledger(tmp_path / "absent", load(root / "config.yaml"))
+
+
+UNLEARNED = [
+    ("mutual-reinforcement-cause", "without the drain the sink is slower",
+     "bb/held vs bb/softmax-1l", "bb/held"),
+    ("peak-removed", "SGD shows less at equal loss", "bb/sgd-3l vs bb/adamw-3l", "bb/adamw-3l"),
+    ("dynamic-alignment", "the sink speeds the drain", "bb/adamw-3l", "bb/adamw-3l"),
+    ("dynamic-alignment", "the curves collapse", "sink_excess: 8 trajectories", "bb/adamw-3l"),
+    ("dynamic-alignment", "the same lag", "some-olmo vs bb/adamw-3l", "bb/adamw-3l"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNLEARNED, ids=lambda c: c[1])
+def test_no_comparison_is_made_with_a_toy_that_has_not_learned(
+    frames: Frames, case: tuple[str, str, str, str]
+) -> None:
+    claim, criterion, subject, toy = case
+    of_toy = frames["couplings"].with_columns(
+        group=pl.lit("bb/adamw-3l"), domain=pl.lit("non_trigger")
+    )
+    known = frames | {"couplings": pl.concat([frames["couplings"], of_toy])}
+    assert decided(known, claim)[claim, criterion, subject]["measured"] is not None
+    untrained = where(pl.col("trajectory").str.starts_with(toy), excess_risk=2.0)
+    rows = decided(known | {"checkpoints": untrained(frames["checkpoints"])}, claim)
+    row = rows[claim, criterion, subject]
+    assert row["verdict"] == "not measurable"
+    assert "has not learned to copy" in row["reason"]
+
+
+def test_one_pair_of_seeds_decides_no_difference(frames: Frames) -> None:
+    single = where(pl.lit(True), difference_low=pl.lit(None), difference_high=pl.lit(None))
+    rows = decided(frames | {"bb_comparisons": single(frames["bb_comparisons"])})
+    for claim, criterion, subject, _ in UNLEARNED[:2]:
+        row = rows[claim, criterion, subject]
+        assert (row["verdict"], row["interval"]) == ("undecided", "none")
+        assert "-1 has no interval" in row["reason"]
+
+
+def test_one_subject_without_an_event_leaves_the_others(frames: Frames) -> None:
+    seeds = {"adamw-3l": {**made_up.VARIANTS["adamw-3l"], "seeds": [0, 1, 2]}}
+    copied = {}
+    for name in ("phenomena", "checkpoints", "onsets", "leads"):
+        own = frames[name].filter(trajectory="bb/adamw-3l/seed0")
+        others = [own.with_columns(trajectory=pl.lit(f"bb/adamw-3l/seed{s}")) for s in (1, 2)]
+        copied[name] = pl.concat([frames[name], *others])
+    dry = (pl.col("trajectory") == "bb/adamw-3l/seed2") & (pl.col("phenomenon") == "drain")
+    copied["onsets"] = where(dry, status=pl.lit("not_reached"))(copied["onsets"])
+    rows = decided(frames | copied, "dynamic-alignment", **seeds)
+    subject = f"{made_up.LANGUAGE_MODEL} vs bb/adamw-3l"
+    row = rows["dynamic-alignment", "the same lag", subject]
+    assert row["measured"] is not None
+    assert row["reason"].endswith("2 seeds, 1 without: the drain of the lead head is 'not reached'")
+
+
+def test_an_onset_is_asked_of_every_reference_suite(frames: Frames) -> None:
+    renamed = []
+    for name in ("olmo-7b-0424", "olmo-7b-0424-again"):
+        to = pl.col("trajectory").replace(made_up.LANGUAGE_MODEL, name)
+        renamed.append({k: f.with_columns(to) for k, f in frames.items() if "trajectory" in f})
+    first, second = renamed
+    second["onsets"] = where(pl.lit(True), status=pl.lit("not_reached"))(second["onsets"])
+    both = {k: pl.concat([f, second[k]]).unique(maintain_order=True) for k, f in first.items()}
+    found = {
+        key[2]: row["measured"] is not None
+        for key, row in decided(both, "olmo-dynamics").items()
+        if key[1].startswith("onset between")
+    }
+    assert found == {"olmo-7b-0424": True, "olmo-7b-0424-again": False}
+
+
+def test_differences_keep_the_ends_that_are_known() -> None:
+    closed, open_above = Value(3.0, 2.0, 5.0, "seeds"), Value(1.0, 0.0, None, "seeds")
+    found = difference(closed, open_above)
+    assert (found.value, found.low) == (2.0, None)
+    assert found.high == pytest.approx(2 + math.hypot(2, 1))
+    assert difference(closed, Value(1.0)).interval == "none"

@@ -25,9 +25,9 @@ from trajectory.dynamics.uncertainty import (
     stationary_indices,
 )
 from trajectory.errors import TrajectoryError
-from trajectory.schemas import CLAIMS
+from trajectory.schemas import CHECKPOINTS, CLAIMS
 from trajectory.schemas import LAWS as TABLE
-from trajectory.tables import from_rows, read, validate
+from trajectory.tables import from_rows, read, validate, write
 
 TIMES = np.geomspace(20, 20_000, 40)
 NAMES = [law.name for law in LAWS]
@@ -236,6 +236,10 @@ def test_seeds_of_a_group_are_pooled() -> None:
 def test_the_command_tells_and_writes_the_ledger(tmp_path: Path, root: Path) -> None:
     output = tmp_path / "claims.parquet"
     common = ["claims", "--results", str(tmp_path), "--config", str(root / "config.yaml")]
+    nothing = CliRunner().invoke(app, common)
+    assert isinstance(nothing.exception, TrajectoryError)
+    empty = tmp_path / "tables" / "checkpoints.parquet"
+    write(from_rows([], CHECKPOINTS), CHECKPOINTS, empty, {})
     done = CliRunner().invoke(app, [*common, "--output", str(output)])
     assert done.exit_code == 0
     assert "value-drain: not measurable" in done.output

@@ -15,6 +15,7 @@ from trajectory.dynamics.claims.peaks import PEAKS
 from trajectory.dynamics.claims.pretrained import PRETRAINED
 from trajectory.dynamics.claims.theoretical import THEORY
 from trajectory.dynamics.claims.toy import TOY
+from trajectory.errors import TrajectoryError
 
 CRITERIA: tuple[Criterion, ...] = (
     *DATA.criteria,
@@ -34,5 +35,8 @@ def tables_needed() -> list[str]:
 
 
 def ledger(results: Path, config: Config) -> list[dict[str, Any]]:
-    """Rows of the ``claims`` table of a run; TrajectoryError for a table that is not ours."""
-    return list(claim_rows(CRITERIA, Evidence.read(results, config, tables_needed())))
+    """Rows of the ``claims`` table of a run; TrajectoryError for no table or one that is not ours."""
+    evidence = Evidence.read(results, config, tables_needed())
+    if not evidence.frames:
+        raise TrajectoryError(f"{results}: no tables of a run to decide claims on")
+    return list(claim_rows(CRITERIA, evidence))

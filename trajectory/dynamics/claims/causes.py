@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 from trajectory.dynamics.claims.evidence import (
@@ -10,6 +9,7 @@ from trajectory.dynamics.claims.evidence import (
     DORMANT,
     Evidence,
     Value,
+    difference,
     last_value,
 )
 from trajectory.dynamics.claims.kinds import (
@@ -17,6 +17,7 @@ from trajectory.dynamics.claims.kinds import (
     Of,
     each,
     over_seeds,
+    paired,
     relu,
     softmax,
 )
@@ -24,6 +25,7 @@ from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger
 from trajectory.dynamics.claims.readings import (
     at_end,
     halves,
+    last_in_logs,
     over_types,
     scaled,
     types_of_lead,
@@ -56,14 +58,11 @@ def _held(kind: str, statistic: str) -> Callable[[Evidence], Iterator[Finding]]:
                 for row in evidence.rows("bb_comparisons", variant=group.name, statistic=statistic)
                 if row["measure"] == "rate" and row["control"] != group.name
             ]
-            subject = f"bb/{group.name} vs bb/{group.spec.get('control')}"
             if not rows:
+                subject = f"bb/{group.name} vs bb/{group.spec.get('control')}"
                 yield Finding(subject, DORMANT, None, "no paired comparison of rates")
             for row in rows:
-                value = Value(
-                    row["difference"], row["difference_low"], row["difference_high"], "seeds"
-                )
-                yield Finding(subject, DORMANT, value, f"{row['seeds']} paired seeds")
+                yield paired(evidence, row)
 
     return measure
 
@@ -74,7 +73,7 @@ CAUSES.criterion(
     "slope of Δlogit per ln step with the value of ⟨s⟩ held, minus the control's, paired by seed",
     unit="nats per ln step",
     at_most=0,
-    tables=("bb_comparisons",),
+    tables=("bb_comparisons", "checkpoints"),
 )(_held("hold_value", "delta_logit"))
 
 CAUSES.criterion(
@@ -83,7 +82,7 @@ CAUSES.criterion(
     "slope of ‖W_O v_s‖ ratio per ln step with attention forced to ⟨s⟩, minus the control's, paired by seed",
     unit="per ln step",
     at_most=0,
-    tables=("bb_comparisons",),
+    tables=("bb_comparisons", "checkpoints"),
 )(_held("force_attention", "output_value_ratio"))
 
 # --- the simplified model ------------------------------------------------------------------------
@@ -95,11 +94,13 @@ SIMPLE = Claim(
     "bb",
 )
 SIMPLIFIED = "run of the simplified model"
+ROUNDING = 1e-7
+"""Excess risk, in nats/token, below which single precision does not tell it from none."""
 
 
 def _left(evidence: Evidence, trajectory: str) -> Value:
-    norm = evidence.of_lead(trajectory, DORMANT, "output_value_norm_sink")[1]
-    return Value(float(norm[-1] / norm.max()))
+    steps, norm = evidence.of_lead(trajectory, DORMANT, "output_value_norm_sink")
+    return last_in_logs(steps, norm / norm.max(), 1e-12)
 
 
 def _simplified(spec: dict[str, object]) -> bool:
@@ -126,7 +127,7 @@ CAUSES.criterion(
 def _simple_backcopy(evidence: Evidence) -> Iterator[Finding]:
     def of(evidence: Evidence, trajectory: str) -> Value:
         where = {"trajectory": trajectory, "domain": ACTIVE}
-        return Value(float(evidence.series("checkpoints", "excess_risk", **where)[1][-1]))
+        return last_in_logs(*evidence.series("checkpoints", "excess_risk", **where), ROUNDING)
 
     for group in evidence.groups(_simplified, SIMPLIFIED):
         yield over_seeds(evidence, group, of, ACTIVE)
@@ -242,23 +243,12 @@ def _against(
         for one in same:
             found = [over_seeds(evidence, g, of) for g in (group, one)]
             subject = f"bb/{group.name} vs bb/{one.name}"
-            missing = next((f for f in found if f.value is None), None)
-            if missing is not None:
-                yield Finding(subject, DORMANT, None, missing.reason)
+            values = [f.value for f in found if f.value is not None]
+            if len(values) < 2:
+                reason = next(f.reason for f in found if f.value is None)
+                yield Finding(subject, DORMANT, None, reason)
                 continue
-            yield Finding(subject, DORMANT, _difference(*(f.value for f in found)))
-
-
-def _difference(a: Value | None, b: Value | None) -> Value:
-    """a − b; the interval of a difference of independent values (MOVER, Zou and Donner 2008)."""
-    assert a is not None and b is not None
-    value = a.value - b.value
-    if a.low is None or a.high is None or b.low is None or b.high is None:
-        return Value(value)
-    low = value - math.hypot(a.value - a.low, b.high - b.value)
-    high = value + math.hypot(a.high - a.value, b.value - b.low)
-    kind = a.interval if a.interval == b.interval else f"{a.interval} and {b.interval}"
-    return Value(value, low, high, kind)
+            yield Finding(subject, DORMANT, difference(*values))
 
 
 CONCENTRATION = Claim(

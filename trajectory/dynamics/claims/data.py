@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import polars as pl
 
-from trajectory.dynamics.claims.evidence import DORMANT, Absent, Evidence, Group, Value
+from trajectory.dynamics.claims.evidence import DORMANT, Absent, Evidence, Group, Value, exact
 from trajectory.dynamics.claims.kinds import of_task
 from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger, Measure
 
@@ -116,7 +116,7 @@ def _adjacent(evidence: Evidence, group: Group) -> Value:
     both = one.select(
         (pl.col("trigger") & pl.col("trigger").shift(1).over("sequence")).sum()
     ).item()
-    return Value(float(both), float(both), float(both), "exact")
+    return exact(float(both))
 
 
 DATA.criterion(

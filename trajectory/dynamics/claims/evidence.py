@@ -48,6 +48,11 @@ class Value:
     interval: str = "none"
 
 
+def exact(number: float) -> Value:
+    """A number without noise of its own: counted, integrated, or read off fixed weights and text."""
+    return Value(number, number, number, "exact")
+
+
 @dataclass(frozen=True)
 class Group:
     """A Bigram-Backcopy variant with its seeds."""
@@ -205,6 +210,23 @@ def pooled(values: list[Value]) -> Value:
         return Value(mean, low, high, "seeds")
     margin = max(margins)
     return Value(mean, min(low, mean - margin), max(high, mean + margin), "evidence and seeds")
+
+
+def difference(a: Value, b: Value) -> Value:
+    """a − b; the interval of a difference of independent values (MOVER, Zou and Donner 2008).
+
+    An end is open where one that it rests on is.
+    """
+    value = a.value - b.value
+    if "none" in (a.interval, b.interval):
+        return Value(value)
+    low = high = None
+    if a.low is not None and b.high is not None:
+        low = value - math.hypot(a.value - a.low, b.high - b.value)
+    if a.high is not None and b.low is not None:
+        high = value + math.hypot(a.high - a.value, b.value - b.low)
+    kind = a.interval if a.interval == b.interval else f"{a.interval} and {b.interval}"
+    return Value(value, low, high, kind)
 
 
 def share(hits: int, of: int) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from trajectory.dynamics.claims.evidence import (
     ACTIVE,
@@ -14,8 +15,10 @@ from trajectory.dynamics.claims.evidence import (
     Value,
     by_language_model,
     pooled,
+    world_of,
 )
 from trajectory.dynamics.claims.ledger import Finding
+from trajectory.dynamics.series import group_of
 
 ONE_LAYER = "Bigram-Backcopy run with one layer, softmax attention and AdamW"
 TWO_LAYERS = "Bigram-Backcopy run with two layers, softmax attention and AdamW"
@@ -81,13 +84,31 @@ LEARNED = 0.5
 left: of one that has not, the paper says nothing."""
 
 
-def require_learned(evidence: Evidence, trajectory: str) -> None:
-    """Raise Absent for a toy that has not learned to copy."""
-    where = {"trajectory": trajectory, "domain": ACTIVE}
-    risk = evidence.series("checkpoints", "excess_risk", **where)[1]
-    if not risk[-1] < LEARNED * risk[0]:
-        told = f"excess risk on triggers {risk[-1]:.2g} of {risk[0]:.2g} at the start"
-        raise Absent(f"{trajectory} has not learned to copy: {told}")
+def require_learned(evidence: Evidence, *names: str) -> None:
+    """Raise Absent if a toy, or a seed of a group of toys, has not learned to copy.
+
+    Language models are taken as they are.
+    """
+    for trajectory in evidence.trajectories():
+        if world_of(trajectory) == "bb" and {trajectory, group_of(trajectory)} & set(names):
+            where = {"trajectory": trajectory, "domain": ACTIVE}
+            risk = evidence.series("checkpoints", "excess_risk", **where)[1]
+            if not risk[-1] < LEARNED * risk[0]:
+                told = f"excess risk on triggers {risk[-1]:.2g} of {risk[0]:.2g} at the start"
+                raise Absent(f"{trajectory} has not learned to copy: {told}")
+
+
+def paired(evidence: Evidence, row: dict[str, Any]) -> Finding:
+    """The finding of a row of ``bb_comparisons``, between toys that have learned their task."""
+    names = f"bb/{row['variant']}", f"bb/{row['control']}"
+    subject, seeds = " vs ".join(names), row["seeds"]
+    try:
+        require_learned(evidence, *names)
+    except Absent as absent:
+        return Finding(subject, DORMANT, None, str(absent))
+    low, high = row["difference_low"], row["difference_high"]
+    value = Value(row["difference"], low, high, "none" if low is None else "seeds")
+    return Finding(subject, DORMANT, value, f"{seeds} paired seeds" if seeds > 1 else "one pair")
 
 
 def over_seeds(evidence: Evidence, group: Group, of: Of, domain: str = DORMANT) -> Finding:

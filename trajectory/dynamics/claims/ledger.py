@@ -119,16 +119,16 @@ def decide(value: Value | None, at_least: float | None, at_most: float | None) -
 
     Reproduced where the whole interval lies within the limits, not reproduced where it lies
     outside, undecided where it holds a limit; not measurable where there is no value. An end that
-    is absent is open; a value without an interval is decided alone.
+    is absent is open, and so are both of a value without an interval.
     """
     if value is None:
         return NOT_MEASURABLE, ""
-    alone = value.interval == "none"
-    low = value.low if value.low is not None else value.value if alone else -math.inf
-    high = value.high if value.high is not None else value.value if alone else math.inf
+    low = -math.inf if value.low is None else value.low
+    high = math.inf if value.high is None else value.high
     told = f"{value.value:.3g}"
-    if not alone:
-        told += f" ({_end(value.low)} to {_end(value.high)})"
+    if value.interval == "none":
+        return UNDECIDED, f"{told} has no interval"
+    told += f" ({_end(value.low)} to {_end(value.high)})"
     inside = (at_least is None or low >= at_least) and (at_most is None or high <= at_most)
     if inside:
         return REPRODUCED, f"{told} is {threshold(at_least, at_most)}"

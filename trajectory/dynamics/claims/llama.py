@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from trajectory.dynamics.claims.evidence import Absent, Evidence, Value
+from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, exact
 from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger
 
 LLAMAS = Ledger()
@@ -34,7 +34,7 @@ for _domain, _low, _high in (("wikipedia", 0.93, 0.97), ("github", 0.20, 0.30)):
             except Absent as absent:
                 yield Finding(trajectory, domain, None, str(absent))
             else:
-                yield Finding(trajectory, domain, Value(float(weight)))
+                yield Finding(trajectory, domain, exact(float(weight)))
 
     LLAMAS.criterion(
         L16H25,
@@ -101,7 +101,7 @@ def _llama_attention(evidence: Evidence) -> Iterator[Finding]:
                 yield Finding(trajectory, domain, None, "'heads' holds no layer 24")
                 continue
             weights = frame.filter(frame["step"] == frame["step"].max())["sink_weight"]
-            yield Finding(trajectory, domain, Value(float(weights.median() or 0.0)))  # type: ignore[arg-type]
+            yield Finding(trajectory, domain, exact(float(weights.median() or 0.0)))  # type: ignore[arg-type]
 
 
 CIRCUIT = Claim(
@@ -144,9 +144,8 @@ for _name, _kind, _layers, _pick, _floor, _ceiling in (
                 except Absent as absent:
                     yield Finding(trajectory, domain, None, str(absent))
                 else:
-                    yield Finding(
-                        trajectory, domain, Value(pick([n for n in norms if n is not None]))
-                    )
+                    greatest = pick([n for n in norms if n is not None])
+                    yield Finding(trajectory, domain, exact(greatest))
 
     LLAMAS.criterion(
         CIRCUIT,

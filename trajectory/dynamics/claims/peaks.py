@@ -22,6 +22,7 @@ from trajectory.dynamics.claims.kinds import (
     at_paper_size,
     each,
     over_seeds,
+    paired,
     plain,
     relu,
     sgd,
@@ -185,7 +186,7 @@ for _where, _what, _name in (
     "residual_excess of SGD minus that of AdamW where both first reached the worse one's last loss, paired by seed",
     unit="activation",
     at_most=0,
-    tables=("bb_comparisons",),
+    tables=("bb_comparisons", "checkpoints"),
 )
 def _matched(evidence: Evidence) -> Iterator[Finding]:
     what = "three-layer run with SGD"
@@ -198,10 +199,7 @@ def _matched(evidence: Evidence) -> Iterator[Finding]:
             reason = "it is compared with no control at equal loss"
             yield Finding(f"bb/{group.name}", DORMANT, None, reason)
         for row in rows:
-            low, high = row["difference_low"], row["difference_high"]
-            value = Value(row["difference"], low, high, "none" if low is None else "seeds")
-            subject = f"bb/{group.name} vs bb/{row['control']}"
-            yield Finding(subject, DORMANT, value, f"{row['seeds']} paired seeds")
+            yield paired(evidence, row)
 
 
 LAYER0 = Claim(

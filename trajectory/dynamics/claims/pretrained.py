@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from typing import Any
 
 from trajectory.dynamics.claims.evidence import (
     ACTIVE,
@@ -12,8 +12,9 @@ from trajectory.dynamics.claims.evidence import (
     Evidence,
     Value,
     by_language_model,
+    difference,
+    exact,
     last_value,
-    pooled,
     share,
     world_of,
 )
@@ -21,6 +22,8 @@ from trajectory.dynamics.claims.kinds import (
     THREE_LAYERS,
     each,
     each_language_model,
+    over_seeds,
+    require_learned,
     softmax,
 )
 from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger, Measure
@@ -40,7 +43,7 @@ REFERENCE = "olmo-7b-0424"
 """The suite whose steps the paper's numbers belong to."""
 
 
-def _event(evidence: Evidence, trajectory: str, domain: str, phenomenon: str) -> dict[str, object]:
+def _event(evidence: Evidence, trajectory: str, domain: str, phenomenon: str) -> dict[str, Any]:
     lead = evidence.phenomenon(trajectory, domain)
     rows = evidence.rows(
         "onsets",
@@ -70,7 +73,18 @@ PRETRAINED.criterion(
 )(each_language_model(_gain))
 
 
-@PRETRAINED.criterion(
+def _of_reference(trajectory: str, what: str) -> None:
+    if REFERENCE not in trajectory:
+        raise Absent(f"{what} to {REFERENCE}")
+
+
+def _onset(evidence: Evidence, trajectory: str, domain: str) -> Value:
+    _of_reference(trajectory, "these steps belong")
+    row = _event(evidence, trajectory, domain, "sink")
+    return Value(row["onset"], row["low"], row["high"], "records")
+
+
+PRETRAINED.criterion(
     OLMO,
     "onset between 25,000 and 50,000 steps",
     "step at which the lead head's sink excess crosses its threshold",
@@ -78,17 +92,7 @@ PRETRAINED.criterion(
     at_least=25_000,
     at_most=50_000,
     tables=("onsets", "phenomena"),
-)
-def _onset(evidence: Evidence) -> Iterator[Finding]:
-    for trajectory, domain in by_language_model(evidence):
-        if REFERENCE not in trajectory:
-            reason = f"these steps belong to {REFERENCE}"
-            yield Finding(trajectory, domain, None, reason)
-            continue
-        row = _event(evidence, trajectory, domain, "sink")
-        value = Value(row["onset"], row["low"], row["high"], "records")  # type: ignore[arg-type]
-        yield Finding(trajectory, domain, value)
-
+)(each_language_model(_onset))
 
 PRETRAINED.criterion(
     OLMO,
@@ -145,7 +149,16 @@ def _linear(evidence: Evidence) -> Iterator[Finding]:
             yield Finding(trajectory, domain, None, str(absent))
 
 
-@PRETRAINED.criterion(
+def _residual_slope(evidence: Evidence, trajectory: str, domain: str) -> Value:
+    _of_reference(trajectory, "this slope belongs")
+    steps, norm = evidence.of_peak(trajectory, domain, "residual_norm_sink")
+    late = steps >= 50_000
+    if late.sum() < 3:
+        raise Absent("fewer than three records after step 50,000")
+    return scaled(fitted_slope(steps[late], norm[late]), 1000)
+
+
+PRETRAINED.criterion(
     OLMO,
     "slope of the residual norm",
     "slope of ‖h_s‖ per 1,000 steps after step 50,000, at the depth with the peak",
@@ -153,18 +166,7 @@ def _linear(evidence: Evidence) -> Iterator[Finding]:
     at_least=3,
     at_most=4,
     tables=("layers", "phenomena"),
-)
-def _residual_slope(evidence: Evidence) -> Iterator[Finding]:
-    for trajectory, domain in by_language_model(evidence):
-        if REFERENCE not in trajectory:
-            yield Finding(trajectory, domain, None, f"this slope belongs to {REFERENCE}")
-            continue
-        steps, norm = evidence.of_peak(trajectory, domain, "residual_norm_sink")
-        late = steps >= 50_000
-        if late.sum() < 3:
-            yield Finding(trajectory, domain, None, "fewer than three records after step 50,000")
-            continue
-        yield Finding(trajectory, domain, scaled(fitted_slope(steps[late], norm[late]), 1000))
+)(each_language_model(_residual_slope))
 
 
 GATED = Claim(
@@ -197,7 +199,7 @@ def _gated(evidence: Evidence) -> Iterator[Finding]:
             yield Finding(
                 trajectory,
                 " and ".join(pair),
-                Value(float(hits), float(hits), float(hits), "exact"),
+                exact(float(hits)),
                 told,
             )
 
@@ -262,6 +264,11 @@ for _arrow, _words in (
                 reason = f"the coupled system is '{verdict}'"
                 yield Finding(group, domain, None, reason, world)
                 continue
+            try:
+                require_learned(evidence, group)
+            except Absent as absent:
+                yield Finding(group, domain, None, str(absent), world)
+                continue
             value = Value(row[arrow], row[f"{arrow}_low"], row[f"{arrow}_high"], "profile")
             yield Finding(group, domain, value, f"verdict: {verdict}", world)
 
@@ -270,7 +277,7 @@ for _arrow, _words in (
         _words,
         f"coupling '{_arrow}' of the lead head's sink log-odds and log value ratio; 0 is no arrow",
         at_least=0,
-        tables=("couplings",),
+        tables=("couplings", "checkpoints"),
     )(_coupled)
 
 
@@ -279,49 +286,47 @@ for _arrow, _words in (
     "the curves collapse",
     "score of the collapse of all trajectories on one curve, one factor on the time axis each, minus the 95 % quantile of surrogates",
     at_least=0,
-    tables=("alignments", "alignment_scales"),
+    tables=("alignments", "alignment_scales", "checkpoints"),
 )
 def _collapse(evidence: Evidence) -> Iterator[Finding]:
     for row in evidence.rows("alignments", axis="step", rescaling="time"):
         subject = f"{row['statistic']}: {row['trajectories']} trajectories"
         where = {name: row[name] for name in ("statistic", "axis", "rescaling")}
         curves = evidence.rows("alignment_scales", **where)
-        if len({world_of(curve["trajectory"]) for curve in curves}) < 2:
+        names = [curve["trajectory"] for curve in curves]
+        if len({world_of(name) for name in names}) < 2:
             yield Finding(subject, "all", None, "its curves are not of both worlds")
+            continue
+        try:
+            require_learned(evidence, *names)
+        except Absent as absent:
+            yield Finding(subject, "all", None, str(absent))
             continue
         score, low, high = (row[f"score{end}"] for end in ("", "_low", "_high"))
         null = row["null_high"]
         low, high = (None if end is None else end - null for end in (low, high))
-        value = Value(score - null, low, high, "bootstrap")
+        value = Value(score - null, low, high, "jackknife")
         yield Finding(subject, "all", value)
 
 
 @PRETRAINED.criterion(
     DYNAMIC,
     "the same lag",
-    "ln lag of the drain after the sink in the language model minus the mean over Bigram-Backcopy runs of three layers: within a factor of two",
+    "ln lag of the drain after the sink in the language model minus the mean over the seeds of a Bigram-Backcopy run of three layers: within a factor of two",
     unit="nats",
     at_least=-TOGETHER,
     at_most=TOGETHER,
     tables=("leads", "onsets", "phenomena"),
 )
 def _same_lag(evidence: Evidence) -> Iterator[Finding]:
-    toys = [
-        _lag(evidence, trajectory, DORMANT)
-        for group in evidence.groups(softmax(3), THREE_LAYERS)
-        for trajectory in group.trajectories
-    ]
-    toy = pooled(toys)
-    for trajectory, domain in by_language_model(evidence):
-        try:
-            own = _lag(evidence, trajectory, domain)
-        except Absent as absent:
-            yield Finding(trajectory, domain, None, str(absent))
-            continue
-        value = own.value - toy.value
-        low = high = None
-        if own.low is not None and toy.high is not None and toy.low is not None:
-            low = value - math.hypot(own.value - own.low, toy.high - toy.value)
-        if own.high is not None and toy.high is not None and toy.low is not None:
-            high = value + math.hypot(own.high - own.value, toy.value - toy.low)
-        yield Finding(trajectory, domain, Value(value, low, high, "records"))
+    for group in evidence.groups(softmax(3), THREE_LAYERS):
+        toy = over_seeds(evidence, group, lambda e, t: _lag(e, t, DORMANT))
+        for trajectory, domain in by_language_model(evidence):
+            subject = f"{trajectory} vs bb/{group.name}"
+            try:
+                own = _lag(evidence, trajectory, domain)
+            except Absent as absent:
+                yield Finding(subject, domain, None, str(absent))
+                continue
+            value = None if toy.value is None else difference(own, toy.value)
+            yield Finding(subject, domain, value, toy.reason)

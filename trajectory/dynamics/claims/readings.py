@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 
+import numpy as np
 import polars as pl
 
 from trajectory.dynamics.claims.evidence import (
@@ -63,6 +64,17 @@ def over_types(rows: pl.DataFrame, column: str, number: pl.Expr) -> Value:
     if not found.height:
         raise Absent(f"'bb_types' holds no {column}")
     return last_value(found["step"].to_numpy().astype(float), found["number"].to_numpy())
+
+
+def last_in_logs(steps: Array, values: Array, floor: float) -> Value:
+    """As ``last_value``, of a statistic that falls by decades; less than ``floor`` counts as it."""
+    return exponential(last_value(steps, np.log(np.maximum(values, floor))))
+
+
+def exponential(value: Value) -> Value:
+    """The exponential of a value and of its interval."""
+    low, high = (None if end is None else math.exp(end) for end in (value.low, value.high))
+    return Value(math.exp(value.value), low, high, value.interval)
 
 
 def weighted_mean(column: str) -> pl.Expr:

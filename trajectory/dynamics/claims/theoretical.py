@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import polars as pl
 
-from trajectory.dynamics.claims.evidence import Absent, Evidence, Value
+from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, exact
 from trajectory.dynamics.claims.kinds import ONE_LAYER, over_seeds, softmax
 from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger
 
@@ -15,6 +15,9 @@ THEORY = Ledger()
 
 DECADES = 2.0
 """Decades of time at the end of a curve over which an exponent is taken."""
+
+VANISHED = 1e-5
+"""Part of its first value at which a loss counts as gone; integration leaves some 1e-9."""
 
 FIXED_VALUE = Claim(
     "theory-fixed-value",
@@ -37,21 +40,18 @@ JOINT = Claim(
 
 
 def _late(evidence: Evidence, regime: str) -> dict[str, np.ndarray]:
-    time = pl.col("time")
+    time, loss = pl.col("time"), pl.col("loss")
     frame = evidence.frame("theory_curves").filter(regime=regime).filter(time > 0).sort("time")
+    frame = frame.with_columns(loss_left=loss / loss.first())
     frame = frame.filter(time >= time.max() / 10**DECADES)
     if frame.height < 3:
         raise Absent(f"'theory_curves' has no late records of regime '{regime}'")
-    return {name: frame[name].to_numpy() for name in ("time", "sink", "value", "loss")}
+    return {name: frame[name].to_numpy() for name in ("time", "sink", "value", "loss_left")}
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> Value:
     """Least-squares slope of an integrated curve, which has no noise."""
-    return _exact(np.polyfit(x, y, 1)[0])
-
-
-def _exact(number: float) -> Value:
-    return Value(float(number), float(number), float(number), "exact")
+    return exact(float(np.polyfit(x, y, 1)[0]))
 
 
 Of = Callable[[dict[str, np.ndarray]], Value]
@@ -70,8 +70,16 @@ for _claim, _name, _regime, _computation, _low, _high, _of in (
         *(0.49, 0.51, lambda c: _slope(np.log(c["time"]), c["sink"])),
     ),
     (
-        *(FIXED_SINK, "loss", "fixed_sink", "last loss over the loss two decades before"),
-        *(None, 0.1, lambda c: _exact(c["loss"][-1] / c["loss"][0])),
+        *(FIXED_SINK, "value stops", "fixed_sink", "slope of the log value per ln t"),
+        *(-0.01, 0.01, lambda c: _slope(np.log(c["time"]), c["value"])),
+    ),
+    (
+        *(FIXED_SINK, "loss", "fixed_sink", "greatest part left of the curve's first loss"),
+        *(None, VANISHED, lambda c: exact(float(c["loss_left"].max()))),
+    ),
+    (
+        *(JOINT, "loss", "fixed_context", "greatest part left of the curve's first loss"),
+        *(None, VANISHED, lambda c: exact(float(c["loss_left"].max()))),
     ),
     (
         *(JOINT, "saturation", "fixed_context", "slope of the sink logit per ln t"),

@@ -32,6 +32,7 @@ from trajectory.dynamics.claims.readings import (
     TOGETHER,
     at_end,
     at_step,
+    exponential,
     halves,
     over_types,
     scaled,
@@ -113,16 +114,10 @@ def _little(evidence: Evidence) -> Iterator[Finding]:
         again, awake = evidence.of_lead(trajectory, ACTIVE, "head_output_norm")
         kept = np.isin(steps, again) & (asleep > 0)
         ratio = np.log(asleep[kept] / awake[np.isin(again, steps[kept])])
-        value = last_value(steps[kept], ratio)
-        return _exponential(value)
+        return exponential(last_value(steps[kept], ratio))
 
     for group in evidence.groups(softmax(1), ONE_LAYER):
         yield over_seeds(evidence, group, of, "all")
-
-
-def _exponential(value: Value) -> Value:
-    low, high = (None if end is None else math.exp(end) for end in (value.low, value.high))
-    return Value(math.exp(value.value), low, high, value.interval)
 
 
 DRAIN = Claim(
