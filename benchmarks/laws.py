@@ -5,6 +5,7 @@
     python benchmarks/laws.py names       # which family the comparison names
     python benchmarks/laws.py onsets      # crossing and change-point intervals, false changes
     python benchmarks/laws.py leads       # lags between two onsets
+    python benchmarks/laws.py lines       # slopes, and values at the end
     python benchmarks/laws.py forecasts   # prediction intervals
     python benchmarks/laws.py all --count 500
 
@@ -23,6 +24,7 @@ import numpy as np
 from trajectory.dynamics import ar1
 from trajectory.dynamics.change import change_points
 from trajectory.dynamics.compare import holdout_errors, verdicts
+from trajectory.dynamics.ending import line
 from trajectory.dynamics.fitting import fit
 from trajectory.dynamics.forecast import forecast_rows
 from trajectory.dynamics.laws import BY_NAME, LAWS, Array, evaluate
@@ -203,6 +205,19 @@ def _ends(low: float, high: float) -> tuple[float | None, float | None]:
     return (None if np.isnan(low) else low, None if np.isnan(high) else high)
 
 
+def lines(count: int, rng: np.random.Generator) -> None:
+    """Coverage of a line's slope and of its value at the last record."""
+    for points in (5, 8, 16):
+        steps = np.geomspace(2000, 10_000, points)
+        for lag1 in (0.0, LAG1, 0.8):
+            held = np.zeros(2)
+            for noise in ar1.simulate(rng, (count, points), lag1):
+                found = line(steps, noise)
+                held += [low <= 0 <= high for _, low, high in (found.slope, found.level)]
+            slope, level = held / count
+            print(f"{points:2} records, ρ = {lag1}: slope covered {slope:.3f}, end {level:.3f}")
+
+
 def forecasts(count: int, rng: np.random.Generator) -> None:
     """Coverage and error of predictions from the first quarter and half of the steps."""
     steps = np.unique(np.geomspace(10, 4000, 40).round())
@@ -232,6 +247,7 @@ PARTS: dict[str, Callable[[int, np.random.Generator], None]] = {
     "names": names,
     "onsets": onsets,
     "leads": leads,
+    "lines": lines,
     "forecasts": forecasts,
 }
 
