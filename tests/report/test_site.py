@@ -133,9 +133,9 @@ def test_the_overview_tells_sink_drain_and_peak_apart(run: Run) -> None:
     lines = {(x.trajectory, x.domain): x for x in findings.overview(run)}
     shown = {key: {p: c.verdict for p, c in x.cells.items()} for key, x in lines.items()}
     assert shown["bb/softmax-1l/seed0", "non_trigger"] == {
-        "sink": "yes", "drain": "yes", "peak": "—",
+        "sink": "yes", "drain": "yes", "peak": "no",
     }  # fmt: skip
-    assert set(shown["bb/relu-1l/seed0", "non_trigger"].values()) == {"no", "—"}
+    assert set(shown["bb/relu-1l/seed0", "non_trigger"].values()) == {"no"}
     assert shown["bb/adamw-3l/seed0", "non_trigger"]["peak"] == "no"
     assert shown["nano-olmo", "prose"] == {"sink": "yes", "drain": "yes", "peak": "yes"}
     assert ("bb/softmax-1l/seed0", "trigger") not in lines, "heads are active on triggers"

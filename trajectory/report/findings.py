@@ -17,8 +17,6 @@ PHENOMENA = ("sink", "drain", "peak")
 NAMES = {"sink": "attention sink", "drain": "value-state drain", "peak": "residual-state peak"}
 
 YES, NO, UNDECIDED = "yes", "no", "undecided"
-NOWHERE = "—"
-"""Of a peak in one layer: only the embedding enters a block, there is no stream to rise in."""
 
 _STATISTICS = {
     "sink": ("excess", "sink_excess"),
@@ -33,7 +31,7 @@ class Cell:
 
     Attributes:
         verdict: whether it is there at the end: yes or no where the whole interval lies on one
-            side of the threshold, else undecided; a dash where it has no place to be.
+            side of the threshold, else undecided.
         number: the statistic that decides with its interval, for people.
         expected: what the paper reports at its size; None where it reports nothing.
     """
@@ -45,7 +43,7 @@ class Cell:
     @property
     def agrees(self) -> bool | None:
         """Whether this run shows what the paper's size shows; None where one of them is silent."""
-        if self.expected is None or self.verdict not in (YES, NO):
+        if self.expected is None or self.verdict == UNDECIDED:
             return None
         return (self.verdict == YES) == self.expected
 
@@ -126,11 +124,8 @@ def _cells(run: Run, group: str, rows: list[dict[str, Any]]) -> dict[str, Cell]:
         ends = words.interval(value.low, value.high)
         several = f"over {len(values)} seeds" if len(values) > 1 else ""
         number = " ".join(filter(None, (called, words.number(value.value), ends, several)))
-        if phenomenon == "peak" and variant is not None and variant.layers == 1:
-            cells[phenomenon] = Cell(NOWHERE, f"{number}, the embedding", None)
-        else:
-            verdict = _verdict(phenomenon, value, run.config.dynamics)
-            cells[phenomenon] = Cell(verdict, number, expected[phenomenon])
+        verdict = _verdict(phenomenon, value, run.config.dynamics)
+        cells[phenomenon] = Cell(verdict, number, expected[phenomenon])
     return cells
 
 

@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from trajectory.report import marks, words
-from trajectory.report.findings import NO, NOWHERE, UNDECIDED, YES, Ending, endings
+from trajectory.report.findings import NO, UNDECIDED, YES, Ending, endings
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Control, Figure, Heading, Missing, Page
 from trajectory.report.parts.comparisons import forest, measured
@@ -63,11 +63,9 @@ def _answer(found: list[Ending]) -> str:
         absent, undecided = (_groups(found, phenomenon, v) for v in (NO, UNDECIDED))
         open_ = f" (undecided: {undecided})" if undecided else ""
         parts.append(f"without a {phenomenon}: {absent or 'none'}{open_}")
-    aside = _groups(found, "peak", NOWHERE)
     return (
         f"Of {words.count(len({end.group for end in found}), 'variant')} these end, over their "
-        f"seeds, {'; '.join(parts)}"
-        f"{f', leaving out {aside} of one layer, with no stream for it' if aside else ''}."
+        f"seeds, {'; '.join(parts)}."
     )
 
 
@@ -134,7 +132,6 @@ def _strip(
         YES: f"with a {phenomenon}",
         NO: "without",
         UNDECIDED: "undecided, the interval over their seeds holds the threshold",
-        NOWHERE: "of one layer, where only the embedding enters a block",
     }
     parts = [f"{text}: {own}" for v, text in told.items() if (own := _groups(found, phenomenon, v))]
     reading = f"{'; '.join(parts)}."

@@ -12,7 +12,6 @@ from trajectory.report import marks, series, words
 from trajectory.report.findings import (
     NAMES,
     NO,
-    NOWHERE,
     PHENOMENA,
     UNDECIDED,
     YES,
@@ -159,11 +158,9 @@ def _answer(lines: list[Line]) -> str:
 
 
 def _open(lines: list[Line], phenomenon: str) -> str:
-    """In brackets how many series say neither yes nor no."""
-    verdicts = [line.cells[phenomenon].verdict for line in lines]
-    told = {UNDECIDED: "undecided", NOWHERE: "of one layer, without a stream for it"}
-    parts = [f"{verdicts.count(v)} {text}" for v, text in told.items() if v in verdicts]
-    return f" ({', '.join(parts)})" if parts else ""
+    """In brackets how many series are undecided."""
+    undecided = sum(line.cells[phenomenon].verdict == UNDECIDED for line in lines)
+    return f" ({undecided} undecided)" if undecided else ""
 
 
 def _no_world(world: str) -> str:
@@ -239,7 +236,8 @@ def _table(lines: list[Line], run: Run) -> Grid:
         "records; undecided where that holds the threshold. Sink: weight above its uniform "
         f"floor ≥ {settings.sink_threshold}. Drain: value norm of the sink ≤ "
         f"{settings.drain_threshold} of the rest's median. Peak: residual norm of the sink ≥ "
-        f"{settings.peak_threshold} times the rest's median, in a stream that enters a block.",
+        f"{settings.peak_threshold} times the rest's median, in a stream that enters a block "
+        "(of one layer, in the one that leaves it).",
         fold=14,
     )
 
