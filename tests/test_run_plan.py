@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from trajectory.bundles import Bundle, bundle_tables, run_parts, suite_bundles
+from trajectory.bundles import (
+    Bundle,
+    bundle_tables,
+    changed_revisions,
+    effect_tables,
+    run_parts,
+    suite_bundles,
+)
 from trajectory.config import Config, parse
 from trajectory.errors import TrajectoryError
 from trajectory.plan import needs, run_plan
+from trajectory.suites.selection import COLUMNS, write_selection
 
 
 def run(**sections: object) -> Config:
@@ -63,3 +73,25 @@ def test_a_run_s_parts_are_its_folders_and_bundles() -> None:
     assert parts[2:] == [str(path) for path in bundle_tables(config)]
     with pytest.raises(TrajectoryError, match="olmo2-1b"):
         run_parts(run(suites=OLMO))
+
+
+def test_interventions_are_of_the_steps_asked_for_of_each_trajectory(tmp_path: Path) -> None:
+    selection = tmp_path / "selections" / "mine.tsv"
+    suites = {"mine": {"folder": "models"}, "nano-olmo": {"steps": 9, "checkpoints": [0, 4, 9]}}
+    rows = [
+        {**dict.fromkeys(COLUMNS), "suite": "mine", "revision": f"{name}-{step}", "commit": "c"}
+        | {"trajectory": name, "step": step}
+        for name in ("mine", "mine/stage2")
+        for step in (0, 4)
+    ]
+    for asked, names in (
+        ("last", ["mine-4", "mine/stage2-4"]),
+        ("all", ["mine-0", "mine-4", "mine/stage2-0", "mine/stage2-4"]),
+        ([0], ["mine-0", "mine/stage2-0"]),
+    ):
+        probe = {"interventions": {"checkpoints": asked, "heads": "all"}}
+        config = run(results=str(tmp_path), suites=suites, probe=probe)
+        write_selection(selection, "mine", config.suites.suite("mine"), rows)
+        assert changed_revisions(config, "mine") == names
+    assert effect_tables(config)[0].name == "stage1-step0.parquet"
+    assert not effect_tables(run(suites=suites))

@@ -124,6 +124,12 @@ def test_scan_reads_what_gather_wrote(tmp_path: Path) -> None:
         scan(tmp_path, "head")
 
 
+def test_nothing_gathered_is_a_table_without_rows(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints.parquet"
+    assert gather([], CHECKPOINTS, path, {}).num_rows == 0
+    assert read(path, CHECKPOINTS).num_rows == 0
+
+
 def test_a_failing_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")

@@ -101,6 +101,32 @@ def bundle_tables(config: Config) -> list[Path]:
     ]
 
 
+def changed_revisions(config: Config, name: str) -> list[str]:
+    """The checkpoints of a suite of the config that are run with parts taken away.
+
+    Raises TrajectoryError as ``suite_bundles``.
+    """
+    changed, nano = config.probe.interventions, config.suites.nano_olmo
+    if changed is None or name in read_unpinned(config):
+        return []
+    runs: dict[str, dict[int, str]] = {}
+    if name == EMBEDDED and nano is not None:
+        runs[name] = {step: revision_name(step) for step in nano.checkpoint_steps()}
+    else:
+        for row in read_selection(config.results / "selections" / f"{name}.tsv"):
+            runs.setdefault(row["trajectory"], {})[row["step"]] = row["revision"]
+    return [found[step] for found in runs.values() for step in changed.choose(list(found))]
+
+
+def effect_tables(config: Config) -> list[Path]:
+    """Where the ``bundle`` tables of a run's interventions lie, one per checkpoint."""
+    return [
+        config.results / "intervened" / name / ".bundles" / f"{revision}.parquet"
+        for name in config.suites.names()
+        for revision in changed_revisions(config, name)
+    ]
+
+
 def run_parts(config: Config) -> list[Path]:
     """The parts of a run's measurement tables: folders of tables, and ``bundle`` tables."""
     trained = [config.results / "bb" / v / f"seed{seed}" for v, seed in config.bb_trajectories()]

@@ -168,8 +168,13 @@ def provenance(path: Path) -> dict[str, Any]:
 def gather(
     parts: Iterable[Path], table: Table, path: Path, provenance: Mapping[str, Any]
 ) -> pa.Table:
-    """Read and check every part, write them as one table at ``path``, and return it."""
-    data = pa.concat_tables([read(part, table).replace_schema_metadata(None) for part in parts])
+    """Read and check every part, write them as one table at ``path``, and return it.
+
+    No part makes a table without rows: what is missing from a run is said at its end.
+    """
+    none = table.schema.empty_table()
+    found = [none, *(read(part, table) for part in parts)]
+    data = pa.concat_tables([part.replace_schema_metadata(None) for part in found])
     write(data, table, path, provenance)
     return data
 

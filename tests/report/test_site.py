@@ -20,7 +20,9 @@ from trajectory.report.pages import PAGES, mitigations
 from trajectory.report.pages.trajectories import PANELS, _reading
 from trajectory.report.palette import colours
 from trajectory.report.run import DRAWN_RECORDS, Run, _spread
-from trajectory.report.site import POLICY, build
+from trajectory.report.site import NEEDED, POLICY, build
+from trajectory.schemas import TABLES
+from trajectory.tables import from_rows, write
 
 from .synthetic import RISING, make_results
 
@@ -273,6 +275,17 @@ def test_texts_from_outside_cannot_leave_their_element(site: Path) -> None:
 
 def test_a_run_without_tables_is_named(tmp_path: Path, config: Config) -> None:
     with pytest.raises(TrajectoryError, match=r"heads\.parquet: no such file"):
+        build(tmp_path, config, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_run_in_which_nothing_could_be_measured_is_one_line(
+    tmp_path: Path, config: Config
+) -> None:
+    for name in NEEDED:
+        path = tmp_path / "tables" / f"{name}.parquet"
+        write(from_rows([], TABLES[name]), TABLES[name], path, {})
+    with pytest.raises(TrajectoryError, match="no checkpoint could be measured; .*complete.log"):
         build(tmp_path, config, tmp_path / "report")
     assert not (tmp_path / "report").exists()
 

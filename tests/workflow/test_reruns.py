@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,8 @@ suites:
     schedule: {warmup_steps: 5, peak_learning_rate: 0.01, cosine: {steps: 40}}
 probe: {domains: [], texts: {words: words.txt}, sequences: 2, length: 16}
 """
+INTERVENTIONS = "interventions: {checkpoints: all, every: [zero_mlp], sequences: 2}, "
+COMPLETE = "results/complete.txt"
 CHECKPOINTS = "results/tables/checkpoints.parquet"
 
 
@@ -80,7 +83,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def local(make_project: Callable[[str], Project], models: Path) -> Local:
     project = make_project("local")
-    (project.folder / "models").symlink_to(models)
+    shutil.copytree(models, project.folder / "models")
     (project.folder / "words.txt").write_text("Summer is warm, and winter is cold. " * 60)
     return Local(project)
 
@@ -107,3 +110,38 @@ def test_settings_that_decide_rows_measure_again(local: Local) -> None:
     assert was[0] == now[0] == 0
     assert all(later < earlier for earlier, later in zip(was[1:], now[1:], strict=True))
     assert local.scheduled(CHECKPOINTS) == set()
+
+
+def test_what_is_missing_is_named_and_tried_again(local: Local) -> None:
+    local.change("probe: {", "probe: {" + INTERVENTIONS)
+    local.run("results/unpinned.tsv")
+    weights = sorted((local.folder / "models").glob("*/model.safetensors"))
+    whole = [path.read_bytes() for path in weights]
+    for path, content in zip(weights, whole, strict=True):
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    status, output = local.start(COMPLETE)
+    assert status != 0
+    assert "Traceback" not in output
+    assert "\n0 of 3 have their interventions in the tables." in output
+    for name in ("checkpoints", "interventions"):
+        assert local.table(name).is_empty()
+    spoilt = weights[-1].read_bytes()
+    for path, content in zip(weights, whole, strict=True):
+        path.write_bytes(content)
+    local.run("results/measured/mine/.bundles/stage1-step0.parquet")
+    weights[-1].write_bytes(spoilt)
+
+    status, output = local.start(COMPLETE)
+    assert status != 0
+    assert local.table("checkpoints")["step"].to_list() == [0, 10, 20]
+    assert set(local.table("interventions")["step"]) == {0, 10}
+    end = output[output.index("3 of 3 selected checkpoints are in the tables.") :]
+    assert "2 of 3 have their interventions in the tables." in end
+    assert re.search(r"^ *mine +stage1-step20, interventions +altered +suite 'mine', ", end, re.M)
+    assert "What may pass is tried again when the same command is run again." in end
+    assert not (local.folder / COMPLETE).exists()
+
+    weights[-1].write_bytes(whole[-1])
+    output = local.run(COMPLETE)
+    assert "3 of 3 have their interventions in the tables." in output
+    assert set(local.table("interventions")["step"]) == {0, 10, 20}

@@ -264,21 +264,23 @@ def suites_complete(
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
     """Say what is missing from a run and why; exit status 1 if anything is."""
-    from trajectory.bundles import bundle_tables
+    from trajectory.bundles import bundle_tables, effect_tables
     from trajectory.cli.tables_of_suites import outcome_table
     from trajectory.config import load
     from trajectory.schemas import OUTCOMES
     from trajectory.suites.obtain import store_of
-    from trajectory.suites.outcomes import forget_transient, missing
+    from trajectory.suites.outcomes import failed_in, forget_transient, missing
     from trajectory.tables import read
 
     run = load(config)
     rows = read(outcomes, OUTCOMES).to_pylist()
-    again = forget_transient(bundle_tables(run), rows)
+    changed = effect_tables(run)
+    unchanged = failed_in(changed)
+    again = forget_transient([*bundle_tables(run), *changed])
     for folder in store_of(run).sweep():
         print(f"deleted what a killed job left: {folder}")
-    outcome_table(rows, retried=bool(again))
-    if missing(rows):
+    outcome_table(rows, len(changed), unchanged, retried=bool(again))
+    if missing(rows) or unchanged:
         raise typer.Exit(1)
 
 

@@ -102,25 +102,39 @@ def audit_table(name: str, rows: Sequence[Row], chosen: Sequence[Row]) -> None:
     print(f"{name}: chosen are {len(chosen)} checkpoints, {total}")
 
 
-def outcome_table(rows: Sequence[Row], retried: bool) -> None:
-    """Print what is missing from a run and why."""
+def outcome_table(
+    rows: Sequence[Row], changed: int, unchanged: Sequence[Row], retried: bool
+) -> None:
+    """Print what is missing from a run and why.
+
+    Args:
+        rows: of ``outcomes``.
+        changed: checkpoints that were to be run with parts taken away.
+        unchanged: rows of ``bundle`` of those that could not be.
+        retried: whether the next run tries again what failed.
+    """
     absent, excluded = missing(rows), left_out(rows)
     measured = sum(1 for row in rows if row["status"] == "measured")
     unlisted = [row for row in absent if row["revision"] == UNLISTED]
     selected = measured + len(absent) - len(unlisted)
     print(f"{measured} of {selected} selected checkpoints are in the tables.")
+    if changed:
+        print(f"{changed - len(unchanged)} of {changed} have their interventions in the tables.")
     if unlisted:
         suites = ", ".join(row["suite"] for row in unlisted)
         print(f"Left out, because it could not be listed or chosen from: {suites}.")
     if excluded:
         print(f"The audit excluded {len(excluded)} revisions: see the report, or the manifests.")
-    if not absent:
+    if not absent and not unchanged:
         return
     grid = Table("suite", "missing", "why", "reason", box=None)
     for column in grid.columns[:3]:
         column.no_wrap = True
     for row in absent:
         grid.add_row(row["suite"], row["revision"], row["error"], row["reason"])
+    for row in unchanged:
+        what = f"{row['revision']}, interventions"
+        grid.add_row(row["suite"], what, row["error"], row["reason"])
     _console().print(grid)
     if retried or unlisted:
         print("What may pass is tried again when the same command is run again.")

@@ -63,13 +63,18 @@ def build(
         draw: whether figures are exported.
         copies: another folder that gets the figures, ``<page>/<chart>.svg``.
 
-    Raises TrajectoryError if a table is missing or damaged, the theme is unknown, or the folder
-    cannot be written.
+    Raises TrajectoryError if a table is missing or damaged, nothing is measured, the theme is
+    unknown, or the folder cannot be written.
     """
     look = figures.chosen(theme)
     run = Run(results, config)
     for name in NEEDED:
         run.scan(name)
+    if run.records.is_empty():
+        raise TrajectoryError(
+            f"{results}: nothing to show: no checkpoint could be measured; "
+            f"{results}/logs/complete.log says why"
+        )
     pages = [make(run) for make in PAGES]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -92,18 +92,20 @@ def left_out(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["status"] == "excluded" and row["step"] is not None]
 
 
-def forget_transient(bundles: Sequence[Path], rows: Sequence[Row]) -> list[Path]:
+def failed_in(bundles: Sequence[Path]) -> list[Row]:
+    """Rows of ``bundle`` of the checkpoints that these tables say could not be done."""
+    from trajectory.schemas import BUNDLE
+    from trajectory.tables import read
+
+    return [row for p in bundles for row in read(p, BUNDLE).to_pylist() if not row["measured"]]
+
+
+def forget_transient(bundles: Sequence[Path]) -> list[Path]:
     """Delete the tables of bundles with a failure that may pass, so that the next run tries again.
 
     Returns the tables deleted; what else their bundles measured is kept beside them.
     """
-    from trajectory.schemas import BUNDLE
-    from trajectory.tables import read
-
-    passing = {(r["suite"], r["revision"]) for r in missing(rows) if r["error"] in TRANSIENT}
-    deleted = []
-    for path in bundles:
-        if any((r["suite"], r["revision"]) in passing for r in read(path, BUNDLE).to_pylist()):
-            path.unlink()
-            deleted.append(path)
-    return deleted
+    passing = [p for p in bundles if any(row["error"] in TRANSIENT for row in failed_in([p]))]
+    for path in passing:
+        path.unlink()
+    return passing

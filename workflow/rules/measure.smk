@@ -88,13 +88,15 @@ rule outcomes:
         "trajectory suites outcomes --config {params.config} --output {output} > {log} 2>&1"
 
 
-# Fails if a checkpoint is missing, and says which and why. Its deletion of a bundle's table, once
-# that is gathered, is what makes the next run try again.
+# Fails if a checkpoint or its interventions are missing, and says which and why. Its deletion of a
+# bundle's table, once that is gathered, is what makes the next run try again.
 rule complete:
     input:
         # not rules.gather.output: a flag put on it would hold wherever that is an input
         ancient(expand("{results}/tables/{table}.parquet", results=RESULTS, table=MEASURED)),
+        ancient([str(path) for path in EFFECTS]),
         bundled=bundled,
+        changed=intervened if EFFECTS else [],
         outcomes=rules.outcomes.output,
     output:
         f"{RESULTS}/complete.txt",

@@ -3,8 +3,6 @@
 No rules: what the rules about checkpoints share.
 """
 
-NANO_STEPS = CONFIG.suites.nano_olmo.checkpoint_steps() if CONFIG.suites.nano_olmo else []
-NANO_REVISIONS = [revision_name(step) for step in NANO_STEPS]
 PUBLIC = CONFIG.suites.public()
 
 
@@ -122,26 +120,9 @@ EFFECTS = (
 )
 
 
-def changed_revisions(suite):
-    """The checkpoints of a suite that are run with parts taken away."""
-    by_trajectory = {suite: dict(zip(NANO_STEPS, NANO_REVISIONS))}
-    if suite != EMBEDDED:
-        by_trajectory = {}
-        for row in pinned(suite):
-            by_trajectory.setdefault(row["trajectory"], {})[row["step"]] = row["revision"]
-    return [
-        revisions[step]
-        for revisions in by_trajectory.values()
-        for step in CHANGED.choose(list(revisions))
-    ]
-
-
 def intervened(wildcards):
-    found = [
-        f"{RESULTS}/intervened/{suite}/.bundles/{revision}.parquet"
-        for suite in CONFIG.suites.names()
-        for revision in changed_revisions(suite)
-    ]
+    listed_suites()
+    found = [str(path) for path in effect_tables(CONFIG)]
     if not found:
         refuse(TrajectoryError("probe.interventions.checkpoints: no suite measures these steps"))
     return found
