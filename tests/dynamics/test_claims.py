@@ -436,7 +436,7 @@ def test_seeds_that_share_their_sequences_are_one_sample(frames: Frames) -> None
     assert row["measured"] == pytest.approx(1380 / 5380)
     assert row["high"] - row["measured"] == pytest.approx(1.96 * 0.028 / 128**0.5)
     assert (row["verdict"], row["interval"]) == ("reproduced", "sequences")
-    assert "128 sequences, the same for every seed and for bb/softmax-1l" in row["reason"]
+    assert "the same sequences for every seed and for bb/softmax-1l" in row["reason"]
     of_four, variants = whole_task(frames, 840)  # the share of four triggers, .296
     row = decided(of_four, "task", **variants)["task", "trigger share", "bb/relu-1l"]
     assert row["verdict"] == "not reproduced"

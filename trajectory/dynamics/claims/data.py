@@ -53,7 +53,7 @@ def _of_samples(of: OfGroup, domain: str, *, full: bool) -> Measure:
                 reason = "the number belongs to T = 256, k = 3 and ⟨s⟩"
                 yield Finding(subject, domain, None, reason)
                 continue
-            told = [f"{first.spec['evaluation']} sequences, the same for every seed"]
+            told = ["the same sequences for every seed"]
             told += [f"and for {', '.join(f'bb/{g.name}' for g in others)}"] if others else []
             try:
                 yield Finding(subject, domain, of(evidence, first), " ".join(told))
