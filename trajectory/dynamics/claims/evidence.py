@@ -39,7 +39,7 @@ class Value:
     Attributes:
         value: the number.
         low, high: ends of its interval, None where an end is open or there is no interval.
-        interval: where it comes from: seeds, records, bootstrap, profile, binomial, exact or none.
+        interval: where it comes from, as the ``claims`` table lists; "none" without one.
     """
 
     value: float

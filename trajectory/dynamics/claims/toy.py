@@ -331,8 +331,8 @@ def _concavity(evidence: Evidence, trajectory: str) -> Value:
     if early.value <= 0:
         raise Absent(f"Δlogit of {trajectory} does not rise in the earlier half")
     ratio = later.value / early.value
-    if early.low is None or later.low is None:
-        return Value(ratio)
+    assert early.low is not None
+    assert later.low is not None
     # First-order error of a ratio of independent slopes, each with its Student interval.
     parts = (later.value - later.low, ratio * (early.value - early.low))
     reach = math.hypot(*parts) / early.value

@@ -233,9 +233,10 @@ def _table(lines: list[Line], run: Run) -> Grid:
         ["trajectory", "domain", "steps", "sink onset (steps)", *NAMES.values()],
         rows,
         "At the last record, for the head with the greatest sink, with the 95 % interval of its "
-        "records; undecided where that holds the threshold. Sink: weight above its uniform "
-        f"floor ≥ {settings.sink_threshold}. Drain: value norm of the sink ≤ "
-        f"{settings.drain_threshold} of the rest's median. Peak: residual norm of the sink ≥ "
+        "records; undecided where that holds the threshold or they are fewer than five. "
+        f"Sink: weight above its uniform floor ≥ {settings.sink_threshold}. "
+        f"Drain: value norm of the sink ≤ {settings.drain_threshold} of the rest's median. "
+        "Peak: residual norm of the sink ≥ "
         f"{settings.peak_threshold} times the rest's median, in a stream that enters a block "
         "(of one layer, in the one that leaves it).",
         fold=14,
