@@ -89,11 +89,15 @@ def test_a_variant_is_trained_by_hand(config: Path, tmp_path: Path) -> None:
          "error: none: cannot be read (No such file or directory)"),
         (["tables", "show", "head"], "error: unknown table 'head'; there are heads, layers,"),
         (["config", "check", "none.yaml"], "error: none.yaml: cannot be read"),
+        (["config", "check", "gone.yaml"],
+         "error: gone.yaml: probe.texts.mine: gone.txt: no such file"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line_and_status_2(
     config: Path, tmp_path: Path, arguments: list[object], message: str
 ) -> None:
+    text = "{name: x, results: r, suites: {nano-olmo: {}}, probe: {texts: {mine: gone.txt}}}"
+    (tmp_path / "gone.yaml").write_text(text)
     if arguments[0] in ("bb", "suites", "report") or "gather" in arguments:
         arguments = [*arguments, "--config", config]
     done = trajectory(*arguments, cwd=tmp_path)

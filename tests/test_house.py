@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "workflow": set(),
     "bundles": {"config", "suites"},
     "costs": set(),
+    "inputs": {"config"},
     "parts": {"schemas", "tables"},
     "api": {"schemas", "corpus", "probe"},
     "reference": {"config", "schemas"},

@@ -277,6 +277,19 @@ def test_a_state_of_another_training_is_ignored(
     assert tables("x", other, machine=machine)["heads"].equals(tables("x", other)["heads"])
 
 
+def test_a_state_of_another_text_is_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog and the " * 20)
+    own = variant(task={"length": 16, "text": str(text)})
+    machine = _eager(Machine(state=tmp_path / "state.pt"), monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train("x", own, 0, _stop_at(5), machine)
+    text.write_text(text.read_text().replace("quick", "quiet"))
+    assert tables("x", own, machine=machine)["heads"].equals(tables("x", own)["heads"])
+
+
 def test_a_killed_command_gives_the_same_tables(tmp_path: Path) -> None:
     values = {"width": 32, "batch": 64, "steps": 400, "record": [0, 100, 400], "evaluation": 16}
     config = tmp_path / "x.yaml"

@@ -112,6 +112,27 @@ def test_settings_that_decide_rows_measure_again(local: Local) -> None:
     assert local.scheduled(CHECKPOINTS) == set()
 
 
+def test_a_text_that_changes_is_read_again(local: Local) -> None:
+    batches = "results/batches/mine.parquet"
+    local.run(batches)
+    assert local.scheduled(batches) == set()
+    words = local.folder / "words.txt"
+    words.write_text(words.read_text().replace("winter", "autumn"))
+    assert local.scheduled(batches) == {"batches"}
+    words.rename(local.folder / "other.txt")
+    status, output = local.start(batches)
+    assert status != 0
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert line.endswith("local.yaml: probe.texts.words: words.txt: no such file")
+    assert "Traceback" not in output
+
+    local.change("words.txt", "other.txt")
+    local.change("suites:", "bb: {variants: {own: {task: {text: other.txt}}}}\nsuites:")
+    status, output = local.start("results/bb/own/seed0/heads.parquet", "-n")
+    assert status == 0, output
+    assert re.search(r"rule bb_train:\n +input: other.txt\n", output)
+
+
 def test_what_is_missing_is_named_and_tried_again(local: Local) -> None:
     local.change("probe: {", "probe: {" + INTERVENTIONS)
     local.run("results/unpinned.tsv")

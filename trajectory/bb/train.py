@@ -138,6 +138,7 @@ class Training:
                 {
                     "name": self.name,
                     "variant": variant.training(),
+                    "text": self.task.bigrams.sha256,
                     "seed": self.seed,
                     "device": machine.device,
                     "threads": torch.get_num_threads(),

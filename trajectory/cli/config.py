@@ -15,8 +15,10 @@ app = typer.Typer(help="The config file.", no_args_is_help=True)
 def config_check(path: Annotated[Path, typer.Argument(help="A config file.")]) -> None:
     """Check a config file and say what it would run."""
     from trajectory.config import load
+    from trajectory.inputs import check_inputs
 
     config = load(path)
+    check_inputs(config, str(path))
     print(f"{path}: run '{config.name}' in {config.results}")
     for name, variant in config.bb.variants.items():
         seeds = f"{len(variant.seeds)} seed" + ("s" if len(variant.seeds) > 1 else "")

@@ -11,6 +11,8 @@ BB_RUNS = [f"{RESULTS}/bb/{name}/seed{seed}" for name, seed in CONFIG.bb_traject
 
 
 rule bb_train:
+    input:
+        lambda wildcards: variant_files(CONFIG.variant(wildcards.variant)),
     output:
         expand(
             "{results}/bb/{{variant}}/seed{{seed}}/{table}.parquet",

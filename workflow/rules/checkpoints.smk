@@ -92,7 +92,8 @@ rule tokenizer:
 
 rule batches:
     input:
-        tokenizer_of,
+        lambda wildcards: probe_files(CONFIG),
+        tokenizer=tokenizer_of,
     output:
         f"{RESULTS}/batches/{{suite}}.parquet",
     log:
@@ -105,7 +106,7 @@ rule batches:
         runtime=growing(10),
     params:
         tokenizer=lambda wildcards, input: (
-            f"{input}/tokenizer" if wildcards.suite == EMBEDDED else input
+            f"{input.tokenizer}/tokenizer" if wildcards.suite == EMBEDDED else input.tokenizer
         ),
         config=RESOLVED,
         probe=values_digest(CONFIG.probe.of_batches()),

@@ -6,6 +6,7 @@ from pathlib import Path
 from trajectory.bundles import EMBEDDED, effect_tables, suite_bundles
 from trajectory.config import parse as parse_config
 from trajectory.errors import TrajectoryError
+from trajectory.inputs import check_inputs, probe_files, variant_files
 from trajectory.plan import needs
 from trajectory.provenance import code_digest, values_digest
 from trajectory.results import RESOLVED_NAME, check_results, claim
@@ -15,11 +16,10 @@ from trajectory.suites.selection import read_selection
 from trajectory.workflow import check_scheduler, claimed_threads, refuse, use_own_commands
 
 try:
-    CONFIG = parse_config(
-        config,
-        ", ".join(map(str, workflow.config_settings.configfiles)) or "config.yaml",
-    )
+    config_name = ", ".join(map(str, workflow.config_settings.configfiles)) or "config.yaml"
+    CONFIG = parse_config(config, config_name)
     check_results(CONFIG)
+    check_inputs(CONFIG, config_name)
 except TrajectoryError as error:
     refuse(error)
 
