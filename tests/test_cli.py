@@ -87,6 +87,18 @@ def test_a_variant_is_trained_by_hand(config: Path, tmp_path: Path) -> None:
          "error: none.txt: cannot be read (No such file or directory)"),
         (["tables", "gather", "--parts", "none", "-o", "out"],
          "error: none: cannot be read (No such file or directory)"),
+        (["bb", "train", "--variant", "tiny", "--seed", 0, "-o", "/proc/out"],
+         "error: /proc/out: cannot be written (No such file or directory)"),
+        (["bb", "train", "--variant", "tiny", "--seed", 0, "-o", "x.yaml/out"],
+         "error: x.yaml/out: cannot be written (Not a directory)"),
+        (["suites", "batches", "olmo9", "--tokenizer", ".", "-o", "out"],
+         "error: unknown suite 'olmo9'; this config has: none"),
+        (["suites", "tokenizer", "olmo9", "-o", "out"],
+         "error: unknown suite 'olmo9'; this config has: none"),
+        (["probe", "plan", "none"], "error: none: no such folder"),
+        (["costs", "--results", "none"],
+         "error: none: no run's results (it has no benchmarks of jobs)"),
+        (["claims", "--results", "x.yaml"], "error: x.yaml: no run's results (it has no config"),
         (["tables", "show", "head"], "error: unknown table 'head'; there are heads, layers,"),
         (["config", "check", "none.yaml"], "error: none.yaml: cannot be read"),
         (["config", "check", "gone.yaml"],
@@ -137,6 +149,15 @@ def test_the_report_of_a_config_is_not_written_into_another_runs_folder(
     done = trajectory("report", "--config", config)
     assert done.returncode == 2
     assert done.stderr == (f"error: {tmp_path / 'results'} holds the run 'x', {config} is of 'y'\n")
+
+
+def test_a_state_that_is_none_is_not_gone_on_from(config: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    for text in ("ab", "not a state", ""):
+        state.write_text(text)
+        named = ["--variant", "tiny", "--seed", 1, "-o", tmp_path / "out", "--state", state]
+        done = CliRunner().invoke(app, ["bb", "train", "--config", *map(str, [config, *named])])
+        assert done.exit_code == 0, done.exception
 
 
 def test_lists_and_explanations(config: Path) -> None:

@@ -59,7 +59,7 @@ def _owner(folder: Path) -> str | None:
     path = folder / RESOLVED_NAME
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["name"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError):
         raise TrajectoryError(f"{path}: damaged; delete it and run again") from None

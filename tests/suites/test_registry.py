@@ -131,10 +131,10 @@ def test_a_folder_takes_the_place_of_the_registry_s_repository(given: dict) -> N
 def test_a_suite_without_a_value_has_all_defaults_the_embedded_one_too() -> None:
     config = parse({"name": "a", "results": "r", "suites": {"nano-olmo": None}})
     assert config.suites.nano_olmo == NanoOlmo()
+    with pytest.raises(TrajectoryError, match="'nano-olmo' is pretrained by the run itself"):
+        config.suites.suite("nano-olmo")
     config = parse({"name": "a", "results": "r", "suites": {"pythia-410m": None}})
     again = parse(config.model_dump(mode="json", by_alias=True))
     assert config.suites.names() == again.suites.names() == ["pythia-410m"]
-    with pytest.raises(TrajectoryError, match="'nano-olmo' is pretrained by the run itself"):
-        config.suites.suite("nano-olmo")
     with pytest.raises(TrajectoryError, match="unknown suite 'mine'; this config has: pythia-410m"):
         config.suites.suite("mine")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import time
 import zipfile
 from collections.abc import Callable
@@ -19,6 +20,8 @@ SAVE_EVERY = 20.0
 
 SAVE_SHARE = 0.05
 """Greatest share of the time that is spent on saving: states grow with what has been recorded."""
+
+_UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, LookupError)
 
 
 class State:
@@ -41,7 +44,7 @@ class State:
             found = torch.load(self.path, weights_only=True)
         except FileNotFoundError:
             return None
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        except (*_UNREADABLE, pickle.UnpicklingError, zipfile.BadZipFile):
             return None  # not written by this version: start over
         if not isinstance(found, dict) or found.get("identity") != self.identity:
             return None

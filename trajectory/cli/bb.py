@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from trajectory.cli.options import (
     Results,
     RunConfig,
     Threads,
+    prepare_folder,
     set_up_torch,
     write_measurements,
 )
@@ -80,7 +81,7 @@ def bb_train(
         typer.Option(help="File for the last state: a killed training goes on from it."),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu or cuda, instead of the config's bb.device.")
+        Literal["cpu", "cuda"] | None, typer.Option(help="Instead of the config's bb.device.")
     ] = None,
 ) -> None:
     """Train one seed of a variant, measured while it trains."""
@@ -88,6 +89,7 @@ def bb_train(
 
     loaded = load(config)
     chosen = loaded.variant(variant)
+    prepare_folder(output)
     set_up_torch(threads)
     from trajectory.bb.train import Machine, train
     from trajectory.progress import progress
@@ -137,7 +139,11 @@ def bb_compare(
     found = scan(results, "bb_comparisons").filter(pl.col("measure") == measure).collect()
     if not found.height:
         raise TrajectoryError(f"{results}: no comparisons of measure '{measure}' in this run")
-    chosen = statistics.split(",")
+    chosen, known = statistics.split(","), found["statistic"].unique(maintain_order=True).to_list()
+    if unknown := [name for name in chosen if name not in known]:
+        raise TrajectoryError(
+            f"no statistic '{unknown[0]}' is compared; there are {', '.join(known)}"
+        )
     grid = Table("experiment", "seeds", *chosen, box=None)
     for (name,), rows in found.group_by("variant", maintain_order=True):
         cells = {row["statistic"]: row for row in rows.to_dicts()}

@@ -21,10 +21,13 @@ def costs(
 
     from trajectory import provenance
     from trajectory.costs import by_rule, read_benchmarks
+    from trajectory.errors import TrajectoryError
     from trajectory.schemas import COSTS
     from trajectory.tables import from_rows, write
 
     table = from_rows(read_benchmarks(results / "benchmarks"), COSTS)
+    if not table.num_rows and output is None:
+        raise TrajectoryError(f"{results}: no run's results (it has no benchmarks of jobs)")
     if output is not None:
         write(table, COSTS, output, provenance.describe())
     grid = Table(

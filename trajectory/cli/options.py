@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +39,26 @@ def lines_of(path: Path) -> list[Path]:
     except UnicodeDecodeError:
         raise TrajectoryError(f"{path}: not a text of paths") from None
     return [Path(line) for line in text.split("\n") if line]
+
+
+def existing_folder(path: Path) -> Path:
+    """The path; TrajectoryError if it is no folder."""
+    if not path.is_dir():
+        raise TrajectoryError(f"{path}: no such folder")
+    return path
+
+
+def prepare_folder(path: Path) -> None:
+    """Make the folder of a long command's output: what cannot be written is said before the work.
+
+    Raises TrajectoryError if it cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise TrajectoryError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def set_up_torch(threads: int) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajectory.cli.options import Threads, set_up_torch
+from trajectory.cli.options import Threads, existing_folder, set_up_torch
 
 app = typer.Typer(help="The probe by hand.", no_args_is_help=True)
 
@@ -22,9 +22,9 @@ def probe_plan(
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64.")] = "float32",
     statistics: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
     operations: Annotated[
-        float | None, typer.Option(help="Operations per second; measured if left out.")
+        float | None, typer.Option(help="Operations per second; measured if left out.", min=1)
     ] = None,
-    bandwidth: Annotated[float, typer.Option(help="Bytes of weights per second.")] = 1e9,
+    bandwidth: Annotated[float, typer.Option(help="Bytes of weights per second.", min=1)] = 1e9,
     threads: Threads = 1,
 ) -> None:
     """Say what measuring a checkpoint will take, before it is measured."""
@@ -33,7 +33,7 @@ def probe_plan(
     from trajectory.probe.plan import measured_speed, plan
 
     compute = Compute.of("cpu", named(dtype, DTYPES), named(statistics, ("float64", "float32")))
-    found = plan(folder, length, sequences, compute)
+    found = plan(existing_folder(folder), length, sequences, compute)
     speed = operations or measured_speed(compute.dtype)
     gigabyte = 1e9
     seconds = found.seconds(speed, bandwidth)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile, Threads, set_up_torch
+from trajectory.cli.options import (
+    DEFAULT_CONFIG,
+    ConfigFile,
+    Threads,
+    existing_folder,
+    prepare_folder,
+    set_up_torch,
+)
 from trajectory.errors import TrajectoryError
 
 if TYPE_CHECKING:
@@ -69,6 +76,7 @@ def suites_pretrain(
     nano = load(config).suites.nano_olmo
     if nano is None:
         raise TrajectoryError(f"{config}: suites.nano-olmo is not part of this run")
+    prepare_folder(output)
     set_up_torch(threads)
     from trajectory.progress import progress
     from trajectory.suites.nano import pretrain
@@ -124,6 +132,8 @@ def suites_pin(
     from trajectory.suites.pinned import Unpinned, is_listed, write_unpinned
 
     run = load(config)
+    if not run.suites.public():
+        print(f"{config}: no suites to pin")
     failed = {}
     for name in names or run.suites.public():
         run.suites.suite(name)  # raises if there is none
@@ -220,9 +230,9 @@ def suites_tokenizer(
     from trajectory.tables import read
 
     run = load(config)
+    suite = run.suites.suite(name)
     manifest, selection = paths(run, name)
-    rows = read(manifest, MANIFEST).to_pylist()
-    suite, chosen = run.suites.suite(name), read_selection(selection)
+    rows, chosen = read(manifest, MANIFEST).to_pylist(), read_selection(selection)
     revision = fetch_tokenizer(name, suite, Hub(run.fetch), rows, chosen, output)
     print(f"{output}: tokenizer of revision '{revision}'")
 
@@ -303,9 +313,9 @@ def suites_batches(
     if suite in loaded.suites.public():
         policy = loaded.suites.suite(suite).first_token
         probe = probe.model_copy(update={"first_token": policy} if policy else {})
-    elif loaded.suites.nano_olmo is None:
+    elif suite not in loaded.suites.names():
         loaded.suites.suite(suite)  # raises
-    rows = make_batches(suite, tokenizer, probe)
+    rows = make_batches(suite, existing_folder(tokenizer), probe)
     for domain in (*probe.domains, *probe.texts, *probe.parquet):
         count = sum(row["domain"] == domain for row in rows)
         if count < probe.sequences:

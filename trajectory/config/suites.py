@@ -337,7 +337,7 @@ class Suites(Section):
 
     def suite(self, name: str) -> Suite:
         """The suite of that name; TrajectoryError naming the known ones if there is none."""
-        if name == "nano-olmo":
+        if name == "nano-olmo" and self.nano_olmo:
             raise TrajectoryError(
                 "suite 'nano-olmo' is pretrained by the run itself: nothing to choose or fetch"
             )
