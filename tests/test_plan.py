@@ -1,25 +1,42 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from trajectory.bundles import Bundle
 from trajectory.config import Config, load, parse
-from trajectory.plan import computing_seconds, limits, memory_of, plan, tokens_of
+from trajectory.errors import TrajectoryError
+from trajectory.estimates import (
+    HELD_BYTES,
+    body,
+    computing_seconds,
+    effects_seconds,
+    embedding,
+    memory_of,
+    sweep_of,
+    tokens_of,
+)
+from trajectory.plan import needs, needs_changed, plan, run_plan
+from trajectory.probe import effects
 from trajectory.suites.selection import select, write_selection
 
 GB = 10**9
 
 
-def config(folder: Path, fetch: dict | None = None, **suite: object) -> Config:
-    values = {"like": "olmo2-1b", "repository": "o/n", **suite}
+def config(
+    folder: Path, fetch: dict | None = None, probe: dict | None = None, **suite: object
+) -> Config:
+    place = {} if "folder" in suite else {"repository": "o/n"}
+    values = {"like": "olmo2-1b", **place, **suite}
     run = {"name": "a", "results": str(folder), "suites": {"s": values}, "fetch": fetch or {}}
-    return parse({**run, "probe": {"sequences": 4, "length": 100}})
+    return parse({**run, "probe": {"sequences": 4, "length": 100, **(probe or {})}})
 
 
 def test_before_it_is_listed_the_registry_is_reckoned_with(tmp_path: Path) -> None:
     (found,) = plan(config(tmp_path, select={"log_spaced": {"count": 10}}), jobs=2, flops=1e11)
-    assert not found.listed
+    assert found.source == "registry"
     assert found.checkpoints == 10
     assert found.transfer == pytest.approx(59.4 * GB)
     assert found.disk == pytest.approx(2 * 5.94 * GB)
@@ -57,7 +74,7 @@ def test_a_pinned_selection_is_what_counts(tmp_path: Path) -> None:
     ]  # fmt: skip
     write_selection(tmp_path / "selections/s.tsv", "s", suite, select("s", suite, rows))
     (found,) = plan(run, jobs=1, flops=1e11)
-    assert found.listed
+    assert found.source == "selection"
     assert (found.checkpoints, found.transfer, found.disk) == (3, 42, 21)
 
 
@@ -96,10 +113,145 @@ def test_ready_configs_are_planned_in_full(root: Path) -> None:
 def test_a_cluster_s_limits_hold_what_is_estimated(tmp_path: Path) -> None:
     run = config(tmp_path)
     suite = run.suites.suite("s")
-    megabytes, minutes = limits(run, "s", 1)
+    one = needs(run, Bundle("s", ("a",), (5 * GB,)))
+    several = needs(run, Bundle("s", tuple("abcdefgh"), (5 * GB,) * 8))
     memory = memory_of(suite, run.probe)
     assert memory is not None
-    assert megabytes * 1e6 > memory
-    assert 30 < minutes < limits(run, "s", 8)[1]
+    assert one.memory_mb * 1e6 > memory
+    assert 30 < one.minutes < several.minutes
     unknown = parse({"name": "a", "results": "r", "suites": {"s": {"repository": "o/n"}}})
-    assert limits(unknown, "s", 1)[0] == 10_000
+    assert needs(unknown, Bundle("s", ("a",), (GB,))).memory_mb == 10_000
+
+
+def test_every_kind_of_domain_is_counted() -> None:
+    values = {"domains": ["prose"], "texts": {"t": "t.txt"}, "prompts": {"p": ["a b", "c d"]}}
+    values |= {"parquet": {"w": {"source": "w.parquet"}}, "sequences": 5, "length": 20}
+    probe = parse({"name": "a", "results": "r", "suites": {"nano-olmo": {}}, "probe": values}).probe
+    assert tokens_of(probe) == 20 * (3 * 5 + 2)
+    assert tokens_of(probe, 1) == 20 * 4, "as few as the interventions take"
+
+
+def changing(folder: Path, interventions: dict, **suite: object) -> Config:
+    return config(folder, probe={"interventions": interventions}, **suite)
+
+
+def test_changed_models_compute_from_where_they_differ(tmp_path: Path) -> None:
+    early, late = {"kind": "zero_mlp", "layer": 0}, {"kind": "zero_head", "layer": 12, "head": 0}
+    both = {"named": {"late": [late], "both": [late, early]}, "every": ["zero_mlp"], "heads": [14]}
+    run = changing(tmp_path, {**both, "sequences": 2})
+    suite, probe = run.suites.suite("s"), run.probe  # 16 layers of 16 heads
+    sweep = sweep_of(suite, probe)
+    assert sweep is not None
+    assert sweep.branches == 1 + 1 + 16 + 16
+    assert sweep.layers == 4 + 16 + 16 * 17 // 2 + 16 * 2
+    assert (sweep.tokens, sweep.passes) == (2 * 2 * 100, 1)
+    parameters, rows = body(suite), embedding(suite)
+    assert parameters is not None
+    assert rows is not None
+    forward = 2 * 400 * (parameters * (1 + sweep.layers / 16) + rows * (1 + sweep.branches)) / 1e11
+    seconds = effects_seconds(suite, probe, 1e11)
+    assert seconds is not None
+    assert forward < seconds - 15 < 1.5 * forward
+
+
+def test_streams_that_do_not_fit_take_another_pass(tmp_path: Path) -> None:
+    assert HELD_BYTES == effects.HELD_BYTES
+    everywhere = ["zero_attention", "zero_mlp", "mean_value", "mean_residual"]
+    sweeps = {"heads": "all", "every": everywhere}
+    run = changing(tmp_path, sweeps, weights="stream", select={"steps": [0]})
+    sweep = sweep_of(run.suites.suite("s"), run.probe)
+    assert sweep is not None
+    stream = 800 * 2048 * 4
+    assert sweep.at_once == HELD_BYTES // stream < sweep.branches == (16 + 4) * 16
+    assert sweep.passes == 2
+    measured, changed = (
+        plan(config(tmp_path, weights="stream", select={"steps": [0]}), 1, 1e11)[0],
+        plan(run, 1, 1e11)[0],
+    )
+    assert measured.transfer is not None
+    assert changed.transfer == 3 * measured.transfer, "once to measure, twice to change"
+    assert changed.memory is not None
+    assert changed.memory > sweep.at_once * stream
+    assert 0 <= needs_changed(run, "s", None).disk_mb <= 1000
+
+
+@pytest.mark.parametrize(
+    ("chosen", "stages", "jobs"),
+    [("last", [1], 1), ("last", [1, 2], 2), ("all", [1], 3), ([0, 20], [1], 2), ([0, 7], [1], 1)],
+)
+def test_jobs_that_change_models_are_counted(
+    tmp_path: Path, chosen: object, stages: list[int], jobs: int
+) -> None:
+    rule = {"stages": stages, "select": {"steps": [0, 10, 20]}}
+    run = changing(tmp_path, {"every": ["zero_mlp"], "checkpoints": chosen}, **rule)
+    found, plain = run_plan(run, 1, 1e11), run_plan(config(tmp_path, **rule), 1, 1e11)
+    assert found.jobs == {"measure": 3, "intervene": jobs}
+    (of_suite,) = plan(run, 1, 1e11)
+    assert (of_suite.changed, of_suite.models) == (jobs, 16)
+    assert found.transfer == of_suite.transfer == pytest.approx((3 + jobs) * 5.94 * GB)
+    assert found.hours is not None
+    assert plain.hours is not None
+    each = effects_seconds(run.suites.suite("s"), run.probe, 1e11)
+    assert each is not None
+    assert found.hours - plain.hours == pytest.approx(jobs * (each + 59.4) / 3600)
+    kept = run_plan(changing(tmp_path, {"heads": [0]}, **rule, weights="keep"), 1, 1e11)
+    assert kept.transfer == pytest.approx(3 * 5.94 * GB), "and not fetched again"
+
+
+def test_limits_of_jobs_that_change_models_follow_from_the_suite(tmp_path: Path) -> None:
+    sweep: dict = {"every": ["zero_mlp", "zero_attention"], "heads": [0, 4]}
+    found = {
+        like: needs_changed(changing(tmp_path, sweep, like=like), "s", None)
+        for like in ("olmo2-1b", "olmo2-7b")
+    }
+    small, large = found["olmo2-1b"], found["olmo2-7b"]
+    assert small.memory_mb < large.memory_mb
+    assert small.minutes < large.minutes
+    size = parse({"name": "a", "results": "r", "suites": {"olmo2-7b": {}}}).suites
+    assert large.disk_mb == -(-(size.suite("olmo2-7b").bytes or 0) // 10**6) > 1000
+    assert needs(config(tmp_path), Bundle("s", ("a",), (GB,))).minutes < small.minutes
+    nano = parse({"name": "a", "results": "r", "suites": {"nano-olmo": {}},
+                  "probe": {"interventions": sweep | {"heads": [0]}}})  # fmt: skip
+    assert needs_changed(nano, "nano-olmo", None).memory_mb == 2000
+    assert run_plan(nano, 1, 1e10).jobs["intervene"] == 1
+
+
+def local(folder: Path, *names: str) -> None:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "intermediate_size": 16, "vocab_size": 64, "dtype": "float32"}  # fmt: skip
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text(json.dumps(sizes))
+        (folder / name / "model.safetensors").write_bytes(bytes(7000))
+
+
+def test_a_local_suite_is_what_lies_in_its_folder(tmp_path: Path) -> None:
+    def run(**select: object) -> Config:
+        suites = {"s": {"folder": str(tmp_path / "runs"), "select": select}}
+        return parse({"name": "a", "results": str(tmp_path), "suites": suites})
+
+    with pytest.raises(TrajectoryError, match="suite 's': .*runs cannot be read"):
+        plan(run(), 1, 1e11)
+    local(tmp_path / "runs", "step0", "step10", "step20", "last")
+    (found,) = plan(run(), 1, 1e11)
+    assert (found.source, found.checkpoints, found.transfer, found.disk) == ("folder", 3, 0, 0)
+    assert found.memory is not None, "its sizes stand in its config.json"
+    assert found.computing is not None
+    assert plan(run(first=10), 1, 1e11)[0].checkpoints == 2
+    with pytest.raises(TrajectoryError, match="no checkpoint at step 15"):
+        plan(run(steps=[15]), 1, 1e11)
+
+
+def test_a_step_to_change_that_is_not_measured_is_refused(tmp_path: Path) -> None:
+    local(tmp_path / "runs", "step0", "step10", "step20")
+
+    def run(*steps: int) -> Config:
+        return parse({
+            "name": "a", "results": str(tmp_path),
+            "suites": {"s": {"folder": str(tmp_path / "runs")}},
+            "probe": {"interventions": {"every": ["zero_mlp"], "checkpoints": list(steps)}},
+        })  # fmt: skip
+
+    assert run_plan(run(0, 10), 1, 1e11).jobs == {"measure": 1, "intervene": 2}
+    with pytest.raises(TrajectoryError, match="step 17 is not measured; the nearest are 10 and 20"):
+        plan(run(10, 17), 1, 1e11)

@@ -7,14 +7,15 @@ import pytest
 from trajectory.bundles import (
     Bundle,
     bundle_tables,
-    changed_revisions,
     effect_tables,
+    measured_rows,
     run_parts,
     suite_bundles,
 )
 from trajectory.config import Config, parse
 from trajectory.errors import TrajectoryError
 from trajectory.plan import needs, run_plan
+from trajectory.suites.changed import changed_rows
 from trajectory.suites.selection import COLUMNS, write_selection
 
 
@@ -92,6 +93,12 @@ def test_interventions_are_of_the_steps_asked_for_of_each_trajectory(tmp_path: P
         probe = {"interventions": {"checkpoints": asked, "heads": "all"}}
         config = run(results=str(tmp_path), suites=suites, probe=probe)
         write_selection(selection, "mine", config.suites.suite("mine"), rows)
-        assert changed_revisions(config, "mine") == names
+        changed = config.probe.interventions
+        assert changed is not None
+        found = changed_rows(changed, measured_rows(config, "mine"))
+        assert [row["revision"] for row in found] == names
     assert effect_tables(config)[0].name == "stage1-step0.parquet"
     assert not effect_tables(run(suites=suites))
+    probe = {"interventions": {"checkpoints": [0, 5], "heads": "all"}}
+    with pytest.raises(TrajectoryError, match="step 5 is not measured; the nearest are 4 and 9"):
+        effect_tables(run(results=str(tmp_path), suites=suites, probe=probe))

@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trajectory.config import Config
+from trajectory.suites.changed import changed_rows, check_steps
 from trajectory.suites.names import revision_name
 from trajectory.suites.pinned import read_unpinned
 from trajectory.suites.selection import read_selection
@@ -101,29 +103,38 @@ def bundle_tables(config: Config) -> list[Path]:
     ]
 
 
-def changed_revisions(config: Config, name: str) -> list[str]:
-    """The checkpoints of a suite of the config that are run with parts taken away.
+def measured_rows(config: Config, name: str) -> list[dict[str, Any]]:
+    """Trajectory, step and revision of a suite's measured checkpoints; empty if it is left out.
 
     Raises TrajectoryError as ``suite_bundles``.
     """
-    changed, nano = config.probe.interventions, config.suites.nano_olmo
-    if changed is None or name in read_unpinned(config):
+    nano = config.suites.nano_olmo
+    if name in read_unpinned(config):
         return []
-    runs: dict[str, dict[int, str]] = {}
-    if name == EMBEDDED and nano is not None:
-        runs[name] = {step: revision_name(step) for step in nano.checkpoint_steps()}
-    else:
-        for row in read_selection(config.results / "selections" / f"{name}.tsv"):
-            runs.setdefault(row["trajectory"], {})[row["step"]] = row["revision"]
-    return [found[step] for found in runs.values() for step in changed.choose(list(found))]
+    if name != EMBEDDED or nano is None:
+        return read_selection(config.results / "selections" / f"{name}.tsv")
+    return [
+        {"trajectory": name, "step": step, "revision": revision_name(step)}
+        for step in nano.checkpoint_steps()
+    ]
 
 
 def effect_tables(config: Config) -> list[Path]:
-    """Where the ``bundle`` tables of a run's interventions lie, one per checkpoint."""
+    """Where the ``bundle`` tables of a run's interventions lie, one per checkpoint.
+
+    Raises TrajectoryError as ``suite_bundles``, or if interventions are asked for at a step that no
+    suite measures.
+    """
+    changed = config.probe.interventions
+    if changed is None:
+        return []
+    rows = {name: measured_rows(config, name) for name in config.suites.names()}
+    if all(rows.values()):  # none is left out
+        check_steps(changed, [row for found in rows.values() for row in found])
     return [
-        config.results / "intervened" / name / ".bundles" / f"{revision}.parquet"
-        for name in config.suites.names()
-        for revision in changed_revisions(config, name)
+        config.results / "intervened" / name / ".bundles" / f"{row['revision']}.parquet"
+        for name, found in rows.items()
+        for row in changed_rows(changed, found)
     ]
 
 

@@ -1,37 +1,37 @@
 """What a run will fetch and cost, before anything is fetched.
 
-Sizes are the manifest's where a suite is listed, else the registry's; time and memory are
-estimates by the formulas below, good to a factor of two or so.
+Sizes are the manifest's where a suite is listed, the files' where it is a local folder, else the
+registry's.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from trajectory.bundles import ALONE, EMBEDDED, Bundle, bundles, suite_bundles
+from trajectory.bundles import ALONE, EMBEDDED, Bundle, bundles, measured_rows, suite_bundles
 from trajectory.config import Config
-from trajectory.config.bb import Variant
-from trajectory.config.probe import Probe
-from trajectory.config.suites import Architecture, Suite
+from trajectory.config.suites import Suite
+from trajectory.estimates import (
+    START,
+    computing_seconds,
+    described,
+    effects_memory,
+    effects_seconds,
+    memory_of,
+    moved,
+    sweep_of,
+    tokens_of,
+    training_seconds,
+)
+from trajectory.suites.changed import changed_rows, check_steps
+from trajectory.suites.local import choose_local, with_sizes
+from trajectory.suites.pinned import paths
 from trajectory.suites.selection import is_pinned, read_selection
 
-COMPUTED = 4
-"""Bytes per number while computing: float32, whatever the files hold."""
-
-ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}
-
-PROCESS = 600_000_000
-"""Bytes of a process before it reads a checkpoint: Python, torch and transformers."""
-
-STATISTICS = 1.3
-"""Time of measuring over that of a bare forward pass (benchmarks/probe.py: 1.15), with some air."""
-
-START = 15.0
-"""Seconds that a process takes to start, and to write its tables."""
-
-SEQUENCES_AT_ONCE = 16
-TOKEN_BLOCK, VOCABULARY_BLOCK = 2048, 8192
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,53 @@ class SuitePlan:
 
     Attributes:
         name: the suite.
-        listed: whether the numbers are of a pinned selection.
+        source: where sizes are from: selection, folder or registry.
         checkpoints: how many are measured.
+        changed: how many are run with parts taken away as well.
+        models: changed models of each of these.
         transfer: bytes to fetch.
         disk: most bytes of weights on disk at once.
-        memory: bytes of one job.
+        memory: bytes of the largest job.
         fetching: seconds of transfer at the bandwidth asked for, all jobs sharing it.
         computing: seconds of computation, one job after the other.
     """
 
     name: str
-    listed: bool
+    source: str
     checkpoints: int | None
+    changed: int | None
+    models: int | None
     transfer: int | None
     disk: int | None
     memory: int | None
     fetching: float | None
     computing: float | None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A job on checkpoints: its rule, the bytes it fetches and its seconds of computation."""
+
+    rule: str
+    transfer: int | None
+    computing: float | None
+
+    def seconds(self, bandwidth: float) -> float | None:
+        """Seconds of fetching and computing."""
+        if self.transfer is None or self.computing is None:
+            return None
+        return self.transfer / bandwidth + self.computing
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A suite's checkpoints, as far as they are known: bytes of those measured, and of those run
+    with parts taken away. ``rows`` is None before they are listed."""
+
+    source: str
+    sizes: list[int | None] | None
+    changed: list[int | None] | None
+    rows: list[Row] | None = None
 
 
 def plan(config: Config, jobs: int, flops: float) -> list[SuitePlan]:
@@ -68,46 +98,80 @@ def plan(config: Config, jobs: int, flops: float) -> list[SuitePlan]:
         flops: multiplications and additions per second of one job.
 
     Raises:
-        TrajectoryError: if a pinned selection is damaged.
+        TrajectoryError: if a pinned selection is damaged, a local suite cannot be read, or a step
+            is to be changed that none of the run's checkpoints has.
     """
-    return [_plan(config, n, s, jobs, flops) for n, s in config.suites.public().items()]
+    return _planned(config, _all_known(config), jobs, flops)
 
 
-def _plan(config: Config, name: str, suite: Suite, jobs: int, flops: float) -> SuitePlan:
-    path = config.results / "selections" / f"{name}.tsv"
-    listed = is_pinned(path, suite)
-    sizes = _listed_sizes(path, suite) if listed else _expected_sizes(suite)
-    count = None if sizes is None else len(sizes)
-    known = [size for size in sizes or [] if size is not None]
-    whole = known if sizes is not None and len(known) == len(sizes) else None
-    transfer = disk = None
-    if whole is not None:
-        transfer = sum(_moved(suite, config.probe, size) for size in whole)
-        disk = _on_disk(config, suite, whole, jobs)
-    seconds = computing_seconds(suite, config.probe, flops)
-    return SuitePlan(
-        name,
-        listed,
-        count,
-        transfer,
-        disk,
-        memory_of(suite, config.probe),
-        None if transfer is None else transfer / config.fetch.bandwidth,
-        None if seconds is None or count is None else count * seconds,
-    )
+def _all_known(config: Config) -> dict[str, _Known]:
+    """What is known of every public suite."""
+    known = {name: _known(config, name, suite) for name, suite in config.suites.public().items()}
+    rows = [found.rows for found in known.values()]
+    if config.probe.interventions and known and None not in rows:
+        listed = [row for part in rows for row in part or []]
+        embedded = measured_rows(config, EMBEDDED) if config.suites.nano_olmo else []
+        check_steps(config.probe.interventions, [*listed, *embedded])
+    return known
 
 
-def _listed_sizes(path: Path, suite: Suite) -> list[int | None]:
-    return [row["bytes"] or suite.bytes for row in read_selection(path)]
+def _planned(config: Config, known: dict[str, _Known], jobs: int, flops: float) -> list[SuitePlan]:
+    plans = []
+    for name, found in known.items():
+        suite = with_sizes(name, config.suites.suite(name))
+        cut = _jobs(config, name, suite, found, flops)
+        transfer = None if cut is None else _sum(job.transfer for job in cut)
+        sweep = sweep_of(suite, config.probe)
+        memory = [memory_of(suite, config.probe)]
+        if config.probe.interventions:
+            memory.append(effects_memory(suite, config.probe))
+        plans.append(
+            SuitePlan(
+                name,
+                found.source,
+                None if found.sizes is None else len(found.sizes),
+                None if found.changed is None else len(found.changed),
+                None if sweep is None else sweep.branches,
+                transfer,
+                _on_disk(config, suite, found.sizes, jobs),
+                None if None in memory else max(m or 0 for m in memory),
+                None if transfer is None else transfer / config.fetch.bandwidth,
+                None if cut is None else _sum(job.computing for job in cut),
+            )
+        )
+    return plans
+
+
+def _sum(values: Any) -> Any:
+    """The sum; None if a part of it is not known."""
+    found = list(values)
+    return None if None in found else sum(found)
+
+
+def _known(config: Config, name: str, suite: Suite) -> _Known:
+    _, path = paths(config, name)
+    if is_pinned(path, suite):
+        source, rows = "selection", read_selection(path)
+    elif suite.folder is not None:
+        source, rows = "folder", choose_local(name, suite, suite.folder)
+    else:
+        sizes = _expected_sizes(suite)
+        return _Known("registry", sizes, _expected_changes(config, suite, sizes))
+
+    def of(chosen: Sequence[Row]) -> list[int | None]:
+        return [row["bytes"] or suite.bytes for row in chosen]
+
+    changed = config.probe.interventions
+    return _Known(source, of(rows), of(changed_rows(changed, rows)) if changed else [], rows)
 
 
 def _expected_sizes(suite: Suite) -> list[int | None] | None:
     """Sizes of a selection that is not made yet; None where the rule needs the list."""
     rule = suite.select
     if rule.revisions is not None:
-        count = len(rule.revisions)
+        count = len(set(rule.revisions))
     elif rule.steps is not None:
-        count = len(rule.steps)
+        count = len(set(rule.steps))
     elif rule.every is not None:
         if suite.published is None:
             return None
@@ -119,74 +183,58 @@ def _expected_sizes(suite: Suite) -> list[int | None] | None:
     return [suite.bytes] * count
 
 
-def tokens_of(probe: Probe) -> int:
-    """Tokens that pass through each checkpoint."""
-    prompts = sum(len(found) for found in probe.prompts.values())
-    sequences = (len(probe.domains) + len(probe.texts)) * probe.sequences + prompts
-    return sequences * probe.length
+def _expected_changes(
+    config: Config, suite: Suite, sizes: list[int | None] | None
+) -> list[int | None] | None:
+    """Of these, sizes of those that are run with parts taken away; each stage has a last one."""
+    changed = config.probe.interventions
+    if changed is None or sizes is None:
+        return None if changed else []
+    if changed.checkpoints == "all":
+        return sizes
+    if changed.checkpoints == "last":
+        return sizes[: len(suite.stages)]
+    steps = set(changed.checkpoints)
+    return sizes[: len(steps & set(suite.select.steps) if suite.select.steps else steps)]
 
 
-def _embedding(suite: Suite) -> int | None:
-    """Parameters of the embedding, and as many of the read-out."""
-    sizes = suite.architecture
-    if sizes is None or sizes.vocabulary is None or sizes.width is None:
+def _jobs(
+    config: Config, name: str, suite: Suite, known: _Known, flops: float
+) -> list[_Job] | None:
+    """The jobs on a suite's checkpoints; None if these are not known."""
+    if known.sizes is None or known.changed is None:
         return None
-    return sizes.vocabulary * sizes.width
+    probe = config.probe
+    seconds = computing_seconds(suite, probe, flops)
+    names = [str(row["revision"]) for row in known.rows or []]
+    size_of = dict(zip(names or map(str, range(len(known.sizes))), known.sizes, strict=True))
+    tokens = tokens_of(probe)
+    found = []
+    for bundle in bundles(name, [(one, size or ALONE) for one, size in size_of.items()]):
+        sizes = [size_of[one] for one in bundle.revisions]
+        transfer = _sum(s and moved(suite, tokens, suite.loss, s) for s in sizes)
+        computing = None if seconds is None else START + len(sizes) * (seconds - START)
+        found.append(_Job("measure", transfer, computing))
+    sweep, seconds = sweep_of(suite, probe), effects_seconds(suite, probe, flops)
+    passes = sweep.passes if sweep and suite.weights == "stream" else 1
+    tokens = sweep.tokens if sweep else tokens
+    for size in known.changed:
+        transfer = None if size is None else passes * moved(suite, tokens, True, size)
+        kept = suite.weights == "keep"  # by the job that measures it
+        found.append(_Job("intervene", 0 if kept else transfer, seconds))
+    return found
 
 
-def body(suite: Suite) -> int | None:
-    """Parameters of the decoder blocks."""
-    embedding = _embedding(suite)
-    if suite.parameters is None or embedding is None:
+def _on_disk(config: Config, suite: Suite, sizes: list[int | None] | None, jobs: int) -> int | None:
+    if sizes is None or None in sizes:
         return None
-    return max(0, suite.parameters - 2 * embedding)
-
-
-def _moved(suite: Suite, probe: Probe, size: int) -> int:
-    """Bytes that one checkpoint moves over the network."""
-    embedding, sizes = _embedding(suite), suite.architecture
-    if suite.folder is not None:
-        return 0
-    if suite.weights != "stream" or embedding is None or sizes is None or suite.dtype is None:
-        return size
-    item, width = ITEM[suite.dtype], sizes.width or 0
-    rows = min(tokens_of(probe), sizes.vocabulary or 0)
-    unread = (embedding - rows * width) + (0 if suite.loss else embedding)
-    return max(0, size - unread * item)
-
-
-def _on_disk(config: Config, suite: Suite, sizes: list[int], jobs: int) -> int:
     if suite.folder is not None or suite.weights == "stream" or not sizes:
         return 0
+    known = [size or 0 for size in sizes]
     if suite.weights == "keep":
-        return sum(sizes)
-    most = sum(sorted(sizes)[-jobs:])
+        return sum(known)
+    most = sum(sorted(known)[-jobs:])
     return most if config.fetch.disk is None else min(most, config.fetch.disk)
-
-
-def memory_of(suite: Suite, probe: Probe) -> int | None:
-    """Bytes of one job: two blocks, the residual stream, and one block's activations."""
-    sizes, parameters = suite.architecture, body(suite)
-    if parameters is None or sizes is None or not sizes.layers or not sizes.width:
-        return None
-    mlp = sizes.mlp or 4 * sizes.width
-    at_once = SEQUENCES_AT_ONCE * probe.length
-    numbers = (
-        2 * parameters // sizes.layers
-        + 3 * tokens_of(probe) * sizes.width
-        + at_once * (8 * sizes.width + 3 * mlp)
-        + VOCABULARY_BLOCK * (sizes.width + TOKEN_BLOCK)
-    )
-    return PROCESS + COMPUTED * numbers
-
-
-def computing_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
-    """Seconds of one checkpoint: two operations per parameter and token, and the statistics."""
-    parameters, embedding = body(suite), _embedding(suite)
-    if parameters is None or embedding is None:
-        return None
-    used = parameters + (embedding if suite.loss else 0)
-    return START + STATISTICS * 2 * used * tokens_of(probe) / flops
 
 
 SLOW = 1e10
@@ -196,33 +244,9 @@ UNKNOWN_MEMORY = 8_000_000_000
 """Bytes asked for where a suite's sizes are not known."""
 
 
-def limits(config: Config, name: str, checkpoints: int) -> tuple[int, int]:
-    """Megabytes and minutes that a job on so many checkpoints of a suite should be granted."""
-    suite = config.suites.suite(name)
-    memory = memory_of(suite, config.probe) or UNKNOWN_MEMORY
-    computing = computing_seconds(suite, config.probe, SLOW) or 3600.0
-    fetching = (suite.bytes or UNKNOWN_MEMORY) / config.fetch.bandwidth
-    each = computing + 2 * fetching + config.fetch.patience
-    return round(1.25 * memory / 1e6), 30 + round(checkpoints * each / 60)
-
-
-def measured_flops(size: int = 1024, repeat: int = 4) -> float:
-    """Operations per second of a float32 matrix product on this machine."""
-    import time
-
-    import numpy as np
-
-    a = np.ones((size, size), dtype=np.float32)
-    a @ a
-    begun = time.perf_counter()
-    for _ in range(repeat):
-        a @ a
-    return float(2 * size**3 * repeat / (time.perf_counter() - begun))
-
-
 @dataclass(frozen=True)
 class Needs:
-    """What a job of a bundle is given: MB of memory, minutes, MB of disk for weights."""
+    """What a job is given: MB of memory, minutes, MB of disk for weights."""
 
     memory_mb: int
     minutes: int
@@ -238,38 +262,50 @@ def needs(config: Config, bundle: Bundle) -> Needs:
     """
     if bundle.suite not in config.suites.public():
         return Needs(2000, 30, 1000)
-    suite = config.suites.suite(bundle.suite)
-    memory, minutes = limits(config, bundle.suite, len(bundle.revisions))
-    fetched = suite.folder is None and suite.weights != "stream"
-    return Needs(memory, minutes, max(1000, -(-max(bundle.sizes) // 10**6) if fetched else 0))
+    suite = with_sizes(bundle.suite, config.suites.suite(bundle.suite))
+    memory = memory_of(suite, config.probe)
+    seconds = computing_seconds(suite, config.probe, SLOW)
+    return _granted(config, suite, bundle.sizes, memory, seconds)
 
 
-def _described(config: Config, name: str) -> Suite:
-    """A suite with its sizes; the embedded one's are those it is pretrained with."""
+def needs_changed(config: Config, name: str, size: int | None) -> Needs:
+    """What running a checkpoint with parts taken away needs.
+
+    Args:
+        config: the run.
+        name: one of its suites.
+        size: bytes of the checkpoint, if they are listed.
+    """
     nano = config.suites.nano_olmo
-    if name in config.suites.public() or nano is None:
-        return config.suites.suite(name)
-    block = 4 * nano.width**2 + 3 * nano.width * nano.mlp
-    return Suite(
-        parameters=nano.layers * block + 2 * nano.vocabulary * nano.width,
-        architecture=Architecture(
-            layers=nano.layers,
-            heads=nano.heads,
-            width=nano.width,
-            mlp=nano.mlp,
-            vocabulary=nano.vocabulary,
-        ),
-        dtype="float32",
+    if name not in config.suites.public() and nano is not None:
+        suite = described(nano)
+    else:
+        suite = with_sizes(name, config.suites.suite(name))
+    memory = effects_memory(suite, config.probe)
+    seconds = effects_seconds(suite, config.probe, SLOW)
+    sweep = sweep_of(suite, config.probe)
+    passes = sweep.passes if sweep and suite.weights == "stream" else 1
+    return _granted(config, suite, [size or suite.bytes or 0], memory, seconds, passes)
+
+
+def _granted(
+    config: Config,
+    suite: Suite,
+    sizes: Sequence[int],
+    memory: int | None,
+    seconds: float | None,
+    passes: int = 1,
+) -> Needs:
+    """Limits that hold what is estimated, with room."""
+    fetched = suite.repository is not None
+    fetching = passes * (suite.bytes or UNKNOWN_MEMORY) / config.fetch.bandwidth
+    each = (seconds or 3600.0) + (2 * fetching + config.fetch.patience if fetched else 0.0)
+    lies = fetched and suite.weights != "stream"
+    return Needs(
+        max(2000, round(1.25 * (memory or UNKNOWN_MEMORY) / 1e6)),
+        30 + round(len(sizes) * each / 60),
+        max(1000, -(-max(sizes) // 10**6) if lies else 0),
     )
-
-
-def training_seconds(variant: Variant, flops: float) -> float:
-    """Seconds of training one seed: six operations per parameter and token, and attention's."""
-    width, length = variant.width, variant.task.length
-    parameters = 12 * variant.layers * width**2
-    attention = 4 * variant.layers * length * width
-    tokens = variant.steps * variant.batch * length
-    return START + 3 * (2 * parameters + attention) * tokens / flops
 
 
 @dataclass(frozen=True)
@@ -298,39 +334,44 @@ def run_plan(config: Config, jobs: int, flops: float) -> RunPlan:
         config: the run.
         jobs: jobs at once.
         flops: operations per second of one job.
+
+    Raises:
+        TrajectoryError: as ``plan`` does.
     """
+    known = _all_known(config)
+    suites = _planned(config, known, jobs, flops)
+    cut = [
+        _jobs(config, name, with_sizes(name, config.suites.suite(name)), found, flops)
+        for name, found in known.items()
+    ]
+    on_checkpoints = [*(job for part in cut for job in part or []), *_embedded_jobs(config, flops)]
     training = [
         training_seconds(config.bb.variants[name], flops) for name, _ in config.bb_trajectories()
     ]
-    measuring: list[float | None] = []
-    counted = {"bb_train": len(training), "measure": 0}
-    suites = plan(config, jobs, flops)
-    for found in suites:
-        suite = config.suites.suite(found.name)
-        path = config.results / "selections" / f"{found.name}.tsv"
-        sizes = _listed_sizes(path, suite) if found.listed else _expected_sizes(suite)
-        if sizes is None:
-            measuring.append(None)
-            continue
-        cut = bundles(found.name, [(str(i), size or ALONE) for i, size in enumerate(sizes)])
-        counted["measure"] += len(cut)
-        seconds = computing_seconds(suite, config.probe, flops)
-        for bundle in cut:
-            moved = sum(bundle.sizes) / config.fetch.bandwidth
-            measuring.append(None if seconds is None else len(bundle.revisions) * seconds + moved)
-    if config.suites.nano_olmo:
-        cut = suite_bundles(config, EMBEDDED)
-        counted["measure"] += len(cut)
-        seconds = computing_seconds(_described(config, EMBEDDED), config.probe, flops) or START
-        measuring += [START + len(b.revisions) * (seconds - START) for b in cut]
-    counted = {rule: count for rule, count in counted.items() if count}
-    known = [*training, *(s for s in measuring if s is not None)]
-    whole = None not in measuring
-    transfers, disks = [p.transfer for p in suites], [p.disk for p in suites]
+    counted = Counter({"bb_train": len(training)} if training else {})
+    counted.update(job.rule for job in on_checkpoints)
+    seconds = [*training, *(job.seconds(config.fetch.bandwidth) for job in on_checkpoints)]
+    hours = None if None in cut or None in seconds else [s / 3600 for s in seconds if s is not None]
+    disks = [found.disk for found in suites]
     return RunPlan(
-        counted,
-        sum(known) / 3600 if whole else None,
-        None if None in transfers else sum(t or 0 for t in transfers),
-        None if None in disks else max((d or 0 for d in disks), default=0),
-        max(known, default=0.0) / 3600 if whole else None,
+        dict(counted),
+        None if hours is None else sum(hours),
+        _sum(found.transfer for found in suites),
+        None if None in disks else max((disk or 0 for disk in disks), default=0),
+        None if hours is None else max(hours, default=0.0),
     )
+
+
+def _embedded_jobs(config: Config, flops: float) -> list[_Job]:
+    """The jobs on the embedded suite's checkpoints."""
+    nano, probe = config.suites.nano_olmo, config.probe
+    if nano is None:
+        return []
+    suite = described(nano)
+    each = (computing_seconds(suite, probe, flops) or START) - START
+    cut = suite_bundles(config, EMBEDDED)
+    found = [_Job("measure", 0, START + len(bundle.revisions) * each) for bundle in cut]
+    if probe.interventions:
+        chosen = probe.interventions.choose(nano.checkpoint_steps())
+        found += [_Job("intervene", 0, effects_seconds(suite, probe, flops)) for _ in chosen]
+    return found

@@ -20,9 +20,10 @@ def plan(
     from trajectory import plan as planning
     from trajectory.cli.tables_of_suites import plan_table, run_summary
     from trajectory.config import load
+    from trajectory.estimates import measured_flops
 
     config = load(path)
-    rate = flops or planning.measured_flops()
+    rate = flops or measured_flops()
     plans = planning.plan(config, jobs, rate)
     if plans:
         plan_table(plans, config, rate)

@@ -143,7 +143,7 @@ def outcome_table(
 def plan_table(plans: Sequence[SuitePlan], config: Config, flops: float) -> None:
     """Print what each suite will cost."""
     grid = Table(
-        *("suite", "checkpoints", "to fetch", "disk at once", "memory per job"),
+        *("suite", "checkpoints", "changed models", "to fetch", "disk at once", "memory per job"),
         *("fetching", "computing", "sizes from"),
         box=None,
     )
@@ -151,20 +151,36 @@ def plan_table(plans: Sequence[SuitePlan], config: Config, flops: float) -> None
         grid.add_row(
             found.name,
             "?" if found.checkpoints is None else str(found.checkpoints),
+            _changed(found),
             gigabytes(found.transfer),
             gigabytes(found.disk),
             gigabytes(found.memory),
             duration(found.fetching),
             duration(found.computing),
-            "its pinned selection" if found.listed else "the registry: not listed yet",
+            _SOURCES[found.source],
         )
     _console().print(grid)
     print(
         f"Estimates: {config.fetch.bandwidth / 1e6:,.0f} MB/s (fetch.bandwidth), "
         f"{flops / 1e9:,.0f} GFLOP/s, float32, one job at a time; good to a factor of two."
     )
-    if not all(found.listed for found in plans):
+    if any(found.source == "registry" for found in plans):
         print("'trajectory suites pin' lists and audits first, and fetches no weights.")
+
+
+_SOURCES = {
+    "selection": "its pinned selection",
+    "folder": "its folder: not listed yet",
+    "registry": "the registry: not listed yet",
+}
+
+
+def _changed(found: SuitePlan) -> str:
+    """Checkpoints with parts taken away, times the models that are made of each."""
+    if found.changed == 0:
+        return "none"
+    count, models = ("?" if n is None else f"{n:,}" for n in (found.changed, found.models))
+    return f"{count} × {models}"
 
 
 def run_summary(found: RunPlan, jobs: int) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trajectory.config.suites import Suite
-from trajectory.errors import TrajectoryError
 from trajectory.suites.audit import MAIN, audit, config_file
 from trajectory.suites.content import BLOCK, CONFIG, File, Revision, local_revision
 from trajectory.suites.hub import Hub
+from trajectory.suites.local import revision_folders
 from trajectory.suites.manifest import Row, manifest_rows
 from trajectory.suites.selection import is_pinned, read_selection, select
 
@@ -22,18 +22,7 @@ def list_revisions(name: str, suite: Suite, hub: Hub) -> list[Revision]:
     Raises TrajectoryError if it cannot be listed.
     """
     if suite.folder is not None:
-        try:
-            found = sorted(p for p in suite.folder.iterdir() if (p / CONFIG).is_file())
-        except OSError as error:
-            raise TrajectoryError(
-                f"suite '{name}': {suite.folder} cannot be read ({error.strerror})"
-            ) from None
-        if not found:
-            raise TrajectoryError(
-                f"suite '{name}': no folder in {suite.folder} has a {CONFIG}; each revision is a "
-                "folder"
-            )
-        return [local_revision(folder) for folder in found]
+        return [local_revision(folder) for folder in revision_folders(name, suite.folder)]
     assert suite.repository is not None
     refs = hub.refs(suite.repository)
     return [Revision(branch, commit) for branch, commit in refs.items()]

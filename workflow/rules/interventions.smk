@@ -18,8 +18,9 @@ rule intervene:
         f"{RESULTS}/benchmarks/intervene/{{suite}}/{{revision}}.tsv"
     threads: share(1)
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(120),
+        mem_mb=lambda wildcards, attempt: needs_of_changed(wildcards).memory_mb * 2 ** (attempt - 1),
+        runtime=lambda wildcards, attempt: needs_of_changed(wildcards).minutes * attempt,
+        disk_mb=lambda wildcards: needs_of_changed(wildcards).disk_mb,
         hub_connections=lambda wildcards: int(wildcards.suite != EMBEDDED),
     params:
         config=RESOLVED,

@@ -120,9 +120,19 @@ EFFECTS = (
 )
 
 
+def needs_of_changed(wildcards):
+    """What the job on a checkpoint with parts taken away needs, from the sizes of its suite."""
+    suite, revision = wildcards.suite, wildcards.revision
+    size = None if suite == EMBEDDED else rows_once(suite)[revision]["bytes"]
+    return needs_changed(CONFIG, suite, size)
+
+
 def intervened(wildcards):
     listed_suites()
-    found = [str(path) for path in effect_tables(CONFIG)]
+    try:
+        found = [str(path) for path in effect_tables(CONFIG)]
+    except TrajectoryError as error:
+        refuse(error)
     if not found:
         refuse(TrajectoryError("probe.interventions.checkpoints: no suite measures these steps"))
     return found
