@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "probe": {"tables", "schemas", "config", "corpus"},
     "bb": {"tables", "schemas", "config", "corpus", "probe"},
     "suites": {"tables", "schemas", "config", "corpus", "probe"},
-    "plan": {"config", "suites", "bundles"},
+    "estimates": {"config", "suites"},
+    "plan": {"config", "suites", "bundles", "estimates"},
     "dynamics": {"tables", "schemas", "config"},
     "report": {"tables", "schemas", "config", "dynamics"},
 }
