@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,15 @@ def test_excluded_checkpoints_are_not_chosen() -> None:
     assert steps(select("s", suite(every=1), rows)) == [0, 1, 3, 4]
     for rule in ({"steps": [2]}, {"revisions": ["step2"]}):
         with pytest.raises(TrajectoryError, match="'step2': excluded .equal to step 3.; leave it"):
+            select("s", suite(**rule), rows)
+
+
+@pytest.mark.parametrize("name", ["step2;touch x", "$(ls)-step2", "runs/step2", "step 2", "-step2"])
+def test_a_name_that_a_shell_would_read_is_never_chosen(name: str) -> None:
+    rows = [row(k, **({"revision": name} if k == 2 else {})) for k in range(4)]
+    assert steps(select("s", suite(every=1), rows)) == [0, 1, 3]
+    for rule in ({"steps": [2]}, {"revisions": [name]}):
+        with pytest.raises(TrajectoryError, match=f"{re.escape(name)}' cannot be named in"):
             select("s", suite(**rule), rows)
 
 
@@ -196,6 +206,7 @@ def test_a_table_is_read_back(tmp_path_factory: pytest.TempPathFactory, values: 
         (lambda t: t.replace("\t1000\t", "\t²\t"), r"line \d: step '²' is not a number"),
         (lambda t: t + t.splitlines()[-1] + "\n", r"line \d: revision 'step2000' stands twice"),
         (lambda t: t.replace("c1000", ""), r"line \d: commit is empty"),
+        (lambda t: t.replace("step1000", "step1000;ls"), r"line \d: revision 'step1000;ls' cannot"),
         (lambda t: t.replace("\tc1000", ""), r"line \d: 10 columns, not 11"),
     ],
 )

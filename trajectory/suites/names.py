@@ -91,6 +91,14 @@ def _wrong(name: str, group: str, found: object, wanted: str) -> TrajectoryError
     )
 
 
+def is_plain(name: str) -> bool:
+    """Whether a revision's name can stand unquoted in the workflow's commands and file names.
+
+    Names are the hub's, or a folder's: one with a semicolon would be a command of its own.
+    """
+    return re.fullmatch(r"[\w@%+=:,.][\w@%+=:,.-]*", name) is not None
+
+
 def revision_name(step: int, stage: int = 1) -> str:
     """The name of a step of the embedded suite, in the form of OLMo-3's: stage1-step1000."""
     return f"stage{stage}-step{step}"

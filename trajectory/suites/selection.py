@@ -17,6 +17,7 @@ from typing import Any
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.provenance import values_digest
+from trajectory.suites.names import is_plain
 
 Row = dict[str, Any]
 
@@ -32,6 +33,11 @@ _DECIDING = {
     *("stages", "select", "audit"),
 }
 """What of a suite's settings decides its selection."""
+
+
+NOT_PLAIN = (
+    "revision '{}' cannot be named in commands: only letters, digits and @ % + = : , . _ - can"
+)
 
 
 class Unselectable(TrajectoryError):
@@ -87,6 +93,8 @@ def _chosen(where: str, suite: Suite, rows: Sequence[Row]) -> list[Row]:
 def _unfit(row: Row, suite: Suite) -> str | None:
     """Why a rule cannot choose a revision; None if it can."""
     rule = suite.select
+    if not is_plain(row["revision"]):
+        return "have a name with other than letters, digits and @ % + = : , . _ -"
     if row["step"] is None:
         return "have a name that states no step (see pattern)"
     if row["excluded"]:
@@ -133,6 +141,8 @@ def _named(where: str, revisions: Sequence[str], rows: Sequence[Row]) -> list[Ro
 
 
 def _allowed(where: str, row: Row) -> None:
+    if not is_plain(row["revision"]):
+        raise TrajectoryError(f"{where}: {NOT_PLAIN.format(row['revision'])}")
     if row["excluded"]:
         raise TrajectoryError(
             f"{where}, revision '{row['revision']}': excluded ({row['reason'] or row['verdict']}); "
@@ -275,6 +285,8 @@ def read_selection(path: Path) -> list[Row]:
             raise TrajectoryError(f"{path}, line {n}: {(absent or ['step'])[0]} is empty")
         if any(row["revision"] == other["revision"] for other in rows):
             raise TrajectoryError(f"{path}, line {n}: revision '{row['revision']}' stands twice")
+        if not is_plain(row["revision"]):
+            raise TrajectoryError(f"{path}, line {n}: {NOT_PLAIN.format(row['revision'])}")
         rows.append(row)
     return rows
 
