@@ -25,6 +25,7 @@ from trajectory.dynamics.claims.evidence import (
     share,
 )
 from trajectory.dynamics.claims.ledger import claim_rows, decide, standings
+from trajectory.dynamics.seeds import seed_rows
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import CLAIMS, TABLES
 from trajectory.tables import from_rows, validate
@@ -552,6 +553,20 @@ def test_an_onset_is_asked_of_every_reference_suite(frames: Frames) -> None:
         if key[1].startswith("onset between")
     }
     assert found == {"olmo-7b-0424": True, "olmo-7b-0424-again": False}
+
+
+def test_seeds_and_ledger_mean_the_same_by_the_end(frames: Frames) -> None:
+    rows = frames["phenomena"].filter(pl.col("trajectory").str.starts_with("bb/softmax-1l"))
+    final = {
+        (row["domain"], row["statistic"]): row for row in seed_rows(rows.to_dicts(), [], [], [])
+    }
+    table = final["non_trigger", "value_ratio"]
+    ratio = frames["heads"].with_columns(output_value_ratio="value_ratio")
+    ledger = decided(frames | {"heads": ratio}, "value-drain")
+    told = ledger["value-drain", "drained", "bb/softmax-1l"]
+    assert (told["measured"], told["low"], told["high"]) == pytest.approx(
+        (table["mean"], table["low"], table["high"])
+    )
 
 
 def test_differences_keep_the_ends_that_are_known() -> None:
