@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from trajectory import provenance
+from trajectory.config import LogSpaced, Variant
 
 FREE = {"errors", "progress", "provenance", "__init__", "__main__", "__version__"}
 MAY_IMPORT = {
@@ -160,6 +162,59 @@ def test_code_digests_change_with_code_and_not_with_prose(
     (package / "a" / "data" / "table.json").write_text("2")
     assert digest() not in (before, after_code)
     provenance.code_digest.cache_clear()
+
+
+def test_what_decides_numbers_is_in_a_digest_or_in_the_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The config's own code is in no digest: it may give values to rules, and decide no more."""
+    of_values = {
+        *("training", "recorded_steps", "checkpoint_steps", "resolve_steps"),  # of bb and nano-olmo
+        *("of_batches", "of_compute"),  # of the probe
+        *(
+            "choose",
+            "names",
+            "public",
+            "suite",
+            "variant",
+            "bb_trajectories",
+        ),  # which jobs there are
+        "tokens_per_step_of",  # decides a listed row, which is digested
+        "label",  # a name
+        *("load", "parse", "registered", "suggestion", "refuse_repeats", "follow"),  # reading
+    }
+    found = set()
+    for path in (provenance.PACKAGE / "config").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                found.add(node.name)
+    assert found - of_values == set()
+
+    package = shutil.copytree(provenance.PACKAGE, tmp_path / "trajectory")
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+
+    def digest(module: str) -> str:
+        provenance.code_digest.cache_clear()
+        return provenance.code_digest(module)
+
+    for module, path, old, new in (
+        ("trajectory.bb.train", "bb/schedule.py", "rate * left", "rate * left * left"),
+        ("trajectory.bb.train", "bb/schedule.py", "round(last", "int(last"),
+        ("trajectory.report.site", "report/findings.py", '"softmax", "relu")', '"softmax",)'),
+    ):
+        before, text = digest(module), (package / path).read_text()
+        assert old in text
+        (package / path).write_text(text.replace(old, new))
+        assert digest(module) != before
+    provenance.code_digest.cache_clear()
+
+
+def test_the_steps_that_a_config_means_are_among_a_training_s_values() -> None:
+    spaced = Variant(record=LogSpaced(first=10, count=5), checkpoints=[1000, 0])
+    values = spaced.training()
+    assert values["record"] == [0, 10, 32, 100, 316, 1000]
+    assert values["checkpoints"] == [0, 1000]
+    assert Variant(record=[0, 10, 32, 100, 316, 1000], checkpoints=[0, 1000]).training() == values
 
 
 def test_every_rule_that_computes_is_timed(root: Path) -> None:

@@ -366,19 +366,3 @@ def test_a_missing_gpu_is_said_in_one_line() -> None:
         pytest.skip("there is one")
     with pytest.raises(TrajectoryError, match="'cuda' is not available here"):
         train("x", variant(), 0, machine=Machine("cuda"))
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, True),
-        ({"layers": 3, "optimizer": {"name": "sgd"}}, True),
-        ({"attention": "relu", "task": {"triggers": 5}}, True),
-        ({"attention": "softpick"}, False),
-        ({"norm": "post"}, False),
-        ({"during": [{"kind": "force_attention"}]}, False),
-        ({"task": {"rule": "bietti"}}, False),
-    ],
-)
-def test_the_paper_is_not_quoted_for_what_it_does_not_report(changes: dict, expected: bool) -> None:
-    assert Variant.model_validate(changes).in_paper is expected

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from trajectory.config import Config, parse
+from trajectory.config import Config, Variant, parse
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode, figures, findings
 from trajectory.report.page import Page
@@ -271,6 +271,22 @@ def test_texts_from_outside_cannot_leave_their_element(site: Path) -> None:
     assert json.loads(text) == {"token": hostile}
     for page in site.glob("*.html"):
         assert "</script><b>" not in page.read_text(), "the synthetic runs' sink token"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        ({"layers": 3, "optimizer": {"name": "sgd"}}, True),
+        ({"attention": "relu", "task": {"triggers": 5}}, True),
+        ({"attention": "softpick"}, False),
+        ({"norm": "post"}, False),
+        ({"during": [{"kind": "force_attention"}]}, False),
+        ({"task": {"rule": "bietti"}}, False),
+    ],
+)
+def test_the_paper_is_not_quoted_for_what_it_does_not_report(changes: dict, expected: bool) -> None:
+    assert findings.in_paper(Variant.model_validate(changes)) is expected
 
 
 def test_a_run_without_tables_is_named(tmp_path: Path, config: Config) -> None:

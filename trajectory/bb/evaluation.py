@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trajectory.bb.changes import Change, changing
 from trajectory.bb.interventions import NONE, intervened
 from trajectory.bb.laboratory import measure_types
+from trajectory.bb.schedule import learning_rate, map_steps
 from trajectory.bb.task import BigramTask
 from trajectory.config import Variant
 from trajectory.probe.loss import Loss
@@ -56,7 +57,7 @@ class Evaluation:
         self.entropy = -torch.xlogy(self.law, self.law).sum(-1)
         self.trigger = trigger.to(device)
         self.task, self.variant, self.trajectory = task, variant, trajectory
-        self.map_steps = set(variant.map_steps())
+        self.map_steps = set(map_steps(variant))
 
     def rows(
         self,
@@ -111,8 +112,8 @@ class Evaluation:
 
     def _facts(self, step: int) -> Row:
         return {
-            "learning_rate": self.variant.learning_rate(min(step, self.variant.steps - 1)),
-            "integrated_learning_rate": sum(self.variant.learning_rate(i) for i in range(step)),
+            "learning_rate": learning_rate(self.variant, min(step, self.variant.steps - 1)),
+            "integrated_learning_rate": sum(learning_rate(self.variant, i) for i in range(step)),
             "revision": None,
             "commit": None,
             "first_token": "bos" if self.task.start is not None else "raw",

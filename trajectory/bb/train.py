@@ -17,6 +17,7 @@ from trajectory.bb.changes import Change, ForceAttention, SetValue, changing, va
 from trajectory.bb.evaluation import Evaluation
 from trajectory.bb.model import Transformer
 from trajectory.bb.optimisers import make_optimisers, set_learning_rate
+from trajectory.bb.schedule import learning_rate
 from trajectory.bb.simplified import Simplified
 from trajectory.bb.state import State
 from trajectory.bb.task import BigramTask, load_task
@@ -225,7 +226,7 @@ class Training:
                 f"{self.evaluation.trajectory}: the loss is {float(total)} at step {step}; a "
                 "smaller learning rate may help"
             )
-        set_learning_rate(self.optimisers, self.variant.learning_rate(step))
+        set_learning_rate(self.optimisers, learning_rate(self.variant, step))
         for optimiser in self.optimisers:
             optimiser.step()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -304,55 +303,23 @@ class Variant(Section):
         if any(change.kind == "level_residual" for change in self.interventions):
             raise ValueError("level_residual: the simplified model has no residual stream")
 
-    @property
-    def in_paper(self) -> bool:
-        """Whether the paper says which phenomena such a run shows: its task, model and optimisers,
-        whatever the size."""
-        plain = Variant()
-        same = (
-            *("model", "value_gate", "head_gate", "qk_norm", "clip_qkv", "norm", "positions"),
-            *("no_attn", "no_ffn", "linear_ffn", "schedule", "during"),
-        )
-        task = self.task.model_copy(update={"length": 64, "text": None, "triggers": 3})
-        return (
-            all(getattr(self, key) == getattr(plain, key) for key in same)
-            and task == plain.task
-            and self.attention in ("softmax", "relu")
-            and self.optimizer.name in ("adamw", "sgd")
-        )
-
     def recorded_steps(self) -> list[int]:
         """Steps before which the statistics are measured, ascending."""
         return resolve_steps(self.record, self.steps)
 
     def training(self) -> dict[str, Any]:
-        """What decides a seed's tables: everything but names, words and the other seeds."""
-        return self.model_dump(
+        """What decides a seed's tables: everything but names, words and the other seeds.
+
+        Steps stand as they are meant, whichever way the config says them.
+        """
+        values = self.model_dump(
             mode="json", exclude={"about", "section", "control", "sham", "seeds"}
         )
-
-    def map_steps(self) -> list[int]:
-        """Steps of which attention maps are kept, ascending."""
-        if not self.maps.sequences:
-            return []
-        steps = self.recorded_steps()
-        count = min(self.maps.records, len(steps))
-        last = len(steps) - 1
-        return [steps[round(last * k / max(1, count - 1))] for k in range(count)] if last else steps
+        return {**values, "record": self.recorded_steps(), "checkpoints": self.checkpoint_steps()}
 
     def checkpoint_steps(self) -> list[int]:
         """Steps whose weights are kept, ascending."""
         return [] if self.checkpoints is None else resolve_steps(self.checkpoints, self.steps)
-
-    def learning_rate(self, step: int) -> float:
-        """Learning rate of the update after ``step`` updates."""
-        rate, schedule = self.optimizer.lr, self.schedule
-        if step < schedule.warmup:
-            return rate * (step + 1) / schedule.warmup
-        left = 1 - (step - schedule.warmup) / (self.steps - schedule.warmup)
-        if schedule.decay == "linear":
-            return rate * left
-        return rate * (1 - math.cos(math.pi * left)) / 2 if schedule.decay == "cosine" else rate
 
 
 class BigramBackcopy(Section):

@@ -20,6 +20,7 @@ rule nano_pretrain:
     params:
         config=RESOLVED,
         suite=values(CONFIG.suites.nano_olmo),
+        steps=CONFIG.suites.nano_olmo and CONFIG.suites.nano_olmo.checkpoint_steps(),
         code=code_digest("trajectory.suites.nano"),
     shell:
         "trajectory suites pretrain --config {params.config} --output {output}" " 2>&1 | tee {log}"
