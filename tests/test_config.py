@@ -68,6 +68,25 @@ def variant(**values: object) -> dict[str, object]:
             ["probe.interventions: heads: 0 is there twice"],
         ),
         (["a"], ["should hold keys and values, found list"]),
+        (
+            {"name": "a", "results": "r", "bb": {"variants": {"x": None}}},
+            ["bb.variants.x: should hold keys and values, found nothing; write {} for all"],
+        ),
+        (variant() | {"probe": 3}, ["probe: should hold keys and values, found 3"]),
+        (variant() | {"results": None}, ["results: should be a path, found nothing"]),
+        (variant(optimizer={"lr": 1}), ["bb.variants.x.optimizer: needs the key 'name', found {"]),
+        (variant(optimizer="sgd"), ["bb.variants.x.optimizer: should hold keys and values, found"]),
+        (variant(control="x"), ["bb: variants.x.control: is the variant itself"]),
+        (
+            {"name": "a", "results": "r", "bb": {"variants": {"X": {}}}},
+            ["bb.variants.X: string should match pattern '^[a-z0-9][a-z0-9._-]*$', found 'X'"],
+        ),
+        (variant() | {"suites": {5: {}}}, ["suites: a suite's name is text, found 5"]),
+        (variant() | {"suites": {"m": {"like": 5}}}, ["suites.m.like: input should be a valid st"]),
+        (
+            variant() | {"suites": {"m": {"like": "nano-olmo"}}},
+            ["suites: unknown suite 'nano-olmo'; 'trajectory suites' lists the known ones"],
+        ),
         (variant() | {"results": "my results"}, ["results: ' ' in 'my results': commands carry"]),
         (variant() | {"results": 'a"b'}, ["results: '\"' in 'a\"b': commands carry this path"]),
         (variant() | {"results": "results/{x}"}, ["results: '{' in 'results/{x}': commands"]),
@@ -131,6 +150,9 @@ def test_shipped_configs_fit_models_and_schema_and_write_to_folders_of_their_own
     found = [load(path) for path in configs(root)]
     for path in configs(root):
         jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    nothing = {"name": "a", "results": "r", "suites": {"olmo2-1b": None, "nano-olmo": None}}
+    jsonschema.validate(nothing, schema)
+    assert parse(nothing).suites.names() == ["nano-olmo", "olmo2-1b"]
     assert len({config.results for config in found}) == len(found)
     assert len({config.name for config in found}) == len(found)
 

@@ -67,7 +67,7 @@ def config_guide() -> str:
 
 def _summary(node: dict[str, Any], schema: dict[str, Any]) -> str:
     """First sentence about the section a schema node refers to."""
-    description: str = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]["description"]
+    description: str = schema["$defs"][_links(node)[0]]["description"]
     return description.split("\n\n", maxsplit=1)[0]
 
 
@@ -106,6 +106,6 @@ def _type(value: dict[str, Any]) -> str:
     if value.get("type") == "object":
         below: dict[str, Any] = next(iter(value.get("patternProperties", {}).values()), {})
         return f"{_type(below)} by name" if below else "mapping"
-    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤"}
+    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = [f"{sign} {value[key]:g}" for key, sign in bounds.items() if key in value]
     return " ".join([value.get("type", "any").replace("null", "empty"), ", ".join(limits)]).strip()

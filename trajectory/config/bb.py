@@ -333,6 +333,8 @@ class BigramBackcopy(Section):
     @model_validator(mode="after")
     def _controls(self) -> BigramBackcopy:
         for name, variant in self.variants.items():
+            if variant.control == name:
+                raise ValueError(f"variants.{name}.control: is the variant itself")
             if variant.control is not None and variant.control not in self.variants:
                 known = ", ".join(self.variants)
                 raise ValueError(

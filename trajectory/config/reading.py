@@ -54,11 +54,19 @@ def _explain(error: ErrorDetails) -> str:
         return f"{where}: is required"
     if error["type"] == "too_short":
         return f"{where}: must not be empty"
+    found = "nothing" if error["input"] is None else repr(error["input"])
+    if error["type"] in ("model_type", "dict_type", "model_attributes_type"):
+        hint = "; write {} for all defaults" if error["input"] is None else ""
+        return f"{where}: should hold keys and values, found {found}{hint}"
+    if error["type"] == "path_type":
+        return f"{where}: should be a path, found {found}"
+    if error["type"] == "union_tag_not_found":
+        return f"{where}: needs the key {error['ctx']['discriminator']}, found {found}"
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if error["type"] == "value_error":
         return f"{where}: {message}"
-    return f"{where}: {message}, found {error['input']!r}"
+    return f"{where}: {message}, found {found}"
 
 
 def _keys(location: tuple[str | int, ...]) -> list[str]:
@@ -68,6 +76,7 @@ def _keys(location: tuple[str | int, ...]) -> list[str]:
         part
         for before, part in zip(["", *parts], parts, strict=False)
         if not part.startswith("<")
+        and part != "[key]"
         and not (before == "optimizer" and part in ("adamw", "sgd", "muon"))
     ]
 

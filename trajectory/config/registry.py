@@ -30,7 +30,8 @@ def registered() -> dict[str, dict[str, Any]]:
 
 def suggestion(name: str) -> str:
     """What somebody who wrote ``name`` may have meant."""
-    close = difflib.get_close_matches(name, ["nano-olmo", *registered()], 1)
+    others = [known for known in ("nano-olmo", *registered()) if known != name]
+    close = difflib.get_close_matches(name, others, 1)
     return f"did you mean '{close[0]}'?" if close else "'trajectory suites' lists the known ones"
 
 

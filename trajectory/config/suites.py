@@ -293,6 +293,11 @@ class Suite(Section):
         return self.tokens_per_step
 
 
+def _or_nothing(schema: dict[str, Any]) -> None:
+    """Let the JSON schema too allow a suite's name without a value."""
+    schema["additionalProperties"] = {"anyOf": [schema["additionalProperties"], {"type": "null"}]}
+
+
 class Suites(Section):
     """Pretraining runs whose checkpoints are measured, by the suite's name.
 
@@ -300,7 +305,9 @@ class Suites(Section):
     or one of your own: see [Suite](#suite). A name without a value takes all defaults.
     """
 
-    model_config = ConfigDict(extra="allow", validate_by_name=True, validate_by_alias=True)
+    model_config = ConfigDict(
+        extra="allow", validate_by_name=True, validate_by_alias=True, json_schema_extra=_or_nothing
+    )
     __pydantic_extra__: dict[Name, Suite]
 
     nano_olmo: Annotated[NanoOlmo | None, Field(alias="nano-olmo")] = None
@@ -311,6 +318,9 @@ class Suites(Section):
     def _fill_in(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
+        for name in values:
+            if not isinstance(name, str):
+                raise ValueError(f"a suite's name is text, found {name!r}")
         return {name: _known(name, given) for name, given in values.items()}
 
     @model_serializer(mode="wrap")
@@ -355,6 +365,8 @@ def _known(name: str, given: Any) -> Any:
     if name in ("nano-olmo", "nano_olmo"):
         return given
     model = given.get("like") or name
+    if not isinstance(model, str):
+        return given
     known = registered()
     if model in known:
         place = ("repository",) if given.get("folder") else ()  # which a folder takes
