@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 
 from trajectory.config import Config, parse
-from trajectory.report.page import Choice, Figure, Page
-from trajectory.report.pages import PAGES, laboratory
+from trajectory.report.page import Choice, Figure, Legend, Page
+from trajectory.report.pages import PAGES, laboratory, phase
 from trajectory.report.parts import coupling, effects, interventions, maps, types
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
@@ -61,13 +61,21 @@ def changed(
     results: Path, folder: Path, table: str, change: Callable[[pl.DataFrame], pl.DataFrame]
 ) -> dict[str, Page]:
     """The laboratory of the same results with one table changed."""
+    copy = with_table(results, folder, table, change)
+    return {"laboratory": laboratory.make(Run(copy, configured(copy)))}
+
+
+def with_table(
+    results: Path, folder: Path, table: str, change: Callable[[pl.DataFrame], pl.DataFrame]
+) -> Path:
+    """A copy of the results with one table changed."""
     copy = folder / "changed"
     shutil.copytree(results, copy)
     path = copy / "tables" / f"{table}.parquet"
     frame = change(pl.read_parquet(path)).to_arrow().cast(TABLES[table].schema)
     path.unlink()
     write(frame, TABLES[table], path, {"trajectory": "0", "versions": {"torch": "0"}})
-    return {"laboratory": laboratory.make(Run(copy, configured(copy)))}
+    return copy
 
 
 def test_every_choice_has_its_sentence_and_the_first_one_stands_below(
@@ -127,6 +135,25 @@ def test_the_answers_count_what_the_synthetic_runs_hold(pages: dict[str, Page]) 
     assert "without a sink: bb/relu-1l" in pages["mitigations"].answer
 
 
+def test_portraits_span_what_they_draw_and_name_no_cause(pages: dict[str, Page]) -> None:
+    page = pages["phase"]
+    drawn = pl.concat([page.data[name] for name in ("bb", "lm")])
+    assert set(drawn["domain"]) == {"non_trigger", "prose", "code"}, "active heads are no portrait"
+    span = page.figures[0].chart.to_dict(validate=False)["layer"][0]["encoding"]["x"]["scale"]
+    wide = drawn["above"].max() - drawn["above"].min()
+    assert span["domain"][1] - span["domain"][0] == pytest.approx(1.1 * wide)
+    assert "That alone names no cause: each drives the other in " in page.answer
+
+
+def test_groups_without_log_odds_are_told_instead_of_listed(results: Path, tmp_path: Path) -> None:
+    none = pl.when(~pl.col("trajectory").str.contains("relu")).then(pl.col("sink_log_odds"))
+    copy = with_table(results, tmp_path, "heads", lambda f: f.with_columns(sink_log_odds=none))
+    page = phase.make(Run(copy, configured(copy)))
+    assert "No line: bb/relu-1l;" in page.note
+    (legend,) = [c for c in page.controls if isinstance(c, Legend)]
+    assert "bb/relu-1l" not in {name for name, _, _ in legend.groups}
+
+
 def test_what_was_measured_without_deciding_is_not_told_as_not_measured(
     pages: dict[str, Page],
 ) -> None:
@@ -148,15 +175,8 @@ def test_gates_that_come_with_their_sinks_are_told_and_later_ones_drawn(
     assert f"of {dated.height} with both dates {dated.height} have both between" in part.text
     assert "gates" not in {figure.name for figure in part.blocks if isinstance(figure, Figure)}
 
-    copy = tmp_path / "later"
-    shutil.copytree(results, copy)
-    path = copy / "tables" / "gates.parquet"
-    frame = pl.read_parquet(path).with_columns(
-        log_lag=pl.when(pl.col("log_lag") == 0).then(1.0), order=pl.lit("sink")
-    )
-    path.unlink()
-    table = frame.to_arrow().cast(TABLES["gates"].schema)
-    write(table, TABLES["gates"], path, {"trajectory": "0", "versions": {"torch": "0"}})
+    later = {"log_lag": pl.when(pl.col("log_lag") == 0).then(1.0), "order": pl.lit("sink")}
+    copy = with_table(results, tmp_path, "gates", lambda frame: frame.with_columns(**later))
     part = effects.make(Run(copy, configured(copy)))
     (drawn,) = [b for b in part.blocks if isinstance(b, Figure) and b.name == "gates"]
     assert f"in {dated.height} the sink comes first" in part.text

@@ -10,7 +10,7 @@ import polars as pl
 
 from trajectory.dynamics.portraits import floor_log_odds
 from trajectory.report import marks, series, words
-from trajectory.report.page import Block, Chart, Choice, Figure, Page
+from trajectory.report.page import Block, Chart, Checks, Choice, Control, Figure, Page
 from trajectory.report.run import Run, dormant, world_rank
 from trajectory.schemas import HEADS
 
@@ -20,7 +20,7 @@ SQUARE = 1.35
 
 def make(run: Run) -> Page:
     """The page."""
-    frame = _portraits(run)
+    frame = dormant(_portraits(run))
     worlds = {
         "bb": (
             "Bigram-Backcopy",
@@ -34,7 +34,7 @@ def make(run: Run) -> Page:
         ),
     }
     data = {name: part for name, (_, _, part) in worlds.items() if part.height}
-    controls = []
+    controls: list[Control] = []
     field = run.has("phase_fields") and frame.height > 0
     if field:
         span = _span(frame)
@@ -62,15 +62,52 @@ def make(run: Run) -> Page:
         "Phase portraits",
         "Do the sink and the drain drive each other?",
         "Each line is the lead head of one trajectory: right is a stronger sink, down a deeper "
-        "drain. Where each drives the other, lines run to the lower right.",
+        "drain. Lines to the lower right say that both change together, as under a common cause; "
+        "which drives which is what the coupled systems on Dynamics are fitted for.",
         blocks,
-        marks.filters(run, *controls),
+        [
+            *controls,
+            Checks(
+                "shown_domains",
+                "domain",
+                [(d, d) for d in run.domains if d in set(frame["domain"])],
+                run.shown_domains,
+                "Domain",
+            ),
+            marks.legend(run, [t for t in run.trajectories if t in set(frame["trajectory"])]),
+        ],
         data,
         note="A line's colour is its trajectory; a point's fill is its time, from dark (first "
         "records) to bright (last). The dashed lines are a value like any other's and uniform "
         "attention. Arrows behind: where the theory's gradient flow, or a group's fitted system, "
-        "goes from there.",
-        answer=_reading(frame, "line"),
+        f"goes from there.{_without_line(run, frame)}",
+        answer=f"{_reading(frame, 'line')} {_drives(run)}",
+    )
+
+
+def _without_line(run: Run, frame: pl.DataFrame) -> str:
+    """Which groups have no line, and why."""
+    absent = [g for g in run.groups if g not in set(frame["group"])]
+    if not absent:
+        return ""
+    few = absent if len(absent) <= words.LISTED_GROUPS else [f"{len(absent)} groups"]
+    return (
+        f" No line: {words.listed(few)}; attention weights that need not sum to one have no "
+        "log-odds."
+    )
+
+
+def _drives(run: Run) -> str:
+    """What the fitted systems say on which drives which."""
+    if not run.has("couplings"):
+        return "Which drives which was not fitted in this run."
+    lead = dormant(run.frame("couplings").filter("lead"))
+    verdicts = dict(lead.group_by("verdict").len().sort("len", "verdict", descending=True).rows())
+    mutual = verdicts.pop("mutual", 0)
+    told = words.listed([f"{n} {name.replace('_', ' ')}" for name, n in verdicts.items()])
+    return (
+        f"That alone names no cause: each drives the other in {mutual} of "
+        f"{words.count(lead.height, 'fitted system')}{f' ({told})' if told else ''}."
     )
 
 
