@@ -37,22 +37,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("bigrams")(corpus.bigrams)
-app.command("measure")(measure.measure_revisions)
-app.command("intervene")(interventions.intervene_revisions)
-app.command("plan")(plan.plan)
-app.command("dynamics")(dynamics.dynamics)
-app.command("claims")(claims.claims)
-app.command("theory")(coupling.theory)
-app.command("couple")(coupling.couple)
-app.command("align")(coupling.align)
-app.command("report")(report.report)
-app.command("costs")(costs.costs)
-app.add_typer(bb.app, name="bb")
-app.add_typer(probe.app, name="probe")
-app.add_typer(suites.app, name="suites")
-app.add_typer(config.app, name="config")
-app.add_typer(tables.app, name="tables")
+BEFORE, AFTER = "Before a run", "After a run"
+STAGES = "The stages of a run, each by hand"
+app.command("plan", rich_help_panel=BEFORE)(plan.plan)
+app.command("bigrams", rich_help_panel=BEFORE)(corpus.bigrams)
+app.command("report", rich_help_panel=AFTER)(report.report)
+app.command("claims", rich_help_panel=AFTER)(claims.claims)
+app.command("costs", rich_help_panel=AFTER)(costs.costs)
+app.command("measure", rich_help_panel=STAGES)(measure.measure_revisions)
+app.command("intervene", rich_help_panel=STAGES)(interventions.intervene_revisions)
+app.command("dynamics", rich_help_panel=STAGES)(dynamics.dynamics)
+app.command("theory", rich_help_panel=STAGES)(coupling.theory)
+app.command("couple", rich_help_panel=STAGES)(coupling.couple)
+app.command("align", rich_help_panel=STAGES)(coupling.align)
+app.add_typer(config.app, name="config", rich_help_panel=BEFORE)
+app.add_typer(suites.app, name="suites", rich_help_panel=BEFORE)
+app.add_typer(probe.app, name="probe", rich_help_panel=BEFORE)
+app.add_typer(tables.app, name="tables", rich_help_panel=AFTER)
+app.add_typer(bb.app, name="bb", rich_help_panel=STAGES)
 
 
 def main() -> None:

@@ -21,7 +21,9 @@ from trajectory.cli.options import (
 if TYPE_CHECKING:
     from trajectory.config import Variant
 
-app = typer.Typer(help="Bigram-Backcopy runs.", no_args_is_help=True)
+app = typer.Typer(
+    help="Bigram-Backcopy runs: list, explain, train and compare them.", no_args_is_help=True
+)
 
 
 @app.command("list")

@@ -9,7 +9,7 @@ import typer
 
 from trajectory.cli.options import Threads, existing_folder, set_up_torch
 
-app = typer.Typer(help="The probe by hand.", no_args_is_help=True)
+app = typer.Typer(help="What measuring a checkpoint will take.", no_args_is_help=True)
 
 
 @app.command("plan")

@@ -21,7 +21,10 @@ from trajectory.errors import TrajectoryError
 if TYPE_CHECKING:
     from trajectory.config import Config
 
-app = typer.Typer(help="Checkpoint suites of language models.")
+STAGES = "Stages of a run"
+"""Part of the help: what the workflow calls, for people to try by hand."""
+
+app = typer.Typer()
 
 
 @app.callback(invoke_without_command=True)
@@ -64,7 +67,7 @@ def suites_show(
     suite_table(name, Suite.model_validate(known[name]))
 
 
-@app.command("pretrain")
+@app.command("pretrain", rich_help_panel=STAGES)
 def suites_pretrain(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the revisions.")],
     config: ConfigFile = DEFAULT_CONFIG,
@@ -85,14 +88,14 @@ def suites_pretrain(
         pretrain(nano, output, report)
 
 
-@app.command("manifest")
+@app.command("manifest", rich_help_panel=STAGES)
 def suites_manifest(
     suite: Annotated[str, typer.Argument(help="Name of the suite.")],
     folder: Annotated[Path, typer.Option(help="Folder of its revisions.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The manifest.")],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
-    """List a suite's checkpoints, pinned to their content."""
+    """List the embedded suite's checkpoints, pinned to their content."""
     from trajectory import provenance
     from trajectory.config import load
     from trajectory.schemas import MANIFEST
@@ -214,7 +217,7 @@ def suites_densify(
         print("Run the same snakemake command again: it measures what was added.")
 
 
-@app.command("tokenizer")
+@app.command("tokenizer", rich_help_panel=STAGES)
 def suites_tokenizer(
     name: Annotated[str, typer.Argument(help="A suite of the config.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tokenizer.")],
@@ -237,7 +240,7 @@ def suites_tokenizer(
     print(f"{output}: tokenizer of revision '{revision}'")
 
 
-@app.command("outcomes")
+@app.command("outcomes", rich_help_panel=STAGES)
 def suites_outcomes(
     output: Annotated[Path, typer.Option("--output", "-o", help="The table of outcomes.")],
     config: ConfigFile = DEFAULT_CONFIG,
@@ -268,7 +271,7 @@ def suites_outcomes(
     print(f"{output}: {len(rows)} revisions")
 
 
-@app.command("complete")
+@app.command("complete", rich_help_panel=STAGES)
 def suites_complete(
     outcomes: Annotated[Path, typer.Option(help="The table of outcomes.")],
     config: ConfigFile = DEFAULT_CONFIG,
@@ -294,7 +297,7 @@ def suites_complete(
         raise typer.Exit(1)
 
 
-@app.command("batches")
+@app.command("batches", rich_help_panel=STAGES)
 def suites_batches(
     suite: Annotated[str, typer.Argument(help="Name of the suite.")],
     tokenizer: Annotated[Path, typer.Option(help="Folder of its tokenizer.")],

@@ -10,7 +10,9 @@ import typer
 from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile, lines_of
 from trajectory.errors import TrajectoryError
 
-app = typer.Typer(help="The tables a run writes.", no_args_is_help=True)
+app = typer.Typer(
+    help="The tables a run writes: their definitions; gather them.", no_args_is_help=True
+)
 
 
 @app.command("gather")
