@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -158,6 +159,17 @@ def test_a_state_that_is_none_is_not_gone_on_from(config: Path, tmp_path: Path) 
         named = ["--variant", "tiny", "--seed", 1, "-o", tmp_path / "out", "--state", state]
         done = CliRunner().invoke(app, ["bb", "train", "--config", *map(str, [config, *named])])
         assert done.exit_code == 0, done.exception
+
+
+def test_a_locale_without_the_letters_is_no_obstacle() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trajectory", "tables", "show", "layers"],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert "‖" in done.stdout.decode("utf-8")
 
 
 def test_lists_and_explanations(config: Path) -> None:

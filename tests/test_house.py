@@ -164,6 +164,16 @@ def test_code_digests_change_with_code_and_not_with_prose(
     provenance.code_digest.cache_clear()
 
 
+def test_a_git_that_does_not_answer_costs_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(command: list[str], **options: object) -> None:
+        raise subprocess.TimeoutExpired(command, 10)
+
+    monkeypatch.setattr(subprocess, "run", slow)
+    provenance.code_commit.cache_clear()
+    assert provenance.code_commit() is None
+    provenance.code_commit.cache_clear()
+
+
 def test_what_decides_numbers_is_in_a_digest_or_in_the_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

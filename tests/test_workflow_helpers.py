@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,41 @@ def test_a_slurm_that_is_not_there_is_one_line(
             check_scheduler("slurm", patience=0.3)
     sinfo.write_text("#!/bin/sh\necho up\n")
     check_scheduler("slurm")
+
+
+@pytest.mark.parametrize(
+    ("squeue", "sacct", "state"),
+    [
+        ("echo RUNNING", "exit 1", "running"),
+        ("echo COMPLETED", "exit 1", "success"),
+        ("echo OUT_OF_MEMORY", "exit 1", "failed"),
+        ("", "echo COMPLETED", "success"),
+        ("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1", "", "failed"),
+        ("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1",
+         "echo Slurm accounting storage is disabled >&2; exit 1", "failed"),
+        ("echo slurm_load_jobs error: Socket timed out on send/recv operation >&2; exit 1",
+         "echo FAILED", "running"),
+        ("", "echo sacct: error: slurmdbd: Connection refused >&2; exit 1", "running"),
+        ("", None, "failed"),
+    ],
+)  # fmt: skip
+def test_a_scheduler_that_does_not_answer_has_no_failed_job(
+    root: Path, tmp_path: Path, squeue: str, sacct: str | None, state: str
+) -> None:
+    for name in ("bash", "sh", "mktemp", "rm", "grep"):  # and no Slurm that may be installed
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    for name, script in (("squeue", squeue), ("sacct", sacct)):
+        if script is not None:
+            (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        [root / "profiles/generic/status.sh", "7"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{state}\n"
 
 
 def test_both_entries_are_one_workflow(root: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def describe(**facts: Any) -> dict[str, Any]:
 def code_commit() -> str | None:
     """Commit of the source tree this package runs from, "-dirty" where it was changed since.
 
-    None where the package is not in a git work tree of its own.
+    None where the package is not in a git work tree of its own, or git does not answer.
     """
     git = ["git", "-C", str(PACKAGE.parent)]
     try:
@@ -45,7 +45,7 @@ def code_commit() -> str | None:
             return None
         commit = _run([*git, "rev-parse", "HEAD"])
         changed = _run([*git, "status", "--porcelain", "--untracked-files=no", "--", str(PACKAGE)])
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
     return f"{commit}-dirty" if changed else commit
 

@@ -5,6 +5,7 @@ Heavy imports stay inside the commands, so that ``trajectory --help`` answers at
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -61,6 +62,9 @@ def main() -> None:
     """Run the command line; a mistake of the user's, or a full disk, is one line and status 2."""
     for name in ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_SAFETENSORS_CONVERSION"):
         os.environ.setdefault(name, "1")  # read when the libraries are imported
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")  # whatever the locale: it may lack × and ‖
     try:
         app()
     except TrajectoryError as error:
