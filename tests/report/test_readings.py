@@ -13,7 +13,7 @@ import pytest
 
 from trajectory.config import Config, parse
 from trajectory.report.page import Choice, Figure, Legend, Page
-from trajectory.report.pages import PAGES, laboratory, phase
+from trajectory.report.pages import PAGES, alignment, laboratory, phase
 from trajectory.report.parts import coupling, effects, interventions, maps, types
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
@@ -314,6 +314,12 @@ def test_collapses_are_told_for_each_choice(pages: dict[str, Page]) -> None:
         pages, "alignment", "collapsed", "sink_excess", "step", "time"
     )
     assert "explains 40%" in told(pages, "alignment", "raw", "sink_excess", "step")
+    found = pages["alignment"].data["scores"].height
+    above = pages["alignment"].data["scores"].filter(pl.col("rescaling") == "time").height
+    assert pages["alignment"].answer.startswith(f"With {above} of {found} choices of statistic, ")
+    row = {"score": 0.97, "score_low": 0.94, "score_high": 1.0, "null_high": 0.96}
+    assert "which leaves undecided whether more than" in alignment._explains(row)
+    assert "no more than" in alignment._explains({**row, "null_high": 1.2})
     assert "100.00 (bb/softmax-1l/seed0) to 500.00 (nano-olmo)" in told(
         pages, "alignment", "scales", "sink_excess", "step", "time"
     )

@@ -31,6 +31,19 @@ RESCALINGS = ("none", "time", "time_and_amplitude")
 _RAW = ("aligned_statistic", "aligned_axis")
 _CHOSEN = (*_RAW, "aligned_rescaling")
 
+_DEFINITIONS = {
+    "raw": "of each trajectory's lead head or of the depth with its peak, as measured",
+    "collapsed": "axis over the trajectory's scale; with amplitude also (statistic − offset) / "
+    "amplitude, without a unit",
+}
+
+_MEASURED = {
+    "sink_log_odds": "sink log odds above uniform attention (nats)",
+    "value_ratio": "ln value ratio",
+    "residual_ratio": "ln residual ratio",
+}
+"""What is laid on one curve."""
+
 Told = tuple[str, Captions]
 
 
@@ -103,17 +116,36 @@ def make(run: Run) -> Page:
 
 
 def _answer(scores: pl.DataFrame) -> str:
-    """The collapse with the highest score, against its surrogates."""
-    rows = scores.filter(pl.col("rescaling") != "none").sort("score", descending=True)
-    if rows.is_empty():
-        return ""
-    top = rows.row(0, named=True)
-    verdict = "more" if top["score"] > top["null_high"] else "no more"
+    """How many collapses beat their surrogates, and the best of them all."""
+    above = scores.filter(pl.col("score_low") > pl.col("null_high")).height
+    top = scores.sort("score", descending=True).row(0, named=True)
+    rescaled = "" if top["rescaling"] == "none" else f" rescaled in {_spoken(top['rescaling'])}"
     return (
-        f"The best collapse is {marks.called(top['statistic'])} against "
-        f"{AXES.get(top['axis'], top['axis'])}: one curve explains {top['score']:.0%} of the "
-        f"variance left out, {verdict} than 95 % of the surrogates do ({top['null_high']:.0%})."
+        f"With {above} of {words.count(scores.height, 'choice')} of statistic, axis and rescaling "
+        "the whole interval of the score lies above 95 % of the surrogates. "
+        f"The best of the {scores.height} is {marks.called(top['statistic'])} against "
+        f"{AXES.get(top['axis'], top['axis'])}{rescaled}: one curve {_explains(top)}."
     )
+
+
+def _spoken(rescaling: str) -> str:
+    return rescaling.replace("_", " ")
+
+
+def _explains(row: dict[str, Any]) -> str:
+    """How much the common curve explains, and whether that is more than for surrogates."""
+    ends = _percent(row["score_low"], row["score_high"])
+    bound = f"95 % of the surrogates do ({row['null_high']:.0%})"
+    if row["score_low"] is None or row["score_high"] is None:
+        verdict = f"without an interval to compare with what {bound}"
+    elif row["score_low"] > row["null_high"]:
+        verdict = f"more than {bound}"
+    elif row["score_high"] < row["null_high"]:
+        verdict = f"no more than {bound}"
+    else:
+        verdict = f"which leaves undecided whether more than {bound}"
+    told = f"explains {row['score']:.0%} {ends}".rstrip()
+    return f"{told} of the variance left out, {verdict}"
 
 
 def _chosen(chart: alt.Chart, rescaling: str) -> alt.Chart:
@@ -157,10 +189,12 @@ def _panel(
         captions=told[1],
         data="aligned",
         table="aligned",
-        definition=marks.definition(ALIGNED, "x" if name == "collapsed" else "y"),
+        definition=_DEFINITIONS[name],
         patches={
             "aligned_axis": titles,
-            "aligned_statistic": {s: {"y": {"title": marks.called(s)}} for s in statistics},
+            "aligned_statistic": {
+                s: {"y": {"title": _MEASURED.get(s, marks.called(s))}} for s in statistics
+            },
         },
         height=320,
     )
@@ -191,12 +225,7 @@ def _collapse_reading(scores: pl.DataFrame, statistic: str, axis: str, rescaling
     what = f"{marks.called(statistic)} against {AXES[axis]}"
     if row is None:
         return f"{_first_up(what)} was not collapsed with this rescaling."
-    verdict = "more" if row["score"] > row["null_high"] else "no more"
-    return (
-        f"Rescaled in {rescaling.replace('_', ' ')}, one curve of {what} explains "
-        f"{row['score']:.0%} {_percent(row['score_low'], row['score_high'])} of the variance left "
-        f"out, {verdict} than 95 % of the surrogates do ({row['null_high']:.0%})."
-    )
+    return f"Rescaled in {_spoken(rescaling)}, one curve of {what} {_explains(row)}."
 
 
 def _percent(low: float | None, high: float | None) -> str:
