@@ -125,7 +125,10 @@ def bb_summary(results: Results, config: RunConfig = None) -> None:
 @app.command("compare")
 def bb_compare(
     results: Annotated[Path, typer.Argument(help="The run's results folder.")],
-    measure: Annotated[str, typer.Option(help="step, loss or rate.")] = "step",
+    measure: Annotated[
+        Literal["step", "loss", "rate"],
+        typer.Option(help="At the last step, at equal loss, or the rate of change."),
+    ] = "step",
     statistics: Annotated[
         str, typer.Option(help="Columns of bb_scalars, by comma.")
     ] = "backcopy_excess,bigram_excess,sink_excess,delta_logit,value_ratio,residual_excess",
