@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,3 +72,35 @@ def test_what_cannot_be_measured_is_named(checkpoint: Path, tmp_path: Path) -> N
         measure(tmp_path, TEXTS)
     with pytest.raises(TrajectoryError, match="^allenai/OLMo-2-0425-1B: no such folder"):
         measure("allenai/OLMo-2-0425-1B", TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("texts", "arguments", "message"),
+    [
+        ({}, {}, "texts: give lists of texts by domain"),
+        (["Summer is warm."], {}, "texts: give lists of texts by domain"),
+        ({"x": [3]}, {}, "domain 'x', text 0: 3 is not a text"),
+        (TEXTS, {"dtype": "fp32"}, "dtype 'fp32': choose one of float32, bfloat16, float16, floa"),
+        (TEXTS, {"dtype": torch.float32}, "dtype torch.float32: choose one of float32, "),
+        (TEXTS, {"statistics": "bfloat16"}, "statistics 'bfloat16': choose one of float64, float3"),
+        (TEXTS, {"device": "gpu"}, "device 'gpu': choose one of cpu, cuda, mps, auto"),
+        (TEXTS, {"first_token": "eos"}, "first_token 'eos': choose one of eos_prepended, bos, raw"),
+        (TEXTS, {"length": -1}, "length -1: "),
+        (TEXTS, {"length": 1}, "length 1: attention to the first token needs at least 2"),
+    ],
+)
+def test_arguments_that_mean_nothing_are_named(
+    checkpoint: Path, texts: Any, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TrajectoryError, match=f"^{message}"):
+        measure(checkpoint, texts, **arguments)
+
+
+def test_one_text_needs_no_list(checkpoint: Path) -> None:
+    text = TEXTS["prose"][0]
+    alone, listed = measure(checkpoint, {"x": text}), measure(checkpoint, {"x": [text]})
+    assert alone.losses == listed.losses
+
+
+def test_two_tokens_are_enough(checkpoint: Path) -> None:
+    assert measure(checkpoint, TEXTS, length=2).heads.height == 8

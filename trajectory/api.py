@@ -42,7 +42,7 @@ class Measured:
 
 def measure(
     checkpoint: Path | str,
-    texts: Mapping[str, Sequence[str]],
+    texts: Mapping[str, Sequence[str] | str],
     *,
     length: int = 512,
     first_token: FirstToken = "raw",
@@ -55,8 +55,8 @@ def measure(
 
     Args:
         checkpoint: folder with config, safetensors and tokenizer, of a known family.
-        texts: texts by domain; each becomes one sequence of at most ``length`` tokens.
-        length: longest sequence, the first token included.
+        texts: texts by domain, or one text; each becomes one sequence of at most ``length`` tokens.
+        length: longest sequence, the first token included; at least 2.
         first_token: what stands at position 0: "raw" for the text's own token, "eos_prepended"
             for the end-of-text token, "bos" for the tokenizer's beginning-of-text token.
         dtype: floating-point type of the model's computation.
@@ -65,10 +65,14 @@ def measure(
         interventions: changes of the forward pass; the numbers are those of the changed model.
 
     Raises:
-        TrajectoryError: for a text of fewer than two tokens, a tokenizer without the token that
-            ``first_token`` asks for, a checkpoint that cannot be read, or
-            one of a family that is not known to be measured right.
+        TrajectoryError: for arguments that mean nothing, a text of fewer than two tokens, a
+            tokenizer without the token that ``first_token`` asks for, a checkpoint that cannot be
+            read, or one of a family that is not known to be measured right.
     """
+    compute = Compute.of(device, dtype, statistics)
+    given = _texts(texts)
+    if length < 2:
+        raise TrajectoryError(f"length {length}: attention to the first token needs at least 2")
     folder = Path(checkpoint)
     if not folder.is_dir():
         raise TrajectoryError(
@@ -79,9 +83,8 @@ def measure(
     tokenizer = load_tokenizer(folder, folder)
     batches = [
         _batch(tokenizer, domain, found, length, first_token, folder)
-        for domain, found in texts.items()
+        for domain, found in given.items()
     ]
-    compute = Compute.of(device, dtype, statistics)
     found = measure_checkpoint_files(
         folder,
         batches,
@@ -92,6 +95,26 @@ def measure(
     )
     losses = {domain: loss.mean for domain, loss in found.losses.items()}
     return Measured(_frame(found.heads, HEADS), _frame(found.layers, LAYERS), losses)
+
+
+def _texts(texts: Mapping[str, Sequence[str] | str]) -> dict[str, list[str]]:
+    """Lists of texts by domain.
+
+    Raises TrajectoryError unless there is a text in every domain, and nothing but texts.
+    """
+    if not isinstance(texts, Mapping) or not texts:
+        raise TrajectoryError(
+            'texts: give lists of texts by domain, {"prose": ["Summer is warm."]}'
+        )
+    found = {}
+    for domain, given in texts.items():
+        found[domain] = [given] if isinstance(given, str) else list(given)
+        if not found[domain]:
+            raise TrajectoryError(f"domain '{domain}': no texts")
+        for n, text in enumerate(found[domain]):
+            if not isinstance(text, str):
+                raise TrajectoryError(f"domain '{domain}', text {n}: {text!r:.40} is not a text")
+    return found
 
 
 def _batch(
@@ -111,8 +134,6 @@ def _batch(
         if len(row) < 2:
             raise TrajectoryError(f"domain '{domain}', text {n}: fewer than two tokens")
         rows.append(row)
-    if not rows:
-        raise TrajectoryError(f"domain '{domain}': no texts")
     longest = max(map(len, rows))
     tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     names = [tokenizer.convert_ids_to_tokens(row) for row in tokens.tolist()]

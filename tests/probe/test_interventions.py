@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from trajectory.errors import TrajectoryError
@@ -143,3 +145,19 @@ def test_a_layer_without_attention_heads_is_not_changed_in_silence(
     with pytest.raises(TrajectoryError, match="layer 0 has no attention heads; those with are 3"):
         changed(tmp_path, Intervention(kind, 0, head))
     assert changed(tmp_path, Intervention(kind, 3, head)) != changed(tmp_path)
+
+
+def test_what_is_left_of_a_model_may_pay_any_finite_loss(tmp_path: Path) -> None:
+    """The window of losses is for what was trained."""
+    make(tmp_path, "llama")
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    tensors["lm_head.weight"] *= 10
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(TrajectoryError, match="a loss of .* outside 0.01 to 2·ln 70"):
+        changed(tmp_path)
+    assert changed(tmp_path, Intervention("zero_mlp", 1)) > 2 * math.log(70)
+    tensors["lm_head.weight"][3] = math.nan
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(TrajectoryError, match="domain 'prose': the loss is nan"):
+        changed(tmp_path, Intervention("zero_mlp", 1))

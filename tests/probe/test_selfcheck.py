@@ -45,8 +45,23 @@ def test_what_a_broken_kernel_or_a_forgotten_window_would_do_is_caught() -> None
         check_call(broken, weights, 0)
 
 
+@pytest.mark.parametrize("place", ["query", "key", "value"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_what_is_not_finite_is_said_to_be(place: str, dtype: torch.dtype) -> None:
+    made, weights = call(dtype)
+    entries = getattr(made, place).clone()
+    entries[0, 1, 5, 0] = torch.inf
+    why = "choose bfloat16 or float32" if dtype == torch.float16 else "the weights are damaged$"
+    word = {"query": "queries", "key": "keys", "value": "values"}[place]
+    with pytest.raises(TrajectoryError, match=f"layer 3: its {word} are not finite; .*{why}"):
+        check_call(replace(made, **{place: entries}), weights, 0)
+
+
 def test_losses_no_language_model_has() -> None:
     check_loss(10.8, 50304, "x")
-    for loss in (float("nan"), float("inf"), 0.0, 25.0):
+    for loss in (float("nan"), float("inf")):
+        with pytest.raises(TrajectoryError, match="x: the loss is (nan|inf); the weights are dama"):
+            check_loss(loss, 50304, "x")
+    for loss in (0.0, 25.0):
         with pytest.raises(TrajectoryError, match="x: a loss of .* outside 0.01 to 2·ln 50304"):
             check_loss(loss, 50304, "x")

@@ -29,10 +29,10 @@ def probe_plan(
 ) -> None:
     """Say what measuring a checkpoint will take, before it is measured."""
     set_up_torch(threads)
-    from trajectory.probe.compute import DTYPES, Compute, named
+    from trajectory.probe.compute import Compute
     from trajectory.probe.plan import measured_speed, plan
 
-    compute = Compute.of("cpu", named(dtype, DTYPES), named(statistics, ("float64", "float32")))
+    compute = Compute.of("cpu", dtype, statistics)
     found = plan(existing_folder(folder), length, sequences, compute)
     speed = operations or measured_speed(compute.dtype)
     gigabyte = 1e9

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -90,8 +90,12 @@ def first_id(tokenizer: Any, policy: FirstToken, where: object) -> int | None:
         where: named in the error.
 
     Raises:
-        TrajectoryError: if the tokenizer has no such token.
+        TrajectoryError: for an unknown policy, or if the tokenizer has no such token.
     """
+    if policy not in get_args(FirstToken):
+        raise TrajectoryError(
+            f"first_token {policy!r}: choose one of {', '.join(get_args(FirstToken))}"
+        )
     if policy == "raw":
         return None
     name = "bos" if policy == "bos" else "eos"

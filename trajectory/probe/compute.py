@@ -37,8 +37,11 @@ class Compute:
     def of(cls, device: str, dtype: str, statistics: str) -> Compute:
         """From the names a config gives.
 
-        Raises TrajectoryError if the device is not there or cannot compute in the type.
+        Raises TrajectoryError for an unknown name, or a device that is not there or cannot compute
+        in the type.
         """
+        _known("dtype", dtype, DTYPES)
+        _known("statistics", statistics, ("float64", "float32"))
         found = find_device(device)
         if found.type == "mps" and dtype == "float64":
             raise TrajectoryError("probe.dtype float64: MPS cannot; choose float32 or device cpu")
@@ -55,6 +58,7 @@ def find_device(name: str) -> torch.device:
 
     Raises TrajectoryError if it is not there.
     """
+    _known("device", name, ("cpu", "cuda", "mps", "auto"))
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         name = next((device for device, found in there.items() if found), "cpu")
@@ -65,9 +69,6 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def named(name: str, known: Iterable[str]) -> str:
-    """``name`` if it is known; TrajectoryError naming what is if not."""
-    choices = list(known)
-    if name not in choices:
-        raise TrajectoryError(f"unknown type '{name}'; there are {', '.join(choices)}")
-    return name
+def _known(option: str, name: object, choices: Iterable[str]) -> None:
+    if name not in list(choices):
+        raise TrajectoryError(f"{option} {name!r}: choose one of {', '.join(choices)}")

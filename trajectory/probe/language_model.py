@@ -15,7 +15,7 @@ from trajectory.probe.interventions import Intervention, intervening
 from trajectory.probe.loss import Loss
 from trajectory.probe.measure import Batch, Row, measure
 from trajectory.probe.rows import tokens_at
-from trajectory.probe.selfcheck import check_loss
+from trajectory.probe.selfcheck import check_finite, check_loss
 from trajectory.probe.streaming import StreamedModel, streamed
 from trajectory.probe.weights import Weights
 
@@ -59,7 +59,8 @@ def measure_checkpoint_files(
     Raises:
         TrajectoryError: if the checkpoint cannot be read, its family is not known to be measured
             right, a statistic is not finite, or the self-check fails: a layer's first
-            sequence differs from dense float64 attention, or a loss no language model has.
+            sequence differs from dense float64 attention, or a loss no language model has (with
+            interventions: a loss that is not finite).
     """
     tokens, batch = together(batches)
     with streamed(folder, dtype, at_once, weights, device) as model:
@@ -74,7 +75,10 @@ def measure_checkpoint_files(
         vocabulary = model.config.vocab_size
         read = model.weights.bytes_read
     for name, loss in found.items():
-        check_loss(loss.mean, vocabulary, f"domain '{name}'")
+        if interventions:
+            check_finite(loss.mean, f"domain '{name}'")
+        else:
+            check_loss(loss.mean, vocabulary, f"domain '{name}'")
     return Measurement(heads, layers, found, read)
 
 

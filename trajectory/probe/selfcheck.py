@@ -35,8 +35,12 @@ def check_call(call: AttentionCall, weights: Tensor, sink: int) -> None:
         sink: the sink position.
 
     Raises:
-        TrajectoryError: if they differ by more than the floating-point type explains.
+        TrajectoryError: if they differ by more than the floating-point type explains, or if what
+            the layer computes from is not finite.
     """
+    for name, tensor in (("queries", call.query), ("keys", call.key), ("values", call.value)):
+        if not tensor[:1, :, :PREFIX].isfinite().all():
+            raise TrajectoryError(f"layer {call.layer}: its {name} are not finite; {_why(tensor)}")
     prefix = slice(0, PREFIX)
     heads = call.query.shape[1]
     query = call.query[:1, :, prefix].double()
@@ -71,12 +75,28 @@ def check_call(call: AttentionCall, weights: Tensor, sink: int) -> None:
         )
 
 
+def _why(tensor: Tensor) -> str:
+    if tensor.dtype == torch.float16:
+        return "float16 ends at 65504: choose bfloat16 or float32, or the weights are damaged"
+    return "the weights are damaged"
+
+
+def check_finite(loss: float, where: str) -> None:
+    """Raise TrajectoryError unless the loss is a number."""
+    if not math.isfinite(loss):
+        raise TrajectoryError(
+            f"{where}: the loss is {loss}; the weights are damaged, or their products too large "
+            "for the floating-point type"
+        )
+
+
 def check_loss(loss: float, vocabulary: int, where: str) -> None:
     """Raise TrajectoryError unless the loss can be a language model's on ordinary text.
 
     A model that knows nothing pays ln V; twice that, or next to nothing, means damaged weights or
-    another tokenizer.
+    another tokenizer. What an intervention leaves of a model may pay any finite price.
     """
+    check_finite(loss, where)
     if not 0.01 < loss < 2 * math.log(vocabulary):
         raise TrajectoryError(
             f"{where}: a loss of {loss:.3g} nats per token is outside 0.01 to 2·ln {vocabulary}; "
