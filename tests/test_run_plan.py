@@ -80,15 +80,20 @@ def test_interventions_are_of_the_steps_asked_for_of_each_trajectory(tmp_path: P
     selection = tmp_path / "selections" / "mine.tsv"
     suites = {"mine": {"folder": "models"}, "nano-olmo": {"steps": 9, "checkpoints": [0, 4, 9]}}
     rows = [
-        {**dict.fromkeys(COLUMNS), "suite": "mine", "revision": f"{name}-{step}", "commit": "c"}
+        {
+            **dict.fromkeys(COLUMNS),
+            "suite": "mine",
+            "revision": f"{Path(name).name}-{step}",
+            "commit": "c",
+        }
         | {"trajectory": name, "step": step}
         for name in ("mine", "mine/stage2")
         for step in (0, 4)
     ]
     for asked, names in (
-        ("last", ["mine-4", "mine/stage2-4"]),
-        ("all", ["mine-0", "mine-4", "mine/stage2-0", "mine/stage2-4"]),
-        ([0], ["mine-0", "mine/stage2-0"]),
+        ("last", ["mine-4", "stage2-4"]),
+        ("all", ["mine-0", "mine-4", "stage2-0", "stage2-4"]),
+        ([0], ["mine-0", "stage2-0"]),
     ):
         probe = {"interventions": {"checkpoints": asked, "heads": "all"}}
         config = run(results=str(tmp_path), suites=suites, probe=probe)
