@@ -192,6 +192,7 @@ def test_what_decides_numbers_is_in_a_digest_or_in_the_values(
         "tokens_per_step_of",  # decides a listed row, which is digested
         "label",  # a name
         *("load", "parse", "registered", "suggestion", "refuse_repeats", "follow"),  # reading
+        "resolved",  # writing
     }
     found = set()
     for path in (provenance.PACKAGE / "config").glob("*.py"):

@@ -8,10 +8,9 @@ import os
 import socket
 from pathlib import Path
 
-from trajectory.config import Config, load
+from trajectory.config import RESOLVED_NAME, Config, load, resolved
 from trajectory.errors import TrajectoryError
 
-RESOLVED_NAME = "config.json"
 LOCK_NAME = ".lock"
 
 _HELD: dict[str, int] = {}
@@ -74,9 +73,8 @@ def claim(config: Config) -> None:
 
     check_results(config)
     _lock(config)
-    text = json.dumps(config.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=False)
     with atomic(config.results / RESOLVED_NAME) as handle:
-        handle.write(text.encode() + b"\n")
+        handle.write(resolved(config).encode())
 
 
 def _lock(config: Config) -> None:

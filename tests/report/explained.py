@@ -63,9 +63,9 @@ def _couplings(
         place = {"group": group, "domain": domains[trajectory], "layer": 0, "head": 0}
         couplings.append(
             filled(
-                TABLES["couplings"], **place, lead=True, points=20, time="step",
+                TABLES["couplings"], **place, lead=True, points=20, time="step", trajectories=1,
                 verdict="mutual" if i % 2 == 0 else "not_identified",
-                drain_to_sink=0.5 + 0.3 * i, drain_to_sink_low=0.2 * (i - 1),
+                drain_to_sink=0.5 + 0.3 * i, drain_to_sink_low=0.2 * (i - 1) if i else None,
                 drain_to_sink_high=1 + 0.4 * i, sink_to_drain=0.4, sink_to_drain_low=0.1,
                 sink_to_drain_high=0.8, p_uncoupled=0.01, p_no_drain_to_sink=0.02,
                 p_no_sink_to_drain=0.03,

@@ -106,6 +106,7 @@ def _head(names: dict[str, Any], layer: int, head: int, excess: float) -> dict[s
             "top_token": HOSTILE,
             "top_position": 0 if excess else layer,
             "top_mass": excess,
+            "top_floor": 0.05,
             "sink_excess": excess,
             "sink_weight": 0.1 + 0.9 * excess,
             "sink_weight_floor": 0.1,

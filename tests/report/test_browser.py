@@ -217,6 +217,16 @@ def test_any_statistic_can_be_drawn_and_is_then_defined(opened: webdriver.Chrome
 
 
 @page("trajectories")
+def test_a_statistic_with_a_floor_is_drawn_with_it(opened: webdriver.Chrome) -> None:
+    """The sink's weight and the column mass have one, Δlogit has none."""
+    lines = []
+    for name in ("sink weight", "top mass", "Δlogit (nats)"):
+        choose(opened, "chosen_statistic", name)
+        lines.append(len(marks(opened, "any", "line")))
+    assert lines[0] == lines[1] == 2 * lines[2]
+
+
+@page("trajectories")
 def test_fits_can_be_hidden(opened: webdriver.Chrome) -> None:
     before = marks(opened, "delta_logit", "line")
     click(opened, "[name=draw_laws]")
@@ -316,12 +326,12 @@ def test_sentences_follow_the_choices(opened: webdriver.Chrome) -> None:
     settle(opened)
     assert reading(opened, "map").startswith("At step 0, 0 of 6 heads of nano-olmo on prose are")
     choose(opened, "chosen_statistic", "value ratio, sink / rest")
-    assert f"ends at {1 - RISING[-1]:.2f} on prose (from 1.00)" in reading(opened, "head")
+    assert f"ends at {1 - RISING[-1]:.2f} on prose (1.00 at step 0)" in reading(opened, "head")
     number = opened.find_element(By.NAME, "chosen_head")
     number.clear()
     number.send_keys("1" + Keys.TAB)
     settle(opened)
-    assert "layer 0 head 1 of nano-olmo ends at 1.00 on prose (from 1.00)" in reading(
+    assert "layer 0 head 1 of nano-olmo ends at 1.00 on prose (1.00 at step 0)" in reading(
         opened, "head"
     )
     assert "head 1 ends with the greatest value ratio: 1.00" in reading(opened, "layer")
@@ -351,20 +361,58 @@ def test_a_legend_has_room_for_the_domains_of_another_trajectory(
     assert len(drawn) == 2
 
 
-@page("trajectories")
-def test_every_decade_of_a_logarithmic_axis_is_named(opened: webdriver.Chrome) -> None:
-    """From step 5 to step 1,000, at whatever width."""
-    found = opened.execute_script(
-        "return [...document.querySelectorAll('#chart-sink .role-axis-label text')]"
-        ".filter(e => Number(e.getAttribute('opacity') ?? 1) > 0).map(e => e.textContent)"
+@on("width", [390, 1440])
+def test_every_decade_of_a_logarithmic_axis_is_named(
+    browser: webdriver.Chrome, site: Path, width: int
+) -> None:
+    """From step 5 to step 1,000."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 800},
     )
-    assert {"10", "100", "1k"} <= set(found)
+    try:
+        open_page(browser, site / "trajectories.html")
+        found = browser.execute_script(
+            "return [...document.querySelectorAll('#chart-sink .role-axis-label text')]"
+            ".filter(e => Number(e.getAttribute('opacity') ?? 1) > 0).map(e => e.textContent)"
+        )
+        assert {"10", "100", "1k"} <= set(found)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@page("trajectories")
+def test_a_linear_axis_has_ticks_of_its_own(opened: webdriver.Chrome) -> None:
     choose(opened, "chosen_axis", "loss (nats/token), falling")
     linear = opened.execute_script(
         "return [...document.querySelectorAll('#chart-sink .role-axis-label text')]"
         ".map(e => e.textContent)"
     )
-    assert "3" in linear or "3.0" in linear, "a linear axis has ticks of its own"
+    assert "3" in linear or "3.0" in linear
+
+
+@page("dynamics")
+def test_a_forecast_s_axis_names_its_statistic(opened: webdriver.Chrome) -> None:
+    chosen = Select(opened.find_element(By.NAME, "chosen_forecast"))
+    for label in [option.text for option in chosen.options][:2]:
+        choose(opened, "chosen_forecast", label)
+        titles = opened.find_elements(By.CSS_SELECTOR, "#chart-bands .role-axis-title text")
+        names = " ".join(title.text for title in titles).replace("Δlogit", "delta_logit")
+        assert label.rsplit(" · ", 1)[1].replace("_", " ") in names.replace("_", " ")
+
+
+@page("dynamics")
+def test_estimates_without_a_closed_interval_are_hollow(opened: webdriver.Chrome) -> None:
+    found = opened.execute_script(
+        "return report.marks('drain_to_sink').filter(m => m.type === 'symbol')"
+        ".map(m => m.item).map(i => [i.shape, i.fill, i.datum.drain_to_sink_low ?? null])"
+    )
+    points = [mark for mark in found if not mark[0].startswith("triangle")]
+    hollow = [mark for mark in points if mark[1] in (None, "transparent")]
+    assert 0 < len(hollow) < len(points)
+    assert all(mark[2] is None for mark in hollow)
+    arrows = [mark[0] for mark in found if mark[0].startswith("triangle")]
+    assert arrows == ["triangle-left"] * len(hollow), "the lower end alone is open"
 
 
 @page("sinks")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -12,9 +13,10 @@ import polars as pl
 import pytest
 
 from trajectory.config import Config, parse
+from trajectory.report import sentences
 from trajectory.report.page import Choice, Figure, Legend, Page
-from trajectory.report.pages import PAGES, alignment, laboratory, phase
-from trajectory.report.parts import coupling, effects, interventions, maps, types
+from trajectory.report.pages import PAGES, active, alignment, laboratory, phase
+from trajectory.report.parts import coupling, effects, endings, interventions, maps, types
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
 from trajectory.tables import write
@@ -130,7 +132,7 @@ def test_the_answers_count_what_the_synthetic_runs_hold(pages: dict[str, Page]) 
     assert pages["index"].answer.startswith("5 of 6 series")
     assert "2 with both" in pages["index"].answer, "only the language model has a peak"
     assert "weight rises in 5 of 6" in pages["trajectories"].answer
-    assert "ratio rises in 2 of 6" in pages["trajectories"].answer
+    assert "residual ratio rises in 2 of 6" in pages["trajectories"].answer
     assert pages["active"].answer.startswith("3 of 12 heads")
     assert "without a sink: bb/relu-1l" in pages["mitigations"].answer
 
@@ -224,8 +226,8 @@ def test_token_types_are_told_of_the_chosen_trajectory(
     )
     before = told(pages, "laboratory", "type-logits", name)
     after = told(other, "laboratory", "type-logits", name)
-    assert "2 of 2 non-trigger types above 0 nats, at 6.91" in before
-    assert "0 of 2 non-trigger types above 0 nats, at -2.00" in after
+    assert "2 of 2 non-trigger types that have one above 0 nats, at 6.91" in before
+    assert "0 of 2 non-trigger types that have one above 0 nats, at -2.00" in after
     assert "2 of 2 non-trigger types attend" in told(pages, "laboratory", "type-targets", name)
     assert "0 of 2 non-trigger types attend" in told(other, "laboratory", "type-targets", name)
     for chart in ("type-logits", "type-targets"):
@@ -276,6 +278,94 @@ def test_interventions_are_told_of_the_chosen_trajectory() -> None:
     over = interventions._over_reading(frame, "bb/a/seed0")
     assert "“zero_mlp” from step 20" in over and "“zero_attention” at no record" in over
     assert "“zero_attention” from step 20" in interventions._over_reading(frame, "bb/b/seed0")
+
+
+def test_readings_tell_of_the_domains_that_charts_draw_at_first(pages: dict[str, Page]) -> None:
+    """The synthetic language model was measured on code as well, which no box shows at first."""
+    counted = 0
+    for name in ("trajectories", "phase", "sinks", "dynamics"):
+        for chart in pages[name].figures:
+            spec = str(chart.specification(pages[name].controls))
+            if "shown_domains" not in spec:
+                continue
+            texts = list(chart.captions.readings.values()) if chart.captions else []
+            for text in [chart.reading, *texts]:
+                assert "on code" not in text and "/ code" not in text, (name, chart.name)
+                if re.search(r"\d", text):
+                    assert re.match(r"All trajectories, on (non_trigger|prose)", text), text
+                    counted += 1
+    assert counted > 20
+
+
+def test_only_heads_with_a_sink_are_compared_on_two_domains() -> None:
+    """Log-odds of weights near zero differ most, and tell nothing."""
+    cut = pl.DataFrame(
+        {
+            "trajectory": ["lm"] * 3,
+            "step": [1000] * 3,
+            "layer": [0, 0, 1],
+            "head": [0, 1, 7],
+            "first": [3.0, -2.0, -41.6],
+            "second": [-1.0, -2.5, -62.3],
+        }
+    )
+    text = sentences.of_pair(cut, "prose", "code", 0.2)
+    assert text == (
+        "At step 1,000 1 of 3 heads of lm have a sink on prose or code (log-odds ≥ -1.39 nats); of "
+        "these layer 0 head 0 differs most: 3.00 nats on prose, -1.00 on code; 1 is more dormant "
+        "on prose than on code."
+    )
+    none = sentences.of_pair(cut[1:], "prose", "code", 0.2)
+    assert none == (
+        "At step 1,000 0 of 2 heads of lm have a sink on prose or code (log-odds ≥ -1.39 nats)."
+    )
+    assert active._top(cut, 0.2) == (0, 0) and active._top(cut[1:], 0.2) == (0, 1)
+
+
+def test_changes_are_counted_from_a_tenth_on() -> None:
+    """A one-layer model's residual ratio moves by a percent: no rise."""
+    rows = [
+        {"trajectory": t, "domain": "non_trigger", "step": step, "lead_layer": True,
+         "lead_head": True, "sink_weight": weight, "value_ratio": 1.0, "residual_ratio": ratio}
+        for t, end in (("a", 1.015), ("b", 3.0))
+        for step, weight, ratio in ((0, 0.1, 1.0), (9, 0.105, end))
+    ]  # fmt: skip
+    frame = pl.DataFrame(rows)
+    text = endings.change(frame, frame)
+    assert "weight rises in 0 of 2" in text and "residual ratio rises in 1 of 2" in text
+
+
+def test_couplings_are_counted_by_their_verdicts_and_fits_of_all_seeds_apart() -> None:
+    rows = [
+        ("bb/a", 3, "opposing", -1.0, -2.0, -0.5),
+        ("bb/a/seed0", 1, "opposing", -1.0, -2.0, -0.5),
+        ("bb/a/seed1", 1, "not_identified", -8.0, None, None),
+        ("bb/a/seed2", 1, "not_identified", 1.0, -1.0, 2.0),
+        ("lm", 1, "no_sink", None, None, None),
+    ]
+    columns = ["group", "trajectories", "verdict", "drain_to_sink", "drain_to_sink_low",
+               "drain_to_sink_high"]  # fmt: skip
+    lead = pl.DataFrame(rows, schema=columns, orient="row")
+    counts = (
+        "of 3 lead heads fitted 2 not identified and 1 opposing; of 1 variant fitted with its "
+        "seeds together 1 opposing; 1 lead head not fitted"
+    )
+    assert coupling._answer(lead) == f"Which drives which: {counts}."
+    text = coupling._arrow_reading(lead, "drain_to_sink", "drain → sink")
+    assert text.startswith(
+        "of 4 estimates of drain → sink 3 have a closed interval: 0 above 0, 2 below, 1 on both"
+    )
+    assert counts in text
+
+
+def test_fitted_systems_are_drawn_with_the_records_they_were_fitted_to(
+    pages: dict[str, Page],
+) -> None:
+    points = pages["dynamics"].data["coupled"]
+    assert set(points["label"]) == set(pages["dynamics"].data["coupling_curves"]["label"])
+    last = points.filter(pl.col("trajectory") == "nano-olmo").sort("step").row(-1, named=True)
+    assert last["value"] == pytest.approx(math.log(1 - RISING[-1]))
+    assert last["sink"] > 10 * RISING[-1] - 3, "uniform attention has odds below even"
 
 
 def test_fitted_systems_are_told_by_how_far_they_part() -> None:

@@ -12,11 +12,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from trajectory.config import Config, Variant, parse
+from trajectory.config import Config, Variant, load, parse
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode, figures, findings
-from trajectory.report.page import Page
-from trajectory.report.pages import PAGES, mitigations
+from trajectory.report.page import Code, Contents, Items, Legend, Page
+from trajectory.report.pages import PAGES, claims, mitigations
 from trajectory.report.pages.trajectories import PANELS, _reading
 from trajectory.report.palette import colours
 from trajectory.report.run import DRAWN_RECORDS, Run, _spread
@@ -245,9 +245,46 @@ def test_charts_can_be_downloaded_as_numbers(site: Path, run: Run) -> None:
     assert {row["trajectory"] for row in rows} == set(run.trajectories)
 
 
+def test_the_config_lies_beside_the_pages_and_its_sizes_stand_on_the_first(
+    site: Path, config: Config
+) -> None:
+    assert load(site / "data/config.json") == config
+    text = (site / "index.html").read_text()
+    assert 'href="data/config.json"' in text
+    rows = re.findall(r"<tr>(.*?)</tr>", text, re.S)
+    cells = [re.findall(r">([^<>]+)</t[hd]>", row) for row in rows]
+    toy = "bb/adamw-3l softmax 3 64 64 64 1,000 adamw 0.001 0"
+    assert toy.split() in cells
+    assert ["nano-olmo", "2", "128", "64", "16", "3,000", "adamw", "0.006",
+            "25, all measured"] in cells  # fmt: skip
+
+
+def test_boxes_are_of_what_the_page_draws(pages: list[Page], run: Run) -> None:
+    """Seeds are drawn together on the overview; ReLU attention has no log-odds to portray."""
+    (overview,) = (control for control in pages[0].controls if isinstance(control, Legend))
+    assert overview.value == run.groups
+    for page in pages:
+        boxes = [set(c.value) for c in page.controls if isinstance(c, Legend)]
+        for shown in boxes if page.name in ("phase", "alignment") else []:
+            frames = [f for f in page.data.values() if "trajectory" in f.columns]
+            assert shown == set().union(*(f["trajectory"].unique() for f in frames)), page.name
+
+
 def test_tables_lie_beside_the_pages(site: Path, run: Run) -> None:
     frame = pl.read_parquet(site / "data/heads.parquet")
     assert frame.equals(run.frame("heads"))
+
+
+def test_claims_lead_to_the_chart_that_decides_them(site: Path, pages: list[Page]) -> None:
+    """Not to the top of a page, and for a table that a chart draws not to its columns."""
+    assert set(claims.CHARTS) <= set(TABLES)
+    for target in claims.CHARTS.values():
+        name, anchor = target.split("#")
+        drawn = next(page for page in pages if f"{page.name}.html" == name)
+        names = {
+            block.name for block in drawn.blocks if not isinstance(block, Items | Code | Contents)
+        }
+        assert anchor in names, target
 
 
 def test_every_example_of_the_data_page_finds_rows(

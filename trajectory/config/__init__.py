@@ -19,11 +19,12 @@ from trajectory.config.coupling import Alignment, Coupling
 from trajectory.config.dynamics import Dynamics
 from trajectory.config.fetch import Fetch
 from trajectory.config.probe import Probe
-from trajectory.config.reading import load, parse
+from trajectory.config.reading import RESOLVED_NAME, load, parse, resolved
 from trajectory.config.run import Config
 from trajectory.config.suites import NanoOlmo, Select, Suite, Suites
 
 __all__ = [
+    "RESOLVED_NAME",
     "SGD",
     "AdamW",
     "Alignment",
@@ -46,4 +47,5 @@ __all__ = [
     "load",
     "parse",
     "resolve_steps",
+    "resolved",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from pydantic_core import ErrorDetails
 
 from trajectory.config.run import Config
 from trajectory.errors import TrajectoryError
+
+RESOLVED_NAME = "config.json"
+"""File of a run's whole config, in its results folder and beside its report."""
 
 
 def parse(values: Any, source: str = "config") -> Config:
@@ -38,6 +42,12 @@ def load(path: Path) -> Config:
         reason = " ".join(str(error).split())
         raise TrajectoryError(f"{path}: not YAML ({reason})") from None
     return parse(values, str(path))
+
+
+def resolved(config: Config) -> str:
+    """The whole config with every default, as JSON that ``load`` reads."""
+    values = config.model_dump(mode="json", by_alias=True)
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 def _explain(error: ErrorDetails) -> str:

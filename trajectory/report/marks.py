@@ -142,20 +142,20 @@ def domains_told(run: Run, trajectories: Sequence[str]) -> dict[str, dict[str, A
     }
 
 
-TICKS = [m * 10.0**k for k in range(-9, 15) for m in (1, 2, 5)]
-"""Of logarithmic axes; those outside the axis are not drawn."""
+DECADES = range(-9, 15)
+"""Powers of ten that logarithmic axes name; those outside an axis are not drawn."""
 
 
 def log_ticks(channel: str) -> dict[str, Any]:
-    """Grid lines at 1, 2 and 5 of every decade. Every decade is named, 2 and 5 where there is room
-    (Vega would name every other tick, and leave a decade out)."""
+    """Ticks at 1, 2 and 5 of every decade, or where that is too narrow at every decade. (Of its own
+    ticks Vega names every other one, and leaves decades out.)"""
     ends, span = f"range('{channel}')", f"domain('{channel}')"
     decade = f"abs({ends}[1] - {ends}[0]) * LN10 / log({span}[1] / {span}[0])"
     room = 110 if channel == "x" else 60
-    exponent = "floor(log(datum.value) / LN10 + 1e-9)"
-    unit = f"abs(datum.value / pow(10, {exponent}) - 1) < 1e-6"
+    few = [10.0**k for k in DECADES]
+    many = [m * ten for ten in few for m in (1, 2, 5)]
     text = "format(datum.value, datum.value < 1000 ? '~r' : '~s')"
-    return {"values": TICKS, "labelExpr": f"{unit} || {decade} > {room} ? {text} : ''"}
+    return {"values": {"expr": f"{decade} > {room} ? {many} : {few}"}, "labelExpr": text}
 
 
 def log_axis(axis: Any) -> Any:
@@ -246,6 +246,11 @@ def legend(run: Run, trajectories: Sequence[str] | None = None) -> Legend:
     return Legend([group for group in groups if group[2]])
 
 
+def group_legend(run: Run) -> Legend:
+    """One box per group, for charts that draw seeds together."""
+    return Legend([(group, colour, [group]) for group, colour in colours(run.groups).items()])
+
+
 def domain_checks(run: Run, domains: Sequence[str] | None = None) -> Checks:
     """The list of the run's domains; of some of them, with all shown at first."""
     options = [(d, d) for d in (run.domains if domains is None else domains)]
@@ -293,7 +298,7 @@ def forest(
     table: Table,
     value: str,
     bounds: tuple[str, str],
-    title: str,
+    title: str | list[str],
     *,
     y: alt.Y,
     tooltip: Sequence[alt.Tooltip],
@@ -302,13 +307,14 @@ def forest(
     shape: Any = alt.Undefined,
     **channels: Any,
 ) -> list[alt.Chart]:
-    """Estimates with their intervals, a row each; an interval without an end is left out.
+    """Estimates with their intervals, a row each; a point whose interval has an open end is hollow,
+    with an arrow to the open side where the other end is known.
 
     Args:
         base: the rows.
         table: defines the columns.
         value, bounds: columns of the estimate and of the interval's ends.
-        title: of the x axis.
+        title: of the x axis; a list is lines of it.
         y: the rows' axis.
         tooltip: what hovering tells before the numbers.
         log: whether the x axis is logarithmic.
@@ -326,9 +332,21 @@ def forest(
             return axis.scale(domain=list(domain), clamp=True)
         return axis.scale(type="log", padding=8) if log else axis.scale(zero=True, padding=8)
 
+    there = shared.transform_filter(f"isValid(datum['{value}'])")
     closed = f"isValid(datum['{low}']) && isValid(datum['{high}'])"
-    rules = shared.transform_filter(closed).mark_rule(strokeWidth=2.5, opacity=0.75)
-    points = shared.transform_filter(f"isValid(datum['{value}'])").mark_point(
-        filled=True, size=70, opacity=1
+    # To the end that there is: an end that is open begins and ends at the estimate.
+    near = there.transform_calculate(
+        least=f"isValid(datum['{low}']) ? datum['{low}'] : datum['{value}']",
+        most=f"isValid(datum['{high}']) ? datum['{high}'] : datum['{value}']",
     )
-    return [rules.encode(x=on(low), x2=f"{high}:Q"), points.encode(x=on(value), shape=shape)]
+    rules = near.mark_rule(strokeWidth=2.5, opacity=0.75).encode(x=on("least"), x2="most:Q")
+    points = there.transform_filter(closed).mark_point(filled=True, size=70, opacity=1)
+    hollow = there.transform_filter(f"!({closed})").mark_point(filled=False, size=70, opacity=1)
+    layers = [rules, *(drawn.encode(x=on(value), shape=shape) for drawn in (points, hollow))]
+    for bound, known, side, offset in ((low, high, "left", -11), (high, low, "right", 11)):
+        one_sided = f"!isValid(datum['{bound}']) && isValid(datum['{known}'])"
+        arrow = there.transform_filter(one_sided).mark_point(
+            shape=f"triangle-{side}", filled=True, size=55, xOffset=offset, opacity=1
+        )
+        layers.append(arrow.encode(x=on(value)))
+    return layers

@@ -24,6 +24,7 @@ class Choice:
         options: values with their names.
         value: the first choice.
         section: the frame it stands in.
+        groups: title → the values that stand below it in a long list; empty where it is short.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Choice:
     options: Sequence[tuple[Value, str]]
     value: Value
     section: str = "Show"
+    groups: Mapping[str, Sequence[Value]] = field(default_factory=dict)
     kind: str = "choice"
 
 

@@ -9,7 +9,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 """Okabe and Ito's colours, which colour-blind readers can tell apart; their yellow, too pale for a
 line on white, is a violet here."""
 
-KINDS = ("#6142FA", "#859F04", "#924F7B", "#9F5204", "#6E8ECF", "#B06D6D", "#A522BF", "#FA429E")
+KINDS = ("#6142FA", "#859F04", "#9F5204", "#6E8ECF", "#924F7B", "#B06D6D", "#A522BF", "#FA429E")
 """Colours of what is no group: domains, kinds of tokens, interventions. None is near one of
 ``PALETTE``'s; all have three times the luminance of black paper and a third of white, and the first
 five stay apart for colour-blind readers."""

@@ -158,6 +158,10 @@ class Run:
         language = [d for d in self.domains if d not in ("trigger", "non_trigger")]
         return [d for d in self.domains if d in ("non_trigger", *language[:1])]
 
+    def first_shown(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Rows of those domains."""
+        return frame.filter(pl.col("domain").is_in(self.shown_domains))
+
     @cached_property
     def leads(self) -> pl.DataFrame:
         """The head with the greatest late sink of each trajectory and domain."""

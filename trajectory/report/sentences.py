@@ -5,6 +5,8 @@ The page's script says the same of every later choice; see ``templates/sentences
 
 from __future__ import annotations
 
+import math
+
 import polars as pl
 
 from trajectory.report import words
@@ -35,8 +37,9 @@ def of_head(cut: pl.DataFrame, name: str, domains: list[str]) -> str:
     first = cut.row(0, named=True)
     told = []
     for domain in domains:
-        own = cut.filter(pl.col("domain") == domain).sort("step")["value"]
-        told.append(f"{_number(own[-1])} on {domain} (from {_number(own[0])})")
+        rows = cut.filter(pl.col("domain") == domain).sort("step")
+        own, began = rows["value"], rows["step"][0]
+        told.append(f"{_number(own[-1])} on {domain} ({_number(own[0])} at step {began:,})")
     return f"The {name} of {_head(first)} of {first['trajectory']} ends at {words.listed(told)}."
 
 
@@ -57,16 +60,39 @@ def of_layer(cut: pl.DataFrame, name: str) -> str:
     )
 
 
-def of_pair(cut: pl.DataFrame, one: str, other: str) -> str:
-    """All heads of one trajectory at one record, ``first`` and ``second`` on two domains."""
+def most_apart(cut: pl.DataFrame, threshold: float) -> pl.DataFrame:
+    """Heads with a sink on one of the two domains, those whose log-odds differ most first.
+
+    Log-odds of weights near zero differ by tens of nats and tell of no head that rests anywhere.
+
+    Args:
+        cut: log-odds ``first`` and ``second`` of every head.
+        threshold: the weight from which there is a sink.
+    """
     apart = (pl.col("first") - pl.col("second")).abs()
-    most = cut.sort(apart, "layer", "head", descending=[True, False, False]).row(0, named=True)
-    more = cut.filter(pl.col("first") > pl.col("second")).height
+    sinking = cut.filter(pl.max_horizontal("first", "second") >= _log_odds(threshold))
+    return sinking.sort(apart, "layer", "head", descending=[True, False, False])
+
+
+def _log_odds(weight: float) -> float:
+    return math.log(weight / (1 - weight))
+
+
+def of_pair(cut: pl.DataFrame, one: str, other: str, threshold: float) -> str:
+    """All heads of one trajectory at one record, ``first`` and ``second`` on two domains."""
+    head = cut.row(0, named=True)
+    sinking = most_apart(cut, threshold)
+    count = f"{sinking.height} of {cut.height}"
+    rule = f"a sink on {one} or {other} (log-odds ≥ {_number(_log_odds(threshold))} nats)"
+    if sinking.is_empty():
+        return f"At step {head['step']:,} {count} heads of {head['trajectory']} have {rule}."
+    most = sinking.row(0, named=True)
+    more = sinking.filter(pl.col("first") > pl.col("second")).height
     return (
-        f"At step {most['step']:,} {_head(most)} of {most['trajectory']} differs most: "
-        f"{_number(most['first'])} nats on {one}, {_number(most['second'])} on {other}; "
-        f"{more} of {cut.height} heads {'is' if more == 1 else 'are'} more dormant on {one} than "
-        f"on {other}."
+        f"At step {head['step']:,} {count} heads of {head['trajectory']} have {rule}; of these "
+        f"{_head(most)} differs most: {_number(most['first'])} nats on {one}, "
+        f"{_number(most['second'])} on {other}; {more} {'is' if more == 1 else 'are'} more dormant "
+        f"on {one} than on {other}."
     )
 
 

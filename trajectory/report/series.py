@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from trajectory.dynamics.laws import BY_NAME, evaluate
+from trajectory.dynamics.portraits import floor_log_odds
 from trajectory.report.run import Run, with_group
 
 CURVE_POINTS = 40
@@ -70,6 +71,15 @@ def streams(run: Run, columns: Sequence[str]) -> pl.DataFrame:
 def checkpoints(run: Run, columns: Sequence[str]) -> pl.DataFrame:
     """One row per trajectory, record and domain."""
     return described(run.drawn("checkpoints", "trajectory", "domain", "step", *columns), run)
+
+
+def above_uniform(frame: pl.DataFrame) -> pl.Expr:
+    """Log-odds of the frame's sinks above those of uniform attention, in nats."""
+    floors = frame["sink_weight_floor"].unique().to_list()
+    uniform = {floor: floor_log_odds(floor) for floor in floors}
+    return pl.col("sink_log_odds") - pl.col("sink_weight_floor").replace_strict(
+        uniform, return_dtype=pl.Float64
+    )
 
 
 def clock(run: Run) -> pl.DataFrame:

@@ -17,7 +17,7 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trajectory import __version__
-from trajectory.config import Config
+from trajectory.config import RESOLVED_NAME, Config, resolved
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode, figures
 from trajectory.report.page import Page
@@ -176,7 +176,8 @@ def _payload(page: Page) -> dict[str, Any]:
 
 
 def _write_tables(folder: Path, run: Run) -> None:
-    """The run's tables beside the pages, so that the folder can be put anywhere as a whole."""
+    """The run's tables and its config beside the pages: the folder can be put anywhere."""
+    (folder / "data" / RESOLVED_NAME).write_text(resolved(run.config), encoding="utf-8")
     found = {path.name: path for path in sorted((run.results / "tables").glob("*.parquet"))}
     for table in SUITE_FOLDERS:
         found |= {f"{table}-{path.name}": path for path in run.files(table)}

@@ -7,7 +7,7 @@ from statistics import mean
 
 import polars as pl
 
-from trajectory.report.run import group_of, is_bb, world_rank
+from trajectory.report.run import domain_rank, group_of, is_bb, world_rank
 
 LISTED_GROUPS = 6
 """Groups that a sentence names one by one; of more it tells the range."""
@@ -59,6 +59,13 @@ def median(values: pl.Series) -> float | None:
 def interval(low: float | None, high: float | None, digits: int = 2) -> str:
     """'[0.1, 0.3]', nothing without bounds."""
     return "" if low is None or high is None else f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def over(rows: pl.DataFrame, reading: str) -> str:
+    """The reading of a chart whose marks the page's boxes hide, with the rows it is computed from:
+    it tells of all of them, whatever the boxes leave."""
+    domains = sorted(rows["domain"].unique(), key=domain_rank)
+    return f"All trajectories, on {listed(domains)}: {reading}" if domains else reading
 
 
 def per_group(rows: pl.DataFrame, column: str, digits: int = 2) -> str:

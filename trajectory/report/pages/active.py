@@ -50,7 +50,6 @@ def make(run: Run) -> Page:
     first, second = domains[0], domains[1]
     gated = _gated(run)
     contrasts = _contrasts(run)
-    top = _top(run, chosen)
     last = len(cube[chosen]["steps"]) - 1
     step = cube[chosen]["steps"][-1]
     own = frame.filter((pl.col("trajectory") == chosen) & (pl.col("step") == step))
@@ -62,9 +61,12 @@ def make(run: Run) -> Page:
             own.filter(pl.col("domain") == second).rename({"sink_log_odds": "second"}),
             on=["trajectory", "step", "layer", "head"],
         )
-        .with_columns(((pl.col("layer") == top[0]) & (pl.col("head") == top[1])).alias("picked"))
         .drop_nulls(["first", "second"])
     )
+    threshold = run.config.dynamics.sink_threshold
+    top = _top(pair, threshold)
+    picked = (pl.col("layer") == top[0]) & (pl.col("head") == top[1])
+    pair = pair.with_columns(picked.alias("picked"))
     head = _head_cut(frame, chosen, top)
     controls: list[Control] = [
         Choice("chosen_trajectory", "trajectory", [(t, t) for t in names], chosen, "Run"),
@@ -76,7 +78,7 @@ def make(run: Run) -> Page:
         marks.legend(run),
     ]
     blocks: list[Block] = [
-        _pair(run, first, second, sentences.of_pair(pair, first, second)),
+        _pair(run, first, second, sentences.of_pair(pair, first, second, threshold)),
         _difference(run, names, domains, sentences.of_head(head, STATISTIC, domains)),
         _count(run, gated),
         _plane(run, contrasts),
@@ -92,7 +94,7 @@ def make(run: Run) -> Page:
         controls,
         {"gated": gated, "contrasts": contrasts, **part.data},
         cube,
-        {"statistics": {"sink_log_odds": STATISTIC}},
+        {"statistics": {"sink_log_odds": STATISTIC}, "sink_threshold": threshold},
         {"pair": pair, "head": head},
         answer=_answer(run),
         note="Move through training with the slider; click a head, or choose its layer and number, "
@@ -122,12 +124,11 @@ def _head_cut(frame: pl.DataFrame, chosen: str, top: tuple[int, int]) -> pl.Data
     return frame.filter(own).rename({"sink_log_odds": "value"}).drop_nulls("value")
 
 
-def _top(run: Run, chosen: str) -> tuple[int, int]:
-    """The head of the trajectory with the greatest difference at its last record."""
-    rows = run.scan("contrasts").filter(pl.col("trajectory") == chosen)
-    last = rows.filter(pl.col("step") == pl.col("step").max())
-    row = last.sort(pl.col("log_odds_difference").abs(), descending=True).first().collect()
-    return int(row["layer"][0]), int(row["head"][0])
+def _top(pair: pl.DataFrame, threshold: float) -> tuple[int, int]:
+    """The head whose sink differs most, or where none has a sink the one that is nearest to it."""
+    strongest = pair.sort(pl.max_horizontal("first", "second"), descending=True)
+    row = pl.concat([sentences.most_apart(pair, threshold), strongest]).row(0, named=True)
+    return int(row["layer"]), int(row["head"])
 
 
 def _pair(run: Run, first: str, second: str, reading: str) -> Figure:

@@ -12,7 +12,7 @@ import polars as pl
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Choice, Control, Figure, Missing, Page
-from trajectory.report.run import Run, with_group
+from trajectory.report.run import Run, with_group, world_rank
 from trajectory.schemas import ALIGNED, ALIGNMENT_SCALES, ALIGNMENTS
 
 AXES = {
@@ -79,7 +79,7 @@ def make(run: Run) -> Page:
         Choice("aligned_axis", "against", axes, axes[0][0], "Collapse"),
         Choice("aligned_rescaling", "rescaled in", [(k, k.replace("_", " ")) for k in kinds],
                kinds[-1], "Collapse"),
-        marks.legend(run),
+        marks.legend(run, sorted(aligned["trajectory"].unique(), key=world_rank)),
     ]  # fmt: skip
     chosen = {
         "aligned_statistic": first,

@@ -175,7 +175,9 @@ def _verdicts(run: Run, manifest: pl.DataFrame) -> Figure:
         .encode(
             x=alt.X("revisions:Q", title="revisions").axis(tickMinStep=1, format="d"),
             y=alt.Y("verdict:N", title=None),
-            color=marks.colour(run).legend(orient="top", title=None),
+            color=marks.colour(run).legend(
+                orient="top", title=None, values=sorted(manifest["group"].unique())
+            ),
             tooltip=["suite:N", "verdict:N", "revisions:Q"],
         )
     )

@@ -7,6 +7,7 @@ import platform
 import altair as alt
 import polars as pl
 
+from trajectory.config import RESOLVED_NAME
 from trajectory.provenance import code_commit
 from trajectory.report import marks, series, words
 from trajectory.report.findings import (
@@ -34,7 +35,9 @@ from trajectory.report.page import (
     Missing,
     Page,
 )
-from trajectory.report.run import Run, dormant, is_bb
+from trajectory.report.palette import dash_names
+from trajectory.report.parts import configured
+from trajectory.report.run import ACTIVE_DOMAIN, Run, dormant, is_bb
 from trajectory.schemas import HEADS, LAYERS, TABLES, Table
 
 WORLDS = (("bb", "BB"), ("lm", "LM"))
@@ -57,12 +60,6 @@ PANELS: tuple[tuple[str, str, str, Table, str, tuple[float, str] | None], ...] =
         "‖h‖ of the sink / median of the rest",
         (1.0, "like any other residual"),
     ),
-)
-
-# A variant is drawn while any of its seeds is chosen: "bb/a/seed0,bb/a/seed1" holds "bb/a/".
-_GROUP_SHOWN = (
-    "indexof(shown, datum.group) >= 0 || "
-    "indexof(join(shown, ',') + ',', datum.group + '/seed') >= 0"
 )
 
 
@@ -118,6 +115,7 @@ def make(run: Run) -> Page:
         ),
         Heading("This run"),
         _facts(run),
+        *configured.grids(run.config),
         Heading("What was measured, and what is missing"),
         _tables(run),
     ]
@@ -128,14 +126,20 @@ def make(run: Run) -> Page:
         "Bigram-Backcopy transformers (BB) above, language-model pretraining (LM) below, measured "
         "by the same code.",
         blocks,
-        [marks.legend(run)],
+        [marks.group_legend(run)],
         data,
         note="The head with the greatest sink, the depth with the greatest peak, on dormant "
         "domains. Line: mean over the seeds of a variant; band: their range. Dotted: the weight of "
-        "uniform attention.",
+        f"uniform attention. {_patterns(run)}",
         part="Start",
         answer=_answer(lines),
     )
+
+
+def _patterns(run: Run) -> str:
+    """What the lines' patterns mean."""
+    told = dash_names([domain for domain in run.domains if domain != ACTIVE_DOMAIN])
+    return f"Lines: {', '.join(f'{domain} {name}' for domain, name in told.items())}."
 
 
 def _answer(lines: list[Line]) -> str:
@@ -176,7 +180,11 @@ def _small(
 ) -> Chart:
     log = column in marks.LOGARITHMIC
     drawable = "datum.step > 0" + (" && datum.low > 0" if log else "")
-    base = marks.named(data).transform_filter(drawable).transform_filter(_GROUP_SHOWN)
+    base = (
+        marks.named(data)
+        .transform_filter(drawable)
+        .transform_filter("indexof(shown, datum.group) >= 0")
+    )
     y = marks.value_axis("mean", axis, log=log)
     common = base.encode(
         x=marks.step_axis(), color=marks.colour(run), detail=["group:N", "domain:N"]
@@ -284,13 +292,14 @@ def _facts(run: Run) -> Grid:
         ["Report by", f"Python {platform.python_version()}, Altair {alt.__version__}"],
         ["Code", code_commit() or "not in a git work tree"],
     ]
+    cells: list[list[str | Cell]] = [[key, Cell(value, "long")] for key, value in rows]
+    cells.append(["Config", Cell(RESOLVED_NAME, link=f"data/{RESOLVED_NAME}")])
     note = (
-        "The paper trains Bigram-Backcopy transformers at width 256, batch 512 and T = 256; sizes "
-        "of this run stand in its config, config.json in the results folder. nano-olmo is a small "
-        "OLMo trained by this workflow on texts of the local Python installation: a stand-in for a "
-        "public suite, not a result about OLMo."
+        "The paper trains Bigram-Backcopy transformers at width 256, batch 512 and T = 256. "
+        "nano-olmo is a small OLMo trained by this workflow on texts of the local Python "
+        "installation: a stand-in for a public suite, not a result about OLMo."
     )
-    return Grid("facts", ["", ""], [[k, Cell(v, "long")] for k, v in rows], note)
+    return Grid("facts", ["", ""], cells, note)
 
 
 def _tables(run: Run) -> Grid:

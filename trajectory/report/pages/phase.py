@@ -8,7 +8,6 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from trajectory.dynamics.portraits import floor_log_odds
 from trajectory.report import marks, series, words
 from trajectory.report.page import Block, Chart, Checks, Choice, Control, Figure, Page
 from trajectory.report.run import Run, dormant, world_rank
@@ -49,7 +48,7 @@ def make(run: Run) -> Page:
             name,
             title,
             _portrait(run, name, frame, field),
-            _reading(part, f"{called} line"),
+            _told(run, part, f"{called} line"),
             data=name,
             definition=marks.definition(HEADS, "sink_log_odds"),
             height=380,
@@ -119,12 +118,7 @@ def _portraits(run: Run) -> pl.DataFrame:
     frame = frame.drop_nulls("sink_log_odds").filter(
         (pl.col("value_ratio") > 0) & (pl.col("step") > 0)
     )
-    floors = frame["sink_weight_floor"].unique().to_list()
-    uniform = {floor: floor_log_odds(floor) for floor in floors}
-    above = pl.col("sink_log_odds") - pl.col("sink_weight_floor").replace_strict(
-        uniform, return_dtype=pl.Float64
-    )
-    return frame.with_columns(above.alias("above"))
+    return frame.with_columns(series.above_uniform(frame).alias("above"))
 
 
 def _span(frame: pl.DataFrame) -> tuple[float, float, float, float]:
@@ -202,6 +196,12 @@ def _portrait(run: Run, data: str, frame: pl.DataFrame, field: bool) -> Chart:
         )
         layers.insert(0, arrows)
     return alt.layer(*layers, line, points).resolve_scale(fill="independent", color="independent")
+
+
+def _told(run: Run, part: pl.DataFrame, line: str) -> str:
+    """The reading of the lines that the chart shows at first."""
+    rows = run.first_shown(part)
+    return words.over(rows, _reading(rows, line))
 
 
 def _reading(part: pl.DataFrame, line: str) -> str:

@@ -137,14 +137,17 @@ def _weight(run: Run) -> Figure:
         title="weight on the sink",
         extra=["sink_weight_floor", "sink_token"],
     )
-    rows = dormant(run.phenomena)
+    rows = run.first_shown(run.phenomena)
     above = rows.filter(pl.col("sink_weight") > 3 * pl.col("sink_weight_floor")).height
     return Figure(
         "weight",
         "Weight of the sink, over the floor of uniform attention",
         alt.layer(floor, *drawn),
-        f"{above} of {words.count(rows.height, 'lead head')} end with more than three times the "
-        f"weight of uniform attention (dotted): {words.per_group(rows, 'sink_weight')}.",
+        words.over(
+            rows,
+            f"{above} of {words.count(rows.height, 'lead head')} end with more than three times "
+            f"the weight of uniform attention (dotted): {words.per_group(rows, 'sink_weight')}.",
+        ),
         data="weights",
         definition=marks.definition(HEADS, "sink_weight"),
         wide=True,
@@ -258,7 +261,7 @@ def _places(run: Run, positions: pl.DataFrame, first: tuple[str, str]) -> Figure
         .encode(
             x=marks.step_axis(),
             x2="until:Q",
-            y=alt.Y("top_position:O", title="position, from 0", sort="ascending").axis(
+            y=alt.Y("top_position:O", title="positions that are ever named", sort="ascending").axis(
                 labelOverlap=True
             ),
             color=alt.Color("heads:Q", title="heads")
@@ -271,7 +274,7 @@ def _places(run: Run, positions: pl.DataFrame, first: tuple[str, str]) -> Figure
             ],
         )
     )
-    reading, captions = marks.by_series(run, partial(_places_reading, _last(positions)), first)
+    reading, captions = marks.by_series(run, partial(_places_reading, positions), first)
     return Figure(
         "positions",
         "At which position",
@@ -284,8 +287,9 @@ def _places(run: Run, positions: pl.DataFrame, first: tuple[str, str]) -> Figure
     )
 
 
-def _places_reading(last: pl.DataFrame, trajectory: str, domain: str) -> str:
-    own = _of(last, trajectory, domain)
+def _places_reading(positions: pl.DataFrame, trajectory: str, domain: str) -> str:
+    every = _of(positions, trajectory, domain)
+    furthest, own = every["top_position"].max(), _last(every)
     if own.is_empty():
         return f"The column mass of {trajectory} on {domain} was not measured."
     total = int(own["heads"].sum())
@@ -293,11 +297,12 @@ def _places_reading(last: pl.DataFrame, trajectory: str, domain: str) -> str:
     other = own.filter(pl.col("top_position") > 0).sort(
         "heads", "top_position", descending=[True, False]
     )
-    rest = (
-        f"; position {other['top_position'][0]} comes next, with {other['heads'][0]}"
-        if other.height
-        else ""
-    )
+    rest = ""
+    if other.height:
+        place, count = other["top_position"][0], other["heads"][0]
+        rest = f"; position {place} comes next, with {count}"
+        if place == furthest:
+            rest += ": the last that is ever named, whose mass is a mean over the fewest queries"
     return (
         f"At step {own['step'][0]:,} {at_first} of {words.count(total, 'head')} of {trajectory} on "
         f"{domain} have their greatest column mass at position 0{rest}."

@@ -14,7 +14,7 @@ from trajectory.report import marks, series, words
 from trajectory.report.page import Captions, Choice, Figure, Page, Switch
 from trajectory.report.palette import dash_names
 from trajectory.report.parts import endings
-from trajectory.report.run import Run, dormant
+from trajectory.report.run import Run
 from trajectory.schemas import CHECKPOINTS, HEADS, LAYERS, Table
 
 ALL_HEADS_ROWS = 15000
@@ -70,6 +70,13 @@ PANELS = (
     Panel("loss", "Loss", "checkpoints", "loss", CHECKPOINTS, "loss (nats/token)"),
 )  # fmt: skip
 
+_GROUPS = {
+    "heads": "of a head",
+    "streams": "of the residual stream",
+    "checkpoints": "of the model",
+}
+"""Where the statistics of a data set are measured."""
+
 FITTED = ("delta_logit", "value_ratio", "residual_ratio")
 
 
@@ -112,6 +119,7 @@ def make(run: Run) -> Page:
         for name, columns in measured.items()
         for column in columns
     ]
+    groups = {_GROUPS[name]: list(columns) for name, columns in measured.items() if columns}
     controls = [
         Choice("chosen_axis", "against", axes, "step", "Axis"),
         Choice(
@@ -125,7 +133,7 @@ def make(run: Run) -> Page:
             "chosen_head", "head", [*place, *((n, str(n)) for n in page_heads)], "lead", "Where"
         ),
         *([Switch("draw_laws", "best law of the lead", True, "Fits")] if curves else []),
-        Choice("chosen_statistic", "statistic", options, "sink_weight", "Any statistic"),
+        Choice("chosen_statistic", "statistic", options, "sink_weight", "Any statistic", groups),
         *marks.filters(run),
     ]
     figures = [_panel(run, panel, curves) for panel in PANELS]
@@ -135,7 +143,8 @@ def make(run: Run) -> Page:
         f"Lines: {dashes}. Step 0 is measured and in the tables; a logarithmic axis cannot show "
         "it. Lead: the layer of the head with the greatest sink of its trajectory and domain, and "
         "the head with the greatest sink of its layer; for the residual stream, the depth with the "
-        "greatest ratio. Wide bands: the best law of each lead series over its window."
+        "greatest ratio. Wide bands: the best law of each lead series over its window. Sentences "
+        "tell of the lead, of all trajectories on the domains shown at first, whatever is chosen."
         + (" Drawn at 100 records of each trajectory at most." if run.thinned else "")
         + _without_onset(run)
     )
@@ -300,11 +309,13 @@ def _explorer(run: Run, columns: Mapping[Table, list[str]]) -> Figure:
             ),
         ]
         if table is HEADS:
-            floor = base.transform_filter("chosen_statistic == 'sink_weight'").encode(
-                x=_x(), color=marks.colour(run), detail=detail
+            floor = base.transform_calculate(floor=_floor(found)).transform_filter(
+                "isValid(datum.floor)"
             )
             layers.append(
-                floor.mark_line(strokeWidth=1, strokeDash=[2, 3]).encode(y="sink_weight_floor:Q")
+                floor.mark_line(strokeWidth=1, strokeDash=[2, 3]).encode(
+                    x=_x(), y="floor:Q", color=marks.colour(run), detail=detail
+                )
             )
     return Figure(
         "any",
@@ -343,20 +354,31 @@ def _explorer(run: Run, columns: Mapping[Table, list[str]]) -> Figure:
     )
 
 
+def _floor(columns: Sequence[str]) -> str:
+    """What uniform attention would give to the chosen statistic; null where nothing is told."""
+    known = ""
+    for floor in (name for name in columns if name.endswith("_floor")):
+        stem = floor.removesuffix("_floor")
+        for name in (stem, f"{stem}_weight", f"{stem}_mass"):
+            if name in columns:
+                known += f"chosen_statistic == '{name}' ? datum['{floor}'] : "
+    return f"{known}null"
+
+
 def _reading(run: Run, panel: Panel) -> str:
-    rows = dormant(run.phenomena)
+    rows = run.first_shown(run.phenomena)
     if panel.name == "value_ratio":
         sinking = rows.filter(pl.col("sink"))
         drained = sinking.filter(pl.col("drain")).height
-        return (
-            f"The sink's value norm ends at {words.per_group(rows, 'value_ratio')} of the rest's; "
-            f"{drained} of {sinking.height} series with a sink end drained."
+        return words.over(
+            rows,
+            f"the sink's value norm ends at {words.per_group(rows, 'value_ratio')} of the rest's; "
+            f"{drained} of {sinking.height} series with a sink end drained.",
         )
     if panel.name == "residual_ratio":
-        return (
-            "At the depth where it is greatest, the sink's residual norm ends at "
-            f"{words.per_group(rows, 'residual_ratio')} times the rest's."
+        return words.over(
+            rows,
+            "at the depth where it is greatest, the sink's residual norm ends at "
+            f"{words.per_group(rows, 'residual_ratio')} times the rest's.",
         )
-    if panel.name == "excess_risk":
-        return endings.risk(run)
     return endings.ending(run, panel.table, panel.column)

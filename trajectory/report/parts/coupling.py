@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from trajectory.report import marks, words
+from trajectory.report import marks, palette, series, words
 from trajectory.report.missing import reason
 from trajectory.report.page import (
     Block,
@@ -25,9 +25,11 @@ from trajectory.report.run import Run, world_rank
 from trajectory.schemas import COUPLING_CURVES, COUPLINGS, THEORY_CURVES
 
 ARROWS = (
-    ("drain_to_sink", "The drain speeds the sink", "drain → sink"),
-    ("sink_to_drain", "The sink deepens the drain", "sink → drain"),
+    ("drain_to_sink", "Arrow from the drain to the sink", "drain → sink"),
+    ("sink_to_drain", "Arrow from the sink to the drain", "sink → drain"),
 )
+
+UNITS = {"drain_to_sink": "(e-folds / e-fold)", "sink_to_drain": "(e-folds / nat)"}
 
 MODELS = ("mutual", "no_drain_to_sink", "no_sink_to_drain", "uncoupled")
 _WITHOUT = {
@@ -35,12 +37,14 @@ _WITHOUT = {
     "no_sink_to_drain": "the one without sink → drain",
     "uncoupled": "the uncoupled one",
 }
-MODEL_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#999999")
+MODEL_COLOURS = (*palette.KINDS[:3], palette.QUIET)
+MODEL_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 
 TEXT = (
     "A system of two variables, sink log-odds and value ratio, each with an arrow onto the other, "
     "fitted to every head. 0 is no arrow, to the right it reinforces; the nulls are the same "
-    "system without an arrow."
+    "system without an arrow. A hollow point is an estimate without a closed interval: the "
+    "records leave the side of its arrowhead open, or without an arrowhead both."
 )
 
 
@@ -60,7 +64,7 @@ def make(run: Run) -> Part:
         )
         data["couplings"] = lead
         order = sorted(lead["label"], key=world_rank)
-        blocks += [_arrow(run, column, title, order, lead) for column, title, _ in ARROWS]
+        blocks += [_arrow(run, *arrow, order, lead) for arrow in ARROWS]
         blocks.append(_table(lead))
         answer = _answer(lead)
     else:
@@ -73,6 +77,8 @@ def make(run: Run) -> Part:
         controls.append(
             Choice("chosen_pair", "curves of", [(name, name) for name in labels], first, "Coupling")
         )
+        points = _points(run, curves)
+        data["coupled"] = points
         blocks += [_fit(column, title, curves, labels, first) for column, title in _FITS]
     if run.has("theory_curves"):
         data["theory"] = run.frame("theory_curves")
@@ -82,9 +88,30 @@ def make(run: Run) -> Part:
 
 def _answer(lead: pl.DataFrame) -> str:
     """The verdicts on which drives which, over groups and domains."""
-    counts = lead.group_by("verdict").len().sort("len", "verdict", descending=[True, False]).rows()
-    told = words.listed([f"{count} {verdict.replace('_', ' ')}" for verdict, count in counts])
-    return f"Which drives which, in {words.count(lead.height, 'lead head')}: {told}."
+    return f"Which drives which: {_counts(lead)}."
+
+
+UNFITTED = ("no_sink", "too_few")
+"""Verdicts on heads to which no system was fitted."""
+
+
+def _counts(lead: pl.DataFrame) -> str:
+    """The verdicts on each trajectory's own fit, and on those of a variant's seeds together: a seed
+    that both are fitted to is counted in each by itself."""
+    fitted = lead.filter(~pl.col("verdict").is_in(UNFITTED))
+    pooled = pl.col("trajectories") > 1
+    told = []
+    for rows, what in ((fitted.filter(~pooled), "lead head"), (fitted.filter(pooled), "variant")):
+        counts = rows.group_by("verdict").len().sort("len", "verdict", descending=[True, False])
+        verdicts = [f"{count} {verdict.replace('_', ' ')}" for verdict, count in counts.rows()]
+        together = " with its seeds together" if what == "variant" else ""
+        if verdicts:
+            told.append(
+                f"of {words.count(rows.height, what)} fitted{together} {words.listed(verdicts)}"
+            )
+    without = lead.height - fitted.height
+    told += [f"{words.count(without, 'lead head')} not fitted"] if without else []
+    return "; ".join(told)
 
 
 def _fitted() -> list[pl.Expr]:
@@ -100,32 +127,45 @@ def _group_shown(chart: alt.Chart) -> alt.Chart:
     return chart.transform_filter("indexof(shown_domains, datum.domain) >= 0")
 
 
-def _arrow(run: Run, column: str, title: str, order: list[str], lead: pl.DataFrame) -> Figure:
+def _arrow(
+    run: Run, column: str, title: str, arrow: str, order: list[str], lead: pl.DataFrame
+) -> Figure:
     layers = marks.forest(
         _group_shown(marks.named("couplings")),
         COUPLINGS,
         column,
         (f"{column}_low", f"{column}_high"),
-        marks.called(column),
+        [arrow, UNITS[column]],
         y=alt.Y("label:N", title=None, sort=order).axis(labelLimit=230),
         tooltip=marks.tips(
             COUPLINGS, ["fitted", "domain", "layer", "head", "verdict", f"p_no_{column}"]
         ),
         color=marks.colour(run),
     )
-    known = lead.drop_nulls(column)
-    reinforcing = known.filter(pl.col(f"{column}_low") > 0).height
-    against = known.filter(pl.col(f"{column}_high") < 0).height
+    shown = run.first_shown(lead)
     return Figure(
         column,
         title,
         alt.layer(marks.reference(0.0, "no arrow", vertical=True), *layers),
-        f"In {reinforcing} of {words.count(known.height, 'fitted lead head')} the whole interval "
-        f"reinforces, in {against} it opposes; the others do not tell.",
+        words.over(shown, _arrow_reading(shown, column, arrow)),
         data="couplings",
         table="couplings",
         definition=marks.definition(COUPLINGS, column),
         height=max(140, 24 * min(lead.height, 24)),
+    )
+
+
+def _arrow_reading(lead: pl.DataFrame, column: str, arrow: str) -> str:
+    """On which side of 0 the intervals lie, and the verdicts, which are on both arrows."""
+    known = lead.drop_nulls(column)
+    open_ended = pl.col(f"{column}_low").is_null() | pl.col(f"{column}_high").is_null()
+    closed = known.filter(~open_ended)
+    above = closed.filter(pl.col(f"{column}_low") > 0).height
+    below = closed.filter(pl.col(f"{column}_high") < 0).height
+    return (
+        f"of {words.count(known.height, 'estimate')} of {arrow} {closed.height} have a closed "
+        f"interval: {above} above 0, {below} below, {closed.height - above - below} on both sides. "
+        f"The verdict weighs both arrows and the nulls: {_counts(lead)}."
     )
 
 
@@ -161,8 +201,13 @@ def _table(lead: pl.DataFrame) -> Grid:
 
 _FITS = (
     ("sink", "Sink log-odds and the fitted systems"),
-    ("value", "Value and the fitted systems"),
+    ("value", "Value ratio and the fitted systems"),
 )
+
+_FIT_AXES = {
+    "sink": "sink log-odds above uniform attention (nats)",
+    "value": "ln(value ratio, sink / rest)",
+}
 
 
 def _curves(run: Run) -> pl.DataFrame:
@@ -171,6 +216,26 @@ def _curves(run: Run) -> pl.DataFrame:
         lead, on=["group", "domain", "layer", "head"], how="semi"
     )
     return curves.with_columns(_label()).sort("label", "model", "step").collect()
+
+
+def _points(run: Run, curves: pl.DataFrame) -> pl.DataFrame:
+    """The records to which the systems were fitted, as the systems see them."""
+    place = ["trajectory", "domain", "layer", "head"]
+    fitted = curves.group_by("label", *place).agg(
+        pl.col("step").min().alias("first"), pl.col("step").max().alias("last")
+    )
+    rows = run.drawn(
+        "heads", "step", *place, "sink_log_odds", "sink_weight_floor", "value_ratio"
+    ).drop_nulls()
+    return (
+        rows.with_columns(series.above_uniform(rows).alias("sink"))
+        .filter(pl.col("value_ratio") > 0)
+        .with_columns(pl.col("value_ratio").log().alias("value"))
+        .join(fitted, on=place)
+        .filter(pl.col("step").is_between(pl.col("first") * 0.999, pl.col("last") * 1.001))
+        .select("label", "step", *place, "sink", "value")
+        .sort("label", "step")
+    )
 
 
 def _label() -> pl.Expr:
@@ -205,16 +270,30 @@ def _fit(column: str, title: str, curves: pl.DataFrame, labels: list[str], first
             x=marks.step_axis(),
             color=alt.Color("model:N", title=None)
             .scale(domain=list(MODELS), range=list(MODEL_COLOURS))
-            .legend(orient="top", columns=2, symbolOpacity=1),
+            .legend(orient="top", columns=2, symbolOpacity=1, symbolType="stroke"),
         )
     )
-    axis = marks.titled(COUPLING_CURVES, column)
+    axis = _FIT_AXES[column]
+    measured = (
+        marks.named("coupled")
+        .transform_filter("datum.step > 0 && datum.label == chosen_pair")
+        .transform_filter(f"isValid(datum['{column}'])")
+        .mark_point(filled=True, size=24, color=marks.GREY, opacity=0.9)
+        .encode(
+            x=marks.step_axis(),
+            y=alt.Y(f"{column}:Q", title=axis).scale(zero=False),
+            tooltip=marks.tips(COUPLING_CURVES, ["trajectory", "domain", "step", column]),
+        )
+    )
     band = (
         base.transform_filter("datum.model == 'mutual'")
         .mark_area(opacity=0.2)
         .encode(y=alt.Y(f"{column}_low:Q", title=axis).scale(zero=False), y2=f"{column}_high:Q")
     )
     line = base.mark_line(strokeWidth=2).encode(
+        strokeDash=alt.StrokeDash("model:N", title=None).scale(
+            domain=list(MODELS), range=list(MODEL_DASHES)
+        ),
         y=alt.Y(f"{column}:Q", title=axis).scale(zero=False),
         tooltip=marks.tips(COUPLING_CURVES, ["trajectory", "domain", "step", "model", column]),
     )
@@ -224,7 +303,7 @@ def _fit(column: str, title: str, curves: pl.DataFrame, labels: list[str], first
     return Figure(
         f"{column}-fit",
         title,
-        alt.layer(band, line),
+        alt.layer(band, measured, line),
         readings[(first,)],
         captions=Captions(("chosen_pair",), readings),
         data="coupling_curves",
@@ -257,6 +336,7 @@ def _fit_reading(curves: pl.DataFrame, column: str) -> str:
 
 
 _THEORY = (("sink", "Theory: the sink logit"), ("value", "Theory: the value of the sink"))
+_THEORY_AXES = {"sink": "sink logit (nats)", "value": "ln(norm of the sink's value / at the start)"}
 
 
 def _theory(column: str, title: str, curves: pl.DataFrame) -> Figure:
@@ -266,7 +346,7 @@ def _theory(column: str, title: str, curves: pl.DataFrame) -> Figure:
         .mark_line(strokeWidth=2)
         .encode(
             x=marks.step_axis("time / time of the sink's onset", "time_to_onset"),
-            y=alt.Y(f"{column}:Q", title=marks.called(column)).scale(zero=False),
+            y=alt.Y(f"{column}:Q", title=_THEORY_AXES[column]).scale(zero=False),
             color=alt.Color("regime:N", title=None).legend(orient="top", columns=3),
             tooltip=marks.tips(THEORY_CURVES, ["regime", "time", "sink", "value", "loss"]),
         )

@@ -1,4 +1,4 @@
-"""What a language model loses without a head, a value or a peak: a part of *Active and dormant*."""
+"""What a language model loses by each intervention: a part of *Active and dormant*."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ def _effects(run: Run, effects: pl.DataFrame) -> Figure:
         "What the model loses without a head",
         alt.layer(marks.reference(0.0, "nothing lost"), points),
         "At the last checkpoint a head with at least half its weight on the sink costs "
-        f"{means[0]:+.4f} nats/token in the mean when it is zeroed ({dormant.len()} heads), "
-        f"another head {means[1]:+.4f} ({active.len()}).",
+        f"{means[0]:+.4f} nats/token in the mean when it is zeroed ({dormant.len()} heads, counted "
+        f"on each domain), another head {means[1]:+.4f} ({active.len()}).",
         data="effects",
         table="head_effects",
         definition=marks.definition(HEAD_EFFECTS, "loss_difference"),
@@ -152,16 +152,17 @@ def _changes(changes: pl.DataFrame) -> Figure:
     ]
     last = changes.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
     top = last.sort("loss_difference", descending=True).row(0, named=True)
+    names = sorted(changes["intervention"].unique())
     return Figure(
         "changes",
-        "What the model loses without a value, a peak or a part",
+        "What the model loses by each intervention",
         alt.layer(
             marks.reference(0.0, "no change"),
             base.mark_line(strokeWidth=1.6).encode(strokeDash=marks.dashed_domain()),
             base.mark_point(filled=True, size=22).encode(tooltip=tips),
         ),
-        f"At the last checkpoint “{top['intervention']}” costs most: {top['loss_difference']:+.3f} "
-        f"nats/token on {top['domain']}.",
+        f"Of {words.listed(names)} “{top['intervention']}” costs most at the last checkpoint: "
+        f"{top['loss_difference']:+.3f} nats/token on {top['domain']}.",
         data="changes",
         table="interventions",
         definition=marks.definition(INTERVENTIONS, "loss_difference"),

@@ -8,9 +8,12 @@ from trajectory.report import marks, words
 from trajectory.report.run import Run, dormant
 from trajectory.schemas import HEADS, LAYERS, Table
 
+CLEARLY = 0.1
+"""Relative change from which a statistic is said to rise or to fall."""
+
 
 def change(heads: pl.DataFrame, streams: pl.DataFrame) -> str:
-    """In how many series the three phenomena end beyond where they began."""
+    """In how many series the three phenomena end clearly beyond where they began."""
     leads = heads.filter("lead_layer", "lead_head")
     changes = (
         ("the sink's weight rises", leads, "sink_weight", 1),
@@ -20,9 +23,13 @@ def change(heads: pl.DataFrame, streams: pl.DataFrame) -> str:
     parts = []
     for name, frame, column, sign in changes:
         ends = _ends(frame, column)
-        beyond = ends.filter(sign * (pl.col("last") - pl.col("first")) > 0).height
+        risen = pl.col("last") / pl.col("first")
+        beyond = ends.filter(sign * (risen - 1) >= CLEARLY).height
         parts.append(f"{name} in {beyond} of {ends.height}")
-    return f"From first to last record, over series on dormant domains, {words.listed(parts)}."
+    return (
+        f"From first to last record, over series on dormant domains, by {CLEARLY:.0%} or more "
+        f"{words.listed(parts)}."
+    )
 
 
 def _ends(frame: pl.DataFrame, column: str) -> pl.DataFrame:
@@ -34,10 +41,11 @@ def _ends(frame: pl.DataFrame, column: str) -> pl.DataFrame:
 
 
 def ending(run: Run, table: Table, column: str) -> str:
-    """Where the statistic ends in the lead heads, the depths with the peak, or the run."""
+    """Where the statistic ends in the lead heads, the depths with the peak, or the run, on the
+    domains that charts show at first."""
     last = run.records.group_by("trajectory").agg(pl.col("step").max())
     keys = [name for name in ("layer", "head") if name in table.schema.names]
-    rows = dormant(
+    rows = run.first_shown(
         run.scan(table.name)
         .select("trajectory", "step", "domain", *keys, column)
         .join(last.lazy(), on=["trajectory", "step"], how="semi")
@@ -53,20 +61,9 @@ def ending(run: Run, table: Table, column: str) -> str:
     )
     unit = marks.unit(table, column)
     name = marks.called(column)
-    return (
-        f"{name[0].upper()}{name[1:]}{where} ends at {words.per_group(rows, column)}"
-        f"{' ' + unit if unit else ''}."
+    if rows[column].null_count() == rows.height:
+        return f"No {name} was measured on the domains shown at first."
+    return words.over(
+        rows.drop_nulls(column),
+        f"{name}{where} ends at {words.per_group(rows, column)}{' ' + unit if unit else ''}.",
     )
-
-
-def risk(run: Run) -> str:
-    """Where the risks of both kinds of positions end above the oracle."""
-    last = run.records.group_by("trajectory").agg(pl.col("step").max())
-    rows = run.frame("checkpoints", "trajectory", "step", "domain", "excess_risk").join(
-        last, on=["trajectory", "step"], how="semi"
-    )
-    if rows["excess_risk"].null_count() == rows.height:
-        return "Not measured in this run, because it has no Bigram-Backcopy trajectory."
-    bigram = words.per_group(rows.filter(pl.col("domain") == "non_trigger"), "excess_risk")
-    copied = words.per_group(rows.filter(pl.col("domain") == "trigger"), "excess_risk")
-    return f"Bigram risk ends {bigram} above the oracle; backcopy risk ends at {copied}."

@@ -9,7 +9,7 @@ from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Choice, Figure, Missing, Part
 from trajectory.report.run import Run, with_group, world_rank
-from trajectory.schemas import FORECAST_SCORES, FORECASTS
+from trajectory.schemas import FORECAST_SCORES, FORECASTS, HEADS, LAYERS
 
 TEXT = (
     "What the first records say about the last, with 95 % prediction intervals, scored on the "
@@ -25,7 +25,7 @@ def make(run: Run) -> Part:
     scores = with_group(run.frame("forecast_scores"))
     shown = _shown(run)
     labels = sorted(shown["label"].unique(), key=world_rank)
-    blocks: list[Block] = [_bands(shown, labels), _coverage(scores), _skill(run, scores)]
+    blocks: list[Block] = [_bands(shown, labels), _coverage(run, scores), _skill(run, scores)]
     controls = [
         Choice("chosen_forecast", "forecast of", [(n, n) for n in labels], labels[0], "Forecast")
     ]
@@ -56,13 +56,13 @@ def _bands(shown: pl.DataFrame, labels: list[str]) -> Figure:
         )
     )
     band = base.mark_area(opacity=0.18).encode(
-        y=alt.Y("low:Q", title="statistic").scale(zero=False), y2="high:Q"
+        y=alt.Y("low:Q", title=_axis(labels[0])).scale(zero=False), y2="high:Q"
     )
     line = base.mark_line(strokeWidth=1.8, strokeDash=[5, 3]).encode(
-        y=alt.Y("predicted:Q", title="statistic").scale(zero=False)
+        y=alt.Y("predicted:Q", title=_axis(labels[0])).scale(zero=False)
     )
     observed = base.mark_point(filled=True, size=34, opacity=1).encode(
-        y=alt.Y("observed:Q", title="statistic").scale(zero=False),
+        y=alt.Y("observed:Q", title=_axis(labels[0])).scale(zero=False),
         color=alt.value(marks.GREY),
         tooltip=marks.tips(
             FORECASTS,
@@ -77,11 +77,19 @@ def _bands(shown: pl.DataFrame, labels: list[str]) -> Figure:
         alt.layer(band, line, observed),
         captions.readings[(labels[0],)],
         captions=captions,
+        patches={"chosen_forecast": {label: {"y": {"title": _axis(label)}} for label in labels}},
         data="forecasts",
         table="forecasts",
         definition=marks.definition(FORECASTS, "predicted"),
         wide=True,
     )
+
+
+def _axis(label: str) -> str:
+    """The axis of the statistic that the label names last."""
+    name = label.rsplit(" · ", 1)[1]
+    table = next(t for t in (HEADS, LAYERS) if name in t.schema.names)
+    return marks.titled(table, name)
 
 
 def _bands_reading(shown: pl.DataFrame, label: str) -> str:
@@ -99,8 +107,9 @@ def _bands_reading(shown: pl.DataFrame, label: str) -> str:
     )
 
 
-def _coverage(scores: pl.DataFrame) -> Figure:
-    means = scores.group_by("statistic", "share").agg(
+def _coverage(run: Run, scores: pl.DataFrame) -> Figure:
+    shown = run.first_shown(scores)
+    means = shown.group_by("statistic", "share").agg(
         (pl.col("coverage") * pl.col("points")).sum() / pl.col("points").sum()
     )
     chart = (
@@ -126,8 +135,11 @@ def _coverage(scores: pl.DataFrame) -> Figure:
         "coverage",
         "Are the intervals honest?",
         alt.layer(marks.reference(0.95, "as promised"), chart),
-        f"Over statistics and shares {_between(low, high)} of the later records lie inside the "
-        "intervals that promise 95 %.",
+        words.over(
+            shown,
+            f"over statistics and shares {_between(low, high)} of the later records lie inside "
+            "the intervals that promise 95 %.",
+        ),
         data="scores",
         table="forecast_scores",
         definition=marks.definition(FORECAST_SCORES, "coverage"),
@@ -165,13 +177,17 @@ def _skill(run: Run, scores: pl.DataFrame) -> Figure:
         .mark_rule(strokeDash=[3, 3], color=marks.GREY)
         .encode(x="low:Q", x2="high:Q", y="low:Q", y2="high:Q")
     )
-    better = scores.filter(pl.col("error") < pl.col("persistence_error")).height
+    shown = run.first_shown(scores)
+    better = shown.filter(pl.col("error") < pl.col("persistence_error")).height
     return Figure(
         "skill",
         "Better than standing still?",
         alt.layer(diagonal, points),
-        f"{better} of {words.count(scores.height, 'forecast')} err less than the last seen value "
-        "does (below the line).",
+        words.over(
+            shown,
+            f"{better} of {words.count(shown.height, 'forecast')} err less than the last seen "
+            "value does (below the line).",
+        ),
         data="scores",
         table="forecast_scores",
         definition=marks.definition(FORECAST_SCORES, "error"),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
-from trajectory.report import marks, series, words
+from trajectory.report import marks, palette, series, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Cell, Choice, Figure, Grid, Missing, Part
 from trajectory.report.run import Run, dormant, world_rank
 from trajectory.schemas import LAWS
 
 VERDICTS = ("named", "plausible", "excluded", "constant")
-VERDICT_COLOURS = ("#009E73", "#56B4E9", "#D5DBE1", "#999999")
+VERDICT_COLOURS = (palette.KINDS[0], palette.KINDS[3], "#D5DBE1", "#999999")
 
 MAIN = ("delta_logit", "value_ratio", "residual_ratio")
 """Statistics that the table shows first."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import altair as alt
 import polars as pl
 
@@ -86,13 +89,19 @@ def _when(run: Run, frame: pl.DataFrame) -> Figure:
         "onsets",
         "When each phenomenon appears",
         alt.layer(interval, bars, points),
-        _when_reading(frame),
+        _over(run, frame, _when_reading),
         data="onsets",
         table="onsets",
         definition=marks.definition(ONSETS, "onset"),
         wide=True,
         height=max(160, 32 * min(labels, 24)),
     )
+
+
+def _over(run: Run, frame: pl.DataFrame, read: Callable[[pl.DataFrame], str]) -> str:
+    """The reading of what the chart shows at first."""
+    rows = run.first_shown(frame)
+    return words.over(rows, read(rows))
 
 
 def _when_reading(frame: pl.DataFrame) -> str:
@@ -131,7 +140,11 @@ def _layers(run: Run, frame: pl.DataFrame) -> Figure:
     points = base.mark_point(filled=True, size=26, opacity=0.9).encode(
         x=marks.step_axis(column="onset")
     )
-    captions = Captions.of("chosen_phenomenon", PHENOMENA, lambda p: _layers_reading(frame, p))
+    captions = Captions.of(
+        "chosen_phenomenon",
+        PHENOMENA,
+        lambda p: _over(run, frame, partial(_layers_reading, phenomenon=p)),
+    )
     return Figure(
         "layers",
         "In which layer first",
@@ -181,7 +194,7 @@ def _leads(run: Run, frame: pl.DataFrame) -> Figure:
         "leads",
         "Which comes first",
         alt.layer(marks.reference(0.0, "at the same time", vertical=True), *layers),
-        _leads_reading(frame),
+        _over(run, frame, _leads_reading),
         data="leads",
         table="leads",
         definition=marks.definition(LEADS, "log_lag"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import altair as alt
 import polars as pl
 
@@ -131,7 +133,7 @@ def _logits_reading(frame: pl.DataFrame, trajectory: str) -> str:
         )
         up = last.filter(pl.col("delta_logit") > 0).height
         told.append(
-            f"{up} of {words.count(last.height, name + ' type')} above 0 nats, at "
+            f"{up} of {words.count(last.height, name + ' type')} that have one above 0 nats, at "
             f"{words.number(words.median(last['delta_logit']))} in the median "
             f"({words.number(words.median(first['delta_logit']))} at step {first['step'][0]:,})"
         )
@@ -140,22 +142,37 @@ def _logits_reading(frame: pl.DataFrame, trajectory: str) -> str:
     return f"{trajectory} ends with the Δlogit of {words.listed(told)}."
 
 
+_LOG_ODDS = "log(clamp({0}, 1e-3, 0.999) / (1 - clamp({0}, 1e-3, 0.999)))"
+_WEIGHTS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+
+
+def _odds(column: str) -> alt.Y:
+    """Weights by their log-odds, which keep those near 1 apart."""
+    ends = [math.log(weight / (1 - weight)) for weight in _WEIGHTS]
+    return (
+        alt.Y(f"{column}:Q", title="weight on the sink")
+        .scale(domain=[ends[0], ends[-1]], nice=False)
+        .axis(values=ends, labelExpr="format(1 / (1 + exp(-datum.value)), '.3~r')")
+    )
+
+
 def _targets(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
     base = (
         marks.named("types")
         .transform_filter("datum.trajectory == chosen_trajectory")
         .transform_joinaggregate(last="max(step)")
         .transform_filter("datum.step == datum.last && datum.share > 0")
+        .transform_calculate(odds=_LOG_ODDS.format("datum.sink_weight"))
         .encode(
-            x=alt.X("share:Q", title="share of positions").scale(
-                type="log", nice=False, padding=16
-            ),
-            y=alt.Y("sink_weight:Q", title="weight on the sink").scale(domain=[0, 1]),
-            color=_kind(),
+            x=alt.X("share:Q", title="share of positions")
+            .scale(type="log", nice=False, padding=16)
+            .axis(**marks.log_ticks("x")),
+            y=_odds("odds"),
         )
     )
-    text = base.mark_text(fontSize=12).encode(
-        text="token:N",
+    text = base.mark_text(fontSize=12, dx=9).encode(text="token:N")
+    points = base.mark_point(filled=True, size=32, opacity=1).encode(
+        color=_kind(),
         tooltip=marks.tips(
             BB_TYPES,
             ["trajectory", "step", "token", "share", "sink_weight", "target", "other_token",
@@ -165,16 +182,16 @@ def _targets(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
     floor = (
         marks.named("types")
         .transform_filter("datum.trajectory == chosen_trajectory")
-        .transform_aggregate(sink_weight_floor="mean(sink_weight_floor)")
-        .transform_calculate(meaning="'uniform attention'")
+        .transform_aggregate(uniform="mean(sink_weight_floor)")
+        .transform_calculate(meaning="'uniform attention'", floor=_LOG_ODDS.format("datum.uniform"))
         .mark_rule(strokeDash=[3, 3], color=marks.GREY)
-        .encode(y="sink_weight_floor:Q", tooltip=alt.Tooltip("meaning:N", title="dashed line"))
+        .encode(y=_odds("floor"), tooltip=alt.Tooltip("meaning:N", title="dashed line"))
     )
     captions = Captions.of("chosen_trajectory", toy, lambda t: _targets_reading(_of(frame, t), t))
     return Figure(
         "type-targets",
         "Where each token type looks at the end",
-        alt.layer(floor, text),
+        alt.layer(floor, text, points),
         captions.readings[(first,)],
         captions=captions,
         data="types",

@@ -65,7 +65,7 @@ const sentences = {
     const told = domains.map((domain) => {
       const own = rows.filter((row) => row.domain === domain && row.value !== null);
       return own.length
-        ? `${rounded(own.at(-1).value)} on ${domain} (from ${rounded(own[0].value)})`
+        ? `${rounded(own.at(-1).value)} on ${domain} (${rounded(own[0].value)} at step ${own[0].step.toLocaleString("en")})`
         : `no value on ${domain}`;
     });
     return (
@@ -89,12 +89,19 @@ const sentences = {
   pair(rows, now) {
     const [one, other] = [now.chosen_domain, now.other_domain];
     if (!rows.length) return `No head of ${now.chosen_trajectory} was measured on both domains here.`;
-    const [, most] = ends(rows, (row) => Math.abs(row.first - row.second));
-    const more = rows.filter((row) => row.first > row.second).length;
+    const threshold = payload.facts.sink_threshold;
+    const least = Math.log(threshold / (1 - threshold));
+    const sinking = rows.filter((row) => Math.max(row.first, row.second) >= least);
+    const begin =
+      `At step ${rows[0].step.toLocaleString("en")} ${sinking.length} of ${rows.length} heads of ` +
+      `${now.chosen_trajectory} have a sink on ${one} or ${other} (log-odds ≥ ${rounded(least)} nats)`;
+    if (!sinking.length) return `${begin}.`;
+    const [, most] = ends(sinking, (row) => Math.abs(row.first - row.second));
+    const more = sinking.filter((row) => row.first > row.second).length;
     return (
-      `At step ${rows[0].step.toLocaleString("en")} ${head(most)} of ${now.chosen_trajectory} differs ` +
-      `most: ${rounded(most.first)} nats on ${one}, ${rounded(most.second)} on ${other}; ${more} of ` +
-      `${rows.length} heads ${more === 1 ? "is" : "are"} more dormant on ${one} than on ${other}.`
+      `${begin}; of these ${head(most)} differs most: ${rounded(most.first)} nats on ${one}, ` +
+      `${rounded(most.second)} on ${other}; ${more} ${more === 1 ? "is" : "are"} more dormant on ` +
+      `${one} than on ${other}.`
     );
   },
 };
