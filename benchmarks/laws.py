@@ -28,7 +28,7 @@ from trajectory.dynamics.ending import line
 from trajectory.dynamics.fitting import fit
 from trajectory.dynamics.forecast import forecast_rows
 from trajectory.dynamics.laws import BY_NAME, LAWS, Array, evaluate
-from trajectory.dynamics.onset import crossing_intervals, first_crossing
+from trajectory.dynamics.onset import crossing_intervals, lasting_crossing
 from trajectory.dynamics.phases import difference, order
 from trajectory.dynamics.series import Series, log_steps
 from trajectory.dynamics.uncertainty import bootstrap, closed, lag1_weights, profile
@@ -183,7 +183,7 @@ def leads(count: int, rng: np.random.Generator) -> None:
             values = curve + ar1.simulate(rng, curve.shape, LAG1, 0.03)
             ramps = change_points(steps, values, rng)
             low, high = crossing_intervals(steps, values, 0.2, ramps.noise, ramps.lag1)
-            when = [first_crossing(steps, row, 0.2).step for row in values]
+            when = [lasting_crossing(steps, row, 0.2).step for row in values]
             events.append([(w, *_ends(a, b)) for w, a, b in zip(when, low, high, strict=True)])
         held = declared = wrong = dated = 0
         for first, second in zip(*events, strict=True):

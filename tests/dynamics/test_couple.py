@@ -100,6 +100,17 @@ def test_a_portrait_starts_where_both_begin_to_move() -> None:
     assert [seen["lm", head].lead for head in (0, 1)] == [True, False]
 
 
+def test_a_sink_that_is_there_from_the_first_record_is_not_called_none() -> None:
+    heads, layers, checkpoints = tables()
+    later = heads.filter((pl.col("trajectory") != "bb/toy/seed0") | (pl.col("step") >= 150))
+    found = couple(later.filter(trajectory="bb/toy/seed0"), checkpoints, Coupling(), 0.2)
+    assert [r["verdict"] for r in found["couplings"]] == ["before_first"]
+    some = Alignment(surrogates=19, bootstraps=20)
+    scales = pl.DataFrame(align(later, layers, checkpoints, some, 0.2)["alignment_scales"])
+    axes = scales.filter(trajectory="bb/toy/seed0")["axis"].unique()
+    assert "step" in axes and "since_onset" not in axes
+
+
 @pytest.fixture(scope="module")
 def coupled() -> dict[str, list[dict[str, Any]]]:
     heads, _, checkpoints = tables()

@@ -38,6 +38,19 @@ def test_crossing_intervals_hold_the_true_crossing(lag1: float) -> None:
     assert np.nanmedian(high / np.maximum(low, 1)) < 4
 
 
+def test_a_transient_does_not_hide_the_lasting_crossing() -> None:
+    rng = np.random.default_rng(1)
+    at = rng.uniform(X[14], X[-5], 150)
+    mean = 0.8 / (1 + np.exp(-(X - at[:, None]) / 0.3))
+    mean[:, 1:6] += np.array([1.0, 3.0, 2.0, 1.0, 0.5])
+    values = mean + ar1.simulate(rng, mean.shape, 0.6, 0.03)
+    truth = np.exp(at + 0.3 * math.log(0.2 / 0.6))
+    changes = change_points(STEPS, values, rng)
+    low, high = crossing_intervals(STEPS, values, 0.2, changes.noise, changes.lag1)
+    assert covered(low, truth, high) >= 0.93
+    assert np.nanmedian(high / np.maximum(low, 1)) < 4
+
+
 @pytest.mark.parametrize("lag1", [0.0, 0.6])
 def test_change_intervals_hold_the_start_of_a_ramp(lag1: float) -> None:
     rng = np.random.default_rng(2)

@@ -54,7 +54,8 @@ def align(
 
     Of each trajectory the lead head is taken, on the domain where its late sink is greatest; of the
     residual stream the inner depth with the greatest last ratio. Trajectories without a sink are
-    left out. An axis that fewer than two trajectories have yields no rows.
+    left out, on the axis since_onset also those whose sink is there from the first record on. An
+    axis that fewer than two trajectories have yields no rows.
 
     Args:
         heads, layers, checkpoints: the measurement tables.
@@ -88,7 +89,7 @@ def _leading(seen: Iterator[Portrait]) -> list[Portrait]:
     """The lead head of each trajectory, on the domain with the greatest last log-odds."""
     best: dict[str, Portrait] = {}
     for p in seen:
-        if not p.lead or p.onset is None:
+        if not p.lead or p.status not in ("observed", "before_first"):
             continue
         if p.trajectory not in best or p.sink[-1] > best[p.trajectory].sink[-1]:
             best[p.trajectory] = p
@@ -137,7 +138,7 @@ def _residual(portrait: Portrait, layers: pl.DataFrame) -> dict[int, float]:
 def _axis(portrait: Portrait, axis: str, checkpoints: pl.DataFrame) -> dict[int, float]:
     if axis in ("step", "since_onset"):
         unit = portrait.onset if axis == "since_onset" else 1.0
-        return {int(s): float(s) / (unit or 1.0) for s in portrait.steps}
+        return {} if unit is None else {int(s): float(s) / unit for s in portrait.steps}
     mine = checkpoints.filter(
         (pl.col("trajectory") == portrait.trajectory) & (pl.col("domain") == portrait.domain)
     )

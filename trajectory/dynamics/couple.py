@@ -89,7 +89,7 @@ def couple(
 def _reason(portrait: Portrait, settings: Coupling) -> str | None:
     """Why a head is not fitted."""
     if portrait.window is None:
-        return "no_sink"
+        return "no_sink" if portrait.status == "not_reached" else portrait.status
     few = len(portrait.times) - portrait.window < settings.least_points
     return "too_few" if few else None
 

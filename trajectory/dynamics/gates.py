@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from trajectory.dynamics.onset import first_crossing
+from trajectory.dynamics.onset import lasting_crossing
 from trajectory.dynamics.phases import bounds, order
 
 Row = dict[str, Any]
@@ -40,7 +40,7 @@ def gate_rows(contrasts: pl.DataFrame, onsets: list[Row], together: float) -> li
 
 def _gate(row: Row, sinks: dict[tuple[Any, ...], Row], together: float) -> Row:
     gated = row["gated"]
-    onset = first_crossing(row["step"], [float(g) for g in gated], 1.0)
+    onset = lasting_crossing(row["step"], [float(g) for g in gated], 1.0)
     dormant = None
     if any(gated):
         on_first = [

@@ -13,7 +13,7 @@ import polars as pl
 
 from trajectory.config import Dynamics
 from trajectory.dynamics.change import PARAMETERS, Changes, change_points, shuffled_p
-from trajectory.dynamics.onset import crossing_intervals, first_crossing
+from trajectory.dynamics.onset import crossing_intervals, lasting_crossing
 from trajectory.dynamics.series import (
     WHOLE,
     Series,
@@ -128,7 +128,10 @@ def _onsets(
             changes = change_points(steps, rising, rng)
             low, high = crossing_intervals(steps, rising, threshold, changes.noise, changes.lag1)
         for i, one in enumerate(members):
-            onset = first_crossing(steps, rising[i], threshold)
+            onset = lasting_crossing(steps, rising[i], threshold)
+            if changes and onset.after_step is not None and onset.by_step is not None:
+                low[i] = np.minimum(low[i], onset.after_step)  # an open end stays open
+                high[i] = np.maximum(high[i], onset.by_step)
             yield {
                 "trajectory": one.trajectory,
                 "domain": one.domain,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import digamma
 
-from trajectory.dynamics.onset import first_crossing
+from trajectory.dynamics.onset import lasting_crossing
 from trajectory.dynamics.series import LAST_QUARTER
 
 Array = NDArray[np.float64]
@@ -35,6 +35,7 @@ class Portrait:
         sink: log-odds above the floor of uniform attention. Shape (records,).
         value: log value ratio. Shape (records,).
         log_keys: ln W, the floor's log-odds with the other sign.
+        status: of its onset, as in the table ``onsets``.
         onset: geometric midpoint of the interval in which sink_excess reached the threshold, or
             None.
         window: first record of the coupled system, or None without an onset.
@@ -51,6 +52,7 @@ class Portrait:
     sink: Array
     value: Array
     log_keys: float
+    status: str
     onset: float | None
     window: int | None
 
@@ -107,7 +109,7 @@ def portraits(
         steps, excess = records["step"].to_numpy(), records["sink_excess"].to_numpy()
         sink = records["sink_log_odds"].to_numpy() - floor
         ratio = np.log(records[value].to_numpy())
-        crossed = first_crossing(steps, excess, threshold)
+        crossed = lasting_crossing(steps, excess, threshold)
         window = None
         if crossed.by_step is not None:
             before = int(np.searchsorted(steps, crossed.by_step))
@@ -115,7 +117,7 @@ def portraits(
         yield Portrait(
             str(trajectory), str(domain), int(str(layer)), int(str(head)),
             means[names], names in leads, steps, records["time"].to_numpy(), sink, ratio,
-            -floor, crossed.step, window,
+            -floor, crossed.status, crossed.step, window,
         )  # fmt: skip
 
 

@@ -159,7 +159,9 @@ def _verdict(phenomenon: str, value: Value, settings: Dynamics) -> str:
 def _onset(row: dict[str, Any]) -> str:
     if row["status"] == "observed":
         return f"{row['after_step']}–{row['by_step']}"
-    return {"before_first": "before the first record", "not_reached": "—"}[row["status"]]
+    return {"before_first": "before the first record", "lost": "lost again", "not_reached": "—"}[
+        row["status"]
+    ]
 
 
 def gated_heads(run: Run) -> list[dict[str, Any]]:

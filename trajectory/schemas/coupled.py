@@ -41,7 +41,7 @@ COUPLINGS = Table(
             "mutual: both arrows differ from none and reinforce; drain_to_sink, sink_to_drain: that arrow alone does; "
             "opposing: an arrow differs from none and does not reinforce; undirected: the pair is coupled, neither arrow alone is told apart; "
             "uncoupled: both arrows are within the equivalence bound of none; not_identified: the records do not tell; "
-            "no_sink: sink_excess never reaches the threshold; too_few: too few records",
+            "no_sink: sink_excess never reaches the threshold; before_first: it is there from the first record on, so how it came is not recorded; lost: it falls short again by the last records; too_few: too few records",
         ),
         number(
             "drain_to_sink",

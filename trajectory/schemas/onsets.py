@@ -39,20 +39,20 @@ ONSETS = Table(
         field(
             "status",
             pa.string(),
-            "observed: crossed between two records; before_first: reached at the first record; "
-            "not_reached: never reached",
+            "observed: crossed between two records and stayed; before_first: reached from the first record on; "
+            "lost: reached, but short of the threshold again at the last two records; not_reached: never reached at two records in a row, nor at the last",
         ),
         field(
             "after_step",
             pa.int64(),
-            "last record short of the threshold before the crossing",
+            "last record short of the threshold before the lasting crossing",
             unit="steps",
             nullable=True,
         ),
         field(
             "by_step",
             pa.int64(),
-            "first record at the threshold, confirmed by the next record",
+            "first record at the threshold from which on the series is never short of it at two records in a row, confirmed by the next record",
             unit="steps",
             nullable=True,
         ),
@@ -196,7 +196,7 @@ GATES = Table(
         field(
             "status",
             pa.string(),
-            "observed: became gated between two records; before_first: gated at the first record; not_reached: never gated at two records in a row, nor at the last",
+            "observed: became gated between two records and stayed; before_first: gated from the first record on; lost: gated once, not at the last two records; not_reached: never gated at two records in a row, nor at the last",
         ),
         field("after_step", pa.int64(), "last record before", unit="steps", nullable=True),
         field("by_step", pa.int64(), "first gated record", unit="steps", nullable=True),

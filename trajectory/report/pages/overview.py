@@ -238,7 +238,7 @@ def _table(lines: list[Line], run: Run) -> Grid:
         rows.append([line.trajectory, line.domain, *numbers, *cells])
     return Grid(
         "phenomena",
-        ["trajectory", "domain", "steps", "sink onset (steps)", *NAMES.values()],
+        ["trajectory", "domain", "steps", "sink onset of the lead head (steps)", *NAMES.values()],
         rows,
         "At the last record, for the head with the greatest sink, with the 95 % interval of its "
         "records; undecided where that holds the threshold or they are fewer than five. "

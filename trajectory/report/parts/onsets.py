@@ -20,7 +20,8 @@ SHAPES = ("circle", "square", "triangle-up")
 TEXT = (
     "A bar reaches from the last record before the threshold to the first beyond it; the thin line "
     "is the 95 % interval of the noise-free crossing. Circles are sinks, squares drains, triangles "
-    "peaks, of the strongest head or depth of the whole trajectory."
+    "peaks, of whichever head or depth of the trajectory is strongest at a record: a head other "
+    "than the lead head, whose onset the overview tells, may come first."
 )
 
 
