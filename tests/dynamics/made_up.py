@@ -51,7 +51,6 @@ def _head(
     wobble = 1 + 0.01 * seed
     drained = 260 if kind in ("adamw-3l", "") else 390
     up = 0.0 if relu or active or not shown else rise(step, 200 * wobble)
-    drained = 370 if kind else 320
     value = (
         3 + 2 * rise(step, 30)
         if relu
