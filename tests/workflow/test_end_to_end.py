@@ -100,6 +100,7 @@ def test_only_what_changed_is_rerun(finished: Project) -> None:
         *("couple", "claims", "costs", "report"),
     }
     small = finished.folder / "workflow/configs/small.yaml"
+    assert touching(small, "name: small", "fetch: {bandwidth: 1 MB}\nname: small") == set()
     downstream = {
         *("gather", "dynamics", "claims", "couple", "align", "bb_summary", "costs", "report"),
     }

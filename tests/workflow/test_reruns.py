@@ -166,3 +166,9 @@ def test_what_is_missing_is_named_and_tried_again(local: Local) -> None:
     output = local.run(COMPLETE)
     assert "3 of 3 have their interventions in the tables." in output
     assert set(local.table("interventions")["step"]) == {0, 10, 20}
+
+    (local.folder / "words.txt").write_text("Too short.")
+    status, output = local.start(COMPLETE)
+    assert status != 0
+    assert "Error in rule batches" in output
+    assert "selected checkpoints are in the tables" not in output, "said by a run before"

@@ -44,10 +44,19 @@ def claim_results():
         refuse(error)
 
 
-def what_is_missing():
-    """The checkpoints that could not be measured, as the run's last word."""
+def last_told():
+    """What the last run that came to its end said of missing checkpoints, and when."""
     path = Path(RESULTS, "logs/complete.log")
-    return path.read_text() if path.is_file() else ""
+    return (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) if path.is_file() else None
+
+
+TOLD_BEFORE = last_told()
+
+
+def what_is_missing():
+    """The checkpoints that could not be measured, as the run's last word, if it got that far."""
+    told = last_told()
+    return told[0] if told and told != TOLD_BEFORE else ""
 
 
 def share(busy):
@@ -60,9 +69,10 @@ def growing(base):
     return lambda wildcards, attempt: base * 2 ** (attempt - 1)
 
 
-def values(section):
-    """A config section as parameters: a change of any value reruns the rule."""
-    return values_digest(section.model_dump(mode="json") if section is not None else None)
+def values(section, without=None):
+    """A config section as parameters: a change of any value left in reruns the rule."""
+    kept = section.model_dump(mode="json", exclude=without) if section is not None else None
+    return values_digest(kept)
 
 
 def stored(*paths):

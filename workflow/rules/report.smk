@@ -43,7 +43,7 @@ rule report:
     params:
         results=lambda wildcards, input: Path(input[0]).parents[1],
         config=RESOLVED,
-        values=values(CONFIG),
+        values=values(CONFIG, without={"fetch", "publish"}),
         code=code_digest("trajectory.report.site"),
     shell:
         "trajectory report --config {params.config} --results {params.results}"
