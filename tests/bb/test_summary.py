@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trajectory.bb.summary import Course, Frames, compare, sign_flip, summarise
+from trajectory.bb.summary import Course, Frames, _residuals, compare, sign_flip, summarise
 from trajectory.config import BigramBackcopy
+from trajectory.dynamics.phases import inner
 from trajectory.schemas import TABLES
 from trajectory.tables import from_rows, validate
 
@@ -93,6 +94,24 @@ def test_scalars_at_the_last_record(found: dict) -> None:
     assert row["backcopy_excess"] == pytest.approx(0.2)
     assert row["delta_logit_positive"] == 0.75
     assert row["residual_excess"] == pytest.approx(1.4)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_residual_ratio_is_that_of_the_stream_in_which_peaks_are_looked_for(count: int) -> None:
+    values = {0: (1.1, 100.0), 1: (1.9, 6.0), 2: (1.4, 10.0), 3: (9.0, 900.0)}
+    layers = pl.DataFrame(
+        [
+            {"trajectory": "bb/a/seed0", "step": step, "domain": "non_trigger", "layer": depth,
+             "residual_ratio": values[depth][0] * step, "residual_excess": values[depth][1]}
+            for step in (1, 2)
+            for depth in range(count + 1)
+        ]
+    )  # fmt: skip
+    found = _residuals(layers)
+    peak = inner(layers).filter(pl.col("step") == 2)["residual_ratio"].max()
+    assert found["residual_ratio"].tolist() == [1.9, 3.8]
+    assert found["residual_ratio"][-1] == peak, "as the phenomena table has it"
+    assert found["residual_excess"][-1] == (6.0 if count == 1 else 10.0)
 
 
 def test_loss_matching_takes_the_faster_run_back(found: dict) -> None:

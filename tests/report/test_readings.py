@@ -15,7 +15,7 @@ import pytest
 from trajectory.config import Config, parse
 from trajectory.report import sentences
 from trajectory.report.page import Choice, Figure, Legend, Page
-from trajectory.report.pages import PAGES, active, alignment, laboratory, phase
+from trajectory.report.pages import PAGES, active, alignment, laboratory, mitigations, phase
 from trajectory.report.parts import coupling, effects, endings, interventions, maps, types
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
@@ -419,6 +419,22 @@ def test_experiments_are_told_for_the_chosen_statistic(pages: dict[str, Page]) -
     text = told(pages, "mitigations", "mitigations", "sink_excess", "loss")
     assert "1 of 2 experiments" in text and "sink excess at equal loss" in text
     assert "relu-1l -0.40" in text, "the other's interval reaches beyond zero"
+
+
+def test_the_price_is_what_the_tasks_own_oracle_would_not_pay(
+    results: Path, tmp_path: Path
+) -> None:
+    """Losses of tasks of another length or rule differ before anything is learned."""
+    values = {"trigger": (0.4, 30), "non_trigger": (0.1, 90)}
+    of = {name: pl.col("domain").replace_strict({d: v[i] for d, v in values.items()}, default=None)
+          for i, name in enumerate(("excess_risk", "predictions"))}  # fmt: skip
+    toy = pl.col("trajectory").str.starts_with("bb/")
+    told = {name: pl.when(toy).then(v).otherwise(pl.col(name)) for name, v in of.items()}
+    copy = with_table(results, tmp_path, "checkpoints", lambda f: f.with_columns(**told))
+    page = mitigations.make(Run(copy, configured(copy)))
+    assert page.data["prices"]["excess"].unique().to_list() == [pytest.approx(0.175)]
+    price = next(figure for figure in page.figures if figure.name == "price")
+    assert "0.175 nats/token" in price.reading
 
 
 def test_causes_are_drawn_by_their_rates_where_these_were_compared(pages: dict[str, Page]) -> None:

@@ -144,14 +144,23 @@ def _risks(own: Frames) -> dict[str, Series]:
 
 
 def _residuals(layers: pl.DataFrame) -> dict[str, Series]:
-    """The residual stream at the inner depth where the sink stands out most in the end."""
+    """How far the sink's residual stands out, each measure at the depth where it is greatest in
+    the end: the excess between the blocks, the ratio where ``phenomena`` looks for peaks, among
+    the streams that enter a block. Of one layer both are of the stream that leaves it.
+    """
     rows = layers.filter(pl.col("domain") == "non_trigger")
-    depth = int(rows["layer"].max())  # type: ignore[arg-type]
-    inner = rows.filter(pl.col("layer").is_between(1, max(1, depth - 1)))
-    final = inner.filter(pl.col("step") == pl.col("step").max())
-    chosen = final.sort("residual_excess", descending=True)["layer"][0]
-    taken = inner.filter(pl.col("layer") == chosen)
-    return {name: _floats(taken[name]) for name in ("residual_excess", "residual_ratio")}
+    last = int(rows["layer"].max())  # type: ignore[arg-type]
+
+    def greatest(name: str, first: int) -> Series:
+        among = rows.filter(pl.col("layer").is_between(first, max(1, last - 1)))
+        final = among.filter(pl.col("step") == pl.col("step").max())
+        chosen = final.sort(name, "layer", descending=[True, False])["layer"][0]
+        return _floats(among.filter(pl.col("layer") == chosen)[name])
+
+    return {
+        "residual_excess": greatest("residual_excess", 1),
+        "residual_ratio": greatest("residual_ratio", 1 if last == 1 else 0),
+    }
 
 
 def summarise(settings: BigramBackcopy, frames: Frames) -> dict[str, list[Row]]:

@@ -229,7 +229,10 @@ BB_SCALARS = Table(
             "greatest layers.residual_excess on non-triggers over depths 1 to the last but one; the last where there is one layer",
             "activation",
         ),
-        number("residual_ratio", "layers.residual_ratio at that depth"),
+        number(
+            "residual_ratio",
+            "layers.residual_ratio on non-triggers at the depth of phenomena.residual_ratio",
+        ),
     ),
 )
 

@@ -45,10 +45,10 @@ def make(run: Run) -> Page:
         blocks.append(figure)
         data |= compared
     if run.has("bb_scalars"):
-        data["scalars"] = with_group(run.frame("bb_scalars"))
-        blocks.append(_price(run, data["scalars"]))
+        data["prices"] = _prices(run)
+        blocks.append(_price(run, data["prices"]))
     else:
-        blocks.append(Missing("The price in loss", reason("bb_scalars"), "price"))
+        blocks.append(Missing("The price in risk", reason("bb_scalars"), "price"))
     own = [t for t in run.trajectories if is_bb(t)]
     controls: list[Control] = [*measured(run), marks.legend(run, own)]
     return Page(
@@ -75,34 +75,52 @@ def _groups(found: list[Ending], phenomenon: str, verdict: str) -> str:
     return words.listed(own if len(own) <= words.LISTED_GROUPS else [f"{len(own)} variants"])
 
 
-def _price(run: Run, scalars: pl.DataFrame) -> Figure:
+def _prices(run: Run) -> pl.DataFrame:
+    """What each trajectory's risk has above its own task's oracle at its last record, over all
+    positions: losses themselves differ with the length and the rule of the task."""
+    rows = run.frame("checkpoints", "trajectory", "step", "excess_risk", "predictions").filter(
+        pl.col("trajectory").str.starts_with("bb/")
+        & (pl.col("step") == pl.col("step").max().over("trajectory"))
+    )
+    weighed = (pl.col("excess_risk") * pl.col("predictions")).sum() / pl.col("predictions").sum()
+    excess = rows.group_by("trajectory").agg(weighed.alias("excess"))
+    scalars = run.frame("bb_scalars").filter(pl.col("match") == "step")
+    return with_group(scalars.join(excess, on="trajectory").sort("excess", "trajectory"))
+
+
+def _price(run: Run, prices: pl.DataFrame) -> Figure:
+    title = "excess risk over the task's oracle (nats/token)"
     points = (
-        marks.shown(marks.named("scalars"), domain=False)
-        .transform_filter("isValid(datum.sink_excess) && datum.match == 'step'")
+        marks.shown(marks.named("prices"), domain=False)
+        .transform_filter("isValid(datum.sink_excess) && datum.excess > 0")
         .mark_point(filled=True, size=70, opacity=0.85)
         .encode(
-            x=alt.X("loss:Q", title=marks.titled(BB_SCALARS, "loss")).scale(zero=False, padding=10),
+            x=alt.X("excess:Q", title=title).scale(type="log", nice=False, padding=10),
             y=alt.Y("sink_excess:Q", title="sink excess over the uniform floor"),
             color=marks.colour(run),
             tooltip=[
-                *marks.tips(BB_SCALARS, ["trajectory", "step", "loss", "backcopy_excess"]),
-                *marks.tips(BB_SCALARS, ["bigram_excess", "sink_excess", "value_ratio"]),
-                *marks.tips(BB_SCALARS, ["residual_ratio"]),
+                *marks.tips(BB_SCALARS, ["trajectory", "step"]),
+                alt.Tooltip("excess:Q", title=title, format=".4~g"),
+                *marks.tips(BB_SCALARS, ["backcopy_excess", "bigram_excess", "sink_excess"]),
+                *marks.tips(BB_SCALARS, ["value_ratio", "residual_ratio"]),
             ],
         )
     )
-    rows = scalars.filter(pl.col("match") == "step").sort("loss", "trajectory")
-    best = rows.row(0, named=True)
-    excess = words.number(best["sink_excess"])
+    least, most = prices.row(0, named=True), prices.row(-1, named=True)
+    told = [
+        f"{row['trajectory']}'s, {words.number(row['excess'], 3)} nats/token with a sink excess of "
+        f"{words.number(row['sink_excess'])}"
+        for row in (least, most)
+    ]
     return Figure(
         "price",
-        "The price in loss",
+        "The price in risk",
         points,
-        f"The least loss at the last record is {best['trajectory']}'s, {best['loss']:.3f} "
-        f"nats/token, with a sink excess of {excess}.",
-        data="scalars",
+        f"The least excess risk at the last record is {told[0]}; the greatest is {told[1]}.",
+        data="prices",
         table="bb_scalars",
-        definition=marks.definition(BB_SCALARS, "sink_excess"),
+        definition="excess_risk of checkpoints, mean over all positions of both domains: 0 is the "
+        "best that any model can do on the variant's own task",
         height=280,
     )
 
