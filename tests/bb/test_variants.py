@@ -114,10 +114,12 @@ EVERY = [
         ],
     },
     {
+        "layers": 2,
+        "sham": True,
         "during": [
             {"kind": "hold_value", "from_step": 2},
-            {"kind": "force_attention", "position": 1, "from_step": 1, "share": 0.5},
-        ]
+            {"kind": "force_attention", "layer": 1, "position": 1, "from_step": 1, "share": 0.5},
+        ],
     },
 ]
 
@@ -315,7 +317,7 @@ def test_a_killed_command_gives_the_same_tables(tmp_path: Path) -> None:
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     assert (tmp_path / "state.pt").exists()
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").glob("*.parquet"))
     assert run("out").wait() == 0
     for name in ("heads", "layers", "checkpoints", "bb_types"):
         one, other = (
@@ -334,6 +336,10 @@ def test_checkpoints_are_kept_as_safetensors(tmp_path: Path) -> None:
     model.load_state_dict(load_file(tmp_path / "step8.safetensors"))
 
 
+def during(kind: str, **keys: int) -> dict:
+    return {"steps": 20, "task": {"length": 16}, "during": [{"kind": kind, **keys}]}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -346,6 +352,14 @@ def test_checkpoints_are_kept_as_safetensors(tmp_path: Path) -> None:
         ({"optimizer": {"name": "adam"}}, "'adamw', 'sgd', 'muon'"),
         ({"layers": 2, "no_attn": [0], "interventions": [{"kind": "mean_value"}]},
          "mean_value: layer 0 has no attention"),
+        (during("hold_value", position=16), "position 16 is beyond 15, the last one at length 16"),
+        (during("force_attention", position=15), "position 15 is beyond 14"),
+        (during("hold_value", from_step=20), "from_step 20 is not before the last step 20"),
+        (during("hold_value", position=1), "position 1 is not the sink, a sham: say 'sham: true'"),
+        ({"during": [{"kind": "hold_value"}, {"kind": "force_attention"}]},
+         "layer 0 has hold_value and force_attention; one at a time"),
+        ({"model": "simplified", "interventions": [{"kind": "zero_layer"}]},
+         "zero_layer: the simplified model has one layer"),
         ({"head_gate": True, "during": [{"kind": "hold_value"}]}, "not defined behind a head gate"),
         ({"control": "none"}, "variants.v.control: no variant 'none'; there are v"),
     ],

@@ -147,9 +147,9 @@ class Hold(Section):
     layer: LayerIndex = 0
     """Which layer."""
     position: Annotated[int, Field(ge=0)] = 0
-    """Key position: 0 is the sink; another one makes a sham."""
+    """Key position: 0 is the sink; another one is a sham, and the experiment has to say so."""
     from_step: Annotated[int, Field(ge=0)] = 0
-    """First step with the change."""
+    """First step with the change, before the last."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """force_attention: share of the weight that is moved."""
 
@@ -232,7 +232,8 @@ class Variant(Section):
     interventions: list[Intervention] = []
     """Changes of the trained model, applied and undone at every recorded step."""
     during: list[Hold] = []
-    """Changes of the model while it trains."""
+    """Changes of the model while it trains, one per layer: of a value that is held and attended to
+    by force, the gradient that W_O must not get would be another."""
     maps: Maps = Maps()
     """Attention maps that are kept."""
     checkpoints: Steps | None = None
@@ -254,6 +255,7 @@ class Variant(Section):
         if self.checkpoints is not None:
             resolve_steps(self.checkpoints, self.steps)
         self._check_layers()
+        self._check_holds()
         if self.model == "simplified":
             self._check_simplified()
         if self.schedule.warmup >= self.steps:
@@ -282,10 +284,35 @@ class Variant(Section):
                 raise ValueError(f"{kind}: layer {layer} has no attention")
             if layer in self.no_ffn and kind == "zero_mlp":
                 raise ValueError(f"zero_mlp: layer {layer} has no MLP")
-        if self.head_gate and any(change.kind == "hold_value" for change in self.during):
-            raise ValueError("hold_value is not defined behind a head gate")
         if len(self.no_attn) and set(self.no_attn) >= set(range(self.layers)):
             raise ValueError("no_attn: at least one layer needs attention, or there are no heads")
+
+    def _check_holds(self) -> None:
+        for change in self.during:
+            # A query attends to what comes before it: nobody can be made to see the last position.
+            last = self.task.length - (1 if change.kind == "hold_value" else 2)
+            if change.position > last:
+                raise ValueError(
+                    f"{change.kind}: position {change.position} is beyond {last}, the last one at "
+                    f"length {self.task.length}"
+                )
+            if change.from_step >= self.steps:
+                raise ValueError(
+                    f"{change.kind}: from_step {change.from_step} is not before the last step "
+                    f"{self.steps}: nothing would change"
+                )
+            if change.position and not self.sham:
+                raise ValueError(
+                    f"{change.kind}: position {change.position} is not the sink, a sham: say "
+                    "'sham: true', or hold position 0"
+                )
+        if self.head_gate and any(change.kind == "hold_value" for change in self.during):
+            raise ValueError("hold_value is not defined behind a head gate")
+        kinds = [(change.layer, change.kind) for change in self.during]
+        for layer in sorted({layer for layer, _ in kinds}):
+            here = [kind for other, kind in kinds if other == layer]
+            if len(here) > 1:
+                raise ValueError(f"during: layer {layer} has {' and '.join(here)}; one at a time")
 
     def _check_simplified(self) -> None:
         plain = Variant.model_fields
@@ -302,6 +329,10 @@ class Variant(Section):
             raise ValueError("the simplified model's parameters are vectors; muon is for matrices")
         if any(change.kind == "level_residual" for change in self.interventions):
             raise ValueError("level_residual: the simplified model has no residual stream")
+        if any(change.kind == "zero_layer" for change in self.interventions):
+            raise ValueError(
+                "zero_layer: the simplified model has one layer and would write nothing"
+            )
 
     def recorded_steps(self) -> list[int]:
         """Steps before which the statistics are measured, ascending."""
