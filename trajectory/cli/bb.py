@@ -13,7 +13,7 @@ from trajectory.cli.options import (
     Results,
     RunConfig,
     Threads,
-    prepare_folder,
+    check_writable,
     set_up_torch,
     write_measurements,
 )
@@ -91,7 +91,7 @@ def bb_train(
 
     loaded = load(config)
     chosen = loaded.variant(variant)
-    prepare_folder(output)
+    check_writable(output)
     set_up_torch(threads)
     from trajectory.bb.train import Machine, train
     from trajectory.progress import progress

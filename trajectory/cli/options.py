@@ -48,17 +48,17 @@ def existing_folder(path: Path) -> Path:
     return path
 
 
-def prepare_folder(path: Path) -> None:
-    """Make the folder of a long command's output: what cannot be written is said before the work.
+def check_writable(folder: Path) -> None:
+    """Say before a long command's work that its output cannot be written; make nothing yet.
 
-    Raises TrajectoryError if it cannot be written.
+    Raises TrajectoryError if it cannot.
     """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise TrajectoryError(f"{path}: cannot be written ({error.strerror})") from None
+        raise TrajectoryError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
 def set_up_torch(threads: int) -> None:

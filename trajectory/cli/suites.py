@@ -12,8 +12,8 @@ from trajectory.cli.options import (
     DEFAULT_CONFIG,
     ConfigFile,
     Threads,
+    check_writable,
     existing_folder,
-    prepare_folder,
     set_up_torch,
 )
 from trajectory.errors import TrajectoryError
@@ -79,7 +79,7 @@ def suites_pretrain(
     nano = load(config).suites.nano_olmo
     if nano is None:
         raise TrajectoryError(f"{config}: suites.nano-olmo is not part of this run")
-    prepare_folder(output)
+    check_writable(output)
     set_up_torch(threads)
     from trajectory.progress import progress
     from trajectory.suites.nano import pretrain
