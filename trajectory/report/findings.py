@@ -18,7 +18,7 @@ NAMES = {"sink": "attention sink", "drain": "value-state drain", "peak": "residu
 
 YES, NO, UNDECIDED = "yes", "no", "undecided"
 
-_STATISTICS = {
+STATISTICS = {
     "sink": ("excess", "sink_excess"),
     "drain": ("ratio", "value_ratio"),
     "peak": ("ratio", "residual_ratio"),
@@ -32,13 +32,20 @@ class Cell:
     Attributes:
         verdict: whether it is there at the end: yes or no where the whole interval lies on one
             side of the threshold, else undecided.
-        number: the statistic that decides with its interval, for people.
+        measure: what the statistic that decides is called.
+        value: its value with its interval, for people.
         expected: what the paper reports at its size; None where it reports nothing.
     """
 
     verdict: str
-    number: str
+    measure: str
+    value: str
     expected: bool | None
+
+    @property
+    def number(self) -> str:
+        """The statistic that decides, named."""
+        return f"{self.measure} {self.value}"
 
     @property
     def agrees(self) -> bool | None:
@@ -135,14 +142,14 @@ def _cells(run: Run, group: str, rows: list[dict[str, Any]]) -> dict[str, Cell]:
     variant = run.config.bb.variants.get(group.removeprefix("bb/"))
     expected = paper_expects(variant)
     cells = {}
-    for phenomenon, (called, statistic) in _STATISTICS.items():
+    for phenomenon, (called, statistic) in STATISTICS.items():
         values = [value for row in rows if (value := ending(row, statistic)) is not None]
         value = pooled(values)
         ends = words.interval(value.low, value.high)
         several = f"over {len(values)} seeds" if len(values) > 1 else ""
-        number = " ".join(filter(None, (called, words.number(value.value), ends, several)))
+        told = " ".join(filter(None, (words.number(value.value), ends, several)))
         verdict = _verdict(phenomenon, value, run.config.dynamics)
-        cells[phenomenon] = Cell(verdict, number, expected[phenomenon])
+        cells[phenomenon] = Cell(verdict, called, told, expected[phenomenon])
     return cells
 
 

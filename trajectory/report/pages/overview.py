@@ -14,6 +14,7 @@ from trajectory.report.findings import (
     NAMES,
     NO,
     PHENOMENA,
+    STATISTICS,
     UNDECIDED,
     YES,
     Line,
@@ -224,13 +225,14 @@ def _reading(run: Run, lines: list[Line], phenomenon: str, world: str) -> str:
 
 def _table(lines: list[Line], run: Run) -> Grid:
     settings = run.config.dynamics
+    decided = [f"{NAMES[phenomenon]} ({STATISTICS[phenomenon][0]})" for phenomenon in PHENOMENA]
     rows: list[list[str | Cell]] = []
     for line in lines:
         cells = [
             Cell(
                 cell.verdict,
                 {YES: "yes", NO: "no", UNDECIDED: "open"}.get(cell.verdict, ""),
-                note=cell.number + (" ≠ paper" if cell.agrees is False else ""),
+                note=cell.value + (" ≠ paper" if cell.agrees is False else ""),
             )
             for cell in (line.cells[p] for p in PHENOMENA)
         ]
@@ -238,7 +240,7 @@ def _table(lines: list[Line], run: Run) -> Grid:
         rows.append([line.trajectory, line.domain, *numbers, *cells])
     return Grid(
         "phenomena",
-        ["trajectory", "domain", "steps", "sink onset of the lead head (steps)", *NAMES.values()],
+        ["trajectory", "domain", "steps", "sink onset of the lead head (steps)", *decided],
         rows,
         "At the last record, for the head with the greatest sink, with the 95 % interval of its "
         "records; undecided where that holds the threshold or they are fewer than five. "
