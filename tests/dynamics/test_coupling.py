@@ -120,7 +120,7 @@ def test_drawn_noise_has_the_covariance() -> None:
     series = records(0.1, times=np.array([3.0, 4, 9, 50]))
     problems = Problems.of([[series]]).take(np.zeros(40_000, dtype=np.int64))
     noise = Noise(np.full((40_000, 2), 0.5), np.full((40_000, 2), 0.7))
-    drawn = draw_noise(problems, noise, np.random.default_rng(0))[:, 0, :, 0]
+    drawn = draw_noise(problems, noise, [np.random.default_rng(0)])[:, 0, :, 0]
     np.testing.assert_allclose(np.cov(drawn.T), dense(series, 0.5, 0.7), atol=0.01)
 
 
@@ -128,7 +128,7 @@ def test_noise_is_estimated_without_bias() -> None:
     clean = Problems.of([[records(0.0)]]).take(np.zeros(100, dtype=np.int64))
     noise = Noise(np.full((100, 2), 0.1), np.full((100, 2), 0.16))
     noisy = Problems(
-        clean.times, clean.states + draw_noise(clean, noise, np.random.default_rng(1)),
+        clean.times, clean.states + draw_noise(clean, noise, [np.random.default_rng(1)]),
         clean.present, clean.log_keys,
     )  # fmt: skip
     free = np.ones((100, noisy.size), dtype=bool)
@@ -263,6 +263,23 @@ def test_without_arrows_the_curves_are_fitted_as_if_alone() -> None:
 def test_small_samples_need_no_more_than_a_small_factor(few: Fits) -> None:
     """Where a search with a parameter held at the truth got stuck, factors reached hundreds."""
     assert max(factor.max() for factor in few.factors.values()) < 10
+
+
+def test_what_a_group_gets_does_not_depend_on_the_groups_beside_it() -> None:
+    """A p-value near the level must not turn with what else was measured."""
+    group = [records(0.1, seed=4)]
+    others = [records(0.1, seed=5, times=np.geomspace(50, 600, 27)), records(0.1, seed=6)]
+    alone = fit([group], replicates=8)
+    among = fit([others, group], replicates=8)
+    for tested, factor in among.factors.items():
+        assert factor[1] == pytest.approx(alone.factors[tested][0], rel=1e-3), tested
+    for name, p_value in alone.p_values.items():
+        assert among.p_values[name][1] == pytest.approx(p_value[0], rel=1e-2, abs=1e-12), name
+    for end in ("low", "high"):
+        np.testing.assert_allclose(
+            getattr(among, end)[1], getattr(alone, end)[0, : among.problems.reported],
+            rtol=1e-2, atol=1e-3,
+        )  # fmt: skip
 
 
 def test_intervals_agree_with_the_tests_of_nothing(few: Fits) -> None:

@@ -81,7 +81,7 @@ def _runs(truths: Array, rng: np.random.Generator) -> list[list[Records]]:
     times = np.tile(np.geomspace(FIRST, LAST, RECORDS), (runs, 1))
     states = simulate(truths, first, times, np.full(runs, LOG_KEYS), 16)
     noise = Noise(np.tile(DEVIATION, (runs, 1)), np.full((runs, 2), LENGTH))
-    states = states + draw_noise(Problems.of(_records(times, states)), noise, rng)[:, 0]
+    states = states + draw_noise(Problems.of(_records(times, states)), noise, [rng])[:, 0]
     return _records(times, states)
 
 

@@ -90,7 +90,7 @@ def fit(
         free[:, EXPONENT] = False
     full, noise, nulls = fit_all(problems, free, exponent)
     freedom = np.maximum(problems.points - parameter_count(problems, free), 1)
-    factors = small_sample(problems, noise, full, free, replicates, np.random.default_rng(seed))
+    factors = small_sample(problems, noise, full, free, replicates, seed)
     p_values = {}
     for name, arrows in NULLS.items():
         statistic = f_statistic(nulls[name].cost, full.cost, arrows, freedom) / factors[arrows]

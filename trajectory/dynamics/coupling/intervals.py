@@ -10,6 +10,7 @@ from trajectory.dynamics.coupling.noise import (
     curvature,
     draw_estimates,
     draw_noise,
+    generators,
 )
 from trajectory.dynamics.coupling.problems import BOUNDS, OWN, Array, Mask, Problems
 from trajectory.dynamics.coupling.search import BOTH, ENOUGH, Tested, fit_noise, holding, least
@@ -53,23 +54,25 @@ def small_sample(
     full: Solution,
     free: Mask,
     replicates: int,
-    rng: np.random.Generator,
+    seed: int,
 ) -> dict[Tested, Array]:
     """95 % quantile of each test's statistic at the truth in simulated data, over Fisher's F."""
     total = len(full.cost)
+    rngs = generators(problems, seed)
     freedom = np.maximum(problems.points - parameter_count(problems, free), 1)
     predicted = full.residuals + problems.states
     at_once = max(1, CHUNK // replicates)
     tests: list[Tested] = [*((i,) for i in range(problems.reported)), BOTH]
     found: dict[Tested, list[Array]] = {tested: [] for tested in tests}
     for first in range(0, total, at_once):
-        rows = np.repeat(np.arange(first, min(first + at_once, total)), replicates)
-        some, some_free = problems.take(rows), free[rows]
         here = np.arange(first, min(first + at_once, total))
+        own = rngs[first : first + at_once]
+        rows = np.repeat(here, replicates)
+        some, some_free = problems.take(rows), free[rows]
         allowed = draw_estimates(
-            problems.take(here), full.take(here), noise.take(here), free[here], replicates, rng
+            problems.take(here), full.take(here), noise.take(here), free[here], replicates, own
         )
-        drawn = draw_noise(some, allowed, rng)
+        drawn = draw_noise(some, allowed, own)
         some = Problems(some.times, predicted[rows] + drawn, some.present, some.log_keys)
         truth = full.parameters[rows]
         refitted, renoise = fit_noise(some, truth, some_free, 2, noise.take(rows))

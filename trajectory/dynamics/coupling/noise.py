@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,15 +27,27 @@ def estimate_noise(problems: Problems, solution: Solution, noise: Noise, free: M
     return noise
 
 
+def generators(problems: Problems, seed: int) -> list[np.random.Generator]:
+    """One generator per problem, from its own records: alone or among others it draws the same."""
+    found = []
+    for times, states, present in zip(
+        problems.times, problems.states, problems.present, strict=True
+    ):
+        records = times[present].tobytes() + states[present].tobytes()
+        own = int.from_bytes(hashlib.blake2b(records, digest_size=16).digest(), "little")
+        found.append(np.random.default_rng([seed, own]))
+    return found
+
+
 def draw_estimates(
     problems: Problems,
     solution: Solution,
     noise: Noise,
     free: Mask,
     replicates: int,
-    rng: np.random.Generator,
+    rngs: Sequence[np.random.Generator],
 ) -> Noise:
-    """Noise that the residuals allow, ``replicates`` draws for each problem in turn.
+    """Noise that the residuals allow, ``replicates`` draws for each problem in turn, by its rng.
 
     Each variable's correlation length is drawn by its restricted likelihood, the other's held.
     """
@@ -42,15 +57,24 @@ def draw_estimates(
         deviations, likelihood = _scan(problems, solution, noise, free, variable)
         weight = np.exp(likelihood - likelihood.max(0))
         shares = (weight / weight.sum(0)).cumsum(0)[:, rows]
-        chosen = (shares < rng.random(len(rows))).sum(0).clip(max=len(LENGTHS) - 1)
+        uniform = np.concatenate([rng.random(replicates) for rng in rngs])
+        chosen = (shares < uniform).sum(0).clip(max=len(LENGTHS) - 1)
         drawn = _with_length(drawn, variable, chosen, deviations[:, rows])
     return drawn
 
 
-def draw_noise(problems: Problems, noise: Noise, rng: np.random.Generator) -> Array:
-    """Correlated noise at every record. Shape (problems, members, records, 2)."""
+def draw_noise(problems: Problems, noise: Noise, rngs: Sequence[np.random.Generator]) -> Array:
+    """Correlated noise at every record. Shape (problems, members, records, 2).
+
+    Each generator serves an equal share of the problems, and draws for their own records only:
+    what a problem gets does not depend on how far others made it be padded.
+    """
     kept, fresh = memory(problems, noise)
-    drawn = rng.standard_normal(problems.states.shape)
+    drawn: Array = np.zeros(problems.states.shape)
+    share = len(drawn) // len(rngs)
+    for row, present in enumerate(problems.present):
+        own = rngs[row // share]
+        drawn[row][present] = own.standard_normal((int(present.sum()), 2))
     for record in range(1, drawn.shape[2]):
         here = fresh[:, :, record - 1] * drawn[:, :, record]
         drawn[:, :, record] = kept[:, :, record - 1] * drawn[:, :, record - 1] + here
