@@ -128,6 +128,14 @@ def test_a_statistic_that_is_not_finite_is_named() -> None:
         measure(lambda: model(TOKENS), list(model.blocks), EVERYTHING)
 
 
+def test_a_window_without_another_key_is_refused() -> None:
+    module = torch.nn.Module()
+    module.layer_idx = 3  # type: ignore[assignment]
+    q = torch.zeros(1, 1, 4, 4)
+    with pytest.raises(TrajectoryError, match="layer 3: sliding_window is 1"):
+        probe_attention(module, q, q, q, None, sliding_window=1)
+
+
 def test_dropout_is_refused() -> None:
     module = torch.nn.Module()
     module.layer_idx = 3  # type: ignore[assignment]

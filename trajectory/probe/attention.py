@@ -122,6 +122,11 @@ def probe_attention(
     """
     length = query.shape[2]
     window = sliding_window if sliding_window is not None and sliding_window < length else None
+    if window is not None and window < 2:
+        raise TrajectoryError(
+            f"layer {module.layer_idx}: sliding_window is {window}; the probe needs at least 2, "
+            "for with less no query sees a key but its own"
+        )
     visible = sliding_mask(length, window, query.device)
     if dropout or not _is_mask(attention_mask, visible, length):
         raise TrajectoryError(
