@@ -271,6 +271,7 @@ def read_selection(path: Path) -> list[Row]:
     if not body or body[0][1].split("\t") != list(COLUMNS):
         raise TrajectoryError(f"{path}: should begin with the columns {', '.join(COLUMNS)}")
     rows: list[Row] = []
+    revisions: set[str] = set()
     for n, line in body[1:]:
         values = line.split("\t")
         if len(values) != len(COLUMNS):
@@ -283,8 +284,9 @@ def read_selection(path: Path) -> list[Row]:
         absent = [k for k in ("suite", "revision", "commit", "trajectory") if not row[k]]
         if absent or row["step"] is None:
             raise TrajectoryError(f"{path}, line {n}: {(absent or ['step'])[0]} is empty")
-        if any(row["revision"] == other["revision"] for other in rows):
+        if row["revision"] in revisions:
             raise TrajectoryError(f"{path}, line {n}: revision '{row['revision']}' stands twice")
+        revisions.add(row["revision"])
         if not is_plain(row["revision"]):
             raise TrajectoryError(f"{path}, line {n}: {NOT_PLAIN.format(row['revision'])}")
         rows.append(row)
