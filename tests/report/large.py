@@ -210,7 +210,7 @@ def _onsets(heads: pl.DataFrame, last: pl.DataFrame, leads: pl.DataFrame) -> pl.
 
 
 def _phenomena(leads: pl.DataFrame) -> pl.DataFrame:
-    return leads.with_columns(
+    rows = leads.with_columns(
         last_step="step",
         sink_weight=0.02 + 0.98 * pl.col("excess"),
         sink_weight_floor=pl.lit(0.02),
@@ -222,6 +222,12 @@ def _phenomena(leads: pl.DataFrame) -> pl.DataFrame:
         sink=pl.col("excess") >= 0.2,
         drain=pl.col("excess") >= 0.5,
         peak=pl.col("excess") >= 0.3,
+    )
+    ends = ("sink_excess", "delta_logit", "value_ratio", "residual_ratio")
+    return rows.with_columns(
+        [pl.col(name).alias(f"{name}_end") for name in ends]
+        + [(pl.col(name) * 0.97).alias(f"{name}_low") for name in ends]
+        + [(pl.col(name) * 1.03).alias(f"{name}_high") for name in ends]
     )
 
 

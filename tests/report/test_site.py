@@ -151,6 +151,15 @@ def test_differences_from_the_paper_are_said(run: Run) -> None:
     ]
 
 
+def test_a_statistic_without_an_end_is_undecided(results: Path, config: Config) -> None:
+    run = Run(results, config)
+    ends = [pl.lit(None, pl.Float64).alias(f"residual_ratio_{x}") for x in ("end", "low", "high")]
+    run.phenomena = run.phenomena.with_columns(ends)
+    for line in findings.overview(run) + findings.endings(run):
+        assert line.cells["peak"].number == "ratio not defined"
+        assert (line.cells["peak"].verdict, line.cells["peak"].agrees) == ("undecided", None)
+
+
 def test_seeds_on_both_sides_of_a_threshold_leave_the_phenomenon_undecided(
     results: Path, config: Config
 ) -> None:

@@ -144,6 +144,9 @@ def _cells(run: Run, group: str, rows: list[dict[str, Any]]) -> dict[str, Cell]:
     cells = {}
     for phenomenon, (called, statistic) in STATISTICS.items():
         values = [value for row in rows if (value := ending(row, statistic)) is not None]
+        if not values:
+            cells[phenomenon] = Cell(UNDECIDED, called, "not defined", expected[phenomenon])
+            continue
         value = pooled(values)
         ends = words.interval(value.low, value.high)
         several = f"over {len(values)} seeds" if len(values) > 1 else ""
