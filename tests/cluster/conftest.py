@@ -42,7 +42,7 @@ class Slurm:
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Slurm]:
     if shutil.which("slurmctld") is None or shutil.which("munged") is None:
-        pytest.skip("no Slurm here; make test installs Debian's")
+        pytest.skip("no Slurm here; make slurm installs Debian's")
     if os.geteuid() != 0:
         pytest.skip("a Slurm of one node needs root")
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))

@@ -12,7 +12,7 @@ from project import Project
 
 from .conftest import Slurm
 
-pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
+pytestmark = pytest.mark.timeout(1500)
 
 SMALL = ("all", "--configfile", "workflow/configs/small.yaml")
 Submit = Callable[..., "subprocess.Popen[str]"]
@@ -41,6 +41,7 @@ def waiting(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_a_run_on_slurm_gives_the_local_run_s_tables(
     slurm: Slurm, submit: Submit, finished: Project, make_project: Callable[[str], Project]
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_run_on_slurm_gives_the_local_run_s_tables(
     assert (project.folder / "results/small/report/index.html").is_file()
 
 
+@pytest.mark.slow
 def test_jobs_survive_scancel_a_lost_node_and_too_little_memory(
     slurm: Slurm, submit: Submit, make_project: Callable[[str], Project]
 ) -> None:
@@ -92,14 +94,15 @@ def test_jobs_survive_scancel_a_lost_node_and_too_little_memory(
     assert (project.folder / "results/lab/suites/nano-olmo/stage1-step10").is_dir()
 
 
-def test_the_generic_profile_submits_and_recovers(
-    slurm: Slurm, submit: Submit, make_project: Callable[[str], Project]
+@pytest.mark.parametrize("profile", ["slurm", "generic"])
+def test_a_cancelled_job_is_submitted_again(
+    profile: str, slurm: Slurm, submit: Submit, make_project: Callable[[str], Project]
 ) -> None:
-    project = make_project("generic")
+    project = make_project(profile)
     (project.folder / "lab.yaml").write_text(LAB)
     before = set(slurm.jobs())
     target = "results/lab/suites/nano-olmo"
-    process = submit(project, target, "--configfile", "lab.yaml", profile="generic")
+    process = submit(project, target, "--configfile", "lab.yaml", profile=profile)
     waiting(lambda: set(slurm.jobs("running")) - before != set(), 300)
     slurm.ask("scancel", *(set(slurm.jobs("running")) - before))
     output = ended(process, 900)
