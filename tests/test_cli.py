@@ -181,3 +181,22 @@ def test_lists_and_explanations(config: Path) -> None:
     assert "run 'x'" in trajectory("config", "check", config).stdout
     assert "sink_excess" in trajectory("tables", "show", "heads").stdout
     assert "heads: one row per trajectory" in trajectory("tables", "show").stdout
+
+
+def test_brackets_in_a_config_are_printed_as_they_stand(tmp_path: Path) -> None:
+    pattern = r"[a-z]+-run[/_](?P<step>[0-9]+)"
+    own = {"repository": "a/b", "pattern": pattern, "schedule": {"cosine": {"steps": 9}}}
+    held = {"interventions": [{"kind": "zero_mlp"}], "control": "plain", "about": "[b]:smile:"}
+    values = {
+        "name": "x",
+        "results": "results",
+        "suites": {"mine": own},
+        "bb": {"variants": {"plain": {"steps": 20}, "held": {"steps": 20, **held}}},
+    }
+    path = tmp_path / "x.yaml"
+    path.write_text(json.dumps(values))
+    shown = trajectory("suites", "show", "mine", "--config", path)
+    assert pattern in shown.stdout, shown.stderr
+    assert "cosine (steps 9)" in shown.stdout
+    listed = trajectory("bb", "list", "--config", path)
+    assert "interventions [kind zero_mlp" in listed.stdout, listed.stderr

@@ -29,9 +29,9 @@ app = typer.Typer(
 @app.command("list")
 def bb_list(config: ConfigFile = DEFAULT_CONFIG) -> None:
     """List the experiments of a config and what they are for."""
-    from rich.console import Console
     from rich.table import Table
 
+    from trajectory.cli.printing import console
     from trajectory.config import load
 
     grid = Table("experiment", "section", "seeds", "size", "differs from its control in", box=None)
@@ -46,7 +46,7 @@ def bb_list(config: ConfigFile = DEFAULT_CONFIG) -> None:
             size,
             ", ".join(_differences(v, control)) or v.about or "the paper's default",
         )
-    Console(width=None if Console().is_terminal else 200).print(grid)
+    console().print(grid)
 
 
 @app.command("show")
@@ -135,9 +135,9 @@ def bb_compare(
 ) -> None:
     """Show the comparisons of a run: one row per experiment, means with 95 % intervals."""
     import polars as pl
-    from rich.console import Console
     from rich.table import Table
 
+    from trajectory.cli.printing import console
     from trajectory.errors import TrajectoryError
     from trajectory.tables import scan
 
@@ -154,7 +154,7 @@ def bb_compare(
         cells = {row["statistic"]: row for row in rows.to_dicts()}
         shown = [_interval(cells.get(statistic)) for statistic in chosen]
         grid.add_row(str(name), str(rows["seeds"][0]), *shown)
-    Console(width=None if Console().is_terminal else 200).print(grid)
+    console().print(grid)
 
 
 @app.command("reference")
@@ -165,11 +165,11 @@ def bb_reference(
     """Compare a run at the paper's size with the authors' published trajectories."""
     from itertools import groupby
 
-    from rich.console import Console
     from rich.table import Table
 
     from trajectory.bb.reference import compare_with_paper
     from trajectory.bb.summary import Frames
+    from trajectory.cli.printing import console
     from trajectory.tables import scan
 
     names = ("heads", "layers", "checkpoints", "bb_types")
@@ -187,7 +187,7 @@ def bb_reference(
             of = list(group)
             inside = sum(p.inside for p in of)
             grid.add_row(run, statistic, str(of[0].seeds), f"{inside} of {len(of)}")
-    Console(width=None if Console().is_terminal else 200).print(grid)
+    console().print(grid)
 
 
 def _interval(row: dict[str, Any] | None) -> str:

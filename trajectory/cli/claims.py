@@ -27,11 +27,11 @@ def claims(
     ] = None,
 ) -> None:
     """Decide every claim of the paper on a run's tables, and say why."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from trajectory import provenance
+    from trajectory.cli.printing import console
     from trajectory.dynamics.claims.all import ledger
     from trajectory.dynamics.claims.ledger import standings
     from trajectory.errors import TrajectoryError
@@ -47,23 +47,23 @@ def claims(
     found = standings(rows)
     if claim is not None and claim not in found:
         raise TrajectoryError(f"unknown claim '{claim}'; there are: {', '.join(found)}")
-    console = Console()
+    screen = console()
     statements = {row["claim"]: row["statement"] for row in rows}
     for name, standing in found.items():
         if claim in (None, name):
             told = ", ".join(f"{n} {verdict}" for verdict, n in standing.counts.items() if n)
-            verdict = f"[{COLOURS[standing.verdict]}]{standing.verdict}[/]"
-            console.print(f"[bold]{name}[/]: {verdict} ({told})")
-            console.print(f"  {escape(statements[name])}", soft_wrap=True)
+            verdict = Text(standing.verdict, COLOURS[standing.verdict])
+            screen.print(Text.assemble((name, "bold"), ": ", verdict, f" ({told})"))
+            screen.print(f"  {statements[name]}", soft_wrap=True)
     if claim is None:
         hint = f"Criteria of one of them: trajectory claims --results {results} --claim NAME"
-        console.print(escape(hint), soft_wrap=True)
+        screen.print(hint, soft_wrap=True)
         return
     grid = Table("criterion", "on", "verdict", "why", show_lines=True)
     for row in rows:
         if row["claim"] == claim:
             on = f"{row['subject']}, {row['domain']}"
             why = f"{row['computation']}: {row['reason']}"
-            verdict = f"[{COLOURS[row['verdict']]}]{row['verdict']}[/]"
-            grid.add_row(row["criterion"], escape(on), verdict, escape(why))
-    console.print(grid)
+            verdict = Text(row["verdict"], COLOURS[row["verdict"]])
+            grid.add_row(row["criterion"], on, verdict, why)
+    screen.print(grid)

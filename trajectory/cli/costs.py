@@ -16,10 +16,10 @@ def costs(
 ) -> None:
     """Say what each rule cost, from the benchmarks of its jobs."""
     import polars as pl
-    from rich.console import Console
     from rich.table import Column, Table
 
     from trajectory import provenance
+    from trajectory.cli.printing import console
     from trajectory.costs import by_rule, read_benchmarks
     from trajectory.errors import TrajectoryError
     from trajectory.schemas import COSTS
@@ -41,4 +41,4 @@ def costs(
     for rule, jobs, *numbers in by_rule(frame).with_columns(megabytes).iter_rows():
         shown = ["" if number is None else f"{number:,.1f}" for number in numbers]
         grid.add_row(rule, str(jobs), *shown)
-    Console().print(grid)
+    console().print(grid)

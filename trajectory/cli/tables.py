@@ -65,8 +65,9 @@ def tables_show(
         return
     if name not in TABLES:
         raise TrajectoryError(f"unknown table '{name}'; there are {', '.join(TABLES)}")
-    from rich.console import Console
     from rich.table import Table
+
+    from trajectory.cli.printing import console
 
     grid = Table("column", "type", "unit", "definition", title=f"{name}: {TABLES[name].row}")
     for field in TABLES[name].fields:
@@ -75,7 +76,7 @@ def tables_show(
         grid.add_row(
             field.name, str(field.type), facts.get("unit", ""), facts["definition"] + source
         )
-    Console().print(grid)
+    console().print(grid)
 
 
 @app.command("docs")

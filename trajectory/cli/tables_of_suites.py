@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from trajectory.cli.printing import console
 from trajectory.config import Config
 from trajectory.config.suites import NanoOlmo, Suite
 from trajectory.plan import RunPlan, SuitePlan
@@ -45,7 +44,7 @@ def registry_table(known: dict[str, dict[str, Any]]) -> None:
             suite.dtype or "?",
             remark,
         )
-    _console().print(grid)
+    console().print(grid)
     print("'trajectory suites show NAME' explains one. nano-olmo is pretrained by the workflow.")
 
 
@@ -61,25 +60,29 @@ def suite_table(name: str, suite: Suite | NanoOlmo) -> None:
             unknown.append(key)
             continue
         grid.add_row(key, _text(key, value))
-    _console().print(grid)
+    console().print(grid)
     if unknown:
         print(f"Not known, or none: {', '.join(unknown)}. Keys are explained in docs/config.md.")
-
-
-def _console() -> Console:
-    """A terminal of its own width; a file or a pipe gets whole lines."""
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
 def _text(key: str, value: Any) -> str:
     if key == "bytes":
         return gigabytes(value)
     if hasattr(value, "model_dump"):
-        found = value.model_dump(exclude_none=True, exclude_defaults=True)
-        return ", ".join(f"{k} {v}" for k, v in found.items()) or "default"
+        return _pairs(value.model_dump(exclude_none=True, exclude_defaults=True)) or "default"
     if isinstance(value, list):
         return "\n".join(_text("", item) for item in value)
     return str(value)
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_value(value)}" for key, value in values.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"({_pairs(value)})"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def audit_table(name: str, rows: Sequence[Row], chosen: Sequence[Row]) -> None:
@@ -94,7 +97,7 @@ def audit_table(name: str, rows: Sequence[Row], chosen: Sequence[Row]) -> None:
         grid = Table("excluded", "verdict", "reason", box=None)
         for row in suspects[:MOST_ROWS]:
             grid.add_row(row["revision"], row["verdict"], row["reason"])
-        _console().print(grid)
+        console().print(grid)
         if len(suspects) > MOST_ROWS:
             print(f"and {len(suspects) - MOST_ROWS} more: see the manifest")
     sizes = [row["bytes"] for row in chosen]
@@ -135,7 +138,7 @@ def outcome_table(
     for row in unchanged:
         what = f"{row['revision']}, interventions"
         grid.add_row(row["suite"], what, row["error"], row["reason"])
-    _console().print(grid)
+    console().print(grid)
     if retried or unlisted:
         print("What may pass is tried again when the same command is run again.")
 
@@ -159,7 +162,7 @@ def plan_table(plans: Sequence[SuitePlan], config: Config, flops: float) -> None
             duration(found.computing),
             _SOURCES[found.source],
         )
-    _console().print(grid)
+    console().print(grid)
     print(
         f"Estimates: {config.fetch.bandwidth / 1e6:,.0f} MB/s (fetch.bandwidth), "
         f"{flops / 1e9:,.0f} GFLOP/s, float32, one job at a time; good to a factor of two."
@@ -215,7 +218,7 @@ def densify_table(found: Narrowed) -> None:
     grid = Table("added", "step", "bytes", box=None)
     for row in found.added:
         grid.add_row(row["revision"], f"{row['step']:,}", gigabytes(row["bytes"]))
-    _console().print(grid)
+    console().print(grid)
     print(
         f"{found.path}: {len(found.added)} checkpoints added, "
         f"{gigabytes(sum(row['bytes'] or 0 for row in found.added))}. The onset intervals of "

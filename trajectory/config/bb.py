@@ -100,7 +100,7 @@ class Muon(Section):
     """Decoupled weight decay."""
 
 
-class Schedule(Section):
+class LearningRate(Section):
     """The learning rate over the steps; constant in the paper."""
 
     warmup: Annotated[int, Field(ge=0)] = 0
@@ -214,7 +214,7 @@ class Variant(Section):
     """Layers whose MLP is one D×D matrix."""
     optimizer: Annotated[AdamW | SGD | Muon, Field(discriminator="name")] = AdamW()
     """The optimiser."""
-    schedule: Schedule = Schedule()
+    schedule: LearningRate = LearningRate()
     """The learning rate over the steps."""
     batch: Count = 64
     """Sequences per step. The paper: 512."""

@@ -90,7 +90,7 @@ CHECKPOINTS = Table(
         field(
             "audit",
             pa.string(),
-            "what the suite's manifest says of this checkpoint: ok, or what is wrong with it",
+            "what the suite's manifest says of this checkpoint: good, unaudited, or what is wrong with it",
             nullable=True,
         ),
     ),
