@@ -12,7 +12,7 @@ from trajectory.config.bb import Variant
 from trajectory.config.interventions import Interventions
 from trajectory.config.probe import Probe
 from trajectory.config.suites import Architecture, NanoOlmo, Suite
-from trajectory.suites.local import ITEM
+from trajectory.suites.sizes import ITEM
 
 PROCESS = 600_000_000
 """Bytes of a process before it reads a checkpoint: Python, torch and transformers."""

@@ -1,7 +1,8 @@
 """What a run will fetch and cost, before anything is fetched.
 
-Sizes are the manifest's where a suite is listed, the files' where it is a local folder, else the
-registry's.
+Sizes of files are the manifest's where a suite is listed, the files' where it is a local folder,
+else the registry's. Sizes of models are the registry's, and where it has none, those that a
+config.json states: in a local folder, or of what was listed.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from trajectory.estimates import (
     training_seconds,
 )
 from trajectory.suites.changed import changed_rows, check_steps
-from trajectory.suites.local import choose_local, with_sizes
+from trajectory.suites.local import choose_local
 from trajectory.suites.pinned import paths
 from trajectory.suites.selection import is_pinned, read_selection
+from trajectory.suites.sizes import with_sizes
 
 Row = dict[str, Any]
 
@@ -118,7 +120,7 @@ def _all_known(config: Config) -> dict[str, _Known]:
 def _planned(config: Config, known: dict[str, _Known], jobs: int, flops: float) -> list[SuitePlan]:
     plans = []
     for name, found in known.items():
-        suite = with_sizes(name, config.suites.suite(name))
+        suite = with_sizes(config, name)
         cut = _jobs(config, name, suite, found, flops)
         transfer = None if cut is None else _sum(job.transfer for job in cut)
         sweep = sweep_of(suite, config.probe)
@@ -262,7 +264,7 @@ def needs(config: Config, bundle: Bundle) -> Needs:
     """
     if bundle.suite not in config.suites.public():
         return Needs(2000, 30, 1000)
-    suite = with_sizes(bundle.suite, config.suites.suite(bundle.suite))
+    suite = with_sizes(config, bundle.suite)
     memory = memory_of(suite, config.probe)
     seconds = computing_seconds(suite, config.probe, SLOW)
     return _granted(config, suite, bundle.sizes, memory, seconds)
@@ -280,7 +282,7 @@ def needs_changed(config: Config, name: str, size: int | None) -> Needs:
     if name not in config.suites.public() and nano is not None:
         suite = described(nano)
     else:
-        suite = with_sizes(name, config.suites.suite(name))
+        suite = with_sizes(config, name)
     memory = effects_memory(suite, config.probe)
     seconds = effects_seconds(suite, config.probe, SLOW)
     sweep = sweep_of(suite, config.probe)
@@ -341,8 +343,7 @@ def run_plan(config: Config, jobs: int, flops: float) -> RunPlan:
     known = _all_known(config)
     suites = _planned(config, known, jobs, flops)
     cut = [
-        _jobs(config, name, with_sizes(name, config.suites.suite(name)), found, flops)
-        for name, found in known.items()
+        _jobs(config, name, with_sizes(config, name), found, flops) for name, found in known.items()
     ]
     on_checkpoints = [*(job for part in cut for job in part or []), *_embedded_jobs(config, flops)]
     training = [

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from trajectory.cli.tables_of_suites import audit_table
 from trajectory.config import Config, parse
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import MANIFEST
 from trajectory.suites.hub import Hub
-from trajectory.suites.pin import audited, list_revisions, pinned_selection
+from trajectory.suites.pin import as_listed, audited, list_revisions, pinned_selection
 from trajectory.suites.selection import read_selection, select, write_selection
 from trajectory.tables import from_rows, validate
 
 from .server import Content, Fault, Files, StandIn
-from .suites import REPOSITORY, add_suite, pickled
+from .suites import REPOSITORY, add_suite, checkpoint, files, pickled
 
 Rows = dict[str, dict]
 
@@ -117,6 +118,45 @@ def test_changed_configs_pickles_and_nothing_at_all(standin: StandIn, hub: Hub) 
     assert rows[name(50)]["verdict"] == "no_weights"
 
 
+def test_another_type_among_the_rest_is_named_and_chosen_nevertheless(
+    standin: StandIn, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    branches = add_suite(standin, NAMES)
+    branches[name(30)] = files(checkpoint(3, "bfloat16"))
+    rows = look(hub, suite())
+    found = rows[name(30)]
+    assert found["verdict"] == "changed_dtype"
+    assert found["reason"] == "bfloat16 (usually float32) by its config"
+    assert not found["excluded"]
+    assert {rows[name(step)]["verdict"] for step in STEPS if step != 30} == {"good"}
+    audit_table("s", list(rows.values()), [])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if name(30) in line]
+    assert line.split()[:3] == [name(30), "no", "changed_dtype"]
+
+
+def test_what_was_listed_is_read_by_the_settings_of_now(standin: StandIn, hub: Hub) -> None:
+    branches = add_suite(standin, [*NAMES, "final-100"])
+    share(branches, name(30), name(70))
+    before = look(hub, suite())
+    standin.asked.clear()
+    bad = [{"steps": [40], "reason": "cooled too soon"}]
+    of = suite(
+        pattern=r"(?:stage1-step|final-)(?P<step>\d+).*",
+        known_bad=bad,
+        select={"include": [name(70)], "exclude": [name(50)]},
+    )
+    rows = {row["revision"]: row for row in as_listed("s", of, list(before.values()))}
+    validate(from_rows(list(rows.values()), MANIFEST), MANIFEST, "manifest")
+    assert not standin.asked
+    assert {r for r, row in rows.items() if row["excluded"]} == {
+        "main", name(30), name(40), name(50)
+    }  # fmt: skip
+    assert rows[name(30)]["verdict"] == rows[name(70)]["verdict"] == "duplicate"
+    assert rows[name(40)]["verdict"] == "known_bad"
+    assert rows["final-100"]["verdict"] == "unaudited"
+    assert rows[name(20)]["weights"] == before[name(20)]["weights"] is not None
+
+
 def test_reports_of_others_and_the_last_word(standin: StandIn, hub: Hub) -> None:
     add_suite(standin, NAMES)
     bad = [{"steps": [30, 40], "reason": "equal", "link": "https://x/1"}]
@@ -156,9 +196,9 @@ def test_an_audit_is_paced_cached_and_resumed(standin: StandIn, tmp_path: Path) 
 def test_a_local_folder_is_a_suite(standin: StandIn, hub: Hub, tmp_path: Path) -> None:
     branches = add_suite(standin, NAMES)
     share(branches, name(30), name(20))
-    for branch, files in branches.items():
+    for branch, found in branches.items():
         (tmp_path / branch).mkdir()
-        for path, content in files.items():
+        for path, content in found.items():
             (tmp_path / branch / path).write_bytes(content.data)
     standin.asked.clear()
     rows = look(hub, Suite(folder=tmp_path))

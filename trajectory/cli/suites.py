@@ -157,30 +157,45 @@ def suites_pin(
 
 
 def _pin(run: Config, name: str) -> None:
-    """List, audit and choose, and write the suite's manifest and selection."""
+    """List, audit and choose, and write the suite's manifest and selection.
+
+    Where the hub cannot be reached, what was listed before is chosen from.
+    """
+    from datetime import UTC, datetime
+
     from trajectory import provenance
     from trajectory.cli.tables_of_suites import audit_table
     from trajectory.progress import progress
     from trajectory.schemas import MANIFEST
+    from trajectory.suites.errors import Offline, Unreachable
     from trajectory.suites.hub import Hub
-    from trajectory.suites.pin import audited, list_revisions, pinned_selection
+    from trajectory.suites.pin import as_listed, audited, list_revisions, pinned_selection
     from trajectory.suites.pinned import paths
     from trajectory.suites.selection import Unselectable, write_selection
     from trajectory.tables import from_rows, write
 
     suite = run.suites.suite(name)
     hub = Hub(run.fetch)
-    revisions = list_revisions(name, suite, hub)
-    print(f"{name}: {len(revisions)} revisions")
     manifest, selection = paths(run, name)
-    facts = {"endpoint": hub.api.endpoint, "repository": suite.repository}
+    now = datetime.now(UTC).isoformat(timespec="minutes")
+    facts = {"endpoint": hub.api.endpoint, "repository": suite.repository, "listed": now}
 
     def keep(rows: list[dict[str, Any]]) -> None:
         write(from_rows(rows, MANIFEST), MANIFEST, manifest, provenance.describe(**facts))
 
     try:
-        with progress(f"{name}: audit", len(revisions), "revisions") as report:
-            rows = audited(name, suite, revisions, hub, report)
+        try:
+            revisions = list_revisions(name, suite, hub)
+            print(f"{name}: {len(revisions)} revisions")
+            with progress(f"{name}: audit", len(revisions), "revisions") as report:
+                rows = audited(name, suite, revisions, hub, report)
+        except (Offline, Unreachable) as error:
+            before = _before(manifest, suite.repository)
+            if before is None:
+                raise
+            listed, facts["listed"] = before
+            print(f"{error}; chosen from the manifest of {facts['listed']}", flush=True)
+            rows = as_listed(name, suite, listed)
         chosen = pinned_selection(selection, name, suite, rows)
     except Unselectable as error:
         keep(list(error.rows))
@@ -190,6 +205,17 @@ def _pin(run: Config, name: str) -> None:
     write_selection(selection, name, suite, chosen)
     audit_table(name, rows, chosen)
     print(f"{selection}: {len(chosen)} checkpoints")
+
+
+def _before(manifest: Path, repository: str | None) -> tuple[list[dict[str, Any]], str] | None:
+    """What was listed before of a repository, and when; None if nothing was."""
+    from trajectory.schemas import MANIFEST
+    from trajectory.tables import provenance, read
+
+    if not manifest.is_file():
+        return None
+    rows, facts = read(manifest, MANIFEST).to_pylist(), provenance(manifest)
+    return (rows, facts["listed"]) if facts["repository"] == repository else None
 
 
 @app.command("densify")

@@ -92,11 +92,14 @@ def audit_table(name: str, rows: Sequence[Row], chosen: Sequence[Row]) -> None:
     holes = sum(row["missing_before"] or 0 for row in rows)
     if holes:
         print(f"{name}: {holes} checkpoints are missing at the usual spacing")
-    suspects = [row for row in rows if row["step"] is not None and row["excluded"]]
+    suspects = [
+        row for row in rows if row["step"] is not None and (row["excluded"] or row["reason"])
+    ]
     if suspects:
-        grid = Table("excluded", "verdict", "reason", box=None)
+        grid = Table("suspect", "excluded", "verdict", "reason", box=None)
         for row in suspects[:MOST_ROWS]:
-            grid.add_row(row["revision"], row["verdict"], row["reason"])
+            excluded = "yes" if row["excluded"] else "no"
+            grid.add_row(row["revision"], excluded, row["verdict"], row["reason"])
         console().print(grid)
         if len(suspects) > MOST_ROWS:
             print(f"and {len(suspects) - MOST_ROWS} more: see the manifest")

@@ -22,7 +22,7 @@ _VERDICT = field(
     "good; unaudited; known_bad: reported by others; main_weights: all weight files are main's; "
     "duplicate: all are those of another step; shared_shard: one of several is another revision's; "
     "missing_shard; changed_config: architecture, rotary positions or clipping differ from the rest "
-    "of its trajectory; pickle_only; no_weights; not_a_checkpoint: the name states no step",
+    "of its trajectory; changed_dtype: only the floating-point type does; pickle_only; no_weights; not_a_checkpoint: the name states no step",
 )
 _REASON = field("reason", pa.string(), "the verdict in words", nullable=True)
 _LINK = field("link", pa.string(), "where the problem was reported", nullable=True)
@@ -64,6 +64,16 @@ MANIFEST = Table(
         ),
         field("config", pa.string(), "digest of config.json", nullable=True),
         field("dtype", pa.string(), "floating-point type that config.json states", nullable=True),
+        *(
+            field(name, pa.int32(), f"{what}, as config.json states them", nullable=True)
+            for name, what in (
+                ("layers", "decoder blocks"),
+                ("heads", "query heads per block"),
+                ("width", "numbers of the residual stream"),
+                ("mlp", "numbers of the MLP's inner layer"),
+                ("vocabulary", "rows of the embedding"),
+            )
+        ),
         number("learning_rate", "learning rate of the next update", nullable=True),
         number(
             "integrated_learning_rate",

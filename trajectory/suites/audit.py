@@ -20,7 +20,7 @@ from trajectory.suites.content import (
     weight_files,
     weights_digest,
 )
-from trajectory.suites.manifest import Row
+from trajectory.suites.manifest import SIZES, Row
 
 MAIN = "main"
 
@@ -42,6 +42,12 @@ SUSPECT = frozenset(
     }
 )
 """Verdicts that exclude a checkpoint."""
+
+LEARNT = ("bytes", "files", "weights", "config", "dtype", *SIZES)
+"""The manifest's columns that tell what lies in a revision's files."""
+
+JUDGED = ("verdict", "reason", "same_as", "link")
+"""Its columns that tell what that means."""
 
 Files = Mapping[str, Sequence[File]]
 """Files by commit."""
@@ -95,7 +101,7 @@ def _described(row: Row, files: Files, configs: Mapping[str, bytes]) -> Row:
         "files": len(weights),
         "weights": weights_digest(found),
         "config": config.digest if config else None,
-        "dtype": _dtype(configs.get(config.digest)) if config else None,
+        **stated(_read(configs.get(config.digest)) if config else {}),
     }
 
 
@@ -107,10 +113,14 @@ def _read(content: bytes | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _dtype(content: bytes | None) -> str | None:
-    values = _read(content)
-    found = values.get("torch_dtype") or values.get("dtype")
-    return found if isinstance(found, str) else None
+def stated(values: Mapping[str, Any]) -> Row:
+    """Floating-point type and sizes that a config.json states; None where it states none."""
+    dtype = values.get("torch_dtype") or values.get("dtype")
+    sizes = {ours: values.get(theirs) for ours, theirs in SIZES.items()}
+    return {
+        "dtype": dtype if isinstance(dtype, str) else None,
+        **{key: size if type(size) is int and size > 0 else None for key, size in sizes.items()},
+    }
 
 
 def _set(row: Row, verdict: str, reason: str, link: str | None = None) -> None:
@@ -119,7 +129,8 @@ def _set(row: Row, verdict: str, reason: str, link: str | None = None) -> None:
 
 
 def _judge_configs(rows: Sequence[Row], files: Files, configs: Mapping[str, bytes]) -> None:
-    """Mark revisions whose config computes something else than most of their trajectory's."""
+    """Mark revisions whose config computes something else than most of their trajectory's, and
+    those whose weights are rounded to another type."""
     by_run: dict[str, list[tuple[Row, tuple[str, ...]]]] = {}
     for row in rows:
         if row["trajectory"] is not None and row["config"] in configs:
@@ -128,7 +139,10 @@ def _judge_configs(rows: Sequence[Row], files: Files, configs: Mapping[str, byte
             by_run.setdefault(row["trajectory"], []).append((row, deciding))
     for found in by_run.values():
         usual = Counter(values for _, values in found).most_common(1)[0][0]
+        dtype = Counter(row["dtype"] for row, _ in found).most_common(1)[0][0]
         for row, deciding in found:
+            if row["dtype"] != dtype:
+                _set(row, "changed_dtype", f"{row['dtype']} (usually {dtype}) by its config")
             changed = [
                 f"{key} {value} (usually {normal})"
                 for key, value, normal in zip(DECIDING, deciding, usual, strict=True)

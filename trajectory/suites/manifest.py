@@ -19,6 +19,15 @@ Row = dict[str, Any]
 
 TRAINING_STATE = "training_state.json"
 
+SIZES = {
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "width": "hidden_size",
+    "mlp": "intermediate_size",
+    "vocabulary": "vocab_size",
+}
+"""The manifest's columns of a model's sizes, and the keys of config.json that state them."""
+
 
 def manifest_rows(name: str, suite: Suite, revisions: Iterable[Revision]) -> list[Row]:
     """Rows of the ``manifest`` table, unaudited, in the order of training.
@@ -72,6 +81,7 @@ def _row(name: str, suite: Suite, revision: Revision) -> Row:
         **described,
         "config": None,
         "dtype": None,
+        **dict.fromkeys(SIZES),
         "learning_rate": rate,
         "integrated_learning_rate": integrated,
         "missing_before": None,

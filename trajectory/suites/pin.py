@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trajectory.config.suites import Suite
-from trajectory.suites.audit import MAIN, audit, config_file
+from trajectory.suites.audit import JUDGED, LEARNT, MAIN, audit, config_file
 from trajectory.suites.content import BLOCK, CONFIG, File, Revision, local_revision
 from trajectory.suites.hub import Hub
 from trajectory.suites.local import revision_folders
@@ -93,6 +93,22 @@ def audit_chosen(
         if not new:
             return judged
         looked.into(new, report)
+
+
+def as_listed(name: str, suite: Suite, listed: Sequence[Row]) -> list[Row]:
+    """An earlier manifest's rows by the suite's present settings; nothing is asked.
+
+    What was learnt of files stays: a verdict of then, where a present setting has no other.
+
+    Raises TrajectoryError if the suite's pattern finds no numbers in a name.
+    """
+    before = {row["revision"]: row for row in listed}
+    rows = manifest_rows(name, suite, [Revision(r["revision"], r["commit"]) for r in listed])
+    for row in rows:
+        old = before[row["revision"]]
+        both = row["step"] is not None and old["step"] is not None
+        row |= {key: old[key] for key in (*LEARNT, *(JUDGED if both else ()))}
+    return audit(rows, suite, {}, {})
 
 
 class _Looked:
