@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from trajectory.bundles import Bundle
+from trajectory.cli.tables_of_suites import duration, gigabytes
 from trajectory.config import Config, load, parse
 from trajectory.errors import TrajectoryError
 from trajectory.estimates import (
@@ -108,6 +109,21 @@ def test_ready_configs_are_planned_in_full(root: Path) -> None:
     assert {410_000, 449_000} <= set(suite.select.steps)
     assert not {400_000, 450_000} & set(suite.select.steps)
     assert paper.probe.prompts == {"paper": ["Summer is warm. Winter is cold."]}
+
+
+@pytest.mark.parametrize("name", ["olmo2-1b", "olmo-7b-0424", "olmo3-7b", "pythia-410m"])
+def test_ready_configs_state_what_is_planned(root: Path, name: str) -> None:
+    path = root / "workflow/configs" / f"{name}.yaml"
+    (found,) = plan(load(path), jobs=1, flops=5e10)
+    lines = (line.split(maxsplit=1) for line in path.read_text().splitlines())
+    stated = [line[1] for line in lines if line[:1] == ["#"] and len(line) > 1]
+    for told in (
+        f"to fetch   {gigabytes(found.transfer)}, in {duration(found.fetching)} at 100 MB/s",
+        f"disk       {gigabytes(found.disk)} at once",
+        f"memory     {gigabytes(found.memory)} per job",
+        f"computing  {duration(found.computing)}, on one core of 50 GFLOP/s",
+    ):
+        assert any(line.startswith(told) for line in stated), told
 
 
 def test_a_cluster_s_limits_hold_what_is_estimated(tmp_path: Path) -> None:
