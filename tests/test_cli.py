@@ -6,16 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from trajectory.bb.summary import compare
 from trajectory.cli import app
 from trajectory.config import load
 from trajectory.config.dynamics import Dynamics
 from trajectory.corpus.characters import Bigrams, count_bigrams
 from trajectory.results import claim, config_of
-from trajectory.schemas import BB_MEASUREMENTS, MANIFEST, MEASUREMENTS
-from trajectory.tables import read
+from trajectory.schemas import BB_COMPARISONS, BB_MEASUREMENTS, MANIFEST, MEASUREMENTS
+from trajectory.tables import from_rows, read, write
 
 CONFIG = """
 name: x
@@ -73,6 +75,26 @@ def test_a_variant_is_trained_by_hand(config: Path, tmp_path: Path) -> None:
     assert "8/8 steps" in done.stderr
     written = {path.stem for path in output.iterdir()}
     assert written == {*MEASUREMENTS, *BB_MEASUREMENTS}
+
+
+def test_experiments_are_compared_at_equal_loss_by_their_paired_differences(tmp_path: Path) -> None:
+    """The means at equal loss say nothing: each pair is matched at another loss."""
+    paired = compare(np.array([0.1, 0.2, 0.4]), np.array([0.5, 0.8, 0.9]))
+    facts = {"control": "softmax", "section": None, "sham": False, "about": ""}
+    rows = [
+        {"variant": variant, "measure": measure, "statistic": "sink_excess", **facts, **paired}
+        for variant, measure in (("relu", "loss"), ("relu", "step"), ("softmax", "step"))
+    ]
+    path = tmp_path / "tables" / "bb_comparisons.parquet"
+    write(from_rows(rows, BB_COMPARISONS), BB_COMPARISONS, path, {})
+    command = ["bb", "compare", tmp_path, "--statistics", "sink_excess"]
+    for measure in ("loss", "step"):
+        done = trajectory(*command, "--measure", measure, "--difference")
+        assert done.returncode == 0, done.stderr
+        head, *lines = (" ".join(line.split()) for line in done.stdout.splitlines())
+        assert head == "experiment control seeds sink_excess"
+        assert lines == ["relu softmax 3 -0.5 [-0.748, -0.252] p 0.25"], "no control with itself"
+    assert "softmax softmax 3 0.233" in " ".join(trajectory(*command).stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,38 @@ def test_a_phone_shows_charts_before_choices(browser: webdriver.Chrome, site: Pa
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@page("mitigations")
+def test_a_press_on_a_columns_title_sorts_by_it(opened: webdriver.Chrome) -> None:
+    """By value and back, what is missing last; the names stay in sight at the left."""
+    table = opened.find_element(By.CSS_SELECTOR, "#compared table")
+
+    def column(place: int) -> list[str]:
+        return [row.text for row in table.find_elements(By.CSS_SELECTOR, f"td:nth-child({place})")]
+
+    titles = table.find_elements(By.CSS_SELECTOR, "thead button")
+    place = 1 + [t.text for t in titles].index("sink excess, difference at equal loss")
+    opened.execute_script(
+        "const cells = document.querySelectorAll(`#compared td:nth-child(${arguments[0]})`);"
+        "const row = cells[0].parentNode.cloneNode(true);"
+        "row.cells[arguments[0] - 1].textContent = '—';"
+        "delete row.cells[arguments[0] - 1].dataset.order;"
+        "row.cells[0].textContent = 'none'; cells[0].parentNode.before(row);"
+        "cells[1].dataset.order = '-10'; cells[0].dataset.order = '-9'",
+        place,
+    )
+    names = [row.text for row in table.find_elements(By.CSS_SELECTOR, "tbody th")]
+    for expected in ([2, 1, 0], [1, 2, 0]):
+        titles[place - 1].click()
+        shown = [row.text for row in table.find_elements(By.CSS_SELECTOR, "tbody th")]
+        assert shown == [names[i] for i in expected]
+    assert column(place)[-1] == "—"
+    left = "return document.querySelector('#compared tbody th').getBoundingClientRect().left"
+    before = opened.execute_script(left)
+    opened.execute_script("document.querySelector('#compared').scrollLeft = 300")
+    assert opened.execute_script("return document.querySelector('#compared').scrollLeft") > 0
+    assert opened.execute_script(left) == before
+
+
 @page("trajectories")
 def test_every_panel_draws_both_worlds(opened: webdriver.Chrome) -> None:
     for panel in ("sink", "delta_logit", "value_ratio", "residual_ratio", "loss"):

@@ -14,7 +14,7 @@ import pytest
 
 from trajectory.config import Config, parse
 from trajectory.report import sentences
-from trajectory.report.page import Choice, Figure, Legend, Page
+from trajectory.report.page import Choice, Figure, Grid, Legend, Page
 from trajectory.report.pages import PAGES, active, alignment, laboratory, mitigations, phase
 from trajectory.report.parts import coupling, effects, endings, interventions, maps, types
 from trajectory.report.run import Run
@@ -419,6 +419,42 @@ def test_experiments_are_told_for_the_chosen_statistic(pages: dict[str, Page]) -
     text = told(pages, "mitigations", "mitigations", "sink_excess", "loss")
     assert "1 of 2 experiments" in text and "sink excess at equal loss" in text
     assert "relu-1l -0.40" in text, "the other's interval reaches beyond zero"
+
+
+def test_experiments_stand_side_by_side_with_their_differences_at_equal_loss(
+    results: Path, tmp_path: Path
+) -> None:
+    """The control once, without a difference; no other column of the table is taken for it."""
+
+    def own(frame: pl.DataFrame) -> pl.DataFrame:
+        matched = pl.col("measure") == "loss"
+        frame = frame.with_columns(
+            mean=pl.when(matched).then(7.0).otherwise(pl.lit(0.25)),
+            difference=pl.when(matched).then(-0.5).otherwise(pl.lit(9.0)),
+            p_value=pl.lit(0.0625),
+        )
+        end = frame.filter((pl.col("variant") == "relu-1l") & (pl.col("measure") == "step"))
+        return pl.concat([frame, end.with_columns(variant=pl.col("control"))])
+
+    copy = with_table(results, tmp_path, "bb_comparisons", own)
+    (grid,) = (
+        block
+        for block in mitigations.make(Run(copy, configured(copy))).blocks
+        if isinstance(block, Grid) and block.name == "compared"
+    )
+    cells = {
+        row[0].text: dict(zip(grid.head, row, strict=True))
+        for row in grid.rows
+    }  # fmt: skip
+    assert list(cells) == ["adamw-3l", "relu-1l", "softmax-1l"], "the control first, no cause"
+    row, control = cells["relu-1l"], cells["adamw-3l"]
+    assert row["sink excess"].text == "0.250" and row["sink excess"].order == 0.25
+    matched = row["sink excess, difference at equal loss"]
+    assert (matched.text, matched.order) == ("-0.500 [-0.600, -0.100]", -0.5)
+    assert matched.note == "p 0.06"
+    assert row["residual excess"].text == "—", "not compared"
+    assert control["Δlogit"].text == "0.250"
+    assert control["Δlogit, difference at equal loss"].text == "—"
 
 
 def test_the_price_is_what_the_tasks_own_oracle_would_not_pay(

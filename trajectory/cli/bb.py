@@ -130,8 +130,16 @@ def bb_compare(
         typer.Option(help="At the last step, at equal loss, or the rate of change."),
     ] = "step",
     statistics: Annotated[
-        str, typer.Option(help="Columns of bb_scalars, by comma.")
-    ] = "backcopy_excess,bigram_excess,sink_excess,delta_logit,value_ratio,residual_excess",
+        str | None,
+        typer.Option(help="Columns of bb_scalars, by comma; risks, sink, drain and peak if none."),
+    ] = None,
+    difference: Annotated[
+        bool,
+        typer.Option(
+            "--difference",
+            help="Paired differences to the control with the exact p of flipped signs, not means.",
+        ),
+    ] = False,
 ) -> None:
     """Show the comparisons of a run: one row per experiment, means with 95 % intervals."""
     import polars as pl
@@ -139,21 +147,25 @@ def bb_compare(
 
     from trajectory.cli.printing import console
     from trajectory.errors import TrajectoryError
+    from trajectory.schemas import COMPARED
     from trajectory.tables import scan
 
     found = scan(results, "bb_comparisons").filter(pl.col("measure") == measure).collect()
+    if difference:
+        found = found.filter(pl.col("variant") != pl.col("control"))
     if not found.height:
         raise TrajectoryError(f"{results}: no comparisons of measure '{measure}' in this run")
-    chosen, known = statistics.split(","), found["statistic"].unique(maintain_order=True).to_list()
+    chosen = statistics.split(",") if statistics else list(COMPARED)
+    known = found["statistic"].unique(maintain_order=True).to_list()
     if unknown := [name for name in chosen if name not in known]:
         raise TrajectoryError(
             f"no statistic '{unknown[0]}' is compared; there are {', '.join(known)}"
         )
-    grid = Table("experiment", "seeds", *chosen, box=None)
+    grid = Table("experiment", "control", "seeds", *chosen, box=None)
     for (name,), rows in found.group_by("variant", maintain_order=True):
         cells = {row["statistic"]: row for row in rows.to_dicts()}
-        shown = [_interval(cells.get(statistic)) for statistic in chosen]
-        grid.add_row(str(name), str(rows["seeds"][0]), *shown)
+        shown = [_interval(cells.get(statistic), difference) for statistic in chosen]
+        grid.add_row(str(name), rows["control"][0], str(rows["seeds"][0]), *shown)
     console().print(grid)
 
 
@@ -190,12 +202,15 @@ def bb_reference(
     console().print(grid)
 
 
-def _interval(row: dict[str, Any] | None) -> str:
+def _interval(row: dict[str, Any] | None, difference: bool) -> str:
     if row is None:
         return "—"
-    if row["low"] is None:
-        return f"{row['mean']:.3g}"
-    return f"{row['mean']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
+    names = ("difference", "difference_low", "difference_high")
+    mean, low, high = (row[name] for name in (names if difference else ("mean", "low", "high")))
+    if low is None:
+        return f"{mean:.3g}"
+    p = f" p {row['p_value']:.2g}" if difference and row["p_value"] is not None else ""
+    return f"{mean:.3g} [{low:.3g}, {high:.3g}]{p}"
 
 
 def _differences(variant: Variant, control: Variant | None) -> list[str]:

@@ -12,5 +12,5 @@ def console() -> Console:
 
     What is printed stands as it is: brackets and colons in a config's values are no markup.
     """
-    width = None if sys.stdout.isatty() else 200
+    width = None if sys.stdout.isatty() else 240
     return Console(width=width, markup=False, emoji=False, highlight=False)

@@ -215,6 +215,7 @@ class Cell:
         link: where it leads.
         note: said beside it.
         also: text and target of a second link.
+        order: the number by which a sortable table puts it in its place; its text if None.
     """
 
     text: str
@@ -222,6 +223,7 @@ class Cell:
     link: str = ""
     note: str = ""
     also: tuple[str, str] | None = None
+    order: float | None = None
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,8 @@ class Grid:
         rows: texts or cells.
         note: below it.
         fold: rows that are shown at first; the others unfold.
+        sortable: whether a press on a column's title sorts by it; all rows are shown, and the
+            first column stays in sight.
     """
 
     name: str
@@ -242,6 +246,7 @@ class Grid:
     note: str = ""
     fold: int = 40
     title: str = ""
+    sortable: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from trajectory.report.run import SUITE_FOLDERS, Run
 NEEDED = ("heads", "layers", "checkpoints", "onsets", "phenomena")
 """Tables without which there is nothing to report; what needs another says that it is missing."""
 
-ASSETS = ("style.css", "theme.js", "sentences.js", "page.js")
+ASSETS = ("style.css", "theme.js", "tables.js", "sentences.js", "page.js")
 
 POLICY = "; ".join(
     (

@@ -15,6 +15,7 @@ from trajectory.schemas.bb import (
     BB_RESIDUALS,
     BB_SCALARS,
     BB_TYPES,
+    COMPARED,
 )
 from trajectory.schemas.bundles import BUNDLE
 from trajectory.schemas.checkpoints import CHECKPOINTS
@@ -56,6 +57,7 @@ __all__ = [
     "BUNDLE",
     "CHECKPOINTS",
     "CLAIMS",
+    "COMPARED",
     "CONTRASTS",
     "COSTS",
     "COUPLINGS",

@@ -20,6 +20,12 @@ from trajectory.schemas.base import (
 TARGET_THRESHOLD = 0.5
 """Mean weight from which a key counts as the one that a token type attends to."""
 
+COMPARED = (
+    *("backcopy_excess", "bigram_excess", "sink_excess", "delta_logit", "value_ratio"),
+    "residual_excess",
+)
+"""Statistics in which experiments stand side by side: both risks, sink, its logit, drain, peak."""
+
 _TOKEN = field("token", pa.string(), "token type, as text")
 _TRIGGER = field("trigger", pa.bool_(), "whether the task treats the token as a trigger")
 _VARIANT = field("variant", pa.string(), "name of the experiment in the config")

@@ -9,7 +9,7 @@ from trajectory.report import marks, words
 from trajectory.report.findings import NO, UNDECIDED, YES, Ending, endings
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Control, Figure, Heading, Missing, Page
-from trajectory.report.parts.comparisons import forest, measured
+from trajectory.report.parts.comparisons import forest, measured, table
 from trajectory.report.run import Run, dormant, is_bb, with_group
 from trajectory.schemas import BB_SCALARS, PHENOMENA
 
@@ -39,7 +39,7 @@ def make(run: Run) -> Page:
         _strip(run, ends, "residual_ratio", "residual ratio, sink / rest", "peak", True, found),
     ]
     data = {"ends": ends}
-    blocks.append(Heading("Against the control, seed by seed"))
+    blocks += [Heading("Against the control, seed by seed"), table(run, SECTIONS)]
     for section, called in SECTIONS.items():
         figure, compared = forest(run, section, section, called)
         blocks.append(figure)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from itertools import product
+from typing import Any
 
 import altair as alt
 import polars as pl
 
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Captions, Choice, Figure, Missing, Value
+from trajectory.report.page import Captions, Cell, Choice, Figure, Grid, Missing, Value
 from trajectory.report.run import Run
-from trajectory.schemas import BB_COMPARISONS
+from trajectory.schemas import BB_COMPARISONS, COMPARED
 
 CAUSES = ("delta_logit", "value_ratio")
 """What experiments on causes are judged by: the sink's logit and the drain."""
@@ -153,3 +155,64 @@ def forest(
         height=max(140, (44 if fixed else 26) * rows["variant"].n_unique()),
     )
     return figure, {name: rows}
+
+
+def table(run: Run, sections: Collection[str]) -> Grid | Missing:
+    """Every experiment of these sections and its control, in all that they are compared in."""
+    title = "Side by side"
+    if not run.has("bb_comparisons"):
+        return Missing(title, reason("bb_comparisons"), "compared")
+    rows = run.frame("bb_comparisons")
+    chosen = rows.filter(
+        pl.col("section").is_in(list(sections)) & (pl.col("variant") != pl.col("control"))
+    )
+    if chosen.is_empty():
+        why = f"no variant with a control is in one of the sections {words.listed(list(sections))}"
+        return Missing(title, why, "compared")
+    shown = {*chosen["variant"], *chosen["control"]}
+    rows = rows.filter(pl.col("variant").is_in(list(shown)))
+    own = rows["variant"] != rows["control"]
+    found: dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]] = {}
+    for row in rows.with_columns(own.alias("own")).sort("control", "own", "variant").to_dicts():
+        cells = found.setdefault((row["variant"], row["control"]), {})
+        cells[row["statistic"], row["measure"]] = row
+    head = ["experiment", "control", "seeds"]
+    for name in COMPARED:
+        head += [marks.called(name), f"{marks.called(name)}, difference at equal loss"]
+    body = []
+    for (variant, control), cells in found.items():
+        first = next(iter(cells.values()))
+        line = [
+            Cell(variant),
+            Cell("—" if variant == control else control),
+            Cell(str(first["seeds"]), "number", order=first["seeds"]),
+        ]
+        for name in COMPARED:
+            line += [
+                _mean(cells.get((name, "step")), ""),
+                _mean(cells.get((name, "loss")), "difference"),
+            ]
+        body.append([*line, Cell(first["about"] or "—", "long")])
+    note = (
+        "Means over seeds at the last record, and the difference to the control where both first "
+        "reached the greater of their two last losses, paired by seed; brackets are 95 % t "
+        "intervals, p is of the exact sign-flip test, at least 2^(1−seeds). Press a column's title "
+        "to sort by it."
+    )
+    return Grid("compared", [*head, "what it changes"], body, note, title=title, sortable=True)
+
+
+def _mean(row: Mapping[str, Any] | None, of: str) -> Cell:
+    """A mean, or a difference with its p, with its interval; a dash where it was not compared."""
+    if row is None:
+        return Cell("—", "number")
+    value, low, high = (
+        row[f"{of}_{end}" if of else end] if end else row[of or "mean"]
+        for end in ("", "low", "high")
+    )
+    p = f"p {words.number(row['p_value'])}" if of and row["p_value"] is not None else ""
+    largest = max(abs(x) for x in (value, low, high) if x is not None)
+    digits = sum(largest < bound for bound in (1, 10, 100))
+    told = [f"{x:,.{digits}f}" for x in (value, low, high) if x is not None]
+    text = told[0] + (f" [{told[1]}, {told[2]}]" if len(told) > 1 else "")
+    return Cell(text, "number", note=p, order=value)

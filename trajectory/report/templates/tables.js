@@ -1,0 +1,24 @@
+// Sorts a table by the column whose title is pressed: numbers by value, what is missing last.
+"use strict";
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  const heads = [...table.tHead.rows[0].cells];
+  const body = table.tBodies[0];
+  heads.forEach((head, column) => {
+    const key = (row) => {
+      const { order } = row.cells[column].dataset;
+      return order === undefined ? row.cells[column].textContent : Number(order);
+    };
+    const compare = (a, b) => {
+      const [x, y] = [key(a), key(b)];
+      return typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
+    };
+    const missing = (row) => row.cells[column].textContent.trim() === "—";
+    head.querySelector("button").addEventListener("click", () => {
+      const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+      body.append(...[...body.rows].sort((a, b) => missing(a) - missing(b) || sign * compare(a, b)));
+    });
+  });
+}
