@@ -41,8 +41,19 @@ def test_no_fact_is_inherited_that_is_another_suite_s_own() -> None:
     assert found["pythia-410m"].bytes
     for name in ("pythia-1b", "pythia-410m-seed3", "pythia-12b", "pythia-2.8b-deduped"):
         assert found[name].bytes is None
-        assert found[name].schedule is None
         assert found[name].repository == f"EleutherAI/{name}"
+    rates = {}
+    for name, suite in found.items():
+        if suite.family == "gpt_neox" and suite.schedule is not None:
+            assert suite.schedule.warmup_steps == 1430, "0.01 of 143000 steps, in all their configs"
+            rates[name.removeprefix("pythia-")] = suite.schedule.peak_learning_rate
+    # As the authors' training configs state them.
+    assert rates == {
+        **dict.fromkeys(("14m", "31m", "70m"), 1e-3),
+        **{"160m": 6e-4, "410m": 3e-4, "1b": None, "1.4b": 2e-4},
+        **{"2.8b": 1.6e-4, "6.9b": 1.2e-4, "12b": 1.2e-4},
+    }
+    assert found["olmo-7b-0724"].schedule is found["olmo-1b-0724"].schedule is None
     assert found["pythia-410m-deduped"].known_bad == []
     assert found["olmo3-32b"].main_is == []
 
