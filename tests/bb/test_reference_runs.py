@@ -3,13 +3,13 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from trajectory.bb.reference import FIRST_SHARE, compare_with_paper, published
+from trajectory.bb.reference import FIRST_SHARE, compare_with_paper, milestones, published
 from trajectory.bb.summary import Frames
 from trajectory.errors import TrajectoryError
 
 EMPTY = pl.DataFrame(
     schema={"trajectory": pl.String, "step": pl.Int64, "domain": pl.String, "layer": pl.Int16,
-            "trigger": pl.Boolean, "delta_logit": pl.Float64, "residual_norm_sink": pl.Float64,
+            "trigger": pl.Boolean, "delta_logit_bb": pl.Float64, "residual_norm_sink": pl.Float64,
             "sink_weight": pl.Float64, "output_value_norm_sink": pl.Float64,
             "value_norm_sink": pl.Float64, "risk": pl.Float64, "excess_risk": pl.Float64}
 )  # fmt: skip
@@ -28,11 +28,54 @@ def residuals(values: dict[int, list[float]]) -> pl.DataFrame:
 
 
 def test_published_values_are_in_our_definitions() -> None:
-    steps, runs = published()
-    assert all(len(v) == len(steps) for run in runs.values() for v in run.values())
-    weight = dict(zip(steps, runs["1l-adamw"]["sink_weight"], strict=True))
+    runs = published()
+    weight, excess = (runs["1l-adamw"][name] for name in ("sink_weight", "bigram_excess"))
     assert weight[1000] * (1 - FIRST_SHARE) + FIRST_SHARE == pytest.approx(0.7785)
-    assert runs["1l-adamw"]["bigram_excess"][0] == 2.2078
+    assert weight[99000] == pytest.approx(0.8697, abs=1e-4)
+    assert excess[0] == 2.2078 and excess[100] == pytest.approx(0.1513)
+    levels = milestones()["1l-adamw"]
+    assert list(levels["bigram_excess"].items()) == [(pytest.approx(0.09), 160), (0.04, 260)]
+    assert list(levels["sink_weight"].values()) == [180, 200, 260, 820, 2600]
+
+
+def test_delta_logit_is_compared_without_the_own_key_and_by_kind_of_token() -> None:
+    types = pl.DataFrame(
+        [
+            {"trajectory": f"bb/1l-adamw/seed{seed}", "step": 1000, "layer": 0, "trigger": trigger,
+             "token": str(token), "delta_logit": 99.0,
+             "delta_logit_bb": (-3.0 if trigger else 9.5) + seed + token}
+            for seed in (0, 1)
+            for trigger in (False, True)
+            for token in (-1, 1)
+        ]
+    )  # fmt: skip
+    found = compare_with_paper(Frames(EMPTY, EMPTY, EMPTY, types))
+    assert [(p.statistic, p.published, p.mean) for p in found] == [
+        ("delta_logit_bb", 9.70, pytest.approx((9.5 * 10.5) ** 0.5)),
+        ("delta_logit_bb_trigger", -3.12, -2.5),
+    ]
+
+
+def test_milestones_are_the_first_records_beyond_their_levels() -> None:
+    """A seed that ended before is left out; one that never gets there makes it never."""
+
+    def run(seed: int, risks: dict[int, float]) -> list[dict]:
+        name = f"bb/1l-adamw/seed{seed}"
+        return [{"trajectory": name, "step": s, "domain": "trigger", "risk": r, "excess_risk": r}
+                for s, r in risks.items()]  # fmt: skip
+
+    seeds = [
+        run(0, {180: 3.0, 220: 0.9, 260: 0.5, 1300: 0.05}),
+        run(1, {180: 2.0, 240: 0.8, 1300: 0.2}),
+        run(2, {180: 0.5}),
+    ]
+    frame = pl.DataFrame([row for rows in seeds for row in rows])
+    found = {p.statistic: p for p in compare_with_paper(Frames(EMPTY, EMPTY, frame, EMPTY))}
+    first = found["step of backcopy_risk 1"]
+    assert (first.published, first.seeds, first.inside) == (220, 2, True)
+    assert first.mean == pytest.approx((220 * 240) ** 0.5)
+    assert found["step of backcopy_risk 0.1"].mean == float("inf")
+    assert not found["step of backcopy_risk 0.1"].inside
 
 
 def test_points_inside_and_outside_the_spread_of_seeds() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import os
 import signal
+import statistics
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,12 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trajectory.bb.changes import ForceAttention, SetValue, changing
+from trajectory.bb.laboratory import measure_types
 from trajectory.bb.model import Transformer, rotate
 from trajectory.bb.simplified import Simplified
 from trajectory.bb.task import load_task
 from trajectory.bb.train import Machine, train
 from trajectory.config import Task, Variant, load
 from trajectory.errors import TrajectoryError
+from trajectory.probe.attention import AttentionCall, observe
 from trajectory.probe.kinds import dense_weights
 from trajectory.schemas import TABLES
 from trajectory.tables import from_rows, read, validate
@@ -132,6 +137,36 @@ def test_every_part_trains_and_fills_every_table(changes: dict) -> None:
     for name in ("heads", "layers", "checkpoints", "bb_types", "bb_residuals", "bb_maps"):
         assert found[name].num_rows, name
     assert bool(found["bb_interventions"].num_rows) == ("interventions" in changes)
+
+
+def test_both_delta_logits_by_token_type_are_their_definitions() -> None:
+    """Against loops over every query and key."""
+    task = load_task(Task(length=24))
+    torch.manual_seed(0)
+    model = Transformer(task.vocabulary, variant())
+    tokens = task.sample(6, 24, torch.Generator().manual_seed(1))
+    calls: list[AttentionCall] = []
+    with torch.no_grad(), observe(SimpleNamespace(attention=calls.append)):
+        model(tokens)
+    query, key = calls[0].query.double(), calls[0].key.double()
+    z = (query @ key.transpose(2, 3) * calls[0].scale)[:, 0].tolist()
+    own: dict[str, list[float]] = defaultdict(list)
+    published: dict[str, list[float]] = defaultdict(list)
+    for row, logits in zip(tokens.tolist(), z, strict=True):
+        for i in range(2, 24):
+            text = task.tokens[row[i]]
+            published[text].append(logits[i][0] - statistics.mean(logits[i][1:i] or [math.nan]))
+            if i >= 8:
+                own[text].append(logits[i][0] - statistics.mean(logits[i][1 : i + 1]))
+    types, _, _ = measure_types(model, list(model.blocks), task, tokens)
+    assert len(types) > 20
+    for found in types:
+        for name, expected in (("delta_logit", own), ("delta_logit_bb", published)):
+            values = expected[found["token"]]
+            if values:
+                assert found[name] == pytest.approx(statistics.mean(values), rel=1e-6)
+            else:
+                assert found[name] is None
 
 
 def test_the_simplified_model_is_its_formula() -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from trajectory.bb.task import BigramTask
 from trajectory.probe.attention import AttentionCall, observe, repeat_heads
 from trajectory.probe.kinds import dense_weights
-from trajectory.probe.statistics import delta_logit
+from trajectory.probe.statistics import delta_logit, delta_logit_bb
 from trajectory.schemas.base import MIN_QUERY
 from trajectory.schemas.bb import TARGET_THRESHOLD
 
@@ -132,10 +132,11 @@ class _Types:
         output = _written_norms(call.output.double(), projection)
         typical = written[:, :, 1:].flatten(2).transpose(0, 1).flatten(1).median(1).values  # (H,)
         place = torch.arange(length, device=query.device)
-        delta = delta_logit(query.double(), key.double(), call.scale, 0)
+        logits = (query.double(), key.double(), call.scale, 0)
         numbers = {
             "sink_weight": self.by_type(sink),
-            "delta_logit": self.by_type(delta, place >= MIN_QUERY),
+            "delta_logit": self.by_type(delta_logit(*logits), place >= MIN_QUERY),
+            "delta_logit_bb": self.by_type(delta_logit_bb(*logits), place >= 2),
             "self_weight": self.by_type(own),
             "previous_weight": self.by_type(before, place >= 2),
             "head_output_ratio": self.by_type(output) / typical[:, None],

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -51,49 +52,94 @@ class Point:
         return self.low <= self.published <= self.high
 
 
-def published() -> tuple[list[int], dict[str, dict[str, list[float]]]]:
-    """Steps and values, by run and statistic, in this project's definitions.
+def published() -> dict[str, dict[str, dict[int, float]]]:
+    """By run, statistic and step, in this project's definitions.
 
     The authors' sink weight counts position 0, and their bigram risk charges it for triggers that
-    are never drawn there; both are taken out.
+    are never drawn there; both are taken out. Their Δlogit is this project's ``delta_logit_bb``.
     """
+    return {
+        run: {
+            statistic: {int(k): _converted(statistic, v, int(k)) for k, v in values.items()}
+            for statistic, values in statistics.items()
+        }
+        for run, statistics in _table()["runs"].items()
+    }
+
+
+def milestones() -> dict[str, dict[str, dict[float, int]]]:
+    """By run and statistic: a level and the first record, one in 20 steps, that is beyond it."""
+    return {
+        run: {
+            statistic: {_converted(statistic, float(k), at): at for k, at in levels.items()}
+            for statistic, levels in statistics.items()
+        }
+        for run, statistics in _table()["milestones"].items()
+    }
+
+
+def _table() -> dict[str, Any]:
     file = resources.files("trajectory.bb").joinpath("data", "reference.json")
-    table = json.loads(file.read_text(encoding="utf-8"))
-    runs = table["runs"]
-    for values in runs.values():
-        if "sink_weight" in values:
-            values["sink_weight"] = [
-                (w - FIRST_SHARE) / (1 - FIRST_SHARE) for w in values["sink_weight"]
-            ]
-        if "bigram_excess" in values:
-            first, *rest = values["bigram_excess"]
-            values["bigram_excess"] = [first, *(x - FIRST_EXCESS for x in rest)]
-    return table["steps"], runs
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def _converted(statistic: str, value: float, step: int) -> float:
+    if statistic == "sink_weight":
+        return (value - FIRST_SHARE) / (1 - FIRST_SHARE)
+    if statistic == "bigram_excess" and step:
+        return value - FIRST_EXCESS
+    return value
 
 
 def compare_with_paper(frames: Frames) -> list[Point]:
-    """Every published value that the run's tables have a record for.
+    """Every published value that the run's tables have a record for, then the milestones.
 
     Raises TrajectoryError if there is none.
     """
-    steps, runs = published()
     points = []
-    for run, statistics in runs.items():
+    for run, statistics in published().items():
         for statistic, values in statistics.items():
             ours = _series(frames, run, statistic)
-            for step, value in zip(steps, values, strict=True):
+            for step, value in values.items():
                 found = ours.filter(pl.col("step") == step)["value"].drop_nulls().to_numpy()
                 if len(found):
                     points.append(_point(run, statistic, step, value, found))
+    for run, reached in milestones().items():
+        for statistic, levels in reached.items():
+            ours = _series(frames, run, statistic)
+            for level, step in levels.items():
+                steps = _first_beyond(ours, level, rising=statistic == "sink_weight", until=step)
+                if len(steps):
+                    name = f"step of {statistic} {level:.3g}"
+                    points.append(_point(run, name, step, step, steps))
     if not points:
         raise TrajectoryError(
-            f"no trajectory of this run is one of the paper's ({', '.join(runs)}) with records at "
-            f"its steps; run workflow/configs/paper.yaml"
+            f"no trajectory of this run is one of the paper's ({', '.join(published())}) with "
+            f"records at its steps; run workflow/configs/paper.yaml"
         )
     return points
 
 
+def _first_beyond(ours: pl.DataFrame, level: float, *, rising: bool, until: int) -> np.ndarray:
+    """Each seed's first record beyond the level, infinite if there is none.
+
+    Only of seeds with records at or after ``until``: others were not trained long enough to tell.
+    """
+    value = pl.col("value")
+    beyond = value > level if rising else value < level
+    found = (
+        ours.drop_nulls("value")
+        .group_by("trajectory")
+        .agg(pl.col("step").filter(beyond).min().alias("first"), pl.col("step").max().alias("last"))
+        .filter(pl.col("last") >= until)
+    )
+    return found["first"].cast(pl.Float64).fill_null(math.inf).to_numpy()
+
+
 def _point(run: str, statistic: str, step: int, value: float, found: np.ndarray) -> Point:
+    if np.isinf(found).any():  # a milestone that a seed never reached
+        return Point(run, statistic, step, value, math.inf, math.nan, math.nan, len(found))
     logs = value > 0 and bool((found > 0).all())
     values = np.log(found) if logs else found
     mean, n = float(values.mean()), len(values)
@@ -119,10 +165,11 @@ def _series(frames: Frames, run: str, statistic: str) -> pl.DataFrame:
         found = frames.layers.filter(
             own & (pl.col("domain") == "non_trigger") & (pl.col("layer") == _DEPTH)
         )
-    elif statistic == "delta_logit":
-        column = statistic  # the paper's: unweighted over token types
+    elif statistic.startswith("delta_logit_bb"):
+        column = "delta_logit_bb"  # the paper's: unweighted over token types
+        of = pl.col("trigger") if statistic.endswith("_trigger") else ~pl.col("trigger")
         found = (
-            frames.types.filter(own & ~pl.col("trigger") & (pl.col("layer") == 0))
+            frames.types.filter(own & of & (pl.col("layer") == 0))
             .group_by("trajectory", "step")
             .agg(pl.col(column).mean())
         )

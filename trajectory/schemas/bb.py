@@ -57,6 +57,13 @@ BB_TYPES = Table(
             "nats",
             nullable=True,
         ),
+        number(
+            "delta_logit_bb",
+            "heads.delta_logit_bb over its queries: own key excluded, i ≥ 2",
+            "nats",
+            "arXiv 2410.13835, summarise_logits_difference",
+            nullable=True,
+        ),
         number("self_weight", "mean over its queries of the weight A_ii on the own position"),
         number(
             "previous_weight",
