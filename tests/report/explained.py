@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -218,12 +219,14 @@ def _laboratory(toy: list[str], steps: list[int]) -> dict[str, list[Row]]:
                     )
                     intervened.append(filled(TABLES["bb_intervened"], **place, layer=0, head=0))
         for step in (steps[0], steps[-1]):
-            for query in range(6):
-                weights = [0.7] + [0.3 / max(query, 1)] * query if query else [1.0]
+            for sequence, query in product((0, 1), range(6)):
+                first = 0.7 if sequence == 0 else 0.4
+                weights = [first] + [(1 - first) / max(query, 1)] * query if query else [1.0]
                 maps.append(
                     filled(
                         TABLES["bb_maps"], trajectory=trajectory, step=step, layer=0, head=0,
-                        sequence=0, query=query, token="et"[query % 2], trigger=query % 2 == 0,
+                        sequence=sequence, query=query, token="et"[query % 2],
+                        trigger=query % 2 == 0,
                         weights=weights,
                     )
                 )  # fmt: skip

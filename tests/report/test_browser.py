@@ -464,6 +464,12 @@ def test_the_map_moves_to_a_record_that_there_is(opened: webdriver.Chrome) -> No
         choose(opened, "chosen_trajectory", option.text)
         assert marks(opened, "map", "rect"), option.text
         assert option.text in reading(opened, "map")
+    first = marks(opened, "map", "rect")
+    choose(opened, "chosen_sequence", "1")
+    assert "in sequence 1" in reading(opened, "map")
+    other = marks(opened, "map", "rect")
+    assert [cell[:2] for cell in other] == [cell[:2] for cell in first]
+    assert colours(other) != colours(first), "another sequence's weights"
 
 
 @page("phase")

@@ -237,13 +237,15 @@ def test_token_types_are_told_of_the_chosen_trajectory(
 
 def test_maps_and_norms_are_told_of_what_is_drawn() -> None:
     rows = [
-        {"trajectory": "bb/a/seed0", "step": 5, "layer": 1, "query": q, "key": k,
-         "trigger": q == 2, "weight": w}
+        {"trajectory": "bb/a/seed0", "step": 5, "layer": 1, "sequence": s, "query": q, "key": k,
+         "trigger": q == 2, "weight": w if s == 0 else 0.5}
+        for s in (0, 3)
         for q, k, w in ((0, 0, 1.0), (1, 0, 0.8), (1, 1, 0.2), (2, 0, 0.1), (2, 2, 0.9))
     ]  # fmt: skip
     assert maps._map_readings(pl.DataFrame(rows)) == {
-        ("bb/a/seed0", 5, 1): "In layer 1 of bb/a/seed0 at step 5 non-trigger queries give 80% and "
-        "trigger queries give 10% of their attention to position 0."
+        ("bb/a/seed0", 5, 1, s): "In layer 1 of bb/a/seed0 at step 5 non-trigger queries give "
+        f"{a}% and trigger queries give {b}% of their attention to position 0 in sequence {s}."
+        for s, a, b in ((0, 80, 10), (3, 50, 50))
     }
     norms = pl.DataFrame(
         {
