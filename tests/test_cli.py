@@ -222,3 +222,4 @@ def test_brackets_in_a_config_are_printed_as_they_stand(tmp_path: Path) -> None:
     assert "cosine (steps 9)" in shown.stdout
     listed = trajectory("bb", "list", "--config", path)
     assert "interventions [kind zero_mlp" in listed.stdout, listed.stderr
+    assert "[b]:smile:" in listed.stdout, "what it is for, beside what differs"

@@ -143,6 +143,16 @@ def configs(root: Path) -> list[Path]:
     return [root / "config.yaml", *sorted((root / "workflow/configs").glob("*.yaml"))]
 
 
+def test_shipped_experiments_say_what_they_are_for(root: Path) -> None:
+    silent = [
+        f"{path.name}: {name}"
+        for path in configs(root)
+        for name, variant in load(path).bb.variants.items()
+        if not variant.about
+    ]
+    assert not silent
+
+
 def test_shipped_configs_fit_models_and_schema_and_write_to_folders_of_their_own(
     root: Path,
 ) -> None:

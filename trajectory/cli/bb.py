@@ -34,17 +34,26 @@ def bb_list(config: ConfigFile = DEFAULT_CONFIG) -> None:
     from trajectory.cli.printing import console
     from trajectory.config import load
 
-    grid = Table("experiment", "section", "seeds", "size", "differs from its control in", box=None)
+    head = (
+        "experiment",
+        "what it is for",
+        "section",
+        "seeds",
+        "size",
+        "differs from its control in",
+    )
+    grid = Table(*head, box=None)
     variants = load(config).bb.variants
     for name, v in variants.items():
         control = variants.get(v.control) if v.control else None
         size = f"{v.layers}L width {v.width}, batch {v.batch} × T {v.task.length}, {v.steps} steps"
         grid.add_row(
             name,
+            v.about or "—",
             v.section or "",
             " ".join(map(str, v.seeds)),
             size,
-            ", ".join(_differences(v, control)) or v.about or "the paper's default",
+            ", ".join(_differences(v, control)) or "nothing: the paper's default",
         )
     console().print(grid)
 
