@@ -169,6 +169,31 @@ def test_both_delta_logits_by_token_type_are_their_definitions() -> None:
                 assert found[name] is None
 
 
+def test_the_tables_hold_the_parameters_of_the_simplified_model(tmp_path: Path) -> None:
+    """What the documentation says of α, β, ξ, and of the kept weights."""
+    from safetensors.torch import load_file
+
+    chosen = variant(model="simplified", checkpoints=[8])
+    rows = train("x", chosen, 0, machine=Machine(checkpoints=tmp_path))
+    kept = load_file(tmp_path / "step8.safetensors")
+    alpha, beta, lam, xi = (
+        kept[f"blocks.0.attention.{name}"] for name in ("alpha", "beta", "lam", "xi")
+    )
+    task = load_task(chosen.task)
+    place = {text: i for i, text in enumerate(task.tokens)}
+    last = [row for row in rows["bb_types"] if row["step"] == 8]
+    queried = [row for row in last if not row["trigger"] and row["delta_logit"] is not None]
+    assert len(queried) > 20
+    for row in queried:
+        v = place[row["token"]]
+        assert row["delta_logit"] == pytest.approx(float(alpha[v]), rel=1e-5, abs=1e-5)
+        assert row["value_norm"] == pytest.approx(abs(float(xi[v])), rel=1e-5)
+    written = float((kept["blocks.0.attention.wo.weight"] @ beta).norm())
+    heads = [row for row in rows["heads"] if row["step"] == 8]
+    assert [row["output_value_norm_sink"] for row in heads] == pytest.approx([written] * 2)
+    assert lam.shape == alpha.shape
+
+
 def test_the_simplified_model_is_its_formula() -> None:
     task = load_task(Task(length=24))
     torch.manual_seed(3)
