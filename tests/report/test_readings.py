@@ -433,6 +433,7 @@ def test_experiments_stand_side_by_side_with_their_differences_at_equal_loss(
         frame = frame.with_columns(
             mean=pl.when(matched).then(7.0).otherwise(pl.lit(0.25)),
             difference=pl.when(matched).then(-0.5).otherwise(pl.lit(9.0)),
+            difference_high=pl.lit(-0.0004),
             p_value=pl.lit(0.0625),
         )
         end = frame.filter((pl.col("variant") == "relu-1l") & (pl.col("measure") == "step"))
@@ -452,7 +453,7 @@ def test_experiments_stand_side_by_side_with_their_differences_at_equal_loss(
     row, control = cells["relu-1l"], cells["adamw-3l"]
     assert row["sink excess"].text == "0.250" and row["sink excess"].order == 0.25
     matched = row["sink excess, difference at equal loss"]
-    assert (matched.text, matched.order) == ("-0.500 [-0.600, -0.100]", -0.5)
+    assert (matched.text, matched.order) == ("-0.500 [-0.600, 0.000]", -0.5)
     assert matched.note == "p 0.06"
     assert row["residual excess"].text == "—", "not compared"
     assert control["Δlogit"].text == "0.250"

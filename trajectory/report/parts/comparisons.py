@@ -192,7 +192,7 @@ def table(run: Run, sections: Collection[str]) -> Grid | Missing:
                 _mean(cells.get((name, "step")), ""),
                 _mean(cells.get((name, "loss")), "difference"),
             ]
-        body.append([*line, Cell(first["about"] or "—", "long")])
+        body.append([*line, first["about"] or "—"])
     note = (
         "Means over seeds at the last record, and the difference to the control where both first "
         "reached the greater of their two last losses, paired by seed; brackets are 95 % t "
@@ -213,6 +213,6 @@ def _mean(row: Mapping[str, Any] | None, of: str) -> Cell:
     p = f"p {words.number(row['p_value'])}" if of and row["p_value"] is not None else ""
     largest = max(abs(x) for x in (value, low, high) if x is not None)
     digits = sum(largest < bound for bound in (1, 10, 100))
-    told = [f"{x:,.{digits}f}" for x in (value, low, high) if x is not None]
+    told = [f"{round(x, digits) + 0.0:,.{digits}f}" for x in (value, low, high) if x is not None]
     text = told[0] + (f" [{told[1]}, {told[2]}]" if len(told) > 1 else "")
     return Cell(text, "number", note=p, order=value)
