@@ -108,6 +108,11 @@ def record(model: Any, tokens: Tensor) -> tuple[list[Seen], Tensor, list[Tensor]
     return recorder.seen, logits, streams
 
 
+def first_query(length: int) -> int:
+    """Queries before this one say too little; half of a short sequence counts."""
+    return MIN_QUERY if length >= 16 else max(length // 2, 1)
+
+
 def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str, float]:
     """A row of ``heads``, with loops over sequences and queries."""
     weights, logits = seen.weights[:, head], seen.logits[:, head]
@@ -163,7 +168,7 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
             pools["sink_weight_floor"].append(1 / len(keys))
             q, k = seen.query[b, head, i], seen.key[b, head, sink]
             pools["sink_cosine"].append(float(q @ k / q.norm() / k.norm()))
-            if i >= sink + MIN_QUERY:
+            if i >= sink + first_query(int(member[b].sum())):
                 others = [j for j in keys if j != sink]
                 pools["rest_logit_sd"].append(float(logits[b, i, others].std(correction=0)))
                 pools["delta_logit"].append(float(logits[b, i, sink] - logits[b, i, others].mean()))
@@ -189,8 +194,8 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
     if pools["delta_logit"]:
         row["delta_logit_sd"] = float(torch.tensor(pools["delta_logit"]).double().std(correction=0))
         row["delta_logit_normalised"] = row["delta_logit"] / row["rest_logit_sd"]
-    sequences = sum(bool(m.any()) for m in member)
-    mass = torch.where(looking >= MIN_QUERY * sequences, column / looking, -1)
+    needed = sum(first_query(int(m.sum())) for m in member if m.any())
+    mass = torch.where(looking >= needed, column / looking, -1)
     if mass.max() >= 0:
         row["top_position"] = int(mass.argmax())
         row["top_mass"] = float(mass.max())
@@ -234,7 +239,7 @@ def expected_sinks(
                 entropy = float(-torch.xlogy(p, p).sum()) / math.log(len(looking))
                 if j == sink:
                     note("sink_column_entropy", entropy)
-            if len(looking) >= MIN_QUERY:
+            if len(looking) >= first_query(int(member[b].sum())):
                 mass[j] = float(a.mean())
                 entropies[j] = entropy
                 floors[j] = sum(1 / int(allowed[b, i].sum()) for i in looking) / len(looking)

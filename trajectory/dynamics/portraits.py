@@ -20,7 +20,8 @@ Array = NDArray[np.float64]
 SERIES = ["trajectory", "domain"]
 HEAD = [*SERIES, "layer", "head"]
 FIRST_QUERY = 8
-"""Log-odds are means over queries from this one on (``trajectory.schemas.MIN_QUERY``)."""
+"""Log-odds are means over queries from this one on (``trajectory.schemas.MIN_QUERY``), or from half
+the length of a sequence of fewer than twice as many tokens."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def floor_log_odds(floor: float) -> float:
         return float((digamma(length + 1) + np.euler_gamma - 1) / (length - 1) - floor)
 
     length = round(float(np.exp(brentq(excess, np.log(1.5), np.log(1e9)))))
-    queries = np.arange(FIRST_QUERY, max(length, FIRST_QUERY + 1))
+    first = FIRST_QUERY if length >= 2 * FIRST_QUERY else max(length // 2, 1)
+    queries = np.arange(first, max(length, first + 1))
     return -float(np.log(queries).mean())
 
 

@@ -11,7 +11,7 @@ from trajectory.probe import statistics
 from trajectory.probe.accumulate import Sums
 from trajectory.probe.attention import AttentionCall, repeat_heads
 from trajectory.probe.kinds import dense_weights
-from trajectory.schemas import MIN_QUERY, SINK_RATE_THRESHOLD
+from trajectory.schemas import SINK_RATE_THRESHOLD
 from trajectory.schemas.base import FAR_KEYS, TAIL_QUERIES
 
 
@@ -38,6 +38,7 @@ class HeadReader:
         scale, window = call.scale, call.window
         self.length = query.shape[2]
         self.position = torch.arange(self.length, device=query.device)
+        self.first_query = statistics.first_query(present.sum(1))  # (B,)
         self.per_query: dict[str, Tensor] = {
             "sink_logit": statistics.sink_logits(query, key, scale, sink),
             "delta_logit": statistics.delta_logit(query, key, scale, sink, window),
@@ -102,7 +103,7 @@ class HeadReader:
         sees = statistics.sees_sink(self.length, sink, window, position.device)
         after = member & (position > sink)
         late = member & sees
-        settled = late & (position >= sink + MIN_QUERY)
+        settled = late & (position >= sink + self.first_query[:, None])
         rows = {
             "delta_logit": settled,
             "delta_logit_bb": late & (position >= sink + 2),

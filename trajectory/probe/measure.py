@@ -159,6 +159,7 @@ class _Probe:
                 self.norms[call.rows].to(member.device),
                 self.batch.kinds[call.rows].to(member.device),
                 self.batch.texts[call.rows],
+                reader.first_query,
             )
             self.sinks.setdefault((call.layer, domain), Sinks()).add(keys, self.batch.sink)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from trajectory.corpus.kinds import DELIMITER, ENDOFTEXT
 from trajectory.probe import statistics
 from trajectory.probe.accumulate import Sums
-from trajectory.schemas import MIN_QUERY, SINK_RATE_THRESHOLD
+from trajectory.schemas import SINK_RATE_THRESHOLD
 from trajectory.schemas.base import DRAINED, TOKEN_KINDS
 
 KINDS = len(TOKEN_KINDS)
@@ -31,6 +31,7 @@ class Keys:
         residual_norms: ‖h_j‖ where the stream enters the block, [B, T].
         kinds: what the tokens are, int [B, T].
         texts: the tokens, B lists of T.
+        enough: how many queries must see a key for it to be a sink, int [B].
     """
 
     mass: Tensor
@@ -41,6 +42,7 @@ class Keys:
     residual_norms: Tensor
     kinds: Tensor
     texts: Sequence[Sequence[str]]
+    enough: Tensor
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Sinks:
     Attributes:
         mass, floor: Σ_i A_ij over the queries i > j that count, [H, T], and of 1/(visible keys).
         seen: how many queries that is, [T].
-        sequences: how many sequences there are.
+        needed: how many there must be for a key to be a sink.
         tops, seconds: per head, how often each (position, token) collected most, and second most.
         kinds, second_kinds: per head, how often a key of each kind did, [H, K].
         value_minima: how often each position had the least value norm, [H, T].
@@ -61,7 +63,7 @@ class Sinks:
     mass: Tensor | None = None
     floor: Tensor | None = None
     seen: Tensor | None = None
-    sequences: int = 0
+    needed: int = 0
     tops: dict[int, Counter[tuple[int, str]]] = field(default_factory=dict)
     seconds: dict[int, Counter[tuple[int, str]]] = field(default_factory=dict)
     kinds: Tensor | None = None
@@ -74,12 +76,11 @@ class Sinks:
         """Add one part of a batch."""
         seen = later_queries(keys.member, keys.window)
         floor = later_floor(keys.member, keys.window)
-        self.sequences += int((seen > 0).any(1).sum())
+        self.needed += int(keys.enough[(seen > 0).any(1)].sum())
         self.mass = _plus(self.mass, keys.mass.sum(0, dtype=torch.float64))
         self.floor = _plus(self.floor, floor.sum(0))
         self.seen = _plus(self.seen, seen.sum(0))
-        # Keys that fewer than MIN_QUERY queries see are no sinks.
-        enough = seen >= MIN_QUERY
+        enough = seen >= keys.enough[:, None]
         active = enough.any(1)
         part = _Part(keys, seen, floor, enough, active, sink)
         part.entropies(self.sums)
@@ -129,7 +130,7 @@ class Sinks:
     def _pooled(self, found: dict[str, list[Any]]) -> None:
         """Positions, from all sequences together; none where too few queries see any key."""
         assert self.mass is not None and self.seen is not None and self.floor is not None
-        rare = self.seen < MIN_QUERY * self.sequences
+        rare = self.seen < self.needed
         mean = (self.mass / self.seen).masked_fill(rare, -1.0)
         floor = self.floor / self.seen
         if bool((mean < 0).all()):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trajectory.probe.attention import attend, sliding_mask
+from trajectory.schemas import MIN_QUERY
 
 COLUMN_BLOCK = 128
 """Queries whose weights are held at once: H × 128 × T numbers, which a cache can hold."""
@@ -80,6 +81,16 @@ def split_sink(
     logits = sink_logits(query.to(lse.dtype), key.to(lse.dtype), scale, sink)
     odds[:, :, sees] = logits[:, :, sees] - rest[:, :, sees]
     return Split(odds, rest, entropy)
+
+
+def first_query(lengths: Tensor) -> Tensor:
+    """First query, counted from the sink, that enters logit statistics of sequences so long.
+
+    Also how many later queries a key needs to be called a sink. MIN_QUERY, and half the length of a
+    sequence of fewer than twice as many tokens, which would else have next to none. Integers, any
+    shape.
+    """
+    return torch.where(lengths < 2 * MIN_QUERY, lengths // 2, MIN_QUERY).clamp_min(1)
 
 
 def sees_sink(

@@ -9,7 +9,12 @@ import pyarrow as pa
 
 MIN_QUERY = 8
 """First query (counted from the sink) that enters logit statistics: a mean over fewer than eight
-keys is mostly noise."""
+keys is mostly noise. A sequence of fewer than twice as many tokens has half its length in place of
+it: the paper's own prompt has eight tokens."""
+
+SHORT = (
+    f"(in a sequence of fewer than {2 * MIN_QUERY} tokens half its length in place of {MIN_QUERY})"
+)
 
 SINK_RATE_THRESHOLD = 0.3
 """ε of Sink^ε (Gu et al., arXiv 2410.10781)."""

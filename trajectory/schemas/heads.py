@@ -11,6 +11,7 @@ from trajectory.schemas.base import (
     HEAD,
     LAYER,
     MIN_QUERY,
+    SHORT,
     SINK_RATE_THRESHOLD,
     STEP,
     TAIL_QUERIES,
@@ -80,7 +81,7 @@ HEADS = Table(
         ),
         number(
             "delta_logit",
-            f"Δlogit: mean over queries i ≥ s+{MIN_QUERY} of z_is − mean over visible keys j ≠ s of z_ij",
+            f"Δlogit: mean over queries i ≥ s+{MIN_QUERY} of z_is − mean over visible keys j ≠ s of z_ij {SHORT}",
             "nats",
             nullable=True,
         ),
@@ -106,7 +107,7 @@ HEADS = Table(
         ),
         number(
             "rest_logit_sd",
-            f"mean over queries i ≥ s+{MIN_QUERY} of the standard deviation of z_ij over visible keys j ≠ s",
+            f"mean over queries i ≥ s+{MIN_QUERY} of the standard deviation of z_ij over visible keys j ≠ s {SHORT}",
             "nats",
             nullable=True,
         ),
@@ -117,7 +118,7 @@ HEADS = Table(
         ),
         number(
             "sink_log_odds",
-            f"mean over queries i ≥ s+{MIN_QUERY} of log A_is/(1 − A_is)",
+            f"mean over queries i ≥ s+{MIN_QUERY} of log A_is/(1 − A_is) {SHORT}",
             "nats",
             nullable=True,
         ),
@@ -129,7 +130,7 @@ HEADS = Table(
         ),
         number(
             "column_entropy",
-            f"mean over sequences of the greatest such entropy of any key that at least {MIN_QUERY} queries see",
+            f"mean over sequences of the greatest such entropy of any key that at least {MIN_QUERY} queries see {SHORT}",
             source="arXiv 2410.13835, LLM/src/entropy.py, own row excluded",
             nullable=True,
         ),
@@ -203,7 +204,7 @@ HEADS = Table(
         field(
             "top_position",
             pa.int32(),
-            f"position with the greatest column mass: mean A_ij over later queries i > j that see it, among keys that at least {MIN_QUERY} queries per sequence see",
+            f"position with the greatest column mass: mean A_ij over later queries i > j that see it, among keys that at least {MIN_QUERY} queries per sequence see {SHORT}",
             nullable=True,
         ),
         number("top_mass", "that column mass", nullable=True),
