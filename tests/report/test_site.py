@@ -15,8 +15,8 @@ import pytest
 from trajectory.config import Config, Variant, load, parse
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode, figures, findings
-from trajectory.report.page import Code, Contents, Items, Legend, Page
-from trajectory.report.pages import PAGES, claims, mitigations
+from trajectory.report.page import Choice, Code, Contents, Items, Legend, Page
+from trajectory.report.pages import PAGES, active, claims, mitigations
 from trajectory.report.pages.trajectories import PANELS, _reading
 from trajectory.report.palette import colours
 from trajectory.report.run import DRAWN_RECORDS, Run, _spread
@@ -149,6 +149,33 @@ def test_differences_from_the_paper_are_said(run: Run) -> None:
         "bb/adamw-3l on non_trigger: the paper's size shows a residual-state peak; "
         "this reduced run ends without one (ratio 1.00 [1.00, 1.00] at step 1000)."
     ]
+
+
+@pytest.mark.parametrize(
+    ("gone", "shown"), [(["code"], True), (["code", "trigger"], False)], ids=["one", "every"]
+)
+def test_domains_without_log_odds_are_compared_with_nothing(
+    results: Path,
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    gone: list[str],
+    shown: bool,
+) -> None:
+    """A prompt of two tokens has none; the page of contrasts ended in an IndexError."""
+    run = Run(results, config)
+    measured = run.measured
+
+    def without(*asked: Any) -> pl.DataFrame:
+        there = pl.when(~pl.col("domain").is_in(gone)).then("sink_log_odds")
+        return measured(*asked).with_columns(there.alias("sink_log_odds"))
+
+    monkeypatch.setattr(run, "measured", without)
+    page = active.make(run)
+    assert bool(page.controls) == shown
+    if shown:
+        choice = page.controls[0]
+        assert isinstance(choice, Choice)
+        assert "nano-olmo" not in dict(choice.options)
 
 
 def test_a_statistic_without_an_end_is_undecided(results: Path, config: Config) -> None:

@@ -33,11 +33,13 @@ def of_map(cut: pl.DataFrame, name: str, threshold: float) -> str:
 
 
 def of_head(cut: pl.DataFrame, name: str, domains: list[str]) -> str:
-    """One head on every domain over all records."""
+    """One head over all records, on every domain that has a value of it."""
     first = cut.row(0, named=True)
     told = []
     for domain in domains:
         rows = cut.filter(pl.col("domain") == domain).sort("step")
+        if rows.is_empty():
+            continue
         own, began = rows["value"], rows["step"][0]
         told.append(f"{_number(own[-1])} on {domain} ({_number(own[0])} at step {began:,})")
     return f"The {name} of {_head(first)} of {first['trajectory']} ends at {words.listed(told)}."

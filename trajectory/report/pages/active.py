@@ -41,8 +41,12 @@ def make(run: Run) -> Page:
         missing = Missing("Domain contrast", reason("contrasts"))
         return Page("active", "Active and dormant", title, lead, [missing])
     frame = run.measured("heads", MOST_CELLS, *series.PLACE, "sink_log_odds")
+    frame = frame.drop_nulls("sink_log_odds")  # ReLU attention has none, nor has a short prompt
     two = frame.group_by("trajectory").agg(pl.col("domain").n_unique()).filter(pl.col("domain") > 1)
     frame = frame.join(two, on="trajectory", how="semi")
+    if frame.is_empty():
+        why = "none of its trajectories has heads with log-odds on two domains"
+        return Page("active", "Active and dormant", title, lead, [Missing("Domain contrast", why)])
     cube = encode.cube(frame, {"sink_log_odds": False}, domains=run.domains)
     names = [t for t in run.trajectories if t in cube]
     chosen = max(names, key=lambda t: cube[t]["layers"] * cube[t]["heads"])
