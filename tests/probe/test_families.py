@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from trajectory.corpus.tokens import TokenBatch
-from trajectory.errors import TrajectoryError
+from trajectory.errors import DamagedFiles, TrajectoryError
 from trajectory.probe.attention import NAME
 from trajectory.probe.families import FAMILIES
 from trajectory.probe.language_model import Measurement, measure_checkpoint_files
@@ -193,6 +194,34 @@ def test_rows_over_random_shapes(tmp_path: Path, case: str, data: st.DataObject)
     # Without losses: those of random weights may lie outside of what a language model can have.
     measured = measure_checkpoint_files(tmp_path, made, kind, at_once=at_once, losses=False)
     check_rows(measured, model.to(kind), made[1], 1e-4, [draw(st.integers(0, heads - 1), "head")])
+
+
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "attention_factor": 1.2} | {
+    "original_max_position_embeddings": 16
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "written", "message"),
+    [
+        ("olmo3-window", YARN, r"ignored; this family's are by kind of attention \(.*full_att"),
+        ("llama", {"full_attention": YARN}, "ignored; this family's are flat"),
+        (
+            "olmo3-window",
+            YARN | {k: {"rope_type": "default"} for k in ("full_attention", "sliding_attention")},
+            "type 'yarn' would be ignored",
+        ),
+    ],
+)
+def test_rotary_positions_are_never_dropped(
+    tmp_path: Path, case: str, written: dict[str, Any], message: str
+) -> None:
+    """transformers takes its default ones where it does not find them, and says nothing."""
+    make(tmp_path, case)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rope_parameters": written}))
+    with pytest.raises(DamagedFiles, match=message):
+        StreamedModel(tmp_path)
 
 
 @pytest.mark.parametrize("case", list(CASES))

@@ -32,6 +32,7 @@ from trajectory.probe.branches import Branches
 from trajectory.probe.compute import CPU, DTYPES
 from trajectory.probe.families import IGNORED, Family, State, family_of
 from trajectory.probe.memory import return_freed_memory
+from trajectory.probe.rope import check_rope
 from trajectory.probe.rows import batch_rows
 from trajectory.probe.weights import LocalWeights, Weights
 
@@ -184,6 +185,7 @@ class StreamedModel:
             rotary = getattr(self.base, "rotary_emb", None)
             if rotary is not None:  # its buffers are computed, not read
                 rotary = type(rotary)(self.config)
+                check_rope(folder, rotary)
         if rotary is not None:
             self.base.rotary_emb = rotary.to(device)
         prefix = f"{self.family.base}.layers."
