@@ -84,6 +84,17 @@ def test_uniform_attention_has_no_excess_and_full_entropy() -> None:
     assert row["sink_log_odds"] == pytest.approx(mean_log_odds, abs=1e-12)
 
 
+def test_the_sinks_token_is_each_domains_own() -> None:
+    """A prompt with nothing put in front does not hide the token in front of other texts."""
+    texts = [["<s>"] * T, ["<s>"] * T, ["A"] * T, ["B"] * T, ["A"] * T]
+    rows = torch.arange(B)[:, None].expand(B, T)
+    domains = {"prose": rows < 2, "prompt": rows == 2, "mixed": rows > 2}
+    model = toy(1, 1, "softmax")
+    _, heads, _ = measure(lambda: model(TOKENS), list(model.blocks), Batch(domains, texts))
+    found = {row["domain"]: row["sink_token"] for row in heads}
+    assert found == {"prose": "<s>", "prompt": "A", "mixed": None}
+
+
 def test_rows_fill_their_tables() -> None:
     model = toy(1, 1, "softmax")
     _, heads, layers = measure(lambda: model(TOKENS), list(model.blocks), EVERYTHING)

@@ -51,10 +51,10 @@ class Batch:
         """What the tokens are, as ``corpus.kinds`` numbers it, [B, T]."""
         return token_kinds(self.texts)
 
-    @property
-    def sink_token(self) -> str | None:
-        """Text of the token at the sink position, where it is the same in all sequences."""
-        found = {texts[self.sink] for texts in self.texts}
+    def sink_token(self, domain: str) -> str | None:
+        """Text of the token at the sink position, if it is the same in a domain's sequences."""
+        there = self.domains[domain].any(1).tolist()
+        found = {row[self.sink] for row, here in zip(self.texts, there, strict=True) if here}
         return found.pop() if len(found) == 1 else None
 
 
@@ -174,6 +174,7 @@ class _Probe:
             heads = len(found["sink_weight"])
             sinks = self.sinks.get((layer, domain), Sinks())
             found |= sinks.columns(heads, self.batch.sink)
+            token = self.batch.sink_token(domain)
             for head in range(heads):
                 numbers = {name: values[head] for name, values in found.items()}
                 where = f"layer {layer}, head {head}, {domain}"
@@ -184,7 +185,7 @@ class _Probe:
                         "head": head,
                         "kv_head": head // self.groups[layer],
                         "sink_position": self.batch.sink,
-                        "sink_token": self.batch.sink_token,
+                        "sink_token": token,
                         **_finite(numbers, where),
                     }
                 )

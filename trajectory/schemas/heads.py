@@ -42,7 +42,7 @@ HEADS = Table(
         field(
             "sink_token",
             pa.string(),
-            "token at the sink position, where it is the same in all sequences",
+            "token at the sink position, where it is the same in all sequences of the domain",
             nullable=True,
         ),
         field("queries", pa.int64(), "queries i > s of this domain averaged over", unit="queries"),
