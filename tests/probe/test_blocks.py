@@ -75,7 +75,8 @@ def test_rates_over_all_heads(tmp_path: Path) -> None:
 def test_kinds_of_tokens() -> None:
     texts = [
         ["The", "Ġcat", ".", "Ċ", "<|endoftext|>", ",", "Ġ."],
-        [".", "▁", "<0x0A>", "ĊĊ", "</s>", "...", "Ċ\r"],
+        [".", "▁", "<0x0A>", "ĊĊ", "</s>", "...", "čĊ"],
+        ["x", "ĠĠ", ".ĊĊ", ",Ċ", "Ċĉĉ", "č", "...Ċ"],
     ]
-    expected = [[0, 3, 1, 1, 2, 1, 1], [0, 3, 1, 1, 2, 3, 1]]
+    expected = [[0, 3, 1, 1, 2, 1, 1], [0, 3, 1, 1, 2, 3, 1], [0, 3, 1, 1, 1, 3, 3]]
     assert token_kinds(texts).tolist() == expected

@@ -13,18 +13,20 @@ from trajectory.schemas.base import TOKEN_KINDS
 FIRST, DELIMITER, ENDOFTEXT, OTHER = range(len(TOKEN_KINDS))
 
 _SPECIAL = re.compile(r"<\|?(endoftext|end_of_text|begin_of_text|eos|bos|s|/s)\|?>|⟨s⟩")
-_WRITTEN = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
-"""How tokenizers write a space and a line break."""
+_WRITTEN = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n", "č": "\r", "ĉ": "\t"})
+"""How tokenizers write a space, a line break and a tab."""
 
 
 def kind_of(token: str) -> int:
-    """The kind of a token as its tokenizer writes it, wherever it stands."""
+    """The kind of a token as its tokenizer writes it, wherever it stands.
+
+    A full stop or comma may carry line breaks (one token to OLMo 2), a line break an indentation.
+    """
     if _SPECIAL.fullmatch(token):
         return ENDOFTEXT
     written = token.replace("<0x0A>", "\n").translate(_WRITTEN)
-    bare = written.strip(" ")
-    breaks = bool(bare) and not bare.strip("\r\n")
-    return DELIMITER if bare in (".", ",") or breaks else OTHER
+    bare = written.strip()
+    return DELIMITER if bare in (".", ",") or (not bare and "\n" in written) else OTHER
 
 
 def token_kinds(texts: Sequence[Sequence[str]]) -> Tensor:
