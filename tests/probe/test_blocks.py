@@ -60,6 +60,15 @@ def test_norms_and_clipping(tmp_path: Path, case: str) -> None:
     assert measured.layers[-1]["norm_scale"] is None
 
 
+def test_a_block_is_compared_with_the_one_before_it_alone(tmp_path: Path) -> None:
+    """OLMo-Hybrid's attention layers have no norm before them."""
+    kinds = ["linear_attention", "linear_attention", "full_attention", "linear_attention"]
+    make(tmp_path, "olmo_hybrid", layer_types=kinds)
+    found = measure_checkpoint_files(tmp_path, batches()[:1], losses=False).layers[:-1]
+    assert [row["norm_sparsity_sink"] is None for row in found] == [False, False, True, False]
+    assert [row["norm_cosine_sink"] is None for row in found] == [True, False, True, True]
+
+
 def test_rates_over_all_heads(tmp_path: Path) -> None:
     model = make(tmp_path, "llama")
     batch = batches()[0]

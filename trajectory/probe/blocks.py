@@ -42,7 +42,7 @@ class BlockReader:
     ) -> None:
         self.add, self.members, self.sink, self.dtype = add, members, sink, dtype
         self.scales: dict[int, tuple[float, float]] = {}
-        self._before: dict[int, Tensor] = {}
+        self._sinks: dict[tuple[int, int], Tensor] = {}
 
     @contextmanager
     def watching(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
@@ -78,8 +78,9 @@ class BlockReader:
         rows, x = current_rows(), x.cpu() if x.is_mps else x
         small = (x.abs() < SPARSE).to(self.dtype).mean(-1)  # (b, T)
         sink = x[:, self.sink].to(self.dtype)
-        before = self._before.get(rows.start or 0)
-        self._before[rows.start or 0] = sink
+        first = rows.start or 0
+        before = self._sinks.pop((index - 1, first), None)
+        self._sinks[index, first] = sink
         place = torch.arange(x.shape[1], device=x.device)
         for domain, member in self.members.items():
             here = member[rows].to(x.device)
