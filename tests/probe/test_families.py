@@ -105,6 +105,8 @@ def make(folder: Path, case: str, seed: int = 0, **changes: Any) -> Any:
     for name, parameter in model.named_parameters():
         if "norm" in name:  # learned scales that are all one would hide a forgotten one
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
+        elif name.endswith(".bias"):
+            torch.nn.init.uniform_(parameter, -0.5, 0.5)
     model.save_pretrained(folder)
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 

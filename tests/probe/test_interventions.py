@@ -11,11 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
+from trajectory.bb.model import Transformer
+from trajectory.config import Variant
 from trajectory.errors import TrajectoryError
-from trajectory.probe.interventions import Intervention, Kind
+from trajectory.probe.interventions import Intervention, Kind, intervening
 from trajectory.probe.language_model import measure_checkpoint_files
 
-from .test_families import batches, make
+from .test_families import T, batches, make
 
 LAYER, HEAD, WIDTH = 1, 2, 8
 
@@ -34,30 +36,56 @@ def changed(folder: Path, *interventions: Intervention, at_once: int = 2) -> flo
     return measured.losses["prose"].mean
 
 
-@pytest.mark.parametrize("case", ["olmo", "olmo2", "llama"])
+@pytest.mark.parametrize("case", ["olmo", "olmo2", "llama", "gpt_neox"])
 def test_zeroing_is_what_zero_weights_do(tmp_path: Path, case: str) -> None:
+    """What writes nothing writes no bias either; a head has none of its own."""
     model = make(tmp_path, case)
     before = loss(model)
-    layer = model.model.layers[LAYER]
+    layer = getattr(model, model.base_model_prefix).layers[LAYER]
+    if case == "gpt_neox":
+        mixes, down = layer.attention.dense, layer.mlp.dense_4h_to_h
+    else:
+        mixes, down = layer.self_attn.o_proj, layer.mlp.down_proj
     columns = slice(HEAD * WIDTH, (HEAD + 1) * WIDTH)
-    for intervention, weight, where in (
-        (Intervention("zero_head", LAYER, HEAD), layer.self_attn.o_proj.weight, columns),
-        (Intervention("zero_attention", LAYER), layer.self_attn.o_proj.weight, slice(None)),
-        (Intervention("zero_mlp", LAYER), layer.mlp.down_proj.weight, slice(None)),
+    for intervention, projection, where in (
+        (Intervention("zero_head", LAYER, HEAD), mixes, columns),
+        (Intervention("zero_attention", LAYER), mixes, slice(None)),
+        (Intervention("zero_mlp", LAYER), down, slice(None)),
     ):
-        kept = weight.detach().clone()
+        kept = [(parameter, parameter.detach().clone()) for parameter in projection.parameters()]
         with torch.no_grad():
-            weight[:, where] = 0
+            projection.weight[:, where] = 0
+            if where != columns and projection.bias is not None:
+                projection.bias.zero_()
         expected = loss(model)
         with torch.no_grad():
-            weight.copy_(kept)
+            for parameter, value in kept:
+                parameter.copy_(value)
         assert changed(tmp_path, intervention) == pytest.approx(expected, rel=2e-5)
         assert abs(expected - before) > 5e-4, "the intervention changes something"
     assert changed(tmp_path) == pytest.approx(before, rel=2e-5)
 
 
-def test_a_head_on_the_sink_writes_the_sinks_value(tmp_path: Path) -> None:
-    model = make(tmp_path, "llama")
+@pytest.mark.parametrize("norm", ["pre", "post", "none"])
+def test_a_toy_block_without_its_parts_changes_nothing(norm: str) -> None:
+    """Its layer norm has a bias, which a norm after an empty part would add."""
+    variant = {"layers": 1, "width": 16, "norm": norm, "task": {"length": 16}}
+    block = Transformer(9, Variant.model_validate(variant)).blocks[0]
+    for name, parameter in block.named_parameters():
+        if "norm" in name:
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    stream = torch.randn(2, 6, 16, generator=torch.Generator().manual_seed(0))
+    both = [Intervention("zero_attention", 0), Intervention("zero_mlp", 0)]
+    with torch.no_grad(), intervening(both, [block]):
+        assert torch.equal(block(stream), stream)
+    assert not torch.equal(block(stream), stream)
+
+
+@pytest.mark.parametrize("case", ["llama", "olmo3-window"])
+def test_a_head_on_the_sink_writes_the_sinks_value(tmp_path: Path, case: str) -> None:
+    """For the queries that see it: a window of 9 hides it from those after the ninth."""
+    model = make(tmp_path, case)
+    seen = 9 if case == "olmo3-window" else T
     values: list[torch.Tensor] = []
     attention = model.model.layers[LAYER].self_attn
     attention.v_proj.register_forward_hook(lambda _, __, out: values.append(out))
@@ -66,7 +94,7 @@ def test_a_head_on_the_sink_writes_the_sinks_value(tmp_path: Path) -> None:
         mixed = args[0].clone()
         group = HEAD // 2  # four query heads, two key-value heads
         sink = values[-1][:, :1, group * WIDTH : (group + 1) * WIDTH]
-        mixed[:, :, HEAD * WIDTH : (HEAD + 1) * WIDTH] = sink
+        mixed[:, :seen, HEAD * WIDTH : (HEAD + 1) * WIDTH] = sink
         return (mixed,)
 
     attention.o_proj.register_forward_pre_hook(move)

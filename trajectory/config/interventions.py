@@ -19,9 +19,10 @@ class Change(Section):
         "zero_head", "head_to_sink", "zero_attention", "zero_mlp", "mean_value", "mean_residual"
     ]
     """What is changed. zero_head: the head writes nothing. head_to_sink: it puts all its weight on
-    the sink. zero_attention, zero_mlp: that part of the layer writes nothing. mean_value: the
-    sink's value becomes the mean of the others'. mean_residual: the sink's residual, where it
-    enters the layer, is scaled to the mean norm of the others."""
+    the sink, for queries that see it. zero_attention, zero_mlp: that part of the layer writes
+    nothing, not even a bias. mean_value: the sink's value becomes the mean of the others'.
+    mean_residual: the sink's residual, where it enters the layer, is scaled to the mean norm of the
+    others."""
     layer: Layer
     """Decoder block, from 0."""
     head: Annotated[int, Field(ge=0)] | None = None

@@ -155,7 +155,8 @@ def probe_attention(
             enable_gqa=key.shape[1] < query.shape[1],
         )
     if active_at(layer):
-        output = change_output(layer, output, repeat_heads(value, query.shape[1]))
+        repeated = repeat_heads(value, query.shape[1])
+        output = change_output(layer, output, repeated, window)
     observer = _observer.get()
     if observer is not None:
         projection = module.o_proj if hasattr(module, "o_proj") else module.dense

@@ -34,8 +34,8 @@ class Intervention:
     Attributes:
         kind: what is changed.
             zero_head: the head writes nothing.
-            head_to_sink: the head puts all its weight on the sink.
-            zero_attention: no head of the layer writes anything.
+            head_to_sink: the head puts all its weight on the sink, for queries that see it.
+            zero_attention: the layer's attention writes nothing, not even a bias.
             zero_mlp: the layer's MLP writes nothing.
             mean_value: the sink's value becomes the mean of the others', in every head.
             mean_residual: the sink's residual, where it enters the layer, is scaled to the mean
@@ -122,8 +122,7 @@ def intervening(
         block = blocks[change.layer]
         if change.kind == "mean_residual":
             handles.append(block.register_forward_pre_hook(_levelled(change), with_kwargs=True))
-        if change.kind == "zero_mlp":
-            handles.append(_mlp(block, change).register_forward_hook(_nothing))
+        handles += _silence(change, block)
     token = _active.set(tuple(interventions))
     try:
         yield
@@ -139,11 +138,7 @@ def changing(changes: Sequence[Intervention], layer: nn.Module) -> Iterator[None
 
     What enters the layer is not touched: ``Intervention.entering`` does that.
     """
-    handles = [
-        _mlp(layer, change).register_forward_hook(_nothing)
-        for change in changes
-        if change.kind == "zero_mlp"
-    ]
+    handles = [handle for change in changes for handle in _silence(change, layer)]
     token = _active.set(tuple(changes))
     try:
         yield
@@ -173,8 +168,11 @@ def _others(size: int, length: int, sink: int, like: Tensor) -> Tensor:
     return weights.to(like.dtype) / weights.sum(1, keepdim=True).to(like.dtype)
 
 
-def change_output(layer: int, output: Tensor, value: Tensor) -> Tensor:
-    """What the layer's heads write before W_O, [B, H, T, d], given their values [B, H, T, d]."""
+def change_output(layer: int, output: Tensor, value: Tensor, window: int | None = None) -> Tensor:
+    """What the layer's heads write before W_O, [B, H, T, d], given their values [B, H, T, d].
+
+    A query sees the last ``window`` keys; all before it if None.
+    """
     for change in _active.get():
         if change.layer != layer:
             continue
@@ -185,7 +183,8 @@ def change_output(layer: int, output: Tensor, value: Tensor) -> Tensor:
             if change.kind == "zero_head":
                 output[:, change.head] = 0
             else:
-                seen = slice(change.sink, None)  # queries before the sink cannot see it
+                # Queries before the sink, or past the window, cannot see it.
+                seen = slice(change.sink, None if window is None else change.sink + window)
                 output[:, change.head, seen] = value[:, change.head, change.sink][:, None]
     return output
 
@@ -200,6 +199,20 @@ def _mlp(block: nn.Module, change: Intervention) -> nn.Module:
     if not isinstance(found, nn.Module):
         raise TrajectoryError(f"intervention zero_mlp: layer {change.layer} has no MLP of its own")
     return found
+
+
+def _silence(change: Intervention, block: nn.Module) -> list[Any]:
+    """Hooks by which the block adds nothing from what the intervention zeroes as a whole."""
+    part: Any
+    if change.kind == "zero_mlp":
+        part, norm = _mlp(block, change), "mlp_norm"
+    elif change.kind == "zero_attention":
+        part, norm = attention_of(block), "attention_norm"
+    else:
+        return []
+    if getattr(block, "post", False):  # a toy's norm has a bias, which it would add to nothing
+        part = getattr(block, norm)
+    return [part.register_forward_hook(_nothing)]
 
 
 def _nothing(_: nn.Module, __: Any, output: Any) -> Any:
