@@ -68,17 +68,20 @@ def test_branches_are_whole_passes(
 
 def test_heads_are_ranked_by_gap_and_by_loss(tmp_path: Path) -> None:
     make(tmp_path, "llama")
-    made = batches()
+    made = [batches()[0], batches(length=14)[1]]  # with floors of their own
     found = measure_effects(tmp_path, made, [], head_layers=None)
     assert len(found.head_effects) == 2 * 4 * 4
     measured = measure_checkpoint_files(tmp_path, made)
-    weights = {(r["domain"], r["layer"], r["head"]): r["sink_weight"] for r in measured.heads}
+    heads = {(r["domain"], r["layer"], r["head"]): r for r in measured.heads}
     other = {"prose": "code", "code": "prose"}
     for domain in ("prose", "code"):
         mine = [r for r in found.head_effects if r["domain"] == domain]
         for row in mine:
             place = row["layer"], row["head"]
-            gap = weights[domain, *place] - weights[other[domain], *place]
+            here, there = heads[domain, *place], heads[other[domain], *place]
+            for name in ("sink_weight", "sink_weight_floor", "sink_excess"):
+                assert row[name] == pytest.approx(here[name], abs=1e-5), name
+            gap = here["sink_excess"] - there["sink_excess"]
             assert row["domain_gap"] == pytest.approx(gap, abs=1e-5)
         by_loss = sorted(mine, key=lambda r: r["rank_loss"])
         assert [r["rank_loss"] for r in by_loss] == list(range(1, 17))

@@ -204,6 +204,9 @@ def layer_columns(depth: Sums, heads: Sums | None) -> dict[str, Any]:
     }
 
 
-def head_weights(trace: Mapping[tuple[int, str], Sums], layer: int, domain: str) -> list[float]:
-    """Sink weight of every head of a block."""
-    return trace[layer, domain].mean("sink_weight").tolist()
+def head_weight(
+    trace: Mapping[tuple[int, str], Sums], layer: int, domain: str, head: int
+) -> tuple[float, float]:
+    """Sink weight of a head, and that of uniform attention."""
+    sums = trace[layer, domain]
+    return float(sums.mean("sink_weight")[head]), float(sums.mean("floor"))

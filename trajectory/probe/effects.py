@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
-from trajectory.probe.branches import UNCHANGED, Branch, Branches, head_weights, layer_columns
+from trajectory.probe.branches import UNCHANGED, Branch, Branches, head_weight, layer_columns
 from trajectory.probe.compute import CPU
 from trajectory.probe.interventions import Intervention, attention_of, check
 from trajectory.probe.language_model import predicted, together
@@ -233,14 +233,17 @@ def _head_row(
 ) -> Row:
     assert change.head is not None
     trace = run.beside.traces[UNCHANGED].heads
-    weights = {d: head_weights(trace, change.layer, d)[change.head] for d in run.batch.domains}
-    others = [weight for name, weight in weights.items() if name != domain]
-    gap = weights[domain] - sum(others) / len(others) if others else None
+    found = {d: head_weight(trace, change.layer, d, change.head) for d in run.batch.domains}
+    excess = {d: (weight - floor) / (1 - floor) for d, (weight, floor) in found.items()}
+    others = [value for name, value in excess.items() if name != domain]
+    gap = excess[domain] - sum(others) / len(others) if others else None
     return {
         "domain": domain,
         "layer": change.layer,
         "head": change.head,
-        "sink_weight": weights[domain],
+        "sink_weight": found[domain][0],
+        "sink_weight_floor": found[domain][1],
+        "sink_excess": excess[domain],
         "domain_gap": gap,
         "loss_difference": difference,
         "loss_difference_se": error,

@@ -43,7 +43,10 @@ INTERVENTIONS = Table(
         number("loss", "mean negative log-likelihood per predicted token", "nats/token"),
         _LOSS_DIFFERENCE,
         _LOSS_DIFFERENCE_SE,
-        number("sink_weight", "mean of A_is over queries i > s and all heads that see s"),
+        number(
+            "sink_weight",
+            "mean over blocks of the mean of A_is, as queries and keys give it, over heads and queries i > s that see s; a head that is zeroed or moved in the same layer counts with what it would give",
+        ),
         number("sink_weight_floor", "the same mean for uniform attention over the visible keys"),
         number(
             "residual_norm_sink_max",
@@ -91,7 +94,7 @@ INTERVENTION_LAYERS = Table(
         number("residual_ratio", "mean over sequences of ‖h_s‖ / median ‖h_j‖, j ≠ s"),
         number(
             "sink_weight",
-            "mean over the block's heads and queries i > s that see s of A_is; empty at the last depth, or without attention",
+            "mean over the block's heads and queries i > s that see s of A_is, as queries and keys give it; empty at the last depth, or without attention",
             nullable=True,
         ),
         number(
@@ -119,10 +122,12 @@ HEAD_EFFECTS = Table(
         DOMAIN,
         LAYER,
         HEAD,
-        number("sink_weight", "mean over queries i > s of A_is in the unchanged model"),
+        number("sink_weight", "mean over queries i > s that see s of A_is in the unchanged model"),
+        number("sink_weight_floor", "the same mean for uniform attention over the visible keys"),
+        number("sink_excess", "(sink_weight − sink_weight_floor) / (1 − sink_weight_floor)"),
         number(
             "domain_gap",
-            "sink_weight minus its mean over the other domains: positive where the head is dormant here and active there; empty with one domain",
+            "sink_excess minus its mean over the other domains, whose sequences may be of another length: positive where the head is dormant here and active there; empty with one domain",
             nullable=True,
         ),
         _LOSS_DIFFERENCE,
