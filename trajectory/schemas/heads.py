@@ -45,15 +45,20 @@ HEADS = Table(
             "token at the sink position, where it is the same in all sequences of the domain",
             nullable=True,
         ),
-        field("queries", pa.int64(), "queries i > s of this domain averaged over", unit="queries"),
+        field(
+            "queries",
+            pa.int64(),
+            "queries i > s of this domain that see s (a sliding window hides it from later ones)",
+            unit="queries",
+        ),
         number(
             "sink_weight",
-            "mean over queries i > s of the attention weight A_is (the sink's own row excluded)",
+            "mean over queries i > s that see s of the attention weight A_is (the sink's own row excluded)",
             source="arXiv 2410.10781 α_1, own row excluded",
         ),
         number(
             "sink_weight_floor",
-            "the same mean for uniform causal attention, 1/(i+1)",
+            "the same mean for uniform attention over the visible keys: 1/(i+1) without a window",
         ),
         number(
             "sink_excess",
@@ -73,7 +78,7 @@ HEADS = Table(
             f"mean of A_is over the last {TAIL_QUERIES} queries of the domain in each sequence that see s",
         ),
         number("tail_weight_floor", "the same mean for uniform attention over the visible keys"),
-        number("sink_logit", "mean over queries i > s of z_is", "nats"),
+        number("sink_logit", "mean over queries i > s that see s of z_is", "nats"),
         number(
             "sink_logit_sd",
             "standard deviation of z_is over those queries of all sequences",
@@ -100,8 +105,8 @@ HEADS = Table(
         ),
         number(
             "delta_logit_lm",
-            "Δlogit as in the paper's OLMo notebook: mean over queries of z_is − mean over all keys, "
-            "future keys and the sink included, before the mask",
+            "Δlogit as in the paper's OLMo notebook: mean over queries i > s that see s of z_is − mean over all keys of z_ij, "
+            "future keys and the sink included, before the mask (the notebook leaves out the delimiter's query, and divides the sum over six queries by eight)",
             "nats",
             "arXiv 2410.13835, OLMo_pretraining.ipynb",
         ),
@@ -122,7 +127,11 @@ HEADS = Table(
             "nats",
             nullable=True,
         ),
-        number("row_entropy", "mean over queries i > s of H(A_i·) / ln(i+1)", nullable=True),
+        number(
+            "row_entropy",
+            "mean over queries i > s of H(A_i·) over the logarithm of how many keys i sees: ln(i+1) without a window",
+            nullable=True,
+        ),
         number(
             "sink_column_entropy",
             "mean over sequences of the entropy of A_is / Σ_i A_is over the n queries i > s, over ln n: 1 where the sink serves all queries alike",
@@ -161,8 +170,8 @@ HEADS = Table(
             "mean over sequences of the median over the domain's positions j ≠ s of ‖k_j‖",
             "activation",
         ),
-        number("query_norm", "mean over queries i > s of ‖q_i‖", "activation"),
-        number("sink_cosine", "mean over queries i > s of cos(q_i, k_s)"),
+        number("query_norm", "mean over queries i > s that see s of ‖q_i‖", "activation"),
+        number("sink_cosine", "mean over queries i > s that see s of cos(q_i, k_s)"),
         number(
             "head_output_norm",
             "mean over queries i > s of ‖Σ_j A_ij v_j‖, before W_O",
@@ -176,7 +185,7 @@ HEADS = Table(
         ),
         number(
             "head_write_norm",
-            "mean over queries i > s of ‖W_O Σ_j A_ij v_j‖: what the head writes to the residual stream",
+            "mean over queries i > s of ‖W_O Σ_j A_ij v_j‖: what the head writes, before the norm after attention that OLMo 2 and 3 have",
             "activation",
             nullable=True,
         ),
