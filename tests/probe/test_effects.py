@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from trajectory.errors import TrajectoryError
 from trajectory.probe import effects
@@ -141,3 +142,14 @@ def test_what_cannot_be_changed_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         measure_effects(tmp_path, batches(), [Branch(UNCHANGED, swept[0].changes)])
     with pytest.raises(TrajectoryError, match="none are given"):
         measure_effects(tmp_path, batches(), [])
+
+
+def test_a_changed_model_without_a_finite_loss_is_named(tmp_path: Path) -> None:
+    """A sink of norm zero cannot be scaled to the mean norm of the others."""
+    make(tmp_path, "llama")
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.embed_tokens.weight"][0] = 0  # the first token of every sequence
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(TrajectoryError, match="'mean_residual-L0', domain 'prose': the loss is na"):
+        measure_effects(tmp_path, batches(), [], [], ["mean_residual"])

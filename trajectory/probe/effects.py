@@ -20,7 +20,7 @@ from trajectory.probe.language_model import predicted, together
 from trajectory.probe.loss import Loss
 from trajectory.probe.measure import Batch, Row
 from trajectory.probe.rows import tokens_at
-from trajectory.probe.selfcheck import check_loss
+from trajectory.probe.selfcheck import check_finite, check_loss
 from trajectory.probe.streaming import StreamedModel, streamed
 from trajectory.probe.weights import Weights
 
@@ -107,6 +107,9 @@ def measure_effects(
     for domain in batch.domains:
         loss = runs[0].losses[UNCHANGED, domain].mean
         check_loss(loss, model.config.vocab_size, f"domain '{domain}'")
+    for run in runs:
+        for (name, domain), changed in run.losses.items():
+            check_finite(changed.mean, f"'{name}', domain '{domain}'")
     rows = Effects([], [], [])
     for number, run in enumerate(runs):
         found = _rows(run, depth, with_unchanged=number == 0)
