@@ -226,6 +226,35 @@ def test_rotary_positions_are_never_dropped(
         StreamedModel(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("case", "written", "message"),
+    [
+        ("apertus", {"rope_theta": 5e5}, "its rope_theta 500000 would be ignored for 1.2e.07"),
+        ("olmo3-window", {"rope_theta": 1e4}, "its rope_theta 10000 would be ignored for 500000"),
+        ("apertus", {"rope_theta": 12e6, "rope_scaling": None}, "null, and would be 'llama3'"),
+        ("llama", {"rope_theta": 5e5, "rope_scaling": None}, None),
+        ("gpt_neox", {"rotary_emb_base": 5e5}, None),
+        ("smollm3", {"rope_theta": 5e5}, None),
+    ],
+)
+def test_the_base_of_rotary_positions_is_the_stated_one(
+    tmp_path: Path, case: str, written: dict[str, Any], message: str | None
+) -> None:
+    """As configs on the hub state it: beside the scaling, if there is one."""
+    make(tmp_path, case)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    del config["rope_parameters"]
+    path.write_text(json.dumps(config | written))
+    if message:
+        with pytest.raises(DamagedFiles, match=message):
+            StreamedModel(tmp_path)
+    else:
+        model = StreamedModel(tmp_path)
+        assert model.base.rotary_emb.config.rope_parameters["rope_theta"] == 5e5
+        model.close()
+
+
 @pytest.mark.parametrize("case", list(CASES))
 def test_layer_by_layer_is_the_whole_model_to_the_last_bit(tmp_path: Path, case: str) -> None:
     model = make(tmp_path, case)
