@@ -32,6 +32,23 @@ def test_sound_attention_passes(dtype: torch.dtype, window: int | None) -> None:
     check_call(*call(dtype, window), 0)
 
 
+@pytest.mark.parametrize("statistic", [torch.float32, torch.float64])
+def test_large_logits_are_no_damage(statistic: torch.dtype) -> None:
+    """Logits of a thousand are rounded by 1e-4 in float32, in a sound kernel too."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 8, 64, 128, generator=generator) for _ in range(3))
+    q[..., :4] += 25
+    k[..., :4] += 100
+    output = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    made = AttentionCall(3, q, k, v, output, 128**-0.5, "softmax", torch.zeros(4, 8 * 128))
+    weights = statistics.split_sink(q.to(statistic), k.to(statistic), made.scale, 0).weight
+    check_call(made, weights, 0)
+    with pytest.raises(TrajectoryError, match="attention output differs"):
+        check_call(replace(made, output=output * 1.01), weights, 0)
+    with pytest.raises(TrajectoryError, match="sink weights differ"):
+        check_call(made, weights + 1e-3, 0)
+
+
 def test_what_a_broken_kernel_or_a_forgotten_window_would_do_is_caught() -> None:
     made, weights = call(torch.float32)
     with pytest.raises(TrajectoryError, match="layer 3: attention output differs .* by "):
