@@ -96,8 +96,11 @@ def test_memory_and_time_grow_with_the_model_and_the_batch(tmp_path: Path, root:
     assert 15 < once < twice
 
 
+READY = ("olmo2-1b", "olmo2-1b-circuit", "olmo-7b-0424", "olmo3-7b", "pythia-410m")
+
+
 def test_ready_configs_are_planned_in_full(root: Path) -> None:
-    for name in ("olmo2-1b", "olmo-7b-0424", "olmo3-7b", "pythia-410m"):
+    for name in READY:
         path = root / "workflow/configs" / f"{name}.yaml"
         (found,) = plan(load(path), jobs=1, flops=5e10)
         for value in (found.checkpoints, found.transfer, found.memory, found.computing):
@@ -111,7 +114,7 @@ def test_ready_configs_are_planned_in_full(root: Path) -> None:
     assert paper.probe.prompts == {"paper": ["Summer is warm. Winter is cold."]}
 
 
-@pytest.mark.parametrize("name", ["olmo2-1b", "olmo-7b-0424", "olmo3-7b", "pythia-410m"])
+@pytest.mark.parametrize("name", READY)
 def test_ready_configs_state_what_is_planned(root: Path, name: str) -> None:
     path = root / "workflow/configs" / f"{name}.yaml"
     (found,) = plan(load(path), jobs=1, flops=5e10)
