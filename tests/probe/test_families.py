@@ -15,12 +15,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import DamagedFiles, TrajectoryError
-from trajectory.probe.attention import NAME
+from trajectory.probe import measure
+from trajectory.probe.attention import NAME, AttentionCall
 from trajectory.probe.families import FAMILIES
 from trajectory.probe.language_model import Measurement, measure_checkpoint_files
 from trajectory.probe.streaming import StreamedModel
 
-from .dense import expected_head, expected_layer, expected_sinks, record
+from .dense import Seen, expected_head, expected_layer, expected_sinks, record
 
 B, T, V = 3, 26, 70
 NAMES = {
@@ -326,21 +327,36 @@ def test_shards_and_half_precision_files(tmp_path: Path, case: str) -> None:
     assert half == measure_checkpoint_files(tmp_path / "rounded", batches())
 
 
-def test_bfloat16_statistics_against_the_same_queries_and_keys(tmp_path: Path) -> None:
-    """In half precision: within 1e-3 of the float64 attention of the same rounded q, k, v."""
-    model = make(tmp_path, "olmo2").to(torch.bfloat16)
-    made = batches()
+@pytest.mark.parametrize("case", list(CASES))
+def test_half_precision_against_the_same_queries_and_keys(
+    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every layer, the float64 attention of the same rounded queries, keys and values."""
+    make(tmp_path, case)
+    seen: list[Seen] = []
+
+    def keep(call: AttentionCall, *_: Any) -> None:
+        groups = call.query.shape[1] // call.key.shape[1]
+        query, key, value = (t.double() for t in (call.query, call.key, call.value))
+        key, value = (t.repeat_interleave(groups, 1) for t in (key, value))
+        distance = torch.arange(T)[:, None] - torch.arange(T)
+        allowed = (distance >= 0) & (distance < (call.window or T))
+        projection = call.output_projection.double()
+        seen.append(Seen(call.layer, query, key, value, allowed, call.scale, projection, groups))
+
+    monkeypatch.setattr(measure, "check_call", keep)
+    batch = batches(padded=True)[0]
     measured = measure_checkpoint_files(
-        tmp_path, made, dtype=torch.bfloat16, statistics=torch.float32
+        tmp_path, [batch], torch.bfloat16, torch.float32, losses=False
     )
-    seen, _, _ = record(model, made[0].tokens)
-    rows = {(r["layer"], r["head"]): r for r in measured.heads if r["domain"] == "prose"}
-    everywhere = torch.ones(B, T, dtype=torch.bool)
-    # The streams of two kernels drift apart with depth; the first layer reads the same numbers.
-    for head in range(4):
-        expected = expected_head(seen[0], everywhere, head, 0)
-        assert rows[0, head]["sink_weight"] == pytest.approx(expected["sink_weight"], abs=1e-3)
-        assert rows[0, head]["top_mass"] == pytest.approx(expected["top_mass"], abs=1e-3)
+    rows = {(row["layer"], row["head"]): row for row in measured.heads}
+    assert len(rows) == 4 * len(seen)
+    for s in seen:
+        row, expected = rows[s.layer, 2], expected_head(s, batch.present, 2, 0)
+        for name in ("sink_weight", "top_mass", "far_mass", "first_visible_weight"):
+            assert row[name] == pytest.approx(expected[name], abs=1e-5), (s.layer, name)
+        for name in ("sink_log_odds", "delta_logit", "row_entropy", "value_ratio", "sink_cosine"):
+            assert row[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-5), (s.layer, name)
 
 
 def test_what_does_not_fit_is_refused_before_it_runs(tmp_path: Path) -> None:
