@@ -17,7 +17,7 @@ from trajectory.probe.compute import Compute
 from trajectory.probe.effects import measure_effects
 from trajectory.probe.interventions import Intervention
 from trajectory.probe.language_model import measure_checkpoint_files
-from trajectory.probe.plan import plan
+from trajectory.probe.plan import headers, plan
 from trajectory.probe.streaming import StreamedLayer, read_config
 
 from .test_families import batches, make
@@ -132,5 +132,6 @@ def test_quantised_weights_are_not_taken_for_numbers(tmp_path: Path, dtype: torc
     make(tmp_path, "llama")
     name = "model.layers.1.mlp.up_proj.weight"
     rewrite(tmp_path, lambda tensors: tensors.update({name: tensors[name].to(dtype)}))
+    assert headers(tmp_path)[name].dtype == dtype, "behind ranges, too"
     with pytest.raises(DamagedFiles, match=f"{name} is .*8.*: quantised weights are not measured"):
         measure_checkpoint_files(tmp_path, batches())
