@@ -9,7 +9,13 @@ import torch
 
 from trajectory.errors import TrajectoryError
 from trajectory.probe import attention
-from trajectory.probe.attention import CUDA_KERNELS, AttentionCall, cuda_kernel, kernel
+from trajectory.probe.attention import (
+    CUDA_KERNELS,
+    AttentionCall,
+    cuda_kernel,
+    kernel,
+    probe_attention,
+)
 from trajectory.probe.compute import Compute, find_device
 from trajectory.probe.language_model import measure_checkpoint_files
 
@@ -56,6 +62,23 @@ def test_cuda_operators_take_and_give_what_is_expected(name: str, length: int) -
     assert output.shape == made.shape
     assert lse.shape == (2, 4, length)
     assert lse.dtype == torch.float32
+
+
+def test_grouped_keys_reach_other_devices_kernels_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's kernel for float32 takes no groups; torch would form the matrix. Shapes only."""
+    module = torch.nn.Module()
+    module.layer_idx = 0  # type: ignore[assignment]
+    given: list[tuple[int, bool]] = []
+
+    def keep(query: torch.Tensor, key: torch.Tensor, *_: object, **options: bool) -> torch.Tensor:
+        given.append((key.shape[1], options["enable_gqa"]))
+        return query
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", keep)
+    for device in ("cpu", "meta"):
+        query, key = (torch.empty(2, heads, 5, 8, device=device) for heads in (4, 2))
+        probe_attention(module, query, key, key, None)
+    assert given == [(2, True), (4, False)]
 
 
 def test_a_call_moves_as_a_whole() -> None:

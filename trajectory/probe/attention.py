@@ -145,15 +145,7 @@ def probe_attention(
         weights = dense_weights(kind, query, repeat_heads(key, heads), scale, null_logit)
         output = weights.to(value.dtype) @ repeat_heads(value, heads)
     else:
-        output = functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=visible,
-            is_causal=visible is None,
-            scale=scale,
-            enable_gqa=key.shape[1] < query.shape[1],
-        )
+        output = _mixed(query, key, value, scale, visible)
     if active_at(layer):
         repeated = repeat_heads(value, query.shape[1])
         output = change_output(layer, output, repeated, window)
@@ -178,6 +170,25 @@ def probe_attention(
             )
         )
     return output.transpose(1, 2).contiguous(), None
+
+
+def _mixed(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, visible: Tensor | None
+) -> Tensor:
+    """Softmax attention by the kernel that torch chooses, [B, H, T, d]."""
+    if query.device.type != "cpu":
+        # Of CUDA's kernels only that for half precision takes fewer key-value heads than queries:
+        # in float32 torch would form the T×T matrix of every head.
+        key, value = (repeat_heads(tensor, query.shape[1]) for tensor in (key, value))
+    return functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=visible,
+        is_causal=visible is None,
+        scale=scale,
+        enable_gqa=key.shape[1] < query.shape[1],
+    )
 
 
 def sliding_mask(
