@@ -8,7 +8,7 @@ from scipy.optimize import curve_fit
 
 from trajectory.dynamics.fitting import design, fit, least_points, orthonormal, solve
 from trajectory.dynamics.laws import BY_NAME, LAWS, Law, evaluate
-from trajectory.dynamics.uncertainty import closed, profile
+from trajectory.dynamics.uncertainty import closed, lag1_weights, profile
 
 TIMES = np.geomspace(20, 5000, 30)
 
@@ -148,7 +148,7 @@ def test_a_logistic_that_the_data_do_not_reach_is_not_identified() -> None:
     rng = np.random.default_rng(2)
     values = 0.2 * np.log(TIMES) + 0.01 * rng.standard_normal((5, len(TIMES)))
     found = fit(BY_NAME["logistic"], TIMES, values, np.zeros(5))
-    assert not closed(*profile(found, values), 5).any()
+    assert not closed(*profile(found, values, lag1_weights(found, values)), 5).any()
 
 
 def test_constant_series_do_not_break() -> None:

@@ -127,7 +127,7 @@ class _Fitted:
         if declared:
             self.weights = lag1_weights(self.free, values)
             self.fits = fit(law, steps, values, ar1.GRID[self.weights.argmax(-1)])
-            self.below, self.above = profile(self.fits, values)
+            self.below, self.above = profile(self.fits, values, self.weights)
         self.identified = closed(self.below, self.above, len(values)) & ~self.fits.at_bound
         self.low: list[Row | None] = [None] * len(values)
         self.high: list[Row | None] = [None] * len(values)

@@ -20,7 +20,7 @@ from trajectory.dynamics.fitting import (
     residuals,
     solve,
 )
-from trajectory.dynamics.laws import Array
+from trajectory.dynamics.laws import Array, Law
 
 LEVEL = 0.95
 """Of every interval in the tables."""
@@ -148,8 +148,23 @@ def quantiles(ordered: Array, levels: Array) -> Array:
     return found
 
 
-def profile(fits: Fits, values: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+DRAWS = 5
+"""Autocorrelations that stand for their likelihood in a profile."""
+
+HALVINGS = 40
+"""Of the range in which an end of an interval lies."""
+
+
+def profile(fits: Fits, values: Array, weights: Array) -> tuple[dict[str, Array], dict[str, Array]]:
     """95 % profile-likelihood intervals of the shape parameters.
+
+    With the autocorrelation known, the signed root of what a profile rises by is a Student
+    variable. It is not known: the probabilities are averaged over it by its likelihood.
+
+    Args:
+        fits: of S series.
+        values: (S, n) the series.
+        weights: (S, len(ar1.GRID)) likelihood of each autocorrelation.
 
     Returns:
         lower and upper ends by shape parameter, in the law's units, NaN where the likelihood does
@@ -161,30 +176,104 @@ def profile(fits: Fits, values: Array) -> tuple[dict[str, Array], dict[str, Arra
     if not law.shape:
         return lower, upper
     cells = grid(law, fits.times)
-    free = max(1, len(fits.times) - law.size)
-    limit = fits.residual * (1 + stats.f.ppf(LEVEL, 1, free) / free)
     axes = [np.unique(cells.shapes[:, j]) for j in range(len(law.shape))]
-    rest = _on_grid(fits, values, [len(axis) for axis in axes])
+    sides: list[list[_Side]] = [[] for _ in law.shape]
+    for level in (np.arange(DRAWS) + 0.5) / DRAWS:
+        lag1 = ar1.GRID[(level > weights.cumsum(-1)[:, :-1]).sum(-1)]
+        known = fit(law, fits.times, values, lag1, thorough=False)
+        rest = _on_grid(law, fits.times, values, lag1, [len(axis) for axis in axes])
+        for j, axis in enumerate(axes):
+            least = _least_along(law, fits.times, values, lag1, axes, rest, j)
+            sides[j].append(_Side.of(known, axis, least, j))
     for j, name in enumerate(law.shape):
-        least = _least_along(fits, values, axes, rest, j)
-        ends = _ends(axes[j], least, fits.shape[:, j], fits.residual, limit)
-        low, high = ends if not law.logarithmic[j] else tuple(np.exp(end) for end in ends)
+        ends = (_end(axes[j], sides[j], tail) for tail in (0.5 - LEVEL / 2, 0.5 + LEVEL / 2))
+        low, high = (np.exp(end) if law.logarithmic[j] else end for end in ends)
         lower[name], upper[name] = low, high
     return lower, upper
 
 
-def _on_grid(fits: Fits, values: Array, counts: list[int]) -> Array:
+@dataclass(frozen=True)
+class _Side:
+    """The profile of one shape parameter at one autocorrelation of each series.
+
+    Attributes:
+        best: (S,) where it is least.
+        root: (S, A) signed root of its rise at the axis, ascending.
+        degrees: of freedom of that root.
+    """
+
+    best: Array
+    root: Array
+    degrees: int
+
+    @classmethod
+    def of(cls, known: Fits, axis: Array, least: Array, j: int) -> _Side:
+        """From the least residuals (S, A) along the axis, and the fit at these autocorrelations."""
+        rows = np.arange(len(least))
+        cell = least.argmin(-1)
+        lower = least[rows, cell] < known.residual
+        best = np.where(lower, axis[cell], known.shape[:, j])
+        floor = np.clip(least[rows, cell], known.residual * 1e-6, known.residual)
+        free = max(1, len(known.times) - known.law.size)
+        rise = np.sqrt(np.maximum(least / floor[:, None] - 1, 0.0) * free)
+        beyond = axis - best[:, None]
+        # Only the nearest valley counts.
+        right = np.maximum.accumulate(np.where(beyond > 0, rise, 0.0), axis=1)
+        left = np.maximum.accumulate(np.where(beyond < 0, rise, 0.0)[:, ::-1], axis=1)[:, ::-1]
+        return cls(best, right - left, max(1, free - 2))  # the noise's parameters cost as well
+
+    def probability(self, axis: Array, at: Array) -> Array:
+        """(S,) that the parameter lies below ``at``."""
+        rows = np.arange(len(at))
+        cell = np.clip(np.searchsorted(axis, at, side="right") - 1, 0, len(axis) - 2)
+        x0, x1 = axis[cell], axis[cell + 1]
+        y0, y1 = self.root[rows, cell], self.root[rows, cell + 1]
+        # The root is straight where the residual is quadratic: from the best point on, not across.
+        inside = (x0 < self.best) & (self.best < x1)
+        x0, y0 = (np.where(inside & (at >= self.best), b, a) for a, b in ((x0, self.best), (y0, 0)))
+        x1, y1 = (np.where(inside & (at < self.best), b, a) for a, b in ((x1, self.best), (y1, 0)))
+        root = y0 + (y1 - y0) * (at - x0) / np.where(x1 > x0, x1 - x0, 1.0)
+        probability: Array = stats.t.cdf(root, self.degrees)
+        return probability
+
+
+def _end(axis: Array, sides: list[_Side], tail: float) -> Array:
+    """(S,) where the mean probability over the sides is ``tail``; NaN if not on the axis."""
+
+    def probability(at: Array) -> Array:
+        mean: Array = np.mean([side.probability(axis, at) for side in sides], axis=0)
+        return mean
+
+    low = np.full(len(sides[0].best), axis[0])
+    high = np.full(len(sides[0].best), axis[-1])
+    closed = (probability(low) <= tail) & (probability(high) >= tail)
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        below = probability(middle) < tail
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return np.where(closed, 0.5 * (low + high), np.nan)
+
+
+def _on_grid(law: Law, times: Array, values: Array, lag1: Array, counts: list[int]) -> Array:
     """(S, cells of each axis) residual sums of squares, each series at its own autocorrelation."""
-    cells = grid(fits.law, fits.times)
+    cells = grid(law, times)
     rest = np.empty((len(values), len(cells.shapes)))
-    for lag1 in np.unique(fits.lag1):
-        members = fits.lag1 == lag1
-        basis = cells.basis(float(lag1))
-        rest[members] = residuals(ar1.whiten(values[members], float(lag1)), basis)
+    for one in np.unique(lag1):
+        members = lag1 == one
+        basis = cells.basis(float(one))
+        rest[members] = residuals(ar1.whiten(values[members], float(one)), basis)
     return rest.reshape(-1, *counts)
 
 
-def _least_along(fits: Fits, values: Array, axes: list[Array], rest: Array, j: int) -> Array:
+def _least_along(
+    law: Law,
+    times: Array,
+    values: Array,
+    lag1: Array,
+    axes: list[Array],
+    rest: Array,
+    j: int,
+) -> Array:
     """(S, cells of axis j) the least residual at each value of one shape parameter."""
     if len(axes) == 1:
         return rest
@@ -193,47 +282,19 @@ def _least_along(fits: Fits, values: Array, axes: list[Array], rest: Array, j: i
     start = np.empty((series, count, 2))
     start[..., j] = axes[j]
     start[..., other] = axes[other][rest.argmin(axis=other + 1)]
-    cells = grid(fits.law, fits.times)
+    cells = grid(law, times)
     least = np.empty((series, count))
-    block = max(1, AT_ONCE // (count * len(fits.times) * 8))
+    block = max(1, AT_ONCE // (count * len(times) * 8))
     for begin in range(0, series, block):
         part = slice(begin, begin + block)
         copies = np.repeat(values[part], count, axis=0)
-        lag1 = np.repeat(fits.lag1[part], count)
-        shapes = polish(cells, copies, lag1, start[part].reshape(-1, 2), fixed=j)
-        columns = design(fits.law, fits.times, shapes)
-        whitened = [ar1.whiten(column, lag1[:, None]) for column in columns]
-        found, _ = solve(whitened, ar1.whiten(copies, lag1[:, None]))
+        rho = np.repeat(lag1[part], count)
+        shapes = polish(cells, copies, rho, start[part].reshape(-1, 2), fixed=j)
+        columns = design(law, times, shapes)
+        whitened = [ar1.whiten(column, rho[:, None]) for column in columns]
+        found, _ = solve(whitened, ar1.whiten(copies, rho[:, None]))
         least[part] = found.reshape(-1, count)
     return least
-
-
-def _ends(
-    axis: Array, least: Array, best: Array, floor: Array, limit: Array
-) -> tuple[Array, Array]:
-    """Where the profile crosses ``limit`` on either side of ``best``; NaN where it does not."""
-    ends = []
-    # √(residual − least residual) is linear in the distance where the residual is quadratic.
-    height = np.sqrt(np.maximum(least - floor[:, None], 0.0))
-    target = np.sqrt(limit - floor)
-    for side in (-1, 1):
-        outward = (axis - best[:, None]) * side
-        beyond = (outward > 0) & (height > target[:, None])
-        distance = np.where(beyond, outward, np.inf)
-        k = distance.argmin(-1)
-        rows = np.arange(len(best))
-        inside = np.where((outward > 0) & (outward < distance[rows, k][:, None]), outward, -np.inf)
-        m = inside.argmax(-1)
-        has = np.isfinite(inside[rows, m])
-        x0 = np.where(has, inside[rows, m], 0.0)
-        y0 = np.where(has, height[rows, m], 0.0)
-        x1, y1 = distance[rows, k], height[rows, k]
-        closed = np.isfinite(x1)
-        rise = np.where(y1 > y0, y1 - y0, 1.0)
-        part = np.clip((target - y0) / rise, 0.0, 1.0)
-        reach = x0 + part * (np.where(closed, x1, 0.0) - x0)
-        ends.append(np.where(closed, best + side * reach, np.nan))
-    return ends[0], ends[1]
 
 
 def intervals(
@@ -241,7 +302,7 @@ def intervals(
 ) -> Intervals:
     """Bootstrap and profile intervals of ``fits``."""
     lower, upper = bootstrap(fits, values, weights, replicates, rng)
-    below, above = profile(fits, values)
+    below, above = profile(fits, values, weights)
     return Intervals(lower, upper, below, above, closed(below, above, len(values)))
 
 
