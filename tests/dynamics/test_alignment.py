@@ -91,5 +91,8 @@ def test_what_cannot_be_collapsed_is_refused() -> None:
     with pytest.raises(ValueError, match="two trajectories"):
         collapse([Curve(np.arange(3.0), np.arange(3.0))], "time")
     flat = Curve(np.ones(3), np.arange(3.0))
-    with pytest.raises(ValueError, match="two records"):
+    with pytest.raises(ValueError, match="cover 0.1 of ln axis"):
         collapse([flat, flat], "time")
+    short = Curve(np.linspace(0, STEP / 2, 3), np.arange(3.0))
+    with pytest.raises(ValueError, match="cover 0.1 of ln axis"):
+        collapse([short, short], "time")

@@ -377,6 +377,29 @@ def test_a_claim_stands_by_what_is_measured(verdicts: list[str], standing: str) 
     assert {name: n for name, n in found.counts.items() if n} == dict.fromkeys(verdicts, 1)
 
 
+def test_two_records_date_an_event_between_them() -> None:
+    moment = midway(np.array([0.0, 100.0]), np.array([0.0, 1.0]))
+    assert (moment.after, moment.by) == (0.0, 100.0)
+    assert 0 < moment.step <= 100
+
+
+def test_a_slope_of_an_excluded_law_has_no_interval(frames: Frames) -> None:
+    laws = frames["laws"].filter(pl.col("trajectory") == "bb/softmax-1l/seed0")
+    bare = laws.with_columns(low=pl.lit([], dtype=laws.schema["low"]))
+    row = decided(frames | {"laws": bare}, "theory-adam")[
+        "theory-adam", "faster than ½", "bb/softmax-1l"
+    ]
+    assert (row["verdict"], row["interval"]) == ("undecided", "none")
+    assert "has no interval" in row["reason"]
+
+
+def test_what_was_zero_before_cannot_come_back(frames: Frames) -> None:
+    key = ("layer-0-cause", "the value comes back", "bb/adamw-3l")
+    zero = where(pl.lit(True), value_ratio=0.0)(frames["heads"])
+    row = decided(frames | {"heads": zero}, "layer-0-cause")[key]
+    assert row["reason"] == "the value_ratio of bb/adamw-3l/seed0's lead head is zero"
+
+
 def gains(frames: Frames, by_window: dict[str, list[float]]) -> Frames:
     """Laws of a peak's seeds: AICc of the logarithmic minus that of the linear law, by window."""
     rows = [

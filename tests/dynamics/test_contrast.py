@@ -58,6 +58,7 @@ def test_every_pair_within_a_trajectory_and_none_across() -> None:
             *(("m", domain, 0, 1.0, 1.0) for domain in ("prose", "code", "wiki")),
             *(("bb", domain, 0, 1.0, 1.0) for domain in ("trigger", "non_trigger")),
             *(("relu", domain, 0, None, 1.0) for domain in ("trigger", "non_trigger")),
+            *(("pruned", domain, 0, 1.0, 0.0) for domain in ("prose", "code")),  # writes nothing
         ),
         2.0,
         0.2,

@@ -213,6 +213,16 @@ def found_scale(found: dict[str, list[dict[str, Any]]], row: dict[str, Any]) -> 
     return float(scale)
 
 
+def test_a_trajectory_that_hardly_moves_on_an_axis_is_left_out_there() -> None:
+    """Late checkpoints differ by a per mille of loss: no point of the grid lies between them."""
+    heads, layers, checkpoints = tables()
+    flat = checkpoints.with_columns(loss=2.5 - 1e-6 * pl.col("step"))
+    found = align(heads, layers, flat, Alignment(surrogates=19, bootstraps=20), 0.2)["alignments"]
+    axes = {row["axis"] for row in found}
+    assert "step" in axes
+    assert "loss" not in axes
+
+
 def test_theory_curves_of_a_small_text() -> None:
     rng = np.random.default_rng(0)
     rows = theory_rows(rng.dirichlet(np.ones(5), 5), rng.dirichlet(np.full(5, 5.0)), updates=200)

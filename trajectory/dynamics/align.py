@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trajectory.config import Alignment
-from trajectory.dynamics.alignment import Curve, Judged, Rescaling, judge
+from trajectory.dynamics.alignment import SHORTEST, Curve, Judged, Rescaling, judge
 from trajectory.dynamics.phases import inner
 from trajectory.dynamics.portraits import Portrait, portraits
 
@@ -30,7 +30,7 @@ RESCALINGS: dict[str, tuple[Rescaling, ...]] = {
 """The step over the onset's step leaves no factor to be fitted."""
 
 LEAST = 5
-"""Records that a trajectory needs on an axis."""
+"""Records that a trajectory needs on an axis, where it also has to move."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,12 @@ def _line(
         values = dict(zip(portrait.steps.tolist(), found.tolist(), strict=True))
     places = _axis(portrait, axis, checkpoints)
     kept = [s for s in values if places.get(s) is not None and places[s] > 0]
-    if len(kept) < LEAST or len({places[s] for s in kept}) < 2:
+    axis = np.array([places[s] for s in kept])
+    if len(kept) < LEAST or np.ptp(np.log(axis)) < SHORTEST:
         return None
     return Line(
         portrait,
-        np.array([places[s] for s in kept]),
+        axis,
         np.array(kept),
         np.array([values[s] for s in kept]),
     )
@@ -126,8 +127,11 @@ def _residual(portrait: Portrait, layers: pl.DataFrame) -> dict[int, float]:
         (pl.col("trajectory") == portrait.trajectory)
         & (pl.col("domain") == portrait.domain)
         & (pl.col("step") > 0)
+        & (pl.col("residual_ratio") > 0)
     )
     streams = inner(mine).sort("step", "residual_ratio")
+    if not streams.height:
+        return {}
     depth = streams.row(-1, named=True)["layer"]
     series = streams.filter(pl.col("layer") == depth).select(
         "step", pl.col("residual_ratio").log().alias("value")

@@ -27,6 +27,9 @@ STEP = 0.05
 SWEEPS = 6
 """Rounds over all trajectories."""
 
+SHORTEST = 2 * STEP
+"""Stretch of the logarithm of the axis that a curve has to cover: two points of the grid."""
+
 BLOCK = 8
 """Points of the grid that surrogates and bootstraps keep together."""
 
@@ -64,10 +67,10 @@ class Collapse:
 def collapse(curves: Sequence[Curve], rescaling: Rescaling) -> Collapse:
     """Shift (and stretch) the curves onto one another.
 
-    Raises ValueError with fewer than two curves, or a curve without records at two places.
+    Raises ValueError with fewer than two curves, or a curve that hardly moves along the axis.
     """
-    if len(curves) < 2 or any(np.ptp(c.axis) <= 0 for c in curves):
-        raise ValueError("a collapse needs two trajectories with two records each")
+    if len(curves) < 2 or any(np.ptp(c.axis) < SHORTEST for c in curves):
+        raise ValueError(f"a collapse needs two trajectories that cover {SHORTEST:g} of ln axis")
     return _Grid(curves).collapse(rescaling)
 
 

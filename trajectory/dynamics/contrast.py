@@ -23,9 +23,11 @@ def domain_contrasts(heads: pl.DataFrame, gate: float, sink: float) -> pl.DataFr
             nothing to be gated.
 
     Returns:
-        columns of the ``contrasts`` table; heads without log-odds (ReLU attention) are left out.
+        columns of the ``contrasts`` table; heads without log-odds (ReLU attention) or that write
+        nothing at all are left out.
     """
-    known = heads.filter(pl.col("sink_log_odds").is_not_null()).select(
+    written = pl.col("head_output_norm") > 0
+    known = heads.filter(pl.col("sink_log_odds").is_not_null() & written).select(
         *PLACE, "domain", "sink_log_odds", "sink_excess", "head_output_norm"
     )
     worlds = known.group_by("trajectory").agg(pl.col("domain").unique().sort())

@@ -110,12 +110,13 @@ def late(values: Array) -> Array:
 
 
 def log_steps(steps: Array) -> Array:
-    """ln of the steps; step 0 is put one record before the first positive one."""
+    """ln of the steps; step 0 is put one record before the first positive one, or an e-fold."""
     steps = np.asarray(steps, dtype=float)
     if steps[0] > 0:
         return np.log(steps)
     rest = np.log(steps[1:])
-    return np.concatenate([[2 * rest[0] - rest[1]], rest])
+    gap = rest[1] - rest[0] if len(rest) > 1 else 1.0
+    return np.concatenate([rest[:1] - gap, rest])
 
 
 def _series(frame: pl.DataFrame, statistic: str, place: list[str]) -> Iterator[Series]:

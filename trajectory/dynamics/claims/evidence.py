@@ -191,7 +191,12 @@ def ending(row: Mapping[str, Any], statistic: str) -> Value | None:
 
 
 def last_value(steps: Array, values: Array, statistic: str = "") -> Value:
-    """The noise-free value at the last record, with its interval from the records."""
+    """The noise-free value at the last record, with its interval from the records.
+
+    Raises Absent without a record.
+    """
+    if not len(steps):
+        raise Absent("no record holds what is needed")
     value, low, high = end_value(steps, values, RANGES.get(statistic, (-math.inf, math.inf)))
     return Value(value, low, high, "none" if low is None else "records")
 

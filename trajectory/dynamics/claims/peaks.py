@@ -225,8 +225,10 @@ def _without_layer_0(column: str) -> Of:
             "bb_intervened", column, intervention="zero_layer 0", **where
         )
         whole, unchanged = evidence.series("heads", column, **where)
-        kept = np.isin(whole, steps)
-        return last_value(steps, changed / unchanged[kept])
+        both, here, there = np.intersect1d(steps, whole, return_indices=True)
+        if not unchanged[there].all():
+            raise Absent(f"the {column} of {trajectory}'s lead head is zero")
+        return last_value(both, changed[here] / unchanged[there])
 
     return of
 

@@ -138,7 +138,9 @@ def _adam(evidence: Evidence) -> Iterator[Finding]:
         if not rows:
             raise Absent(f"{trajectory} has too few records for a law of Δlogit")
         parameters, low, high = (dict(rows[0][key]) for key in ("parameters", "low", "high"))
-        return Value(parameters["b"], low.get("b"), high.get("b"), "bootstrap")
+        if "b" not in low:  # the law is excluded: there is a slope, but no interval
+            return Value(parameters["b"])
+        return Value(parameters["b"], low["b"], high["b"], "bootstrap")
 
     for group in evidence.groups(softmax(1), ONE_LAYER):
         yield over_seeds(evidence, group, of)

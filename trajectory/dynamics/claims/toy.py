@@ -112,9 +112,10 @@ def _little(evidence: Evidence) -> Iterator[Finding]:
     def of(evidence: Evidence, trajectory: str) -> Value:
         steps, asleep = evidence.of_lead(trajectory, DORMANT, "head_output_norm")
         again, awake = evidence.of_lead(trajectory, ACTIVE, "head_output_norm")
-        kept = np.isin(steps, again) & (asleep > 0)
-        ratio = np.log(asleep[kept] / awake[np.isin(again, steps[kept])])
-        return exponential(last_value(steps[kept], ratio))
+        both, here, there = np.intersect1d(steps, again, return_indices=True)
+        kept = (asleep[here] > 0) & (awake[there] > 0)
+        ratio = np.log(asleep[here][kept] / awake[there][kept])
+        return exponential(last_value(both[kept], ratio))
 
     for group in evidence.groups(softmax(1), ONE_LAYER):
         yield over_seeds(evidence, group, of, "all")
