@@ -241,7 +241,8 @@ def fitted() -> dict[str, pl.DataFrame]:
             ("random_contexts", half, -half),
         ):
             row = {"regime": regime, "time": float(t), "sink": sink, "value": value}
-            curves.append({**row, "loss": float(1 / t)})
+            errors = {"sink_spread": 1 / t, "sink_error": 1 / t, "value_error": 1 / t}
+            curves.append({**row, **errors, "loss": float(1 / t)})
     coupling = {
         "domain": "prose",
         "lead": True,

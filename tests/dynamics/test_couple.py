@@ -234,3 +234,8 @@ def test_theory_curves_of_a_small_text() -> None:
     assert last["random_contexts"]["sink"] > last["fixed_context"]["sink"]
     assert last["fixed_context"]["loss"] < last["random_contexts"]["loss"]
     assert last["fixed_sink"]["sink"] == pytest.approx(4.0)
+    assert last["fixed_sink"]["value_error"] < 1e-4
+    assert last["fixed_sink"]["sink_spread"] == pytest.approx(0, abs=1e-9)
+    assert last["fixed_value"]["sink_error"] < 0.01
+    assert last["fixed_context"]["sink_spread"] < 1e-2
+    assert last["random_contexts"]["sink_error"] is None

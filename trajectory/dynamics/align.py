@@ -111,12 +111,12 @@ def _line(
         values = dict(zip(portrait.steps.tolist(), found.tolist(), strict=True))
     places = _axis(portrait, axis, checkpoints)
     kept = [s for s in values if places.get(s) is not None and places[s] > 0]
-    axis = np.array([places[s] for s in kept])
-    if len(kept) < LEAST or np.ptp(np.log(axis)) < SHORTEST:
+    along = np.array([places[s] for s in kept])
+    if len(kept) < LEAST or np.ptp(np.log(along)) < SHORTEST:
         return None
     return Line(
         portrait,
-        axis,
+        along,
         np.array(kept),
         np.array([values[s] for s in kept]),
     )

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trajectory.dynamics.theory import Descent, Held, Path, SimplifiedModel, descend, gradient_flow
+from trajectory.dynamics.theory import (
+    Descent,
+    Held,
+    Path,
+    SimplifiedModel,
+    descend,
+    gradient_flow,
+    late_sink_logit,
+    stationary_value,
+)
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]
@@ -100,14 +109,35 @@ def _rows(regime: str, model: SimplifiedModel, path: Path, start: Array) -> list
         onset = np.exp(
             np.interp(np.log(model.keys), sink[i - 1 : i + 1], np.log(path.times[i - 1 : i + 1]))
         )
+    errors = _errors(regime, model, path, float(start.mean()))
+    spread = np.sqrt(np.square(path.alpha - sink[:, None]) @ model.frequencies)
     return [
         {
             "regime": regime,
             "time": float(time),
             "sink": float(sink[k]),
+            "sink_spread": float(spread[k]),
             "value": float(np.log(norms[k] / first)),
             "loss": float(loss),
             "time_to_onset": None if onset is None else float(time / onset),
+            **{name: None if error is None else float(error[k]) for name, error in errors.items()},
         }
         for k, (time, loss) in enumerate(zip(path.times, path.losses(model), strict=True))
     ]
+
+
+def _errors(
+    regime: str, model: SimplifiedModel, path: Path, level: float
+) -> dict[str, Array | None]:
+    """Distances from the closed forms, for the one-sided regimes that have them."""
+    errors: dict[str, Array | None] = {"sink_error": None, "value_error": None}
+    if regime == "fixed_value":
+        closed = late_sink_logit(model, path.times)
+        moves = np.isfinite(closed[-1])  # a token with one successor has nothing to tilt
+        share = model.frequencies[moves] / model.frequencies[moves].sum()
+        errors["sink_error"] = np.abs(path.alpha - closed)[:, moves] @ share
+    if regime == "fixed_sink":
+        rest = stationary_value(model, float(path.alpha[0, 0]), level)
+        distance = np.square(path.beta - rest) @ model.frequencies
+        errors["value_error"] = np.sqrt(distance / (np.square(rest - level) @ model.frequencies))
+    return errors

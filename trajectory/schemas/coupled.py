@@ -149,11 +149,25 @@ THEORY_CURVES = Table(
         ),
         number("time", "time of the gradient flow; updates for sgd and adam"),
         number("sink", "sink logit above the other keys', mean over token types by frequency"),
+        number(
+            "sink_spread", "standard deviation of that logit over token types, by frequency", "nats"
+        ),
         number("value", "log of the sink value's norm over its norm at the start"),
         number("loss", "population loss of the simplified model", "nats/token"),
         number(
             "time_to_onset",
             "time over the time at which the sink holds half the weight; empty where it never does or always did",
+            nullable=True,
+        ),
+        number(
+            "sink_error",
+            "distance of the sink logit from its closed form ½ ln t + ½ ln(2 π Var), mean over token types with several successors, by frequency; for fixed_value only",
+            "nats",
+            nullable=True,
+        ),
+        number(
+            "value_error",
+            "distance of the value from its stationary point c − e^(−sink) E X over that point's own distance from c, token types weighted by frequency; for fixed_sink only",
             nullable=True,
         ),
     ),

@@ -16,6 +16,9 @@ THEORY = Ledger()
 DECADES = 2.0
 """Decades of time at the end of a curve over which an exponent is taken."""
 
+READ = ("time", "sink", "sink_spread", "sink_error", "value", "value_error")
+"""Columns of the curves that are judged."""
+
 VANISHED = 1e-5
 """Part of its first value at which a loss counts as gone; integration leaves some 1e-9."""
 
@@ -46,7 +49,7 @@ def _late(evidence: Evidence, regime: str) -> dict[str, np.ndarray]:
     frame = frame.filter(time >= time.max() / 10**DECADES)
     if frame.height < 3:
         raise Absent(f"'theory_curves' has no late records of regime '{regime}'")
-    return {name: frame[name].to_numpy() for name in ("time", "sink", "value", "loss_left")}
+    return {name: frame[name].to_numpy() for name in (*READ, "loss_left")}
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> Value:
@@ -106,6 +109,41 @@ for _claim, _name, _regime, _computation, _low, _high, _of in (
         at_most=_high,
         tables=("theory_curves",),
     )(_in(_regime, _of))
+
+
+def _last(column: str) -> Of:
+    """A column's last number."""
+
+    def of(curve: dict[str, np.ndarray]) -> Value:
+        return exact(float(curve[column][-1]))
+
+    return of
+
+
+for _claim, _name, _regime, _computation, _limit, _column in (
+    (
+        *(FIXED_VALUE, "offset", "fixed_value"),
+        "distance in nats of the sink logit from ½ ln t + ½ ln(2 π Var), mean over token types by frequency",
+        *(0.01, "sink_error"),
+    ),
+    (
+        *(FIXED_SINK, "stationary point", "fixed_sink"),
+        "distance of the value from c − e^(−sink) E X, as part of that point's own from c",
+        *(0.01, "value_error"),
+    ),
+    (
+        *(JOINT, "concentration", "fixed_context"),
+        "standard deviation in nats of the sink logit over token types, by frequency; by convention a tenth counts as one logit",
+        *(0.1, "sink_spread"),
+    ),
+):
+    THEORY.criterion(
+        _claim,
+        _name,
+        f"{_computation}, at the end of regime {_regime}",
+        at_most=_limit,
+        tables=("theory_curves",),
+    )(_in(_regime, _last(_column)))
 
 ADAM = Claim(
     "theory-adam",
