@@ -198,6 +198,7 @@ def test_other_data_give_another_verdict(
 def llama(**altered: float) -> Frames:
     """What the paper reports of two Llamas, as far as the claims read it."""
     numbers = {"wikipedia": 0.95, "github": 0.25, "mlp": 30.0, "attention": 496.0, "loss": 0.027}
+    numbers["ratio"] = 0.1
     numbers |= altered
     names = ("llama-2-7b", "llama-3.1-8b")
     domains = ("wikipedia", "github")
@@ -209,6 +210,7 @@ def llama(**altered: float) -> Frames:
             "layer": layer,
             "head": 25,
             "sink_weight": numbers[row["domain"]] if layer == 16 else 0.97,
+            "output_value_ratio": numbers["ratio"],
         }
         for row in rows
         for layer in (16, 24)
@@ -245,6 +247,7 @@ def llama(**altered: float) -> Frames:
 LLAMA = [
     ("l16h25", "weight on github", "llama-2-7b", {"github": 0.9}),
     ("l16h25", "effect on github", "llama-2-7b", {"loss": 0.0}),
+    ("llama-3.1-phenomena", "values", "llama-3.1-8b", {"ratio": 0.6}),
     ("llama-3.1-circuit", "without an early MLP", "llama-3.1-8b", {"mlp": 480.0}),
     ("llama-3.1-circuit", "without an early attention", "llama-3.1-8b", {"attention": 50.0}),
 ]
@@ -306,10 +309,19 @@ def test_numbers_of_the_papers_size_are_not_asked_of_reduced_runs(frames: Frames
     row = decided(frames, **{"softmax-1l": whole})[key]
     assert row["verdict"] in ("reproduced", "not reproduced")
     assert row["measured"] is not None
+    for claim, criterion, name in (
+        ("peak-linear", "norm at 10,000 steps", "adamw-3l"),
+        ("peak-removed", "SGD: norm at 10,000 steps", "sgd-3l"),
+    ):
+        spec = made_up.VARIANTS[name] | whole
+        norm = decided(frames, **{name: spec})[claim, criterion, f"bb/{name}"]
+        assert norm["measured"] == pytest.approx(10)  # behind the first layer nothing grows
+        assert (norm["verdict"] == "reproduced") == (name == "sgd-3l")
 
 
 def test_the_reference_suite_is_asked_for_its_own_steps(frames: Frames) -> None:
     slope_of = ("olmo-dynamics", "slope of the residual norm")
+    onset_of = ("olmo-dynamics", "onset between 25,000 and 50,000 steps")
     elsewhere = decided(frames, "olmo-dynamics")[*slope_of, made_up.LANGUAGE_MODEL]
     assert elsewhere["reason"] == "this slope belongs to olmo-7b-0424"
     renamed = {
@@ -320,7 +332,18 @@ def test_the_reference_suite_is_asked_for_its_own_steps(frames: Frames) -> None:
         for name, frame in frames.items()
         if "trajectory" in frame.columns
     }
-    row = decided(renamed, "olmo-dynamics")[*slope_of, "olmo-7b-0424"]
+    lacking = decided(renamed, "olmo-dynamics")[*onset_of, "olmo-7b-0424"]
+    assert lacking["reason"] == "'heads' holds fewer than two records of layer 24"
+    for name in ("heads", "layers"):  # the made-up model's second layer is the paper's 24
+        renamed[name] = renamed[name].with_columns(layer=pl.col("layer").replace({1: 24, 2: 25}))
+    renamed["layers"] = renamed["layers"].with_columns(
+        layer=pl.col("layer").replace({24: 25, 25: 24})
+    )
+    rows = decided(renamed, "olmo-dynamics")
+    onset = rows[*onset_of, "olmo-7b-0424"]
+    assert onset["measured"] == pytest.approx(20_000, rel=0.2)  # of 200, a hundred times slower
+    assert onset["verdict"] == "not reproduced"
+    row = rows[*slope_of, "olmo-7b-0424"]
     assert row["measured"] == pytest.approx(0.1)  # 0.01 per step, made a hundred times slower
     assert row["verdict"] == "not reproduced"
     assert row["low"] == pytest.approx(0.1)
@@ -574,7 +597,7 @@ def test_an_onset_is_asked_of_every_reference_suite(frames: Frames) -> None:
         to = pl.col("trajectory").replace(made_up.LANGUAGE_MODEL, name)
         renamed.append({k: f.with_columns(to) for k, f in frames.items() if "trajectory" in f})
     first, second = renamed
-    second["onsets"] = where(pl.lit(True), status=pl.lit("not_reached"))(second["onsets"])
+    first["heads"] = first["heads"].with_columns(layer=pl.col("layer").replace({1: 24}))
     both = {k: pl.concat([f, second[k]]).unique(maintain_order=True) for k, f in first.items()}
     found = {
         key[2]: row["measured"] is not None

@@ -90,7 +90,7 @@ def _llama_norm(evidence: Evidence) -> Iterator[Finding]:
     LLAMA,
     "attention of layer 24",
     "median over heads of the weight on ⟨s⟩ in layer 24 at the last record",
-    at_least=0.9,
+    at_least=0.95,
     tables=("heads",),
 )
 def _llama_attention(evidence: Evidence) -> Iterator[Finding]:
@@ -102,6 +102,21 @@ def _llama_attention(evidence: Evidence) -> Iterator[Finding]:
                 continue
             weights = frame.filter(frame["step"] == frame["step"].max())["sink_weight"]
             yield Finding(trajectory, domain, exact(float(weights.median() or 0.0)))  # type: ignore[arg-type]
+
+
+@LLAMAS.criterion(
+    LLAMA,
+    "values",
+    "median over all heads of ‖W_O v_s‖ over the median of the others at the last record; a tenth in the paper",
+    at_most=0.2,
+    tables=("heads",),
+)
+def _llama_values(evidence: Evidence) -> Iterator[Finding]:
+    for trajectory in _llama(evidence):
+        for domain in evidence.domains(trajectory):
+            frame = evidence.frame("heads").filter(trajectory=trajectory, domain=domain)
+            ratios = frame.filter(frame["step"] == frame["step"].max())["output_value_ratio"]
+            yield Finding(trajectory, domain, exact(float(ratios.median())))  # type: ignore[arg-type]
 
 
 CIRCUIT = Claim(
@@ -144,8 +159,10 @@ for _name, _kind, _layers, _pick, _floor, _ceiling in (
                 except Absent as absent:
                     yield Finding(trajectory, domain, None, str(absent))
                 else:
-                    greatest = pick([n for n in norms if n is not None])
-                    yield Finding(trajectory, domain, exact(greatest))
+                    known = [n for n in norms if n is not None]
+                    value = exact(pick(known)) if known else None
+                    reason = "" if known else "'interventions' holds no norm of ⟨s⟩"
+                    yield Finding(trajectory, domain, value, reason)
 
     LLAMAS.criterion(
         CIRCUIT,

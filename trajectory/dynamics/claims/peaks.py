@@ -160,6 +160,27 @@ PEAKS.criterion(
     tables=("layers", "phenomena"),
 )(at_paper_size(softmax(3), THREE_LAYERS, 10_000, _slope))
 
+
+def _first_norm(evidence: Evidence, trajectory: str) -> Value:
+    where = {"trajectory": trajectory, "domain": DORMANT, "layer": 1}
+    steps, norm = evidence.series("layers", "residual_norm_sink", **where)
+    return last_value(steps[steps <= PAPER_STEPS], norm[steps <= PAPER_STEPS])
+
+
+PAPER_STEPS = 10_000
+FIRST_NORM = "‖h_s‖ behind the first layer at step 10,000, at the paper's size"
+"""What the authors' figures show of their three-layer runs."""
+
+PEAKS.criterion(
+    LINEAR,
+    "norm at 10,000 steps",
+    FIRST_NORM,
+    unit="activation",
+    at_least=100,
+    at_most=180,
+    tables=("layers",),
+)(at_paper_size(softmax(3), THREE_LAYERS, PAPER_STEPS, _first_norm))
+
 MITIGATED = Claim(
     "peak-removed",
     "SGD and ReLU attention remove residual-state peaks",
@@ -167,10 +188,22 @@ MITIGATED = Claim(
     "bb",
 )
 
-for _where, _what, _name in (
-    (sgd(3), "Bigram-Backcopy run with three layers, softmax attention and SGD", "SGD"),
-    (relu(3), "Bigram-Backcopy run with three layers, ReLU attention and AdamW", "ReLU attention"),
+SGD_THREE = "Bigram-Backcopy run with three layers, softmax attention and SGD"
+RELU_THREE = "Bigram-Backcopy run with three layers, ReLU attention and AdamW"
+
+for _where, _what, _name, _least, _most in (
+    (sgd(3), SGD_THREE, "SGD", None, 25),
+    (relu(3), RELU_THREE, "ReLU attention", 23, 26),
 ):
+    PEAKS.criterion(
+        MITIGATED,
+        f"{_name}: norm at 10,000 steps",
+        FIRST_NORM,
+        unit="activation",
+        at_least=_least,
+        at_most=_most,
+        tables=("layers",),
+    )(at_paper_size(_where, _what, PAPER_STEPS, _first_norm))
     PEAKS.criterion(
         MITIGATED,
         f"{_name} shows none",

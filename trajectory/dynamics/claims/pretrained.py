@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import polars as pl
+
 from trajectory.dynamics.claims.evidence import (
     ACTIVE,
     DORMANT,
@@ -15,6 +17,7 @@ from trajectory.dynamics.claims.evidence import (
     difference,
     exact,
     last_value,
+    midway,
     share,
     world_of,
 )
@@ -41,6 +44,9 @@ OLMO = Claim(
 
 REFERENCE = "olmo-7b-0424"
 """The suite whose steps the paper's numbers belong to."""
+
+REFERENCE_LAYER = 24
+"""The layer that they were read off."""
 
 
 def _event(evidence: Evidence, trajectory: str, domain: str, phenomenon: str) -> dict[str, Any]:
@@ -80,18 +86,24 @@ def _of_reference(trajectory: str, what: str) -> None:
 
 def _onset(evidence: Evidence, trajectory: str, domain: str) -> Value:
     _of_reference(trajectory, "these steps belong")
-    row = _event(evidence, trajectory, domain, "sink")
-    return Value(row["onset"], row["low"], row["high"], "records")
+    heads = evidence.frame("heads").filter(
+        trajectory=trajectory, domain=domain, layer=REFERENCE_LAYER
+    )
+    mean = heads.group_by("step").agg(pl.col("sink_excess").mean()).sort("step")
+    if mean.height < 2:
+        raise Absent(f"'heads' holds fewer than two records of layer {REFERENCE_LAYER}")
+    when = midway(mean["step"].to_numpy().astype(float), mean["sink_excess"].to_numpy())
+    return Value(when.step, when.after, when.by, "records")
 
 
 PRETRAINED.criterion(
     OLMO,
     "onset between 25,000 and 50,000 steps",
-    "step at which the lead head's sink excess crosses its threshold",
+    f"step at which the sink excess, mean over the heads of layer {REFERENCE_LAYER}, is midway from its first to its late value",
     unit="steps",
     at_least=25_000,
     at_most=50_000,
-    tables=("onsets", "phenomena"),
+    tables=("heads",),
 )(each_language_model(_onset))
 
 PRETRAINED.criterion(
@@ -151,7 +163,8 @@ def _linear(evidence: Evidence) -> Iterator[Finding]:
 
 def _residual_slope(evidence: Evidence, trajectory: str, domain: str) -> Value:
     _of_reference(trajectory, "this slope belongs")
-    steps, norm = evidence.of_peak(trajectory, domain, "residual_norm_sink")
+    where = {"trajectory": trajectory, "domain": domain, "layer": REFERENCE_LAYER + 1}
+    steps, norm = evidence.series("layers", "residual_norm_sink", **where)
     late = steps >= 50_000
     if late.sum() < 3:
         raise Absent("fewer than three records after step 50,000")
@@ -161,11 +174,11 @@ def _residual_slope(evidence: Evidence, trajectory: str, domain: str) -> Value:
 PRETRAINED.criterion(
     OLMO,
     "slope of the residual norm",
-    "slope of ‖h_s‖ per 1,000 steps after step 50,000, at the depth with the peak",
+    f"slope of ‖h_s‖ per 1,000 steps after step 50,000, behind layer {REFERENCE_LAYER}",
     unit="per 1,000 steps",
     at_least=3,
     at_most=4,
-    tables=("layers", "phenomena"),
+    tables=("layers",),
 )(each_language_model(_residual_slope))
 
 
