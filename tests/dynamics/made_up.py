@@ -68,6 +68,8 @@ def _head(
         "sink_weight_floor": 0.05,
         "sink_excess": -0.05 if relu or active else excess,
         "sink_log_odds": None if relu else -3 + 6 * up,
+        "delta_logit_sd": 0.5,
+        "rest_logit_sd": 2.0,
         "delta_logit": 10 * up + (0 if relu else 0.5 * np.log1p(step)),
         "value_ratio": value * late / 1.5 * wobble,
         "output_value_ratio": value * late / 1.5 * wobble,

@@ -157,6 +157,8 @@ ALTERED: list[tuple[str, str, str, str, Change]] = [
      where(pl.col("law") == "log", aicc=-1e6)),
     ("layer-0-cause", "Δlogit collapses", "bb/adamw-3l", "bb_intervened",
      where(pl.lit(True), delta_logit=20.0)),
+    ("sink-logit-concentration", "less than the others' in the language model",
+     made_up.LANGUAGE_MODEL, "heads", where(pl.lit(True), delta_logit_sd=3.0)),
     ("theory-fixed-value", "exponent", "theory: fixed_value", "theory_curves",
      where(pl.lit(True), sink=pl.col("time").log())),
     ("theory-fixed-sink", "value stops", "theory: fixed_sink", "theory_curves",

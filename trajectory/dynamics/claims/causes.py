@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from trajectory.dynamics.claims.evidence import (
     ACTIVE,
     DORMANT,
@@ -16,6 +18,7 @@ from trajectory.dynamics.claims.kinds import (
     ONE_LAYER,
     Of,
     each,
+    each_language_model,
     over_seeds,
     paired,
     relu,
@@ -273,3 +276,25 @@ def _spread(evidence: Evidence) -> Iterator[Finding]:
 
     for group in evidence.groups(softmax(1), ONE_LAYER):
         yield over_seeds(evidence, group, of)
+
+
+def _spread_ratio(evidence: Evidence, trajectory: str, domain: str = DORMANT) -> Value:
+    own, rest = (
+        dict(zip(*evidence.of_lead(trajectory, domain, column), strict=True))
+        for column in ("delta_logit_sd", "rest_logit_sd")
+    )
+    steps = [step for step in own if rest.get(step, 0.0) > 0]
+    return last_value(np.array(steps), np.array([own[step] / rest[step] for step in steps]))
+
+
+for _world, _measure in (
+    ("the toy", each(softmax(1), ONE_LAYER, _spread_ratio)),
+    ("the language model", each_language_model(_spread_ratio)),
+):
+    CAUSES.criterion(
+        CONCENTRATION,
+        f"less than the others' in {_world}",
+        "standard deviation over queries of the lead head's logit to ⟨s⟩ above the query's mean, over that of a query's other logits about their mean, at the end",
+        at_most=1,
+        tables=("heads", "phenomena"),
+    )(_measure)
