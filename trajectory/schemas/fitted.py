@@ -31,7 +31,7 @@ LAWS = Table(
         field("first_step", pa.int64(), "first record of the fit's window", unit="steps"),
         field("last_step", pa.int64(), "last record of the fit's window", unit="steps"),
         field("points", pa.int32(), "records fitted"),
-        field("parameters", _PARAMETERS, "maximum-likelihood parameters by name, AR(1) noise"),
+        field("parameters", _PARAMETERS, "parameters by name, at the autocorrelation in lag1"),
         field(
             "low",
             _PARAMETERS,
@@ -41,7 +41,7 @@ LAWS = Table(
         field(
             "profile_low",
             _PARAMETERS,
-            "lower end of each shape parameter's 95 % profile-likelihood interval; absent where the likelihood is flat up to the bound of the search",
+            "lower end of each shape parameter's 95 % profile-likelihood interval, averaged over the likely autocorrelations; absent where the likelihood is flat up to the bound of the search",
         ),
         field("profile_high", _PARAMETERS, "upper end of each"),
         field(
@@ -60,7 +60,11 @@ LAWS = Table(
             "corrected Akaike criterion of the AR(1) likelihood; comparable between the laws of one series and window",
             nullable=True,
         ),
-        number("lag1", "lag-1 autocorrelation of the noise, by maximum likelihood", nullable=True),
+        number(
+            "lag1",
+            "lag-1 autocorrelation of the noise, by restricted maximum likelihood (other windows than onset: by the plain one, as aicc's everywhere)",
+            nullable=True,
+        ),
         number("noise", "stationary standard deviation of the noise", nullable=True),
         number(
             "holdout_error",

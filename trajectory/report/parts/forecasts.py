@@ -13,7 +13,8 @@ from trajectory.schemas import FORECAST_SCORES, FORECASTS, HEADS, LAYERS
 
 TEXT = (
     "What the first records say about the last, with 95 % prediction intervals, scored on the "
-    "records that the prediction has not seen."
+    "records that the prediction has not seen. A turn that has not begun cannot be foreseen: "
+    "where a curve bends later, more than 1 in 20 records lie outside."
 )
 
 
