@@ -21,6 +21,7 @@ from trajectory.dynamics.claims.evidence import (
     Evidence,
     Value,
     difference,
+    exact,
     midway,
     share,
 )
@@ -388,6 +389,10 @@ def test_verdicts_follow_the_interval(
 )
 def test_an_open_end_decides_nothing_on_its_side(value: Value, verdict: str) -> None:
     assert decide(value, 0.0, None)[0] == verdict
+
+
+def test_a_number_without_noise_is_told_without_an_interval() -> None:
+    assert decide(exact(3.0), None, 2.0) == ("not reproduced", "3 (exact) is not at most 2")
 
 
 @pytest.mark.parametrize(

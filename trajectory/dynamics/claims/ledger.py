@@ -128,7 +128,8 @@ def decide(value: Value | None, at_least: float | None, at_most: float | None) -
     told = f"{value.value:.3g}"
     if value.interval == "none":
         return UNDECIDED, f"{told} has no interval"
-    told += f" ({_end(value.low)} to {_end(value.high)})"
+    ends = f"{_end(value.low)} to {_end(value.high)}"
+    told += " (exact)" if value.interval == "exact" else f" ({ends})"
     inside = (at_least is None or low >= at_least) and (at_most is None or high <= at_most)
     if inside:
         return REPRODUCED, f"{told} is {threshold(at_least, at_most)}"
