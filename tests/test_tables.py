@@ -27,6 +27,7 @@ def row(step: int = 0, **changes: object) -> dict[str, object]:
         "predictions": 10,
         "risk": None,
         "excess_risk": None,
+        "excess_risk_bb": None,
         "learning_rate": 0.1,
         "integrated_learning_rate": 0.0,
         "sink_rate": 0.5,

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
 from trajectory.bb.reference import FIRST_SHARE, compare_with_paper, milestones, published
 from trajectory.bb.summary import Frames
+from trajectory.config import Variant
 from trajectory.errors import TrajectoryError
+from trajectory.schemas import TABLES
+from trajectory.tables import from_rows, write
 
 EMPTY = pl.DataFrame(
     schema={"trajectory": pl.String, "step": pl.Int64, "domain": pl.String, "layer": pl.Int16,
             "trigger": pl.Boolean, "delta_logit_bb": pl.Float64, "residual_norm_sink": pl.Float64,
             "sink_weight": pl.Float64, "output_value_norm_sink": pl.Float64,
-            "value_norm_sink": pl.Float64, "risk": pl.Float64, "excess_risk": pl.Float64}
+            "value_norm_sink": pl.Float64, "risk": pl.Float64, "excess_risk_bb": pl.Float64}
 )  # fmt: skip
 
 
@@ -32,9 +37,10 @@ def test_published_values_are_in_our_definitions() -> None:
     weight, excess = (runs["1l-adamw"][name] for name in ("sink_weight", "bigram_excess"))
     assert weight[1000] * (1 - FIRST_SHARE) + FIRST_SHARE == pytest.approx(0.7785)
     assert weight[99000] == pytest.approx(0.8697, abs=1e-4)
-    assert excess[0] == 2.2078 and excess[100] == pytest.approx(0.1513)
+    assert excess[0] == 2.2078 and excess[100] == 0.1613
+    assert min(v for run in runs.values() for v in run.get("bigram_excess", {0: 1}).values()) > 0
     levels = milestones()["1l-adamw"]
-    assert list(levels["bigram_excess"].items()) == [(pytest.approx(0.09), 160), (0.04, 260)]
+    assert levels["bigram_excess"] == {0.1: 160, 0.05: 260}
     assert list(levels["sink_weight"].values()) == [180, 200, 260, 820, 2600]
 
 
@@ -56,12 +62,27 @@ def test_delta_logit_is_compared_without_the_own_key_and_by_kind_of_token() -> N
     ]
 
 
+def test_the_bigram_risk_is_compared_under_the_authors_oracle() -> None:
+    checkpoints = pl.DataFrame(
+        [
+            {"trajectory": f"bb/1l-relu/seed{seed}", "step": 10_000, "domain": domain,
+             "risk": 9.0, "excess_risk": 9.0,
+             "excess_risk_bb": 0.0091 if domain == "non_trigger" else 9.0}
+            for seed in (0, 1)
+            for domain in ("trigger", "non_trigger")
+        ]
+    )  # fmt: skip
+    found = compare_with_paper(Frames(EMPTY, EMPTY, checkpoints, EMPTY))
+    point = next(p for p in found if p.statistic == "bigram_excess")
+    assert (point.published, point.mean) == (0.0091, pytest.approx(0.0091))
+
+
 def test_milestones_are_the_first_records_beyond_their_levels() -> None:
     """A seed that ended before is left out; one that never gets there makes it never."""
 
     def run(seed: int, risks: dict[int, float]) -> list[dict]:
         name = f"bb/1l-adamw/seed{seed}"
-        return [{"trajectory": name, "step": s, "domain": "trigger", "risk": r, "excess_risk": r}
+        return [{"trajectory": name, "step": s, "domain": "trigger", "risk": r, "excess_risk_bb": r}
                 for s, r in risks.items()]  # fmt: skip
 
     seeds = [
@@ -94,3 +115,18 @@ def test_points_inside_and_outside_the_spread_of_seeds() -> None:
 def test_a_run_of_something_else_is_refused() -> None:
     with pytest.raises(TrajectoryError, match="no trajectory of this run is one of the paper's"):
         compare_with_paper(Frames(EMPTY, EMPTY, EMPTY, EMPTY))
+
+
+def test_one_seed_has_no_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command on the tables that a training writes."""
+    from trajectory.bb.train import train
+    from trajectory.cli.bb import bb_reference
+
+    values = {"width": 8, "batch": 4, "steps": 1, "record": [0], "evaluation": 8}
+    for name, rows in train("1l-adamw", Variant.model_validate(values), 0).items():
+        path = tmp_path / "tables" / f"{name}.parquet"
+        write(from_rows(rows, TABLES[name]), TABLES[name], path, {})
+    bb_reference(tmp_path)
+    found = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert {line[1] for line in found} == {*published()["1l-adamw"]}
+    assert {" ".join(line[2:]) for line in found} == {"1 no spread"}

@@ -76,7 +76,8 @@ def test_records_are_before_the_update_and_follow_a_plain_loop() -> None:
             with torch.no_grad():
                 log_q = model(inputs).double().log_softmax(-1)
             for domain, wanted in (("trigger", True), ("non_trigger", False)):
-                loss, risk, entropy, count = 0.0, 0.0, 0.0, 0
+                loss, risk, entropy, count, authors = 0.0, 0.0, 0.0, 0, 0.0
+                marginal = functional.pad(torch.from_numpy(task.bigrams.marginal), (0, 1))
                 for b in range(16):
                     for i in range(24):
                         token = int(inputs[b, i])
@@ -89,11 +90,14 @@ def test_records_are_before_the_update_and_follow_a_plain_loop() -> None:
                         loss -= float(log_q[b, i, int(test[b, i + 1])])
                         risk -= float((law * log_q[b, i]).sum())
                         entropy -= float(torch.xlogy(law, law).sum())
+                        law = marginal if i == 0 else law  # the authors' row ⟨s⟩
+                        authors -= float((law * log_q[b, i]).sum() - torch.xlogy(law, law).sum())
                         count += 1
                 row = found[step, domain]
                 assert row["loss"] == pytest.approx(loss / count, rel=1e-5)
                 assert row["risk"] == pytest.approx(risk / count, rel=1e-5)
                 assert row["excess_risk"] == pytest.approx((risk - entropy) / count, rel=1e-4)
+                assert row["excess_risk_bb"] == pytest.approx(authors / count, rel=1e-4)
                 assert row["tokens"] == step * 8 * 24
                 assert row["integrated_learning_rate"] == pytest.approx(1e-3 * step)
                 assert heads[step, domain]["sink_token"] == "⟨s⟩"

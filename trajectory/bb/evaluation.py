@@ -55,6 +55,7 @@ class Evaluation:
         self.inputs, self.targets = tokens[:, :-1].to(device), tokens[:, 1:].to(device)
         self.law = law.to(device)
         self.entropy = -torch.xlogy(self.law, self.law).sum(-1)
+        self.unigrams = task.unigrams.to(device)
         self.trigger = trigger.to(device)
         self.task, self.variant, self.trajectory = task, variant, trajectory
         self.map_steps = set(map_steps(variant))
@@ -129,6 +130,11 @@ class Evaluation:
         log_probability = logits.double().log_softmax(-1)
         drawn = log_probability.gather(-1, self.targets[..., None])[..., 0]
         risk = -(self.law * log_probability).sum(-1)
+        excess = risk - self.entropy
+        published = excess.clone()
+        if self.task.start is not None:
+            law = self.unigrams
+            published[:, 0] = (torch.xlogy(law, law) - law * log_probability[:, 0]).sum(-1)
         losses = {
             domain: Loss.of(-drawn[member], member) for domain, member in self.batch.domains.items()
         }
@@ -138,7 +144,8 @@ class Evaluation:
                 "loss_se": losses[domain].standard_error,
                 "predictions": losses[domain].predictions,
                 "risk": float(risk[member].mean()),
-                "excess_risk": float((risk - self.entropy)[member].mean()),
+                "excess_risk": float(excess[member].mean()),
+                "excess_risk_bb": float(published[member].mean()),
             }
             for domain, member in self.batch.domains.items()
         }

@@ -21,9 +21,6 @@ LEVEL = 0.95
 FIRST_SHARE = 512 / 97_363
 """Share of position 0 among the authors' non-trigger queries, where the weight on ⟨s⟩ is 1."""
 
-FIRST_EXCESS = 0.0100
-"""Nats that the authors' oracle, with triggers at position 0, adds to a trained model's risk."""
-
 _DEPTH = 1
 """The paper's residual norms are those that leave layer 0."""
 
@@ -55,12 +52,12 @@ class Point:
 def published() -> dict[str, dict[str, dict[int, float]]]:
     """By run, statistic and step, in this project's definitions.
 
-    The authors' sink weight counts position 0, and their bigram risk charges it for triggers that
-    are never drawn there; both are taken out. Their Δlogit is this project's ``delta_logit_bb``.
+    The authors' sink weight counts position 0, which is taken out. Their Δlogit and their bigram
+    risk are this project's ``delta_logit_bb`` and ``excess_risk_bb``.
     """
     return {
         run: {
-            statistic: {int(k): _converted(statistic, v, int(k)) for k, v in values.items()}
+            statistic: {int(k): _converted(statistic, v) for k, v in values.items()}
             for statistic, values in statistics.items()
         }
         for run, statistics in _table()["runs"].items()
@@ -71,7 +68,7 @@ def milestones() -> dict[str, dict[str, dict[float, int]]]:
     """By run and statistic: a level and the first record, one in 20 steps, that is beyond it."""
     return {
         run: {
-            statistic: {_converted(statistic, float(k), at): at for k, at in levels.items()}
+            statistic: {_converted(statistic, float(k)): at for k, at in levels.items()}
             for statistic, levels in statistics.items()
         }
         for run, statistics in _table()["milestones"].items()
@@ -84,11 +81,9 @@ def _table() -> dict[str, Any]:
     return found
 
 
-def _converted(statistic: str, value: float, step: int) -> float:
+def _converted(statistic: str, value: float) -> float:
     if statistic == "sink_weight":
         return (value - FIRST_SHARE) / (1 - FIRST_SHARE)
-    if statistic == "bigram_excess" and step:
-        return value - FIRST_EXCESS
     return value
 
 
@@ -157,7 +152,9 @@ def _series(frames: Frames, run: str, statistic: str) -> pl.DataFrame:
     own = pl.col("trajectory").str.starts_with(f"bb/{run}/seed")
     if statistic in ("backcopy_risk", "bigram_excess"):
         domain, column = (
-            ("trigger", "risk") if statistic == "backcopy_risk" else ("non_trigger", "excess_risk")
+            ("trigger", "risk")
+            if statistic == "backcopy_risk"
+            else ("non_trigger", "excess_risk_bb")
         )
         found = frames.checkpoints.filter(own & (pl.col("domain") == domain))
     elif statistic == "residual_norm_sink":

@@ -62,12 +62,18 @@ class BigramTask:
         return torch.from_numpy(np.sort(order[-self.settings.triggers :]).copy())
 
     @property
+    def unigrams(self) -> Tensor:
+        """Law of the characters of the text, float64 [V]."""
+        law = torch.from_numpy(self.bigrams.marginal.copy()).double()
+        return functional.pad(law, (0, self.vocabulary - self.characters))
+
+    @property
     def first_law(self) -> Tensor:
         """Law of the first character, float64 [V]: unigrams, without triggers for ``backcopy``.
 
         For ``backcopy_first`` uniform over the characters that are not triggers.
         """
-        law = self._padded(self.bigrams.marginal)
+        law = self.unigrams
         if self.settings.rule == "backcopy_first":
             law[: self.characters] = 1
         if self.settings.rule in ("backcopy", "backcopy_first"):
@@ -89,12 +95,12 @@ class BigramTask:
         ordinary = slice(0, self.characters)
         table[ordinary, ordinary] = (1 - p) * torch.from_numpy(self.bigrams.conditional)
         if self.settings.rule == "repeat":
-            table[ordinary] = self._padded(self.bigrams.marginal)
+            table[ordinary] = self.unigrams
         if self.start is not None:
             table[self.start] = self.first_law
         if self.delimiter is not None:
             table[ordinary, self.delimiter] = p
-            table[self.delimiter] = self._padded(self.bigrams.marginal)
+            table[self.delimiter] = self.unigrams
         return table
 
     @property
@@ -122,11 +128,6 @@ class BigramTask:
         if self.settings.after_delimiter == "permuted":
             rows = torch.cat([rows, rows[:, self._shifted]])
         return rows
-
-    def _padded(self, law: np.ndarray) -> Tensor:
-        return functional.pad(
-            torch.from_numpy(law.copy()), (0, self.vocabulary - self.characters)
-        ).double()
 
     def regime(self, tokens: Tensor) -> Tensor:
         """0 before the first ⟨d⟩ of a sequence [..., T], 1 from it on, where that matters."""

@@ -46,7 +46,8 @@ def bb_list(config: ConfigFile = DEFAULT_CONFIG) -> None:
     variants = load(config).bb.variants
     for name, v in variants.items():
         control = variants.get(v.control) if v.control else None
-        size = f"{v.layers}L width {v.width}, batch {v.batch} × T {v.task.length}, {v.steps} steps"
+        size = "simplified" if v.model == "simplified" else f"{v.layers}L width {v.width}"
+        size += f", batch {v.batch} × T {v.task.length}, {v.steps} steps"
         grid.add_row(
             name,
             v.about or "—",
@@ -164,8 +165,9 @@ def bb_compare(
         found = found.filter(pl.col("variant") != pl.col("control"))
     if not found.height:
         raise TrajectoryError(f"{results}: no comparisons of measure '{measure}' in this run")
-    chosen = statistics.split(",") if statistics else list(COMPARED)
     known = found["statistic"].unique(maintain_order=True).to_list()
+    usual = [name for name in COMPARED if name in known]  # rates are of sink and drain alone
+    chosen = statistics.split(",") if statistics else usual or known
     if unknown := [name for name in chosen if name not in known]:
         raise TrajectoryError(
             f"no statistic '{unknown[0]}' is compared; there are {', '.join(known)}"
@@ -206,8 +208,9 @@ def bb_reference(
     else:
         for (run, statistic), group in groupby(found, lambda p: (p.run, p.statistic)):
             of = list(group)
-            inside = sum(p.inside for p in of)
-            grid.add_row(run, statistic, str(of[0].seeds), f"{inside} of {len(of)}")
+            seeds = min(p.seeds for p in of)
+            inside = f"{sum(p.inside for p in of)} of {len(of)}"
+            grid.add_row(run, statistic, str(seeds), inside if seeds > 1 else "no spread")
     console().print(grid)
 
 

@@ -48,6 +48,14 @@ CHECKPOINTS = Table(
         number(
             "excess_risk", "BB: risk minus the oracle's own entropy", "nats/token", nullable=True
         ),
+        number(
+            "excess_risk_bb",
+            "BB: excess_risk as in the paper's BB code: at position 0 against all unigrams, triggers "
+            "included, which backcopy never draws there",
+            "nats/token",
+            "arXiv 2410.13835, get_risk",
+            nullable=True,
+        ),
         number("learning_rate", "learning rate of the next update", nullable=True),
         number(
             "integrated_learning_rate",

@@ -73,6 +73,7 @@ def measure_checkpoint(
                 "predictions": loss.predictions if loss else 0,
                 "risk": None,
                 "excess_risk": None,
+                "excess_risk_bb": None,
                 "learning_rate": listed.get("learning_rate"),
                 "integrated_learning_rate": listed.get("integrated_learning_rate"),
                 **rates(measured.heads, measured.layers, batch.domain),
