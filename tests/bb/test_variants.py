@@ -19,12 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trajectory.bb.changes import ForceAttention, SetValue, changing
+from trajectory.bb.interventions import intervened
 from trajectory.bb.laboratory import measure_types
 from trajectory.bb.model import Transformer, rotate
 from trajectory.bb.simplified import Simplified
 from trajectory.bb.task import load_task
 from trajectory.bb.train import Machine, train
-from trajectory.config import Task, Variant, load
+from trajectory.config import Intervention, Task, Variant, load
 from trajectory.errors import TrajectoryError
 from trajectory.probe.attention import AttentionCall, observe
 from trajectory.probe.kinds import dense_weights
@@ -194,8 +195,9 @@ def test_the_tables_hold_the_parameters_of_the_simplified_model(tmp_path: Path) 
     assert lam.shape == alpha.shape
 
 
-def test_the_simplified_model_is_its_formula() -> None:
-    task = load_task(Task(length=24))
+@pytest.mark.parametrize("rule", [{}, {"delimiter": 0.2, "after_delimiter": "permuted"}], ids=str)
+def test_the_simplified_model_is_its_formula(rule: dict) -> None:
+    task = load_task(Task(length=24, **rule))
     torch.manual_seed(3)
     model = Simplified(task, variant(model="simplified")).double()
     tokens = task.sample(6, 24, torch.Generator().manual_seed(1))
@@ -207,10 +209,12 @@ def test_the_simplified_model_is_its_formula() -> None:
     with torch.no_grad():
         got = model(tokens)
         for b in range(6):
+            shift = 0
             for i in range(24):
                 v = int(tokens[b, i])
+                shift = shift or int(bool(rule) and v == task.delimiter)
                 logits = torch.zeros(i + 1, dtype=torch.float64)
-                if v in triggers:
+                if v < task.characters and (v - shift) % task.characters in triggers:
                     logits[i - 1] = attention.lam[v]
                 else:
                     logits[0] = attention.alpha[v]
@@ -237,14 +241,40 @@ def test_forced_and_oracle_attention() -> None:
             moved = i > 3 and not trigger[b, i]
             expected = 0.75 * output[b, i] + 0.25 * value[b, :, 3] if moved else output[b, i]
             torch.testing.assert_close(forced[b, i], expected)
-            if i:
-                target = value[b, :, i - 1] if trigger[b, i] else value[b, :, 0]
-                torch.testing.assert_close(oracle[b, i], target)
+            target = value[b, :, i - 1] if trigger[b, i] else value[b, :, 0]
+            torch.testing.assert_close(oracle[b, i], target)
     with torch.no_grad():
         plain = model(tokens)
         with changing([ForceAttention(0, oracle=True)], trigger):
             assert not torch.allclose(model(tokens), plain)
         torch.testing.assert_close(model(tokens), plain)
+
+
+@pytest.mark.parametrize("kind", ["zero_attention", "zero_layer", "mean_value"])
+def test_an_intervention_holds_where_training_forces_attention(kind: str) -> None:
+    """A forced head is silenced, and passes on the changed value, like any other."""
+    task = load_task(Task(length=24))
+    torch.manual_seed(0)
+    model = Transformer(task.vocabulary, variant())
+    tokens = task.sample(4, 24, torch.Generator().manual_seed(1))
+    trigger = task.is_trigger(tokens)
+    block = model.blocks[0]
+    x = model.tokens(tokens) + model.positions.weight
+    change = Intervention.model_validate({"kind": kind})
+    with torch.no_grad(), intervened(change, [block], [ForceAttention(0)], trigger, {}):
+        got = block(x)
+    if kind == "zero_layer":
+        torch.testing.assert_close(got, x)
+        return
+    if kind == "zero_attention":
+        attended = x
+    else:
+        value = block.attention.v_proj(block.attention_norm(x))
+        mean = block.attention.o_proj(value[:, 1:].mean(1, keepdim=True))
+        attended = x + mean
+    expected = attended + block.mlp(block.mlp_norm(attended))
+    forced = ~trigger if kind == "mean_value" else torch.ones_like(trigger)
+    torch.testing.assert_close(got[forced], expected[forced])
 
 
 @pytest.mark.parametrize("kind", ["softmax", "sink_logit"])
@@ -433,6 +463,13 @@ def test_contradictions_are_refused(tmp_path: Path, changes: dict, message: str)
         load(path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_lost_are_said_at_the_next_record() -> None:
+    sgd = {"name": "sgd", "lr": 1e12}
+    message = "bb/x/seed0: weights are no longer finite at step 8; a smaller learning rate may help"
+    with pytest.raises(TrajectoryError, match=message):
+        train("x", variant(optimizer=sgd, record=[0, 8]), 0)
 
 
 def test_a_missing_gpu_is_said_in_one_line() -> None:

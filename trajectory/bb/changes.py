@@ -149,7 +149,8 @@ class SetValue(_Nothing):
 class ForceAttention(_Nothing):
     """Non-trigger queries after ``position`` put ``share`` of their weight on it.
 
-    With ``oracle`` triggers attend to the token before them and nothing else.
+    With ``oracle`` so does the query at ``position`` itself, whatever the kind of attention, and
+    triggers attend to the token before them and nothing else.
     """
 
     layer: int
@@ -161,13 +162,36 @@ class ForceAttention(_Nothing):
         """Outputs with the weight moved."""
         length = output.shape[1]
         place = torch.arange(length, device=output.device)
-        forced = (~trigger & (place > self.position))[..., None, None]
+        seen = place >= self.position if self.oracle else place > self.position
+        forced = (~trigger & seen)[..., None, None]
         target = value[:, :, self.position][:, None]  # (B, 1, H, d)
         output = torch.where(forced, (1 - self.share) * output + self.share * target, output)
         if self.oracle:
             copied = value.roll(1, 2).transpose(1, 2)
             output = torch.where(trigger[..., None, None], copied, output)
         return output
+
+
+@dataclass
+class Silence(_Nothing):
+    """No head of the layer gives anything, whatever it was made to attend to."""
+
+    layer: int
+
+    def output(self, output: Tensor, value: Tensor, trigger: Tensor) -> Tensor:
+        """Nothing."""
+        return torch.zeros_like(output)
+
+
+@dataclass
+class MeanValue(_Nothing):
+    """The value at position 0 is the mean of the others'."""
+
+    layer: int
+
+    def value(self, value: Tensor) -> Tensor:
+        """Values with the mean at position 0."""
+        return torch.cat([value[:, :, 1:].mean(2, keepdim=True), value[:, :, 1:]], 2)
 
 
 def values_at(forward: torch.nn.Module, tokens: Tensor, position: int) -> dict[int, Tensor]:

@@ -7,7 +7,14 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from trajectory.bb.changes import Change, ForceAttention, SetValue, changing
+from trajectory.bb.changes import (
+    Change,
+    ForceAttention,
+    MeanValue,
+    SetValue,
+    Silence,
+    changing,
+)
 from trajectory.config import Intervention
 from trajectory.probe import interventions as probe
 
@@ -40,12 +47,13 @@ def intervened(
         initial_values: every layer's value at position 0 before training, [H, d].
     """
     of_probe: list[probe.Intervention] = []
-    own: list[Change] = []
+    own: list[Change] = []  # after the standing ones, which would undo the probe's
     for layer in intervention.layers:
         if intervention.kind == "zero_layer":
             block = blocks[layer]
             if getattr(block, "attention", None) is not None:
                 of_probe.append(probe.Intervention("zero_attention", layer))
+                own.append(Silence(layer))
             if getattr(block, "mlp", None) is not None:
                 of_probe.append(probe.Intervention("zero_mlp", layer))
         elif intervention.kind == "oracle_attention":
@@ -54,5 +62,9 @@ def intervened(
             own.append(SetValue(layer, 0, initial_values[layer]))
         else:
             of_probe.append(probe.Intervention(_OF_THE_PROBE[intervention.kind], layer))
+            if intervention.kind == "zero_attention":
+                own.append(Silence(layer))
+            elif intervention.kind == "mean_value":
+                own.append(MeanValue(layer))
     with changing([*standing, *own], trigger), probe.intervening(of_probe, blocks):
         yield

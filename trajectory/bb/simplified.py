@@ -29,11 +29,11 @@ class SimplifiedAttention(nn.Module):
 
     attention_kind: Kind = "softmax"
     keys: Tensor
-    triggers: Tensor
 
     def __init__(self, task: BigramTask, length: int) -> None:
         super().__init__()
         size = task.vocabulary
+        self.task = task
         self.layer_idx = 0
         self.alpha = nn.Parameter(torch.randn(size))
         self.lam = nn.Parameter(torch.randn(size))
@@ -48,14 +48,12 @@ class SimplifiedAttention(nn.Module):
         keys[0, 0] = 1
         keys[:, 1 : length + 1] += torch.eye(length)
         self.register_buffer("keys", keys, persistent=False)
-        self.register_buffer("triggers", task.trigger_rows[0], persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids [B, T] → [B, T, V]."""
         batch, length = tokens.shape
         size = self.xi.shape[0]
-        trigger = self.triggers[tokens]
-        trigger[:, 0] = False
+        trigger = self.task.is_trigger(tokens)
         before = torch.arange(length, device=tokens.device) - 1
         place = functional.one_hot(before.clamp_min(0) + 1, self.keys.shape[1])
         query = torch.where(trigger, self.lam[tokens], 0)[..., None] * place

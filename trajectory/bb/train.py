@@ -190,6 +190,11 @@ class Training:
 
     def record(self, step: int) -> None:
         """Measure the model as it is before the update."""
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise TrajectoryError(
+                f"{self.evaluation.trajectory}: weights are no longer finite at step {step}; a "
+                "smaller learning rate may help"
+            )
         rows = self.evaluation.rows(self.model, step, self.changes(step), self.initial_values)
         for table, found in rows.items():
             self.tables[table] += found
