@@ -226,6 +226,20 @@ def test_the_simplified_model_is_its_formula(rule: dict) -> None:
                 torch.testing.assert_close(got[b, i], out + mlp(unit[v]), rtol=1e-9, atol=1e-9)
 
 
+def test_the_value_gate_is_a_function_of_the_value() -> None:
+    """arXiv 2510.09017: σ(w·v + b)·v; one gate per head, of all values of the token."""
+    torch.manual_seed(0)
+    attention = Transformer(20, variant(value_gate=True, heads=2)).blocks[0].attention
+    x = torch.randn(3, 24, 16)
+    calls: list[AttentionCall] = []
+    with torch.no_grad(), observe(SimpleNamespace(attention=calls.append)):
+        attention(x)
+        plain = x @ attention.v_proj.weight.T
+        gate = (plain @ attention.value_gate.weight.T + attention.value_gate.bias).sigmoid()
+    expected = torch.stack([plain[..., :8] * gate[..., :1], plain[..., 8:] * gate[..., 1:]], 1)
+    torch.testing.assert_close(calls[0].value, expected)
+
+
 def test_forced_and_oracle_attention() -> None:
     task = load_task(Task(length=24))
     torch.manual_seed(0)

@@ -51,11 +51,12 @@ class Attention(nn.Module):
             query, key, value = (t.clamp(-self.clip, self.clip) for t in (query, key, value))
         if self.q_norm is not None and self.k_norm is not None:
             query, key = self.q_norm(query), self.k_norm(key)
+        gate = None if self.value_gate is None else self.value_gate(value).sigmoid()  # (B, T, H)
         query, key, value = (t.view(shape).transpose(1, 2) for t in (query, key, value))
         if self.rotary:
             query, key = rotate(query), rotate(key)
-        if self.value_gate is not None:
-            value = value * self.value_gate(x).sigmoid().transpose(1, 2)[..., None]
+        if gate is not None:
+            value = value * gate.transpose(1, 2)[..., None]
         value = change_value(self.layer_idx, value)
         output, _ = probe_attention(self, query, key, value, None)  # (B, T, H, d)
         mixed = change_output(self.layer_idx, output, value).reshape(batch, length, width)

@@ -193,7 +193,8 @@ class Variant(Section):
     softpick: relu(e^z − 1)/Σ|e^z − 1| (arXiv 2504.20966). softmax_off_by_one: a null key with logit
     0. sink_logit: a null key with a learned logit per head."""
     value_gate: bool = False
-    """Each value vector is multiplied by a learned gate σ(w·x) of its own token, per head."""
+    """Each value vector is multiplied by a learned gate σ(w·v + b) of the token's own values, per
+    head (arXiv 2510.09017). The tables' values are those behind the gate."""
     head_gate: bool = False
     """Each head's output is multiplied by a learned gate σ(Wx) of the query's token, elementwise
     (arXiv 2505.06708)."""
