@@ -421,6 +421,8 @@ def test_experiments_are_told_for_the_chosen_statistic(pages: dict[str, Page]) -
     text = told(pages, "mitigations", "mitigations", "sink_excess", "loss")
     assert "1 of 2 experiments" in text and "sink excess at equal loss" in text
     assert "relu-1l -0.40" in text, "the other's interval reaches beyond zero"
+    text = told(pages, "mitigations", "mitigations", "sink_excess", "rate")
+    assert "in sink excess per ln(step) with an interval" in text
 
 
 def test_experiments_stand_side_by_side_with_their_differences_at_equal_loss(
@@ -481,6 +483,8 @@ def test_causes_are_drawn_by_their_rates_where_these_were_compared(pages: dict[s
     assert set(rows["measure"]) == {"rate"}
     assert set(rows["statistic"]) == {"delta_logit", "value_ratio"}
     assert rows.select("variant", "statistic").is_duplicated().sum() == 0
+    causes = next(figure for figure in pages["laboratory"].figures if figure.name == "causes")
+    assert "in Δlogit and value ratio per ln(step) with an interval" in causes.reading
 
 
 def test_every_fitted_group_has_the_colour_of_its_variant(pages: dict[str, Page]) -> None:

@@ -18,6 +18,12 @@ from trajectory.schemas import BB_COMPARISONS, COMPARED
 CAUSES = ("delta_logit", "value_ratio")
 """What experiments on causes are judged by: the sink's logit and the drain."""
 
+MEASURES = {"step": "last record", "loss": "equal loss", "rate": "change per ln(step)"}
+"""What experiments are compared by, in words."""
+
+TOLD = {"step": "{} at the last record", "loss": "{} at equal loss", "rate": "{} per ln(step)"}
+"""A statistic compared by each of them, inside a sentence."""
+
 NAMED = 4
 """Experiments that a sentence names one by one."""
 
@@ -31,8 +37,7 @@ def measured(run: Run) -> list[Choice]:
     return [
         Choice("compared_statistic", "statistic", [(s, marks.called(s)) for s in statistics], first,
                "Compared"),
-        Choice("compared_measure", "at equal", [(m, m) for m in measures],
-               measure, "Compared"),
+        Choice("compared_measure", "by", [(m, MEASURES[m]) for m in measures], measure, "Compared"),
     ]  # fmt: skip
 
 
@@ -52,9 +57,7 @@ def _captions(run: Run, rows: pl.DataFrame) -> Captions:
     readings: dict[tuple[Value, ...], str] = {}
     for statistic, measure in product(*_options(run)):
         own = rows.filter((pl.col("statistic") == statistic) & (pl.col("measure") == measure))
-        readings[statistic, measure] = _reading(
-            own, f"{marks.called(statistic)} at equal {measure}"
-        )
+        readings[statistic, measure] = _reading(own, TOLD[measure].format(marks.called(statistic)))
     return Captions(("compared_statistic", "compared_measure"), readings)
 
 
@@ -94,7 +97,9 @@ def _causes_reading(rows: pl.DataFrame) -> str:
     named = rows.with_columns(
         pl.format("{} ({})", "label", pl.col("statistic").replace(marks.NAMES)).alias("label")
     )
-    return _reading(named, words.listed([marks.called(name) for name in CAUSES]))
+    what = words.listed([marks.called(name) for name in CAUSES])
+    measures = rows["measure"].unique().sort(descending=True).to_list()
+    return _reading(named, " or ".join(TOLD[m].format(what) for m in measures) or what)
 
 
 def forest(
