@@ -259,6 +259,8 @@ def test_maps_and_norms_are_told_of_what_is_drawn() -> None:
     text = types._norms_reading(norms, "bb/a/seed0")
     assert "depth 2" in text and "norm 30.00, 2.00 times the median" in text
     assert "greatest of these is b's, 20.00" in text
+    text = types._norms_reading(norms.filter(~pl.col("start")), "bb/a/seed0")
+    assert "no ⟨s⟩, the greatest norm is that of b, 20.00, 1.33 times the median" in text
 
 
 def test_interventions_are_told_of_the_chosen_trajectory() -> None:

@@ -271,10 +271,17 @@ def _norms_reading(frame: pl.DataFrame, trajectory: str) -> str:
     """The norm of the first position beside the median and the greatest of the other types."""
     last = _last(frame)
     start, others = last.filter("start"), last.filter(~pl.col("start")).sort("residual_norm")
-    if start.is_empty() or others.is_empty():
+    if others.is_empty():
         return f"The residual norms of {trajectory}'s token types were not measured."
-    norm, typical = float(start["residual_norm"][0]), words.median(others["residual_norm"]) or 1.0
+    typical = words.median(others["residual_norm"]) or 1.0
     top = others.row(-1, named=True)
+    if start.is_empty():
+        return (
+            f"At depth {last['layer'][0]} of {trajectory}, whose sequences have no ⟨s⟩, the "
+            f"greatest norm is that of {top['token']}, {words.number(top['residual_norm'])}, "
+            f"{words.number(top['residual_norm'] / typical)} times the median of the types."
+        )
+    norm = float(start["residual_norm"][0])
     return (
         f"At depth {last['layer'][0]} of {trajectory} ⟨s⟩ (coloured) ends with the norm "
         f"{words.number(norm)}, {words.number(norm / typical)} times the median of the other "
