@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -117,7 +118,9 @@ def test_a_run_of_something_else_is_refused() -> None:
         compare_with_paper(Frames(EMPTY, EMPTY, EMPTY, EMPTY))
 
 
-def test_one_seed_has_no_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_seed_has_no_spread_and_another_size_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The command on the tables that a training writes."""
     from trajectory.bb.train import train
     from trajectory.cli.bb import bb_reference
@@ -126,6 +129,15 @@ def test_one_seed_has_no_spread(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for name, rows in train("1l-adamw", Variant.model_validate(values), 0).items():
         path = tmp_path / "tables" / f"{name}.parquet"
         write(from_rows(rows, TABLES[name]), TABLES[name], path, {})
+    for width in (64, 256):
+        paper = {"width": width, "batch": 512, "task": {"length": 256}}
+        config = {"name": "x", "results": "r", "bb": {"variants": {"1l-adamw": paper}}}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        if width == 64:
+            with pytest.raises(
+                TrajectoryError, match="1l-adamw is of width 64, batch 512, T = 256"
+            ):
+                bb_reference(tmp_path)
     bb_reference(tmp_path)
     found = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     assert {line[1] for line in found} == {*published()["1l-adamw"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -13,6 +14,7 @@ import polars as pl
 from scipy import stats
 
 from trajectory.bb.summary import Frames
+from trajectory.config import Variant
 from trajectory.errors import TrajectoryError
 
 LEVEL = 0.95
@@ -20,6 +22,9 @@ LEVEL = 0.95
 
 FIRST_SHARE = 512 / 97_363
 """Share of position 0 among the authors' non-trigger queries, where the weight on ⟨s⟩ is 1."""
+
+SIZE = (256, 512, 256)
+"""Width, batch and length of the authors' runs."""
 
 _DEPTH = 1
 """The paper's residual norms are those that leave layer 0."""
@@ -85,6 +90,19 @@ def _converted(statistic: str, value: float) -> float:
     if statistic == "sink_weight":
         return (value - FIRST_SHARE) / (1 - FIRST_SHARE)
     return value
+
+
+def check_size(variants: Mapping[str, Variant]) -> None:
+    """Raise TrajectoryError if a variant with the name of a published run is of another size."""
+    for name in published():
+        found = variants.get(name)
+        size = found and (found.width, found.batch, found.task.length)
+        if size and size != SIZE:
+            raise TrajectoryError(
+                f"{name} is of width {size[0]}, batch {size[1]}, T = {size[2]}; the published run "
+                f"is of width {SIZE[0]}, batch {SIZE[1]}, T = {SIZE[2]}: run "
+                "workflow/configs/paper.yaml"
+            )
 
 
 def compare_with_paper(frames: Frames) -> list[Point]:

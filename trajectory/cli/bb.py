@@ -190,11 +190,13 @@ def bb_reference(
 
     from rich.table import Table
 
-    from trajectory.bb.reference import compare_with_paper
+    from trajectory.bb.reference import check_size, compare_with_paper
     from trajectory.bb.summary import Frames
     from trajectory.cli.printing import console
+    from trajectory.results import config_of
     from trajectory.tables import scan
 
+    check_size(config_of(results).bb.variants)
     names = ("heads", "layers", "checkpoints", "bb_types")
     found = compare_with_paper(Frames(*(scan(results, name).collect() for name in names)))
     grid = Table("run", "statistic", "seeds", "points within the spread of seeds", box=None)

@@ -127,8 +127,8 @@ class Intervention(Section):
     """zero_attention, zero_mlp, zero_layer: attention, MLP or both write nothing.
     oracle_attention: non-triggers attend to position 0 alone, triggers to the token before.
     mean_value: the value at position 0 becomes the mean of the others'. reset_value: it becomes
-    what it was at step 0. level_residual: the residual at position 0 is scaled to the mean norm of
-    the others where it enters the layer."""
+    what it was at step 0, without ⟨s⟩ in the mean over sequences. level_residual: the residual at
+    position 0 is scaled to the mean norm of the others where it enters the layer."""
     layers: Annotated[list[LayerIndex], Field(min_length=1)] = [0]
     """Which layers."""
 
@@ -142,8 +142,9 @@ class Hold(Section):
     """A change of the model while it trains: the causal test of mutual reinforcement."""
 
     kind: Literal["hold_value", "force_attention"]
-    """hold_value: the value at ``position`` stays what it is at ``from_step`` (no drain), and W_O
-    gets no gradient through it. force_attention: non-trigger queries attend to ``position``."""
+    """hold_value: the value at ``position`` stays what it is at ``from_step`` (no drain), the mean
+    over sequences where these differ there, and W_O gets no gradient through it. force_attention:
+    non-trigger queries attend to ``position``."""
     layer: LayerIndex = 0
     """Which layer."""
     position: Annotated[int, Field(ge=0)] = 0
