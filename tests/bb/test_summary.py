@@ -6,7 +6,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trajectory.bb.summary import Course, Frames, _residuals, compare, sign_flip, summarise
+from trajectory.bb.summary import (
+    RATES,
+    Course,
+    Frames,
+    _rates,
+    _residuals,
+    compare,
+    sign_flip,
+    summarise,
+)
 from trajectory.config import BigramBackcopy
 from trajectory.dynamics.phases import inner
 from trajectory.schemas import TABLES
@@ -126,6 +135,21 @@ def test_loss_matching_takes_the_faster_run_back(found: dict) -> None:
     matched = [r for r in found["bb_scalars"] if r["match"] == "loss"]
     assert {r["variant"] for r in matched} == {"slow"}
     assert {r["step"] for r in matched} == {80}
+
+
+def test_rates_are_taken_at_the_records_of_both() -> None:
+    """A record at step 20 that only one of them has would turn its slope."""
+    held, free = (
+        Course("x", 0, np.array(steps, float), 0, 0, dict.fromkeys(RATES, np.array(values, float)))
+        for steps, values in (
+            ([0, 10, 30, 90], [9, 1, 2, 3]),
+            ([0, 10, 20, 30, 90], [9, 1, 7, 2, 3]),
+        )
+    )
+    for course, other in ((held, free), (free, held)):
+        slopes = _rates(course, other, 1)
+        assert list(slopes.values()) == pytest.approx([1 / np.log(3)] * len(RATES))
+    assert np.isnan(_rates(held, free, 20)["value_ratio"]), "two records are no slope"
 
 
 def test_milestones(found: dict) -> None:

@@ -466,12 +466,14 @@ def during(kind: str, **keys: int) -> dict:
          "zero_layer: the simplified model has one layer"),
         ({"head_gate": True, "during": [{"kind": "hold_value"}]}, "not defined behind a head gate"),
         ({"control": "none"}, "variants.v.control: no variant 'none'; there are v"),
+        ({"seeds": [7, 8], "control": "w"},
+         "variants.v.control: w has none of its seeds 7, 8: nothing would be compared"),
     ],
 )  # fmt: skip
 def test_contradictions_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(
-        yaml.safe_dump({"name": "x", "results": "r", "bb": {"variants": {"v": changes}}})
+        yaml.safe_dump({"name": "x", "results": "r", "bb": {"variants": {"v": changes, "w": {}}}})
     )
     with pytest.raises(TrajectoryError) as caught:
         load(path)

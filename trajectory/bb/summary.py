@@ -299,7 +299,7 @@ def _comparisons(settings: BigramBackcopy, courses: Mapping[tuple[str, int], Cou
             measured["loss"] = [_matched(a, b) for a, b in pairs]
         if variant.during:
             start = min(hold.from_step for hold in variant.during)
-            measured["rate"] = [(_rates(a, start), _rates(b, start)) for a, b in pairs]
+            measured["rate"] = [(_rates(a, b, start), _rates(b, a, start)) for a, b in pairs]
         for measure, values in measured.items():
             for statistic in values[0][0]:
                 one = np.array([a[statistic] for a, _ in values])
@@ -318,9 +318,9 @@ def _matched(one: Course, other: Course) -> tuple[dict[str, float], dict[str, fl
     return found[0][1], found[1][1]
 
 
-def _rates(course: Course, start: int) -> dict[str, float]:
-    """Least-squares slopes per ln(step) from ``start`` on."""
-    later = course.steps >= max(1, start)
+def _rates(course: Course, other: Course, start: int) -> dict[str, float]:
+    """Least-squares slopes per ln(step) from ``start`` on, at the records that both have."""
+    later = (course.steps >= max(1, start)) & np.isin(course.steps, other.steps)
     x = np.log(course.steps[later])
     if len(x) < 3:
         return {name: float("nan") for name in RATES}

@@ -373,4 +373,9 @@ class BigramBackcopy(Section):
                 raise ValueError(
                     f"variants.{name}.control: no variant '{variant.control}'; there are {known}"
                 )
+            if variant.control and not {*variant.seeds} & {*self.variants[variant.control].seeds}:
+                raise ValueError(
+                    f"variants.{name}.control: {variant.control} has none of its seeds "
+                    f"{', '.join(map(str, variant.seeds))}: nothing would be compared"
+                )
         return self

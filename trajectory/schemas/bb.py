@@ -288,7 +288,7 @@ BB_COMPARISONS = Table(
             "measure",
             pa.string(),
             "'step': at the last record of both; 'loss': where both first reached the greater of their "
-            "last losses; 'rate': least-squares slope per ln(step) from the change on, equal records",
+            "last losses; 'rate': least-squares slope per ln(step) from the change on, at the records of both",
         ),
         field("statistic", pa.string(), "column of bb_scalars"),
         field("seeds", pa.int32(), "seeds that both have"),
