@@ -75,3 +75,18 @@ def test_statistics_by_token_type_are_their_definitions() -> None:
                 norms[text].append(norm)
         measured = {r["token"]: r["residual_norm"] for r in residuals if r["layer"] == depth}
         assert measured == pytest.approx({t: statistics.mean(n) for t, n in norms.items()})
+
+
+def test_a_type_without_any_weight_names_no_other() -> None:
+    """ReLU attention may give nothing to any key, and the first character may not occur."""
+    task = load_task(Task(length=24))
+    torch.manual_seed(0)
+    model = Transformer(task.vocabulary, Variant(width=16, attention="relu", task=Task(length=24)))
+    torch.nn.init.zeros_(model.blocks[0].attention.q_proj.weight)
+    types, _, _ = measure_types(
+        model, list(model.blocks), task, task.sample(1, 24, torch.Generator().manual_seed(1))
+    )
+    found = {
+        (r["other_token"], r["other_weight"], r["other_value_ratio"], r["target"]) for r in types
+    }
+    assert found == {(None, 0.0, None, None)}

@@ -152,7 +152,7 @@ class _Types:
             for i in present:
                 found = {name: _number(values[head, i]) for name, values in numbers.items()}
                 weight, named = float(other_weight[head, i]), int(other[head, i])
-                text = self.task.tokens[named]
+                text = self.task.tokens[named] if weight > 0 else None
                 self.types.append(
                     {
                         "layer": call.layer,
@@ -164,7 +164,7 @@ class _Types:
                         **found,
                         "other_token": text,
                         "other_weight": weight,
-                        "other_value_ratio": _number(value_ratio[head, named]),
+                        "other_value_ratio": _number(value_ratio[head, named]) if text else None,
                         "target": _target(found["sink_weight"], text, weight),
                     }
                 )
@@ -199,7 +199,7 @@ def _number(value: Tensor) -> float | None:
     return None if math.isnan(number) else number
 
 
-def _target(sink_weight: float | None, other: str, weight: float) -> str | None:
+def _target(sink_weight: float | None, other: str | None, weight: float) -> str | None:
     if sink_weight is not None and sink_weight >= TARGET_THRESHOLD:
         return "sink"
     return other if weight >= TARGET_THRESHOLD else None

@@ -73,13 +73,16 @@ BB_TYPES = Table(
         field(
             "other_token",
             pa.string(),
-            "token type other than position 0 whose keys together collect most of its weight",
+            "token type other than position 0 whose keys together collect most of its weight; empty "
+            "where none has any",
+            nullable=True,
         ),
         number("other_weight", "mean over its queries of the weight on all keys of that type"),
         number(
             "other_value_ratio",
             "mean ‖W_O v_j‖ over keys j > 0 of that type / median over all keys j > 0: small where "
             "it is another null target",
+            nullable=True,
         ),
         field(
             "target",
