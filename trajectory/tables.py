@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trajectory.errors import TrajectoryError
+from trajectory.errors import TrajectoryError, UnusableFolder
 from trajectory.schemas import TABLES, Table
 
 _TABLE_KEY = b"trajectory.table"
@@ -68,7 +68,7 @@ def from_rows(rows: Sequence[Mapping[str, Any]], table: Table) -> pa.Table:
 def write(data: pa.Table, table: Table, path: Path, provenance: Mapping[str, Any]) -> None:
     """Validate, then write atomically: a reader sees the old file or the whole new one.
 
-    Raises TrajectoryError if the data break the schema or the folder cannot be written.
+    Raises TrajectoryError if the data break the schema, UnusableFolder if it cannot be written.
     """
     validate(data, table, path)
     metadata = {
@@ -98,7 +98,7 @@ class atomic:
                 dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".tmp"
             )
         except OSError as error:
-            raise _fail(self.path, f"cannot be written ({error.strerror})") from None
+            raise UnusableFolder(f"{self.path}: cannot be written ({error.strerror})") from None
         os.fchmod(descriptor, 0o666 & ~_umask())
         self._temporary = Path(name)
         self._handle = os.fdopen(descriptor, "wb")

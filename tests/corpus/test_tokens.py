@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from trajectory.cli import app
 from trajectory.config import Probe
-from trajectory.corpus.tokens import load_tokenizer, spread, stream
+from trajectory.corpus.tokens import TokenBatch, load_tokenizer, spread, stream
 from trajectory.errors import TrajectoryError
 from trajectory.suites.batches import make_batches, read_batches
 
@@ -95,3 +96,11 @@ def test_a_damaged_tokenizer_is_one_line(tmp_path: Path, damage: str) -> None:
     (tmp_path / "tokenizer.json").write_text(damage)
     with pytest.raises(TrajectoryError, match="^suite 's': no readable tokenizer [^\n]+$"):
         written(tmp_path, TEXT, first_token="raw")
+
+
+def test_a_batch_s_digest_tells_padding_from_the_token_of_the_same_id() -> None:
+    tokens = torch.tensor([[5, 6, 0], [7, 8, 9]])
+    whole = TokenBatch("d", tokens, [], "raw")
+    padded = TokenBatch("d", tokens, [], "raw", torch.tensor([2, 3]))
+    assert whole.sha256 == TokenBatch("d", tokens, [], "raw", torch.tensor([3, 3])).sha256
+    assert whole.sha256 != padded.sha256

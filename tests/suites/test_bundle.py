@@ -74,6 +74,26 @@ def test_a_bad_checkpoint_fails_alone(bench: Bench) -> None:
     assert bench.asked == ["step1"]
 
 
+def test_rows_that_break_their_schema_fail_their_checkpoint_alone(bench: Bench) -> None:
+    def write_but_one(rows: Rows, target: Path, facts: dict[str, Any]) -> None:
+        if target.name == "step1":
+            raise TrajectoryError("column loss is not finite")
+        bench.write(rows, target, facts)
+
+    found = measure_bundle("s", KEYS, bench.folder, bench.measure, write_but_one)
+    assert {row["revision"]: row["measured"] for row in found} == {
+        revision: revision != "step1" for revision in KEYS
+    }
+
+
+def test_a_folder_that_takes_no_tables_ends_the_job_at_once(bench: Bench) -> None:
+    (bench.folder / "step1").mkdir()
+    (bench.folder / "step1" / "heads.parquet").mkdir()
+    with pytest.raises(OSError):
+        bench.run()
+    assert bench.asked == ["step0", "step1"]
+
+
 def test_an_unforeseen_error_fails_the_job_and_keeps_the_rest(bench: Bench) -> None:
     bench.errors["step1"] = MemoryError()
     with pytest.raises(TrajectoryError, match="step1 ended in the errors above"):

@@ -64,8 +64,10 @@ class TokenBatch:
 
     @property
     def sha256(self) -> str:
-        """Digest of the token ids."""
-        return hashlib.sha256(self.tokens.numpy().tobytes()).hexdigest()
+        """Digest of the token ids and the lengths: ids alone cannot tell padding."""
+        digest = hashlib.sha256(self.tokens.numpy().tobytes())
+        digest.update(self.present.sum(1).numpy().tobytes())
+        return digest.hexdigest()
 
 
 def load_tokenizer(folder: Path, where: object) -> Any:

@@ -42,7 +42,8 @@ def measure_bundle(
         folder: receives one folder of tables per revision.
         measure: the rows of a revision and facts of their origin; a TrajectoryError fails that
             revision alone.
-        write: writes rows to a folder, the facts and the key in their provenance.
+        write: writes rows to a folder, the facts and the key in their provenance; a TrajectoryError
+            (rows that break their schema) fails that revision alone.
         tables: what each checkpoint's folder must hold.
 
     Returns:
@@ -72,6 +73,8 @@ def measure_bundle(
             with _started(target):
                 try:
                     rows, facts = measure(revision)
+                    write(rows, target, {**facts, "key": keys[revision]})
+                    continue
                 except (OSError, UnusableFolder):
                     raise
                 except TrajectoryError as error:
@@ -80,9 +83,6 @@ def measure_bundle(
                 except Exception:
                     traceback.print_exc()
                     unforeseen.append(revision)
-                    continue
-                else:
-                    write(rows, target, {**facts, "key": keys[revision]})
                     continue
         found[revision] = failure
         print(f"failed: {failure['reason']}", flush=True)
