@@ -14,7 +14,7 @@ from trajectory.bundles import (
 )
 from trajectory.config import Config, parse
 from trajectory.errors import TrajectoryError
-from trajectory.plan import needs, run_plan
+from trajectory.plan import needs, pretraining_minutes, run_plan, training_minutes
 from trajectory.suites.changed import changed_rows
 from trajectory.suites.selection import COLUMNS, write_selection
 
@@ -53,7 +53,7 @@ def test_a_run_s_plan_counts_jobs_hours_bytes_and_disk() -> None:
     size = config.suites.suite("olmo2-1b").bytes
     assert size
     bundles = len(suite_bundles(config, "nano-olmo"))
-    assert found.jobs == {"bb_train": 4, "measure": bundles + 12}
+    assert found.jobs == {"bb_train": 4, "nano_pretrain": 1, "measure": bundles + 12}
     assert found.transfer == 12 * size
     assert found.disk == 4 * size, "four at once, each deleted after it"
     assert found.hours is not None
@@ -64,6 +64,35 @@ def test_a_run_s_plan_counts_jobs_hours_bytes_and_disk() -> None:
     assert faster.hours < found.hours
     toy = run_plan(run(bb={"variants": variants}), jobs=4, flops=1e10)
     assert (toy.transfer, toy.disk, toy.jobs) == (0, 0, {"bb_train": 4})
+
+
+def test_a_long_training_is_given_its_time() -> None:
+    def given(steps: int, device: str = "cpu") -> tuple[int, int]:
+        variants = {"a": {"steps": steps, "width": 128, "batch": 64}}
+        nano = {"steps": steps, "checkpoints": [0]}
+        found = run(bb={"variants": variants, "device": device}, suites={"nano-olmo": nano})
+        return training_minutes(found, "a"), pretraining_minutes(found)
+
+    assert given(100) == (60, 120), "never less than this"
+    assert pretraining_minutes(run(suites=OLMO)) == 120
+    # 6 operations per parameter and token: in the blocks, and in nano-olmo's read-out as well
+    attention = 3 * 4 * 128 * 64
+    toy = (6 * 12 * 128**2 + attention) * 64 * 64
+    nano = 6 * (2 * (4 * 128**2 + 3 * 128 * 512) + 2048 * 128) * 16 * 64
+    steps = 200_000
+    assert given(steps) == pytest.approx((toy * steps / 6e11, nano * steps / 6e11), abs=2)
+    assert given(steps, "cuda") == (60, given(steps)[1])
+
+
+def test_a_large_embedded_suite_is_given_what_it_needs() -> None:
+    small, large = (
+        needs(found, suite_bundles(found, "nano-olmo")[0])
+        for found in (
+            run(suites={"nano-olmo": {}}),
+            run(suites={"nano-olmo": {"layers": 24, "width": 1024, "mlp": 4096}}),
+        )
+    )
+    assert small.minutes < 60 < large.minutes
 
 
 def test_a_run_s_parts_are_its_folders_and_bundles() -> None:

@@ -202,6 +202,13 @@ def training_seconds(variant: Variant, flops: float) -> float:
     return START + 3 * (2 * parameters + attention) * tokens / flops
 
 
+def pretraining_seconds(nano: NanoOlmo, flops: float) -> float:
+    """Seconds of pretraining the embedded suite, likewise."""
+    suite = described(nano)
+    used = (body(suite) or 0) + (embedding(suite) or 0)
+    return START + 6 * used * nano.steps * nano.batch * nano.length / flops
+
+
 def measured_flops(size: int = 1024, repeat: int = 4) -> float:
     """Operations per second of a float32 matrix product on this machine."""
     import time

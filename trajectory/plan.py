@@ -7,6 +7,7 @@ config.json states: in a local folder, or of what was listed.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from trajectory.estimates import (
     effects_seconds,
     memory_of,
     moved,
+    pretraining_seconds,
     sweep_of,
     tokens_of,
     training_seconds,
@@ -239,8 +241,9 @@ def _on_disk(config: Config, suite: Suite, sizes: list[int | None] | None, jobs:
     return most if config.fetch.disk is None else min(most, config.fetch.disk)
 
 
-SLOW = 1e10
-"""Operations per second that a cluster's time limit reckons with: a slow core."""
+SLOW = {"cpu": 1e10, "cuda": 5e12}
+"""Operations per second that a cluster's time limit reckons with: a slow core, and a graphics card
+that is kept from its peak by small matrices."""
 
 UNKNOWN_MEMORY = 8_000_000_000
 """Bytes asked for where a suite's sizes are not known."""
@@ -255,18 +258,31 @@ class Needs:
     disk_mb: int
 
 
+def training_minutes(config: Config, name: str) -> int:
+    """Minutes that a seed of a variant is given to train."""
+    return _minutes(training_seconds(config.bb.variants[name], SLOW[config.bb.device]), 60)
+
+
+def pretraining_minutes(config: Config) -> int:
+    """Minutes that the embedded suite is given, if there is one."""
+    nano = config.suites.nano_olmo
+    return _minutes(0 if nano is None else pretraining_seconds(nano, SLOW["cpu"]), 120)
+
+
+def _minutes(seconds: float, least: int) -> int:
+    return max(least, math.ceil(seconds / 60))
+
+
 def needs(config: Config, bundle: Bundle) -> Needs:
-    """What measuring a bundle needs; the embedded suite is small.
+    """What measuring a bundle needs.
 
     Args:
         config: the run.
         bundle: of one of its suites, with the bytes of each checkpoint.
     """
-    if bundle.suite not in config.suites.public():
-        return Needs(2000, 30, 1000)
-    suite = with_sizes(config, bundle.suite)
+    suite = _suite(config, bundle.suite)
     memory = memory_of(suite, config.probe)
-    seconds = computing_seconds(suite, config.probe, SLOW)
+    seconds = computing_seconds(suite, config.probe, SLOW["cpu"])
     return _granted(config, suite, bundle.sizes, memory, seconds)
 
 
@@ -278,16 +294,17 @@ def needs_changed(config: Config, name: str, size: int | None) -> Needs:
         name: one of its suites.
         size: bytes of the checkpoint, if they are listed.
     """
-    nano = config.suites.nano_olmo
-    if name not in config.suites.public() and nano is not None:
-        suite = described(nano)
-    else:
-        suite = with_sizes(config, name)
+    suite = _suite(config, name)
     memory = effects_memory(suite, config.probe)
-    seconds = effects_seconds(suite, config.probe, SLOW)
+    seconds = effects_seconds(suite, config.probe, SLOW["cpu"])
     sweep = sweep_of(suite, config.probe)
     passes = sweep.passes if sweep and suite.weights == "stream" else 1
     return _granted(config, suite, [size or suite.bytes or 0], memory, seconds, passes)
+
+
+def _suite(config: Config, name: str) -> Suite:
+    nano = config.suites.nano_olmo
+    return described(nano) if nano and name == EMBEDDED else with_sizes(config, name)
 
 
 def _granted(
@@ -364,14 +381,17 @@ def run_plan(config: Config, jobs: int, flops: float) -> RunPlan:
 
 
 def _embedded_jobs(config: Config, flops: float) -> list[_Job]:
-    """The jobs on the embedded suite's checkpoints."""
+    """The jobs on the embedded suite's checkpoints, and the one that makes them."""
     nano, probe = config.suites.nano_olmo, config.probe
     if nano is None:
         return []
     suite = described(nano)
     each = (computing_seconds(suite, probe, flops) or START) - START
     cut = suite_bundles(config, EMBEDDED)
-    found = [_Job("measure", 0, START + len(bundle.revisions) * each) for bundle in cut]
+    found = [
+        _Job("nano_pretrain", 0, pretraining_seconds(nano, flops)),
+        *(_Job("measure", 0, START + len(bundle.revisions) * each) for bundle in cut),
+    ]
     if probe.interventions:
         chosen = probe.interventions.choose(nano.checkpoint_steps())
         found += [_Job("intervene", 0, effects_seconds(suite, probe, flops)) for _ in chosen]

@@ -27,7 +27,7 @@ rule bb_train:
     threads: share(1)
     resources:
         mem_mb=growing(2000),
-        runtime=growing(60),
+        runtime=lambda wildcards, attempt: training_minutes(CONFIG, wildcards.variant) * attempt,
     params:
         folder=subpath(output[0], parent=True),
         # Not an output: Snakemake removes those of a killed job, and this is what it goes on from.

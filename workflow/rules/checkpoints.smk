@@ -16,7 +16,7 @@ rule nano_pretrain:
     threads: share(1)
     resources:
         mem_mb=growing(3000),
-        runtime=growing(120),
+        runtime=growing(pretraining_minutes(CONFIG)),
     params:
         config=RESOLVED,
         suite=values(CONFIG.suites.nano_olmo),

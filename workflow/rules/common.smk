@@ -8,7 +8,7 @@ from trajectory.config import RESOLVED_NAME
 from trajectory.config import parse as parse_config
 from trajectory.errors import TrajectoryError
 from trajectory.inputs import check_inputs, probe_files, variant_files
-from trajectory.plan import needs, needs_changed
+from trajectory.plan import needs, needs_changed, pretraining_minutes, training_minutes
 from trajectory.provenance import code_digest, values_digest
 from trajectory.results import check_results, claim
 from trajectory.suites.listed import CHANGED_FROM, MEASURED_FROM, listed_digest, with_rates
