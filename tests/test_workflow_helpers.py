@@ -31,6 +31,23 @@ def test_what_is_claimed_where() -> None:
     assert claimed_threads(2, None) == 2, "a cluster decides"
 
 
+def test_a_cluster_s_jobs_claim_what_they_keep_busy(root: Path, tmp_path: Path) -> None:
+    """There --cores bounds all jobs together; this machine's CPUs have no part in it."""
+    submit = tmp_path / "submit.sh"
+    submit.write_text("#!/bin/sh\necho $1 > asked\nexit 1\n")
+    submit.chmod(0o755)
+    run = subprocess.run(
+        [sys.executable, "-m", "snakemake", "results/small/bb/relu/seed0/heads.parquet",
+         "--snakefile", root / "Snakefile", "--profile", root / "profiles/generic",
+         "--cores", "999",
+         "--configfile", root / "workflow/configs/small.yaml", "--retries", "0",
+         "--cluster-generic-submit-cmd", f"{submit} {{threads}}"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (tmp_path / "asked").is_file(), run.stderr
+    assert (tmp_path / "asked").read_text() == "1\n"
+
+
 def test_a_results_folder_belongs_to_one_run(tmp_path: Path) -> None:
     def config(name: str) -> object:
         variants = {"variants": {"x": {}}}

@@ -61,7 +61,13 @@ def what_is_missing():
 
 def share(busy):
     """Threads to claim for a job that keeps this many CPUs busy."""
-    return lambda wildcards: claimed_threads(busy, workflow.resource_settings.cores)
+
+    def claimed(wildcards):
+        # On a cluster --cores bounds all jobs together, not this machine.
+        cores = workflow.resource_settings.cores if workflow.local_exec else None
+        return claimed_threads(busy, cores)
+
+    return claimed
 
 
 def growing(base):
