@@ -91,6 +91,8 @@ def variant(**values: object) -> dict[str, object]:
         (variant() | {"results": 'a"b'}, ["results: '\"' in 'a\"b': commands carry this path"]),
         (variant() | {"results": "results/{x}"}, ["results: '{' in 'results/{x}': commands"]),
         (variant() | {"results": "-x"}, ["results: '-' in '-x': commands carry this path"]),
+        (variant() | {"results": "s3://b/x"}, ["results: 's3:/b/x' is an address, not a path; '"]),
+        (variant() | {"results": ""}, ["results: needs a folder of its own, found '.'"]),
         (variant() | {"results": "$NOT_SET/x"}, ["results: '$NOT_SET/x': a variable in it is not"]),
         (variant() | {"results": "~none/x"}, ["results: '~none/x': no such user has a home"]),
         (variant() | {"publish": "s3://a b/c"}, ["publish: string should match pattern"]),

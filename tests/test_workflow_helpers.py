@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trajectory.config import parse
 from trajectory.errors import TrajectoryError
 from trajectory.results import check_results, claim
-from trajectory.workflow import check_scheduler, claimed_threads
+from trajectory.workflow import check_scheduler, check_storage, claimed_threads
 
 
 @given(st.integers(1, 4), st.integers(1, 64), st.integers(1, 64))
@@ -60,6 +60,19 @@ def test_a_results_folder_belongs_to_one_run(tmp_path: Path) -> None:
     (tmp_path / "r" / "config.json").write_text('{"na')
     with pytest.raises(TrajectoryError, match="damaged; delete it"):
         check_results(config("a"))  # type: ignore[arg-type]
+
+
+def test_a_run_is_not_kept_in_a_storage(root: Path, tmp_path: Path) -> None:
+    check_storage(None)
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "--snakefile", root / "Snakefile",
+         "--configfile", root / "workflow/configs/small.yaml",
+         "--default-storage-provider", "s3", "--default-storage-prefix", "s3://runs"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: --default-storage-provider s3: the jobs of a run share its res")
+    assert done.returncode == 2
 
 
 HOLD = """

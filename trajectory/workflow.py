@@ -45,6 +45,21 @@ def check_scheduler(executor: str | None, patience: float = 20.0) -> None:
     raise TrajectoryError(f"executor slurm: Slurm {problem}; {otherwise}")
 
 
+def check_storage(provider: str | None) -> None:
+    """Raise TrajectoryError if all files of a run are to lie in a storage.
+
+    Jobs read files of others that are not declared: they would fail after hours.
+
+    Args:
+        provider: of ``--default-storage-provider``; None where there is none.
+    """
+    if provider:
+        raise TrajectoryError(
+            f"--default-storage-provider {provider}: the jobs of a run share its results folder; "
+            "leave it out, and 'publish' in the config sends copies to a storage"
+        )
+
+
 def use_own_commands() -> None:
     """Let the rules' ``trajectory`` be the one installed beside this Python.
 

@@ -51,7 +51,12 @@ def _expanded(path: Path) -> Path:
 
 
 def _plain(path: Path) -> Path:
-    """Refuse what a shell or Snakemake would read as something else than part of a file's name."""
+    """Refuse what is no folder of its own on a file system, and what a shell or Snakemake would
+    read as something else than part of a file's name."""
+    if re.match(r"[\w+.-]+:/", str(path)):
+        raise ValueError(f"'{path}' is an address, not a path; 'publish' sends copies to one")
+    if path == Path():
+        raise ValueError("needs a folder of its own, found '.'")
     if odd := re.search(r"[^\w@%+=:,./-]|^-", str(path)):
         raise ValueError(
             f"'{odd[0]}' in '{path}': commands carry this path; it may have letters, digits and "

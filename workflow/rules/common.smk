@@ -14,11 +14,18 @@ from trajectory.results import check_results, claim
 from trajectory.suites.listed import CHANGED_FROM, MEASURED_FROM, listed_digest, with_rates
 from trajectory.suites.pinned import is_listed, read_unpinned, unpinned_path
 from trajectory.suites.selection import read_selection
-from trajectory.workflow import check_scheduler, claimed_threads, refuse, use_own_commands
+from trajectory.workflow import (
+    check_scheduler,
+    check_storage,
+    claimed_threads,
+    refuse,
+    use_own_commands,
+)
 
 try:
     config_name = ", ".join(map(str, workflow.config_settings.configfiles)) or "config.yaml"
     CONFIG = parse_config(config, config_name)
+    check_storage(workflow.storage_settings and workflow.storage_settings.default_storage_provider)
     check_results(CONFIG)
     check_inputs(CONFIG, config_name)
 except TrajectoryError as error:
