@@ -83,7 +83,7 @@ rule tokenizer:
     resources:
         mem_mb=growing(1000),
         runtime=growing(30),
-        hub_connections=1,
+        hub_connections=connections,
     params:
         config=RESOLVED,
     shell:

@@ -21,7 +21,7 @@ rule intervene:
         mem_mb=lambda wildcards, attempt: needs_of_changed(wildcards).memory_mb * 2 ** (attempt - 1),
         runtime=lambda wildcards, attempt: needs_of_changed(wildcards).minutes * attempt,
         disk_mb=lambda wildcards: needs_of_changed(wildcards).disk_mb,
-        hub_connections=lambda wildcards: int(wildcards.suite != EMBEDDED),
+        hub_connections=connections,
     params:
         config=RESOLVED,
         where_from=where_from,

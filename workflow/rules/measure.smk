@@ -23,7 +23,7 @@ rule measure:
         mem_mb=lambda wildcards, attempt: needs_of(wildcards).memory_mb * 2 ** (attempt - 1),
         runtime=lambda wildcards, attempt: needs_of(wildcards).minutes * attempt,
         disk_mb=lambda wildcards: needs_of(wildcards).disk_mb,
-        hub_connections=lambda wildcards: int(wildcards.suite != EMBEDDED),
+        hub_connections=connections,
     params:
         revisions=lambda wildcards: bundles_of(wildcards.suite)[wildcards.bundle].revisions,
         where_from=where_from,

@@ -85,6 +85,11 @@ def bundled(wildcards):
     ]
 
 
+def connections(wildcards):
+    """Connections to the hub of a job on a suite: one that lies in a folder needs none."""
+    return int(wildcards.suite in PUBLIC and PUBLIC[wildcards.suite].folder is None)
+
+
 def embedded(wildcards):
     """What the embedded suite's checkpoints are measured from; those of others are fetched."""
     if wildcards.suite != EMBEDDED:
