@@ -223,6 +223,19 @@ def test_a_home_folder_is_meant_by_its_sign(monkeypatch: pytest.MonkeyPatch) -> 
     assert Store(Path("~/weights"), None).root == Path("/home/me/weights")
 
 
+def test_what_else_lies_in_the_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis" / "chapter").mkdir(parents=True)
+    (tmp_path / "thesis" / "chapter" / "text").write_bytes(b"x" * 300)
+    (tmp_path / "s" / "mine").mkdir(parents=True)
+    store = Store(tmp_path, bound=250)
+    assert store.sweep() == []
+    with store.room("s/one", 200, False, "x") as folder:
+        (folder / "weights").write_bytes(b"x" * 200)
+    assert store.sweep() == []
+    assert (tmp_path / "thesis" / "chapter" / "text").is_file()
+    assert [p.name for p in (tmp_path / "s").iterdir()] == ["mine"]
+
+
 def test_room_is_counted_while_others_delete(tmp_path: Path) -> None:
     (tmp_path / "stays").write_bytes(b"x" * 100)
     ended = threading.Event()

@@ -88,7 +88,7 @@ class Store:
 
     def sweep(self) -> list[Path]:
         """Delete what killed jobs left behind and nobody resumed; the folders deleted."""
-        if not self.root.is_dir():
+        if not (self.root / _LOCKS).is_dir():
             return []
         with self._lock("room"):
             left = [f for f in self._folders() if not (f / KEPT).exists() and self._dead(f)]
@@ -168,12 +168,15 @@ class Store:
         return False
 
     def _folders(self) -> list[Path]:
+        """The checkpoints' folders: those with a lock. What else lies in the root is not ours."""
+        locked = {path.stem for path in (self.root / _LOCKS).glob("*--*.lock")}
+        suites = {self.root / name.rsplit("--", 1)[0] for name in locked}
         return sorted(
             folder
-            for suite in self.root.iterdir()
-            if suite.is_dir() and suite.name != _LOCKS
+            for suite in suites
+            if suite.is_dir()
             for folder in suite.iterdir()
-            if folder.is_dir()
+            if f"{suite.name}--{folder.name}" in locked and folder.is_dir()
         )
 
     def _name(self, folder: Path) -> str:
