@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -182,6 +183,37 @@ def test_a_corrupt_shard_is_that_and_nothing_else(
     assert message.count(f"revision '{STEP}'") == 1
     assert reason in message
     assert str(tmp_path) not in message
+
+
+def test_a_job_that_is_asked_to_end_does_so_at_once_and_is_resumed(
+    standin: StandIn, hub: Hub, tmp_path: Path
+) -> None:
+    add_suite(standin, [STEP], hidden_size=256)
+    listed, run = row(hub), config(tmp_path)
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGALRM, end)
+    standin.rate = 400_000
+    begun = time.monotonic()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        with pytest.raises(SystemExit):
+            with obtained(run, "s", listed, hub):
+                raise AssertionError
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - begun < 4, "all of it takes longer"
+    store = store_of(run).root
+    (partial,) = store.rglob("*.partial")
+    there = partial.stat().st_size
+    assert there > 0
+    standin.rate, standin.sent = None, 0
+    with obtained(run, "s", listed, hub) as found:
+        assert standin.sent == (found.folder / "model.safetensors").stat().st_size - there
+    assert not list(store.rglob("*.safetensors*"))
 
 
 def test_more_than_the_bound_or_the_disk_is_refused_before_it_is_fetched(

@@ -46,7 +46,12 @@ def fetch_files(
 
     with ThreadPoolExecutor(hub.fetch.connections, thread_name_prefix="fetch") as pool:
         running = [pool.submit(one, file) for file in files]
-        wait(running)
+        try:
+            while wait(running, timeout=1).not_done:
+                pass  # one long wait would not be ended by an interrupt
+        except BaseException:  # asked to end: not only once all has arrived
+            cancelled.set()
+            raise
     failures = [error for task in running if (error := task.exception()) is not None]
     for error in failures:
         if not isinstance(error, Cancelled):

@@ -51,7 +51,7 @@ class Store:
     def room(self, name: str, size: int, keep: bool, where: str) -> Iterator[Path]:
         """A checkpoint's folder with room for ``size`` bytes, for as long as the block lasts.
 
-        Afterwards the folder is deleted unless it is to be kept.
+        Afterwards the folder is deleted, unless it is to be kept or the job was asked to end.
 
         Args:
             name: the checkpoint's name below the root: <suite>/<commit>.
@@ -75,6 +75,9 @@ class Store:
             self._make_room(name, size, keep, where)
             try:
                 yield folder
+            except (KeyboardInterrupt, SystemExit):  # as if killed: the next job goes on with it
+                keep = True
+                raise
             except OSError as error:
                 if error.errno == 28:
                     raise DiskFull(f"{where}: no space left on the disk of {self.root}") from None
