@@ -55,7 +55,8 @@ def test_no_fact_is_inherited_that_is_another_suite_s_own() -> None:
     }
     assert found["olmo-7b-0724"].schedule is found["olmo-1b-0724"].schedule is None
     assert found["pythia-410m-deduped"].known_bad == []
-    assert found["olmo3-32b"].main_is == []
+    assert found["olmo3-32b"].main_is == found["olmo2-1b-early"].main_is == []
+    assert found["olmo2-1b"].main_is == ["stage2-ingredient3-step23852-tokens51B"]
 
 
 def test_sizes_agree_with_parameters_and_dtype() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from trajectory.config import parse
+from trajectory.config.registry import registered
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.suites.content import Revision
@@ -74,6 +75,15 @@ def test_the_registry_s_schedules_reach_the_manifest() -> None:
     # Half the peak over the warm-up, then the mean of peak and a tenth of it.
     by_hand = 3e-4 * (1430 / 2 + (143000 - 1430) * (1 + 0.1) / 2)
     assert row["integrated_learning_rate"] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_the_first_stage_ends_where_the_config_of_the_second_begins() -> None:
+    begins = {"olmo2-1b": (1907359, 7.4487e-5), "olmo2-7b": (928646, 6.1499e-5)}
+    for name, (last, rate) in begins.items():
+        found = Suite.model_validate(registered()[name])
+        assert learning_rates(found, 1, last)[0] == pytest.approx(rate, rel=3e-3), name
+    contradicted = Suite.model_validate(registered()["olmo2-13b"])
+    assert learning_rates(contradicted, 1, 1000) == (None, None), "3e-4 or 9e-4"
 
 
 def test_a_cosine_has_one_end() -> None:
