@@ -106,6 +106,7 @@ class StandIn:
         repositories: files by repository and branch.
         gated: repositories that answer 403 without the token.
         rate: bytes per second of all bodies together; None for no limit.
+        page: files of a commit that are listed in one answer.
         asked: every request.
         sent: body bytes sent.
     """
@@ -115,6 +116,7 @@ class StandIn:
         self.gated: dict[str, str] = {}
         self.faults: list[Fault] = []
         self.rate: float | None = None
+        self.page = 1000
         self.quota: tuple[int, float] | None = None
         self.asked: list[Asked] = []
         self.sent = 0
@@ -253,8 +255,15 @@ class Handler(BaseHTTPRequestHandler):
             self.json({"id": repository, "sha": found[0], "siblings": [], "tags": []})
 
     def tree(self, repository: str, revision: str) -> None:
-        if (found := self.files(repository, revision)) is not None:
-            self.json([{**c.entry, "path": path} for path, c in found[1].items()])
+        if (found := self.files(repository, revision)) is None:
+            return
+        entries = [{**c.entry, "path": path} for path, c in found[1].items()]
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        start = int(query.get("cursor", ["0"])[0])
+        stop = start + self.hub.page
+        after = f"{self.hub.endpoint}/api/models/{repository}/tree/{revision}?cursor={stop}"
+        more = {"Link": f'<{after}>; rel="next"'} if stop < len(entries) else {}
+        self.json(entries[start:stop], more)
 
     def paths_info(self, repository: str, revision: str) -> None:
         asked = urllib.parse.parse_qs(self.body.decode()).get("paths", [])
@@ -299,8 +308,8 @@ class Handler(BaseHTTPRequestHandler):
         span = f"bytes {start}-{stop - 1}/{len(data)}"
         self.reply(206, memoryview(data)[start:stop], {**headers, "Content-Range": span})
 
-    def json(self, value: object) -> None:
-        headers = {"Content-Type": "application/json"}
+    def json(self, value: object, more: dict[str, str] | None = None) -> None:
+        headers = {"Content-Type": "application/json", **(more or {})}
         if self.hub.quota is not None:
             left, reset = self.hub.quota_left()
             limit, window = self.hub.quota

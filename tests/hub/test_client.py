@@ -74,6 +74,22 @@ def test_listing_is_one_request_and_files_are_remembered(
     assert len(standin.asked) == before, "a commit never changes: it is listed once"
 
 
+def test_a_long_listing_comes_in_pages_and_a_silent_hub_is_given_up(
+    standin: StandIn, hub: Hub, tmp_path: Path
+) -> None:
+    branches = add_suite(standin, [STEP], sharded=True)
+    commit = hub.refs(REPOSITORY)[STEP]
+    standin.page = 3
+    listed = hub.files(REPOSITORY, commit, STEP)
+    assert [f.path for f in listed] == list(branches[STEP])
+    assert standin.count("GET .*/tree/") == -(-len(listed) // 3) > 1
+    standin.faults = [Fault("GET .*/tree/", delay=9, times=None)]
+    started = time.monotonic()
+    with pytest.raises(errors.Unreachable, match="does not answer in time"):
+        Hub(hub.fetch, standin.endpoint, tmp_path / "other").files(REPOSITORY, commit, STEP)
+    assert time.monotonic() - started < 9
+
+
 def test_files_are_verified_and_have_their_names_only_then(
     standin: StandIn, hub: Hub, tmp_path: Path
 ) -> None:

@@ -104,11 +104,7 @@ class Hub:
         if (known := _recall(remembered)) is not None:
             return known
 
-        def ask() -> list[Any]:
-            pages = self.api.list_repo_tree(repository, revision=commit, recursive=True)
-            return [entry for entry in pages if isinstance(entry, RepoFile)]
-
-        listed = self._patiently(where, lambda: self._paced(ask))
+        listed = self._patiently(where, lambda: self._paced(self._tree, repository, commit))
         files = tuple(
             File(f.path, f.size, f"sha256:{f.lfs.sha256}" if f.lfs else f"git:{f.blob_id}")
             for f in listed
@@ -200,6 +196,18 @@ class Hub:
                     f"serves {size:,}"
                 )
             yield begins, response.iter_raw()  # as it arrives: what came is kept
+
+    def _tree(self, repository: str, commit: str) -> list[RepoFile]:
+        """As ``HfApi.list_repo_tree``, which sets no timeout and repeats requests by itself."""
+        address: str | None = f"{self.api.endpoint}/api/models/{repository}/tree/{commit}"
+        asked: dict[str, bool] | None = {"recursive": True, "expand": False}
+        found = []
+        while address is not None:
+            answer = get_session().get(address, params=asked, headers=build_hf_headers())
+            hf_raise_for_status(answer)
+            found += [RepoFile(**entry) for entry in answer.json() if entry["type"] == "file"]
+            address, asked = answer.links.get("next", {}).get("url"), None
+        return found
 
     def _paced(self, ask: Callable[..., Answer], *arguments: Any) -> Answer:
         wait = self.pace.wait()
