@@ -132,3 +132,23 @@ def test_a_selection_is_densified_where_the_onsets_are(tmp_path: Path) -> None:
         TrajectoryError, match="no onsets of 'peak' were looked for; there are: sink"
     ):
         narrow(run, "s", 100, "peak")
+
+
+def test_bounds_and_names_hold_for_what_is_added(tmp_path: Path) -> None:
+    own = {
+        "folder": str(tmp_path / "x"),
+        "pattern": r"step(?P<step>\d+).*",
+        "select": {"steps": [100, 1000], "first": 50},
+    }
+    run = parse({"name": "a", "results": str(tmp_path / "r"), "suites": {"s": own}})
+    suite = run.suites.suite("s")
+    manifest, table = paths(run, "s")
+    files = (File("model.safetensors", 50, "sha256:0"),)
+    names = ["step10", "step30", "step60", "step70 (copy)", "step100", "step1000"]
+    rows = manifest_rows("s", suite, [Revision(name, name, files) for name in names])
+    write(from_rows(rows, MANIFEST), MANIFEST, manifest, {})
+    write_selection(table, "s", suite, select("s", suite, rows))
+    path = run.results / "tables/onsets.parquet"
+    write(from_rows([onset(0, None, 100, "before_first")], ONSETS), ONSETS, path, {})
+    assert [row["revision"] for row in narrow(run, "s", budget=1000).added] == ["step60"]
+    assert len(read_selection(table)) == 3

@@ -177,6 +177,12 @@ def test_log_spaced_choices(known: set[int], count: int) -> None:
         assert min(known - {0}) in chosen
 
 
+def test_of_several_at_zero_tokens_one_is_taken() -> None:
+    rows = [row(k, tokens=k // 3) for k in range(6)]
+    assert steps(log_spaced("s", rows, 5, "tokens")) == [0, 3, 4, 5]
+    assert steps(log_spaced("s", [row(k, tokens=0) for k in range(6)], 5, "tokens")) == [0]
+
+
 def test_log_spaced_choices_are_as_even_as_the_grid_allows() -> None:
     chosen = steps(log_spaced("s", [row(k) for k in range(1, 10**4)], 9))
     ratios = [math.log(b / a) for a, b in itertools.pairwise(chosen)]

@@ -13,9 +13,11 @@ from trajectory.errors import TrajectoryError
 from trajectory.schemas import MANIFEST, ONSETS
 from trajectory.suites.densify import Candidate, Interval, densify, total_width
 from trajectory.suites.hub import Hub
+from trajectory.suites.names import is_plain
 from trajectory.suites.pin import audit_chosen
 from trajectory.suites.pinned import paths
 from trajectory.suites.selection import (
+    in_bounds,
     is_pinned,
     read_selection,
     selected,
@@ -122,6 +124,8 @@ def _pick(
         for row in rows
         if row["trajectory"] == run
         and not row["excluded"]
+        and is_plain(row["revision"])
+        and in_bounds(row, suite)
         and row["revision"] not in held
         and size_of(row, suite) is not None
     }

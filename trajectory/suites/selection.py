@@ -109,6 +109,12 @@ def _unfit(row: Row, suite: Suite) -> str | None:
     return None
 
 
+def in_bounds(row: Row, suite: Suite) -> bool:
+    """Whether a checkpoint lies within the bounds of ``select.first`` and ``select.last``."""
+    first, last = suite.select.first, suite.select.last
+    return (first is None or row["step"] >= first) and (last is None or row["step"] <= last)
+
+
 def _by_run(rows: Iterable[Row]) -> list[list[Row]]:
     """The rows of each trajectory."""
     runs: dict[str, list[Row]] = {}
@@ -179,6 +185,7 @@ def _at_steps(where: str, steps: Sequence[int], run: list[Row], rows: Sequence[R
 def log_spaced(where: str, run: Sequence[Row], count: int, axis: str = "step") -> list[Row]:
     """``count`` checkpoints evenly spaced in the logarithm, the first and the last included.
 
+    Of several at zero, as rounded tokens can be, one is taken.
     Where several are wanted between two that exist, the widest gaps elsewhere are filled instead.
     Raises TrajectoryError if ``axis`` is tokens and they are not known.
     """
@@ -195,7 +202,9 @@ def log_spaced(where: str, run: Sequence[Row], count: int, axis: str = "step") -
         return ordered[-1:]
     origin = [row for row in ordered if row[axis] == 0][:1]
     rest = [row for row in ordered if row[axis] > 0]
-    wanted = count - len(origin)
+    wanted = min(count - len(origin), len(rest))
+    if wanted == 0:
+        return origin
     if wanted == 1:
         return [*origin, rest[-1]]
     at = [math.log(row[axis]) for row in rest]
