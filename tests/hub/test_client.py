@@ -127,6 +127,15 @@ def test_ordinary_weather_is_waited_out(
     assert fault.times == 0, "the fault was met"
 
 
+def test_waiting_for_a_window_takes_no_patience(standin: StandIn, tmp_path: Path) -> None:
+    add_suite(standin, [STEP])
+    hub = Hub(Fetch(timeout=2.0, patience=0.6), standin.endpoint, tmp_path)
+    hub.pace.told(remaining=0, reset=0.7)
+    standin.faults = [Fault("GET .*/refs", 503)]
+    assert STEP in hub.refs(REPOSITORY)
+    assert standin.faults[0].times == 0
+
+
 def test_a_host_that_ignores_ranges_is_begun_anew(
     standin: StandIn, hub: Hub, tmp_path: Path
 ) -> None:
@@ -161,6 +170,28 @@ def test_what_an_earlier_process_left_is_resumed(
     partial.write_bytes(b"\0" * 50_000)  # damaged: the disk's, not the hub's
     fetch_files(hub, REPOSITORY, commit, [file], tmp_path, STEP)
     assert (tmp_path / file.path).read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (206, {"Content-Range": "bytes 7-10/89688"}),
+        (206, {}),
+        (200, {"Content-Encoding": "gzip"}),
+    ],
+)
+def test_other_bytes_than_were_asked_for_are_refused(
+    standin: StandIn, hub: Hub, tmp_path: Path, status: int, headers: dict[str, str]
+) -> None:
+    add_suite(standin, [STEP])
+    commit, file = only(hub, STEP, "model.safetensors")
+    standin.faults = [Fault("/cdn/", status, headers, times=None)]
+    for ask in (
+        lambda: fetch_files(hub, REPOSITORY, commit, [file], tmp_path, STEP),
+        lambda: hub.read_range(REPOSITORY, commit, file, 1000, 1004, STEP),
+    ):
+        with pytest.raises(errors.HubBroken, match="not the bytes that were asked for"):
+            ask()
 
 
 def altered(data: bytes) -> bytes:
@@ -227,6 +258,8 @@ def test_unknown_gated_dead_and_offline(
         errors.UnknownRepository, match="repository 'org/none': the hub has no such"
     ):
         hub.refs("org/none")
+    with pytest.raises(errors.UnknownRepository, match="no name that a repository can have"):
+        hub.refs("a--b/c")
     add_suite(standin, [STEP])
     standin.gated[REPOSITORY] = "hf_topsecret"
     with pytest.raises(errors.Gated, match="accept its conditions"):

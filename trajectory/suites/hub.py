@@ -31,6 +31,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -190,6 +191,13 @@ class Hub:
                 response.read()
                 hf_raise_for_status(response)
             begins, size = _extent(response)
+            coding = response.headers.get("Content-Encoding", "identity")
+            if begins is None or begins not in (0, start) or coding != "identity":
+                given = response.headers.get("Content-Range") if coding == "identity" else coding
+                raise errors.HubBroken(
+                    f"{where}: {file.path}: the answer is not the bytes that were asked for "
+                    f"({given}); a proxy may have changed it"
+                )
             if size is not None and size != file.size:
                 raise errors.Truncated(
                     f"{where}: {file.path} has {file.size:,} bytes by its listing, but the hub "
@@ -230,7 +238,8 @@ class Hub:
         progress: Callable[[], int] = lambda: 0,
     ) -> Answer:
         """Ask until there is an answer, the error is final, or patience ends without progress."""
-        begun, before, attempt = time.monotonic(), progress(), 0
+        begun: float | None = None  # the first failure: waiting for a window is no impatience
+        before, attempt = progress(), 0
         while True:
             try:
                 return ask()
@@ -242,7 +251,7 @@ class Hub:
                     raise
                 if isinstance(problem, errors.Offline) or not problem.again:
                     raise problem from None
-                if progress() > before:
+                if begun is None or progress() > before:
                     begun, before, attempt = time.monotonic(), progress(), 0
                 attempt += 1
                 left = begun + self.fetch.patience - time.monotonic()
@@ -273,11 +282,12 @@ def _recall(path: Path) -> tuple[File, ...] | None:
         return None
 
 
-def _extent(response: httpx2.Response) -> tuple[int, int | None]:
+def _extent(response: httpx2.Response) -> tuple[int | None, int | None]:
     """Where an answer begins, and the size of the whole file; None where it is not said."""
     found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-    if response.status_code == 206 and found:
-        return int(found[1]), None if found[2] == "*" else int(found[2])
+    if response.status_code == 206:
+        size = found[2] if found else "*"
+        return int(found[1]) if found else None, None if size == "*" else int(size)
     length = response.headers.get("Content-Length")
     return 0, int(length) if length is not None else None
 
@@ -325,6 +335,7 @@ _KINDS: tuple[tuple[type[Exception], type[errors.CheckpointError], str], ...] = 
         errors.UnknownRepository,
         "the hub has no such repository, or it is private and HF_TOKEN does not open it",
     ),
+    (HFValidationError, errors.UnknownRepository, "no name that a repository can have"),
     (httpx2.TimeoutException, errors.Unreachable, "the hub does not answer in time"),
 )
 
