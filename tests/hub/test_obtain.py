@@ -131,6 +131,17 @@ def test_streams_fail_with_the_same_kinds(standin: StandIn, hub: Hub, tmp_path: 
     with pytest.raises(errors.UnknownFile, match=f"suite 's', revision '{STEP}'"):
         with obtained(run, "s", listed, hub):
             raise AssertionError
+    zipped = {"Content-Range": "bytes 0-7/89688", "Content-Encoding": "gzip"}
+    standin.faults = [Fault("GET /cdn/", 206, zipped, times=None)]
+    with pytest.raises(errors.CheckpointError, match="it comes as gzip, not asked for"):
+        with obtained(run, "s", listed, hub):
+            raise AssertionError
+    standin.faults = []
+    whole = standin.repositories[REPOSITORY][STEP]["model.safetensors"]
+    whole.served = whole.data + b"x"
+    with pytest.raises(errors.Truncated, match="89,688 bytes by its listing, but the hub serves"):
+        with obtained(run, "s", listed, hub):
+            raise AssertionError
 
 
 @pytest.mark.parametrize("weights", ["stream", "download"])

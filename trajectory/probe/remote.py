@@ -117,6 +117,7 @@ class RangeReader:
     Attributes:
         bytes_read: bytes received so far, header bytes and gaps included.
         requests: requests answered so far.
+        sizes: bytes of each file that was read from, where the server says them.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class RangeReader:
         patience: Patience | None = None,
         connections: int = 4,
     ) -> None:
+        self.sizes: dict[str, int] = {}
         self.urls, self.headers = dict(urls), headers
         self.patience = patience or Patience()
         self._own = client is None
@@ -168,7 +170,7 @@ class RangeReader:
             before = done
             try:
                 done, error, named = self._attempt(wanted, buffer, done)
-            except httpx2.TransportError as problem:
+            except httpx2.RequestError as problem:
                 reason = str(problem) or type(problem).__name__
                 error, named = RemoteError(f"no answer ({reason})", again=True), None
             if error is None:
@@ -205,6 +207,11 @@ class RangeReader:
             span = response.headers.get("Content-Range", "")
             if not span.startswith(f"bytes {first}-"):
                 return done, RemoteError(f"asked from {first}, got '{span}'", status), None
+            coding = response.headers.get("Content-Encoding", "identity")
+            if coding != "identity":
+                return done, RemoteError(f"it comes as {coding}, not asked for", status), None
+            if (size := span.rpartition("/")[2]).isdigit():
+                self.sizes[wanted.file] = int(size)
             try:
                 for chunk in response.iter_raw():
                     if done + len(chunk) > len(buffer):

@@ -198,11 +198,7 @@ class Hub:
                     f"{where}: {file.path}: the answer is not the bytes that were asked for "
                     f"({given}); a proxy may have changed it"
                 )
-            if size is not None and size != file.size:
-                raise errors.Truncated(
-                    f"{where}: {file.path} has {file.size:,} bytes by its listing, but the hub "
-                    f"serves {size:,}"
-                )
+            check_size(file, size, where)
             yield begins, response.iter_raw()  # as it arrives: what came is kept
 
     def _tree(self, repository: str, commit: str) -> list[RepoFile]:
@@ -290,6 +286,15 @@ def _extent(response: httpx2.Response) -> tuple[int | None, int | None]:
         return int(found[1]) if found else None, None if size == "*" else int(size)
     length = response.headers.get("Content-Length")
     return 0, int(length) if length is not None else None
+
+
+def check_size(file: File, served: int | None, where: str) -> None:
+    """Raise Truncated if a host says that a file has another size than it listed."""
+    if served is not None and served != file.size:
+        raise errors.Truncated(
+            f"{where}: {file.path} has {file.size:,} bytes by its listing, but the hub "
+            f"serves {served:,}"
+        )
 
 
 def asked_wait(error: Exception) -> float | None:

@@ -32,7 +32,7 @@ from trajectory.suites.errors import (
     by_status,
     of_checkpoint,
 )
-from trajectory.suites.hub import CONNECT_TIMEOUT, Hub
+from trajectory.suites.hub import CONNECT_TIMEOUT, Hub, check_size
 from trajectory.suites.store import KEPT, Store
 
 Row = dict[str, Any]
@@ -170,7 +170,12 @@ def _streamed(config: Config, suite: Suite, row: Row, where: str, hub: Hub) -> I
             remote = RemoteWeights(
                 urls, where, build_hf_headers, get_session(), patience, fetch.connections
             )
-            yield Obtained(folder, remote)
+            try:
+                for file in weights:
+                    check_size(file, remote.reader.sizes.get(file.path), where)
+                yield Obtained(folder, remote)
+            finally:
+                remote.close()
         except RemoteError as error:
             raise _typed(error, where) from None
         except DamagedFiles as error:
