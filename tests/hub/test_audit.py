@@ -77,6 +77,32 @@ def test_duplicates_are_found_by_hash_and_excluded(standin: StandIn, hub: Hub) -
     assert standin.count("GET /cdn") == 0, "not a byte of weights"
 
 
+@pytest.mark.parametrize("audit", ["all", "none"])
+def test_of_several_revisions_of_one_step_one_is_chosen(
+    standin: StandIn, hub: Hub, audit: str
+) -> None:
+    """As OLMo 2 has had: names without their stage, and tokens rounded in two ways."""
+    renamed = ["step10-tokens1B", "stage1-step10-tokens1B", "step20-tokens2B", "step30-tokens3B"]
+    branches = add_suite(standin, [*renamed, "step20-tokens1B", "stage1-step50-tokens5B"])
+    share(branches, "step20-tokens2B", "step20-tokens1B")
+    of = suite(audit=audit, select={"every": 1})
+    rows = look(hub, of)
+    fine = "good" if audit == "all" else "unaudited"
+    assert {name: row["verdict"] for name, row in rows.items() if row["step"]} == {
+        "stage1-step10-tokens1B": fine, "step10-tokens1B": "duplicate",
+        "step20-tokens1B": fine, "step20-tokens2B": "duplicate",
+        "step30-tokens3B": fine, "stage1-step50-tokens5B": fine,
+    }  # fmt: skip
+    assert rows["step10-tokens1B"]["reason"] == "stage1-step10-tokens1B is of the same step"
+    assert [row["step"] for row in select("s", of, list(rows.values()))] == [10, 20, 30, 50]
+    assert sum(row["missing_before"] or 0 for row in rows.values()) == 1
+    other = suite(audit=audit, select={"every": 1, "include": ["step10-tokens1B"],
+                                       "exclude": ["stage1-step10-tokens1B"]})  # fmt: skip
+    chosen = select("s", other, list(look(hub, other).values()))
+    assert [row["revision"] for row in chosen[:1]] == ["step10-tokens1B"]
+    assert len(chosen) == 4
+
+
 def test_main_may_hold_the_last_step_unless_it_is_known_not_to(standin: StandIn, hub: Hub) -> None:
     branches = add_suite(standin, NAMES)
     share(branches, "main", name(100))
@@ -135,7 +161,7 @@ def test_another_type_among_the_rest_is_named_and_chosen_nevertheless(
 
 
 def test_what_was_listed_is_read_by_the_settings_of_now(standin: StandIn, hub: Hub) -> None:
-    branches = add_suite(standin, [*NAMES, "final-100"])
+    branches = add_suite(standin, [*NAMES, "final-110"])
     share(branches, name(30), name(70))
     before = look(hub, suite())
     standin.asked.clear()
@@ -153,7 +179,7 @@ def test_what_was_listed_is_read_by_the_settings_of_now(standin: StandIn, hub: H
     }  # fmt: skip
     assert rows[name(30)]["verdict"] == rows[name(70)]["verdict"] == "duplicate"
     assert rows[name(40)]["verdict"] == "known_bad"
-    assert rows["final-100"]["verdict"] == "unaudited"
+    assert rows["final-110"]["verdict"] == "unaudited"
     assert rows[name(20)]["weights"] == before[name(20)]["weights"] is not None
 
 

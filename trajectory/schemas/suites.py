@@ -20,7 +20,8 @@ _VERDICT = field(
     "verdict",
     pa.string(),
     "good; unaudited; known_bad: reported by others; main_weights: all weight files are main's; "
-    "duplicate: all are those of another step; shared_shard: one of several is another revision's; "
+    "duplicate: all are those of another step, or the step is another revision's too; "
+    "shared_shard: one of several is another revision's; "
     "missing_shard; changed_config: architecture, rotary positions or clipping differ from the rest "
     "of its trajectory; changed_dtype: only the floating-point type does; pickle_only; no_weights; not_a_checkpoint: the name states no step",
 )

@@ -75,6 +75,7 @@ def audit(
     for row in seen:
         if row["step"] is not None:
             _judge_files(row, files[row["commit"]])
+    _judge_twins(judged, suite)
     for row in judged:
         chosen = row["revision"]
         row["excluded"] = row["step"] is None or (
@@ -164,7 +165,9 @@ def _judge_reports(rows: Sequence[Row], suite: Suite) -> None:
 def _judge_hashes(rows: Sequence[Row], suite: Suite, files: Files) -> None:
     """Mark revisions that share weight files with main or with each other."""
     holders: dict[str, list[str]] = {}
+    twins: dict[tuple[Any, ...], set[str]] = {}
     for row in rows:
+        twins.setdefault(_place(row), set()).add(row["revision"])
         for file in weight_files(files[row["commit"]]):
             holders.setdefault(file.digest, []).append(row["revision"])
     rightful = set(suite.main_is) or _last_of_each(rows, suite)
@@ -172,9 +175,7 @@ def _judge_hashes(rows: Sequence[Row], suite: Suite, files: Files) -> None:
         own = weight_files(files[row["commit"]])
         if row["step"] is None or not own:
             continue
-        others = [
-            {name for name in holders[file.digest] if name != row["revision"]} for file in own
-        ]
+        others = [set(holders[file.digest]) - twins[_place(row)] for file in own]
         if row["revision"] in rightful:
             # What main shares with it is its own; so it is with those that only copy main.
             others = [] if any(MAIN in names for names in others) else others
@@ -190,6 +191,29 @@ def _judge_hashes(rows: Sequence[Row], suite: Suite, files: Files) -> None:
         else:
             shared = sum(1 for names in others if names)
             _set(row, "shared_shard", f"{shared} of {len(own)} files are those of {_names(partly)}")
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    return row["trajectory"], row["step"]
+
+
+def _judge_twins(rows: Sequence[Row], suite: Suite) -> None:
+    """Of several revisions of one step, mark all but the first that is fit, best looked into."""
+    rule, fit = suite.select, dict[tuple[Any, ...], str]()
+
+    def last(row: Row) -> tuple[bool, bool]:
+        return row["revision"] not in rule.include, row["verdict"] == "unaudited"
+
+    for row in sorted(rows, key=last):
+        name = row["revision"]
+        if row["step"] is None or name in rule.exclude:
+            continue
+        if name not in rule.include and row["verdict"] in SUSPECT:
+            continue
+        first = fit.setdefault(_place(row), name)
+        if first != name:
+            row["same_as"] = [first]
+            _set(row, "duplicate", f"{first} is of the same step")
 
 
 def _last_of_each(rows: Sequence[Row], suite: Suite) -> set[str]:

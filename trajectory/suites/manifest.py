@@ -48,7 +48,7 @@ def manifest_rows(name: str, suite: Suite, revisions: Iterable[Revision]) -> lis
 
 def _in_order(row: Row) -> tuple[Any, ...]:
     named = row["step"] is not None
-    return (not named, row["stage"] or 0, row["ingredient"] or 0, row["step"] or 0, row["revision"])
+    return (not named, row["stage"] or 1, row["ingredient"] or 0, row["step"] or 0, row["revision"])
 
 
 def _row(name: str, suite: Suite, revision: Revision) -> Row:
