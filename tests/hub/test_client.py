@@ -90,6 +90,17 @@ def test_a_long_listing_comes_in_pages_and_a_silent_hub_is_given_up(
     assert time.monotonic() - started < 9
 
 
+def test_a_cache_that_cannot_be_written_keeps_nobody_from_listing(
+    standin: StandIn, hub: Hub, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    add_suite(standin, [STEP])
+    (tmp_path / "file").touch()
+    homeless = Hub(hub.fetch, standin.endpoint, tmp_path / "file" / "cache")
+    for branch, commit in homeless.refs(REPOSITORY).items():
+        assert homeless.files(REPOSITORY, commit, branch)
+    assert capfd.readouterr().err.count("listings are not remembered") == 1
+
+
 def test_files_are_verified_and_have_their_names_only_then(
     standin: StandIn, hub: Hub, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ from huggingface_hub.utils import (
 )
 
 from trajectory.config.fetch import Fetch
+from trajectory.errors import TrajectoryError
 from trajectory.suites import errors
 from trajectory.suites.content import File, Hasher
 from trajectory.suites.pacing import Pace
@@ -83,6 +84,7 @@ class Hub:
         self.fetch = fetch
         self.cache = cache or default_cache()
         self.pace = Pace()
+        self._forgets = False
         session = get_session()
         session.timeout = httpx2.Timeout(fetch.timeout, connect=min(CONNECT_TIMEOUT, fetch.timeout))
         session.event_hooks["response"] = [self._hear]
@@ -110,8 +112,7 @@ class Hub:
             File(f.path, f.size, f"sha256:{f.lfs.sha256}" if f.lfs else f"git:{f.blob_id}")
             for f in listed
         )
-        with atomic(remembered) as handle:
-            handle.write(json.dumps([asdict(file) for file in files]).encode())
+        self._remember(remembered, files)
         return files
 
     def read(self, repository: str, commit: str, file: File, where: str) -> bytes:
@@ -259,6 +260,16 @@ class Hub:
                 wait = min(own if asked is None else asked, left)
                 say(f"{_OURS}{problem}; again in {wait:.1f} s")
                 time.sleep(wait)
+
+    def _remember(self, path: Path, files: tuple[File, ...]) -> None:
+        """Keep a listing, where that can be written: a job's node may have no home folder."""
+        try:
+            with atomic(path) as handle:
+                handle.write(json.dumps([asdict(file) for file in files]).encode())
+        except TrajectoryError as error:
+            if not self._forgets:
+                say(f"{_OURS}listings are not remembered ({error})")
+            self._forgets = True
 
     def _remembered(self, repository: str, commit: str) -> Path:
         host = re.sub(r"\W+", "-", self.api.endpoint.split("//")[-1])
