@@ -44,6 +44,11 @@ def test_before_it_is_listed_the_registry_is_reckoned_with(tmp_path: Path) -> No
     assert found.fetching == pytest.approx(594)
     every = plan(config(tmp_path, select={"every": 10}), 1, 1e11)[0]
     assert every.checkpoints == 20, "of 195 published"
+    most = plan(config(tmp_path, select={"log_spaced": {"count": 300}}), 1, 1e11)[0]
+    assert most.checkpoints == 195
+    for stages in ([2], [1, 2]):
+        later = plan(config(tmp_path, stages=stages), 1, 1e11)[0]
+        assert (later.checkpoints, later.transfer) == (None, None), "of each ingredient as many"
     budget = plan(config(tmp_path, select={"budget": "30 GB"}), 1, 1e11)[0]
     assert budget.checkpoints == 5
 
@@ -201,7 +206,8 @@ def test_streams_that_do_not_fit_take_another_pass(tmp_path: Path) -> None:
 def test_jobs_that_change_models_are_counted(
     tmp_path: Path, chosen: object, stages: list[int], jobs: int
 ) -> None:
-    rule = {"stages": stages, "select": {"steps": [0, 10, 20]}}
+    select = {"steps": [0, 10, 20]} if stages == [1] else {"revisions": ["a", "b", "c"]}
+    rule = {"stages": stages, "select": select}
     run = changing(tmp_path, {"every": ["zero_mlp"], "checkpoints": chosen}, **rule)
     found, plain = run_plan(run, 1, 1e11), run_plan(config(tmp_path, **rule), 1, 1e11)
     assert found.jobs == {"measure": 3, "intervene": jobs}

@@ -174,6 +174,8 @@ def _expected_sizes(suite: Suite) -> list[int | None] | None:
     rule = suite.select
     if rule.revisions is not None:
         count = len(set(rule.revisions))
+    elif suite.stages != [1]:  # each ingredient of a later stage is a trajectory of its own
+        return None
     elif rule.steps is not None:
         count = len(set(rule.steps))
     elif rule.every is not None:
@@ -182,6 +184,7 @@ def _expected_sizes(suite: Suite) -> list[int | None] | None:
         count = -(-suite.published // rule.every)
     else:
         count = rule.log_spaced.count if rule.log_spaced else 24
+        count = min(count, suite.published or count)
     if rule.budget is not None and suite.bytes is not None:
         count = min(count, rule.budget // suite.bytes)
     return [suite.bytes] * count
