@@ -15,7 +15,8 @@ class Fetch(Section):
 
     folder: Path | None = None
     """Where weights lie while they are measured, or are kept; <results>/downloads if null. ~ and
-    $NAMES of environment variables are replaced by the job: $TMPDIR/weights."""
+    $NAMES of environment variables are replaced by the job: $TMPDIR/weights. What else lies there
+    is left alone."""
     disk: Size | None = None
     """Most bytes of weights in that folder at once; jobs wait for room.
     Kept weights do not count."""
