@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
+from trajectory.suites.outcomes import missing, outcome_rows
 from trajectory.suites.selection import (
     Unselectable,
+    asked_in_vain,
     is_pinned,
     log_spaced,
     read_selection,
@@ -91,8 +93,25 @@ def test_excluded_checkpoints_are_not_chosen() -> None:
     rows = [row(k, excluded=k == 2, reason="equal to step 3") for k in range(5)]
     assert steps(select("s", suite(every=1), rows)) == [0, 1, 3, 4]
     for rule in ({"steps": [2]}, {"revisions": ["step2"]}):
-        with pytest.raises(TrajectoryError, match="'step2': excluded .equal to step 3.; leave it"):
+        with pytest.raises(TrajectoryError, match="'step2': excluded .equal to step 3., as is all"):
             select("s", suite(**rule), rows)
+
+
+@pytest.mark.parametrize("rule", [{"steps": [1, 2]}, {"revisions": ["step2", "step1"]}])
+def test_a_suspect_among_those_asked_for_fails_alone(rule: dict) -> None:
+    rows = [row(k, excluded=k == 2, reason="equal to step 3") for k in range(5)]
+    chosen = select("s", suite(**rule), rows)
+    assert steps(chosen) == [1]
+    assert asked_in_vain(suite(**rule), rows, chosen) == {"step2"}
+    assert not asked_in_vain(suite(every=1), rows, chosen), "nobody asked for it"
+    assert not asked_in_vain(suite(exclude=["step2"], **rule), rows, chosen)
+    twice = [*rows, row(2, revision="step2-again")]
+    assert not asked_in_vain(suite(steps=[1, 2]), twice, select("s", suite(steps=[1, 2]), twice))
+
+    measured = {"measured": True, "error": None, "reason": None}
+    told = outcome_rows(rows, chosen, {"step1": measured}, {"step2"})
+    assert [(r["revision"], r["error"]) for r in missing(told)] == [("step2", "suspect")]
+    assert "equal to step 3; name it under select.include" in missing(told)[0]["reason"]
 
 
 @pytest.mark.parametrize("name", ["step2;touch x", "$(ls)-step2", "runs/step2", "step 2", "-step2"])

@@ -278,7 +278,7 @@ def suites_outcomes(
     from trajectory.schemas import BUNDLE, MANIFEST, OUTCOMES
     from trajectory.suites.outcomes import outcome_rows, unlisted_row
     from trajectory.suites.pinned import paths, read_unpinned
-    from trajectory.suites.selection import read_selection
+    from trajectory.suites.selection import asked_in_vain, read_selection
     from trajectory.tables import from_rows, read, write
 
     run = load(config)
@@ -290,9 +290,12 @@ def suites_outcomes(
     rows = [unlisted_row(name, why.kind, why.reason) for name, why in unpinned.items()]
     for name in (name for name in run.suites.names() if name not in unpinned):
         manifest, selection = paths(run, name)
-        chosen = read_selection(selection) if name in run.suites.public() else None
         listed = read(manifest, MANIFEST).to_pylist()
-        rows += outcome_rows(listed, chosen, became.get(name, {}))
+        chosen, in_vain = None, set[str]()
+        if name in run.suites.public():
+            chosen = read_selection(selection)
+            in_vain = asked_in_vain(run.suites.suite(name), listed, chosen)
+        rows += outcome_rows(listed, chosen, became.get(name, {}), in_vain)
     write(from_rows(rows, OUTCOMES), OUTCOMES, output, provenance.describe(run=run.name))
     print(f"{output}: {len(rows)} revisions")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,15 @@ UNLISTED = "*"
 """Stands for all revisions of a suite that could not be pinned."""
 
 
+SUSPECT = "suspect"
+"""Kind of failure of a checkpoint that is asked for by name or step, and excluded by the audit."""
+
+
 def outcome_rows(
-    manifest: Sequence[Row], selection: Sequence[Row] | None, became: Mapping[str, Row]
+    manifest: Sequence[Row],
+    selection: Sequence[Row] | None,
+    became: Mapping[str, Row],
+    in_vain: Collection[str] = (),
 ) -> list[Row]:
     """Rows of the ``outcomes`` table of one suite.
 
@@ -31,6 +38,7 @@ def outcome_rows(
         manifest: all its revisions.
         selection: those that were selected; None if all were.
         became: row of ``bundle`` by revision.
+        in_vain: revisions that are asked for, and excluded.
     """
     chosen = {row["revision"]: row for row in (manifest if selection is None else selection)}
     listed = {row["revision"]: row for row in manifest}
@@ -38,6 +46,10 @@ def outcome_rows(
     for revision in {**listed, **chosen}:
         row = {**listed.get(revision, {}), **chosen.get(revision, {})}
         status, error, reason = _status(row, revision in chosen, became.get(revision))
+        if status == "excluded" and revision in in_vain:
+            why = row.get("reason") or row.get("verdict")
+            status, error = "failed", SUSPECT
+            reason = f"{why}; name it under select.include to measure it all the same"
         rows.append(
             {
                 **{key: row.get(key) for key in _COPIED},

@@ -141,19 +141,53 @@ def _named(where: str, revisions: Sequence[str], rows: Sequence[Row]) -> list[Ro
             raise TrajectoryError(f"{where}: it has no revision '{revision}'")
         if row["step"] is None:
             raise TrajectoryError(f"{where}: the name of revision '{revision}' states no step")
-        _allowed(where, row)
+        _check_name(where, row)
         found.append(row)
-    return found
+    return _sound(where, found)
 
 
-def _allowed(where: str, row: Row) -> None:
+def _check_name(where: str, row: Row) -> None:
     if not is_plain(row["revision"]):
         raise TrajectoryError(f"{where}: {NOT_PLAIN.format(row['revision'])}")
-    if row["excluded"]:
+
+
+def _sound(where: str, asked: Sequence[Row]) -> list[Row]:
+    """Those of the checkpoints asked for that nothing excludes; the others are told at the end.
+
+    Raises TrajectoryError if none is left.
+    """
+    sound = [row for row in asked if not row["excluded"]]
+    if not sound:
+        row = asked[0]
         raise TrajectoryError(
-            f"{where}, revision '{row['revision']}': excluded ({row['reason'] or row['verdict']}); "
-            "leave it out, or name it under select.include"
+            f"{where}, revision '{row['revision']}': excluded ({row['reason'] or row['verdict']}), "
+            "as is all else that select asks for; name it under select.include to measure it"
         )
+    return sound
+
+
+def asked_in_vain(suite: Suite, rows: Sequence[Row], chosen: Iterable[Row]) -> set[str]:
+    """Revisions that the config asks for by name or step, and that the audit excludes.
+
+    Args:
+        suite: the suite's settings.
+        rows: its manifest.
+        chosen: its selection.
+    """
+    rule = suite.select
+    there = {(row["trajectory"], row["step"]) for row in chosen}
+    return {
+        row["revision"]
+        for row in rows
+        if row["excluded"]
+        and row["step"] is not None
+        and row["revision"] not in rule.exclude
+        and (row["trajectory"], row["step"]) not in there
+        and (
+            row["revision"] in (rule.revisions or ())
+            or (row["step"] in (rule.steps or ()) and (row["stage"] or 1) in suite.stages)
+        )
+    }
 
 
 def _by_rule(where: str, suite: Suite, run: list[Row], rows: Sequence[Row]) -> list[Row]:
@@ -169,17 +203,25 @@ def _by_rule(where: str, suite: Suite, run: list[Row], rows: Sequence[Row]) -> l
 
 def _at_steps(where: str, steps: Sequence[int], run: list[Row], rows: Sequence[Row]) -> list[Row]:
     by_step = {row["step"]: row for row in run}
-    for step in steps:
-        if step not in by_step:
-            for row in rows:
-                if row["step"] == step and row["trajectory"] == run[0]["trajectory"]:
-                    _allowed(where, row)
+    found = []
+    for step in dict.fromkeys(steps):
+        if step in by_step:
+            found.append(by_step[step])
+            continue
+        others = [
+            row for row in rows if row["step"] == step and row["trajectory"] == run[0]["trajectory"]
+        ]
+        for row in others:
+            _check_name(where, row)
+        excluded = [row for row in others if row["excluded"]]
+        if not excluded:
             near = sorted(by_step, key=lambda known: abs(known - step))[:2]
             raise TrajectoryError(
                 f"{where}: there is no checkpoint at step {step}; the nearest are at "
                 f"{' and '.join(map(str, sorted(near)))}"
             )
-    return [by_step[step] for step in dict.fromkeys(steps)]
+        found += excluded
+    return _sound(where, found)
 
 
 def log_spaced(where: str, run: Sequence[Row], count: int, axis: str = "step") -> list[Row]:

@@ -83,7 +83,7 @@ rule outcomes:
     params:
         config=RESOLVED,
         left_out=lambda wildcards: sorted(read_unpinned(CONFIG)),
-        code=code_digest("trajectory.suites.outcomes"),
+        code=code_digest("trajectory.suites.outcomes", "trajectory.suites.selection"),
     shell:
         "trajectory suites outcomes --config {params.config} --output {output} > {log} 2>&1"
 
