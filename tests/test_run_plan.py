@@ -62,6 +62,9 @@ def test_a_run_s_plan_counts_jobs_hours_bytes_and_disk() -> None:
     faster = run_plan(config, jobs=4, flops=1e12)
     assert faster.hours is not None
     assert faster.hours < found.hours
+    threaded = run_plan(run(suites=OLMO, probe={"threads": 8}), jobs=4, flops=1e10)
+    assert threaded.hours is not None
+    assert threaded.hours < (run_plan(run(suites=OLMO), jobs=4, flops=1e10).hours or 0) / 4
     toy = run_plan(run(bb={"variants": variants}), jobs=4, flops=1e10)
     assert (toy.transfer, toy.disk, toy.jobs) == (0, 0, {"bb_train": 4})
 

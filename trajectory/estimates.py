@@ -107,7 +107,7 @@ def computing_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
 
 def _seconds(used: float, tokens: int, probe: Probe, flops: float) -> float:
     slower = max(1.0, ITEM[probe.dtype] / 4)  # float64 halves the numbers per instruction
-    return slower * STATISTICS * 2 * used * tokens / flops
+    return slower * STATISTICS * 2 * used * tokens / (flops * probe.threads)
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def plan(config: Config, jobs: int, flops: float) -> list[SuitePlan]:
     Args:
         config: the run.
         jobs: jobs at once.
-        flops: multiplications and additions per second of one job.
+        flops: multiplications and additions per second of one thread.
 
     Raises:
         TrajectoryError: if a pinned selection is damaged, a local suite cannot be read, or a step
@@ -336,7 +336,7 @@ class RunPlan:
 
     Attributes:
         jobs: jobs, by rule; None where a suite's selection cannot be told yet.
-        hours: processor hours of the jobs that train and measure; None likewise.
+        hours: of all jobs that train and measure, fetching included; None likewise.
         transfer: bytes to fetch.
         disk: most bytes of weights on disk at once.
         longest: hours of the longest of these jobs: no cluster is faster than that.
@@ -355,7 +355,7 @@ def run_plan(config: Config, jobs: int, flops: float) -> RunPlan:
     Args:
         config: the run.
         jobs: jobs at once.
-        flops: operations per second of one job.
+        flops: operations per second of one thread.
 
     Raises:
         TrajectoryError: as ``plan`` does.

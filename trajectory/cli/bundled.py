@@ -42,7 +42,6 @@ class Checkpoints:
     listed: Path
     batches: Path
     folder: Path | None
-    threads: int
 
     @cached_property
     def rows(self) -> dict[str, dict[str, Any]]:
@@ -73,7 +72,7 @@ class Checkpoints:
     @cached_property
     def tokens(self) -> list[TokenBatch]:
         """The suite's batches. Heavy: imports torch."""
-        set_up_torch(self.threads)
+        set_up_torch(self.run.probe.threads)
         from trajectory.suites.batches import read_batches
 
         return read_batches(self.batches)
@@ -126,7 +125,7 @@ class Checkpoints:
             "batches": batches_digest(self.batches),
             "code": provenance.code_digest(code),
             "compute": self.run.probe.of_compute(),
-            "threads": self.threads,
+            "threads": self.run.probe.threads,
             **decides,
         }
         keys = {
@@ -140,7 +139,7 @@ class Checkpoints:
             _ = self.tokens  # torch is set up before anything else imports it
             with self.obtain(revision) as checkpoint:
                 made, facts = one(self.rows[revision], checkpoint)
-            return made, {**facts, "threads": self.threads}
+            return made, {**facts, "threads": self.run.probe.threads}
 
         became = measure_bundle(self.suite, keys, output, measure, write_measurements, tables)
         write(from_rows(became, BUNDLE), BUNDLE, bundle, provenance.describe())

@@ -14,7 +14,7 @@ from trajectory.cli.bundled import (
     Revisions,
     Suite,
 )
-from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile, Threads
+from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile
 from trajectory.errors import TrajectoryError
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ def intervene_revisions(
     bundle: Became,
     config: ConfigFile = DEFAULT_CONFIG,
     folder: Embedded = None,
-    threads: Threads = 1,
 ) -> None:
     """Run checkpoints with and without each of a config's interventions."""
     from trajectory.config import load
@@ -42,7 +41,7 @@ def intervene_revisions(
     settings = run.probe.interventions
     if settings is None:
         raise TrajectoryError(f"{config}: probe.interventions is not part of this run")
-    checkpoints = Checkpoints(run, suite, revisions, listed, batches, folder, threads)
+    checkpoints = Checkpoints(run, suite, revisions, listed, batches, folder)
 
     def one(row: dict[str, Any], checkpoint: Obtained) -> tuple[Rows, dict[str, Any]]:
         from trajectory.suites.intervene import intervene

@@ -14,7 +14,7 @@ from trajectory.cli.bundled import (
     Revisions,
     Suite,
 )
-from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile, Threads
+from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile
 
 if TYPE_CHECKING:
     from trajectory.suites.bundle import Rows
@@ -30,7 +30,6 @@ def measure_revisions(
     bundle: Became,
     config: ConfigFile = DEFAULT_CONFIG,
     folder: Embedded = None,
-    threads: Threads = 1,
 ) -> None:
     """Measure checkpoints on every domain; what is measured already is kept."""
     from trajectory.config import load
@@ -39,7 +38,7 @@ def measure_revisions(
 
     run = load(config)
     loss = folder is not None or run.suites.suite(suite).loss
-    checkpoints = Checkpoints(run, suite, revisions, listed, batches, folder, threads)
+    checkpoints = Checkpoints(run, suite, revisions, listed, batches, folder)
 
     def one(row: dict[str, Any], checkpoint: Obtained) -> tuple[Rows, dict[str, Any]]:
         from trajectory.suites.measure import measure_checkpoint

@@ -13,7 +13,9 @@ def plan(
     jobs: Annotated[int, typer.Option(help="Jobs at once.", min=1)] = 1,
     flops: Annotated[
         float | None,
-        typer.Option(help="Operations per second of one job; measured here if not given.", min=1),
+        typer.Option(
+            help="Operations per second of one thread; measured here if not given.", min=1
+        ),
     ] = None,
 ) -> None:
     """Say what a run will fetch and estimate jobs, disk, memory and time, before it starts."""

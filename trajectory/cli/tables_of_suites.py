@@ -168,7 +168,7 @@ def plan_table(plans: Sequence[SuitePlan], config: Config, flops: float) -> None
     console().print(grid)
     print(
         f"Estimates: {config.fetch.bandwidth / 1e6:,.0f} MB/s (fetch.bandwidth), "
-        f"{flops / 1e9:,.0f} GFLOP/s, float32, one job at a time; good to a factor of two."
+        f"{flops / 1e9:,.0f} GFLOP/s a thread, float32, one job at a time; good to a factor of two."
     )
     if any(found.source == "registry" for found in plans):
         print("'trajectory suites pin' lists and audits first, and fetches no weights.")
@@ -195,7 +195,7 @@ def run_summary(found: RunPlan, jobs: int) -> None:
     hours = None if found.hours is None else found.hours * 3600
     longest = None if found.longest is None else found.longest * 3600
     print(f"Jobs: {counted or 'none that train or measure'}, and a few that gather and report.")
-    print(f"Processor time: {duration(hours)} in all, {duration(longest)} in the longest job.")
+    print(f"Time of jobs: {duration(hours)} in all, {duration(longest)} of the longest.")
     if hours is not None and longest is not None:
         print(f"With {jobs} at once: {duration(max(longest, hours / jobs))} at best.")
     print(

@@ -50,6 +50,9 @@ class Probe(Section):
     """Floating-point type of the forward pass, whatever the files'."""
     statistics: Literal["float64", "float32"] = "float64"
     """Floating-point type of the statistics; float32 costs less and is good to about 1e-5."""
+    threads: Count = 1
+    """CPU threads of a job that measures checkpoints or changes them; the last digits depend on
+    it. More are for checkpoints of gigabytes; one is best where many small ones wait."""
     interventions: Interventions | None = None
     """What is taken away from the models; null for nothing."""
 

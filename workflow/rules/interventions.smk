@@ -16,7 +16,7 @@ rule intervene:
         f"{RESULTS}/logs/intervene/{{suite}}/{{revision}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/intervene/{{suite}}/{{revision}}.tsv"
-    threads: share(1)
+    threads: share(CONFIG.probe.threads)
     resources:
         mem_mb=lambda wildcards, attempt: needs_of_changed(wildcards).memory_mb * 2 ** (attempt - 1),
         runtime=lambda wildcards, attempt: needs_of_changed(wildcards).minutes * attempt,
@@ -27,7 +27,7 @@ rule intervene:
         where_from=where_from,
         listed=lambda wildcards: what_is_listed(wildcards.suite, [wildcards.revision], CHANGED_FROM),
         interventions=values(CHANGED),
-        compute=values_digest(CONFIG.probe.of_compute()),
+        compute=values_digest([CONFIG.probe.of_compute(), CONFIG.probe.threads]),
         folder=subpath(output[0], ancestor=2),
         code=code_digest("trajectory.suites.intervene", "trajectory.suites.bundle"),
     shell:

@@ -18,7 +18,7 @@ rule measure:
         f"{RESULTS}/logs/measure/{{suite}}/{{bundle}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/measure/{{suite}}/{{bundle}}.tsv"
-    threads: share(1)
+    threads: share(CONFIG.probe.threads)
     resources:
         mem_mb=lambda wildcards, attempt: needs_of(wildcards).memory_mb * 2 ** (attempt - 1),
         runtime=lambda wildcards, attempt: needs_of(wildcards).minutes * attempt,
@@ -31,7 +31,7 @@ rule measure:
             wildcards.suite, bundles_of(wildcards.suite)[wildcards.bundle].revisions, MEASURED_FROM
         ),
         loss=lambda wildcards: wildcards.suite not in PUBLIC or PUBLIC[wildcards.suite].loss,
-        compute=values_digest(CONFIG.probe.of_compute()),
+        compute=values_digest([CONFIG.probe.of_compute(), CONFIG.probe.threads]),
         config=RESOLVED,
         folder=subpath(output[0], ancestor=2),
         code=code_digest("trajectory.suites.measure", "trajectory.suites.bundle"),
