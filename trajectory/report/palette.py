@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6BB1", "#999999")
-"""Okabe and Ito's colours, which colour-blind readers can tell apart; their yellow, too pale for a
-line on white, is a violet here."""
+PALETTE = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#0060F0", "#A80828", "#585060", "#98B060", "#2028F8", "#7090F8"),
+    *("#981088", "#6838B8", "#206838", "#C00000", "#F88098", "#C05858"),
+    *("#18B8C8", "#A87038", "#C81880", "#C8A040", "#D028B8", "#8010D0"),
+)
+"""Okabe and Ito's colours without black and the yellow, too pale for a line on white; then each the
+farthest in CIELAB from those before it, for colour-blind readers too, of the colours with at least
+2.2 times the luminance of black paper and at most 1 / 2.2 of white's."""
 
 KINDS = ("#6142FA", "#859F04", "#9F5204", "#6E8ECF", "#924F7B", "#B06D6D", "#A522BF", "#FA429E")
 """Colours of what is no group: domains, kinds of tokens, interventions. None is near one of
@@ -17,9 +22,6 @@ five stay apart for colour-blind readers."""
 QUIET = "#8A939C"
 """Of the kind that is only the rest."""
 
-_SHADES = (0.0, -0.17, 0.2)
-"""How much lighter or darker the colours of further rounds are."""
-
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [3, 5])
 """Solid for the first domain of a world, then others; a trigger is dotted."""
 
@@ -27,19 +29,8 @@ _DASH_NAMES = ("solid", "dashed", "dotted", "dash-dotted", "finely dotted")
 
 
 def colours(groups: list[str]) -> dict[str, str]:
-    """One colour per group, in the order of the groups; shades of the palette after the eighth."""
-    return {group: _colour(i) for i, group in enumerate(groups)}
-
-
-def _colour(place: int) -> str:
-    base = PALETTE[place % len(PALETTE)]
-    shade = _SHADES[place // len(PALETTE) % len(_SHADES)]
-    if shade == 0:
-        return base
-    red, green, blue = (int(base[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    hue, light, saturation = colorsys.rgb_to_hls(red, green, blue)
-    shaded = colorsys.hls_to_rgb(hue, min(0.85, max(0.15, light + shade)), saturation)
-    return "#" + "".join(f"{round(255 * channel):02X}" for channel in shaded)
+    """One colour per group, in the order of the groups; the first again after the last."""
+    return {group: PALETTE[i % len(PALETTE)] for i, group in enumerate(groups)}
 
 
 def kinds(names: Sequence[str]) -> dict[str, str]:
