@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from trajectory.config import Config, parse
-from trajectory.report import sentences
+from trajectory.report import sentences, words
 from trajectory.report.page import Choice, Figure, Grid, Legend, Page
 from trajectory.report.pages import PAGES, active, alignment, laboratory, mitigations, phase
 from trajectory.report.parts import coupling, effects, endings, interventions, maps, types
@@ -509,3 +509,20 @@ def test_a_fit_to_one_seed_and_one_to_all_are_two_curves() -> None:
     together, alone = rows.with_columns(coupling._label())["label"]
     assert alone == "bb/a/seed0 · non_trigger"
     assert together == f"{alone}, all seeds fitted together"
+
+
+def test_of_many_groups_the_ends_are_told_as_they_are_of_few() -> None:
+    """Three seeds each, so eight means; the language model has two domains of one series each."""
+    toys = [(f"bb/v{v}/seed{s}", "non_trigger", v + s / 10) for v in range(7) for s in range(3)]
+    frame = pl.DataFrame(
+        [*toys, ("olmo", "prose", 9.0), ("olmo", "code", 8.0)],
+        schema=["trajectory", "domain", "value"],
+        orient="row",
+    )
+    assert words.per_group(frame, "value") == (
+        "0.10 (bb/v0, mean of 3 seeds) to 9.00 (olmo on prose) over 8 groups and their domains"
+    )
+    few = frame.filter(pl.col("trajectory").str.contains("v0|v1"))
+    assert words.per_group(few, "value") == (
+        "0.10 (bb/v0, mean of 3 seeds), 1.10 (bb/v1, mean of 3 seeds)"
+    )

@@ -23,7 +23,7 @@ def of_map(cut: pl.DataFrame, name: str, threshold: float) -> str:
         for down in (False, True)
     )
     return (
-        f"At step {first['step']:,}, {sinks.height} of {cut.height} heads of "
+        f"At step {first['step']:,}, {sinks.height:,} of {cut.height:,} heads of "
         f"{first['trajectory']} on {first['domain']} "
         f"{'is a sink' if sinks.height == 1 else 'are sinks'} (excess ≥ {threshold}){where}; "
         f"{name} runs from {_number(least['value'])} ({_head(least)}) to "
@@ -84,7 +84,7 @@ def of_pair(cut: pl.DataFrame, one: str, other: str, threshold: float) -> str:
     """All heads of one trajectory at one record, ``first`` and ``second`` on two domains."""
     head = cut.row(0, named=True)
     sinking = most_apart(cut, threshold)
-    count = f"{sinking.height} of {cut.height}"
+    count = f"{sinking.height:,} of {cut.height:,}"
     rule = f"a sink on {one} or {other} (log-odds ≥ {_number(_log_odds(threshold))} nats)"
     if sinking.is_empty():
         return f"At step {head['step']:,} {count} heads of {head['trajectory']} have {rule}."
@@ -93,8 +93,8 @@ def of_pair(cut: pl.DataFrame, one: str, other: str, threshold: float) -> str:
     return (
         f"At step {head['step']:,} {count} heads of {head['trajectory']} have {rule}; of these "
         f"{_head(most)} differs most: {_number(most['first'])} nats on {one}, "
-        f"{_number(most['second'])} on {other}; {more} {'is' if more == 1 else 'are'} more dormant "
-        f"on {one} than on {other}."
+        f"{_number(most['second'])} on {other}; {more:,} {'is' if more == 1 else 'are'} more "
+        f"dormant on {one} than on {other}."
     )
 
 

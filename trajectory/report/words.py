@@ -75,17 +75,17 @@ def per_group(rows: pl.DataFrame, column: str, digits: int = 2) -> str:
         if row[column] is not None:
             found.setdefault((group_of(row["trajectory"]), row["domain"]), []).append(row[column])
     order = sorted(found, key=lambda key: (world_rank(key[0]), key))
-    if len(order) > LISTED_GROUPS:
-        means = sorted((mean(found[key]), key[0]) for key in order)
-        (low, least), (high, most) = means[0], means[-1]
-        return (
-            f"{number(low, digits)} ({least}) to {number(high, digits)} ({most}) over "
-            f"{len(order)} series"
-        )
-    parts = []
-    for group, domain in order:
-        numbers = found[group, domain]
+
+    def told(key: tuple[str, str]) -> str:
+        group, domain = key
+        numbers = found[key]
         seeds = f", mean of {len(numbers)} seeds" if len(numbers) > 1 else ""
         where = "" if is_bb(group) else f" on {domain}"
-        parts.append(f"{number(mean(numbers), digits)} ({group}{where}{seeds})")
-    return ", ".join(parts)
+        return f"{number(mean(numbers), digits)} ({group}{where}{seeds})"
+
+    if len(order) <= LISTED_GROUPS:
+        return ", ".join(map(told, order))
+    ends = sorted(order, key=lambda key: (mean(found[key]), key[0]))
+    groups = len({group for group, _ in order})
+    over = count(groups, "group") + (" and their domains" if len(order) > groups else "")
+    return f"{told(ends[0])} to {told(ends[-1])} over {over}"

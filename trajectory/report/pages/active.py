@@ -111,7 +111,7 @@ def _answer(run: Run) -> str:
     counted = gated_heads(run)
     gated, heads = (sum(row[name] for row in counted) for name in ("gated", "heads"))
     top = max(counted, key=lambda row: row["log_odds_difference"] or 0.0)
-    found = f"{gated} of {words.count(heads, 'head')} (counted on each pair of domains) end gated"
+    found = f"{gated:,} of {words.count(heads, 'head')} (counted on each pair of domains) end gated"
     if top["log_odds_difference"] is None:
         return f"{found}."
     return (
@@ -304,7 +304,7 @@ def _plane(run: Run, contrasts: pl.DataFrame) -> Figure:
             marks.reference(0.0, "the same sink on both domains", vertical=True),
             points,
         ),
-        f"In {opposite} of {words.count(contrasts.height, 'comparison')} at the last records the "
+        f"In {opposite:,} of {words.count(contrasts.height, 'comparison')} at the last records the "
         "output is smaller where the sink is stronger, as a head does that rests in its sink.",
         data="contrasts",
         table="contrasts",

@@ -224,8 +224,8 @@ def _answer(run: Run) -> str:
         return "No head of this run crosses the sink threshold between two records."
     first = reached.sort("onset", "trajectory", "layer", "head").row(0, named=True)
     return (
-        f"{words.count(reached.height, 'head')} of {onsets.height} (counted on each domain) cross "
-        f"the sink threshold between two records; the first is layer {first['layer']} head "
+        f"{words.count(reached.height, 'head')} of {onsets.height:,} (counted on each domain) "
+        f"cross the sink threshold between two records; the first is layer {first['layer']} head "
         f"{first['head']} of {first['trajectory']} on {first['domain']}, near step "
         f"{first['onset']:,.0f}."
     )

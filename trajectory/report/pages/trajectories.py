@@ -372,13 +372,14 @@ def _reading(run: Run, panel: Panel) -> str:
         drained = sinking.filter(pl.col("drain")).height
         return words.over(
             rows,
-            f"the sink's value norm ends at {words.per_group(rows, 'value_ratio')} of the rest's; "
+            "the sink's value norm over the rest's ends at "
+            f"{words.per_group(rows, 'value_ratio')}; "
             f"{drained} of {sinking.height} series with a sink end drained.",
         )
     if panel.name == "residual_ratio":
         return words.over(
             rows,
-            "at the depth where it is greatest, the sink's residual norm ends at "
-            f"{words.per_group(rows, 'residual_ratio')} times the rest's.",
+            "at the depth where it is greatest, the sink's residual norm over the rest's ends at "
+            f"{words.per_group(rows, 'residual_ratio')}.",
         )
     return endings.ending(run, panel.table, panel.column)

@@ -59,11 +59,10 @@ def ending(run: Run, table: Table, column: str) -> str:
     where = {"heads": " of the lead heads", "layers": " at the depth with the peak"}.get(
         table.name, ""
     )
-    unit = marks.unit(table, column)
     name = marks.called(column)
     if rows[column].null_count() == rows.height:
         return f"No {name} was measured on the domains shown at first."
     return words.over(
         rows.drop_nulls(column),
-        f"{name}{where} ends at {words.per_group(rows, column)}{' ' + unit if unit else ''}.",
+        f"{marks.spoken(table, column)}{where} ends at {words.per_group(rows, column)}.",
     )

@@ -11,6 +11,8 @@ function rounded(value) {
   return Number(text) === 0 ? text.replace("-", "") : text;
 }
 
+const counted = (count) => count.toLocaleString("en");
+
 const listed = (parts) =>
   parts.length > 1 ? `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}` : parts.join("");
 
@@ -54,7 +56,7 @@ const sentences = {
     const [least, most] = ends(rows, (row) => row.value);
     const where = sinks.length ? `, in layer${layers.length > 1 ? "s" : ""} ${runs(layers)}` : "";
     return (
-      `At step ${rows[0].step.toLocaleString("en")}, ${sinks.length} of ${rows.length} heads of ` +
+      `At step ${counted(rows[0].step)}, ${counted(sinks.length)} of ${counted(rows.length)} heads of ` +
       `${now.chosen_trajectory} on ${now.chosen_domain} ${sinks.length === 1 ? "is a sink" : "are sinks"} ` +
       `(excess ≥ ${threshold})${where}; ${name} runs from ${rounded(least.value)} (${head(least)}) to ` +
       `${rounded(most.value)} (${head(most)}), ${rounded(median(rows.map((row) => row.value)))} in the median.`
@@ -65,7 +67,7 @@ const sentences = {
     const told = domains.map((domain) => {
       const own = rows.filter((row) => row.domain === domain && row.value !== null);
       return own.length
-        ? `${rounded(own.at(-1).value)} on ${domain} (${rounded(own[0].value)} at step ${own[0].step.toLocaleString("en")})`
+        ? `${rounded(own.at(-1).value)} on ${domain} (${rounded(own[0].value)} at step ${counted(own[0].step)})`
         : `no value on ${domain}`;
     });
     return (
@@ -93,14 +95,14 @@ const sentences = {
     const least = Math.log(threshold / (1 - threshold));
     const sinking = rows.filter((row) => Math.max(row.first, row.second) >= least);
     const begin =
-      `At step ${rows[0].step.toLocaleString("en")} ${sinking.length} of ${rows.length} heads of ` +
+      `At step ${counted(rows[0].step)} ${counted(sinking.length)} of ${counted(rows.length)} heads of ` +
       `${now.chosen_trajectory} have a sink on ${one} or ${other} (log-odds ≥ ${rounded(least)} nats)`;
     if (!sinking.length) return `${begin}.`;
     const [, most] = ends(sinking, (row) => Math.abs(row.first - row.second));
     const more = sinking.filter((row) => row.first > row.second).length;
     return (
       `${begin}; of these ${head(most)} differs most: ${rounded(most.first)} nats on ${one}, ` +
-      `${rounded(most.second)} on ${other}; ${more} ${more === 1 ? "is" : "are"} more dormant on ` +
+      `${rounded(most.second)} on ${other}; ${counted(more)} ${more === 1 ? "is" : "are"} more dormant on ` +
       `${one} than on ${other}.`
     );
   },
