@@ -9,13 +9,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import numpy as np
 import polars as pl
 import pytest
+import vl_convert
 
 from trajectory.config import Config, Variant, load, parse
 from trajectory.errors import TrajectoryError
-from trajectory.report import encode, figures, findings
+from trajectory.report import encode, figures, findings, marks
 from trajectory.report.page import Choice, Code, Contents, Items, Legend, Page
 from trajectory.report.pages import PAGES, active, claims, mitigations
 from trajectory.report.pages.trajectories import PANELS, _reading
@@ -272,6 +274,20 @@ def _lab(light: np.ndarray) -> np.ndarray:
     part = light @ np.transpose(to_xyz) / [0.9505, 1, 1.089]
     x, y, z = np.where(part > 0.008856, np.cbrt(part), 7.787 * part + 16 / 116).T
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "named"),
+    [(105, 195, "120 140 160 180"), (0.55, 0.95, "0.6 0.7 0.8 0.9"), (5, 5, "5"),
+     (0.2, 10, "0.2 0.5 1 2 5 10"), (1, 1e6, "1 10 100 1k 10k 100k 1M")],
+)  # fmt: skip
+def test_a_logarithmic_axis_of_any_length_is_named(low: float, high: float, named: str) -> None:
+    """As of one record, of few records that lie near each other, and of a whole training."""
+    ends = alt.InlineData(values=[{"step": low}, {"step": high}])
+    chart = alt.Chart(ends, width=400).mark_point().encode(x=marks.step_axis())
+    drawn = vl_convert.vegalite_to_svg(chart.to_dict())
+    labels = re.search(r"role-axis-label.*?</g>", drawn, re.DOTALL)
+    assert labels and re.findall(r">([^<>]+)</text>", labels[0]) == named.split()
 
 
 def test_weights_have_their_floor_beside_them(pages: list[Page]) -> None:

@@ -148,14 +148,21 @@ DECADES = range(-9, 15)
 
 def log_ticks(channel: str) -> dict[str, Any]:
     """Ticks at 1, 2 and 5 of every decade, or where that is too narrow at every decade. (Of its own
-    ticks Vega names every other one, and leaves decades out.)"""
+    ticks Vega names every other one, and leaves decades out.) An axis so short that it may hold one
+    of these or none has ticks at even distances, and one of a single value has that."""
     ends, span = f"range('{channel}')", f"domain('{channel}')"
     decade = f"abs({ends}[1] - {ends}[0]) * LN10 / log({span}[1] / {span}[0])"
     room = 110 if channel == "x" else 60
     few = [10.0**k for k in DECADES]
     many = [m * ten for ten in few for m in (1, 2, 5)]
+    length = f"({span}[1] - {span}[0])"
+    ten = f"pow(10, floor(log({length} / 2) / LN10))"  # 2 to 20 of these are the length
+    apart = f"{ten} * ({length} / {ten} > 10 ? 5 : {length} / {ten} > 4 ? 2 : 1)"
+    even = f"sequence(ceil({span}[0] / ({apart})) * {apart}, {span}[1], {apart})"
+    short = f"{length} > 0 ? {even} : [{span}[0]]"
+    values = f"{span}[1] < 4 * {span}[0] ? ({short}) : {decade} > {room} ? {many} : {few}"
     text = "format(datum.value, datum.value < 1000 ? '~r' : '~s')"
-    return {"values": {"expr": f"{decade} > {room} ? {many} : {few}"}, "labelExpr": text}
+    return {"values": {"expr": values}, "labelExpr": text}
 
 
 def log_axis(axis: Any) -> Any:
