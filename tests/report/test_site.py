@@ -27,6 +27,7 @@ from trajectory.report.site import NEEDED, POLICY, build
 from trajectory.schemas import TABLES
 from trajectory.tables import from_rows, write
 
+from . import synthetic
 from .synthetic import RISING, make_results
 
 NAMES = [
@@ -217,9 +218,32 @@ def test_seeds_on_both_sides_of_a_threshold_leave_the_phenomenon_undecided(
         "bb/adamw-3l on non_trigger: the paper's size shows a residual-state peak; this reduced "
         "run does not decide it (ratio 2.47 [1.10, 3.83] over 3 seeds at step 1000)."
     ]
-    assert "Undecided, the interval over their seeds holds the threshold: bb/adamw-3l" in (
+    assert "Undecided, with an interval that holds the threshold or with none: bb/adamw-3l" in (
         mitigations.make(run).figures[2].reading
     )
+
+
+@pytest.mark.parametrize(
+    ("kept", "settings", "page", "told"),
+    [
+        ("nano-olmo", {"suites": {"nano-olmo": {}}}, "alignment", "fewer than two of its"),
+        ("bb/relu-1l/seed0", {"bb": {"variants": {"relu-1l": {}}}}, "mitigations", "has a control"),
+    ],
+)
+def test_what_one_trajectory_cannot_show_is_missing_with_its_own_reason(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kept: str,
+    settings: dict[str, Any],
+    page: str,
+    told: str,
+) -> None:
+    monkeypatch.setattr(synthetic, "RUNS", {kept: synthetic.RUNS[kept]})
+    results = make_results(tmp_path, explained=False)
+    run = Run(results, parse({"name": "one", "results": str(results), **settings}))
+    pages = {page.name: page for page in (make(run) for make in PAGES)}
+    assert any(told in reason for reason in pages[page].reasons)
+    assert "No arrows behind, because no head has a sink" in pages["phase"].note
 
 
 def test_gated_heads_are_counted(run: Run) -> None:

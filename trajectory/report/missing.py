@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 REASONS: dict[str, str] = {
-    "contrasts": "no softmax trajectory has two domains",
+    **dict.fromkeys(("contrasts", "gates"), "no softmax trajectory has two domains"),
+    "leads": "no head, layer or trajectory has the onsets of two phenomena",
+    "couplings": "none of its heads has log-odds of a sink",
+    **dict.fromkeys(
+        ("coupling_parameters", "coupling_curves", "phase_fields"),
+        "no head has a sink with enough records after its onset",
+    ),
+    **dict.fromkeys(
+        ("alignments", "alignment_scales", "aligned"),
+        "fewer than two of its trajectories have a sink and enough records to share a curve",
+    ),
     "laws": "no series has enough records after its onset",
-    "manifest": "its config names no suite of language models",
-    "batches": "its config names no suite of language models",
+    **dict.fromkeys(
+        ("manifest", "batches", "outcomes"), "its config names no suite of language models"
+    ),
     **dict.fromkeys(
         ("interventions", "intervention_layers", "head_effects"),
         "its config names no interventions on language models",
@@ -14,10 +25,11 @@ REASONS: dict[str, str] = {
     **dict.fromkeys(
         (
             *("bb_types", "bb_residuals", "bb_maps"),
-            *("bb_scalars", "bb_milestones", "bb_comparisons"),
+            *("bb_scalars", "bb_milestones"),
         ),
         "its config names no Bigram-Backcopy variant",
     ),
+    "bb_comparisons": "no Bigram-Backcopy variant of its config has a control with seeds in common",
     **dict.fromkeys(
         ("bb_interventions", "bb_intervened"), "no variant of its config names interventions"
     ),

@@ -86,8 +86,8 @@ def _risks(run: Run, risks: pl.DataFrame) -> Figure:
         "risks",
         "Risk above the oracle",
         alt.layer(*marks.lines(run, "risks", "excess_risk", CHECKPOINTS)),
-        f"Bigram risk (non-triggers) ends {bigram} above the oracle; backcopy risk (triggers) ends "
-        f"at {copied}.",
+        f"In nats/token above the oracle, bigram risk (non-triggers) ends at {bigram}; backcopy "
+        f"risk (triggers) at {copied}.",
         data="risks",
         table="checkpoints",
         definition=marks.definition(CHECKPOINTS, "excess_risk"),

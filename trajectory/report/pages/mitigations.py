@@ -149,7 +149,7 @@ def _strip(
     told = {
         YES: f"with a {phenomenon}",
         NO: "without",
-        UNDECIDED: "undecided, the interval over their seeds holds the threshold",
+        UNDECIDED: "undecided, with an interval that holds the threshold or with none",
     }
     parts = [f"{text}: {own}" for v, text in told.items() if (own := _groups(found, phenomenon, v))]
     reading = f"{'; '.join(parts)}."

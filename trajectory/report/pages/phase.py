@@ -9,7 +9,17 @@ import altair as alt
 import polars as pl
 
 from trajectory.report import marks, series, words
-from trajectory.report.page import Block, Chart, Checks, Choice, Control, Figure, Page
+from trajectory.report.missing import reason
+from trajectory.report.page import (
+    Block,
+    Chart,
+    Checks,
+    Choice,
+    Control,
+    Figure,
+    Missing,
+    Page,
+)
 from trajectory.report.run import Run, dormant, world_rank
 from trajectory.schemas import HEADS
 
@@ -56,6 +66,9 @@ def make(run: Run) -> Page:
         for name, (title, called, part) in worlds.items()
         if part.height
     ]
+    if not blocks:
+        why = "no series on a dormant domain has log-odds and a value ratio after step 0"
+        blocks.append(Missing("Portraits", why))
     return Page(
         "phase",
         "Phase portraits",
@@ -78,9 +91,18 @@ def make(run: Run) -> Page:
         data,
         note="A line's colour is its trajectory; a point's fill is its time, from dark (first "
         "records) to bright (last). The dashed lines are a value like any other's and uniform "
-        "attention. Arrows behind: where the theory's gradient flow, or a group's fitted system, "
-        f"goes from there.{_without_line(run, frame)}",
+        f"attention. {_arrows(field)}{_without_line(run, frame)}",
         answer=f"{_reading(frame, 'line')} {_drives(run)}",
+    )
+
+
+def _arrows(field: bool) -> str:
+    """What stands behind the lines."""
+    if not field:
+        return f"No arrows behind, because {reason('phase_fields')}."
+    return (
+        "Arrows behind: where the theory's gradient flow, or a group's fitted system, goes from "
+        "there."
     )
 
 
