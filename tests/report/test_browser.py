@@ -285,6 +285,16 @@ def test_filters_that_leave_nothing_say_so(opened: webdriver.Chrome) -> None:
     assert opened.find_element(By.CSS_SELECTOR, "figure .empty").is_displayed()
 
 
+@page("laboratory")
+def test_charts_without_rows_are_laid_out_too(opened: webdriver.Chrome) -> None:
+    """A legend that took its entries from the rows had none, and the console an error."""
+    for box in opened.find_elements(By.CSS_SELECTOR, "[name=shown_domains]:checked"):
+        box.click()
+    settle(opened)
+    assert opened.find_element(By.CSS_SELECTOR, "#intervention-steps .empty").is_displayed()
+    assert marks(opened, "intervention-ends", "rect"), "it shows both domains"
+
+
 @page("heads")
 def test_the_slider_moves_the_map_through_training(opened: webdriver.Chrome) -> None:
     last = marks(opened, "map", "rect")
@@ -483,6 +493,28 @@ def test_light_and_dark_draw_the_same_marks(opened: webdriver.Chrome) -> None:
     assert marks(opened, "bb") == before
     click(opened, "#theme")
     assert paper() == light
+
+
+def test_no_name_leaves_its_chart_on_a_phone(browser: webdriver.Chrome, site: Path) -> None:
+    """Legends that stood beside each other and titles of narrow plots were cut."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": True},
+    )
+    try:
+        for name in ("active", "alignment", "dynamics", "laboratory"):
+            open_page(browser, site / f"{name}.html")
+            cut = browser.execute_script(
+                "return [...document.querySelectorAll('.chart svg')].flatMap(chart => {"
+                "  const {left, right} = chart.getBoundingClientRect();"
+                "  return [...chart.querySelectorAll('.role-legend text, .role-axis-title text')]"
+                "    .filter(e => e.getBoundingClientRect().right > right + 2 ||"
+                "                 e.getBoundingClientRect().left < left - 2)"
+                "    .map(e => e.textContent); })"
+            )
+            assert cut == [], name
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_pages_can_be_walked_with_the_keyboard(browser: webdriver.Chrome, site: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -526,3 +527,23 @@ def test_of_many_groups_the_ends_are_told_as_they_are_of_few() -> None:
     assert words.per_group(few, "value") == (
         "0.10 (bb/v0, mean of 3 seeds), 1.10 (bb/v1, mean of 3 seeds)"
     )
+
+
+def test_axes_of_an_exported_collapse_say_what_was_divided(pages: dict[str, Page]) -> None:
+    """Pictures show the first choices: the trajectories over both factors, without a unit."""
+    raw, collapsed = (
+        figure(pages, "alignment", name).specification(pages["alignment"].controls)
+        for name in ("raw", "collapsed")
+    )
+
+    def titles(spec: dict[str, Any]) -> set[tuple[str, str]]:
+        found = [layer["encoding"] for layer in spec["layer"]]
+        return {(encoding["x"]["title"], encoding["y"]["title"]) for encoding in found}
+
+    assert titles(raw) == {("training step", "sink excess")}
+    assert titles(collapsed) == {
+        ("training step / scale of the trajectory", "(statistic − offset) / amplitude")
+    }
+    patches = figure(pages, "alignment", "collapsed").patches
+    assert list(patches)[-1] == "aligned_rescaling", "after the statistic, whose unit it takes"
+    assert set(patches["aligned_rescaling"]) == {"time_and_amplitude"}

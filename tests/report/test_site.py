@@ -21,7 +21,7 @@ from trajectory.report import encode, figures, findings, marks
 from trajectory.report.page import Choice, Code, Contents, Items, Legend, Page
 from trajectory.report.pages import PAGES, active, claims, mitigations
 from trajectory.report.pages.trajectories import PANELS, _reading
-from trajectory.report.palette import colours
+from trajectory.report.palette import colours, dashes
 from trajectory.report.run import DRAWN_RECORDS, Run, _spread
 from trajectory.report.site import NEEDED, POLICY, build
 from trajectory.schemas import TABLES
@@ -273,6 +273,28 @@ def test_one_colour_per_group_whatever_the_chart(run: Run, pages: list[Page]) ->
                 scales += 1
                 assert json.loads(scale) == {"domain": run.groups, "range": expected}, figure.name
     assert scales > 20
+
+
+def test_one_line_pattern_per_domain_whatever_the_chart(run: Run, pages: list[Page]) -> None:
+    expected = dashes(run.domains)
+
+    def patterns(node: Any) -> list[dict[str, Any]]:
+        if isinstance(node, dict):
+            own = [v for k, v in node.items() if k == "strokeDash" and isinstance(v, dict)]
+            return own + [found for value in node.values() for found in patterns(value)]
+        return (
+            [found for value in node for found in patterns(value)] if isinstance(node, list) else []
+        )
+
+    seen = 0
+    for page in pages:
+        for figure in page.figures:
+            for found in patterns(figure.specification(page.controls)):
+                if found.get("field") == "domain":
+                    seen += 1
+                    scale = found["scale"]
+                    assert dict(zip(scale["domain"], scale["range"], strict=True)) == expected
+    assert seen > 15
 
 
 def test_groups_have_colours_that_every_reader_sees_on_light_and_on_dark() -> None:

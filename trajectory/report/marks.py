@@ -117,11 +117,15 @@ def dash(run: Run) -> alt.StrokeDash:
     )
 
 
-def by_domain(run: Run, told: Sequence[str]) -> dict[str, Any]:
+def by_domain(run: Run, told: Sequence[str], *, lines: bool = False) -> dict[str, Any]:
     """A colour and a line pattern per domain, the same for all trajectories; ``told`` are in the
-    legend."""
+    legend, as pieces of their lines if the chart draws lines."""
     found = kinds(run.domains)
     legend = alt.Legend(orient="top", values=list(told), symbolStrokeWidth=2)
+    if lines:
+        legend = alt.Legend(
+            **legend.to_dict(), symbolType="stroke", symbolSize=400, symbolOpacity=1
+        )
     return {
         "color": alt.Color("domain:N", title="domain", legend=legend).scale(
             domain=list(found), range=list(found.values())
@@ -158,17 +162,17 @@ def log_ticks(channel: str) -> dict[str, Any]:
     length = f"({span}[1] - {span}[0])"
     ten = f"pow(10, floor(log({length} / 2) / LN10))"  # 2 to 20 of these are the length
     apart = f"{ten} * ({length} / {ten} > 10 ? 5 : {length} / {ten} > 4 ? 2 : 1)"
-    even = f"sequence(ceil({span}[0] / ({apart})) * {apart}, {span}[1], {apart})"
+    even = f"sequence(ceil({span}[0] / ({apart})) * {apart}, {span}[1] + {apart} / 1000, {apart})"
     short = f"{length} > 0 ? {even} : [{span}[0]]"
     values = f"{span}[1] < 4 * {span}[0] ? ({short}) : {decade} > {room} ? {many} : {few}"
     text = "format(datum.value, datum.value < 1000 ? '~r' : '~s')"
     return {"values": {"expr": values}, "labelExpr": text}
 
 
-def log_axis(axis: Any) -> Any:
+def log_axis(axis: Any, **scale: Any) -> Any:
     """The axis, logarithmic."""
     channel = "x" if isinstance(axis, alt.X) else "y"
-    return axis.scale(type="log", nice=False).axis(grid=True, **log_ticks(channel))
+    return axis.scale(type="log", nice=False, **scale).axis(grid=True, **log_ticks(channel))
 
 
 def step_axis(title: str = "training step", column: str = "step") -> Any:
@@ -281,14 +285,20 @@ def by_layer(run: Run, table: str, title: str, scheme: Any, most: int = 6) -> al
     )
 
 
-def dashed_domain() -> alt.StrokeDash:
-    """A line pattern per domain, with a legend."""
-    return alt.StrokeDash("domain:N", title=None).legend(
-        orient="top",
-        symbolType="stroke",
-        symbolStrokeColor=GREY,
-        symbolStrokeWidth=2,
-        symbolSize=300,
+def dashed_domain(run: Run, told: Sequence[str]) -> alt.StrokeDash:
+    """The line pattern of each domain, of which ``told`` are in the legend: one that takes them
+    from the data is laid out wrongly where there are none."""
+    return (
+        dash(run)
+        .title(None)
+        .legend(
+            orient="top",
+            values=list(told),
+            symbolType="stroke",
+            symbolStrokeColor=GREY,
+            symbolStrokeWidth=2,
+            symbolSize=300,
+        )
     )
 
 
@@ -337,7 +347,7 @@ def forest(
         axis = alt.X(f"{column}:Q", title=title)
         if domain is not None:
             return axis.scale(domain=list(domain), clamp=True)
-        return axis.scale(type="log", padding=8) if log else axis.scale(zero=True, padding=8)
+        return log_axis(axis, padding=8) if log else axis.scale(zero=True, padding=8)
 
     there = shared.transform_filter(f"isValid(datum['{value}'])")
     closed = f"isValid(datum['{low}']) && isValid(datum['{high}'])"

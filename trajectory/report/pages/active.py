@@ -182,7 +182,7 @@ def _on(domain: str) -> str:
 
 
 def _difference(run: Run, names: list[str], domains: list[str], reading: str) -> Figure:
-    told = marks.by_domain(run, domains)
+    told = marks.by_domain(run, domains, lines=True)
     base = (
         marks.named("head")
         .transform_filter("datum.step > 0 && isValid(datum.value)")

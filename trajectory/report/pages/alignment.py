@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
 
@@ -43,6 +43,8 @@ _MEASURED = {
     "residual_ratio": "ln residual ratio",
 }
 """What is laid on one curve."""
+
+_DIVIDED = "(statistic − offset) / amplitude"
 
 Told = tuple[str, Captions]
 
@@ -97,13 +99,13 @@ def make(run: Run) -> Page:
         return readings[tuple(chosen[c] for c in controls)], Captions(controls, {**readings})
 
     blocks = [
-        _panel(run, statistics, "raw", "As measured", "'none'", told(scores, _RAW, _raw_reading)),
+        _panel(run, statistics, chosen, "raw", "As measured", told(scores, _RAW, _raw_reading)),
         _panel(
             run,
             statistics,
+            chosen,
             "collapsed",
             "Rescaled",
-            "aligned_rescaling",
             told(scores, _CHOSEN, _collapse_reading),
         ),
         _scores(scores, statistics, first),
@@ -156,31 +158,39 @@ def _chosen(chart: alt.Chart, rescaling: str) -> alt.Chart:
 
 
 def _panel(
-    run: Run, statistics: list[str], name: str, title: str, rescaling: str, told: Told
+    run: Run,
+    statistics: list[str],
+    chosen: Mapping[str, str],
+    name: str,
+    title: str,
+    told: Told,
 ) -> Figure:
-    base = _chosen(marks.shown(marks.named("aligned"), domain=False), rescaling)
+    rescaled = name == "collapsed"
+    base = _chosen(
+        marks.shown(marks.named("aligned"), domain=False),
+        "aligned_rescaling" if rescaled else "'none'",
+    )
     base = base.transform_filter("aligned_axis == 'loss' || datum.x > 0")
-    x = alt.X("x:Q", title="rescaled axis" if name == "collapsed" else "axis")
-    x = x.scale(type="log", nice=False).axis(format="~g")
-    y = alt.Y("y:Q", title="statistic").scale(zero=False)
+    over = " / scale of the trajectory" if rescaled else ""
+    axes: dict[str, dict[str, Any]] = {axis: {"title": f"{t}{over}"} for axis, t in AXES.items()}
+    axes["loss"]["scale"] = {"type": "linear", "zero": False}
+    measured = {s: _MEASURED.get(s, marks.called(s)) for s in statistics}
+    # Later controls' changes come on top of earlier ones': what is divided has no unit left.
+    divided = {"time_and_amplitude": _DIVIDED} if rescaled else {}
+    titled = divided.get(chosen["aligned_rescaling"], measured[chosen["aligned_statistic"]])
+    x = marks.log_axis(alt.X("x:Q", title=axes[chosen["aligned_axis"]]["title"]))
+    y = alt.Y("y:Q", title=titled).scale(zero=False)
     tips = marks.tips(ALIGNED, ["trajectory", "statistic", "axis", "rescaling", "step", "x", "y"])
     shown = base.encode(x=x, y=y, color=marks.colour(run), detail="trajectory:N")
     layers: list[alt.Chart] = [
         shown.mark_line(strokeWidth=1.3, opacity=0.7),
         shown.mark_point(filled=True, size=24, opacity=0.8).encode(tooltip=tips),
     ]
-    if name == "collapsed":
+    if rescaled:
         common = base.transform_filter("isValid(datum.common)").mark_line(
             strokeWidth=3, color=marks.GREY
         )
-        layers.append(common.encode(x=x, y=alt.Y("common:Q", title="statistic"), order="x:Q"))
-    titles: dict[str, dict[str, dict[str, Any]]] = {
-        axis: {"x": {"title": title}} for axis, title in AXES.items()
-    }
-    titles["loss"] = {"x": {"title": "loss", "scale": {"type": "linear", "zero": False}}}
-    if name == "collapsed":
-        for patch in titles.values():
-            patch["x"]["title"] = f"{patch['x']['title']} / scale of the trajectory"
+        layers.append(common.encode(x=x, y=alt.Y("common:Q", title=titled), order="x:Q"))
     return Figure(
         name,
         title,
@@ -191,10 +201,9 @@ def _panel(
         table="aligned",
         definition=_DEFINITIONS[name],
         patches={
-            "aligned_axis": titles,
-            "aligned_statistic": {
-                s: {"y": {"title": _MEASURED.get(s, marks.called(s))}} for s in statistics
-            },
+            "aligned_axis": {axis: {"x": patch} for axis, patch in axes.items()},
+            "aligned_statistic": {s: {"y": {"title": text}} for s, text in measured.items()},
+            "aligned_rescaling": {r: {"y": {"title": text}} for r, text in divided.items()},
         },
         height=320,
     )
@@ -239,7 +248,7 @@ def _first_up(text: str) -> str:
 def _scores(scores: pl.DataFrame, statistics: list[str], first: str) -> Figure:
     base = marks.named("scores").transform_filter("datum.statistic == aligned_statistic")
     y = alt.Y("label:N", title=None).axis(labelLimit=300)
-    axis = "score (−1 and less at the left edge)"
+    axis = ["score", "(−1 and less at the left edge)"]
     null = base.mark_bar(height=10, opacity=0.35, color=marks.GREY).encode(
         x=alt.X("null_median:Q", title=axis).scale(domain=WORST_TO_BEST, clamp=True),
         x2="null_high:Q", y=y,

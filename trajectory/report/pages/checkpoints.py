@@ -247,7 +247,7 @@ def _costs(costs: pl.DataFrame) -> Figure:
         marks.named("costs")
         .mark_circle(size=60, opacity=0.75)
         .encode(
-            x=alt.X("seconds:Q", title=marks.titled(COSTS, "seconds")).scale(type="log"),
+            x=marks.log_axis(alt.X("seconds:Q", title="wall time (seconds)")),
             y=alt.Y("rule:N", title=None).axis(labelLimit=160),
             color=alt.Color("peak_memory:Q", title="peak memory (bytes)")
             .scale(scheme="viridis")

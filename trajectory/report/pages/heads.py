@@ -192,7 +192,7 @@ def _lines(data: str, colour: alt.Color | Any, log_filter: bool = True) -> alt.C
 
 
 def _trajectory(run: Run, domains: list[str], reading: str) -> Figure:
-    told = marks.by_domain(run, domains)
+    told = marks.by_domain(run, domains, lines=True)
     base = _lines("head", told["color"])
     tips = marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"])
     drawn = base.mark_line(strokeWidth=2).encode(strokeDash=told["strokeDash"])

@@ -95,7 +95,7 @@ def _price(run: Run, prices: pl.DataFrame) -> Figure:
         .transform_filter("isValid(datum.sink_excess) && datum.excess > 0")
         .mark_point(filled=True, size=70, opacity=0.85)
         .encode(
-            x=alt.X("excess:Q", title=title).scale(type="log", nice=False, padding=10),
+            x=marks.log_axis(alt.X("excess:Q", title=title), padding=10),
             y=alt.Y("sink_excess:Q", title="sink excess over the uniform floor"),
             color=marks.colour(run),
             tooltip=[
@@ -135,7 +135,7 @@ def _strip(
     found: list[Ending],
 ) -> Figure:
     x = alt.X(f"{column}:Q", title=axis)
-    x = x.scale(type="log", nice=False, padding=12) if log else x.scale(zero=True)
+    x = marks.log_axis(x, padding=12) if log else x.scale(zero=True)
     points = (
         marks.shown(marks.named("ends"), domain=False)
         .mark_point(filled=True, size=70, opacity=0.85)

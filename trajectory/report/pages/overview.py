@@ -242,8 +242,9 @@ def _table(lines: list[Line], run: Run) -> Grid:
         "phenomena",
         ["trajectory", "domain", "steps", "sink onset of the lead head (steps)", *decided],
         rows,
-        "At the last record, for the head with the greatest sink, with the 95 % interval of its "
-        "records; undecided where that holds the threshold or they are fewer than five. "
+        "For the head with the greatest sink: where a line through its last quarter of records "
+        "ends, which is not its last record, with the line's 95 % interval; undecided where that "
+        "holds the threshold or the records are fewer than five. "
         f"Sink: weight above its uniform floor ≥ {settings.sink_threshold}. "
         f"Drain: value norm of the sink ≤ {settings.drain_threshold} of the rest's median. "
         "Peak: residual norm of the sink ≥ "

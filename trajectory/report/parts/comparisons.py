@@ -134,12 +134,13 @@ def forest(
     words_of = [
         alt.Tooltip(f"{n}:N") for n in ("variant", "control", "about", "statistic", "measure")
     ]
+    titles = {s: [marks.called(s), "difference to the control"] for s in _options(run)[0]}
     layers = marks.forest(
         base,
         BB_COMPARISONS,
         "difference",
         ("difference_low", "difference_high"),
-        "difference to the control",
+        "difference to the control" if fixed else titles[_first(run)[0]],
         y=alt.Y("label:N", title=None).axis(labelLimit=220),
         tooltip=[*words_of, *tips],
         color=alt.Color("statistic:N", title=None).legend(orient="top") if fixed
@@ -153,6 +154,9 @@ def forest(
         alt.layer(marks.reference(0.0, "like the control", vertical=True), *layers),
         captions.readings[_first(run)] if captions else _causes_reading(rows),
         captions=captions,
+        patches={}
+        if fixed
+        else {"compared_statistic": {s: {"x": {"title": title}} for s, title in titles.items()}},
         data=name,
         table="bb_comparisons",
         definition=marks.definition(BB_COMPARISONS, "difference"),

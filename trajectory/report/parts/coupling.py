@@ -104,7 +104,8 @@ def _counts(lead: pl.DataFrame) -> str:
     for rows, what in ((fitted.filter(~pooled), "lead head"), (fitted.filter(pooled), "variant")):
         counts = rows.group_by("verdict").len().sort("len", "verdict", descending=[True, False])
         verdicts = [f"{count} {verdict.replace('_', ' ')}" for verdict, count in counts.rows()]
-        together = " with its seeds together" if what == "variant" else ""
+        whose = "its" if rows.height == 1 else "their"
+        together = f" with {whose} seeds together" if what == "variant" else ""
         if verdicts:
             told.append(
                 f"of {words.count(rows.height, what)} fitted{together} {words.listed(verdicts)}"
@@ -171,7 +172,8 @@ def _arrow_reading(lead: pl.DataFrame, column: str, arrow: str) -> str:
 
 def _table(lead: pl.DataFrame) -> Grid:
     def p(value: float | None) -> Cell:
-        return Cell("—" if value is None else f"{value:.3f}", "number")
+        told = "—" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+        return Cell(told, "number")
 
     rows = []
     for row in sorted(lead.to_dicts(), key=lambda row: world_rank(row["label"])):

@@ -50,7 +50,7 @@ def make(run: Run) -> Part:
         )
         if changed.height:
             data["changes"] = with_group(changed)
-            blocks.append(_changes(data["changes"]))
+            blocks.append(_changes(run, data["changes"]))
     return Part("without", "What depends on them", text, blocks, (), data)
 
 
@@ -73,7 +73,7 @@ def _gates(run: Run, dated: pl.DataFrame) -> Figure:
         GATES,
         "log_lag",
         ("low", "high"),
-        "ln(step of the gate / step of the sink)",
+        ["ln(step of the gate /", "step of the sink)"],
         y=alt.Y("layer:O", title="layer", sort="descending"),
         tooltip=[
             *marks.tips(GATES, ["trajectory", "layer", "head"]),
@@ -133,7 +133,7 @@ def _effects(run: Run, effects: pl.DataFrame) -> Figure:
     )
 
 
-def _changes(changes: pl.DataFrame) -> Figure:
+def _changes(run: Run, changes: pl.DataFrame) -> Figure:
     base = (
         marks.named("changes")
         .transform_filter("datum.step > 0")
@@ -153,12 +153,13 @@ def _changes(changes: pl.DataFrame) -> Figure:
     last = changes.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
     top = last.sort("loss_difference", descending=True).row(0, named=True)
     names = sorted(changes["intervention"].unique())
+    domains = sorted(changes["domain"].unique(), key=domain_rank)
     return Figure(
         "changes",
         "What the model loses by each intervention",
         alt.layer(
             marks.reference(0.0, "no change"),
-            base.mark_line(strokeWidth=1.6).encode(strokeDash=marks.dashed_domain()),
+            base.mark_line(strokeWidth=1.6).encode(strokeDash=marks.dashed_domain(run, domains)),
             base.mark_point(filled=True, size=22).encode(tooltip=tips),
         ),
         f"Of {words.listed(names)} “{top['intervention']}” costs most at the last checkpoint: "

@@ -41,7 +41,7 @@ def make(run: Run, first: str) -> Part:
         if frame.height:
             data["interventions"] = frame
             toy = [t for t in run.trajectories if is_bb(t)]
-            blocks += [_ends(run, frame, toy, first), _over(frame, toy, first)]
+            blocks += [_ends(run, frame, toy, first), _over(run, frame, toy, first)]
     if not blocks:
         blocks.append(Missing("Interventions", reason("bb_interventions"), "interventions"))
     figure, compared = forest(run, "causes", "causes", "What drives what")
@@ -116,7 +116,7 @@ def _ends(run: Run, frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
     )
 
 
-def _over(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
+def _over(run: Run, frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
     base = (
         marks.named("interventions")
         .transform_filter("datum.trajectory == chosen_trajectory && datum.step > 0")
@@ -139,7 +139,9 @@ def _over(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
         "What it costs over training",
         alt.layer(
             marks.reference(0.0, "no change"),
-            base.mark_line(strokeWidth=1.6).encode(strokeDash=marks.dashed_domain()),
+            base.mark_line(strokeWidth=1.6).encode(
+                strokeDash=marks.dashed_domain(run, TOY_DOMAINS)
+            ),
             base.mark_point(filled=True, size=20).encode(tooltip=tips),
         ),
         captions.readings[(first,)],

@@ -182,7 +182,7 @@ def _leads(run: Run, frame: pl.DataFrame) -> Figure:
         LEADS,
         "log_lag",
         ("low", "high"),
-        "ln(step of the second / step of the first)",
+        ["ln(step of the second /", "step of the first)"],
         y=alt.Y("label:N", title=None, sort=_rows(run, frame)).axis(labelLimit=230),
         tooltip=marks.tips(LEADS, ["trajectory", "domain", "pair", "order"]),
         color=marks.colour(run),

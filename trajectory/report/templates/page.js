@@ -180,7 +180,9 @@ const CUT_BY = {
 
 // ---- charts ---------------------------------------------------------------------------------
 
-function theme() {
+const NARROW = 480; // pixels: a phone, where legends stand one below the other
+
+function theme(width) {
   const style = getComputedStyle(document.documentElement);
   const ink = style.getPropertyValue("--ink").trim();
   const faint = style.getPropertyValue("--faint").trim();
@@ -189,7 +191,8 @@ function theme() {
     range: { category: payload.palette },
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
     axis: { ...text, domainColor: faint, tickColor: faint, gridColor: faint, gridOpacity: 0.45, labelOverlap: true },
-    legend: { ...text, gradientLength: 120 }, header: text, title: { color: ink }, text: { color: ink },
+    legend: { ...text, gradientLength: 120, ...(width < NARROW && { layout: { top: { direction: "vertical" } } }) },
+    header: text, title: { color: ink }, text: { color: ink },
   };
 }
 
@@ -208,8 +211,6 @@ const merge = (into, from) => {
 };
 
 // On a phone names of rows and legends get less room, and other places to stand.
-const NARROW = 480; // pixels
-
 function fit(spec, width) {
   if (width >= NARROW) return;
   for (const encoding of encodings(spec)) {
@@ -292,7 +293,7 @@ async function draw(figure) {
   const result = await vegaEmbed(`#chart-${figure.name}`, spec, {
     actions: false,
     ast: true, // expressions are interpreted, so the page needs no right to make code of text
-    config: theme(),
+    config: theme(document.getElementById(figure.name).clientWidth),
     renderer,
     logLevel: 1, // errors: that a filter leaves a chart empty is said below it
     tooltip: { theme: document.documentElement.dataset.theme === "dark" ? "dark" : "light" },
