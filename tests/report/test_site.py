@@ -129,6 +129,31 @@ def test_every_chart_is_drawn_without_a_browser(pages: list[Page]) -> None:
             assert image.startswith(b"\x89PNG")
 
 
+def test_legends_of_pictures_name_what_is_drawn(pages: list[Page]) -> None:
+    """A page's list of trajectories is of all its charts; a picture stands alone."""
+    named = {page.name: page for page in pages}
+
+    def legends(page: str, name: str) -> dict[str, list[str]]:
+        (figure,) = (figure for figure in named[page].figures if figure.name == name)
+        found: dict[str, list[str]] = {}
+
+        def walk(node: Any) -> None:
+            if isinstance(node, dict):
+                if isinstance(node.get("legend"), dict):
+                    found[node["field"]] = node["legend"]["values"]
+                node = list(node.values())
+            for value in node if isinstance(node, list) else []:
+                walk(value)
+
+        walk(figures.static(figure, named[page], figures.THEMES["light"])["layer"])
+        return found
+
+    toys = ["bb/adamw-3l", "bb/relu-1l", "bb/softmax-1l"]
+    assert legends("index", "sink-bb") == {"group": toys}
+    assert legends("index", "sink-lm") == {"group": ["nano-olmo"], "domain": ["prose", "code"]}
+    assert legends("sinks", "weight") == {"group": [*toys, "nano-olmo"]}, "both domains are solid"
+
+
 def test_an_unknown_theme_is_named(results: Path, config: Config, tmp_path: Path) -> None:
     with pytest.raises(TrajectoryError, match=r"unknown theme 'sepia'; there are light, dark"):
         build(results, config, tmp_path / "report", theme="sepia")

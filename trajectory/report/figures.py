@@ -59,7 +59,13 @@ class Theme:
                 "gridColor": self.faint,
                 "gridOpacity": 0.5,
             },
-            "legend": {**text, **sizes, "titleFontWeight": "normal", "labelLimit": 320},
+            "legend": {
+                **text,
+                **sizes,
+                "titleFontWeight": "normal",
+                "labelLimit": 320,
+                "layout": {"bottom": {"direction": "vertical"}},
+            },
             "header": {**text, **sizes},
             "text": {"color": self.ink},
         }
@@ -85,22 +91,42 @@ def static(figure: Figure, page: Page, theme: Theme) -> dict[str, Any]:
     if theme.titled:
         spec["title"] = figure.title
     spec["config"] = theme.config()
-    _show_legends(spec)
+    _show_legends(spec, _drawn(spec))
     return spec
 
 
-def _show_legends(node: Any) -> None:
-    """Draw the legends that a page shows beside its charts."""
+def _drawn(spec: Mapping[str, Any]) -> dict[str, set[Any]]:
+    """The groups and domains of the rows that the page's first choices leave."""
+    first = {parameter["name"]: parameter["value"] for parameter in spec["params"]}
+    kept = [
+        row
+        for rows in spec["datasets"].values()
+        for row in rows
+        if row.get("domain") is None or row["domain"] in first.get("shown_domains", row["domain"])
+    ]
+    return {name: {row[name] for row in kept if name in row} for name in ("group", "domain")}
+
+
+def _show_legends(node: Any, drawn: Mapping[str, set[Any]]) -> None:
+    """Draw the legends that a page shows beside its charts, of what this chart draws."""
     if isinstance(node, dict):
         for channel in ("color", "strokeDash"):
             encoding = node.get(channel)
             if isinstance(encoding, dict) and encoding.get("legend", ...) is None:
-                encoding["legend"] = {"title": None, "orient": "bottom", "columns": 3}
+                scale = zip(encoding["scale"]["domain"], encoding["scale"]["range"], strict=True)
+                own = {name: look for name, look in scale if name in drawn[encoding["field"]]}
+                told = {"title": None, "orient": "bottom", "columns": 3, "values": list(own)}
+                told["symbolOpacity"] = 1
+                if channel == "strokeDash":
+                    told |= {"symbolType": "stroke", "symbolSize": 400}
+                    if len(set(map(tuple, own.values()))) < 2:
+                        continue  # all lines are alike
+                encoding["legend"] = told
         for value in node.values():
-            _show_legends(value)
+            _show_legends(value, drawn)
     elif isinstance(node, list):
         for value in node:
-            _show_legends(value)
+            _show_legends(value, drawn)
 
 
 def render(spec: Mapping[str, Any], where: str) -> tuple[str, bytes]:
