@@ -35,9 +35,13 @@ REASONS: dict[str, str] = {
     ),
     "forecasts": "no series has enough records to predict some from others",
     "forecast_scores": "no series has enough records to predict some from others",
-    "selection": "selections are tables for people, in selections/ of the results",
-    "bundle": "it is kept beside the measurements of each job, not with the run's tables",
 }
+
+ELSEWHERE: dict[str, str] = {
+    "selection": "Not among these: it is for people, in selections/ of the results.",
+    "bundle": "Not among these: it is kept beside the measurements of each job.",
+}
+"""Tables that no run has among its own, and where they are."""
 
 
 def reason(table: str) -> str:

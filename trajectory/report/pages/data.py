@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from trajectory.report.missing import reason
+from trajectory.report.missing import ELSEWHERE, reason
 from trajectory.report.page import Block, Cell, Code, Grid, Heading, Missing, Page
 from trajectory.report.run import SUITE_FOLDERS, Run
 from trajectory.schemas import TABLES, Table
@@ -35,12 +35,13 @@ def _answer(run: Run) -> str:
     size = sum(path.stat().st_size for name in there for path in run.files(name))
     return (
         f"{len(there)} of {len(TABLES)} tables hold {rows:,} rows in {size / 1e6:,.1f} MB; the "
-        "others are named with the reason why they are empty."
+        "others are named with the reason why they are not here."
     )
 
 
 def _table(run: Run, name: str, table: Table) -> list[Block]:
-    heading = Heading(name, f"One row per {table.row}.", name)
+    there = f" {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+    heading = Heading(name, f"One row per {table.row}.{there}", name)
     described = []
     for field in table.fields:
         facts = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
@@ -54,6 +55,8 @@ def _table(run: Run, name: str, table: Table) -> list[Block]:
             ]
         )
     columns = Grid(f"{name}-columns", ["column", "type", "unit", "definition"], described, fold=4)
+    if name in ELSEWHERE:
+        return [heading, columns]
     if not run.has(name):
         return [heading, Missing("", reason(name)), columns]
     first = run.files(name)[0]

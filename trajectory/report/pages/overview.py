@@ -23,7 +23,7 @@ from trajectory.report.findings import (
     gated_heads,
     overview,
 )
-from trajectory.report.missing import reason
+from trajectory.report.missing import ELSEWHERE, reason
 from trajectory.report.page import (
     Block,
     Cell,
@@ -312,7 +312,7 @@ def _tables(run: Run) -> Grid:
         text = (
             f"{run.height(name):,} rows, one per {table.row}"
             if there
-            else f"Not measured in this run, because {reason(name)}."
+            else ELSEWHERE.get(name) or f"Not measured in this run, because {reason(name)}."
         )
         rows.append([Cell(name, link=f"data.html#{name}"), Cell(text, "long")])
     return Grid("tables", ["table", "what it holds"], rows)
