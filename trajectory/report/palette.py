@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 PALETTE = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
-    *("#0060F0", "#A80828", "#585060", "#98B060", "#2028F8", "#7090F8"),
-    *("#981088", "#6838B8", "#206838", "#C00000", "#F88098", "#C05858"),
-    *("#18B8C8", "#A87038", "#C81880", "#C8A040", "#D028B8", "#8010D0"),
+    *("#0060F0", "#7090F8", "#C00000", "#C05858", "#A87038", "#C81880"),
+    *("#D028B8", "#A80828", "#585060", "#98B060", "#2028F8", "#981088"),
+    *("#6838B8", "#206838", "#F88098", "#18B8C8", "#C8A040", "#8010D0"),
 )
-"""Okabe and Ito's colours without black and the yellow, too pale for a line on white; then each the
-farthest in CIELAB from those before it, for colour-blind readers too, of the colours with at least
-2.2 times the luminance of black paper and at most 1 / 2.2 of white's."""
+"""Okabe and Ito's colours without black and the yellow, too pale for a line on white; then each
+chosen as the farthest in CIELAB from those before it, for colour-blind readers too, of the colours
+with a contrast of at least 2.2 to dark and to light paper; the least of it last."""
 
 KINDS = ("#6142FA", "#859F04", "#9F5204", "#6E8ECF", "#924F7B", "#B06D6D", "#A522BF", "#FA429E")
-"""Colours of what is no group: domains, kinds of tokens, interventions. None is near one of
-``PALETTE``'s; all have three times the luminance of black paper and a third of white, and the first
-five stay apart for colour-blind readers."""
+"""Colours of what is no group: domains, kinds of tokens, interventions. None is near one of the
+first six of ``PALETTE``; all have three times the luminance of black paper and a third of white,
+and the first five stay apart for colour-blind readers."""
 
 QUIET = "#8A939C"
 """Of the kind that is only the rest."""
