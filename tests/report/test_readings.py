@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from trajectory.config import Config, parse
-from trajectory.report import sentences, words
+from trajectory.report import sentences, series, words
 from trajectory.report.page import Choice, Figure, Grid, Legend, Page
 from trajectory.report.pages import PAGES, active, alignment, laboratory, mitigations, phase
 from trajectory.report.parts import coupling, effects, endings, interventions, maps, types
@@ -547,3 +547,23 @@ def test_axes_of_an_exported_collapse_say_what_was_divided(pages: dict[str, Page
     assert patches["aligned_rescaling"] == {
         "time_and_amplitude": {"y": {"title": "(statistic − offset) / amplitude"}}
     }
+
+
+def test_no_law_is_drawn_that_another_excludes(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path / "results")
+    config = configured(tmp_path / "results")
+    before = series.law_curves(Run(tmp_path / "results", config))
+    (trajectory, statistic) = before.select("trajectory", "statistic").row(0)
+    path = tmp_path / "results" / "tables" / "laws.parquet"
+    spoilt = pl.read_parquet(path).with_columns(
+        pl.when((pl.col("trajectory") == trajectory) & (pl.col("statistic") == statistic))
+        .then(pl.lit("excluded"))
+        .otherwise(pl.col("verdict"))
+        .alias("verdict")
+    )
+    table = TABLES["laws"]
+    write(spoilt.to_arrow().cast(table.schema), table, path, {})
+    after = series.law_curves(Run(tmp_path / "results", config))
+    gone = (pl.col("trajectory") == trajectory) & (pl.col("statistic") == statistic)
+    assert not after.filter(gone).height
+    assert after.height == before.filter(~gone).height

@@ -120,9 +120,9 @@ def best_laws(run: Run) -> pl.DataFrame:
 
 
 def law_curves(run: Run) -> pl.DataFrame:
-    """Points of the best laws' curves over their windows."""
+    """Points of the best laws that no other one excludes, over their windows."""
     rows: list[dict[str, Any]] = []
-    for law in best_laws(run).to_dicts():
+    for law in best_laws(run).filter(pl.col("verdict") != "excluded").to_dicts():
         steps = np.geomspace(law["first_step"], law["last_step"], CURVE_POINTS)
         curve = evaluate(BY_NAME[law["law"]], law["parameters"], steps)
         kept = {key: law[key] for key in ("trajectory", "domain", "statistic", "formula", "r2")}

@@ -135,8 +135,9 @@ def _table(run: Run) -> Grid:
     head = ["statistic", "trajectory", "domain", "steps", "curve", "parameters, 95 % interval",
             "R²", "verdict"]  # fmt: skip
     note = (
-        "The curve with the least AICc of each lead head (Δlogit, value ratio) and of the depth "
-        "with the peak (residual ratio). Intervals: block bootstrap of the whitened residuals."
+        "The identified curve with the least AICc of each lead head (Δlogit, value ratio) and of "
+        "the depth with the peak (residual ratio); excluded where one whose parameters the records "
+        "leave open fits better by far. Intervals: block bootstrap of the whitened residuals."
     )
     return Grid("laws", head, rows, note, fold=12)
 
