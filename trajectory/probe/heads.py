@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trajectory.probe import statistics
 from trajectory.probe.accumulate import Sums
@@ -31,23 +31,24 @@ class HeadReader:
     ) -> None:
         heads = call.query.shape[1]
         self.call, self.sink = call, sink
-        self.query = query = call.query.to(dtype)  # (B, H, T, d)
+        self.query = query = _contiguous(call.query, dtype)  # (B, H, T, d)
         self.key = key = repeat_heads(call.key, heads).to(dtype)
         value = repeat_heads(call.value, heads).to(dtype)
-        output = call.output.to(dtype)
+        output = _contiguous(call.output, dtype)
         scale, window = call.scale, call.window
         self.length = query.shape[2]
         self.position = torch.arange(self.length, device=query.device)
         self.first_query = statistics.first_query(present.sum(1))  # (B,)
+        logits = query, key, scale, sink
+        total = statistics.visible_sum(query, key, window)
+        before = total if window is None else None
         self.per_query: dict[str, Tensor] = {
-            "sink_logit": statistics.sink_logits(query, key, scale, sink),
-            "delta_logit": statistics.delta_logit(query, key, scale, sink, window),
-            "delta_logit_bb": statistics.delta_logit_bb(query, key, scale, sink, window),
-            "delta_logit_lm": statistics.delta_logit_lm(query, key, scale, sink, present, window),
+            "sink_logit": statistics.sink_logits(*logits),
+            "delta_logit": statistics.delta_logit(*logits, window, total),
+            "delta_logit_bb": statistics.delta_logit_bb(*logits, window, before),
+            "delta_logit_lm": statistics.delta_logit_lm(*logits, present, window),
             "query_norm": query.norm(dim=-1),
-            "sink_cosine": nn.functional.cosine_similarity(
-                query, key[:, :, sink : sink + 1], dim=-1
-            ),
+            "sink_cosine": statistics.sink_cosine(query, key, sink),
             "head_output_norm": output.norm(dim=-1),
         }
         self.far_mass: Tensor | None = None
@@ -164,6 +165,11 @@ class HeadReader:
         return statistics.column_sums(
             self.query, self.key, call.scale, self.normaliser, members, call.window
         )
+
+
+def _contiguous(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """In ``dtype``, each head's rows in one piece: a model's lie between those of other heads."""
+    return tensor.to(dtype, memory_format=torch.contiguous_format)
 
 
 def head_columns(sums: Sums) -> dict[str, list[Any]]:

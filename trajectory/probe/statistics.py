@@ -66,7 +66,8 @@ def split_sink(
     log-odds stay good to 1e-4, the entropy does not: its terms are large and cancel.
     """
     length = query.shape[2]
-    keep = torch.arange(length, device=query.device) != sink
+    # A slice where it can be one: no copies.
+    keep = slice(1, None) if sink == 0 else torch.arange(length, device=query.device) != sink
     visible = sliding_mask(length, window, query.device)
     if visible is not None:
         visible = visible[keep][:, keep]
@@ -104,7 +105,19 @@ def sees_sink(
 
 def sink_logits(query: Tensor, key: Tensor, scale: float, sink: int) -> Tensor:
     """z_is for every query, [B, H, T] (meaningless where s is not visible)."""
-    return (query * key[:, :, sink : sink + 1]).sum(-1) * scale
+    return dots(query, key[:, :, sink]) * scale
+
+
+def sink_cosine(query: Tensor, key: Tensor, sink: int) -> Tensor:
+    """Cosine of every query and the sink's key, [B, H, T]; 0 where either is 0."""
+    least = torch.finfo(query.dtype).tiny ** 0.5
+    sizes = [t.norm(dim=-1).clamp_min(least) for t in (query, key[:, :, sink : sink + 1])]
+    return dots(query, key[:, :, sink]) / sizes[0] / sizes[1]
+
+
+def dots(query: Tensor, vector: Tensor) -> Tensor:
+    """q_i·v of every query [B, H, T, d] and its head's vector [B, H, d], [B, H, T]."""
+    return (query @ vector[..., None])[..., 0]
 
 
 def dense_sink_weights(weights: Tensor, sink: int) -> Tensor:
@@ -130,42 +143,59 @@ def uniform_floor(
     return floor.masked_fill(~sees_sink(length, sink, window, device), torch.nan)
 
 
-def _running(key: Tensor, window: int | None) -> Tensor:
-    """Sum of every query's visible keys, [B, H, T, d]."""
+def visible_sum(query: Tensor, key: Tensor, window: int | None = None) -> Tensor:
+    """Σ q_i·k_j over the keys that each query sees, [B, H, T].
+
+    The sum of logits is the logit of the summed keys: one running sum.
+    """
     total = key.cumsum(2)
     if window is not None and window < key.shape[2]:
-        total = total.clone()
-        total[:, :, window:] -= key.cumsum(2)[:, :, :-window]
-    return total
+        total[:, :, window:] = total[:, :, window:] - total[:, :, :-window]
+    return total.mul_(query).sum(-1)
 
 
 def delta_logit(
-    query: Tensor, key: Tensor, scale: float, sink: int, window: int | None = None
+    query: Tensor,
+    key: Tensor,
+    scale: float,
+    sink: int,
+    window: int | None = None,
+    total: Tensor | None = None,
 ) -> Tensor:
     """z_is − mean over visible keys j ≠ s of z_ij, for i > s that see s, [B, H, T].
 
-    The mean of logits is the logit of the mean key: one running sum of keys.
+    Args:
+        total: ``visible_sum``, where it is known.
     """
     length = query.shape[2]
-    others = _running(key, window) - key[:, :, sink : sink + 1]
+    total = visible_sum(query, key, window) if total is None else total
     count = (visible_keys(length, window, query.device) - 1).to(query)
-    mean = (query * others).sum(-1) * scale / count
-    delta = sink_logits(query, key, scale, sink) - mean
+    logits = sink_logits(query, key, scale, sink)
+    delta = logits - (total * scale - logits) / count
     return delta.masked_fill(~sees_sink(length, sink, window, query.device), torch.nan)
 
 
 def delta_logit_bb(
-    query: Tensor, key: Tensor, scale: float, sink: int, window: int | None = None
+    query: Tensor,
+    key: Tensor,
+    scale: float,
+    sink: int,
+    window: int | None = None,
+    total: Tensor | None = None,
 ) -> Tensor:
     """z_is − mean over s < j < i of z_ij, for i ≥ s + 2 that see s, [B, H, T].
 
     The paper's definition for BB (``summarise_logits_difference``): own position excluded.
+
+    Args:
+        total: ``visible_sum`` without a window, where it is known.
     """
     length = query.shape[2]
-    running = key.cumsum(2)
-    between = running - key - running[:, :, sink : sink + 1]  # sum over s < j < i
+    total = visible_sum(query, key) if total is None else total
+    first = dots(query, key[:, :, : sink + 1].sum(2))
+    between = total - (query * key).sum(-1) - first  # over s < j < i
     count = torch.arange(length, device=query.device, dtype=query.dtype) - sink - 1
-    mean = (query * between).sum(-1) * scale / count
+    mean = between * scale / count
     delta = sink_logits(query, key, scale, sink) - mean
     seen = sees_sink(length, sink, window, query.device) & (count >= 1)
     return delta.masked_fill(~seen, torch.nan)
@@ -186,7 +216,7 @@ def delta_logit_lm(
     Args:
         present: which positions hold a token rather than padding, bool [B, T].
     """
-    mean = (query * _mean_key(key, present)).sum(-1) * scale
+    mean = dots(query, _mean_key(key, present)[:, :, 0]) * scale
     delta = sink_logits(query, key, scale, sink) - mean
     return delta.masked_fill(~sees_sink(query.shape[2], sink, window, query.device), torch.nan)
 
