@@ -11,14 +11,18 @@ repetitions are compared. With one thread the times are CPU seconds, which other
 disturb least; with more they are seconds on the clock. Trust the ratios more than the times.
 
 The floor of a step: its matrix products outside attention, which every way of training has to do,
-at the speed of the fastest of them on this processor, with everything else for nothing.
+at the speed of the fastest of them on this processor, with everything else for nothing; once for
+each precision, whose speeds differ by a factor of 0.5 to 4 from one processor to another.
 """
 
 from __future__ import annotations
 
 import argparse
+import platform
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -232,11 +236,14 @@ def step(size: str, repeat: int, layers: int) -> None:
         taken = median(found) + (0 if name == "plain" else draw)
         print(f"  {name:34} {taken:8.4f} s/step   {plain / taken:5.2f} ×")
     print(f"  (of ours, sampling: {draw:.4f} s/step)")
-    work, speed = product_work(variant), product_speed(variant.width, repeat)
-    print(
-        f"  floor: {work / 1e9:.3g} GFLOP of matrix products at {speed / 1e9:.0f} GFLOP/s, "
-        f"{work / speed:.4f} s/step   at most {plain * speed / work:.2f} ×"
-    )
+    work = product_work(variant)
+    for dtype in (torch.float32, torch.bfloat16):
+        speed = product_speed(variant.width, repeat, dtype)
+        print(
+            f"  floor in {str(dtype).removeprefix('torch.')}: {work / 1e9:.3g} GFLOP of matrix "
+            f"products at {speed / 1e9:.0f} GFLOP/s, {work / speed:.4f} s/step   "
+            f"at most {plain * speed / work:.2f} ×"
+        )
 
 
 def product_work(variant: Variant) -> int:
@@ -249,12 +256,23 @@ def product_work(variant: Variant) -> int:
     return counter.get_flop_counts()["Global"][torch.ops.aten.mm] // few * variant.batch
 
 
-def product_speed(width: int, repeat: int) -> float:
-    """Operations per second of float32 products of the MLP's shapes, the fastest of several."""
+def processor() -> str:
+    """What the system calls the processor, and whether it has units for bfloat16."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    name = re.search(r"model name\s*:\s*(.*)", text)
+    units = [unit for unit in ("amx_bf16", "avx512_bf16") if unit in text]
+    return f"{name[1] if name else platform.machine()}, {', '.join(units) or 'no bfloat16 units'}"
+
+
+def product_speed(width: int, repeat: int, dtype: torch.dtype) -> float:
+    """Operations per second of products of the MLP's shapes, the fastest of several."""
     found = []
     for wide, narrow in ((4 * width, width), (width, 4 * width), (width, width)):
         rows = max(1024, 2**22 // wide)
-        x, weight = torch.randn(rows, narrow), torch.randn(wide, narrow)
+        x, weight = torch.randn(rows, narrow).to(dtype), torch.randn(wide, narrow).to(dtype)
         work = 2 * rows * wide * narrow
         count = max(1, int(4e10 / work))
         found += [
@@ -328,6 +346,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    print(processor())
     if arguments.what == "sampler":
         sampler(arguments.repeat)
     elif arguments.what == "step":

@@ -21,6 +21,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.probe.interventions import active_at, change_output, change_values
 from trajectory.probe.kinds import Kind, dense_weights
 from trajectory.probe.rows import current_rows
+from trajectory.probe.short import attend_short, suits
 
 NAME = "trajectory_probe"
 """Name under which ``probe_attention`` is registered with transformers."""
@@ -144,6 +145,8 @@ def probe_attention(
         heads = query.shape[1]
         weights = dense_weights(kind, query, repeat_heads(key, heads), scale, null_logit)
         output = weights.to(value.dtype) @ repeat_heads(value, heads)
+    elif suits(query, key, visible):
+        output = attend_short(query, key, value, scale)
     else:
         output = _mixed(query, key, value, scale, visible)
     if active_at(layer):
