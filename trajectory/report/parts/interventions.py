@@ -63,7 +63,7 @@ def _ends_reading(frame: pl.DataFrame, trajectory: str) -> str:
                 f"“{top['intervention']}” ({top['risk_change']:+.2f} nats/token on {domain})"
             )
     if not told:
-        return f"Nothing was taken out of {trajectory}."
+        return f"Nothing was taken out of {trajectory}: its variant names no interventions."
     return f"At step {last['step'][0]:,} of {trajectory} these cost most: {words.listed(told)}."
 
 
@@ -71,7 +71,7 @@ def _over_reading(frame: pl.DataFrame, trajectory: str) -> str:
     """When the risk first changes by at least ``MATTERS``, for every intervention."""
     own = frame.filter(pl.col("trajectory") == trajectory)
     if own.is_empty():
-        return f"Nothing was taken out of {trajectory}."
+        return f"Nothing was taken out of {trajectory}: its variant names no interventions."
     beyond = own.filter((pl.col("step") > 0) & (pl.col("risk_change").abs() >= MATTERS))
     first = beyond.group_by("intervention").agg(pl.col("step").min()).sort("step", "intervention")
     told = [f"“{name}” from step {step:,}" for name, step in first.rows()]
