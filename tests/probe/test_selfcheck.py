@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from trajectory.errors import TrajectoryError
-from trajectory.probe import statistics
 from trajectory.probe.attention import AttentionCall
+from trajectory.probe.scan import scan
 from trajectory.probe.selfcheck import check_call, check_loss
 
 
@@ -23,7 +23,7 @@ def call(dtype: torch.dtype, window: int | None = None) -> tuple[AttentionCall, 
     )
     made = AttentionCall(3, q, k, v, output, 0.4, "softmax", torch.zeros(4, 16), window)
     work = torch.float32 if dtype != torch.float64 else dtype
-    return made, statistics.split_sink(q.to(work), k.to(work), 0.4, 0, window).weight
+    return made, scan(q.to(work), k.to(work), 0.4, 0, window).weight
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -41,7 +41,7 @@ def test_large_logits_are_no_damage(statistic: torch.dtype) -> None:
     k[..., :4] += 100
     output = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     made = AttentionCall(3, q, k, v, output, 128**-0.5, "softmax", torch.zeros(4, 8 * 128))
-    weights = statistics.split_sink(q.to(statistic), k.to(statistic), made.scale, 0).weight
+    weights = scan(q.to(statistic), k.to(statistic), made.scale, 0).weight
     check_call(made, weights, 0)
     with pytest.raises(TrajectoryError, match="attention output differs"):
         check_call(replace(made, output=output * 1.01), weights, 0)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trajectory.probe import statistics
-from trajectory.probe.attention import attend, attend_blocked, repeat_heads, sliding_mask
+from trajectory.probe.attention import repeat_heads
 from trajectory.probe.kinds import dense_weights
 from trajectory.probe.residual import StreamReader
+from trajectory.probe.scan import CELLS, QUERIES, scan
 
 shapes = st.tuples(
     st.integers(1, 3), st.integers(1, 4), st.integers(2, 40), st.sampled_from([4, 8, 16])
@@ -43,21 +44,15 @@ def dense(query: Tensor, key: Tensor, scale: float) -> tuple[Tensor, Tensor]:
 @settings(max_examples=40, deadline=None)
 def test_attention_weights_and_their_log_odds(case: tuple) -> None:
     shape, seed, size = case
-    query, key, value = make(shape, seed, size)
+    query, key, _ = make(shape, seed, size)
     logits, weights = dense(query, key, 0.3)
     sink = seed % (shape[2] - 1)
-    output, lse = attend(query, key, value, 0.3)
-    torch.testing.assert_close(output, weights @ value, rtol=1e-9, atol=1e-11)
-    torch.testing.assert_close(lse, logits.logsumexp(-1), rtol=1e-10, atol=1e-10)
-    split = statistics.split_sink(query, key, 0.3, sink)
+    split = scan(query, key, 0.3, sink)
     torch.testing.assert_close(
         split.weight[:, :, sink + 1 :], weights[:, :, sink + 1 :, sink], rtol=1e-9, atol=1e-12
     )
     assert split.weight[:, :, : sink + 1].isnan().all()
-    others = [i for i in range(shape[2]) if i != sink]
-    torch.testing.assert_close(
-        split.log_normaliser[:, :, others], lse[:, :, others], rtol=1e-9, atol=1e-9
-    )
+    torch.testing.assert_close(split.log_normaliser, logits.logsumexp(-1), rtol=1e-9, atol=1e-9)
     rest = logits.clone()
     rest[..., sink] = -math.inf
     odds = (logits[..., sink] - rest.logsumexp(-1))[:, :, sink + 1 :]
@@ -71,7 +66,7 @@ def test_log_odds_keep_their_digits_when_the_weight_is_one() -> None:
     key[0, 0, 0, 0] = 1
     query = torch.zeros_like(key)
     query[..., 0] = 70.0
-    split = statistics.split_sink(query, key, 1.0, 0)
+    split = scan(query, key, 1.0, 0)
     assert split.weight[0, 0, 2] == 1
     assert split.log_odds[0, 0, 2].item() == pytest.approx(70 - math.log(2), abs=1e-12)
 
@@ -114,7 +109,7 @@ def test_row_entropy(case: tuple) -> None:
     _, weights = dense(query, key, 0.3)
     expected = -torch.xlogy(weights, weights).sum(-1)
     sink = seed % (shape[2] - 1)
-    got = statistics.split_sink(query, key, 0.3, sink).entropy
+    got = scan(query, key, 0.3, sink).entropy
     others = [i for i in range(shape[2]) if i != sink]
     torch.testing.assert_close(got[:, :, others], expected[:, :, others], rtol=1e-7, atol=1e-8)
 
@@ -133,7 +128,7 @@ def test_sliding_windows(case: tuple, window: int) -> None:
     allowed = (distance >= 0) & (distance < window)
     z = torch.einsum("bhid,bhjd->bhij", query, key) * scale
     weights = z.masked_fill(~allowed, -math.inf).softmax(-1)
-    split = statistics.split_sink(query, key, scale, sink, window)
+    split = scan(query, key, scale, sink, window)
     delta = statistics.delta_logit(query, key, scale, sink, window)
     floor = statistics.uniform_floor(length, sink, window)
     first = statistics.first_visible_weights(query, key, scale, split.log_normaliser, 3, window)
@@ -177,27 +172,63 @@ def test_column_sums(case: tuple, window: int | None) -> None:
     allowed = (distance >= 0) & (distance < (window or length))
     z = z.masked_fill(~allowed, -math.inf)
     weights = z.softmax(-1).tril(-1)
-    mass, surprise = statistics.column_sums(query, key, 0.3, z.logsumexp(-1), rows, window)
+    found = scan(query, key, 0.3, seed % (length - 1), window, rows)
+    mass, surprise = found.mass, found.surprise
     expected = torch.einsum("bhij,bni->bnhj", weights, rows.double())
     torch.testing.assert_close(mass, expected, rtol=1e-9, atol=1e-11)
     expected = -torch.einsum("bhij,bni->bnhj", torch.xlogy(weights, weights), rows.double())
     torch.testing.assert_close(surprise, expected, rtol=1e-8, atol=1e-10)
 
 
-def test_column_sums_and_spreads_over_several_blocks() -> None:
-    length = 2 * statistics.COLUMN_BLOCK + 5
-    query, key, _ = make((1, 2, length, 8), 1, 1.0)
-    logits, weights = dense(query, key, 0.3)
-    rows = torch.ones(1, 1, length, dtype=torch.bool)
-    mass, _ = statistics.column_sums(query, key, 0.3, logits.logsumexp(-1), rows)
-    torch.testing.assert_close(mass[:, 0], weights.tril(-1).sum(2), rtol=1e-9, atol=1e-11)
-    relu = logits.clamp_min(0).tril(-1) / torch.arange(1, length + 1, dtype=torch.float64)[:, None]
+@pytest.mark.parametrize("window", [None, 100, 200])
+@pytest.mark.parametrize("sink", [0, 4, 130])
+def test_scans_and_spreads_over_several_blocks(
+    window: int | None, sink: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    length = 2 * QUERIES + 5
+    monkeypatch.setitem(CELLS, "cpu", 2 * QUERIES * length)  # three heads in two parts
+    query, key, _ = make((1, 3, length, 8), 1, 1.0)
+    logits, _ = dense(query, key, 0.3)
+    distance = torch.arange(length)[:, None] - torch.arange(length)
+    logits = logits.masked_fill(distance >= (window or length), -math.inf)
+    weights = logits.softmax(-1)
+    rows = torch.rand(1, 2, length, generator=torch.Generator().manual_seed(0)) < 0.5
+    found = scan(query, key, 0.3, sink, window, rows)
+    below = weights.tril(-1)
+    expected = torch.einsum("bhij,bni->bnhj", below, rows.double())
+    torch.testing.assert_close(found.mass, expected, rtol=1e-9, atol=1e-11)
+    expected = -torch.einsum("bhij,bni->bnhj", torch.xlogy(below, below), rows.double())
+    torch.testing.assert_close(found.surprise, expected, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(found.log_normaliser, logits.logsumexp(-1))
+    others = [i for i in range(length) if i != sink]
+    entropy = -torch.xlogy(weights, weights).sum(-1)
+    torch.testing.assert_close(found.entropy[:, :, others], entropy[:, :, others])
+    spread = statistics.rest_logit_sd(query, key, 0.3, sink, everywhere(query), window)
+    for i in (sink + 1, sink + 60, length - 1):
+        seen = [j for j in range(i + 1) if j != sink and logits[0, 0, i, j] > -math.inf]
+        if i - sink < (window or length):
+            wanted = logits[:, :, i, seen].std(-1, correction=0)
+            torch.testing.assert_close(spread[:, :, i], wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_scan_of_half_precision_is_that_of_the_same_numbers(dtype: torch.dtype) -> None:
+    query, key, _ = (t.to(dtype) for t in make((2, 2, 40, 8), 1, 2.0))
+    rows = everywhere(query)[:, None]
+    half, exact = (scan(q, k, 0.3, 0, None, rows) for q, k in
+                   ((query, key), (query.double(), key.double())))  # fmt: skip
+    for name in ("log_odds", "rest", "entropy", "mass", "surprise"):
+        got, expected = getattr(half, name).double(), getattr(exact, name)
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=2e-5, equal_nan=True)
+
+
+def test_column_sums_of_other_kinds_of_attention() -> None:
+    query, key, _ = make((1, 2, 30, 8), 1, 1.0)
+    logits, _ = dense(query, key, 0.3)
+    rows = torch.ones(1, 1, 30, dtype=torch.bool)
+    relu = logits.clamp_min(0).tril(-1) / torch.arange(1, 31, dtype=torch.float64)[:, None]
     mass, _ = statistics.dense_column_sums(dense_weights("relu", query, key, 0.3), rows)
     torch.testing.assert_close(mass[:, 0], relu.sum(2), rtol=1e-9, atol=1e-11)
-    spread = statistics.rest_logit_sd(query, key, 0.3, 4, everywhere(query))
-    for i in (5, 127, 128, 129, 200, 260):
-        others = [j for j in range(i + 1) if j != 4]
-        torch.testing.assert_close(spread[:, :, i], logits[:, :, i, others].std(-1, correction=0))
 
 
 def test_spreads_keep_their_digits_when_all_keys_share_a_large_part() -> None:
@@ -249,19 +280,6 @@ def test_uniform_floor_of_the_literature(length: int, own_row_excluded: float) -
     assert floor[1:].mean().item() == pytest.approx(own_row_excluded, abs=5e-5)
     with_own_row = [(floor[1:].sum().item() + 1) / length]
     assert with_own_row[0] == pytest.approx(0.3397, abs=5e-5)
-
-
-@pytest.mark.parametrize("length", [1, 255, 256, 257, 600])
-def test_the_blocked_fallback_is_the_fused_operator(length: int) -> None:
-    query, key, value = make((1, 2, length, 8), length, 2.0)
-    for visible in (None, sliding_mask(length, 100)):
-        pairs = zip(
-            attend_blocked(query, key, value, 0.4, visible),
-            attend(query, key, value, 0.4, visible),
-            strict=True,
-        )
-        for got, expected in pairs:
-            torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-11)
 
 
 def test_projected_norms_are_those_of_the_projected_values() -> None:

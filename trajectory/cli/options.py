@@ -72,11 +72,11 @@ def set_up_torch(threads: int) -> None:
 def write_measurements(rows: dict[str, list[Row]], output: Path, facts: dict[str, Any]) -> None:
     """Write the measurement tables of one trajectory or checkpoint, with their provenance."""
     from trajectory import provenance
-    from trajectory.probe.attention import kernel
+    from trajectory.probe.scan import KERNEL
     from trajectory.schemas import TABLES
     from trajectory.tables import from_rows, write
 
-    defaults = {"device": "cpu", "dtype": "float32", "kernel": kernel()}
+    defaults = {"device": "cpu", "dtype": "float32", "kernel": KERNEL}
     described = provenance.describe(**{**defaults, **facts})
     for name, found in rows.items():
         write(from_rows(found, TABLES[name]), TABLES[name], output / f"{name}.parquet", described)

@@ -21,6 +21,7 @@ from trajectory.probe.accumulate import Sums
 from trajectory.probe.attention import AttentionCall, observe, repeat_heads
 from trajectory.probe.interventions import Intervention, changing
 from trajectory.probe.measure import Batch
+from trajectory.probe.scan import scan
 
 UNCHANGED = "none"
 """Name of the model without any intervention."""
@@ -167,7 +168,7 @@ class _Reader:
         heads, sink, window = call.query.shape[1], self.batch.sink, call.window
         query = call.query.to(self.dtype)
         key = repeat_heads(call.key, heads).to(self.dtype)
-        weight = statistics.split_sink(query, key, call.scale, sink, window).weight
+        weight = scan(query, key, call.scale, sink, window).weight
         norms = repeat_heads(call.value, heads).to(self.dtype).norm(dim=-1)
         length, device = query.shape[2], query.device
         place = torch.arange(length, device=device)

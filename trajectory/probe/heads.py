@@ -11,6 +11,7 @@ from trajectory.probe import statistics
 from trajectory.probe.accumulate import Sums
 from trajectory.probe.attention import AttentionCall, repeat_heads
 from trajectory.probe.kinds import dense_weights
+from trajectory.probe.scan import scan
 from trajectory.schemas import SINK_RATE_THRESHOLD
 from trajectory.schemas.base import FAR_KEYS, TAIL_QUERIES
 
@@ -23,11 +24,17 @@ class HeadReader:
         present: positions that hold a token rather than padding, bool [B, T].
         sink: the sink position.
         dtype: floating-point type of the statistics.
-        full: with the statistics that cost more than one further attention call.
+        sets: N sets of queries, bool [B, N, T], whose column sums are taken; None for neither these
+            nor what else costs more than a scan.
     """
 
     def __init__(
-        self, call: AttentionCall, present: Tensor, sink: int, dtype: torch.dtype, full: bool
+        self,
+        call: AttentionCall,
+        present: Tensor,
+        sink: int,
+        dtype: torch.dtype,
+        sets: Tensor | None,
     ) -> None:
         heads = call.query.shape[1]
         self.call, self.sink = call, sink
@@ -52,47 +59,43 @@ class HeadReader:
             "head_output_norm": output.norm(dim=-1),
         }
         self.far_mass: Tensor | None = None
+        self.columns: tuple[Tensor | None, Tensor | None] = None, None
+        """Mass and surprise of every key from later queries in each set, both [B, N, H, T]."""
         if call.kind == "softmax":
-            self._softmax(scale, window)
+            self._softmax(scale, window, sets)
         else:
             null = None if call.null_logit is None else call.null_logit.to(dtype)
-            self.weights = dense_weights(call.kind, query, key, scale, null)
-            self.per_query["sink_weight"] = statistics.dense_sink_weights(self.weights, sink)
+            weights = dense_weights(call.kind, query, key, scale, null)
+            self.per_query["sink_weight"] = statistics.dense_sink_weights(weights, sink)
+            if sets is not None:
+                self.columns = statistics.dense_column_sums(weights, sets)
         gram = statistics.gram_blocks(call.output_projection.to(dtype), heads)
         self.norms = {
             "value": value.norm(dim=-1),
             "output_value": statistics.projected_norms(value, gram),
             "key": key.norm(dim=-1),
         }
-        if full:
+        if sets is not None:
             self.per_query["rest_logit_sd"] = statistics.rest_logit_sd(
                 query, key, scale, sink, present, window
             )
             self.per_query["head_write_norm"] = statistics.projected_norms(output, gram)
 
-    def _softmax(self, scale: float, window: int | None) -> None:
+    def _softmax(self, scale: float, window: int | None, sets: Tensor | None) -> None:
         query, key = self.query, self.key
-        split = statistics.split_sink(query, key, scale, self.sink, window)
+        found = scan(query, key, scale, self.sink, window, sets)
         ranges = statistics.visible_keys(self.length, window, query.device).log().to(query.dtype)
-        self.normaliser = split.log_normaliser
-        self.normaliser[:, :, self.sink] = self._sink_normaliser()
         first = statistics.first_visible_weights(
-            query, key, scale, self.normaliser, FAR_KEYS, window
+            query, key, scale, found.log_normaliser, FAR_KEYS, window
         )
         self.far_mass = first.sum(-1)
         self.per_query |= {
-            "sink_weight": split.weight,
-            "sink_log_odds": split.log_odds,
-            "row_entropy": split.entropy / ranges,
+            "sink_weight": found.weight,
+            "sink_log_odds": found.log_odds,
+            "row_entropy": found.entropy / ranges,
             "first_visible_weight": first[..., 0],
         }
-
-    def _sink_normaliser(self) -> Tensor:
-        """logsumexp over the keys that the sink's own query sees, [B, H]."""
-        first = 0 if self.call.window is None else max(0, self.sink - self.call.window + 1)
-        seen = self.key[:, :, first : self.sink + 1]
-        row = self.query[:, :, self.sink : self.sink + 1]
-        return ((row * seen).sum(-1) * self.call.scale).logsumexp(-1)
+        self.columns = found.mass, found.surprise
 
     def add(self, member: Tensor, sums: Sums) -> Tensor:
         """Add the queries and positions in ``member`` [B, T].
@@ -156,15 +159,6 @@ class HeadReader:
         sums.sequences("far_mass", statistics.or_nan(taken[..., 0], there[:, None]))
         far = statistics.first_visible_floor(self.length, FAR_KEYS, window, device)[place]
         sums.sequences("far_mass_floor", statistics.or_nan(far[:, None], there[:, None]))
-
-    def column_sums(self, members: Tensor) -> tuple[Tensor, Tensor]:
-        """Mass and surprise of every key from later queries in N sets [B, N, T], [B, N, H, T]."""
-        call = self.call
-        if call.kind != "softmax":
-            return statistics.dense_column_sums(self.weights, members)
-        return statistics.column_sums(
-            self.query, self.key, call.scale, self.normaliser, members, call.window
-        )
 
 
 def _contiguous(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -49,7 +49,7 @@ def measure_checkpoint_files(
         batches: one per domain; shorter sequences are padded on the right.
         dtype: floating-point type of the model's computation.
         statistics: floating-point type of the statistics.
-        full: with the statistics that cost more than one further attention call.
+        full: with column masses and the others that cost more, as in ``measure``.
         at_once: sequences that pass a layer together.
         interventions: changes of the forward pass; the numbers are those of the changed model.
         weights: tensors that lie elsewhere, ``RemoteWeights`` for instance; closed when done.

@@ -74,8 +74,8 @@ def measure(
         batch: domains and tokens.
         dtype: floating-point type of the statistics; float64 is exact to the last digits, float32
             costs less.
-        full: with the statistics that cost more than one further attention call: column masses
-            and median magnitudes. Their columns are empty otherwise.
+        full: with column masses, spreads of logits, written norms and median magnitudes. Their
+            columns are empty otherwise.
 
     Returns:
         what ``forward`` returned, rows of ``heads`` and rows of ``layers``, both without the
@@ -131,7 +131,8 @@ class _Probe:
         device = call.query.device
         domains = {name: rows[call.rows].to(device) for name, rows in self.batch.domains.items()}
         present = self.batch.present[call.rows].to(device)
-        reader = HeadReader(call, present, self.batch.sink, self.dtype, self.full)
+        sets = torch.stack(list(domains.values()), 1) if self.full else None
+        reader = HeadReader(call, present, self.batch.sink, self.dtype, sets)
         if call.rows.start in (None, 0) and not call.changed:
             check_call(call, reader.per_query["sink_weight"], self.batch.sink)
         for domain, member in domains.items():
@@ -147,8 +148,8 @@ class _Probe:
     def _columns(
         self, call: AttentionCall, reader: HeadReader, domains: Mapping[str, Tensor]
     ) -> None:
-        assert self.norms is not None
-        mass, surprise = reader.column_sums(torch.stack(list(domains.values()), 1))
+        mass, surprise = reader.columns
+        assert self.norms is not None and mass is not None and surprise is not None
         for n, (domain, member) in enumerate(domains.items()):
             keys = Keys(
                 mass[:, n],

@@ -14,7 +14,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import Compute
 from trajectory.probe.families import Family, family_of
 from trajectory.probe.remote import Entry, parse_header
-from trajectory.probe.statistics import COLUMN_BLOCK
+from trajectory.probe.statistics import SPREAD_BLOCK
 from trajectory.probe.streaming import TOKEN_BLOCK, VOCABULARY_BLOCK, read_config
 
 IMPORTS = 450_000_000
@@ -90,7 +90,7 @@ def plan(folder: Path, length: int, sequences: int, compute: Compute, at_once: i
     if head == embedding:
         stored += entries[head].stop - entries[head].start
     attention = 2 * part * length * heads * dim  # causal: half of 2·2·T²·d per product pair
-    passes = 2 + 3 * (compute.statistics == torch.float64)  # own, split, columns; float64 is slow
+    passes = 1 + 3 * (compute.statistics == torch.float64)  # the scan; float64 is slow
     vocabulary = sizes[head]
     return Plan(
         layers=len(by_layer),
@@ -103,7 +103,7 @@ def plan(folder: Path, length: int, sequences: int, compute: Compute, at_once: i
         read=stored,
         activations=2 * tokens * width * item + part * item * (_mlp_width(config) * 3 + 6 * width),
         statistics=part * heads * dim * kept * 8
-        + min(at_once, sequences) * heads * COLUMN_BLOCK * length * kept * 3,
+        + min(at_once, sequences) * heads * SPREAD_BLOCK * length * kept * 3,
         read_out=tokens * width * 4
         + VOCABULARY_BLOCK * width * 4
         + min(tokens, TOKEN_BLOCK) * VOCABULARY_BLOCK * 4 * 2,

@@ -2,86 +2,20 @@
 
 Notation: batch B, query heads H, positions T, head dimension d, sink position s. Logits
 z_ij = scale·q_i·k_j, weights A_ij. Query i sees the keys j ≤ i, or the last ``window`` of them.
-Everything follows from fused attention calls; a T×T matrix of scores is never formed (except for
-kinds of attention other than softmax, which have no fused form). Keys and values come with heads
-already repeated. Positions where a statistic is undefined hold NaN.
+What needs every weight of softmax attention is in ``trajectory.probe.scan``; a T×T matrix of scores
+is never formed, except for other kinds of attention. Keys and values come with heads already
+repeated. Positions where a statistic is undefined hold NaN.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from trajectory.probe.attention import attend, sliding_mask
 from trajectory.schemas import MIN_QUERY
 
-COLUMN_BLOCK = 128
-"""Queries whose weights are held at once: H × 128 × T numbers, which a cache can hold."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Softmax attention of every query, split into the sink and the rest of its visible keys.
-
-    Attributes:
-        log_odds: log A_is/(1 − A_is) where i > s sees s, NaN elsewhere; [B, H, T].
-        rest: logsumexp over visible keys j ≠ s, −inf for i = s = 0; [B, H, T].
-        rest_entropy: entropy of the weights renormalised over those keys; [B, H, T].
-    """
-
-    log_odds: Tensor
-    rest: Tensor
-    rest_entropy: Tensor
-
-    @property
-    def weight(self) -> Tensor:
-        """A_is, [B, H, T]."""
-        return self.log_odds.sigmoid()
-
-    @property
-    def entropy(self) -> Tensor:
-        """H(A_i·) of every query besides the sink's own, [B, H, T]."""
-        weight, other = self.weight, (-self.log_odds).sigmoid()
-        surprise = -torch.xlogy(weight, weight) - torch.xlogy(other, other)
-        split = surprise + other * self.rest_entropy
-        return torch.where(self.log_odds.isnan(), self.rest_entropy, split)
-
-    @property
-    def log_normaliser(self) -> Tensor:
-        """logsumexp over all visible keys of every query besides the sink's own, [B, H, T]."""
-        total = self.rest + torch.nn.functional.softplus(self.log_odds)
-        return torch.where(self.log_odds.isnan(), self.rest, total)
-
-
-def split_sink(
-    query: Tensor, key: Tensor, scale: float, sink: int, window: int | None = None
-) -> Split:
-    """Split attention into the sink and the rest with one fused call.
-
-    Row and column s are deleted, so the rest is attention again and its logsumexp needs no mask of
-    its own; unlike log A − log(1 − A) this keeps all digits when A is near 1. With the keys as
-    values the same call gives the entropy: H = lse − scale·q·Σ_j A_j k_j. In half precision the
-    log-odds stay good to 1e-4, the entropy does not: its terms are large and cancel.
-    """
-    length = query.shape[2]
-    # A slice where it can be one: no copies.
-    keep = slice(1, None) if sink == 0 else torch.arange(length, device=query.device) != sink
-    visible = sliding_mask(length, window, query.device)
-    if visible is not None:
-        visible = visible[keep][:, keep]
-    others, keys = query[:, :, keep], key[:, :, keep]  # (B, H, T-1, d)
-    mean_key, lse = attend(others, keys, keys, scale, visible)
-    spread = lse - scale * (others * mean_key).sum(-1)
-    rest = query.new_full(query.shape[:3], -torch.inf, dtype=lse.dtype)
-    entropy = torch.full_like(rest, torch.nan)
-    rest[:, :, keep], entropy[:, :, keep] = lse, spread.to(lse.dtype)
-    odds = torch.full_like(rest, torch.nan)
-    sees = sees_sink(length, sink, window, query.device)
-    logits = sink_logits(query.to(lse.dtype), key.to(lse.dtype), scale, sink)
-    odds[:, :, sees] = logits[:, :, sees] - rest[:, :, sees]
-    return Split(odds, rest, entropy)
+SPREAD_BLOCK = 128
+"""Queries whose logits are held at once for their spread."""
 
 
 def first_query(lengths: Tensor) -> Tensor:
@@ -255,8 +189,8 @@ def rest_logit_sd(
     past = torch.zeros_like(centred[:, :, :1])  # (B, H, 1, d)
     gram = past.mT @ past  # (B, H, d, d)
     position = torch.arange(length, device=query.device)
-    for start in range(0, length, COLUMN_BLOCK):
-        stop = min(start + COLUMN_BLOCK, length)
+    for start in range(0, length, SPREAD_BLOCK):
+        stop = min(start + SPREAD_BLOCK, length)
         first = start if window is None else max(0, start - window + 1)
         rows, keys = query[:, :, start:stop], centred[:, :, first:stop]
         distance = position[start:stop, None] - position[first:stop]
@@ -316,43 +250,11 @@ def first_visible_floor(
     return seen.clamp_max(count) / seen
 
 
-def column_sums(
-    query: Tensor,
-    key: Tensor,
-    scale: float,
-    log_normaliser: Tensor,
-    rows: Tensor,
-    window: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Σ_{i>j} A_ij and −Σ_{i>j} A_ij ln A_ij over the queries in ``rows``, both [B, N, H, T].
-
-    A key's own row is left out: it always sees itself. With the log-normalisers known this is one
-    product of queries and keys in blocks, a third of what the fused backward pass costs.
-
-    Args:
-        log_normaliser: logsumexp over the visible keys of every query, [B, H, T].
-        rows: N sets of queries that count, bool [B, N, T].
-    """
-    length = query.shape[2]
-    mass = query.new_zeros(*rows.shape[:2], query.shape[1], length)
-    surprise = torch.zeros_like(mass)
-    position = torch.arange(length, device=query.device)
-    for start in range(0, length, COLUMN_BLOCK):
-        stop = min(start + COLUMN_BLOCK, length)
-        first = 0 if window is None else max(0, start - window + 1)
-        scores = query[:, :, start:stop] @ key[:, :, first:stop].mT
-        logs = scores.mul_(scale).sub_(log_normaliser[:, :, start:stop, None])
-        distance = position[start:stop, None] - position[first:stop]
-        hidden = distance <= 0 if window is None else (distance <= 0) | (distance >= window)
-        weights = logs.exp().masked_fill_(hidden, 0)
-        counted = rows[:, :, start:stop].to(weights)[:, :, None, None]  # (B, N, 1, 1, block)
-        mass[..., first:stop] += (counted @ weights[:, None])[..., 0, :]
-        surprise[..., first:stop] -= (counted @ weights.mul_(logs)[:, None])[..., 0, :]
-    return mass, surprise
-
-
 def dense_column_sums(weights: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """``column_sums`` from the matrix of weights [B, H, T, T], both [B, N, H, T]."""
+    """Σ_{i>j} A_ij and −Σ_{i>j} A_ij ln A_ij over the queries in ``rows`` [B, N, T].
+
+    From the matrix of weights [B, H, T, T]; both [B, N, H, T]. A key's own row is left out.
+    """
     below, counted = weights.tril(-1), rows.to(weights)
     surprise = -torch.xlogy(below, below)
     return (

@@ -9,13 +9,13 @@ from typing import Any
 from trajectory.config.interventions import Interventions
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
-from trajectory.probe.attention import kernel
 from trajectory.probe.branches import Branch
 from trajectory.probe.compute import Compute
 from trajectory.probe.effects import measure_effects
 from trajectory.probe.interventions import Intervention
 from trajectory.probe.measure import Row
 from trajectory.probe.remote import RemoteError
+from trajectory.probe.scan import KERNEL
 from trajectory.probe.weights import Weights
 from trajectory.schemas import HEAD_EFFECTS, INTERVENTION_LAYERS, INTERVENTIONS
 from trajectory.suites.errors import of_checkpoint
@@ -90,7 +90,7 @@ def intervene(
         "commit": row["commit"],
         "batches": {domain: batch.sha256 for domain, batch in of_domain.items()},
         "statistics": str(compute.statistics).removeprefix("torch."),
-        "kernel": kernel(compute.device.type, compute.statistics),
+        "kernel": KERNEL,
         **compute.names,
     }
     return rows, facts

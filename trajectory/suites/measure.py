@@ -7,11 +7,11 @@ from typing import Any
 
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
-from trajectory.probe.attention import kernel
 from trajectory.probe.compute import Compute
 from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.probe.measure import Row, rates
 from trajectory.probe.remote import RemoteError
+from trajectory.probe.scan import KERNEL
 from trajectory.probe.weights import Weights
 from trajectory.suites.errors import of_checkpoint
 
@@ -95,7 +95,7 @@ def measure_checkpoint(
         "commit": listed["commit"],
         "batches": {batch.domain: batch.sha256 for batch in batches},
         "statistics": str(compute.statistics).removeprefix("torch."),
-        "kernel": kernel(compute.device.type, compute.statistics),
+        "kernel": KERNEL,
         **compute.names,
     }
     return rows, facts

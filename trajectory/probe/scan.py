@@ -1,0 +1,163 @@
+"""What needs every attention weight: one scan over blocks of queries.
+
+A block's scores are formed once, in a cache's size, and reduced before the next: memory does not
+grow with the square of the length, and no operator is used that torch keeps private.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from trajectory.probe.statistics import sees_sink, sink_logits
+
+KERNEL = "scaled_dot_product_attention; statistics in blocks of queries"
+"""How attention is computed, for provenance."""
+
+QUERIES = 128
+"""Queries of a block."""
+
+CELLS = {"cpu": 2**18, "cuda": 2**26}
+"""Scores that are formed at once: on a CPU, as many as its cache holds."""
+
+HIDDEN = -1e30
+"""The score of a key that is not seen; finite, so that 0 × it is 0."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Softmax attention of every query, split into the sink and the rest of its visible keys.
+
+    Attributes:
+        log_odds: log A_is/(1 − A_is) where i > s sees s, NaN elsewhere; [B, H, T].
+        rest: logsumexp over visible keys j ≠ s, −inf for i = s = 0; [B, H, T].
+        rest_entropy: entropy of the weights renormalised over those keys, NaN there; [B, H, T].
+        log_normaliser: logsumexp over all visible keys, [B, H, T].
+        mass: Σ_{i>j} A_ij over the queries of each set, [B, N, H, T]; None without sets.
+        surprise: −Σ_{i>j} A_ij ln A_ij, likewise.
+    """
+
+    log_odds: Tensor
+    rest: Tensor
+    rest_entropy: Tensor
+    log_normaliser: Tensor
+    mass: Tensor | None
+    surprise: Tensor | None
+
+    @property
+    def weight(self) -> Tensor:
+        """A_is, [B, H, T]."""
+        return self.log_odds.sigmoid()
+
+    @property
+    def entropy(self) -> Tensor:
+        """H(A_i·) of every query besides the sink's own, [B, H, T]."""
+        weight, other = self.weight, (-self.log_odds).sigmoid()
+        surprise = -torch.xlogy(weight, weight) - torch.xlogy(other, other)
+        split = surprise + other * self.rest_entropy
+        return torch.where(self.log_odds.isnan(), self.rest_entropy, split)
+
+
+def scan(
+    query: Tensor,
+    key: Tensor,
+    scale: float,
+    sink: int,
+    window: int | None = None,
+    sets: Tensor | None = None,
+) -> Scan:
+    """Scan the weights of causal attention.
+
+    The sink's column is left out of the scan, so the log-odds are a difference of a logit and a
+    logsumexp; unlike log A − log(1 − A) that keeps all digits when A is near 1. A key's own row is
+    left out of its sums: it always sees itself.
+
+    Args:
+        query, key: [B, H, T, d], heads already repeated; half precision is computed in float32.
+        scale: factor of the dot product.
+        sink: position s.
+        window: how many of the last keys a query sees; all of them if None.
+        sets: N sets of queries whose column sums are wanted, bool [B, N, T].
+    """
+    if query.dtype in (torch.bfloat16, torch.float16):
+        query, key = query.float(), key.float()
+    batch, heads, length, _ = query.shape
+    if window is not None and window >= length:
+        window = None
+    at_sink = sink_logits(query, key, scale, sink)  # (B, H, T)
+    sees = sees_sink(length, sink, window, query.device)
+    has_sink = sees.clone()
+    has_sink[sink] = True
+    q, k = (query * scale).flatten(0, 1), key.flatten(0, 1)  # (B·H, T, d)
+    logit = at_sink.flatten(0, 1)
+    rest, entropy, total = (torch.empty_like(logit) for _ in range(3))
+    counted = None if sets is None else sets.to(q).repeat_interleave(heads, 0)  # (B·H, N, T)
+    shape = (0, 0, 0) if counted is None else counted.shape
+    mass, surprise = (q.new_zeros(shape) for _ in range(2))
+    for part, start, stop in _blocks(len(q), length, query.device.type):
+        first = 0 if window is None else max(0, start - window + 1)
+        scores = torch.bmm(q[part, start:stop], k[part, first:stop].mT)  # (n, block, keys)
+        _hide(scores, start - first, window)
+        if first <= sink < stop:
+            scores[..., sink - first] = HIDDEN
+        peak = scores.amax(-1, keepdim=True)
+        weights = scores.sub_(peak).exp()
+        norm = weights.sum(-1)
+        peak = peak[..., 0]
+        rest[part, start:stop] = found = peak + norm.log()
+        surprises = scores.mul_(weights)
+        entropy[part, start:stop] = norm.log() - surprises.sum(-1) / norm
+        with_sink = torch.where(
+            has_sink[start:stop], torch.logaddexp(found, logit[part, start:stop]), found
+        )
+        total[part, start:stop] = with_sink
+        if counted is not None:
+            weights.diagonal(start - first, -2, -1).zero_()
+            surprises.diagonal(start - first, -2, -1).zero_()
+            shift = peak - with_sink  # A_ij = weights · e^shift
+            share = counted[part, :, start:stop] * shift.exp()[:, None]  # (n, N, block)
+            mass[part, :, first:stop] += torch.bmm(share, weights)
+            surprise[part, :, first:stop] -= torch.bmm(share, surprises)
+            surprise[part, :, first:stop] -= torch.bmm(share * shift[:, None], weights)
+    rest, entropy, total = (t.view(batch, heads, length) for t in (rest, entropy, total))
+    rest.masked_fill_(rest < HIDDEN / 2, -torch.inf)
+    entropy[:, :, sink] = torch.nan
+    odds = (at_sink - rest).masked_fill(~sees, torch.nan)
+    if sets is None:
+        return Scan(odds, rest, entropy, total, None, None)
+    mass, surprise = (t.view(batch, heads, -1, length).transpose(1, 2) for t in (mass, surprise))
+    late = (sets & sees).to(q)  # (B, N, T)
+    weight = odds.sigmoid().nan_to_num(0)
+    log_weight = logsigmoid(odds).nan_to_num(0)
+    mass[..., sink] = torch.einsum("bni,bhi->bnh", late, weight)
+    surprise[..., sink] = -torch.einsum("bni,bhi->bnh", late, weight * log_weight)
+    return Scan(odds, rest, entropy, total, mass, surprise)
+
+
+def _hide(scores: Tensor, before: int, window: int | None) -> None:
+    """Hide from each query of a block what it does not see.
+
+    Args:
+        scores: [n, block, keys], of which the last are the block's own.
+        before: how many keys come before these.
+        window: how many of the last keys a query sees.
+    """
+    rows, keys = (torch.arange(n, device=scores.device) for n in scores.shape[1:])
+    distance = before + rows[:, None] - keys
+    if window is None:
+        scores[..., before:].masked_fill_(distance[:, before:] < 0, HIDDEN)
+    else:
+        scores.masked_fill_((distance < 0) | (distance >= window), HIDDEN)
+
+
+def _blocks(count: int, length: int, device: str) -> Iterator[tuple[slice, int, int]]:
+    """Parts of ``count`` heads, and for each the first query and the end of every block."""
+    block = min(QUERIES, length)
+    together = max(1, CELLS.get(device, CELLS["cpu"]) // (block * length))
+    for head in range(0, count, together):
+        for start in range(0, length, block):
+            yield slice(head, head + together), start, min(start + block, length)
