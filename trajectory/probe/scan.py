@@ -21,8 +21,8 @@ KERNEL = "scaled_dot_product_attention; statistics in blocks of queries"
 QUERIES = 128
 """Queries of a block."""
 
-CELLS = {"cpu": 2**18, "cuda": 2**26}
-"""Scores that are formed at once: on a CPU, as many as its cache holds."""
+CELLS = {"cpu": 2**19, "cuda": 2**26}
+"""Scores that are formed at once: by a CPU's thread, as many as its cache holds."""
 
 HIDDEN = -1e30
 """The score of a key that is not seen; finite, so that 0 × it is 0."""
@@ -157,7 +157,8 @@ def _hide(scores: Tensor, before: int, window: int | None) -> None:
 def _blocks(count: int, length: int, device: str) -> Iterator[tuple[slice, int, int]]:
     """Parts of ``count`` heads, and for each the first query and the end of every block."""
     block = min(QUERIES, length)
-    together = max(1, CELLS.get(device, CELLS["cpu"]) // (block * length))
+    cells = CELLS["cuda"] if device == "cuda" else CELLS["cpu"] * torch.get_num_threads()
+    together = max(1, cells // (block * length))
     for head in range(0, count, together):
         for start in range(0, length, block):
             yield slice(head, head + together), start, min(start + block, length)
