@@ -14,7 +14,7 @@ from trajectory.probe.compute import Compute
 from trajectory.probe.effects import measure_effects
 from trajectory.probe.interventions import Intervention
 from trajectory.probe.measure import Row
-from trajectory.probe.remote import RemoteError
+from trajectory.probe.ranges import RemoteError
 from trajectory.probe.scan import KERNEL
 from trajectory.probe.weights import Weights
 from trajectory.schemas import HEAD_EFFECTS, INTERVENTION_LAYERS, INTERVENTIONS

@@ -10,7 +10,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import Compute
 from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.probe.measure import Row, rates
-from trajectory.probe.remote import RemoteError
+from trajectory.probe.ranges import RemoteError
 from trajectory.probe.scan import KERNEL
 from trajectory.probe.weights import Weights
 from trajectory.suites.errors import of_checkpoint

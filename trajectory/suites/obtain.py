@@ -143,7 +143,8 @@ def _streamed(config: Config, suite: Suite, row: Row, where: str, hub: Hub) -> I
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers, get_session
 
-    from trajectory.probe.remote import Patience, RemoteError, RemoteWeights
+    from trajectory.probe.ranges import Patience, RemoteError
+    from trajectory.probe.remote import RemoteWeights
 
     assert suite.repository is not None
     commit = row["commit"]
