@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trajectory.errors import TrajectoryError
+from trajectory.probe.hooks import attend_hooked, current_hooks
 from trajectory.probe.interventions import active_at, change_output, change_values
 from trajectory.probe.kinds import Kind, dense_weights
 from trajectory.probe.rows import current_rows
@@ -138,7 +139,9 @@ def probe_attention(
     assert isinstance(layer, int)
     value = change_values(layer, value)
     null_logit: Tensor | None = getattr(module, "null_logit", None)
-    if kind != "softmax":
+    if current_hooks() is not None:
+        output = attend_hooked(layer, query, key, value, scale, kind, null_logit, visible)
+    elif kind != "softmax":
         heads = query.shape[1]
         weights = dense_weights(kind, query, repeat_heads(key, heads), scale, null_logit)
         output = weights.to(value.dtype) @ repeat_heads(value, heads)

@@ -19,7 +19,24 @@ SOFTPICK_EPSILON = 1e-8
 def dense_weights(
     kind: Kind, query: Tensor, key: Tensor, scale: float, null_logit: Tensor | None = None
 ) -> Tensor:
-    """Attention weights A_ij, 0 for j > i, [B, H, T, T].
+    """Attention weights A_ij, 0 for j > i, [B, H, T, T], float32 where the inputs are half.
+
+    Args:
+        kind: how logits become weights, as in ``weights_of``.
+        query, key: [B, H, T, d], heads already repeated.
+        scale: factor of the dot product.
+        null_logit: [H], for ``sink_logit``.
+    """
+    scores = query @ key.transpose(-1, -2) * scale
+    if scores.dtype in (torch.bfloat16, torch.float16):
+        scores = scores.float()
+    return weights_of(kind, scores, null_logit)
+
+
+def weights_of(
+    kind: Kind, scores: Tensor, null_logit: Tensor | None = None, visible: Tensor | None = None
+) -> Tensor:
+    """Attention weights of logits z_ij, 0 where a key is not seen, [B, H, T, T].
 
     Rows need not sum to 1, except those of softmax.
 
@@ -31,16 +48,14 @@ def dense_weights(
 
     Args:
         kind: which of them.
-        query, key: [B, H, T, d], heads already repeated.
-        scale: factor of the dot product.
+        scores: z, [B, H, T, T].
         null_logit: [H], for ``sink_logit``.
+        visible: which keys a query sees, bool [T, T]; all up to its own if None.
     """
-    length = query.shape[2]
-    scores = query @ key.transpose(-1, -2) * scale
-    if scores.dtype in (torch.bfloat16, torch.float16):
-        scores = scores.float()
-    visible = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
-    seen = torch.arange(1, length + 1, device=query.device, dtype=scores.dtype)[:, None]
+    length = scores.shape[-1]
+    if visible is None:
+        visible = torch.ones(length, length, dtype=torch.bool, device=scores.device).tril()
+    seen = torch.arange(1, length + 1, device=scores.device, dtype=scores.dtype)[:, None]
     if kind == "relu":
         return torch.where(visible, functional.relu(scores), 0) / seen
     if kind == "sigmoid":
@@ -54,6 +69,6 @@ def dense_weights(
         shifted = torch.where(visible, (scores - top).exp() - (-top).exp(), 0)
         total = shifted.abs().sum(-1, keepdim=True) + SOFTPICK_EPSILON * (-top).exp()
         return functional.relu(shifted) / total
-    null = scores.new_zeros(query.shape[1]) if null_logit is None else null_logit.to(scores)
+    null = scores.new_zeros(scores.shape[1]) if null_logit is None else null_logit.to(scores)
     null = null[None, :, None, None].expand(*scores.shape[:3], 1)
     return torch.cat([scores, null], -1).softmax(-1)[..., :-1]
