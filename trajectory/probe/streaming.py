@@ -66,7 +66,7 @@ class StreamedLayer(nn.Module):
             parts = []
             for start in range(0, size, self.at_once):
                 rows = slice(start, min(start + self.at_once, size))
-                part = {name: _rows_of(value, rows, size) for name, value in kwargs.items()}
+                part = {name: rows_of(value, rows, size) for name, value in kwargs.items()}
                 with batch_rows(rows):
                     parts.append(self.layer(hidden[rows], *args, **part))
             return torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -82,7 +82,7 @@ class StreamedLayer(nn.Module):
         return output
 
 
-def _rows_of(value: Any, rows: slice, size: int) -> Any:
+def rows_of(value: Any, rows: slice, size: int) -> Any:
     """A keyword argument for some sequences; what has no batch axis is for all of them."""
     batched = isinstance(value, Tensor) and value.ndim > 1 and len(value) == size > 1
     return value[rows] if batched else value
@@ -113,11 +113,14 @@ class LayerReader:
         self._converter = ThreadPoolExecutor(1, thread_name_prefix="convert")
         self._coming: dict[int, Future[State]] = {}
 
-    def take(self, index: int) -> State:
-        """The layer's tensors; starts reading the layer after it."""
+    def take(self, index: int, following: int | None = None) -> State:
+        """The layer's tensors; starts reading the one wanted next, which is the one after it."""
         self._start(index)
-        if index + 1 in self.names:
-            self._start(index + 1)
+        following = index + 1 if following is None else following
+        for other in set(self._coming) - {index, following}:  # read for a walk the other way
+            self._coming.pop(other)
+        if following in self.names:
+            self._start(following)
         return self._coming.pop(index).result()
 
     def close(self) -> None:

@@ -1,0 +1,50 @@
+"""Derivatives of one block at a time: forwards, backwards, and along a direction.
+
+Nothing spans two blocks, so memory does not grow with depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+Map = Callable[[Tensor], Tensor]
+
+
+def push(function: Map, point: Tensor, direction: Tensor) -> Tensor:
+    """The derivative of ``function`` at ``point`` along ``direction``; shaped as its result."""
+    with torch.no_grad(), forward_ad.dual_level():
+        result = function(forward_ad.make_dual(point, direction))
+        found: Tensor | None = forward_ad.unpack_dual(result).tangent
+        return torch.zeros_like(result) if found is None else found.clone()
+
+
+def pull(
+    function: Map, point: Tensor, gradient: Tensor, moved: Sequence[tuple[Tensor, Tensor]] = ()
+) -> tuple[Tensor, list[Tensor]]:
+    """The gradient before a function from that behind it, and how it changes.
+
+    Args:
+        function: one block.
+        point: what enters it.
+        gradient: of the loss, behind it.
+        moved: pairs of a direction of ``point`` and the change of ``gradient`` along it.
+
+    Returns:
+        the gradient at ``point``, and its change along each direction.
+    """
+    point = point.detach().requires_grad_()
+    with torch.enable_grad():
+        result = function(point)
+        (before,) = torch.autograd.grad(result, point, gradient, create_graph=bool(moved))
+    changes = []
+    for direction, change in moved:
+        outputs, seeds = [result], [change]
+        if before.requires_grad:
+            outputs, seeds = [*outputs, before], [*seeds, direction]
+        (found,) = torch.autograd.grad(outputs, point, seeds, retain_graph=True)
+        changes.append(found)
+    return before.detach(), changes

@@ -1,0 +1,167 @@
+"""The loss of a residual stream and its derivatives, in closed form, vocabulary by blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trajectory.probe.forces.calculus import Map, pull, push
+
+TOKENS_AT_ONCE = 1024
+"""Positions whose logits are held at once."""
+
+Blocks = Callable[[], Iterator[tuple[int, Tensor]]]
+"""Parts of the read-out's rows: the first row's number and the rows [v, D]."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """What the next token is, and how much each position counts.
+
+    Attributes:
+        targets: the tokens that came, int64 [B, T]; or the exact law they are drawn from,
+            [B, T, V], whose rows sum to 1.
+        share: weight of a position in its sequence's loss, [B, T]; each row sums to 1.
+    """
+
+    targets: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True)
+class Bent:
+    """Second derivatives of the loss along two directions of the stream.
+
+    Attributes:
+        fisher: covariance under the model's law of the changes of the logits, averaged with the
+            positions' shares, [B]; a matrix of the directions, [n, n, B].
+        changes: of the loss's gradient along each direction, [B, T, D].
+    """
+
+    fisher: Tensor
+    changes: list[Tensor]
+
+
+class ReadOut:
+    """Final norm, read-out and cross-entropy.
+
+    Args:
+        norm: the final norm.
+        blocks: yields the read-out's rows, all of them in one block or by parts.
+        law: what comes next.
+    """
+
+    def __init__(self, norm: Map, blocks: Blocks, law: Law) -> None:
+        self.norm, self.blocks, self.law = norm, blocks, law
+
+    def loss(self, hidden: Tensor) -> Tensor:
+        """Mean cross-entropy of each sequence, nats per token, [B], of a stream [B, T, D]."""
+        with torch.no_grad():
+            states = self.norm(hidden)
+            total, chosen = self._scores(states)
+        return ((total - chosen) * self.law.share.to(total)).sum(1)
+
+    def gradient(self, hidden: Tensor) -> Tensor:
+        """The gradient of every sequence's own loss at a stream, [B, T, D]."""
+        with torch.no_grad():
+            states = self.norm(hidden)
+            total, _ = self._scores(states)
+            behind = self._behind(states, total, [])[0]
+        return pull(self.norm, hidden, behind)[0]
+
+    def bend(self, hidden: Tensor, directions: list[Tensor]) -> Bent:
+        """Second derivatives along directions [B, T, D] of a stream."""
+        with torch.no_grad():
+            states = self.norm(hidden)
+            total, _ = self._scores(states)
+            moved = [push(self.norm, hidden, direction) for direction in directions]
+            behind, changes, fisher = self._behind(states, total, moved)
+        _, found = pull(self.norm, hidden, behind, list(zip(directions, changes, strict=True)))
+        return Bent(fisher, found)
+
+    def _scores(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Logsumexp of the logits and the expected logit of what comes, both [B, T]."""
+        shape = states.shape[:2]
+        flat = states.flatten(0, 1)
+        total = flat.new_full((len(flat),), -torch.inf)
+        chosen = flat.new_zeros(len(flat))
+        for start, stored in self.blocks():
+            rows = stored.to(flat)
+            for part in _parts(len(flat)):
+                logits = flat[part] @ rows.T
+                total[part] = torch.logaddexp(total[part], logits.logsumexp(1))
+                chosen[part] += self._expected(logits, start, part)
+        return total.view(shape), chosen.view(shape)
+
+    def _expected(self, numbers: Tensor, start: int, part: slice) -> Tensor:
+        """Σ_v q_v x_v over a block's tokens, q what comes: [n, v] → [n]."""
+        if self.law.targets.ndim == 3:
+            law = self.law.targets.flatten(0, 1)[part, start : start + numbers.shape[1]]
+            return (law.to(numbers) * numbers).sum(1)
+        targets = self.law.targets.flatten()[part].to(numbers.device) - start
+        here = (targets >= 0) & (targets < numbers.shape[1])
+        found = numbers.gather(1, targets.clamp(0, numbers.shape[1] - 1)[:, None])[:, 0]
+        return torch.where(here, found, 0)
+
+    def _behind(
+        self, states: Tensor, total: Tensor, moved: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Gradient at the normalised states, its changes along ``moved``, and the Fisher part."""
+        flat, total = states.flatten(0, 1), total.flatten()
+        ways = [way.flatten(0, 1) for way in moved]
+        share = self.law.share.flatten().to(flat)[:, None]
+        gradient = torch.zeros_like(flat)
+        changes = [torch.zeros_like(flat) for _ in ways]
+        means = self._means(flat, total, ways)
+        fisher = flat.new_zeros((len(ways), len(ways), len(flat)))
+        for start, stored in self.blocks():
+            rows = stored.to(flat)
+            for part in _parts(len(flat)):
+                law = (flat[part] @ rows.T - total[part, None]).exp()
+                gradient[part] += share[part] * (law @ rows - self._given(rows, start, part))
+                shifts = []
+                for way, mean in zip(ways, means, strict=True):
+                    shifts.append(way[part] @ rows.T - mean[part, None])
+                for i, shift in enumerate(shifts):
+                    changes[i][part] += share[part] * ((law * shift) @ rows)
+                    for j in range(i + 1):
+                        fisher[i, j, part] += share[part, 0] * (law * shift * shifts[j]).sum(1)
+        size = states.shape[:2]
+        fisher = _mirrored(fisher.view(len(ways), len(ways), *size).sum(-1))
+        return gradient.view_as(states), [c.view_as(states) for c in changes], fisher
+
+    def _means(self, flat: Tensor, total: Tensor, ways: list[Tensor]) -> list[Tensor]:
+        """Σ_v p_v ∂z_v along each direction, [N]."""
+        means = [flat.new_zeros(len(flat)) for _ in ways]
+        if not ways:
+            return means
+        for _, stored in self.blocks():
+            rows = stored.to(flat)
+            for part in _parts(len(flat)):
+                law = (flat[part] @ rows.T - total[part, None]).exp()
+                for way, mean in zip(ways, means, strict=True):
+                    mean[part] += (law * (way[part] @ rows.T)).sum(1)
+        return means
+
+    def _given(self, rows: Tensor, start: int, part: slice) -> Tensor:
+        """Σ_v q_v W_v over a block's tokens, q what comes, [n, D]."""
+        if self.law.targets.ndim == 3:
+            law = self.law.targets.flatten(0, 1)[part, start : start + len(rows)]
+            return law.to(rows) @ rows
+        targets = self.law.targets.flatten()[part].to(rows.device) - start
+        here = (targets >= 0) & (targets < len(rows))
+        return torch.where(here[:, None], rows[targets.clamp(0, len(rows) - 1)], 0)
+
+
+def _mirrored(lower: Tensor) -> Tensor:
+    """A symmetric [n, n, B] from its lower triangle."""
+    upper = lower.transpose(0, 1)
+    keep = torch.ones(lower.shape[:2], dtype=torch.bool, device=lower.device).tril()[..., None]
+    return torch.where(keep, lower, upper)
+
+
+def _parts(count: int) -> list[slice]:
+    return [slice(start, start + TOKENS_AT_ONCE) for start in range(0, count, TOKENS_AT_ONCE)]
