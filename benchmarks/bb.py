@@ -284,7 +284,7 @@ def product_speed(width: int, repeat: int, dtype: torch.dtype) -> float:
 
 def _draw_seconds(variant: Variant, repeat: int) -> float:
     """Sampling per step: blocks are drawn for 32 steps at once."""
-    from trajectory.bb.train import DRAWN_AT_ONCE
+    from trajectory.bb.updates import DRAWN_AT_ONCE
 
     task = load_task(variant.task)
     times = []

@@ -74,7 +74,7 @@ def test_a_variant_is_trained_by_hand(config: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "8/8 steps" in done.stderr
     written = {path.stem for path in output.iterdir()}
-    assert written == {*MEASUREMENTS, *BB_MEASUREMENTS}
+    assert written == {*MEASUREMENTS, *BB_MEASUREMENTS, "forks"}
 
 
 def test_experiments_are_compared_at_equal_loss_by_their_paired_differences(tmp_path: Path) -> None:

@@ -191,7 +191,15 @@ def test_what_decides_numbers_is_in_a_digest_or_in_the_values(
         ),  # which jobs there are
         "tokens_per_step_of",  # decides a listed row, which is digested
         "label",  # a name
-        *("load", "parse", "registered", "suggestion", "refuse_repeats", "follow"),  # reading
+        *(
+            "load",
+            "parse",
+            "registered",
+            "suggestion",
+            "refuse_repeats",
+            "refuse_missing",
+            "follow",
+        ),  # reading
         "resolved",  # writing
     }
     found = set()

@@ -58,7 +58,7 @@ def test_records_are_before_the_update_and_follow_a_plain_loop() -> None:
     import numpy as np
 
     from trajectory.bb.evaluation import EVALUATION_SEED
-    from trajectory.bb.train import DRAWN_AT_ONCE
+    from trajectory.bb.updates import DRAWN_AT_ONCE
 
     task = load_task(chosen.task)
     weights_seed, data_seed = np.random.SeedSequence(3).generate_state(2)

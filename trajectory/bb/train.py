@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from trajectory.bb.changes import Change, ForceAttention, SetValue, changing, values_at
+from trajectory.bb.changes import Change, ForceAttention, SetValue, values_at
 from trajectory.bb.evaluation import Evaluation
+from trajectory.bb.forks import fork
 from trajectory.bb.model import Transformer
-from trajectory.bb.optimisers import make_optimisers, set_learning_rate
-from trajectory.bb.schedule import learning_rate
+from trajectory.bb.optimisers import make_optimisers
 from trajectory.bb.simplified import Simplified
 from trajectory.bb.state import State
 from trajectory.bb.task import BigramTask, load_task
+from trajectory.bb.updates import Updates
 from trajectory.config import Variant
 from trajectory.errors import TrajectoryError
 from trajectory.probe.measure import Row
-from trajectory.schemas import BB_MEASUREMENTS, MEASUREMENTS
-
-DRAWN_AT_ONCE = 32
-"""Batches per call of the sampler, whose cost is per position rather than per sequence."""
-
-CACHE_NUMBERS = 2**19
-"""Numbers of one residual stream (sequences × positions × width) that a CPU's cache holds well:
-larger batches are split, with exact accumulation of their gradients."""
+from trajectory.schemas import BB_MEASUREMENTS, FORKS, MEASUREMENTS
 
 
 @dataclass(frozen=True)
@@ -86,12 +78,15 @@ def train(
     """
     run = Training(name, variant, seed, machine or Machine())
     recorded, kept = set(variant.recorded_steps()), set(variant.checkpoint_steps())
+    forked = set(variant.forks.steps) if variant.forks else set()
     for step in range(run.step, variant.steps + 1):
         run.start_changes(step)
         if step in recorded:
             run.record(step)
         if step in kept:
             run.keep(step)
+        if step in forked:
+            run.fork(step)
         if step == variant.steps:
             break
         run.update(step)
@@ -115,23 +110,25 @@ class Training:
     machine: Machine
     step: int = 0
     tables: dict[str, list[Row]] = field(
-        default_factory=lambda: {table: [] for table in (*MEASUREMENTS, *BB_MEASUREMENTS)}
+        default_factory=lambda: {
+            table: [] for table in (*MEASUREMENTS, *BB_MEASUREMENTS, FORKS.name)
+        }
     )
 
     def __post_init__(self) -> None:
         variant, machine = self.variant, self.machine
         self.device = _device(machine.device)
         self.task = load_task(variant.task)
-        weights_seed, self.data_seed = map(int, np.random.SeedSequence(self.seed).generate_state(2))
+        weights_seed, data_seed = map(int, np.random.SeedSequence(self.seed).generate_state(2))
+        self.updates = Updates(self.task, variant, data_seed, self.device)
         self.model = make_model(self.task, variant, weights_seed).to(self.device)
         self.optimisers = make_optimisers(self.model, variant)
         self.evaluation = Evaluation(
             self.task, variant, f"bb/{self.name}/seed{self.seed}", self.device
         )
-        self.micro_batch = _micro_batch(variant, self.device)
         self.held: dict[int, Tensor] = {}
         self.initial_values = values_at(self.model, self.evaluation.inputs, 0)
-        self._batches: Iterator[Tensor] = iter(())
+        self._batches: Iterator[Tensor] | None = None
         self.state = None
         if machine.state is not None:
             self.state = State(
@@ -212,47 +209,24 @@ class Training:
         with atomic(self.machine.checkpoints / f"step{step}.safetensors") as handle:
             handle.write(save(weights, facts))
 
+    def fork(self, step: int) -> None:
+        """Fork the training as it is before the update."""
+        assert self.variant.forks is not None
+        tokens = self.evaluation.inputs[: self.variant.forks.sequences]
+        rows = fork(self.variant.forks, self.updates, self.model, self.optimisers, step, tokens)
+        self.tables[FORKS.name] += [{"trajectory": self.evaluation.trajectory, **r} for r in rows]
+
     def update(self, step: int) -> None:
         """One optimiser step on the batch that belongs to it."""
-        batch = self._batch(step)
-        for optimiser in self.optimisers:
-            optimiser.zero_grad(set_to_none=True)
-        changes = self.changes(step)
-        parts = batch.split(self.micro_batch)
-        total = torch.zeros((), device=self.device)
-        for part in parts:
-            inputs = part[:, :-1]
-            with changing(changes, self.task.is_trigger(inputs)) if changes else nullcontext():
-                loss = self._loss(inputs, part[:, 1:]) * (len(part) / len(batch))
-            loss.backward()
-            total += loss.detach()
-        if step % 100 == 0 and not bool(total.isfinite()):
+        if self._batches is None:
+            self._batches = self.updates.batches(step)
+        batch = next(self._batches)
+        loss = self.updates.take(self.model, self.optimisers, batch, step, self.changes(step))
+        if step % 100 == 0 and not bool(loss.isfinite()):
             raise TrajectoryError(
-                f"{self.evaluation.trajectory}: the loss is {float(total)} at step {step}; a "
+                f"{self.evaluation.trajectory}: the loss is {float(loss)} at step {step}; a "
                 "smaller learning rate may help"
             )
-        set_learning_rate(self.optimisers, learning_rate(self.variant, step))
-        for optimiser in self.optimisers:
-            optimiser.step()
-
-    def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        half = self.variant.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            logits = self.model(inputs)
-        return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-
-    def _batch(self, step: int) -> Tensor:
-        """The step's batch: a function of the seed and the step alone, so training can resume."""
-        found = next(self._batches, None)
-        if found is None:
-            block, place = divmod(step, DRAWN_AT_ONCE)
-            seed = int(np.random.SeedSequence([self.data_seed, block]).generate_state(1)[0])
-            generator = torch.Generator(self.device).manual_seed(seed)
-            length = self.variant.task.length
-            drawn = self.task.sample(DRAWN_AT_ONCE * self.variant.batch, length + 1, generator)
-            self._batches = iter(drawn.split(self.variant.batch)[place:])
-            found = next(self._batches)
-        return found
 
 
 def _device(name: str) -> torch.device:
@@ -262,11 +236,3 @@ def _device(name: str) -> torch.device:
             "on a machine with a GPU"
         )
     return torch.device(name)
-
-
-def _micro_batch(variant: Variant, device: torch.device) -> int:
-    if variant.micro_batch is not None:
-        return variant.micro_batch
-    if device.type != "cpu":
-        return variant.batch
-    return max(1, CACHE_NUMBERS // (variant.task.length * variant.width))

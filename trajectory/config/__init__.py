@@ -18,6 +18,7 @@ from trajectory.config.bb import (
 from trajectory.config.coupling import Alignment, Coupling
 from trajectory.config.dynamics import Dynamics
 from trajectory.config.fetch import Fetch
+from trajectory.config.forks import Forks
 from trajectory.config.probe import Probe
 from trajectory.config.reading import RESOLVED_NAME, load, parse, resolved
 from trajectory.config.run import Config
@@ -33,6 +34,7 @@ __all__ = [
     "Coupling",
     "Dynamics",
     "Fetch",
+    "Forks",
     "Hold",
     "Intervention",
     "LogSpaced",

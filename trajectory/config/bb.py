@@ -18,6 +18,7 @@ from trajectory.config.base import (
     refuse_repeats,
     resolve_steps,
 )
+from trajectory.config.forks import Forks
 
 LayerIndex = Annotated[int, Field(ge=0)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -236,6 +237,8 @@ class Variant(Section):
     during: list[Hold] = []
     """Changes of the model while it trains, one per layer: of a value that is held and attended to
     by force, the gradient that W_O must not get would be another."""
+    forks: Forks | None = None
+    """Copies that train on for a few steps with a hook on a key; none if empty."""
     maps: Maps = Maps()
     """Attention maps that are kept."""
     checkpoints: Steps | None = None
@@ -258,6 +261,8 @@ class Variant(Section):
             resolve_steps(self.checkpoints, self.steps)
         self._check_layers()
         self._check_holds()
+        if self.forks is not None:
+            self._check_forks(self.forks)
         if self.model == "simplified":
             self._check_simplified()
         if self.schedule.warmup >= self.steps:
@@ -315,6 +320,18 @@ class Variant(Section):
             here = [kind for other, kind in kinds if other == layer]
             if len(here) > 1:
                 raise ValueError(f"during: layer {layer} has {' and '.join(here)}; one at a time")
+
+    def _check_forks(self, forks: Forks) -> None:
+        if self.model == "simplified":
+            raise ValueError("forks: the simplified model has no queries and keys to hook")
+        if self.during:
+            raise ValueError("forks and during: give one; forks are of the free training")
+        if self.attention in ("relu", "sigmoid", "softpick"):
+            raise ValueError(f"forks: {self.attention} attention has no log-odds to read")
+        forks.refuse_missing(self.task.length, self.steps, self.layers, self.heads)
+        for place in forks.heads or []:
+            if place.layer in self.no_attn:
+                raise ValueError(f"forks.heads: layer {place.layer} has no attention")
 
     def _check_simplified(self) -> None:
         plain = Variant.model_fields

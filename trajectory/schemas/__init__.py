@@ -33,6 +33,7 @@ from trajectory.schemas.coupled import (
 )
 from trajectory.schemas.fitted import LAWS, PHENOMENA, SEEDS
 from trajectory.schemas.forecasts import FORECAST_SCORES, FORECASTS
+from trajectory.schemas.forks import FORKS
 from trajectory.schemas.heads import HEADS
 from trajectory.schemas.interventions import HEAD_EFFECTS, INTERVENTION_LAYERS, INTERVENTIONS
 from trajectory.schemas.layers import LAYERS
@@ -66,6 +67,7 @@ __all__ = [
     "EFFECTS",
     "FORECASTS",
     "FORECAST_SCORES",
+    "FORKS",
     "GATES",
     "HEADS",
     "HEAD_EFFECTS",
@@ -100,6 +102,7 @@ TABLES: dict[str, Table] = {
         *(ALIGNMENTS, ALIGNMENT_SCALES, ALIGNED),
         *(BB_TYPES, BB_RESIDUALS, BB_MAPS, BB_INTERVENTIONS, BB_INTERVENED),
         *(BB_SCALARS, BB_MILESTONES, BB_COMPARISONS),
+        FORKS,
         CLAIMS,
         *(INTERVENTIONS, INTERVENTION_LAYERS, HEAD_EFFECTS),
     )

@@ -13,6 +13,7 @@ rule claims:
         rules.align.output,
         BB_TABLES,
         EFFECTS,
+        FORKS,
     output:
         f"{RESULTS}/tables/claims.parquet",
     log:
