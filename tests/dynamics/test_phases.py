@@ -246,10 +246,11 @@ def test_slopes_of_correlated_records_hold_the_true_one(
     assert hits / 200 >= least
 
 
-def test_peaks_of_one_layer_are_looked_for_where_it_writes() -> None:
-    rows = [(name, depth) for name, last in (("one", 1), ("two", 2)) for depth in range(last + 1)]
+def test_peaks_are_looked_for_between_two_blocks() -> None:
+    lasts = {"one": 1, "two": 2, "three": 3}
+    rows = [(name, depth) for name, last in lasts.items() for depth in range(last + 1)]
     found = inner(pl.DataFrame(rows, schema=["trajectory", "layer"], orient="row"))
-    assert found.rows() == [("one", 1), ("two", 0), ("two", 1)]
+    assert found.rows() == [("two", 1), ("three", 1), ("three", 2)]
 
 
 def test_student_by_hand() -> None:

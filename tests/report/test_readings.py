@@ -133,7 +133,7 @@ def test_the_answers_count_what_the_synthetic_runs_hold(pages: dict[str, Page]) 
     assert pages["index"].answer.startswith("5 of 6 series")
     assert "2 with both" in pages["index"].answer, "only the language model has a peak"
     assert "weight rises in 5 of 6" in pages["trajectories"].answer
-    assert "residual ratio rises in 2 of 6" in pages["trajectories"].answer
+    assert "residual ratio rises in 2 of 3" in pages["trajectories"].answer
     assert pages["active"].answer.startswith("3 of 12 heads")
     assert "without a sink: bb/relu-1l" in pages["mitigations"].answer
 
@@ -194,7 +194,9 @@ def test_layers_and_depths_are_told_per_trajectory(pages: dict[str, Page]) -> No
         pages, "heads", "depths", "bb/relu-1l/seed0", "non_trigger"
     )
     assert "3.67 times" in told(pages, "heads", "streams", "nano-olmo", "prose")
-    assert "1.00 times" in told(pages, "heads", "streams", "bb/relu-1l/seed0", "trigger")
+    assert "1.00 times" in told(pages, "heads", "streams", "bb/adamw-3l/seed0", "trigger")
+    alone = told(pages, "heads", "streams", "bb/relu-1l/seed0", "trigger")
+    assert "times" not in alone and "one layer" in alone
 
 
 def test_resting_places_are_counted_per_trajectory(pages: dict[str, Page]) -> None:

@@ -164,9 +164,10 @@ def test_the_overview_tells_sink_drain_and_peak_apart(run: Run) -> None:
     lines = {(x.trajectory, x.domain): x for x in findings.overview(run)}
     shown = {key: {p: c.verdict for p, c in x.cells.items()} for key, x in lines.items()}
     assert shown["bb/softmax-1l/seed0", "non_trigger"] == {
-        "sink": "yes", "drain": "yes", "peak": "no",
+        "sink": "yes", "drain": "yes", "peak": "undefined",
     }  # fmt: skip
-    assert set(shown["bb/relu-1l/seed0", "non_trigger"].values()) == {"no"}
+    relu = shown["bb/relu-1l/seed0", "non_trigger"]
+    assert (relu["sink"], relu["drain"]) == ("no", "no")
     assert shown["bb/adamw-3l/seed0", "non_trigger"]["peak"] == "no"
     assert shown["nano-olmo", "prose"] == {"sink": "yes", "drain": "yes", "peak": "yes"}
     assert ("bb/softmax-1l/seed0", "trigger") not in lines, "heads are active on triggers"
@@ -207,13 +208,13 @@ def test_domains_without_log_odds_are_compared_with_nothing(
         assert "nano-olmo" not in dict(choice.options)
 
 
-def test_a_statistic_without_an_end_is_undecided(results: Path, config: Config) -> None:
+def test_a_statistic_without_an_end_is_not_defined(results: Path, config: Config) -> None:
     run = Run(results, config)
     ends = [pl.lit(None, pl.Float64).alias(f"residual_ratio_{x}") for x in ("end", "low", "high")]
     run.phenomena = run.phenomena.with_columns(ends)
     for line in findings.overview(run) + findings.endings(run):
         assert line.cells["peak"].number == "ratio not defined"
-        assert (line.cells["peak"].verdict, line.cells["peak"].agrees) == ("undecided", None)
+        assert (line.cells["peak"].verdict, line.cells["peak"].agrees) == ("undefined", None)
 
 
 def test_seeds_on_both_sides_of_a_threshold_leave_the_phenomenon_undecided(

@@ -145,22 +145,21 @@ def _risks(own: Frames) -> dict[str, Series]:
 
 def _residuals(layers: pl.DataFrame) -> dict[str, Series]:
     """How far the sink's residual stands out, each measure at the depth where it is greatest in
-    the end: the excess between the blocks, the ratio where ``phenomena`` looks for peaks, among
-    the streams that enter a block. Of one layer both are of the stream that leaves it.
+    the end, among the streams between two blocks, where ``phenomena`` looks for peaks. One layer
+    has none: both are NaN.
     """
     rows = layers.filter(pl.col("domain") == "non_trigger")
     last = int(rows["layer"].max())  # type: ignore[arg-type]
+    among = rows.filter(pl.col("layer").is_between(1, last - 1))
 
-    def greatest(name: str, first: int) -> Series:
-        among = rows.filter(pl.col("layer").is_between(first, max(1, last - 1)))
+    def greatest(name: str) -> Series:
+        if among.is_empty():
+            return np.full(rows["step"].n_unique(), np.nan)
         final = among.filter(pl.col("step") == pl.col("step").max())
         chosen = final.sort(name, "layer", descending=[True, False])["layer"][0]
         return _floats(among.filter(pl.col("layer") == chosen)[name])
 
-    return {
-        "residual_excess": greatest("residual_excess", 1),
-        "residual_ratio": greatest("residual_ratio", 1 if last == 1 else 0),
-    }
+    return {name: greatest(name) for name in ("residual_excess", "residual_ratio")}
 
 
 def summarise(settings: BigramBackcopy, frames: Frames) -> dict[str, list[Row]]:

@@ -30,33 +30,36 @@ def phenomenon_row(
     layers: pl.DataFrame,
     settings: Dynamics,
 ) -> Row:
-    """What the trajectory shows at its end: the lead head, and the inner depth with the peak."""
+    """What the trajectory shows at its end: the lead head, and the inner depth with the peak.
+
+    A model of one layer has no such depth: what is said of the peak is None.
+    """
     here = (pl.col("trajectory") == trajectory) & (pl.col("domain") == domain)
     head = heads.filter(here & (pl.col("layer") == place[0]) & (pl.col("head") == place[1]))
     head = head.sort("step")
     last = head.row(-1, named=True)
     depths = inner(layers.filter(here))
-    peak = (
-        depths.filter(pl.col("step") == last["step"])
-        .sort("residual_ratio", descending=True)
-        .row(0, named=True)
-    )
-    stream = depths.filter(pl.col("layer") == peak["layer"]).sort("step")
+    ends = depths.filter(pl.col("step") == last["step"]).drop_nulls("residual_ratio")
+    greatest = ends.sort("residual_ratio", descending=True).to_dicts()
+    peak = greatest[0] if greatest else {"layer": None, "residual_ratio": None}
+    stream = depths.filter(pl.col("layer").is_in([peak["layer"]])).sort("step")
+    first = stream["residual_ratio"].to_list()[:1]
+    ratio = peak["residual_ratio"]
     intervals: Row = {}
     for frame, statistic in (
         *((head, name) for name in ("sink_excess", "delta_logit", "value_ratio")),
         (stream, "residual_ratio"),
     ):
         known = frame.drop_nulls(statistic)
-        ends: tuple[float | None, float | None, float | None] = (None, None, None)
+        found: tuple[float | None, float | None, float | None] = (None, None, None)
         if known.height:
-            ends = end_value(
+            found = end_value(
                 known["step"].to_numpy(),
                 known[statistic].to_numpy(),
                 RANGES.get(statistic, (-np.inf, np.inf)),
             )
         names = (f"{statistic}_{end}" for end in ("end", "low", "high"))
-        intervals |= dict(zip(names, ends, strict=True))
+        intervals |= dict(zip(names, found, strict=True))
     return {
         "trajectory": trajectory,
         "domain": domain,
@@ -74,12 +77,12 @@ def phenomenon_row(
             )
         },
         "value_ratio_peak": head["value_ratio"].max(),
-        "residual_ratio": peak["residual_ratio"],
-        "residual_ratio_first": stream.row(0, named=True)["residual_ratio"],
+        "residual_ratio": ratio,
+        "residual_ratio_first": first[0] if first else None,
         "residual_layer": peak["layer"],
         "sink": last["sink_excess"] >= settings.sink_threshold,
         "drain": last["value_ratio"] <= settings.drain_threshold,
-        "peak": peak["residual_ratio"] >= settings.peak_threshold,
+        "peak": None if ratio is None else ratio >= settings.peak_threshold,
         **intervals,
     }
 

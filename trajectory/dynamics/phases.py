@@ -59,13 +59,13 @@ def phenomena(settings: Dynamics) -> tuple[Phenomenon, ...]:
 
 
 def inner(layers: pl.DataFrame) -> pl.DataFrame:
-    """The streams in which peaks are looked for: those that enter a block.
+    """The streams in which peaks are looked for: those that one block writes and another reads.
 
-    The one that leaves the last block is read by no head. Of a single layer it is taken all the
-    same: nothing that the layer writes can reach the embedding that enters it.
+    Depth 0 is the embedding, whose norm no block has written. No head reads the stream behind the
+    last block. A model of one layer has no stream between blocks, and hence no row.
     """
     depth, last = pl.col("layer"), pl.col("layer").max().over("trajectory")
-    return layers.filter(pl.when(last == 1).then(depth == last).otherwise(depth < last))
+    return layers.filter((depth > 0) & (depth < last))
 
 
 def onset_rows(

@@ -16,7 +16,7 @@ from trajectory.report.run import Run, domain_rank, dormant, group_of, with_grou
 PHENOMENA = ("sink", "drain", "peak")
 NAMES = {"sink": "attention sink", "drain": "value-state drain", "peak": "residual-state peak"}
 
-YES, NO, UNDECIDED = "yes", "no", "undecided"
+YES, NO, UNDECIDED, UNDEFINED = "yes", "no", "undecided", "undefined"
 
 STATISTICS = {
     "sink": ("excess", "sink_excess"),
@@ -31,7 +31,7 @@ class Cell:
 
     Attributes:
         verdict: whether it is there at the end: yes or no where the whole interval lies on one
-            side of the threshold, else undecided.
+            side of the threshold, undefined where there is no such statistic, else undecided.
         measure: what the statistic that decides is called.
         value: its value with its interval, for people.
         expected: what the paper reports at its size; None where it reports nothing.
@@ -50,7 +50,7 @@ class Cell:
     @property
     def agrees(self) -> bool | None:
         """Whether this run shows what the paper's size shows; None where one of them is silent."""
-        if self.expected is None or self.verdict == UNDECIDED:
+        if self.expected is None or self.verdict in (UNDECIDED, UNDEFINED):
             return None
         return (self.verdict == YES) == self.expected
 
@@ -97,17 +97,17 @@ def paper_expects(variant: Variant | None) -> dict[str, bool | None]:
     """What arXiv 2410.13835 reports for such a run at its size; a language model if None.
 
     Softmax attention sinks and drains; ReLU attention does neither; residual-state peaks take
-    three layers, softmax attention and Adam. Of the sinks and drains of SGD it says nothing.
+    three layers, softmax attention and Adam. Of the sinks and drains of SGD it says nothing. In one
+    layer a peak is not defined.
     """
     if variant is None:
         return {"sink": True, "drain": True, "peak": True}
     if not in_paper(variant):
         return dict.fromkeys(PHENOMENA)
-    if variant.attention == "relu":
-        return {"sink": False, "drain": False, "peak": False}
-    if variant.optimizer.name == "sgd":
-        return {"sink": None, "drain": None, "peak": False}
-    return {"sink": True, "drain": True, "peak": variant.layers >= 3}
+    softmax, adam = variant.attention == "softmax", variant.optimizer.name == "adamw"
+    peak = None if variant.layers == 1 else softmax and adam and variant.layers >= 3
+    there = None if softmax and not adam else softmax
+    return {"sink": there, "drain": there, "peak": peak}
 
 
 def overview(run: Run) -> list[Line]:
@@ -145,7 +145,7 @@ def _cells(run: Run, group: str, rows: list[dict[str, Any]]) -> dict[str, Cell]:
     for phenomenon, (called, statistic) in STATISTICS.items():
         values = [value for row in rows if (value := ending(row, statistic)) is not None]
         if not values:
-            cells[phenomenon] = Cell(UNDECIDED, called, "not defined", expected[phenomenon])
+            cells[phenomenon] = Cell(UNDEFINED, called, "not defined", expected[phenomenon])
             continue
         value = pooled(values)
         ends = words.interval(value.low, value.high)

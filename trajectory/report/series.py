@@ -57,12 +57,15 @@ def all_heads(run: Run, columns: Sequence[str]) -> pl.DataFrame:
 
 
 def streams(run: Run, columns: Sequence[str]) -> pl.DataFrame:
-    """Records of every depth of the residual stream; ``lead_layer`` marks the peak's."""
+    """Records of every depth of the residual stream; ``lead_layer`` marks the peak's.
+
+    It marks none in a trajectory of one layer.
+    """
     peak = run.phenomena.select("trajectory", "domain", pl.col("residual_layer").alias("peak"))
     joined = (
         run.drawn("layers", "trajectory", "domain", "step", "layer", *columns)
         .join(peak, on=["trajectory", "domain"])
-        .with_columns((pl.col("layer") == pl.col("peak")).alias("lead_layer"))
+        .with_columns((pl.col("layer") == pl.col("peak")).fill_null(False).alias("lead_layer"))
         .drop("peak")
     )
     return described(joined, run)

@@ -242,12 +242,14 @@ BB_SCALARS = Table(
         ),
         number(
             "residual_excess",
-            "greatest layers.residual_excess on non-triggers over depths 1 to the last but one; the last where there is one layer",
+            "greatest layers.residual_excess on non-triggers over depths 1 to the last but one; empty for one layer",
             "activation",
+            nullable=True,
         ),
         number(
             "residual_ratio",
             "layers.residual_ratio on non-triggers at the depth of phenomena.residual_ratio",
+            nullable=True,
         ),
     ),
 )

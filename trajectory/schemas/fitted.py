@@ -111,16 +111,26 @@ PHENOMENA = Table(
         number("value_ratio_peak", "greatest value ratio of the lead head over all records"),
         number(
             "residual_ratio",
-            "greatest residual ratio at the last record among the streams that enter a block; of one layer, that of the stream that leaves it",
+            "greatest residual ratio at the last record among the streams that one block writes and another reads; empty for one layer, which has none",
+            nullable=True,
         ),
         number("residual_ratio_end", _END, nullable=True),
         number("residual_ratio_low", _LOWER, nullable=True),
         number("residual_ratio_high", _UPPER, nullable=True),
-        number("residual_ratio_first", "residual ratio of the same depth at the first record"),
-        field("residual_layer", pa.int16(), "that depth"),
+        number(
+            "residual_ratio_first",
+            "residual ratio of the same depth at the first record",
+            nullable=True,
+        ),
+        field("residual_layer", pa.int16(), "that depth", nullable=True),
         field("sink", pa.bool_(), "sink_excess is at or above the onset threshold"),
         field("drain", pa.bool_(), "value_ratio is at or below the drain threshold"),
-        field("peak", pa.bool_(), "residual_ratio is at or above the peak threshold"),
+        field(
+            "peak",
+            pa.bool_(),
+            "residual_ratio is at or above the peak threshold",
+            nullable=True,
+        ),
     ),
 )
 

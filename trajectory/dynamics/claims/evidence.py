@@ -154,9 +154,16 @@ class Evidence:
             head=lead["head"],
         )
 
+    def peak_depth(self, trajectory: str, domain: str) -> int:
+        """The depth between two blocks with the greatest peak; Absent in a model of one layer."""
+        depth = self.phenomenon(trajectory, domain)["residual_layer"]
+        if depth is None:
+            raise Absent(f"{trajectory} has one layer, and hence no stream between two blocks")
+        return int(depth)
+
     def of_peak(self, trajectory: str, domain: str, statistic: str) -> tuple[Array, Array]:
         """Steps and values of a column of ``layers`` at the depth with the peak."""
-        depth = self.phenomenon(trajectory, domain)["residual_layer"]
+        depth = self.peak_depth(trajectory, domain)
         return self.series("layers", statistic, trajectory=trajectory, domain=domain, layer=depth)
 
     def series(self, table: str, column: str, **where: Any) -> tuple[Array, Array]:

@@ -15,7 +15,6 @@ from trajectory.dynamics.claims.evidence import (
     last_value,
 )
 from trajectory.dynamics.claims.kinds import (
-    ONE_LAYER,
     THREE_LAYERS,
     TWO_LAYERS,
     Of,
@@ -31,6 +30,7 @@ from trajectory.dynamics.claims.kinds import (
 from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger, Measure
 from trajectory.dynamics.claims.readings import (
     fitted_slope,
+    growth,
     linear_over_log,
     scaled,
 )
@@ -48,8 +48,10 @@ STRUCTURE = Claim(
 )
 
 
-PEAK = "greatest residual ratio at the end among the streams that enter a block (of one layer: that leaves it)"
-"""How a peak is read."""
+PEAK = (
+    "greatest residual ratio at the end among the streams that one block writes and another reads"
+)
+"""How a peak is read. One layer has no such stream: that it shows no peak is no finding."""
 
 
 def _peak(evidence: Evidence, trajectory: str) -> Value:
@@ -63,14 +65,6 @@ PEAKS.criterion(
     at_least="peak_threshold",
     tables=("layers", "phenomena"),
 )(each(softmax(3), THREE_LAYERS, _peak))
-
-PEAKS.criterion(
-    STRUCTURE,
-    "one layer shows none",
-    PEAK,
-    at_most="peak_threshold",
-    tables=("layers", "phenomena"),
-)(each(softmax(1), ONE_LAYER, _peak))
 
 PEAKS.criterion(
     STRUCTURE,
@@ -131,7 +125,7 @@ def _linear(statistic: str) -> Measure:
 
 for _statistic, _name in (
     ("residual_norm_sink", "linear rather than logarithmic"),
-    ("residual_excess", "its excess over the others too"),
+    ("residual_excess", "its excess over the others linear too"),
 ):
     PEAKS.criterion(
         LINEAR,
@@ -140,6 +134,21 @@ for _statistic, _name in (
         at_least=0,
         tables=("laws", "phenomena"),
     )(_linear(_statistic))
+
+
+@PEAKS.criterion(
+    LINEAR,
+    "its excess over the others grows",
+    "slope of residual_excess per 1,000 steps in the window of that comparison",
+    unit="per 1,000 steps",
+    at_least=0,
+    tables=("layers", "laws", "phenomena"),
+)
+def _grows(evidence: Evidence) -> Iterator[Finding]:
+    for group in evidence.groups(softmax(3), THREE_LAYERS):
+        window, of = growth(evidence, group.trajectories, DORMANT)
+        found = over_seeds(evidence, group, of)
+        yield replace(found, reason=f"{window} window, {found.reason}")
 
 
 def _slope(evidence: Evidence, trajectory: str) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import polars as pl
@@ -23,6 +23,7 @@ from trajectory.dynamics.claims.evidence import (
 )
 from trajectory.dynamics.claims.kinds import (
     THREE_LAYERS,
+    Of,
     each,
     each_language_model,
     over_seeds,
@@ -30,7 +31,13 @@ from trajectory.dynamics.claims.kinds import (
     softmax,
 )
 from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger, Measure
-from trajectory.dynamics.claims.readings import TOGETHER, fitted_slope, linear_over_log, scaled
+from trajectory.dynamics.claims.readings import (
+    TOGETHER,
+    fitted_slope,
+    growth,
+    linear_over_log,
+    scaled,
+)
 from trajectory.dynamics.compare import MARGIN
 
 PRETRAINED = Ledger()
@@ -145,20 +152,44 @@ PRETRAINED.criterion(
 )(each_language_model(_lag))
 
 
-@PRETRAINED.criterion(
+def _in_window(windowed: Callable[[Evidence, str, str], tuple[str, Of]]) -> Measure:
+    """A measure of residual growth, which tells the window that it is judged in."""
+
+    def measure(evidence: Evidence) -> Iterator[Finding]:
+        for trajectory, domain in by_language_model(evidence):
+            window, of = windowed(evidence, trajectory, domain)
+            try:
+                yield Finding(trajectory, domain, of(evidence, trajectory), f"{window} window")
+            except Absent as absent:
+                yield Finding(trajectory, domain, None, str(absent))
+
+    return measure
+
+
+def _linear(statistic: str) -> Measure:
+    return _in_window(lambda e, t, d: linear_over_log(e, [t], d, statistic))
+
+
+for _statistic, _name in (
+    ("residual_norm_sink", "the residual norm grows linearly"),
+    ("residual_excess", "its excess over the others linearly too"),
+):
+    PRETRAINED.criterion(
+        OLMO,
+        _name,
+        f"AICc of a + b·ln t minus that of a + b·t for {_statistic} in the late window (in the onset window where that has too few records); ±{MARGIN:g} is evidence",
+        at_least=0,
+        tables=("laws", "phenomena"),
+    )(_linear(_statistic))
+
+PRETRAINED.criterion(
     OLMO,
-    "the residual norm grows linearly",
-    f"AICc of a + b·ln t minus that of a + b·t for residual_norm_sink in the late window (in the onset window where that has too few records); ±{MARGIN:g} is evidence",
+    "its excess over the others grows",
+    "slope of residual_excess per 1,000 steps in the window of that comparison",
+    unit="per 1,000 steps",
     at_least=0,
-    tables=("laws", "phenomena"),
-)
-def _linear(evidence: Evidence) -> Iterator[Finding]:
-    for trajectory, domain in by_language_model(evidence):
-        window, of = linear_over_log(evidence, [trajectory], domain, "residual_norm_sink")
-        try:
-            yield Finding(trajectory, domain, of(evidence, trajectory), f"{window} window")
-        except Absent as absent:
-            yield Finding(trajectory, domain, None, str(absent))
+    tables=("layers", "laws", "phenomena"),
+)(_in_window(lambda e, t, d: growth(e, [t], d)))
 
 
 def _residual_slope(evidence: Evidence, trajectory: str, domain: str) -> Value:

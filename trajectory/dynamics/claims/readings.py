@@ -150,13 +150,42 @@ def linear_over_log(
     return window, of
 
 
+def growth(evidence: Evidence, trajectories: list[str], domain: str) -> tuple[str, Of]:
+    """How fast the sink's residual norm leaves the other tokens' behind, at the depth with the peak.
+
+    All norms may grow together: the excess tells what is the sink's own, and a line through a norm
+    that falls fits as well as one through a norm that rises.
+
+    Args:
+        evidence: the run's tables.
+        trajectories: that are to be compared: one window for all.
+        domain: of the trajectories.
+
+    Returns:
+        the window, and from a trajectory to the slope of its excess per 1,000 steps in it.
+    """
+    window, _ = linear_over_log(evidence, trajectories, domain, "residual_excess")
+
+    def of(evidence: Evidence, trajectory: str) -> Value:
+        depth = evidence.peak_depth(trajectory, domain)
+        where = {"trajectory": trajectory, "domain": domain, "layer": depth, "head": -1}
+        fitted = evidence.rows("laws", **where, statistic="residual_excess", window=window)
+        if not fitted:
+            raise Absent(f"{trajectory} has too few records in the {window} window")
+        steps, excess = evidence.of_peak(trajectory, domain, "residual_excess")
+        part = steps >= fitted[0]["first_step"]
+        return scaled(fitted_slope(steps[part], excess[part]), 1000)
+
+    return window, of
+
+
 WINDOWS = ("late", "onset")
 """Windows in which growth is judged, the preferred one first."""
 
 
 def _gains(evidence: Evidence, trajectory: str, domain: str, statistic: str) -> dict[str, float]:
     """AICc of the logarithmic law minus that of the linear one, by window where both are fitted."""
-    depth = evidence.phenomenon(trajectory, domain)["residual_layer"]
+    depth = evidence.peak_depth(trajectory, domain)
     where = {"trajectory": trajectory, "domain": domain, "layer": depth, "head": -1}
     found: dict[str, dict[str, float]] = {}
     for row in evidence.rows("laws", **where, statistic=statistic):

@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.phases import inner
 from trajectory.report import encode, marks, sentences, series, words
 from trajectory.report.page import Captions, Choice, Control, Figure, Number, Page, Slider
 from trajectory.report.run import Run, dormant
@@ -345,7 +346,7 @@ def _residual(run: Run, streams: pl.DataFrame, first: tuple[str, str]) -> Figure
     )
     return Figure(
         "streams",
-        "Residual-state peak at every depth",
+        "Residual norm of the sink at every depth",
         alt.layer(
             marks.reference(1.0, "like any other residual"),
             chart.mark_line(strokeWidth=1.4),
@@ -365,11 +366,15 @@ def _peak_reading(streams: pl.DataFrame, trajectory: str, domain: str) -> str:
     own = own.drop_nulls("residual_ratio")
     if own.is_empty():
         return f"The residual norms of {trajectory} on {domain} were not measured."
-    last = own.filter(pl.col("step") == pl.col("step").max())
+    between = inner(own)
+    if between.is_empty():
+        return f"{trajectory} has one layer, and hence no stream between two blocks for a peak."
+    last = between.filter(pl.col("step") == pl.col("step").max())
     top = last.sort("residual_ratio", descending=True).row(0, named=True)
     first = own.filter(pl.col("layer") == top["layer"]).sort("step").row(0, named=True)
     return (
-        f"{trajectory} on {domain} ends with its greatest peak at depth {top['layer']}, where the "
-        f"sink's norm is {words.number(top['residual_ratio'])} times the rest's "
+        f"{trajectory} on {domain} ends with its greatest peak between two blocks at depth "
+        f"{top['layer']}, where the sink's norm is {words.number(top['residual_ratio'])} times the "
+        f"rest's "
         f"({words.number(first['residual_ratio'])} at step {first['step']:,})."
     )

@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from trajectory.report import marks, words
-from trajectory.report.findings import NO, UNDECIDED, YES, Ending, endings
+from trajectory.report.findings import NO, UNDECIDED, UNDEFINED, YES, Ending, endings
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Control, Figure, Heading, Missing, Page
 from trajectory.report.parts.comparisons import forest, measured, table
@@ -150,6 +150,7 @@ def _strip(
         YES: f"with a {phenomenon}",
         NO: "without",
         UNDECIDED: "undecided, with an interval that holds the threshold or with none",
+        UNDEFINED: "not defined",
     }
     parts = [f"{text}: {own}" for v, text in told.items() if (own := _groups(found, phenomenon, v))]
     reading = f"{'; '.join(parts)}."

@@ -16,6 +16,7 @@ from trajectory.report.findings import (
     PHENOMENA,
     STATISTICS,
     UNDECIDED,
+    UNDEFINED,
     YES,
     Line,
     differences,
@@ -77,7 +78,7 @@ def make(run: Run) -> Page:
             part = frame.filter(pl.col("trajectory").str.starts_with("bb/") == (world == "bb"))
             key = f"{name}-{world}"
             if part.is_empty():
-                figures.append(Missing(f"{title}, {called}", _no_world(world), key))
+                figures.append(Missing(f"{title}, {called}", _no_world(run, world), key))
                 continue
             data[key] = series.seeds(part, column)
             if column == "sink_weight":
@@ -129,9 +130,9 @@ def make(run: Run) -> Page:
         blocks,
         [marks.group_legend(run)],
         data,
-        note="The head with the greatest sink, the depth with the greatest peak, on dormant "
-        "domains. Line: mean over the seeds of a variant; band: their range. Dotted: the weight of "
-        f"uniform attention. {_patterns(run)}",
+        note="The head with the greatest sink, the depth with the greatest peak (between two "
+        "blocks: one layer has none), on dormant domains. Line: mean over the seeds of a variant; "
+        f"band: their range. Dotted: the weight of uniform attention. {_patterns(run)}",
         part="Start",
         answer=_answer(lines),
     )
@@ -168,7 +169,10 @@ def _open(lines: list[Line], phenomenon: str) -> str:
     return f" ({undecided} undecided)" if undecided else ""
 
 
-def _no_world(world: str) -> str:
+def _no_world(run: Run, world: str) -> str:
+    """Why a world has no such panel: it has no trajectory, or only trajectories of one layer."""
+    if any(is_bb(name) == (world == "bb") for name in run.trajectories):
+        return "its models have one layer, and hence no stream between two blocks"
     return (
         "its config names no Bigram-Backcopy variant"
         if world == "bb"
@@ -217,8 +221,10 @@ def _reading(run: Run, lines: list[Line], phenomenon: str, world: str) -> str:
     column = {"sink": "sink_weight", "drain": "value_ratio", "peak": "residual_ratio"}[phenomenon]
     there = sum(line.cells[phenomenon].verdict == YES for line in own)
     name = {"sink": "a sink", "drain": "a drain", "peak": "a peak"}[phenomenon]
+    without = sum(line.cells[phenomenon].verdict == UNDEFINED for line in own)
+    told = f" ({without} cannot have one: not defined)" if without else ""
     return (
-        f"{there} of {len(own)} series end with {name}{_open(own, phenomenon)}; the "
+        f"{there} of {len(own)} series end with {name}{_open(own, phenomenon)}{told}; the "
         f"{marks.called(column)} ends at {words.per_group(rows, column)}."
     )
 
@@ -248,8 +254,9 @@ def _table(lines: list[Line], run: Run) -> Grid:
         f"Sink: weight above its uniform floor ≥ {settings.sink_threshold}. "
         f"Drain: value norm of the sink ≤ {settings.drain_threshold} of the rest's median. "
         "Peak: residual norm of the sink ≥ "
-        f"{settings.peak_threshold} times the rest's median, in a stream that enters a block "
-        "(of one layer, in the one that leaves it).",
+        f"{settings.peak_threshold} times the rest's median, in a stream that one block writes and "
+        "another reads: the embedding and the stream behind the last block do not count, and one "
+        "layer has no such stream.",
         fold=14,
     )
 

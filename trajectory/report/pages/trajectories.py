@@ -142,9 +142,10 @@ def make(run: Run) -> Page:
     note = (
         f"Lines: {dashes}. Step 0 is measured and in the tables; a logarithmic axis cannot show "
         "it. Lead: the layer of the head with the greatest sink of its trajectory and domain, and "
-        "the head with the greatest sink of its layer; for the residual stream, the depth with the "
-        "greatest ratio. Wide bands: the best law of each lead series over its window. Sentences "
-        "tell of the lead, of all trajectories on the domains shown at first, whatever is chosen."
+        "the head with the greatest sink of its layer; for the residual stream, the depth between "
+        "two blocks with the greatest ratio (one layer has none: choose a depth). Wide bands: the "
+        "best law of each lead series over its window. Sentences tell of the lead, of all "
+        "trajectories on the domains shown at first, whatever is chosen."
         + (" Drawn at 100 records of each trajectory at most." if run.thinned else "")
         + _without_onset(run)
     )
@@ -376,10 +377,12 @@ def _reading(run: Run, panel: Panel) -> str:
             f"{words.per_group(rows, 'value_ratio')}; "
             f"{drained} of {sinking.height} series with a sink end drained.",
         )
+    if panel.name == "residual_ratio" and rows["residual_ratio"].null_count() == rows.height:
+        return "No trajectory shown at first has a stream between two blocks, where a peak can be."
     if panel.name == "residual_ratio":
         return words.over(
             rows,
-            "at the depth where it is greatest, the sink's residual norm over the rest's ends at "
-            f"{words.per_group(rows, 'residual_ratio')}.",
+            "at the depth between two blocks where it is greatest, the sink's residual norm over "
+            f"the rest's ends at {words.per_group(rows, 'residual_ratio')}.",
         )
     return endings.ending(run, panel.table, panel.column)

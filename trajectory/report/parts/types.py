@@ -220,9 +220,12 @@ def _targets_reading(frame: pl.DataFrame, trajectory: str) -> str:
 
 
 def _residuals(run: Run) -> pl.DataFrame:
-    """Residual norms of every token type at the depth with the peak of its trajectory."""
+    """Residual norms of every token type at the depth with the peak of its trajectory.
+
+    One layer has no such depth: there they are those behind it.
+    """
     peak = run.phenomena.filter(pl.col("domain") == "non_trigger").select(
-        "trajectory", layer="residual_layer"
+        "trajectory", layer=pl.col("residual_layer").fill_null(1)
     )
     return (
         run.scan("bb_residuals")
