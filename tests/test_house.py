@@ -197,6 +197,7 @@ def test_what_decides_numbers_is_in_a_digest_or_in_the_values(
             "registered",
             "suggestion",
             "refuse_repeats",
+            "refuse_beyond",
             "refuse_missing",
             "follow",
         ),  # reading

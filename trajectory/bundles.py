@@ -138,6 +138,42 @@ def effect_tables(config: Config) -> list[Path]:
     ]
 
 
+def force_bundles(config: Config, name: str) -> list[Bundle]:
+    """The checkpoints of a suite whose forces are measured, as bundles.
+
+    Raises TrajectoryError as ``suite_bundles``.
+    """
+    settings = config.probe.forces
+    if settings is None:
+        return []
+    sizes = {
+        revision: size
+        for bundle in suite_bundles(config, name)
+        for revision, size in zip(bundle.revisions, bundle.sizes, strict=True)
+    }
+    rows = changed_rows(settings, measured_rows(config, name))
+    return bundles(name, [(row["revision"], sizes[row["revision"]]) for row in rows])
+
+
+def force_tables(config: Config) -> list[Path]:
+    """Where the ``bundle`` tables of a run's forces lie.
+
+    Raises TrajectoryError as ``suite_bundles``, or if forces are asked for at a step that no suite
+    measures.
+    """
+    settings = config.probe.forces
+    if settings is None:
+        return []
+    rows = {name: measured_rows(config, name) for name in config.suites.names()}
+    if all(rows.values()):  # none is left out
+        check_steps(settings, [row for found in rows.values() for row in found])
+    return [
+        config.results / "forces" / name / ".bundles" / f"{bundle.name}.parquet"
+        for name in config.suites.names()
+        for bundle in force_bundles(config, name)
+    ]
+
+
 def run_parts(config: Config) -> list[Path]:
     """The parts of a run's measurement tables: folders of tables, and ``bundle`` tables."""
     trained = [config.results / "bb" / v / f"seed{seed}" for v, seed in config.bb_trajectories()]

@@ -305,6 +305,24 @@ def needs_changed(config: Config, name: str, size: int | None) -> Needs:
     return _granted(config, suite, [size or suite.bytes or 0], memory, seconds, passes)
 
 
+def needs_forces(config: Config, bundle: Bundle) -> Needs:
+    """What measuring the forces of a bundle needs: two layers, and every block's inputs.
+
+    Args:
+        config: the run.
+        bundle: of one of its suites, with the bytes of each checkpoint.
+    """
+    suite = _suite(config, bundle.suite)
+    forces = config.probe.forces
+    memory = memory_of(suite, config.probe)
+    memory = None if memory is None else 2 * memory
+    seconds = computing_seconds(suite, config.probe, SLOW["cpu"])
+    if forces is not None and seconds is not None:
+        keys = 1 + len(forces.positions) + len(forces.tokens) + len(forces.constant)
+        seconds *= 4 + (20 * keys if forces.coupling else 0)
+    return _granted(config, suite, bundle.sizes, memory, seconds)
+
+
 def _suite(config: Config, name: str) -> Suite:
     nano = config.suites.nano_olmo
     return described(nano) if nano and name == EMBEDDED else with_sizes(config, name)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trajectory.bb.changes import Change, changing
+from trajectory.bb.forces import toy_forces
 from trajectory.bb.interventions import NONE, intervened
 from trajectory.bb.laboratory import measure_types
 from trajectory.bb.schedule import learning_rate, map_steps
@@ -59,6 +60,8 @@ class Evaluation:
         self.trigger = trigger.to(device)
         self.task, self.variant, self.trajectory = task, variant, trajectory
         self.map_steps = set(map_steps(variant))
+        forces = variant.forces
+        self.force_steps = set(forces.choose(variant.recorded_steps()) if forces else ())
 
     def rows(
         self,
@@ -87,6 +90,7 @@ class Evaluation:
         with changing(standing, self.trigger):
             logits, heads, layers = measure(lambda: model(self.inputs), blocks, self.batch)
             types, residuals, drawn = measure_types(model, blocks, self.task, self.inputs, maps)
+            forces = self._forces(model) if step in self.force_steps else {}
         risks = self._risks(logits)
         changed, reread = self._interventions(
             model, blocks, risks, (heads, layers), standing, initial_values
@@ -109,7 +113,16 @@ class Evaluation:
             BB_MAPS.name: [{**_untokened(names), **row} for row in drawn],
             BB_INTERVENTIONS.name: [{**names, **row} for row in changed],
             BB_INTERVENED.name: [{**_untokened(names), **row} for row in reread],
+            **{name: [{**names, **row} for row in found] for name, found in forces.items()},
         }
+
+    def _forces(self, model: nn.Module) -> dict[str, list[Row]]:
+        forces = self.variant.forces
+        assert forces is not None
+        first = slice(0, forces.sequences)
+        domains = {name: member[first] for name, member in self.batch.domains.items()}
+        texts = self.batch.texts[first]
+        return toy_forces(model, self.inputs[first], self.law[first], domains, texts, forces)
 
     def _facts(self, step: int) -> Row:
         return {

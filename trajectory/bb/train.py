@@ -23,7 +23,7 @@ from trajectory.bb.updates import Updates
 from trajectory.config import Variant
 from trajectory.errors import TrajectoryError
 from trajectory.probe.measure import Row
-from trajectory.schemas import BB_MEASUREMENTS, FORKS, MEASUREMENTS
+from trajectory.schemas import BB_MEASUREMENTS, FORCE_TABLES, FORKS, MEASUREMENTS
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Training:
     step: int = 0
     tables: dict[str, list[Row]] = field(
         default_factory=lambda: {
-            table: [] for table in (*MEASUREMENTS, *BB_MEASUREMENTS, FORKS.name)
+            table: [] for table in (*MEASUREMENTS, *BB_MEASUREMENTS, FORKS.name, *FORCE_TABLES)
         }
     )
 

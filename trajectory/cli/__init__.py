@@ -21,6 +21,7 @@ from trajectory.cli import (
     costs,
     coupling,
     dynamics,
+    forces,
     interventions,
     measure,
     plan,
@@ -47,6 +48,7 @@ app.command("claims", rich_help_panel=AFTER)(claims.claims)
 app.command("costs", rich_help_panel=AFTER)(costs.costs)
 app.command("measure", rich_help_panel=STAGES)(measure.measure_revisions)
 app.command("intervene", rich_help_panel=STAGES)(interventions.intervene_revisions)
+app.command("forces", rich_help_panel=STAGES)(forces.measure_forces)
 app.command("dynamics", rich_help_panel=STAGES)(dynamics.dynamics)
 app.command("theory", rich_help_panel=STAGES)(coupling.theory)
 app.command("couple", rich_help_panel=STAGES)(coupling.couple)

@@ -306,7 +306,7 @@ def suites_complete(
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
     """Say what is missing from a run and why; exit status 1 if anything is."""
-    from trajectory.bundles import bundle_tables, effect_tables
+    from trajectory.bundles import bundle_tables, effect_tables, force_tables
     from trajectory.cli.tables_of_suites import outcome_table
     from trajectory.config import load
     from trajectory.schemas import OUTCOMES
@@ -316,7 +316,7 @@ def suites_complete(
 
     run = load(config)
     rows = read(outcomes, OUTCOMES).to_pylist()
-    changed = effect_tables(run)
+    changed = [*effect_tables(run), *force_tables(run)]
     unchanged = failed_in(changed)
     again = forget_transient([*bundle_tables(run), *changed])
     for folder in store_of(run).sweep():

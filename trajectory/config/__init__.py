@@ -18,6 +18,7 @@ from trajectory.config.bb import (
 from trajectory.config.coupling import Alignment, Coupling
 from trajectory.config.dynamics import Dynamics
 from trajectory.config.fetch import Fetch
+from trajectory.config.forces import Forces
 from trajectory.config.forks import Forks
 from trajectory.config.probe import Probe
 from trajectory.config.reading import RESOLVED_NAME, load, parse, resolved
@@ -34,6 +35,7 @@ __all__ = [
     "Coupling",
     "Dynamics",
     "Fetch",
+    "Forces",
     "Forks",
     "Hold",
     "Intervention",

@@ -18,6 +18,7 @@ from trajectory.config.base import (
     refuse_repeats,
     resolve_steps,
 )
+from trajectory.config.forces import Forces
 from trajectory.config.forks import Forks
 
 LayerIndex = Annotated[int, Field(ge=0)]
@@ -237,6 +238,8 @@ class Variant(Section):
     during: list[Hold] = []
     """Changes of the model while it trains, one per layer: of a value that is held and attended to
     by force, the gradient that W_O must not get would be another."""
+    forces: Forces | None = None
+    """Forces on the weight and the value of ⟨s⟩ and of shams; none if empty."""
     forks: Forks | None = None
     """Copies that train on for a few steps with a hook on a key; none if empty."""
     maps: Maps = Maps()
@@ -261,6 +264,8 @@ class Variant(Section):
             resolve_steps(self.checkpoints, self.steps)
         self._check_layers()
         self._check_holds()
+        if self.forces is not None:
+            self._check_forces(self.forces)
         if self.forks is not None:
             self._check_forks(self.forks)
         if self.model == "simplified":
@@ -320,6 +325,21 @@ class Variant(Section):
             here = [kind for other, kind in kinds if other == layer]
             if len(here) > 1:
                 raise ValueError(f"during: layer {layer} has {' and '.join(here)}; one at a time")
+
+    def _check_forces(self, forces: Forces) -> None:
+        forces.refuse_beyond(self.task.length)
+        if forces.arrows and self.attention in ("relu", "sigmoid", "softpick"):
+            raise ValueError(
+                f"forces.arrows: {self.attention} attention has no log-odds to read; say "
+                "'arrows: false'"
+            )
+        if isinstance(forces.checkpoints, list) and (
+            unknown := sorted(set(forces.checkpoints) - set(self.recorded_steps()))
+        ):
+            raise ValueError(
+                f"forces.checkpoints: step {unknown[0]} is not recorded; recorded: "
+                f"{', '.join(map(str, self.recorded_steps()))}"
+            )
 
     def _check_forks(self, forks: Forks) -> None:
         if self.model == "simplified":

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from trajectory.config.base import Count, FirstToken, Name, Section
+from trajectory.config.forces import Forces
 from trajectory.config.interventions import Interventions
 
 
@@ -55,10 +56,14 @@ class Probe(Section):
     it. More are for checkpoints of gigabytes; one is best where many small ones wait."""
     interventions: Interventions | None = None
     """What is taken away from the models; null for nothing."""
+    forces: Forces | None = None
+    """Forces on sinks and their values; null for none, which costs nothing."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Probe:
-        known = {"prose", "code", "trigger", "non_trigger"}
+        if self.forces is not None:
+            self.forces.refuse_beyond(self.length)
+        known = {"prose", "code", "trigger", "non_trigger", "all"}
         for section, names in (
             ("texts", self.texts),
             ("parquet", self.parquet),

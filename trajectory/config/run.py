@@ -69,6 +69,13 @@ class Config(Section):
     def _something_to_do(self) -> Config:
         if not self.bb.variants and not self.suites.names():
             raise ValueError("nothing to do: give bb.variants or suites")
+        if self.probe.forces is not None:
+            for name, suite in self.suites.public().items():
+                if not suite.loss:
+                    raise ValueError(
+                        "probe.forces: forces are derivatives of the loss, and suite "
+                        f"'{name}' says 'loss: false'"
+                    )
         changed, nano = self.probe.interventions, self.suites.nano_olmo
         if changed is not None and nano is not None and not self.suites.public():
             steps = nano.checkpoint_steps()

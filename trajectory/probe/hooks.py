@@ -43,24 +43,39 @@ class Hook:
     log_value: Tensor | float = 0.0
 
 
-_hooks: ContextVar[tuple[Hook, ...] | None] = ContextVar("hooks", default=None)
+@dataclass(frozen=True)
+class Constant:
+    """A key's value, the same in every sequence and for every query.
+
+    Attributes:
+        layer: decoder block, from 0.
+        keys: which positions are the key, bool [B, T] or [T].
+        value: the value of each key-value head, [G, d].
+    """
+
+    layer: int
+    keys: Tensor
+    value: Tensor
+
+
+_hooks: ContextVar[tuple[Hook | Constant, ...] | None] = ContextVar("hooks", default=None)
 
 
 @contextmanager
-def hooking(hooks: Sequence[Hook] = ()) -> Iterator[None]:
-    """Apply the hooks to every attention call inside the block.
+def hooking(hooks: Sequence[Hook | Constant] = ()) -> Iterator[None]:
+    """Apply the hooks to every attention call inside the block, besides those around it.
 
     All attention is computed from its weights there, also where no hook acts, by operations that
     can be differentiated twice and forwards.
     """
-    token = _hooks.set(tuple(hooks))
+    token = _hooks.set((*(_hooks.get() or ()), *hooks))
     try:
         yield
     finally:
         _hooks.reset(token)
 
 
-def current_hooks() -> tuple[Hook, ...] | None:
+def current_hooks() -> tuple[Hook | Constant, ...] | None:
     """The hooks that act now; None outside ``hooking``."""
     return _hooks.get()
 
@@ -88,11 +103,16 @@ def attend_hooked(
     """
     heads, groups, length = query.shape[1], key.shape[1], query.shape[2]
     shared = heads // groups
+    current = [hook for hook in _hooks.get() or () if hook.layer == layer]
+    for held in current:
+        if isinstance(held, Constant):
+            here = _of_rows(held.keys).to(value.device)[:, None, : value.shape[2], None]
+            value = torch.where(here, held.value.to(value)[:, None], value)
     key, value = (t.repeat_interleave(shared, dim=1) for t in (key, value))
     scores = query @ key.mT * scale
     if scores.dtype in (torch.bfloat16, torch.float16):
         scores = scores.float()
-    mine = [hook for hook in _hooks.get() or () if hook.layer == layer]
+    mine = [hook for hook in current if isinstance(hook, Hook)]
     read = [read_pairs(hook, length, query.device).to(scores.dtype)[:, None] for hook in mine]
     own = torch.arange(heads, device=query.device)[:, None, None]  # (H, 1, 1)
     for hook, pairs in zip(mine, read, strict=True):

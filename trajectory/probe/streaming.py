@@ -174,10 +174,8 @@ class StreamedModel:
         self.folder, self.dtype, self.device = folder, dtype, device
         self.config = read_config(folder)
         self.family = family_of(self.config.model_type, folder)
-        if self.config.model_type == "olmoe" and dtype == torch.float64:
-            raise TrajectoryError(
-                f"{folder}: torch's grouped product of experts has no float64; choose float32"
-            )
+        if dtype == torch.float64 and hasattr(self.config, "num_experts"):
+            self.one_expert_at_a_time()
         self.weights = LocalWeights(folder) if weights is None else weights
         with reading(f"{folder}: its config describes no model"):
             with torch.device("meta"):
@@ -204,6 +202,11 @@ class StreamedModel:
     def blocks(self) -> list[nn.Module]:
         """The decoder blocks, in order."""
         return list(self.base.layers)  # type: ignore[arg-type]
+
+    def one_expert_at_a_time(self) -> None:
+        """Do without torch's grouped product of experts, which has no float64 and no derivative
+        along a direction."""
+        self.config._experts_implementation = "eager"
 
     def run(self, tokens: Tensor, leaving: Callable[[int, Tensor], None] | None = None) -> Tensor:
         """The residual stream after the final norm, [B, T, D], for token ids [B, T].

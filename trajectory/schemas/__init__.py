@@ -32,6 +32,7 @@ from trajectory.schemas.coupled import (
     THEORY_CURVES,
 )
 from trajectory.schemas.fitted import LAWS, PHENOMENA, SEEDS
+from trajectory.schemas.forces import ARROWS, FORCE_LAYERS, FORCE_TABLES, FORCES
 from trajectory.schemas.forecasts import FORECAST_SCORES, FORECASTS
 from trajectory.schemas.forks import FORKS
 from trajectory.schemas.heads import HEADS
@@ -44,6 +45,7 @@ __all__ = [
     "ALIGNED",
     "ALIGNMENTS",
     "ALIGNMENT_SCALES",
+    "ARROWS",
     "BATCHES",
     "BB_COMPARISONS",
     "BB_INTERVENED",
@@ -65,6 +67,9 @@ __all__ = [
     "COUPLING_CURVES",
     "COUPLING_PARAMETERS",
     "EFFECTS",
+    "FORCES",
+    "FORCE_LAYERS",
+    "FORCE_TABLES",
     "FORECASTS",
     "FORECAST_SCORES",
     "FORKS",
@@ -103,6 +108,7 @@ TABLES: dict[str, Table] = {
         *(BB_TYPES, BB_RESIDUALS, BB_MAPS, BB_INTERVENTIONS, BB_INTERVENED),
         *(BB_SCALARS, BB_MILESTONES, BB_COMPARISONS),
         FORKS,
+        *(FORCES, FORCE_LAYERS, ARROWS),
         CLAIMS,
         *(INTERVENTIONS, INTERVENTION_LAYERS, HEAD_EFFECTS),
     )

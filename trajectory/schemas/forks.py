@@ -26,7 +26,7 @@ FORKS = Table(
             "'value': readers see the key's value times e^±ε; 'logit': its logit ± ε",
         ),
         field("updates", pa.int32(), "updates with the hook held", unit="steps"),
-        number("epsilon", "ε", "e-folds or nats"),
+        number("epsilon", "ε of the hook", "e-folds or nats"),
         field("first_reader", pa.int32(), "first query that reads the key changed"),
         number("weight", "mean weight m of readers on the key, before the fork"),
         number("log_odds", f"α: mean over readers of {_LOG_ODDS}, before the fork", "nats"),

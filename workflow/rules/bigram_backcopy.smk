@@ -17,7 +17,7 @@ rule bb_train:
         expand(
             "{results}/bb/{{variant}}/seed{{seed}}/{table}.parquet",
             results=RESULTS,
-            table=[*MEASURED, *BB_MEASUREMENTS, "forks"],
+            table=[*MEASURED, *BB_MEASUREMENTS, "forks", *FORCE_TABLES],
         ),
     log:
         f"{RESULTS}/logs/bb_train/{{variant}}/seed{{seed}}.log",

@@ -14,6 +14,7 @@ rule claims:
         BB_TABLES,
         EFFECTS,
         FORKS,
+        FORCE_OUTPUTS,
     output:
         f"{RESULTS}/tables/claims.parquet",
     log:

@@ -3,14 +3,21 @@
 from functools import cache
 from pathlib import Path
 
-from trajectory.bundles import EMBEDDED, effect_tables, suite_bundles
+from trajectory.bundles import EMBEDDED, effect_tables, force_bundles, force_tables, suite_bundles
 from trajectory.config import RESOLVED_NAME
 from trajectory.config import parse as parse_config
 from trajectory.errors import TrajectoryError
 from trajectory.inputs import check_inputs, probe_files, variant_files
-from trajectory.plan import needs, needs_changed, pretraining_minutes, training_minutes
+from trajectory.plan import (
+    needs,
+    needs_changed,
+    needs_forces,
+    pretraining_minutes,
+    training_minutes,
+)
 from trajectory.provenance import code_digest, values_digest
 from trajectory.results import check_results, claim
+from trajectory.schemas import FORCE_TABLES
 from trajectory.suites.listed import CHANGED_FROM, MEASURED_FROM, listed_digest, with_rates
 from trajectory.suites.pinned import is_listed, read_unpinned, unpinned_path
 from trajectory.suites.selection import read_selection

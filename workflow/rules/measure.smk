@@ -97,6 +97,7 @@ rule complete:
         ancient([str(path) for path in EFFECTS]),
         bundled=bundled,
         changed=intervened if EFFECTS else [],
+        forced=forced if CONFIG.probe.forces else [],
         outcomes=rules.outcomes.output,
     output:
         f"{RESULTS}/complete.txt",

@@ -33,7 +33,8 @@ PARTS = 8
 """Parts of the batch whose spread gives the arrows' standard errors."""
 
 Mobility = Mapping[str, Tensor]
-"""P by parameter: ``blocks.<layer>.<name>`` and the embedding's names; 1 where it is missing."""
+"""P by parameter, 1 where it is missing: ``blocks.<layer>.<name>``, and whole tables by the names
+of the stack's embedding."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,12 @@ class _Gram:
     products: Tensor  # (5·parts, 5·parts)
     mobility: Mobility = field(default_factory=dict)
 
-    def add(self, name: str, gradients: Tensor) -> None:
-        """Add a parameter's gradients, [5·parts, numbers]."""
+    def add(self, name: str, gradients: Tensor, rows: Tensor | None = None) -> None:
+        """Add a parameter's gradients, [5·parts, numbers]; of these rows only, if given."""
         wide = gradients.double()
         scale = self.mobility.get(name)
+        if scale is not None and rows is not None:
+            scale = scale[rows]
         moved = wide if scale is None else wide * scale.flatten().to(wide)
         self.products += (moved @ wide.T).cpu()
 
@@ -93,8 +96,8 @@ def flow_arrows(
     """
     target = coupling.target
     size = len(streams[0])
-    used = target.readers.places.any(1).nonzero()[:, 0]
-    rows = [part for part in used.tensor_split(min(PARTS, len(used))) if len(part)]
+    reading = target.readers.places.any(1).nonzero()[:, 0]
+    rows = [part for part in reading.tensor_split(min(PARTS, len(reading))) if len(part)]
     count = len(rows)
     gram = _Gram(torch.zeros((5 * count, 5 * count), dtype=torch.float64), mobility or {})
     with stack.block(target.layer, before=True) as block:
@@ -103,8 +106,9 @@ def flow_arrows(
         with stack.block(layer, before=True) as block:
             seeds = _below(block, layer, streams[layer], seeds, rows, gram)
     for name, ids in stack.embedding.items():
-        gram.add(name, _embedded(ids, seeds, rows, size))
-    shares = torch.tensor([len(part) / len(used) for part in rows], dtype=torch.float64)
+        used, places = ids.expand(size, -1).unique(return_inverse=True)
+        gram.add(name, _embedded(places, len(used), seeds, rows), used)
+    shares = torch.tensor([len(part) / len(reading) for part in rows], dtype=torch.float64)
     return _from_products(target, gram.products, shares)
 
 
@@ -251,16 +255,16 @@ def _differentiated(weights: list[tuple[str, nn.Parameter]]) -> Iterator[None]:
             weight.requires_grad_(flag)
 
 
-def _embedded(ids: Tensor, seeds: list[list[Tensor]], parts: Sequence[Tensor], size: int) -> Tensor:
-    """Gradients of an embedding's rows that occur, [5·parts, rows · D]."""
-    ids = ids.expand(size, -1)
-    used, places = ids.unique(return_inverse=True)
+def _embedded(
+    places: Tensor, count: int, seeds: list[list[Tensor]], parts: Sequence[Tensor]
+) -> Tensor:
+    """Gradients of the ``count`` rows of an embedding that occur, [5·parts, count · D]."""
     found = []
     for part, own in zip(parts, seeds, strict=True):
         rows = slice(int(part[0]), int(part[-1]) + 1)
         where = places[rows].flatten().to(own[0].device)
         for seed in own:
-            table = seed.new_zeros(len(used), seed.shape[-1])
+            table = seed.new_zeros(count, seed.shape[-1])
             found.append(table.index_add(0, where, seed.flatten(0, 1)).flatten())
     return torch.stack(found)
 

@@ -122,6 +122,8 @@ class FileStack:
 
     def __init__(self, model: StreamedModel, tokens: Tensor, present: Tensor) -> None:
         self.model, self.tokens, self.present = model, tokens, present
+        if hasattr(model.config, "num_experts"):
+            model.one_expert_at_a_time()
         self.depth = len(model.blocks)
         self.embedding = {"tokens": tokens}
         self.calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}

@@ -1,0 +1,240 @@
+"""From a model and a batch to rows of ``forces``, ``force_layers`` and ``arrows``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from trajectory.errors import TrajectoryError
+from trajectory.probe.forces.arrows import Arrows, Mobility, flow_arrows
+from trajectory.probe.forces.coupling import Coupling, Target, couple
+from trajectory.probe.forces.first import Forces, HeadForces, first_order
+from trajectory.probe.forces.keys import Key, Keys, Readers, Setting
+from trajectory.probe.forces.shams import held_constant
+from trajectory.probe.forces.stack import Stack
+from trajectory.probe.measure import Row
+
+Heads = Literal["lead", "all"] | tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is measured besides the first-order forces of all heads.
+
+    Attributes:
+        keys: the sink and its shams.
+        heads: whose coupling and arrows: of each layer the head with the greatest sink weight, all
+            heads, or these (layer, head).
+        readers: of which readers, where they are among the setting's.
+        domain: of which domain; of all if None.
+        coupling: measure the coupling.
+        arrows: measure the arrows of the gradient flow as well, which need the coupling.
+        mobility: P of the arrows; 1 if None.
+    """
+
+    keys: Keys = field(default_factory=Keys)
+    heads: Heads = "lead"
+    readers: tuple[str, ...] = ("late",)
+    domain: str | None = None
+    coupling: bool = True
+    arrows: bool = True
+    mobility: Mobility | None = None
+
+
+def measure_forces(stack: Stack, setting: Setting, wanted: Wanted) -> dict[str, list[Row]]:
+    """Rows of the three tables, without the columns that name a trajectory and its step.
+
+    Args:
+        stack: the model.
+        setting: batch, law, keys and readers.
+        wanted: what is measured at which heads.
+
+    Raises:
+        TrajectoryError: if a head does not exist, no reader sees a key, or a number is not finite.
+    """
+    streams = stack.streams()
+    plain = [key for key in setting.keys if key.kind != "constant"]
+    constant = [key for key in setting.keys if key.kind == "constant"]
+    unchanged = Setting(
+        setting.law, plain, setting.readers, setting.sink, setting.present, setting.at_once
+    )
+    forces = first_order(stack, streams, unchanged)
+    heads = _chosen(forces, unchanged, wanted)
+    rows = list(_force_rows(forces.heads, unchanged))
+    _refuse_unseen(rows, unchanged)
+    bends, arrows = _second_order(stack, streams, unchanged, wanted, heads)
+    for layer in sorted({layer for layer, _ in heads}):
+        mine = [head for head in heads if head[0] == layer]
+        for key in constant:
+            with held_constant(stack, streams, unchanged, layer, key) as (changed, alone):
+                found = first_order(stack, changed, alone, down_to=layer)
+                rows += _force_rows([h for h in found.heads if h.layer == layer], alone)
+                more = _second_order(stack, changed, alone, wanted, mine)
+            bends += more[0]
+            arrows += more[1]
+    _add_coupling(rows, bends)
+    layers = [
+        {
+            "domain": readers.domain,
+            "layer": one.depth,
+            **_spread("peak_force", one.peak_force[of]),
+            **_spread("gradient_sink", one.gradient_sink[of]),
+        }
+        for readers in _one_per_domain(setting.readers)
+        for of in [readers.places.any(1).cpu()]
+        for one in forces.layers
+    ]
+    tables = {"forces": rows, "force_layers": layers, "arrows": [_arrow_row(a) for a in arrows]}
+    for found_rows in tables.values():
+        for row in found_rows:
+            _check_finite(row)
+    return tables
+
+
+def _chosen(forces: Forces, setting: Setting, wanted: Wanted) -> list[tuple[int, int]]:
+    """The heads whose second derivatives are wanted."""
+    there = {h.layer: h.values["weight"] for h in forces.heads}
+    every = [(layer, head) for layer, w in there.items() for head in range(w.shape[1])]
+    if not wanted.coupling:
+        return []
+    if wanted.heads == "all":
+        return every
+    if wanted.heads == "lead":
+        late = [m for m, r in enumerate(setting.readers) if r.name in wanted.readers] or [0]
+        return [
+            (layer, int(w[:, :, 0, late].nanmean((0, 2)).nan_to_num(-1).argmax()))
+            for layer, w in there.items()
+        ]
+    for layer, head in wanted.heads:
+        if (layer, head) not in every:
+            raise TrajectoryError(
+                f"forces: no head {head} with attention in layer {layer}; layers with heads are "
+                f"{', '.join(map(str, there))}, of {next(iter(there.values())).shape[1]} heads"
+            )
+    return list(wanted.heads)
+
+
+def _second_order(
+    stack: Stack,
+    streams: Sequence[Tensor],
+    setting: Setting,
+    wanted: Wanted,
+    heads: Sequence[tuple[int, int]],
+) -> tuple[list[Coupling], list[Arrows]]:
+    readers = [
+        r for r in setting.readers if r.name in wanted.readers and wanted.domain in (None, r.domain)
+    ]
+    bends: list[Coupling] = []
+    arrows: list[Arrows] = []
+    for layer, head in heads:
+        targets = [Target(layer, head, key, r) for r in readers for key in setting.keys]
+        if not targets:
+            continue
+        found = couple(stack, streams, setting, targets)
+        bends += found
+        if wanted.arrows:
+            arrows += [flow_arrows(stack, streams, one, wanted.mobility) for one in found]
+    return bends, arrows
+
+
+def _force_rows(heads: Sequence[HeadForces], setting: Setting) -> Iterator[Row]:
+    for one in heads:
+        for n, key in enumerate(setting.keys):
+            for m, readers in enumerate(setting.readers):
+                known = ~one.values["weight"][:, 0, n, m].isnan()
+                if int(known.sum()) < 2:
+                    continue
+                for head in range(one.values["weight"].shape[1]):
+                    numbers: Row = {}
+                    for name, values in one.values.items():
+                        numbers |= _spread(name, values[known, head, n, m])
+                    yield {
+                        **_names(readers, one.layer, head, key),
+                        "kv_head": head // one.groups,
+                        "sequences": int(known.sum()),
+                        **numbers,
+                        **dict.fromkeys(_BENT),
+                    }
+
+
+def _names(readers: Readers, layer: int, head: int, key: Key) -> Row:
+    return {
+        "domain": readers.domain,
+        "readers": readers.name,
+        "layer": layer,
+        "head": head,
+        "key": key.name,
+        "key_kind": key.kind,
+    }
+
+
+_SECOND = ("coupling", "fisher", "rest", "logit_curvature", "value_curvature")
+_BENT = tuple(f"{name}{suffix}" for name in _SECOND for suffix in ("", "_se"))
+_PLACE = ("domain", "readers", "layer", "head", "key")
+
+
+def _add_coupling(rows: list[Row], bends: Sequence[Coupling]) -> None:
+    """Fill the rows of the heads whose second derivatives were measured."""
+    places = {tuple(row[name] for name in _PLACE): row for row in rows}
+    for bend in bends:
+        target = bend.target
+        names = _names(target.readers, target.layer, target.head, target.key)
+        row = places.get(tuple(names[name] for name in _PLACE))
+        if row is None:
+            continue
+        of = target.readers.places.any(1).cpu()
+        row |= _spread("coupling", bend.coupling[of])
+        row |= _spread("fisher", bend.fisher[of])
+        row |= _spread("rest", (bend.coupling - bend.fisher)[of])
+        row |= _spread("logit_curvature", bend.logit_curvature[of])
+        row |= _spread("value_curvature", bend.value_curvature[of])
+
+
+def _arrow_row(arrows: Arrows) -> Row:
+    target = arrows.target
+    numbers: Row = {}
+    for name, value in arrows.values.items():
+        numbers[name] = value if math.isfinite(value) else None
+        error = arrows.errors[name]
+        numbers[f"{name}_se"] = error if math.isfinite(error) else None
+    return {**_names(target.readers, target.layer, target.head, target.key), **numbers}
+
+
+def _spread(name: str, values: Tensor) -> Row:
+    """A mean over sequences and its standard error."""
+    return {name: float(values.mean()), f"{name}_se": float(values.std() / len(values) ** 0.5)}
+
+
+def _one_per_domain(readers: Sequence[Readers]) -> list[Readers]:
+    return list({r.domain: r for r in readers}.values())
+
+
+def _refuse_unseen(rows: Sequence[Row], setting: Setting) -> None:
+    """Raise TrajectoryError if no layer's readers see a key."""
+    seen = {(row["key"], row["domain"], row["readers"]) for row in rows}
+    for key in setting.keys:
+        for readers in setting.readers:
+            if (key.name, readers.domain, readers.name) not in seen and readers.name == "late":
+                raise TrajectoryError(
+                    f"forces: no {readers.name} reader of '{readers.domain}' sees key "
+                    f"'{key.name}' in two sequences; it lies behind them or beyond the window"
+                )
+
+
+def _check_finite(row: Row) -> None:
+    for name, number in row.items():
+        if isinstance(number, float) and not math.isfinite(number):
+            raise TrajectoryError(
+                f"forces: layer {row['layer']}, domain '{row['domain']}': {name} is {number}"
+            )
+
+
+def share_of(predicted: Tensor, dtype: torch.dtype) -> Tensor:
+    """Each predicted position's share of its sequence's loss, [B, T], from bool [B, T]."""
+    wide = predicted.to(dtype)
+    return wide / wide.sum(1, keepdim=True).clamp_min(1)

@@ -1,0 +1,171 @@
+"""Tables of forces: what descent does to a head's weight on a key and to the key's value."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from trajectory.schemas.base import (
+    DOMAIN,
+    HEAD,
+    LAYER,
+    STEP,
+    TOKENS,
+    TRAJECTORY,
+    Table,
+    field,
+    number,
+)
+
+FORCE_TABLES = ("forces", "force_layers", "arrows")
+"""What a measurement of forces is written to."""
+
+_READERS = field(
+    "readers",
+    pa.string(),
+    "queries i > s that read the key changed: late, from query 16 on unless the config says "
+    "otherwise, or early, before it",
+)
+_KEY = field(
+    "key",
+    pa.string(),
+    "the key: sink; 'position 4'; \"token ' '\", all places of a token; 'constant 1', a position "
+    "whose value is made the same in all sequences",
+)
+_KEY_KIND = field(
+    "key_kind", pa.string(), "sink, or a sham to compare it with: position, token, constant"
+)
+_HOOKS = "a is added to the key's logit, b to the logarithm of its value, as these readers see it"
+
+
+def _measured(
+    name: str, definition: str, unit: str = "", nullable: bool = False
+) -> tuple[pa.Field, pa.Field]:
+    """A number and its standard error over sequences."""
+    return (
+        number(name, definition, unit, nullable=nullable),
+        number(f"{name}_se", f"standard error of {name} over sequences", unit, nullable=nullable),
+    )
+
+
+FORCES = Table(
+    "forces",
+    "trajectory × step × domain × readers × layer × head × key",
+    ("trajectory", "step", "domain", "readers", "layer", "head", "key"),
+    (
+        *(TRAJECTORY, STEP, TOKENS, DOMAIN, _READERS, LAYER, HEAD),
+        field(
+            "kv_head",
+            pa.int16(),
+            "key-value head, from 0; b scales its value for every query head that reads it",
+        ),
+        *(_KEY, _KEY_KIND),
+        field("sequences", pa.int32(), "sequences with such readers"),
+        *_measured("weight", "mean weight A of readers on the key"),
+        *_measured("sharpness", "Σ A²(1 − A) over readers, per predicted token"),
+        *_measured("value_ratio", "mean ‖v‖ over the key's places / median over the other tokens"),
+        *_measured(
+            "sink_force",
+            f"−∂L/∂a, L the mean loss of a sequence; {_HOOKS}: descent raises the logit where positive",
+            "nats per nat",
+        ),
+        *_measured(
+            "escape",
+            "part of sink_force: Σ A(1 − A) g·m per sequence, g = ∂L/∂o of the head's output, m the mean of the other values under the rest of A: what leaving the context is worth",
+            "nats per nat",
+        ),
+        *_measured(
+            "brake",
+            "part of sink_force: −Σ A(1 − A) g·v_s: what the key's own value costs",
+            "nats per nat",
+        ),
+        *_measured(
+            "drain_force",
+            f"+∂L/∂b; {_HOOKS}: descent shrinks the value where positive",
+            "nats per e-fold",
+        ),
+        *_measured(
+            "coupling",
+            "R = ∂²L/∂a∂b; empty for heads whose second derivatives are not asked for",
+            "nats per nat and e-fold",
+            nullable=True,
+        ),
+        *_measured(
+            "fisher",
+            "Fisher part of the coupling: covariance under the model's own law of the changes of the logits along a and b; positive at most keys",
+            "nats per nat and e-fold",
+            nullable=True,
+        ),
+        *_measured("rest", "coupling − fisher", "nats per nat and e-fold", nullable=True),
+        *_measured("logit_curvature", "∂²L/∂a²", "nats per nat²", nullable=True),
+        *_measured("value_curvature", "∂²L/∂b²", "nats per e-fold²", nullable=True),
+    ),
+)
+
+FORCE_LAYERS = Table(
+    "force_layers",
+    "trajectory × step × domain × depth of the residual stream",
+    ("trajectory", "step", "domain", "layer"),
+    (
+        *(TRAJECTORY, STEP, TOKENS, DOMAIN),
+        field(
+            "layer", pa.int16(), "depth l: the stream that enters block l, or leaves the last block"
+        ),
+        *_measured(
+            "peak_force",
+            "−∂L/∂ ln‖h_s‖: descent lengthens the sink's residual where positive",
+            "nats per e-fold",
+        ),
+        *_measured(
+            "gradient_sink",
+            "‖∂L/∂h_s‖ / median over other positions of ‖∂L/∂h_j‖ (arXiv 2603.17771); empty where no gradient reaches the others",
+            nullable=True,
+        ),
+    ),
+)
+
+_TIME = "and unit of time of θ' = −∇L"
+
+ARROWS = Table(
+    "arrows",
+    "trajectory × step × domain × readers × layer × head × key",
+    ("trajectory", "step", "domain", "readers", "layer", "head", "key"),
+    (
+        *(TRAJECTORY, STEP, TOKENS, DOMAIN, _READERS, LAYER, HEAD, _KEY, _KEY_KIND),
+        *_measured(
+            "sink_arrow",
+            "R_a = (∂α'/∂d) / (∇α·∇α), α the mean log-odds of the key over readers, d = −mean ln‖v‖: drain drives the sink where positive; compare with coupling",
+            "nats per nat and e-fold",
+            nullable=True,
+        ),
+        *_measured(
+            "drain_arrow",
+            "R_d = (∂d'/∂a) / (∇d·∇d): the sink drives drain where positive; compare with coupling",
+            "nats per nat and e-fold",
+            nullable=True,
+        ),
+        *_measured(
+            "sink_by_drain",
+            f"∂α'/∂d = ∇α·∇(∂L/∂b), per e-fold {_TIME}",
+            "nats per e-fold",
+            nullable=True,
+        ),
+        *_measured(
+            "drain_by_sink",
+            f"∂d'/∂a = −∇d·∇(∂L/∂a), per nat {_TIME}",
+            "e-folds per nat",
+            nullable=True,
+        ),
+        *_measured("sink_mobility", "∇α·∇α", "nats²", nullable=True),
+        *_measured("drain_mobility", "∇d·∇d", "e-folds²", nullable=True),
+        *_measured("cross_mobility", "∇α·∇d", "nats × e-folds", nullable=True),
+        *_measured(
+            "alignment",
+            "cosine of ∇α and ∇ ln‖v‖: what raises the logit also lengthens the value where positive",
+            nullable=True,
+        ),
+        *_measured("sink_by_sink", f"∂α'/∂a, {_TIME}", nullable=True),
+        *_measured("drain_by_drain", f"∂d'/∂d, {_TIME}", nullable=True),
+        *_measured("sink_motion", f"α' = −∇α·∇L, {_TIME}", "nats", nullable=True),
+        *_measured("drain_motion", f"d' = −∇d·∇L, {_TIME}", "e-folds", nullable=True),
+    ),
+)
