@@ -19,6 +19,7 @@ from trajectory.config.fetch import Fetch
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError, UnusableFolder
 from trajectory.suites import errors
+from trajectory.suites.download import fetch_files
 from trajectory.suites.hub import Hub
 from trajectory.suites.measure import measure_checkpoint
 from trajectory.suites.obtain import obtained, store_of
@@ -277,6 +278,58 @@ def test_what_else_lies_in_the_folder_is_left_alone(tmp_path: Path) -> None:
     assert store.sweep() == []
     assert (tmp_path / "thesis" / "chapter" / "text").is_file()
     assert [p.name for p in (tmp_path / "s").iterdir()] == ["mine"]
+
+
+def foreign(folder: Path) -> Path:
+    """A folder of somebody else's, with a file in it."""
+    (folder / "thesis").mkdir(parents=True)
+    (folder / "thesis" / "chapter").write_text("years of work")
+    return folder / "thesis" / "chapter"
+
+
+@pytest.mark.parametrize("commit", [f"{'0' * 40}#/../../thesis", "../../thesis", "..", "", "/etc"])
+@pytest.mark.parametrize("weights", ["download", "keep", "stream"])
+def test_a_commit_that_is_a_path_deletes_and_writes_nothing(
+    standin: StandIn, hub: Hub, tmp_path: Path, commit: str, weights: str
+) -> None:
+    add_suite(standin, [STEP])
+    chapter = foreign(tmp_path / "r")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(TrajectoryError, match="no commit of a repository|leads out of"):
+        listed = row(hub) | {"commit": commit}
+        with obtained(config(tmp_path, weights=weights), "s", listed, hub):
+            raise AssertionError
+    assert chapter.read_text() == "years of work"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["s/../../thesis", "../thesis", "s/..", "s/linked"])
+def test_a_store_deletes_nothing_outside_its_root(tmp_path: Path, name: str) -> None:
+    chapter = foreign(tmp_path)
+    store = Store(tmp_path / "d", None)
+    (store.root / "s").mkdir(parents=True)
+    (store.root / "s" / "linked").symlink_to(tmp_path / "thesis")
+    with pytest.raises(TrajectoryError, match="leads out of"):
+        with store.room(name, 10, False, "x"):
+            raise AssertionError
+    locks = store.root / ".locks"
+    locks.mkdir(exist_ok=True)
+    for lock in ("..--thesis", "s--linked"):
+        (locks / f"{lock}.lock").touch()
+    assert store.sweep() == []
+    assert chapter.read_text() == "years of work"
+
+
+def test_a_listed_file_is_written_below_its_folder_only(
+    standin: StandIn, hub: Hub, tmp_path: Path
+) -> None:
+    branches = add_suite(standin, [STEP])
+    branches[STEP]["../../stolen"] = Content(b"x" * 10)
+    commit = hub.refs(REPOSITORY)[STEP]
+    listed = [f for f in hub.files(REPOSITORY, commit, STEP) if f.path == "../../stolen"]
+    with pytest.raises(TrajectoryError, match="leads out of"):
+        fetch_files(hub, REPOSITORY, commit, listed, tmp_path / "a" / "b", STEP)
+    assert not (tmp_path / "stolen").exists()
 
 
 def test_room_is_counted_while_others_delete(tmp_path: Path) -> None:

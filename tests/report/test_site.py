@@ -492,11 +492,25 @@ def test_a_rebuilt_report_replaces_the_old_one(
 ) -> None:
     output = tmp_path / "report"
     output.mkdir()
-    (output / "stale.html").touch()
+    for name in ("stale.html", "index.html", "config.json"):
+        (output / name).touch()
     build(results, config, output, draw=False)
     assert not (output / "stale.html").exists()
     assert (output / "index.html").is_file()
     assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.parametrize("role", ["output", "copies"])
+def test_a_report_deletes_nothing_but_a_report(
+    results: Path, config: Config, tmp_path: Path, role: str
+) -> None:
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "chapter.txt").write_text("years of work")
+    given = {"output": tmp_path / "report", role: thesis}
+    with pytest.raises(TrajectoryError, match=f"{thesis}: holds other things than .*would be del"):
+        build(results, config, given.pop("output"), draw=False, **given)
+    assert (thesis / "chapter.txt").read_text() == "years of work"
 
 
 def test_figures_lie_beside_the_pages_and_are_copied_by_page(

@@ -63,6 +63,17 @@ def test_what_is_measured_is_kept(bench: Bench) -> None:
     assert is_measured(bench.folder / "step3", "key3")
 
 
+@pytest.mark.parametrize("revision", ["..", "../../x", "linked", "."])
+def test_tables_are_written_below_their_folder_only(bench: Bench, revision: str) -> None:
+    bench.folder = bench.folder / "measured" / "s"
+    bench.folder.mkdir(parents=True)
+    (bench.folder / "linked").symlink_to(bench.folder.parent)
+    with pytest.raises(TrajectoryError, match="leads out of"):
+        bench.run({revision: "key"})
+    assert bench.asked == []
+    assert not list(bench.folder.parents[1].rglob("*.parquet"))
+
+
 def test_a_bad_checkpoint_fails_alone(bench: Bench) -> None:
     bench.errors["step1"] = TrajectoryError("its weights are altered")
     rows = {row["revision"]: row for row in bench.run()}

@@ -28,7 +28,7 @@ def row(step: int, size: int | None = 100, **values: object) -> dict:
     return {
         "suite": "s",
         "revision": f"step{step}",
-        "commit": f"c{step}",
+        "commit": f"{step:040x}",
         "trajectory": "s",
         "stage": None,
         "ingredient": None,
@@ -230,9 +230,17 @@ def test_a_table_is_read_back(tmp_path_factory: pytest.TempPathFactory, values: 
         (lambda t: t.replace("\t1000\t", "\tmany\t"), r"line \d: step 'many' is not a number"),
         (lambda t: t.replace("\t1000\t", "\t²\t"), r"line \d: step '²' is not a number"),
         (lambda t: t + t.splitlines()[-1] + "\n", r"line \d: revision 'step2000' stands twice"),
-        (lambda t: t.replace("c1000", ""), r"line \d: commit is empty"),
+        (lambda t: t.replace(f"{1000:040x}", ""), r"line \d: commit is empty"),
+        *(
+            (lambda t, c=commit: t.replace(f"{1000:040x}", c), rf"line \d: commit '{commit}' is nei")
+            for commit in ("main", f"{1000:040x}#/x", "sha256:00", f"{1000:040X}"[:39] + "F", "/", "..")
+        ),
+        *(
+            (lambda t, n=name: t.replace("step1000", n), rf"line \d: revision '{name}' cannot")
+            for name in (r"..", r".", ".bundles", "-rf", "a" * 201)
+        ),
         (lambda t: t.replace("step1000", "step1000;ls"), r"line \d: revision 'step1000;ls' cannot"),
-        (lambda t: t.replace("\tc1000", ""), r"line \d: 10 columns, not 11"),
+        (lambda t: t.replace(f"\t{1000:040x}", ""), r"line \d: 10 columns, not 11"),
     ],
 )
 def test_mistakes_in_a_table_are_named(tmp_path: Path, edit: object, message: str) -> None:

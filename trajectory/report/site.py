@@ -64,9 +64,10 @@ def build(
         copies: another folder that gets the figures, ``<page>/<chart>.svg``.
 
     Raises TrajectoryError if a table is missing or damaged, nothing is measured, the theme is
-    unknown, or the folder cannot be written.
+    unknown, or the folder cannot be written or holds something else.
     """
     look = figures.chosen(theme)
+    _check_replaceable(output, copies)
     run = Run(results, config)
     for name in NEEDED:
         run.scan(name)
@@ -93,6 +94,24 @@ def build(
             fresh.replace(output)
     except OSError as error:
         raise TrajectoryError(f"{output}: cannot be written ({error.strerror})") from None
+
+
+def _check_replaceable(output: Path, copies: Path | None) -> None:
+    """Raise TrajectoryError if a folder that is to be replaced holds what no report wrote."""
+    there = output.is_dir() and any(output.iterdir())
+    marks = ("index.html", RESOLVED_NAME)
+    if there and not all((output / mark).is_file() for mark in marks):
+        raise TrajectoryError(
+            f"{output}: holds other things than a report, which would be deleted; name a folder "
+            "that is empty or not there"
+        )
+    if copies is not None:
+        for path in copies.rglob("*"):
+            if path.is_symlink() or (path.is_file() and path.suffix not in (".svg", ".png")):
+                raise TrajectoryError(
+                    f"{copies}: holds other things than figures, which would be deleted, such as "
+                    f"{path.relative_to(copies)}; name a folder that is empty or not there"
+                )
 
 
 @cache

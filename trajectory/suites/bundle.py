@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from trajectory.errors import TrajectoryError, UnusableFolder
+from trajectory.paths import inside
 from trajectory.schemas import BATCHES, MEASUREMENTS, TABLES
 from trajectory.tables import check_header, provenance, read
 
@@ -52,6 +53,7 @@ def measure_bundle(
     Raises:
         OSError, UnusableFolder: at once if a table or the weights cannot be written: that holds for
             all of them.
+        TrajectoryError: at once if a revision's name leads out of the folder.
         TrajectoryError: at the end, if a checkpoint ended in an error nobody foresaw (a lack of
             memory, a mistake in this package): nothing is said about the checkpoint itself then.
     """
@@ -59,6 +61,7 @@ def measure_bundle(
     missing = []
     unforeseen = []
     for revision, key in keys.items():
+        inside(folder, folder / revision)
         found[revision] = _row(suite, revision, key)
         if not is_measured(folder / revision, key, tables):
             missing.append(revision)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
+from trajectory.paths import inside
 from trajectory.suites.content import File, file_digest
 from trajectory.suites.errors import Altered
 from trajectory.suites.hub import Hub, say
@@ -68,7 +69,7 @@ def fetch_file(
     cancelled: threading.Event,
 ) -> None:
     """Fetch one file, as ``fetch_files`` does."""
-    path = folder / file.path
+    path = inside(folder, folder / file.path)
     if path.is_file() and path.stat().st_size == file.size:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

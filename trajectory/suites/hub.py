@@ -46,8 +46,10 @@ from huggingface_hub.utils import (
 
 from trajectory.config.fetch import Fetch
 from trajectory.errors import TrajectoryError
+from trajectory.paths import inside
 from trajectory.suites import errors
 from trajectory.suites.content import File, Hasher
+from trajectory.suites.names import is_commit
 from trajectory.suites.pacing import Pace
 from trajectory.tables import atomic
 
@@ -101,8 +103,10 @@ class Hub:
     def files(self, repository: str, commit: str, where: str) -> tuple[File, ...]:
         """The files of a commit, listed once and remembered.
 
-        Raises CheckpointError if they cannot be listed.
+        Raises CheckpointError if they cannot be listed, or there cannot be such a commit.
         """
+        if not is_commit(commit):
+            raise errors.UnknownRevision(f"{where}: '{commit}' is no commit of a repository")
         remembered = self._remembered(repository, commit)
         if (known := _recall(remembered)) is not None:
             return known
@@ -273,7 +277,8 @@ class Hub:
 
     def _remembered(self, repository: str, commit: str) -> Path:
         host = re.sub(r"\W+", "-", self.api.endpoint.split("//")[-1])
-        return self.cache / host / repository.replace("/", "--") / f"{commit}.json"
+        path = self.cache / host / repository.replace("/", "--") / f"{commit}.json"
+        return inside(self.cache, path)
 
 
 def default_cache() -> Path:

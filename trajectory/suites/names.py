@@ -18,6 +18,9 @@ DEFAULT_PATTERN = (
 """Names of OLMo (stage1-step300-tokens1B, stage2-ingredient1-step1000-tokens3B), Pythia (step512),
 SmolLM (step-125000), Lucie (step0050000) and Apertus (step2627139-tokens15T)."""
 
+LONGEST = 200
+"""Most characters of a revision's name: file systems allow 255 bytes, and endings are added."""
+
 _UNITS = {"M": 10**6, "B": 10**9, "T": 10**12}
 
 
@@ -94,9 +97,19 @@ def _wrong(name: str, group: str, found: object, wanted: str) -> TrajectoryError
 def is_plain(name: str) -> bool:
     """Whether a revision's name can stand unquoted in the workflow's commands and file names.
 
-    Names are the hub's, or a folder's: one with a semicolon would be a command of its own.
+    Names are the hub's, or a folder's: one with a semicolon would be a command of its own, and one
+    that begins with a full stop may be the folder above, or one that the workflow keeps for itself.
     """
-    return re.fullmatch(r"[\w@%+=:,.][\w@%+=:,.-]*", name) is not None
+    return re.fullmatch(rf"[\w@%+=:,][\w@%+=:,.-]{{,{LONGEST - 1}}}", name) is not None
+
+
+def is_commit(text: str) -> bool:
+    """Whether a text is what a revision's content can be pinned to.
+
+    That is 40 hex digits of a git commit, or ``sha256:`` and 64 of a local folder's content. It
+    becomes part of paths that are written and deleted.
+    """
+    return re.fullmatch(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}", text) is not None
 
 
 def revision_name(step: int, stage: int = 1) -> str:

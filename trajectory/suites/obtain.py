@@ -13,6 +13,7 @@ from typing import Any
 from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.errors import DamagedFiles
+from trajectory.paths import inside
 from trajectory.probe.weights import Weights
 from trajectory.suites.content import (
     CONFIG,
@@ -103,7 +104,8 @@ def _downloaded(
 ) -> Iterator[Path]:
     assert suite.repository is not None
     commit = row["commit"]
-    kept = store_of(config).root / name / commit
+    store = store_of(config)
+    kept = inside(store.root, store.root / name / commit)
     if _is_whole(kept):
         yield kept
         return
@@ -111,7 +113,7 @@ def _downloaded(
     files = needed_files(hub.files(suite.repository, commit, where), where)
     size = sum(file.size for file in files)
     keeping = suite.weights == "keep"
-    with store_of(config).room(f"{name}/{commit}", size, keeping, where) as folder:
+    with store.room(f"{name}/{commit}", size, keeping, where) as folder:
         fetch_files(hub, suite.repository, commit, files, folder, where)
         check_index(folder, files, where)
         if keeping:

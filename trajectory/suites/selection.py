@@ -17,7 +17,7 @@ from typing import Any
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.provenance import values_digest
-from trajectory.suites.names import is_plain
+from trajectory.suites.names import LONGEST, is_commit, is_plain
 
 Row = dict[str, Any]
 
@@ -36,7 +36,8 @@ _DECIDING = {
 
 
 NOT_PLAIN = (
-    "revision '{}' cannot be named in commands: only letters, digits and @ % + = : , . _ - can"
+    "revision '{}' cannot be named in commands: only letters, digits and @ % + = : , . _ - can, "
+    f"not with . or - in front, at most {LONGEST}"
 )
 
 
@@ -94,7 +95,7 @@ def _unfit(row: Row, suite: Suite) -> str | None:
     """Why a rule cannot choose a revision; None if it can."""
     rule = suite.select
     if not is_plain(row["revision"]):
-        return "have a name with other than letters, digits and @ % + = : , . _ -"
+        return "have a name that commands cannot carry"
     if row["step"] is None:
         return "have a name that states no step (see pattern)"
     if row["excluded"]:
@@ -340,6 +341,11 @@ def read_selection(path: Path) -> list[Row]:
         revisions.add(row["revision"])
         if not is_plain(row["revision"]):
             raise TrajectoryError(f"{path}, line {n}: {NOT_PLAIN.format(row['revision'])}")
+        if not is_commit(row["commit"]):
+            raise TrajectoryError(
+                f"{path}, line {n}: commit '{row['commit']}' is neither 40 hex digits nor sha256: "
+                "and 64; take it from the suite's manifest"
+            )
         rows.append(row)
     return rows
 

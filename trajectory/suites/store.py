@@ -18,7 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from trajectory.errors import UnusableFolder
+from trajectory.errors import TrajectoryError, UnusableFolder
+from trajectory.paths import inside
 from trajectory.suites.errors import DiskFull
 from trajectory.suites.hub import say
 
@@ -62,9 +63,10 @@ class Store:
         Raises:
             DiskFull: if the bound is smaller than ``size``, or the disk has no room.
             UnusableFolder: if the root cannot be made or written to.
+            TrajectoryError: if the name leads out of the root.
         """
         self._check_root()
-        folder = self.root / name
+        folder = inside(self.root, self.root / name)
         lock = self._lock(name)
         try:
             lock.acquire(timeout=0)
@@ -85,7 +87,7 @@ class Store:
             finally:
                 self._reservation(name).unlink(missing_ok=True)
                 if not keep:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    self._delete(folder)
         finally:
             lock.release()
 
@@ -96,8 +98,11 @@ class Store:
         with self._lock("room"):
             left = [f for f in self._folders() if not (f / KEPT).exists() and self._dead(f)]
             for folder in left:
-                shutil.rmtree(folder, ignore_errors=True)
+                self._delete(folder)
         return left
+
+    def _delete(self, folder: Path) -> None:
+        shutil.rmtree(inside(self.root, folder), ignore_errors=True)
 
     def _check_root(self) -> None:
         """Say which node lacks the folder: the next attempt may run on another."""
@@ -166,7 +171,7 @@ class Store:
     def _clear_one(self, besides: Path) -> bool:
         for folder in self._folders():
             if folder != besides and not (folder / KEPT).exists() and self._dead(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                self._delete(folder)
                 return True
         return False
 
@@ -179,8 +184,16 @@ class Store:
             for suite in suites
             if suite.is_dir()
             for folder in suite.iterdir()
-            if f"{suite.name}--{folder.name}" in locked and folder.is_dir()
+            if f"{suite.name}--{folder.name}" in locked and folder.is_dir() and self._ours(folder)
         )
+
+    def _ours(self, folder: Path) -> bool:
+        """Whether a folder lies here: a link may stand in its place."""
+        try:
+            inside(self.root, folder)
+        except TrajectoryError:
+            return False
+        return True
 
     def _name(self, folder: Path) -> str:
         return str(folder.relative_to(self.root))
