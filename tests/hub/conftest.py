@@ -8,12 +8,20 @@ import pytest
 from trajectory.config.fetch import Fetch
 from trajectory.suites.hub import Hub
 
+from .hostile import HostileHub, hostile
 from .server import StandIn, serving
 
 
 @pytest.fixture
 def standin() -> Iterator[StandIn]:
     with serving(StandIn()) as hub:
+        yield hub
+
+
+@pytest.fixture
+def enemy() -> Iterator[HostileHub]:
+    """A hub that answers what it likes."""
+    with hostile() as hub:
         yield hub
 
 

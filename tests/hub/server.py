@@ -359,11 +359,11 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(hub: StandIn) -> Iterator[StandIn]:
+def serving(hub: StandIn, kind: type[Handler] = Handler) -> Iterator[StandIn]:
     """Serve the hub and its second origin on ports of their own."""
     servers = []
     for origin in ("hub", "cdn"):
-        handler = type("Bound", (Handler,), {"hub": hub, "origin": origin})
+        handler = type("Bound", (kind,), {"hub": hub, "origin": origin})
         server = Server(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         servers.append(server)

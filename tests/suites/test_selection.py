@@ -232,8 +232,18 @@ def test_a_table_is_read_back(tmp_path_factory: pytest.TempPathFactory, values: 
         (lambda t: t + t.splitlines()[-1] + "\n", r"line \d: revision 'step2000' stands twice"),
         (lambda t: t.replace(f"{1000:040x}", ""), r"line \d: commit is empty"),
         *(
-            (lambda t, c=commit: t.replace(f"{1000:040x}", c), rf"line \d: commit '{commit}' is nei")
-            for commit in ("main", f"{1000:040x}#/x", "sha256:00", f"{1000:040X}"[:39] + "F", "/", "..")
+            (
+                lambda t, c=commit: t.replace(f"{1000:040x}", c),
+                rf"line \d: commit '{commit}' is nei",
+            )
+            for commit in (
+                "main",
+                f"{1000:040x}#/x",
+                "sha256:00",
+                f"{1000:040X}"[:39] + "F",
+                "/",
+                "..",
+            )
         ),
         *(
             (lambda t, n=name: t.replace("step1000", n), rf"line \d: revision '{name}' cannot")

@@ -67,7 +67,10 @@ def main() -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8")  # whatever the locale: it may lack × and ‖
+    from trajectory.suites.environment import check_numbers
+
     try:
+        check_numbers()
         app()
     except TrajectoryError as error:
         for line in str(error).splitlines():

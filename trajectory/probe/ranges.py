@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +21,9 @@ MOST = 512
 
 PIECE = 1 << 25
 """A range longer than this is fetched in pieces, on several connections."""
+
+SLOWEST = 1000
+"""Bytes per second below which a connection counts as dead, however steadily it drips."""
 
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
 
@@ -129,7 +133,7 @@ class RangeReader:
         """Fetch one range into ``buffer``, going on where a broken connection left off."""
         done, begun, wait = 0, time.monotonic(), self.patience.wait
         while done < len(buffer):
-            before = done
+            before, started = done, time.monotonic()
             try:
                 done, error, named = self._attempt(wanted, buffer, done)
             except httpx2.RequestError as problem:
@@ -137,7 +141,7 @@ class RangeReader:
                 error, named = RemoteError(f"no answer ({reason})", again=True), None
             if error is None:
                 continue
-            if done > before:
+            if done - before > SLOWEST * (time.monotonic() - started):
                 begun, wait = time.monotonic(), self.patience.wait
             left = begun + self.patience.total - time.monotonic()
             if not error.again or left <= 0 or (named or 0) > left:
@@ -172,10 +176,10 @@ class RangeReader:
             coding = response.headers.get("Content-Encoding", "identity")
             if coding != "identity":
                 return done, RemoteError(f"it comes as {coding}, not asked for", status), None
-            if (size := span.rpartition("/")[2]).isdigit():
+            if re.fullmatch(r"[0-9]{1,15}", size := span.rpartition("/")[2]):
                 self.sizes[wanted.file] = int(size)
             try:
-                for chunk in response.iter_raw():
+                for chunk in brisk(response.iter_raw(), self.patience.read):
                     if done + len(chunk) > len(buffer):
                         return done, RemoteError("more bytes than asked for", status), None
                     buffer[done : done + len(chunk)] = chunk
@@ -189,6 +193,23 @@ class RangeReader:
         return done, None, None
 
 
+def brisk(blocks: Iterable[bytes], seconds: float) -> Iterator[bytes]:
+    """The blocks as they arrive, as long as they are ``SLOWEST`` or faster.
+
+    Raises:
+        httpx2.ReadTimeout: after a span of ``seconds`` in which they were slower.
+    """
+    begun, received = time.monotonic(), 0
+    for block in blocks:
+        yield block
+        received += len(block)
+        now = time.monotonic()
+        if now - begun >= seconds:
+            if received < SLOWEST * (now - begun):
+                raise httpx2.ReadTimeout(f"no more than {received:,} bytes in {now - begun:.0f} s")
+            begun, received = now, 0
+
+
 def _refusal(status: int) -> RemoteError:
     if status == 200:
         return RemoteError("the server ignores ranges; download the files instead", status)
@@ -197,15 +218,18 @@ def _refusal(status: int) -> RemoteError:
     return RemoteError(f"the server answers {status}", status, again=status in RETRIED)
 
 
+_SECONDS = r"[0-9]{1,9}"
+
+
 def _named_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds the server says to wait: Retry-After, or the hub's ``ratelimit`` header where it
     grants no request (r=0) for t seconds."""
     value = headers.get("Retry-After", "")
-    if value.isdigit():
+    if re.fullmatch(_SECONDS, value):
         return float(value)
     parts = (part.strip().partition("=") for part in headers.get("ratelimit", "").split(";"))
     granted = {name: number for name, _, number in parts}
-    if granted.get("r") == "0" and granted.get("t", "").isdigit():
+    if granted.get("r") == "0" and re.fullmatch(_SECONDS, granted.get("t", "")):
         return float(granted["t"]) + 1
     return None
 

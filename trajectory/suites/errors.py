@@ -92,6 +92,13 @@ class Offline(CheckpointError):
     again = True
 
 
+class Misconfigured(CheckpointError):
+    """The environment names a proxy, certificates, a token or an endpoint that cannot be used."""
+
+    kind = "misconfigured"
+    again = True
+
+
 class Truncated(CheckpointError):
     """The hub serves fewer bytes than it lists."""
 
@@ -132,10 +139,17 @@ def of_checkpoint(error: TrajectoryError, where: str, folder: Path) -> Trajector
     return kind(f"{where}: {reason.removeprefix(f'{folder}/').removeprefix(f'{folder}: ')}")
 
 
-def by_status(status: int | None) -> tuple[type[CheckpointError] | None, str]:
-    """Kind of an HTTP status that refuses, and what it means; None for any other."""
+def by_status(
+    status: int | None, advice: str = "set HF_TOKEN to a token that may read"
+) -> tuple[type[CheckpointError] | None, str]:
+    """Kind of an HTTP status that refuses, and what it means; None for any other.
+
+    Args:
+        status: of the answer.
+        advice: what helps where access is refused.
+    """
     if status in (401, 403):
-        return Refused, f"the hub refuses access ({status}); set HF_TOKEN to a token that may read"
+        return Refused, f"the hub refuses access ({status}); {advice}"
     if status == 404:
         return UnknownFile, "the hub has no such page (404)"
     if status == 416:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,30 +28,17 @@ os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 import httpx2
 from huggingface_hub import HfApi, hf_hub_url
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import (
-    build_hf_headers,
-    get_session,
-    hf_raise_for_status,
-    parse_ratelimit_headers,
-)
+from huggingface_hub.utils import build_hf_headers, get_session, validate_repo_id
 
 from trajectory.config.fetch import Fetch
 from trajectory.errors import TrajectoryError
 from trajectory.paths import inside
-from trajectory.suites import errors
+from trajectory.probe.ranges import SLOWEST, brisk
+from trajectory.suites import answers, environment, errors
 from trajectory.suites.content import File, Hasher
 from trajectory.suites.names import is_commit
 from trajectory.suites.pacing import Pace
+from trajectory.suites.refusals import asked_wait, explain, raise_for_status, window
 from trajectory.tables import atomic
 
 Answer = TypeVar("Answer")
@@ -87,9 +75,23 @@ class Hub:
         self.cache = cache or default_cache()
         self.pace = Pace()
         self._forgets = False
-        session = get_session()
-        session.timeout = httpx2.Timeout(fetch.timeout, connect=min(CONNECT_TIMEOUT, fetch.timeout))
+
+    @cached_property
+    def session(self) -> httpx2.Client:
+        """The client, set up when it is first needed: a run of local suites asks nobody.
+
+        Raises Misconfigured if the environment does not let one be set up.
+        """
+        environment.check_endpoint(self.api.endpoint)
+        environment.check_token()
+        try:
+            session = get_session()
+        except (ValueError, ImportError, OSError, httpx2.InvalidURL) as error:
+            raise environment.misconfigured(error) from None
+        timeout = self.fetch.timeout
+        session.timeout = httpx2.Timeout(timeout, connect=min(CONNECT_TIMEOUT, timeout))
         session.event_hooks["response"] = [self._hear]
+        return session
 
     def refs(self, repository: str) -> dict[str, str]:
         """Every branch with the commit it points to; one request.
@@ -97,8 +99,14 @@ class Hub:
         Raises CheckpointError if the repository cannot be listed.
         """
         where = f"repository '{repository}'"
-        found = self._patiently(where, lambda: self._paced(self.api.list_repo_refs, repository))
-        return {branch.name: branch.target_commit for branch in found.branches}
+        address = f"{self.api.endpoint}/api/models/{repository}/refs"
+
+        def ask() -> dict[str, str]:
+            validate_repo_id(repository)
+            content, _ = self._ask(address)
+            return answers.branches(content)
+
+        return self._patiently(where, lambda: self._paced(ask))
 
     def files(self, repository: str, commit: str, where: str) -> tuple[File, ...]:
         """The files of a commit, listed once and remembered.
@@ -111,11 +119,7 @@ class Hub:
         if (known := _recall(remembered)) is not None:
             return known
 
-        listed = self._patiently(where, lambda: self._paced(self._tree, repository, commit))
-        files = tuple(
-            File(f.path, f.size, f"sha256:{f.lfs.sha256}" if f.lfs else f"git:{f.blob_id}")
-            for f in listed
-        )
+        files = self._patiently(where, lambda: self._paced(self._tree, repository, commit))
         self._remember(remembered, files)
         return files
 
@@ -186,15 +190,13 @@ class Hub:
         headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
         if stop > 0:
             headers["Range"] = f"bytes={start}-{stop - 1}"
-        with get_session().stream("GET", url, headers=headers) as response:
+        with self.session.stream("GET", url, headers=headers) as response:
             if response.status_code == 416:
                 raise errors.Truncated(
                     f"{where}: {file.path} has {file.size:,} bytes by its listing, but the hub "
                     f"serves none from byte {start:,} on"
                 )
-            if response.is_error:
-                response.read()
-                hf_raise_for_status(response)
+            raise_for_status(response)
             begins, size = _extent(response)
             coding = response.headers.get("Content-Encoding", "identity")
             if begins is None or begins not in (0, start) or coding != "identity":
@@ -204,19 +206,32 @@ class Hub:
                     f"({given}); a proxy may have changed it"
                 )
             check_size(file, size, where)
-            yield begins, response.iter_raw()  # as it arrives: what came is kept
+            # As it arrives: what came is kept.
+            yield begins, brisk(response.iter_raw(), self.fetch.timeout)
 
-    def _tree(self, repository: str, commit: str) -> list[RepoFile]:
-        """As ``HfApi.list_repo_tree``, which sets no timeout and repeats requests by itself."""
-        address: str | None = f"{self.api.endpoint}/api/models/{repository}/tree/{commit}"
-        asked: dict[str, bool] | None = {"recursive": True, "expand": False}
-        found = []
-        while address is not None:
-            answer = get_session().get(address, params=asked, headers=build_hf_headers())
-            hf_raise_for_status(answer)
-            found += [RepoFile(**entry) for entry in answer.json() if entry["type"] == "file"]
-            address, asked = answer.links.get("next", {}).get("url"), None
-        return found
+    def _ask(self, address: str) -> tuple[bytes, httpx2.Response]:
+        """The whole of a short answer."""
+        with self.session.stream("GET", address, headers=build_hf_headers()) as answer:
+            raise_for_status(answer)
+            return answers.whole(answer, self.fetch.timeout + self.fetch.patience), answer
+
+    def _tree(self, repository: str, commit: str) -> tuple[File, ...]:
+        """As ``HfApi.list_repo_tree``, which sets no timeout, repeats requests by itself, and
+        follows a link to wherever it leads, with the access token."""
+        address = f"{self.api.endpoint}/api/models/{repository}/tree/{commit}"
+        query: str | None = "recursive=True&expand=False"
+        found: dict[str, File] = {}
+        while query is not None:
+            content, answer = self._ask(f"{address}?{query}")
+            for file in answers.listed(content):
+                if found.setdefault(file.path, file) is not file:
+                    raise ValueError(f"it lists {file.path!r} twice")
+            if len(found) > answers.MOST_FILES:
+                raise ValueError(f"it lists more than {answers.MOST_FILES:,} files")
+            before, query = query, answers.next_page(answer)
+            if query == before:
+                raise ValueError("its next page is the page itself")
+        return tuple(found.values())
 
     def _paced(self, ask: Callable[..., Answer], *arguments: Any) -> Answer:
         wait = self.pace.wait()
@@ -228,7 +243,7 @@ class Hub:
 
     def _hear(self, response: httpx2.Response) -> None:
         """Learn from every answer how much may still be asked."""
-        info = parse_ratelimit_headers(response.headers)
+        info = window(response)
         if info is not None and info.resource_type == "api":
             self.pace.told(info.remaining, info.reset_in_seconds, info.limit, info.window_seconds)
 
@@ -242,6 +257,7 @@ class Hub:
         begun: float | None = None  # the first failure: waiting for a window is no impatience
         before, attempt = progress(), 0
         while True:
+            started = time.monotonic()
             try:
                 return ask()
             except errors.CheckpointError:
@@ -252,7 +268,8 @@ class Hub:
                     raise
                 if isinstance(problem, errors.Offline) or not problem.again:
                     raise problem from None
-                if begun is None or progress() > before:
+                gained, taken = progress() - before, time.monotonic() - started
+                if begun is None or gained > SLOWEST * taken:
                     begun, before, attempt = time.monotonic(), progress(), 0
                 attempt += 1
                 left = begun + self.fetch.patience - time.monotonic()
@@ -311,57 +328,3 @@ def check_size(file: File, served: int | None, where: str) -> None:
             f"{where}: {file.path} has {file.size:,} bytes by its listing, but the hub "
             f"serves {served:,}"
         )
-
-
-def asked_wait(error: Exception) -> float | None:
-    """Seconds that a busy hub asks to wait; None where it does not say."""
-    response = getattr(error, "response", None)
-    if response is None or response.status_code != 429:
-        return None
-    info = parse_ratelimit_headers(response.headers)
-    if info is not None and info.remaining == 0:
-        return info.reset_in_seconds + 0.5
-    after = response.headers.get("Retry-After", "")
-    return float(after) if after.isdigit() else None
-
-
-def explain(error: Exception, where: str) -> errors.CheckpointError | None:
-    """The typed error behind an exception of ``huggingface_hub``; None for a mistake of our own."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    for kind, message in (_by_type(error), errors.by_status(status)):
-        if kind is not None:
-            return kind(f"{where}: {message}")
-    if isinstance(error, httpx2.TransportError | ConnectionError):
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        return errors.Unreachable(f"{where}: no working connection to the hub ({reason})")
-    if isinstance(error, HfHubHTTPError | httpx2.HTTPError):
-        return errors.CheckpointError(f"{where}: the hub answers {status or type(error).__name__}")
-    if isinstance(error, ValueError | KeyError):  # an answer that is not the protocol's
-        kind_of = type(error).__name__
-        return errors.HubBroken(f"{where}: the hub's answer cannot be read ({kind_of})")
-    return None
-
-
-_KINDS: tuple[tuple[type[Exception], type[errors.CheckpointError], str], ...] = (
-    (OfflineModeIsEnabled, errors.Offline, "HF_HUB_OFFLINE forbids to ask the hub"),
-    (
-        GatedRepoError,
-        errors.Gated,
-        "gated; accept its conditions on the hub and set HF_TOKEN to a token of that account",
-    ),
-    (RevisionNotFoundError, errors.UnknownRevision, "the hub no longer has it; list it again"),
-    (EntryNotFoundError, errors.UnknownFile, "a listed file is missing on the hub"),
-    (
-        RepositoryNotFoundError,
-        errors.UnknownRepository,
-        "the hub has no such repository, or it is private and HF_TOKEN does not open it",
-    ),
-    (HFValidationError, errors.UnknownRepository, "no name that a repository can have"),
-    (httpx2.TimeoutException, errors.Unreachable, "the hub does not answer in time"),
-)
-
-
-def _by_type(error: Exception) -> tuple[type[errors.CheckpointError] | None, str]:
-    return next(
-        ((kind, text) for type_, kind, text in _KINDS if isinstance(error, type_)), (None, "")
-    )

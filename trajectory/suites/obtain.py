@@ -25,6 +25,7 @@ from trajectory.suites.content import (
     weight_files,
 )
 from trajectory.suites.download import fetch_files
+from trajectory.suites.environment import token_advice
 from trajectory.suites.errors import (
     Altered,
     CheckpointError,
@@ -143,7 +144,7 @@ def check_index(folder: Path, files: list[File], where: str) -> None:
 def _streamed(config: Config, suite: Suite, row: Row, where: str, hub: Hub) -> Iterator[Obtained]:
     """Weights read over the network when they are asked for; only the config lies in a folder."""
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, get_session
+    from huggingface_hub.utils import build_hf_headers
 
     from trajectory.probe.ranges import Patience, RemoteError
     from trajectory.probe.remote import RemoteWeights
@@ -171,7 +172,7 @@ def _streamed(config: Config, suite: Suite, row: Row, where: str, hub: Hub) -> I
         check_index(folder, files, where)
         try:
             remote = RemoteWeights(
-                urls, where, build_hf_headers, get_session(), patience, fetch.connections
+                urls, where, build_hf_headers, hub.session, patience, fetch.connections
             )
             try:
                 for file in weights:
@@ -186,7 +187,7 @@ def _streamed(config: Config, suite: Suite, row: Row, where: str, hub: Hub) -> I
 
 
 def _typed(error: Any, where: str) -> CheckpointError:
-    kind, message = by_status(error.status)
+    kind, message = by_status(error.status, token_advice())
     if kind is not None:
         return kind(f"{where}: {message}")
     return (Unreachable if error.again else CheckpointError)(f"{where}: {error}")

@@ -9,6 +9,9 @@ from collections.abc import Callable
 LIMIT, WINDOW = 500, 300.0
 """Requests per window of seconds that the Hugging Face hub grants without an access token."""
 
+LONGEST = 3600.0
+"""Seconds that a window is believed to last: whatever a host says, it is asked again then."""
+
 SHARE = 0.9
 """Share of the limit that one process uses up: others on the machine ask too."""
 
@@ -30,8 +33,8 @@ class Pace:
     ) -> None:
         """Take in what the host says about the present window."""
         if limit is not None and window is not None:
-            self._limit, self._window = limit, float(window)
-        self._free_at = self._clock() + reset if remaining <= 0 else 0.0
+            self._limit, self._window = limit, min(float(window), LONGEST)
+        self._free_at = self._clock() + min(reset, LONGEST) if remaining <= 0 else 0.0
 
     def asked(self) -> None:
         """Count a request."""
