@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +109,49 @@ def test_one_text_needs_no_list(checkpoint: Path) -> None:
 
 def test_two_tokens_are_enough(checkpoint: Path) -> None:
     assert measure(checkpoint, TEXTS, length=2).heads.height == 8
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"tokenizer_config.json": ["own.Own", None]},
+            r"tokenizer is code of its own \(to",
+        ),
+        (
+            {"tokenizer_config.json": {"AutoTokenizer": [None, "own.Own"]}},
+            "tokenizer is code of",
+        ),
+        (
+            {"config.json": {"AutoTokenizer": "own.Own"}},
+            r"tokenizer is code of its own \(co",
+        ),
+        ({"config.json": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}}, ""),
+    ],
+)
+def test_code_that_lies_beside_a_checkpoint_is_never_run(
+    checkpoint: Path, tmp_path: Path, config: dict, message: str
+) -> None:
+    """Not even where somebody, or a script, answers y to a library's question."""
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'RAN')!r}, 'w').close()\n")
+    for name, own in config.items():
+        values = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**values, "auto_map": own}))
+    code = (
+        "import sys\nfrom trajectory.api import measure\nfrom trajectory.errors import *\n"
+        "try: print(measure(sys.argv[1], {'x': 'abcabc'}).losses)\n"
+        "except TrajectoryError as error: print('refused:', error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
+        input="y\n" * 9,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert not (tmp_path / "RAN").exists()
+    assert "[y/N]" not in done.stdout
+    (line,) = done.stdout.splitlines()
+    assert re.match(f"refused: .*{message}" if message else r"\{'x': ", line), line

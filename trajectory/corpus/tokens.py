@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,14 +72,37 @@ class TokenBatch:
 
 
 def load_tokenizer(folder: Path, where: object) -> Any:
-    """The transformers tokenizer in ``folder``; DamagedFiles naming ``where`` if it has none."""
+    """The transformers tokenizer in ``folder``.
+
+    Raises:
+        TrajectoryError: naming ``where``, if the tokenizer is code that lies beside it.
+        DamagedFiles: if there is no readable tokenizer.
+    """
     from transformers import AutoTokenizer
 
     with reading(f"{where}: no readable tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        for name in ("tokenizer_config.json", "config.json"):
+            _refuse_code(folder / name, where)
+        # Without the last word the library asks at standard input whether to run a folder's code.
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # made up from the config alone
             raise ValueError("it knows no token but special ones")
     return tokenizer
+
+
+def _refuse_code(path: Path, where: object) -> None:
+    """Raise TrajectoryError if a config names code of its own as the tokenizer."""
+    if not path.is_file():
+        return
+    values = json.loads(path.read_text(encoding="utf-8"))
+    own = values.get("auto_map") if isinstance(values, dict) else None
+    if (own and path.name != "config.json") or (isinstance(own, dict) and "AutoTokenizer" in own):
+        raise TrajectoryError(
+            f"{where}: its tokenizer is code of its own ({path.name}, auto_map), which is never "
+            "run; ask its authors for a tokenizer.json that needs none"
+        )
 
 
 def first_id(tokenizer: Any, policy: FirstToken, where: object) -> int | None:

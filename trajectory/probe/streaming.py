@@ -180,7 +180,7 @@ class StreamedModel:
         with reading(f"{folder}: its config describes no model"):
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(
-                    self.config, attn_implementation=NAME, dtype=dtype
+                    self.config, attn_implementation=NAME, dtype=dtype, trust_remote_code=False
                 )
             self.base: nn.Module = getattr(model.eval(), self.family.base)
             rotary = getattr(self.base, "rotary_emb", None)
@@ -345,4 +345,4 @@ def read_config(folder: Path) -> PretrainedConfig:
     with reading(f"{folder}: no readable model config"):
         model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
         family_of(model_type, folder)
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
