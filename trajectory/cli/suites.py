@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from trajectory.cli.options import (
     existing_folder,
     set_up_torch,
 )
-from trajectory.errors import TrajectoryError
+from trajectory.errors import TrajectoryError, is_disk_full
 
 if TYPE_CHECKING:
     from trajectory.config import Config
@@ -147,6 +148,11 @@ def suites_pin(
         except TrajectoryError as error:
             failed[name] = Unpinned(getattr(error, "kind", "error"), str(error))
             print(f"error: {error}", file=sys.stderr, flush=True)
+        except Exception as error:
+            if is_disk_full(error):
+                raise
+            traceback.print_exc()  # a mistake of this package's: other suites go on without it
+            failed[name] = Unpinned("unforeseen", f"suite '{name}': {error!r}")
     nothing_left = len(failed) == len(run.suites.names()) and not run.bb.variants
     if go_on and not nothing_left:
         write_unpinned(run, failed)
@@ -215,7 +221,7 @@ def _before(manifest: Path, repository: str | None) -> tuple[list[dict[str, Any]
     if not manifest.is_file():
         return None
     rows, facts = read(manifest, MANIFEST).to_pylist(), provenance(manifest)
-    return (rows, facts["listed"]) if facts["repository"] == repository else None
+    return (rows, facts["listed"]) if facts.get("repository") == repository else None
 
 
 @app.command("densify")

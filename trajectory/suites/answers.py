@@ -6,6 +6,7 @@ An answer is read up to a bound of bytes and of time, and every field has to be 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 import httpx2
@@ -16,7 +17,7 @@ from trajectory.suites.content import File
 MOST_BYTES = 1 << 26
 """Bytes of one answer; a page of a thousand files is a thousandth part of it."""
 
-MOST_FILES = 100_000
+MOST_FILES = 30_000
 """Files of one revision."""
 
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
@@ -61,9 +62,12 @@ def branches(content: bytes) -> dict[str, str]:
         ValueError: in one line, if the answer is none.
     """
     try:
-        return {branch.name: branch.commit for branch in _REFS.validate_json(content).branches}
+        found = _REFS.validate_json(content).branches
     except ValidationError as error:
         raise ValueError(_first(error)) from None
+    if twice := [name for name, n in Counter(b.name for b in found).items() if n > 1]:
+        raise ValueError(f"it names the branch {twice[0]!r} twice")
+    return {branch.name: branch.commit for branch in found}
 
 
 def listed(content: bytes) -> list[File]:

@@ -7,11 +7,13 @@ copy of main and filled file by file. Equal hashes show it.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trajectory.config.suites import Suite
+from trajectory.outside import json_object
 from trajectory.suites.content import (
     CONFIG,
     File,
@@ -42,6 +44,9 @@ SUSPECT = frozenset(
     }
 )
 """Verdicts that exclude a checkpoint."""
+
+SHOWN = 100
+"""Characters of a config's value that a reason quotes."""
 
 LEARNT = ("bytes", "files", "weights", "config", "dtype", *SIZES)
 """The manifest's columns that tell what lies in a revision's files."""
@@ -108,20 +113,24 @@ def _described(row: Row, files: Files, configs: Mapping[str, bytes]) -> Row:
 
 def _read(content: bytes | None) -> dict[str, Any]:
     try:
-        found = json.loads(content or b"{}")
+        return json_object(content or b"{}")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def stated(values: Mapping[str, Any]) -> Row:
     """Floating-point type and sizes that a config.json states; None where it states none."""
     dtype = values.get("torch_dtype") or values.get("dtype")
     sizes = {ours: values.get(theirs) for ours, theirs in SIZES.items()}
+    named = isinstance(dtype, str) and re.fullmatch(r"[\w.]{1,40}", dtype, re.ASCII)
     return {
-        "dtype": dtype if isinstance(dtype, str) else None,
-        **{key: size if type(size) is int and size > 0 else None for key, size in sizes.items()},
+        "dtype": dtype if named else None,
+        **{key: size if _is_size(size) else None for key, size in sizes.items()},
     }
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31
 
 
 def _set(row: Row, verdict: str, reason: str, link: str | None = None) -> None:
@@ -145,7 +154,7 @@ def _judge_configs(rows: Sequence[Row], files: Files, configs: Mapping[str, byte
             if row["dtype"] != dtype:
                 _set(row, "changed_dtype", f"{row['dtype']} (usually {dtype}) by its config")
             changed = [
-                f"{key} {value} (usually {normal})"
+                f"{key} {value[:SHOWN]} (usually {normal[:SHOWN]})"
                 for key, value, normal in zip(DECIDING, deciding, usual, strict=True)
                 if value != normal
             ]
@@ -241,4 +250,4 @@ def _judge_files(row: Row, files: Sequence[File]) -> None:
         else:
             _set(row, "no_weights", "it has no weights")
     elif missing := missing_shards(files):
-        _set(row, "missing_shard", f"{len(missing)} shards are missing, e.g. {missing[0]}")
+        _set(row, "missing_shard", missing)

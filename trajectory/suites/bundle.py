@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from trajectory.errors import TrajectoryError, UnusableFolder
-from trajectory.paths import inside
+from trajectory.outside import inside
 from trajectory.schemas import BATCHES, MEASUREMENTS, TABLES
 from trajectory.tables import check_header, provenance, read
 

@@ -13,7 +13,7 @@ from trajectory.suites.errors import CheckpointError, CorruptCheckpoint, PickleO
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_SHARD = re.compile(r"model-(?P<number>\d+)-of-(?P<count>\d+)\.safetensors")
+_SHARD = re.compile(r"model-(?P<number>[0-9]{1,9})-of-(?P<count>[0-9]{1,9})\.safetensors")
 _PICKLED = re.compile(r".*\.(bin|pt|pth|ckpt)")
 
 BLOCK = 1 << 20
@@ -53,16 +53,22 @@ def weight_files(files: Sequence[File]) -> list[File]:
     return [named[path] for path in sorted(named) if _SHARD.fullmatch(path)]
 
 
-def missing_shards(files: Sequence[File]) -> list[str]:
-    """Names of the shards that the other shards' names promise."""
-    found = [m for file in weight_files(files) if (m := _SHARD.fullmatch(file.path))]
-    present = {match.group() for match in found}
-    promised = {
-        f"model-{k:0{len(m['number'])}d}-of-{m['count']}.safetensors"
-        for m in found
-        for k in range(1, int(m["count"]) + 1)
-    }
-    return sorted(promised - present)
+def missing_shards(files: Sequence[File]) -> str | None:
+    """How many shards the other shards' names promise in vain, and one of them; None for none."""
+    sets: dict[tuple[int, str], set[int]] = {}
+    for file in weight_files(files):
+        if match := _SHARD.fullmatch(file.path):
+            of = len(match["number"]), match["count"]
+            sets.setdefault(of, set()).add(int(match["number"]))
+    missing, first = 0, ""
+    for (digits, count), numbers in sets.items():
+        # Counted, not listed: a name may promise any number of them.
+        lacking = int(count) - sum(1 <= number <= int(count) for number in numbers)
+        missing += lacking
+        if lacking and not first:
+            number = next(k for k in range(1, len(numbers) + 2) if k not in numbers)
+            first = f"model-{number:0{digits}d}-of-{count}.safetensors"
+    return f"{missing:,} shards are missing, e.g. {first}" if missing else None
 
 
 def has_pickles(files: Sequence[File]) -> bool:
@@ -84,7 +90,7 @@ def needed_files(files: Sequence[File], where: str) -> list[File]:
     if CONFIG not in named:
         raise CorruptCheckpoint(f"{where}: it has no {CONFIG}")
     if missing := missing_shards(files):
-        raise CorruptCheckpoint(f"{where}: {len(missing)} shards are missing, e.g. {missing[0]}")
+        raise CorruptCheckpoint(f"{where}: {missing}")
     if weights[0].path == SINGLE:
         return [named[CONFIG], *weights]
     if INDEX not in named:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-from trajectory.paths import inside
+from trajectory.outside import inside
 from trajectory.suites.content import File, file_digest
 from trajectory.suites.errors import Altered
 from trajectory.suites.hub import Hub, say

@@ -32,7 +32,7 @@ from huggingface_hub.utils import build_hf_headers, get_session, validate_repo_i
 
 from trajectory.config.fetch import Fetch
 from trajectory.errors import TrajectoryError
-from trajectory.paths import inside
+from trajectory.outside import inside
 from trajectory.probe.ranges import SLOWEST, brisk
 from trajectory.suites import answers, environment, errors
 from trajectory.suites.content import File, Hasher

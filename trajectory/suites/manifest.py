@@ -111,7 +111,7 @@ def _tokens(suite: Suite, parsed: RevisionName | None) -> tuple[int | None, str 
         return None, None
     per_step = suite.tokens_per_step_of(parsed.stage) if suite.counts == "steps" else None
     if per_step is not None:
-        exact = parsed.step * per_step
+        exact = min(parsed.step * per_step, (1 << 63) - 1)
         # Names round up, down or to the nearest, by family and even within one.
         if parsed.tokens is None or abs(exact - parsed.tokens) <= parsed.unit:
             return exact, "steps"
@@ -130,7 +130,7 @@ def _count_missing(rows: list[Row], spacing: int | None) -> None:
             continue
         for before, row in pairwise(found):
             between = (row["step"] - 1) // usual - before["step"] // usual
-            row["missing_before"] = max(0, between)
+            row["missing_before"] = max(0, between) if between < 1 << 31 else None
 
 
 def _usual(steps: Sequence[int]) -> int | None:

@@ -18,6 +18,9 @@ DEFAULT_PATTERN = (
 """Names of OLMo (stage1-step300-tokens1B, stage2-ingredient1-step1000-tokens3B), Pythia (step512),
 SmolLM (step-125000), Lucie (step0050000) and Apertus (step2627139-tokens15T)."""
 
+MOST_STEPS, MOST_TOKENS, MOST_STAGES = 10**12, 10**18, 10**4
+"""What no training run reaches."""
+
 LONGEST = 200
 """Most characters of a revision's name: file systems allow 255 bytes, and endings are added."""
 
@@ -53,6 +56,8 @@ class RevisionName:
 def parse_revision(name: str, pattern: str | None = None) -> RevisionName | None:
     """What a revision's whole name states; None if it is not the name of a checkpoint.
 
+    It is none, either, with numbers that no training run has: a date in place of the step.
+
     Args:
         name: the branch's name.
         pattern: regular expression with the group step and, where there are, stage, ingredient,
@@ -62,11 +67,13 @@ def parse_revision(name: str, pattern: str | None = None) -> RevisionName | None
     Raises:
         TrajectoryError: if another group than step is not what it should be.
     """
+    if len(name) > LONGEST:
+        return None
     found = re.fullmatch(pattern or DEFAULT_PATTERN, name, re.ASCII)
     if found is None:
         return None
     groups = found.groupdict()
-    if not (groups["step"] or "").isdigit():
+    if not re.fullmatch(r"[0-9]+", groups["step"] or ""):
         return None
 
     def number(group: str, kind: Callable[[str], N]) -> N | None:
@@ -79,11 +86,21 @@ def parse_revision(name: str, pattern: str | None = None) -> RevisionName | None
     tokens, unit = number("tokens", float), groups.get("unit") or "B"
     if unit not in _UNITS:
         raise _wrong(name, "unit", unit, ", ".join(_UNITS))
+    stage, ingredient, step = number("stage", int), number("ingredient", int), number("step", int)
+    assert step is not None
+    counted = (tokens or 0) * _UNITS[unit]
+    # Not true of a number that is none, either.
+    if not (
+        step < MOST_STEPS
+        and 0 <= counted < MOST_TOKENS
+        and all(0 <= (n or 0) < MOST_STAGES for n in (stage, ingredient))
+    ):
+        return None
     return RevisionName(
-        number("stage", int),
-        number("ingredient", int),
-        int(groups["step"]),
-        None if tokens is None else round(tokens * _UNITS[unit]),
+        stage,
+        ingredient,
+        step,
+        None if tokens is None else round(counted),
         0 if tokens is None else _UNITS[unit],
     )
 

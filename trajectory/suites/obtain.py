@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.errors import DamagedFiles
-from trajectory.paths import inside
+from trajectory.outside import inside, json_object
 from trajectory.probe.weights import Weights
 from trajectory.suites.content import (
     CONFIG,
@@ -131,7 +130,7 @@ def check_index(folder: Path, files: list[File], where: str) -> None:
     if not any(file.path == INDEX for file in files):
         return
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = json_object((folder / INDEX).read_bytes())
         named = set(index["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptCheckpoint(f"{where}: {INDEX} is no index ({error!r})") from None

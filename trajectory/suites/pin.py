@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trajectory.config.suites import Suite
+from trajectory.errors import TrajectoryError
 from trajectory.suites.audit import JUDGED, LEARNT, MAIN, audit, config_file
 from trajectory.suites.content import BLOCK, CONFIG, File, Revision, local_revision
 from trajectory.suites.hub import Hub
@@ -22,7 +23,12 @@ def list_revisions(name: str, suite: Suite, hub: Hub) -> list[Revision]:
     Raises TrajectoryError if it cannot be listed.
     """
     if suite.folder is not None:
-        return [local_revision(folder) for folder in revision_folders(name, suite.folder)]
+        try:
+            return [local_revision(folder) for folder in revision_folders(name, suite.folder)]
+        except OSError as error:
+            raise TrajectoryError(
+                f"suite '{name}': {error.filename} cannot be read ({error.strerror})"
+            ) from None
     assert suite.repository is not None
     refs = hub.refs(suite.repository)
     return [Revision(branch, commit) for branch, commit in refs.items()]

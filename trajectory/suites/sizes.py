@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from trajectory.config import Config
 from trajectory.config.suites import Architecture, Suite
 from trajectory.errors import TrajectoryError
+from trajectory.outside import json_object
 from trajectory.suites.audit import stated
 from trajectory.suites.content import CONFIG, weight_files
 from trajectory.suites.local import revision_folders, unhashed
@@ -60,10 +60,10 @@ def _in_folder(name: str, folder: Path) -> dict[str, Any] | None:
     """What a local suite's first checkpoint states."""
     try:
         first = revision_folders(name, folder)[0]
-        values = json.loads((first / CONFIG).read_text(encoding="utf-8"))
+        values = json_object((first / CONFIG).read_bytes())
         size = sum(file.size for file in weight_files(unhashed(first)))
         return {**stated(values), "bytes": size or None}
-    except (TrajectoryError, OSError, ValueError, AttributeError):
+    except (TrajectoryError, OSError, ValueError):
         return None
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from trajectory.errors import TrajectoryError, UnusableFolder
-from trajectory.paths import inside
+from trajectory.outside import inside
 from trajectory.suites.errors import DiskFull
 from trajectory.suites.hub import say
 

@@ -1,8 +1,10 @@
-"""Paths that outside data has a part in: they stay below the folder they belong to."""
+"""What comes from outside: names that become paths, and JSON that should be an object."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from trajectory.errors import TrajectoryError
 
@@ -22,3 +24,20 @@ def inside(root: Path, path: Path) -> Path:
     if top not in end.parents:
         raise TrajectoryError(f"{path}: leads out of {root}; nothing is written or deleted there")
     return path
+
+
+def json_object(text: str | bytes) -> dict[str, Any]:
+    """The object that a JSON text holds; a mark at its beginning is left out.
+
+    Raises:
+        ValueError: in one line, if the text holds none.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"it holds a JSON {type(found).__name__}, not an object")
+    return found
