@@ -51,7 +51,12 @@ onstart:
     claim_results()
 
 
+onsuccess:
+    remember(CONFIG)
+
+
 onerror:
+    remember(CONFIG)
     print(f"A job failed. What it printed is above, and in {RESULTS}/logs.")
     print(what_is_missing())
 
@@ -59,7 +64,14 @@ onerror:
 rule all:
     default_target: True
     input:
+        mended,
         f"{RESULTS}/report",
         published,
-        EFFECTS,
+        # What people read, and the parts it is made of: without them here, what is deleted once
+        # all is made would stay away.
+        *READ,
+        manifests,
+        BB_TABLES_OF_RUNS,
+        bundled,
+        intervened if EFFECTS else [],
         f"{RESULTS}/complete.txt",

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "parts": {"schemas", "tables"},
     "api": {"schemas", "corpus", "probe"},
     "reference": {"config", "schemas"},
+    "repair": {"config", "schemas", "tables"},
     "results": {"config", "tables"},
     "corpus": {"tables", "schemas", "config"},
     "probe": {"tables", "schemas", "config", "corpus"},

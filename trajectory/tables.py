@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trajectory.errors import TrajectoryError, UnusableFolder
+from trajectory.outside import json_object
 from trajectory.schemas import TABLES, Table
 
 _TABLE_KEY = b"trajectory.table"
@@ -79,7 +80,7 @@ def write(data: pa.Table, table: Table, path: Path, provenance: Mapping[str, Any
     data = data.sort_by([(k, "ascending") for k in table.key])
     data = data.cast(table.schema).replace_schema_metadata(metadata)
     with atomic(path) as handle:
-        pq.write_table(data, handle, compression="zstd")
+        pq.write_table(data, handle, compression="zstd", write_page_checksum=True)
 
 
 class atomic:
@@ -128,11 +129,12 @@ def check_header(path: Path, table: Table) -> None:
         raise _fail(path, "no such file; run the stage that writes it")
     with _readable(path):
         metadata = pq.read_schema(path).metadata or {}
-    kind = metadata.get(_TABLE_KEY, b"").decode()
+        kind = metadata.get(_TABLE_KEY, b"").decode()
+        digest = metadata.get(_SCHEMA_KEY, b"").decode()
     if kind != table.name:
         found = f"a '{kind}' table" if kind else "a Parquet file that this project did not write"
         raise _fail(path, f"{found}, expected a '{table.name}' table; move it away and run again")
-    if metadata.get(_SCHEMA_KEY, b"").decode() != table.digest:
+    if digest != table.digest:
         raise _fail(path, f"a '{kind}' table of another version; delete it and run again")
 
 
@@ -142,27 +144,37 @@ def read(path: Path, table: Table) -> pa.Table:
     Raises TrajectoryError for a missing, half-written or foreign file.
     """
     check_header(path, table)
-    with _readable(path):
-        data = pq.read_table(path)
+    data = read_whole(path)
     validate(data, table, path)
     return data
+
+
+def read_whole(path: Path) -> pa.Table:
+    """All of a Parquet file, whatever its columns, its pages compared with their checksums.
+
+    Raises TrajectoryError if it cannot be read.
+    """
+    with _readable(path):
+        # Not read_table, which takes a folder named a=b for a column a.
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read()
 
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).split("\n")[0].split(". ")[0]
         message = f"not a readable Parquet file ({reason}); delete it and run again"
         raise _fail(path, message) from None
 
 
 def provenance(path: Path) -> dict[str, Any]:
-    """What ``write`` was told about the file at ``path``."""
-    metadata = pq.read_schema(path).metadata or {}
-    found: dict[str, Any] = json.loads(metadata.get(_PROVENANCE_KEY, b"{}"))
-    return found
+    """What ``write`` was told about the file at ``path``; TrajectoryError if it says nothing."""
+    with _readable(path):
+        metadata = pq.read_schema(path).metadata or {}
+        return json_object(metadata.get(_PROVENANCE_KEY, b"{}"))
 
 
 def gather(

@@ -162,7 +162,7 @@ def list_embedded(suite: str, folder: Path, revisions: Sequence[str]) -> list[Ro
             listed = local_revision(folder / revision)
         except (OSError, json.JSONDecodeError) as error:
             raise TrajectoryError(
-                f"{where}: incomplete ({error}); delete {folder / revision} and run again"
+                f"{where}: incomplete ({error}); delete {folder} and run again"
             ) from None
         (row,) = manifest_rows(suite, Suite(folder=folder), [listed])
         if row["step"] is None:
@@ -171,7 +171,7 @@ def list_embedded(suite: str, folder: Path, revisions: Sequence[str]) -> list[Ro
             raise TrajectoryError(f"{where}: its training state says step {state['step']}")
         if not row["files"]:
             raise TrajectoryError(
-                f"{where}: incomplete (no weights); delete {folder / revision} and run again"
+                f"{where}: incomplete (no weights); delete {folder} and run again"
             )
         rows.append(
             {

@@ -88,6 +88,10 @@ rule bb_summary:
         "trajectory bb summary --config {params.config} --results {params.results} > {log} 2>&1"
 
 
+BB_TABLES_OF_RUNS = expand(
+    "{run}/{table}.parquet", run=BB_RUNS, table=[*MEASURED, *BB_MEASUREMENTS]
+)
+
 # What the report reads of the laboratory; nothing where a run has no such experiments.
 BB_TABLES = (
     expand(

@@ -16,6 +16,7 @@ from trajectory.plan import (
     training_minutes,
 )
 from trajectory.provenance import code_digest, values_digest
+from trajectory.repair import look, mend, remember
 from trajectory.results import check_results, claim
 from trajectory.schemas import FORCE_TABLES
 from trajectory.suites.listed import CHANGED_FROM, MEASURED_FROM, listed_digest, with_rates
@@ -47,6 +48,20 @@ RESULTS = str(CONFIG.results)
 RESOLVED = f"{RESULTS}/{RESOLVED_NAME}"
 
 MEASURED = ("heads", "layers", "checkpoints")
+
+
+# Looked for before the plan is made, removed once it is known that this is more than a trial.
+UNUSABLE = look(CONFIG) if workflow.is_main_process else None
+
+
+def mended(wildcards):
+    """No files: what an earlier run left unusable is removed before its rules are looked at."""
+    if UNUSABLE is not None:
+        try:
+            mend(CONFIG, UNUSABLE, trial=workflow.dryrun)
+        except TrajectoryError as error:
+            refuse(error)
+    return []
 
 
 def claim_results():

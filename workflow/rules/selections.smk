@@ -19,7 +19,12 @@ LEFT_OUT = str(unpinned_path(CONFIG))
 
 
 # A pinned suite has a table that says which checkpoints are measured, and the whole plan is static.
-UNPINNED = [name for name in PUBLIC if not is_listed(CONFIG, name)]
+UNPINNED = [
+    name
+    for name in PUBLIC
+    if not is_listed(CONFIG, name)
+    or (UNUSABLE is not None and Path(manifest_path(name)) in UNUSABLE.unusable)
+]
 
 
 # What could not be pinned is tried once by each run: a table of an earlier one is out of date.
