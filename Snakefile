@@ -74,4 +74,5 @@ rule all:
         BB_TABLES_OF_RUNS,
         bundled,
         intervened if EFFECTS else [],
+        forced if FORCE_OUTPUTS else [],
         f"{RESULTS}/complete.txt",

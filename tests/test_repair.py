@@ -11,10 +11,10 @@ import pytest
 from trajectory.config import Config, parse
 from trajectory.errors import TrajectoryError
 from trajectory.repair import SEEN_NAME, Found, look, mend, remember
-from trajectory.schemas import BUNDLE, EFFECTS, HEADS, MEASUREMENTS, TABLES
+from trajectory.schemas import BUNDLE, EFFECTS, FORCE_TABLES, HEADS, MEASUREMENTS, TABLES
 from trajectory.tables import from_rows, read, write
 
-PARTS = {"measured": MEASUREMENTS, "intervened": EFFECTS}
+PARTS = {"measured": MEASUREMENTS, "intervened": EFFECTS, "forces": FORCE_TABLES}
 FILES = [
     *(f"tables/{name}.parquet" for name in (*MEASUREMENTS, "claims", "onsets")),
     *("costs.parquet", "batches/s.parquet", "manifests/s.parquet", "complete.txt"),

@@ -136,11 +136,12 @@ def _unreadable(path: Path) -> str | None:
 
 def _lacks(bundle: Path, found: Found) -> str | None:
     """What a bundle says was measured, and is not there or cannot be read; None if all is."""
-    from trajectory.schemas import BUNDLE, EFFECTS, MEASUREMENTS
+    from trajectory.schemas import BUNDLE, EFFECTS, FORCE_TABLES, MEASUREMENTS
     from trajectory.tables import read
 
     root = bundle.parents[1]
-    tables = {"measured": MEASUREMENTS, "intervened": EFFECTS}.get(root.parent.name, ())
+    parts = {"measured": MEASUREMENTS, "intervened": EFFECTS, "forces": FORCE_TABLES}
+    tables = parts.get(root.parent.name, ())
     try:
         rows = read(bundle, BUNDLE).to_pylist()
     except TrajectoryError:  # of another version: its rule's code has changed as well
