@@ -16,7 +16,7 @@ from trajectory.config import load
 from trajectory.config.dynamics import Dynamics
 from trajectory.corpus.characters import Bigrams, count_bigrams
 from trajectory.results import claim, config_of
-from trajectory.schemas import BB_COMPARISONS, BB_MEASUREMENTS, MANIFEST, MEASUREMENTS
+from trajectory.schemas import BB_COMPARISONS, BB_MEASUREMENTS, FORCE_TABLES, MANIFEST, MEASUREMENTS
 from trajectory.tables import from_rows, read, write
 
 CONFIG = """
@@ -74,7 +74,7 @@ def test_a_variant_is_trained_by_hand(config: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "8/8 steps" in done.stderr
     written = {path.stem for path in output.iterdir()}
-    assert written == {*MEASUREMENTS, *BB_MEASUREMENTS, "forks"}
+    assert written == {*MEASUREMENTS, *BB_MEASUREMENTS, *FORCE_TABLES, "forks"}
 
 
 def test_experiments_are_compared_at_equal_loss_by_their_paired_differences(tmp_path: Path) -> None:
