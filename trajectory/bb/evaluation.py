@@ -90,7 +90,7 @@ class Evaluation:
         with changing(standing, self.trigger):
             logits, heads, layers = measure(lambda: model(self.inputs), blocks, self.batch)
             types, residuals, drawn = measure_types(model, blocks, self.task, self.inputs, maps)
-            forces = self._forces(model) if step in self.force_steps else {}
+            forces = self._forces(model, step) if step in self.force_steps else {}
         risks = self._risks(logits)
         changed, reread = self._interventions(
             model, blocks, risks, (heads, layers), standing, initial_values
@@ -116,13 +116,14 @@ class Evaluation:
             **{name: [{**names, **row} for row in found] for name, found in forces.items()},
         }
 
-    def _forces(self, model: nn.Module) -> dict[str, list[Row]]:
+    def _forces(self, model: nn.Module, step: int) -> dict[str, list[Row]]:
         forces = self.variant.forces
         assert forces is not None
         first = slice(0, forces.sequences)
         domains = {name: member[first] for name, member in self.batch.domains.items()}
         texts = self.batch.texts[first]
-        return toy_forces(model, self.inputs[first], self.law[first], domains, texts, forces)
+        inputs, law = self.inputs[first], self.law[first]
+        return toy_forces(model, inputs, law, domains, texts, forces.at(step))
 
     def _facts(self, step: int) -> Row:
         return {

@@ -333,11 +333,15 @@ class Variant(Section):
                 f"forces.arrows: {self.attention} attention has no log-odds to read; say "
                 "'arrows: false'"
             )
-        if isinstance(forces.checkpoints, list) and (
-            unknown := sorted(set(forces.checkpoints) - set(self.recorded_steps()))
-        ):
+        named = [
+            step
+            for steps in (forces.checkpoints, forces.second_order)
+            if isinstance(steps, list)
+            for step in steps
+        ]
+        if unknown := sorted(set(named) - set(self.recorded_steps())):
             raise ValueError(
-                f"forces.checkpoints: step {unknown[0]} is not recorded; recorded: "
+                f"forces: step {unknown[0]} is not recorded; recorded: "
                 f"{', '.join(map(str, self.recorded_steps()))}"
             )
 

@@ -38,11 +38,20 @@ class Forces(Section):
     """Measure second derivatives of the loss at the chosen heads."""
     arrows: bool = True
     """Measure the arrows of the gradient flow as well."""
+    second_order: Literal["all"] | Annotated[list[Place], Field(min_length=1)] = "all"
+    """At which of the checkpoints coupling and arrows are measured, which cost most: all, or these
+    steps."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Forces:
         for name in ("readers", "positions", "tokens", "constant"):
             refuse_repeats(name, getattr(self, name))
+        if (
+            isinstance(self.second_order, list)
+            and isinstance(self.checkpoints, list)
+            and (unknown := sorted(set(self.second_order) - set(self.checkpoints)))
+        ):
+            raise ValueError(f"second_order: step {unknown[0]} is not among the checkpoints")
         if self.arrows and not self.coupling:
             raise ValueError("arrows go on from the coupling: say 'coupling: true' or no arrows")
         return self
@@ -54,6 +63,12 @@ class Forces(Section):
         if self.checkpoints == "last":
             return [max(steps)]
         return sorted(set(self.checkpoints) & set(steps))
+
+    def at(self, step: int) -> Forces:
+        """What is measured at a step: without second derivatives where they are not wanted."""
+        if self.second_order == "all" or step in self.second_order:
+            return self
+        return self.model_copy(update={"coupling": False, "arrows": False, "constant": []})
 
     def refuse_beyond(self, length: int) -> None:
         """Raise ValueError unless sequences of ``length`` tokens have the readers and the keys."""

@@ -42,6 +42,7 @@ def forces_of(
     Raises:
         TrajectoryError: if the checkpoint cannot be measured, or has no such head or key.
     """
+    settings = settings.at(row["step"])
     chosen = [batch.first(settings.sequences) for batch in batches]
     try:
         found = checkpoint_forces(
