@@ -16,6 +16,7 @@ from trajectory.bb.laboratory import measure_types
 from trajectory.bb.schedule import learning_rate, map_steps
 from trajectory.bb.task import BigramTask
 from trajectory.config import Variant
+from trajectory.probe.forces.configured import at_step
 from trajectory.probe.loss import Loss
 from trajectory.probe.measure import Batch, Row, measure, rates
 from trajectory.schemas import (
@@ -123,7 +124,7 @@ class Evaluation:
         domains = {name: member[first] for name, member in self.batch.domains.items()}
         texts = self.batch.texts[first]
         inputs, law = self.inputs[first], self.law[first]
-        return toy_forces(model, inputs, law, domains, texts, forces.at(step))
+        return toy_forces(model, inputs, law, domains, texts, at_step(forces, step))
 
     def _facts(self, step: int) -> Row:
         return {

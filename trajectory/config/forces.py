@@ -64,12 +64,6 @@ class Forces(Section):
             return [max(steps)]
         return sorted(set(self.checkpoints) & set(steps))
 
-    def at(self, step: int) -> Forces:
-        """What is measured at a step: without second derivatives where they are not wanted."""
-        if self.second_order == "all" or step in self.second_order:
-            return self
-        return self.model_copy(update={"coupling": False, "arrows": False, "constant": []})
-
     def refuse_beyond(self, length: int) -> None:
         """Raise ValueError unless sequences of ``length`` tokens have the readers and the keys."""
         if "late" in self.readers and self.first_late >= length:

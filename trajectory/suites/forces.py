@@ -11,7 +11,7 @@ from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import Compute
 from trajectory.probe.forces.checkpoint import checkpoint_forces
-from trajectory.probe.forces.configured import wanted_of
+from trajectory.probe.forces.configured import at_step, wanted_of
 from trajectory.probe.measure import Row
 from trajectory.probe.ranges import RemoteError
 from trajectory.probe.weights import Weights
@@ -42,7 +42,7 @@ def forces_of(
     Raises:
         TrajectoryError: if the checkpoint cannot be measured, or has no such head or key.
     """
-    settings = settings.at(row["step"])
+    settings = at_step(settings, row["step"])
     chosen = [batch.first(settings.sequences) for batch in batches]
     try:
         found = checkpoint_forces(

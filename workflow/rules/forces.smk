@@ -4,23 +4,6 @@ Inputs: checkpoints, as for measuring, and Bigram-Backcopy runs. Outputs: per ch
 of it, and beside it three tables of forces; the run's tables of forces.
 """
 
-FORCES = CONFIG.probe.forces
-FORCED_TOYS = [
-    f"{RESULTS}/bb/{name}/seed{seed}"
-    for name, seed in CONFIG.bb_trajectories()
-    if CONFIG.variant(name).forces
-]
-FORCE_OUTPUTS = (
-    expand("{results}/tables/{table}.parquet", results=RESULTS, table=FORCE_TABLES)
-    if FORCED_TOYS or (FORCES and CONFIG.suites.names())
-    else []
-)
-
-
-def forced(wildcards):
-    listed_suites()
-    return [str(path) for path in force_tables(CONFIG)]
-
 
 # As with measuring, the tables of a checkpoint are known by a digest and not declared.
 rule forces:
@@ -54,16 +37,6 @@ rule forces:
         "trajectory forces {wildcards.suite} {params.revisions} --config {params.config}"
         " {params.where_from} --batches {input.batches} --output {params.folder}"
         " --bundle {output} > {log} 2>&1"
-
-
-def forced_bundle(wildcards):
-    found = force_bundles(CONFIG, wildcards.suite)
-    return next(bundle for bundle in found if bundle.name == wildcards.bundle)
-
-
-def needs_of_forces(wildcards):
-    """What a job on forces needs: that of a job which measures, with the way back."""
-    return needs_forces(CONFIG, forced_bundle(wildcards))
 
 
 rule gather_forces:

@@ -151,3 +151,31 @@ def intervened_once():
     if not found:
         refuse(TrajectoryError("probe.interventions.checkpoints: no suite measures these steps"))
     return found
+
+
+FORCES = CONFIG.probe.forces
+FORCED_TOYS = [
+    f"{RESULTS}/bb/{name}/seed{seed}"
+    for name, seed in CONFIG.bb_trajectories()
+    if CONFIG.variant(name).forces
+]
+FORCE_OUTPUTS = (
+    expand("{results}/tables/{table}.parquet", results=RESULTS, table=FORCE_TABLES)
+    if FORCED_TOYS or (FORCES and CONFIG.suites.names())
+    else []
+)
+
+
+def forced(wildcards):
+    listed_suites()
+    return [str(path) for path in force_tables(CONFIG)]
+
+
+def forced_bundle(wildcards):
+    found = force_bundles(CONFIG, wildcards.suite)
+    return next(bundle for bundle in found if bundle.name == wildcards.bundle)
+
+
+def needs_of_forces(wildcards):
+    """What a job on forces needs: that of a job which measures, with the way back."""
+    return needs_forces(CONFIG, forced_bundle(wildcards))

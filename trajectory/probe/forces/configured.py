@@ -7,6 +7,13 @@ from trajectory.probe.forces.keys import Keys
 from trajectory.probe.forces.measure import Heads, Wanted
 
 
+def at_step(forces: Forces, step: int) -> Forces:
+    """What is measured at a step: without second derivatives where they are not wanted."""
+    if forces.second_order == "all" or step in forces.second_order:
+        return forces
+    return forces.model_copy(update={"coupling": False, "arrows": False, "constant": []})
+
+
 def keys_of(forces: Forces) -> Keys:
     """The keys of a config's section."""
     return Keys(0, tuple(forces.positions), tuple(forces.tokens), tuple(forces.constant))
