@@ -144,7 +144,7 @@ def test_mistakes_are_one_line_and_status_2(
 
 
 @pytest.mark.parametrize(
-    "command", [["claims"], ["dynamics"], ["couple"], ["align"], ["report"], ["bb", "summary"]]
+    "command", [["claims"], ["dynamics"], ["align"], ["report"], ["bb", "summary"]]
 )
 def test_a_runs_tables_are_judged_by_its_own_config(
     config: Path, tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch

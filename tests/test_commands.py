@@ -65,7 +65,7 @@ def test_every_command_told_in_docs_and_configs_is_one(where: str, text: str) ->
 def test_the_texts_tell_of_every_room() -> None:
     assert len(COMMANDS) > 30
     rooms = {text.split()[0] for _, text in COMMANDS}
-    assert rooms >= {"bb", "suites", "plan", "report", "claims", "couple", "config", "tables"}
+    assert rooms >= {"bb", "suites", "plan", "report", "claims", "align", "config", "tables"}
 
 
 def test_a_command_that_is_none_is_found() -> None:

@@ -232,7 +232,7 @@ def found(frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
 
 
 def fitted() -> dict[str, pl.DataFrame]:
-    """Tables of the theory's curves, the coupled system and the collapse."""
+    """Tables of the theory's curves and the collapse."""
     curves = []
     for t in np.geomspace(1, 1e8, 60):
         half = float(0.5 * np.log(t))
@@ -245,17 +245,6 @@ def fitted() -> dict[str, pl.DataFrame]:
             row = {"regime": regime, "time": float(t), "sink": sink, "value": value}
             errors = {"sink_spread": 1 / t, "sink_error": 1 / t, "value_error": 1 / t}
             curves.append({**row, **errors, "loss": float(1 / t)})
-    coupling = {
-        "domain": "prose",
-        "lead": True,
-        "verdict": "mutual",
-        "drain_to_sink": 0.8,
-        "drain_to_sink_low": 0.3,
-        "drain_to_sink_high": 1.2,
-        "sink_to_drain": 0.9,
-        "sink_to_drain_low": 0.5,
-        "sink_to_drain_high": 1.3,
-    }
     alignment = {
         "statistic": "sink_excess",
         "axis": "step",
@@ -272,7 +261,6 @@ def fitted() -> dict[str, pl.DataFrame]:
     ]
     return {
         "theory_curves": _frame(curves),
-        "couplings": _frame([{"group": LANGUAGE_MODEL, **coupling}]),
         "alignments": _frame([alignment]),
         "alignment_scales": _frame(scales),
     }

@@ -182,8 +182,6 @@ ALTERED: list[tuple[str, str, str, str, Change]] = [
      where(pl.lit(True), gated_at_end=pl.lit(False))),
     ("static-alignment", "sink in the language model", made_up.LANGUAGE_MODEL, "phenomena",
      where(pl.lit(True), sink_excess_end=0.0, sink_excess_low=-0.1, sink_excess_high=0.1)),
-    ("dynamic-alignment", "the drain speeds the sink", made_up.LANGUAGE_MODEL, "couplings",
-     where(pl.lit(True), drain_to_sink=-0.5, drain_to_sink_low=-0.9, drain_to_sink_high=-0.1)),
     ("dynamic-alignment", "the curves collapse", "sink_excess: 8 trajectories", "alignments",
      where(pl.lit(True), null_high=0.99)),
 ]  # fmt: skip
@@ -552,7 +550,6 @@ UNLEARNED = [
     ("mutual-reinforcement-cause", "without the drain the sink is slower",
      "bb/held vs bb/softmax-1l", "bb/held"),
     ("peak-removed", "SGD shows less at equal loss", "bb/sgd-3l vs bb/adamw-3l", "bb/adamw-3l"),
-    ("dynamic-alignment", "the sink speeds the drain", "bb/adamw-3l", "bb/adamw-3l"),
     ("dynamic-alignment", "the curves collapse", "sink_excess: 8 trajectories", "bb/adamw-3l"),
     ("dynamic-alignment", "the same lag", "some-olmo vs bb/adamw-3l", "bb/adamw-3l"),
 ]  # fmt: skip
@@ -563,13 +560,9 @@ def test_no_comparison_is_made_with_a_toy_that_has_not_learned(
     frames: Frames, case: tuple[str, str, str, str]
 ) -> None:
     claim, criterion, subject, toy = case
-    of_toy = frames["couplings"].with_columns(
-        group=pl.lit("bb/adamw-3l"), domain=pl.lit("non_trigger")
-    )
-    known = frames | {"couplings": pl.concat([frames["couplings"], of_toy])}
-    assert decided(known, claim)[claim, criterion, subject]["measured"] is not None
+    assert decided(frames, claim)[claim, criterion, subject]["measured"] is not None
     untrained = where(pl.col("trajectory").str.starts_with(toy), excess_risk=2.0)
-    rows = decided(known | {"checkpoints": untrained(frames["checkpoints"])}, claim)
+    rows = decided(frames | {"checkpoints": untrained(frames["checkpoints"])}, claim)
     row = rows[claim, criterion, subject]
     assert row["verdict"] == "not measurable"
     assert "has not learned to copy" in row["reason"]

@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
-from trajectory.dynamics.fitting import design, fit, least_points, orthonormal, solve
+from trajectory.dynamics.fitting import design, fit, least_points
 from trajectory.dynamics.laws import BY_NAME, LAWS, Law, evaluate
+from trajectory.dynamics.squares import orthonormal, solve
 from trajectory.dynamics.uncertainty import closed, lag1_weights, profile
+from trajectory.errors import TrajectoryError
 
 TIMES = np.geomspace(20, 5000, 30)
 
@@ -158,11 +160,35 @@ def test_constant_series_do_not_break() -> None:
         np.testing.assert_allclose(flat.fitted, [[0.0] * 30, [2.0] * 30], atol=1e-6)
 
 
-def test_input_that_has_no_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="must be positive"):
-        fit(BY_NAME["log"], np.arange(7.0), np.ones((1, 7)))
-    with pytest.raises(ValueError, match="logistic needs at least 8 points, not 6"):
-        fit(BY_NAME["logistic"], np.arange(1.0, 7), np.ones((1, 6)))
+def nowhere(value: float) -> np.ndarray:
+    """Two series, the second without a number at the fifth of seven steps."""
+    values = np.ones((2, 7))
+    values[1, 4] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("law", "times", "values", "told"),
+    [
+        ("log", np.arange(7.0), np.ones((1, 7)), "step 0"),
+        ("log", np.array([1.0, 3, 2, 4, 5, 6, 7]), np.ones((1, 7)), "ascend"),
+        ("logistic", np.arange(1.0, 7), np.ones((1, 6)), "6 records, and it needs at least 8"),
+        ("log", np.array([]), np.ones((1, 0)), "0 records"),
+        ("log", np.arange(1.0, 8), nowhere(np.nan), "series 1 has the value nan at step 5"),
+        ("log", np.arange(1.0, 8), nowhere(np.inf), "series 1 has the value inf at step 5"),
+        ("log", np.arange(1.0, 8), np.ones(7), "values[None]"),
+    ],
+)
+def test_input_that_has_no_fit_is_refused_in_one_line(
+    law: str, times: np.ndarray, values: np.ndarray, told: str
+) -> None:
+    with pytest.raises(TrajectoryError) as refused:
+        fit(BY_NAME[law], times, values)
+    assert law in str(refused.value) and told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_law_needs_two_records_more_than_its_and_the_noises_parameters() -> None:
     assert least_points(BY_NAME["log_time"]) == 9
 
 

@@ -1,4 +1,4 @@
-"""Made-up rows of the tables that explain and decide: couplings, collapse, laboratory, claims."""
+"""Made-up rows of the tables that explain and decide: theory, collapse, laboratory, claims."""
 
 from __future__ import annotations
 
@@ -42,10 +42,9 @@ def make(
         steps: of every record.
     """
     toy = [t for t in trajectories if t.startswith("bb/")]
-    groups = {t.rsplit("/", 1)[0] if t in toy else t: t for t in trajectories}
     late = [s for s in steps if s > 0]
     found: dict[str, list[Row]] = {
-        **_couplings(groups, domains, late),
+        **_theory(),
         **_collapse(trajectories, domains, late),
         **_forecasts(trajectories, domains, late),
         **_laboratory(toy, late),
@@ -56,49 +55,8 @@ def make(
     return found
 
 
-def _couplings(
-    groups: dict[str, str], domains: dict[str, str], steps: list[int]
-) -> dict[str, list[Row]]:
-    couplings, parameters, curves, fields, theory = [], [], [], [], []
-    for i, (group, trajectory) in enumerate(groups.items()):
-        place = {"group": group, "domain": domains[trajectory], "layer": 0, "head": 0}
-        couplings.append(
-            filled(
-                TABLES["couplings"], **place, lead=True, points=20, time="step", trajectories=1,
-                verdict="mutual" if i % 2 == 0 else "not_identified",
-                drain_to_sink=0.5 + 0.3 * i, drain_to_sink_low=0.2 * (i - 1) if i else None,
-                drain_to_sink_high=1 + 0.4 * i, sink_to_drain=0.4, sink_to_drain_low=0.1,
-                sink_to_drain_high=0.8, p_uncoupled=0.01, p_no_drain_to_sink=0.02,
-                p_no_sink_to_drain=0.03,
-            )
-        )  # fmt: skip
-        parameters.append(
-            filled(TABLES["coupling_parameters"], **place, parameter="A", identified=True)
-        )
-        for model, strength in (("mutual", 1.0), ("uncoupled", 0.6)):
-            for step in steps:
-                sink = strength * 4 * math.tanh(step / 300) - 1
-                value = -strength * math.tanh(step / 500)
-                curves.append(
-                    filled(
-                        TABLES["coupling_curves"], **place, trajectory=trajectory, model=model,
-                        step=float(step), sink=sink, value=value, sink_low=sink - 0.3,
-                        sink_high=sink + 0.3, value_low=value - 0.1, value_high=value + 0.1,
-                    )
-                )  # fmt: skip
-    for source in ("theory", "fitted"):
-        for sink in np.linspace(-2, 6, 9):
-            for value in np.linspace(-2, 0.5, 6):
-                named = source == "fitted"
-                group, trajectory = next(iter(groups.items()))
-                fields.append(
-                    filled(
-                        TABLES["phase_fields"], source=source, group=group if named else "theory",
-                        domain=domains[trajectory] if named else "theory", layer=0 if named else -1,
-                        head=0 if named else -1, sink=float(sink), value=float(value),
-                        sink_speed=math.exp(-value) / 5, value_speed=-1 / (1 + math.exp(-sink)),
-                    )
-                )  # fmt: skip
+def _theory() -> dict[str, list[Row]]:
+    theory = []
     for k, regime in enumerate(("fixed_value", "random_contexts", "adam")):
         for time in np.geomspace(0.1, 1000, 20):
             theory.append(
@@ -108,13 +66,7 @@ def _couplings(
                     loss=1 / (1 + time), time_to_onset=float(time) / 10,
                 )
             )  # fmt: skip
-    return {
-        "couplings": couplings,
-        "coupling_parameters": parameters,
-        "coupling_curves": curves,
-        "phase_fields": fields,
-        "theory_curves": theory,
-    }
+    return {"theory_curves": theory}
 
 
 def _collapse(
@@ -322,7 +274,7 @@ def _claims() -> list[Row]:
                     low=None if measured is None else measured - 0.1,
                     high=None if measured is None else measured + 0.1, interval="seeds",
                     threshold="≥ 0.4", verdict=verdict, reason="Because of the number.",
-                    tables="couplings, heads",
+                    tables="leads, heads",
                 )
             )  # fmt: skip
     return rows

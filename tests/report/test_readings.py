@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from trajectory.config import Config, parse
 from trajectory.report import sentences, series, words
 from trajectory.report.page import Choice, Figure, Grid, Legend, Page
 from trajectory.report.pages import PAGES, active, alignment, laboratory, mitigations, phase
-from trajectory.report.parts import coupling, effects, endings, interventions, maps, types
+from trajectory.report.parts import effects, endings, interventions, maps, theory, types
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
 from trajectory.tables import write
@@ -145,7 +144,10 @@ def test_portraits_span_what_they_draw_and_name_no_cause(pages: dict[str, Page])
     span = page.figures[0].chart.to_dict(validate=False)["layer"][0]["encoding"]["x"]["scale"]
     wide = drawn["above"].max() - drawn["above"].min()
     assert span["domain"][1] - span["domain"][0] == pytest.approx(1.1 * wide)
-    assert "That alone names no cause: each drives the other in " in page.answer
+    arrows = page.data["field"]
+    assert set(arrows["label"]) == {"theory"}, "no arrow is fitted to the lines"
+    weak, strong = (arrows.sort("sink").row(i, named=True) for i in (0, -1))
+    assert weak["sink_speed"] > 0 and strong["ratio"] > 0
 
 
 def test_groups_without_log_odds_are_told_instead_of_listed(results: Path, tmp_path: Path) -> None:
@@ -342,54 +344,8 @@ def test_changes_are_counted_from_a_tenth_on() -> None:
     assert "weight rises in 0 of 2" in text and "residual ratio rises in 1 of 2" in text
 
 
-def test_couplings_are_counted_by_their_verdicts_and_fits_of_all_seeds_apart() -> None:
-    rows = [
-        ("bb/a", 3, "opposing", -1.0, -2.0, -0.5),
-        ("bb/a/seed0", 1, "opposing", -1.0, -2.0, -0.5),
-        ("bb/a/seed1", 1, "not_identified", -8.0, None, None),
-        ("bb/a/seed2", 1, "not_identified", 1.0, -1.0, 2.0),
-        ("lm", 1, "no_sink", None, None, None),
-    ]
-    columns = ["group", "trajectories", "verdict", "drain_to_sink", "drain_to_sink_low",
-               "drain_to_sink_high"]  # fmt: skip
-    lead = pl.DataFrame(rows, schema=columns, orient="row")
-    counts = (
-        "of 3 lead heads fitted 2 not identified and 1 opposing; of 1 variant fitted with its "
-        "seeds together 1 opposing; 1 lead head not fitted"
-    )
-    assert coupling._answer(lead) == f"Which drives which: {counts}."
-    text = coupling._arrow_reading(lead, "drain_to_sink", "drain → sink")
-    assert text.startswith(
-        "of 4 estimates of drain → sink 3 have a closed interval: 0 above 0, 2 below, 1 on both"
-    )
-    assert counts in text
-
-
-def test_fitted_systems_are_drawn_with_the_records_they_were_fitted_to(
-    pages: dict[str, Page],
-) -> None:
-    points = pages["dynamics"].data["coupled"]
-    assert set(points["label"]) == set(pages["dynamics"].data["coupling_curves"]["label"])
-    last = points.filter(pl.col("trajectory") == "nano-olmo").sort("step").row(-1, named=True)
-    assert last["value"] == pytest.approx(math.log(1 - RISING[-1]))
-    assert last["sink"] > 10 * RISING[-1] - 3, "uniform attention has odds below even"
-
-
-def test_fitted_systems_are_told_by_how_far_they_part() -> None:
-    steps = [1.0, 10.0, 100.0, 1000.0]
+def test_regimes_of_the_theory_are_told_by_where_they_end() -> None:
     curves = pl.DataFrame(
-        [
-            {"model": model, "step": step, "sink": value}
-            for model, values in (("mutual", (0, 1, 2, 3)), ("uncoupled", (0, 1, 1, 1)))
-            for step, value in zip(steps, map(float, values), strict=True)
-        ]
-    ).with_columns(sink_low=pl.col("sink") - 0.5, sink_high=pl.col("sink") + 0.5)
-    text = coupling._fit_reading(curves, "sink")
-    assert text == (
-        "With both arrows the curve ends at 3.00 nats [2.50, 3.50]; outside that band lie 50% of "
-        "the uncoupled one."
-    )
-    theory = pl.DataFrame(
         {
             "regime": ["sgd", "sgd", "adam", "fixed_sink"],
             "time": [1.0, 8.0, 4.0, 9.0],
@@ -397,7 +353,7 @@ def test_fitted_systems_are_told_by_how_far_they_part() -> None:
             "sink": [1.0, 2.5, 7.0, 0.0],
         }
     )
-    assert coupling._theory_reading(theory, "sink") == (
+    assert theory._theory_reading(curves, "sink") == (
         "Of 2 regimes with an onset the sink ends highest in adam (7.00, at 2 × the onset's time) "
         "and lowest in sgd (2.50, at 4 × the onset's time); no onset in fixed_sink."
     )
@@ -490,28 +446,6 @@ def test_causes_are_drawn_by_their_rates_where_these_were_compared(pages: dict[s
     assert rows.select("variant", "statistic").is_duplicated().sum() == 0
     causes = next(figure for figure in pages["laboratory"].figures if figure.name == "causes")
     assert "in Δlogit and value ratio per ln(step) with an interval" in causes.reading
-
-
-def test_every_fitted_group_has_the_colour_of_its_variant(pages: dict[str, Page]) -> None:
-    """A fit to one seed is drawn in its variant's colour; another name would have none."""
-    rows = pages["dynamics"].data["couplings"]
-    assert set(rows["group"]) == {"bb/softmax-1l", "bb/relu-1l", "bb/adamw-3l", "nano-olmo"}
-    one = pl.DataFrame({"group": ["bb/a/seed3", "bb/a", "suite"]}).with_columns(coupling._fitted())
-    assert one["group"].to_list() == ["bb/a", "bb/a", "suite"]
-    assert one["fitted"].to_list() == ["bb/a/seed3", "bb/a", "suite"]
-
-
-def test_a_fit_to_one_seed_and_one_to_all_are_two_curves() -> None:
-    rows = pl.DataFrame(
-        {
-            "group": ["bb/a", "bb/a/seed0"],
-            "trajectory": ["bb/a/seed0"] * 2,
-            "domain": ["non_trigger"] * 2,
-        }
-    )
-    together, alone = rows.with_columns(coupling._label())["label"]
-    assert alone == "bb/a/seed0 · non_trigger"
-    assert together == f"{alone}, all seeds fitted together"
 
 
 def test_of_many_groups_the_ends_are_told_as_they_are_of_few() -> None:

@@ -269,7 +269,6 @@ def test_what_one_trajectory_cannot_show_is_missing_with_its_own_reason(
     run = Run(results, parse({"name": "one", "results": str(results), **settings}))
     pages = {page.name: page for page in (make(run) for make in PAGES)}
     assert any(told in reason for reason in pages[page].reasons)
-    assert "No arrows behind, because no head has a sink" in pages["phase"].note
 
 
 def test_gated_heads_are_counted(run: Run) -> None:

@@ -56,7 +56,7 @@ def test_every_rule_leaves_a_log(finished: Project) -> None:
     found = {path.relative_to(logs).parts[0].removesuffix(".log") for path in logs.rglob("*.log")}
     assert found >= {
         *("bb_train", "nano_pretrain", "manifest", "batches", "measure", "outcomes", "complete"),
-        *("gather", "dynamics", "claims", "theory", "couple", "align", "costs", "report"),
+        *("gather", "dynamics", "claims", "theory", "align", "costs", "report"),
     }
     assert "40/40 steps" in (logs / "nano_pretrain.log").read_text()
 
@@ -94,15 +94,15 @@ def test_only_what_changed_is_rerun(finished: Project) -> None:
     assert touching(package / "report/templates/style.css", "16px", "17px") == {"report"}
     assert touching(package / "report/marks.py", '"""What all', '"""All') == set()
     assert touching(package / "dynamics/onset.py", "step / 2", "step / 3") == {
-        *("dynamics", "claims", "couple", "align", "costs", "report"),
+        *("dynamics", "claims", "align", "costs", "report"),
     }
-    assert touching(package / "dynamics/reduced.py", "a, b = first", "b, a = first") == {
-        *("couple", "claims", "costs", "report"),
+    assert touching(package / "dynamics/portraits.py", "- floor,", "+ floor,") == {
+        *("claims", "align", "costs", "report"),
     }
     small = finished.folder / "workflow/configs/small.yaml"
     assert touching(small, "name: small", "fetch: {bandwidth: 1 MB}\nname: small") == set()
     downstream = {
-        *("gather", "dynamics", "claims", "couple", "align", "bb_summary", "costs", "report"),
+        *("gather", "dynamics", "claims", "align", "bb_summary", "costs", "report"),
     }
     toys = {"bb_train", "bb_gather", *downstream}
     assert touching(small, "seeds: [0, 1]", "seeds: [0, 1, 2]") == toys

@@ -19,7 +19,6 @@ from trajectory.cli import (
     config,
     corpus,
     costs,
-    coupling,
     dynamics,
     forces,
     interventions,
@@ -29,6 +28,7 @@ from trajectory.cli import (
     report,
     suites,
     tables,
+    theory,
 )
 from trajectory.errors import TrajectoryError, is_disk_full
 
@@ -50,9 +50,8 @@ app.command("measure", rich_help_panel=STAGES)(measure.measure_revisions)
 app.command("intervene", rich_help_panel=STAGES)(interventions.intervene_revisions)
 app.command("forces", rich_help_panel=STAGES)(forces.measure_forces)
 app.command("dynamics", rich_help_panel=STAGES)(dynamics.dynamics)
-app.command("theory", rich_help_panel=STAGES)(coupling.theory)
-app.command("couple", rich_help_panel=STAGES)(coupling.couple)
-app.command("align", rich_help_panel=STAGES)(coupling.align)
+app.command("theory", rich_help_panel=STAGES)(theory.theory)
+app.command("align", rich_help_panel=STAGES)(theory.align)
 app.add_typer(config.app, name="config", rich_help_panel=BEFORE)
 app.add_typer(suites.app, name="suites", rich_help_panel=BEFORE)
 app.add_typer(probe.app, name="probe", rich_help_panel=BEFORE)

@@ -4,6 +4,7 @@ The JSON schema in ``workflow/schemas`` is generated from these classes. Values 
 any job starts; a mistake is reported as one line per key.
 """
 
+from trajectory.config.alignment import Alignment
 from trajectory.config.base import LogSpaced, resolve_steps
 from trajectory.config.bb import (
     SGD,
@@ -15,7 +16,6 @@ from trajectory.config.bb import (
     Task,
     Variant,
 )
-from trajectory.config.coupling import Alignment, Coupling
 from trajectory.config.dynamics import Dynamics
 from trajectory.config.fetch import Fetch
 from trajectory.config.forces import Forces
@@ -32,7 +32,6 @@ __all__ = [
     "Alignment",
     "BigramBackcopy",
     "Config",
-    "Coupling",
     "Dynamics",
     "Fetch",
     "Forces",

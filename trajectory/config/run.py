@@ -7,9 +7,9 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field, model_validator
 
+from trajectory.config.alignment import Alignment
 from trajectory.config.base import FirstToken, Name, PlainPath, Section
 from trajectory.config.bb import BigramBackcopy, Variant
-from trajectory.config.coupling import Alignment, Coupling
 from trajectory.config.dynamics import Dynamics
 from trajectory.config.fetch import Fetch
 from trajectory.config.probe import Probe
@@ -34,8 +34,6 @@ class Config(Section):
     """Batches on which language models are measured."""
     dynamics: Dynamics = Dynamics()
     """Onsets and laws."""
-    coupling: Coupling = Coupling()
-    """The coupled system of sink and drain."""
     alignment: Alignment = Alignment()
     """Trajectories on one axis."""
     publish: (

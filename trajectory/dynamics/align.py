@@ -62,7 +62,7 @@ def align(
         settings: surrogates, bootstraps and their seed.
         threshold: sink_excess that counts as a sink.
     """
-    chosen = _leading(portraits(heads, checkpoints, "step", "value_ratio", threshold))
+    chosen = _leading(portraits(heads, threshold))
     rows: dict[str, list[Row]] = {"alignments": [], "alignment_scales": [], "aligned": []}
     rng = np.random.default_rng(settings.seed)
     for statistic in STATISTICS:

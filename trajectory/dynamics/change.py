@@ -9,9 +9,10 @@ import numpy as np
 from scipy import stats
 
 from trajectory.dynamics import ar1
-from trajectory.dynamics.fitting import AT_ONCE, orthonormal, residuals
+from trajectory.dynamics.fitting import AT_ONCE, residuals
 from trajectory.dynamics.laws import Array
 from trajectory.dynamics.series import log_steps
+from trajectory.dynamics.squares import orthonormal
 
 FINE = 3
 """Candidate starts and ends of the ramp between two records."""

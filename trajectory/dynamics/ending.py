@@ -11,10 +11,10 @@ from scipy import stats
 
 from trajectory.config import Dynamics
 from trajectory.dynamics import ar1
-from trajectory.dynamics.fitting import orthonormal
 from trajectory.dynamics.laws import Array
 from trajectory.dynamics.phases import inner
 from trajectory.dynamics.series import LAST_QUARTER, log_steps
+from trajectory.dynamics.squares import orthonormal
 
 Row = dict[str, Any]
 

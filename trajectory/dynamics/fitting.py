@@ -17,6 +17,8 @@ import numpy as np
 
 from trajectory.dynamics import ar1
 from trajectory.dynamics.laws import BY_NAME, Array, Law, unit_of
+from trajectory.dynamics.squares import inner, orthonormal, solve
+from trajectory.errors import TrajectoryError
 
 CELLS = {0: (), 1: (96,), 2: (40, 24)}
 """Cells of the grid per shape parameter, by the number of shape parameters."""
@@ -118,63 +120,6 @@ def design(law: Law, times: Array, shape: Array, unit: float | None = None) -> l
     return law.columns(times, unit, *(value[..., None] for value in shape_values(law, shape)))
 
 
-def inner(a: Array, b: Array) -> Array:
-    """Inner products along the last axis."""
-    product: Array = np.einsum("...i,...i->...", a, b)
-    return product
-
-
-def orthonormal(columns: list[Array]) -> tuple[list[Array], list[list[Array]]]:
-    """Modified Gram–Schmidt along the last axis; a column that adds no direction becomes zero.
-
-    Returns:
-        the orthonormal columns, and the upper triangle r with columns[j] = Σ_i basis[i]·r[i][j].
-    """
-    basis: list[Array] = []
-    upper: list[list[Array]] = []
-    for column in columns:
-        size = np.sqrt(inner(column, column))
-        rest = column
-        row: list[Array] = []
-        # With three columns and more a second pass removes what rounding left of the first.
-        for _ in range(1 if len(columns) < 3 else 2):
-            steps = []
-            for direction in basis:
-                along = inner(rest, direction)
-                rest = rest - along[..., None] * direction
-                steps.append(along)
-            row = steps if not row else [a + b for a, b in zip(row, steps, strict=True)]
-        norm = np.sqrt(inner(rest, rest))
-        norm = np.where(norm > 1e-11 * np.maximum(size, 1e-300), norm, 0.0)
-        safe = np.where(norm > 0, norm, 1.0)
-        basis.append(np.where(norm[..., None] > 0, rest / safe[..., None], 0.0))
-        upper.append([*row, norm])
-    return basis, upper
-
-
-def solve(columns: list[Array], values: Array) -> tuple[Array, list[Array]]:
-    """Least squares along the last axis.
-
-    Returns:
-        residual sum of squares (…), and one coefficient (…) per column (zero for a column that
-        adds no direction).
-    """
-    basis, upper = orthonormal(columns)
-    rest, found = values, []
-    for direction in basis:
-        along = inner(rest, direction)
-        rest = rest - along[..., None] * direction
-        found.append(along)
-    coefficients: list[Array] = [np.zeros(())] * len(columns)
-    for j in reversed(range(len(columns))):
-        value = found[j]
-        for k in range(j + 1, len(columns)):
-            value = value - upper[k][j] * coefficients[k]
-        diagonal = upper[j][j]
-        coefficients[j] = np.where(diagonal > 0, value / np.where(diagonal > 0, diagonal, 1), 0.0)
-    return inner(rest, rest), coefficients
-
-
 @dataclass(frozen=True)
 class Grid:
     """The cells of a law's search: shapes (K, shape parameters) and the axes' spacings."""
@@ -239,13 +184,11 @@ def fit(
             Gauss–Newton steps.
 
     Raises:
-        ValueError: if a time is not positive, or there are fewer records than ``least_points``.
+        TrajectoryError: for fewer records than ``least_points``, steps that do not ascend from
+            above 0, values of another shape, or a number that is not finite.
     """
     times, values = np.asarray(times, dtype=float), np.asarray(values, dtype=float)
-    if len(times) == 0 or times[0] <= 0:
-        raise ValueError("times must be positive")
-    if len(times) < least_points(law):
-        raise ValueError(f"{law.name} needs at least {least_points(law)} points, not {len(times)}")
+    _refuse(law, times, values)
     cells = grid(law, times)
     found, best = _search(cells, values, lag1)
     refine = _refine if thorough else polish
@@ -261,6 +204,31 @@ def fit(
         found = again
         shape[moved] = polish(cells, values[moved], found[moved], shape[moved])
     return _finish(law, times, values, found, shape, cells.bounds)
+
+
+def _refuse(law: Law, times: Array, values: Array) -> None:
+    """Raise TrajectoryError for series to which the law cannot be fitted."""
+    start = f"fit of the law '{law.name}'"
+    least = least_points(law)
+    if times.ndim != 1 or values.ndim != 2 or values.shape[1] != len(times):
+        raise TrajectoryError(
+            f"{start}: values have the shape {values.shape} at {times.shape} steps; give "
+            "(series, steps) values, a single series as values[None]"
+        )
+    if len(times) < least:
+        raise TrajectoryError(
+            f"{start}: {len(times)} records, and it needs at least {least}; leave the series out"
+        )
+    if not np.isfinite(times).all() or times[0] <= 0 or (np.diff(times) <= 0).any():
+        raise TrajectoryError(
+            f"{start}: steps must ascend from above 0; leave out step 0 and sort the records"
+        )
+    if not np.isfinite(values).all():
+        series, record = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        raise TrajectoryError(
+            f"{start}: series {series} has the value {values[series, record]} at step "
+            f"{times[record]:g}; leave out records without a finite value"
+        )
 
 
 def _search(cells: Grid, values: Array, lag1: Array | None) -> tuple[Array, np.ndarray]:

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from trajectory.dynamics import ar1
-from trajectory.dynamics.fitting import Fits, derivatives, design, fit, least_points, orthonormal
+from trajectory.dynamics.fitting import Fits, derivatives, design, fit, least_points
 from trajectory.dynamics.laws import LAWS, Array, unit_of
 from trajectory.dynamics.series import Series, by_steps, stack
+from trajectory.dynamics.squares import orthonormal
 
 Row = dict[str, Any]
 

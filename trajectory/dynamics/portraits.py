@@ -1,4 +1,4 @@
-"""Heads as the coupled system sees them: log-odds above the floor, log value ratio, a window."""
+"""Heads in the plane of sink and drain: log-odds above the floor, log value ratio, an onset."""
 
 from __future__ import annotations
 
@@ -30,32 +30,25 @@ class Portrait:
 
     Attributes:
         trajectory, domain, layer, head: whose.
-        late: mean sink_excess over the last quarter of the records.
-        lead: it has the greatest of these of its trajectory and domain.
-        steps, times: of the records with both variables, time above zero. Shape (records,).
+        lead: it has the greatest late sink of its trajectory and domain.
+        steps: of the records with both variables, above zero. Shape (records,).
         sink: log-odds above the floor of uniform attention. Shape (records,).
         value: log value ratio. Shape (records,).
-        log_keys: ln W, the floor's log-odds with the other sign.
         status: of its onset, as in the table ``onsets``.
         onset: geometric midpoint of the interval in which sink_excess reached the threshold, or
             None.
-        window: first record of the coupled system, or None without an onset.
     """
 
     trajectory: str
     domain: str
     layer: int
     head: int
-    late: float
     lead: bool
     steps: NDArray[np.int64]
-    times: Array
     sink: Array
     value: Array
-    log_keys: float
     status: str
     onset: float | None
-    window: int | None
 
     @property
     def place(self) -> dict[str, Any]:
@@ -80,57 +73,34 @@ def floor_log_odds(floor: float) -> float:
     return -float(np.log(queries).mean())
 
 
-def portraits(
-    heads: pl.DataFrame, checkpoints: pl.DataFrame, time: str, value: str, threshold: float
-) -> Iterator[Portrait]:
+def portraits(heads: pl.DataFrame, threshold: float) -> Iterator[Portrait]:
     """Every head with log-odds (ReLU attention has none), in order of their names.
 
-    The coupled system's window starts where both variables have begun to move its way: at the later
-    of the sink's least log-odds and the value's greatest ratio before the onset.
-
     Args:
-        heads, checkpoints: the measurement tables.
-        time: column of ``checkpoints`` that is the system's time, or "step".
-        value: column of ``heads`` that is the value.
+        heads: the measurement table.
         threshold: sink_excess that counts as a sink.
     """
-    late = _late(heads)
-    leads = _leads(late)
-    means = {tuple(place): mean for *place, mean in late.iter_rows()}
+    leads = _leads(heads)
     known = heads.filter(
-        pl.col("sink_log_odds").is_not_null() & (pl.col(value) > 0) & (pl.col("step") > 0)
+        pl.col("sink_log_odds").is_not_null() & (pl.col("value_ratio") > 0) & (pl.col("step") > 0)
     )
-    if time != "step":
-        axis = checkpoints.select("trajectory", "step", "domain", pl.col(time).alias("time"))
-        known = known.join(axis, on=["trajectory", "step", "domain"]).filter(pl.col("time") > 0)
-    else:
-        known = known.with_columns(pl.col("step").cast(pl.Float64).alias("time"))
     for names, records in known.sort(*HEAD, "step").group_by(HEAD, maintain_order=True):
         trajectory, domain, layer, head = names
         floor = floor_log_odds(records["sink_weight_floor"][0])
         steps, excess = records["step"].to_numpy(), records["sink_excess"].to_numpy()
-        sink = records["sink_log_odds"].to_numpy() - floor
-        ratio = np.log(records[value].to_numpy())
         crossed = lasting_crossing(steps, excess, threshold)
-        window = None
-        if crossed.by_step is not None:
-            before = int(np.searchsorted(steps, crossed.by_step))
-            window = max(int(sink[:before].argmin()), int(ratio[:before].argmax()))
         yield Portrait(
-            str(trajectory), str(domain), int(str(layer)), int(str(head)),
-            means[names], names in leads, steps, records["time"].to_numpy(), sink, ratio,
-            -floor, crossed.status, crossed.step, window,
+            str(trajectory), str(domain), int(str(layer)), int(str(head)), names in leads, steps,
+            records["sink_log_odds"].to_numpy() - floor, np.log(records["value_ratio"].to_numpy()),
+            crossed.status, crossed.step,
         )  # fmt: skip
 
 
-def _late(heads: pl.DataFrame) -> pl.DataFrame:
-    """Mean sink_excess of every head over the last quarter of its trajectory's records."""
+def _leads(heads: pl.DataFrame) -> set[tuple[Any, ...]]:
+    """Heads with the greatest mean sink_excess of their trajectory and domain, over the last
+    quarter of its records."""
     place = pl.col("step").rank("dense").over(SERIES)
     late = heads.filter(place > place.max().over(SERIES) * (1 - 1 / LAST_QUARTER))
-    return late.group_by(HEAD).agg(pl.col("sink_excess").mean())
-
-
-def _leads(late: pl.DataFrame) -> set[tuple[Any, ...]]:
-    """Heads with the greatest late sink of their trajectory and domain."""
-    ranked = late.sort("sink_excess", "layer", "head", descending=[True, False, False])
+    means = late.group_by(HEAD).agg(pl.col("sink_excess").mean())
+    ranked = means.sort("sink_excess", "layer", "head", descending=[True, False, False])
     return set(ranked.unique(SERIES, keep="first", maintain_order=True).select(HEAD).iter_rows())

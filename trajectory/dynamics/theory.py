@@ -9,7 +9,7 @@ X. The rest of the network already predicts the right law p_v, so all the head c
 α is the sink logit of each query type, β the sink's value. With one context this is the loss in
 the authors' notebook ``dynamic_test.ipynb`` (arXiv 2410.13835); with several, contexts differ as
 they do in real sequences, and no β can cancel them all. The derivations stand in
-``docs/coupling.md``.
+``docs/theory.md``.
 """
 
 from __future__ import annotations
@@ -312,7 +312,7 @@ EXPONENTS: dict[str, Exponents] = {
     "fixed_context": Exponents(0.0, 0.0, None),
     "random_contexts": Exponents(0.5, -0.5, -1.0),
 }
-"""What each regime of the gradient flow predicts; ``docs/coupling.md`` derives them.
+"""What each regime of the gradient flow predicts; ``docs/theory.md`` derives them.
 
 Adam has no such line: while the gradient stands above its own noise α grows linearly, then with
 a slope of up to 1 per ln t.

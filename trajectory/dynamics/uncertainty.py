@@ -15,12 +15,11 @@ from trajectory.dynamics.fitting import (
     design,
     fit,
     grid,
-    orthonormal,
     polish,
     residuals,
-    solve,
 )
 from trajectory.dynamics.laws import Array, Law
+from trajectory.dynamics.squares import orthonormal, solve
 
 LEVEL = 0.95
 """Of every interval in the tables."""

@@ -5,11 +5,6 @@ from __future__ import annotations
 REASONS: dict[str, str] = {
     **dict.fromkeys(("contrasts", "gates"), "no softmax trajectory has two domains"),
     "leads": "no head, layer or trajectory has the onsets of two phenomena",
-    "couplings": "none of its heads has log-odds of a sink",
-    **dict.fromkeys(
-        ("coupling_parameters", "coupling_curves", "phase_fields"),
-        "no head has a sink with enough records after its onset",
-    ),
     **dict.fromkeys(
         ("alignments", "alignment_scales", "aligned"),
         "fewer than two of its trajectories have a sink and enough records to share a curve",

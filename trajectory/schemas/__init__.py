@@ -5,6 +5,7 @@ Every measured number, from a Bigram-Backcopy run or a language model, is a row 
 documentation and the report's tooltips are generated from it.
 """
 
+from trajectory.schemas.alignment import ALIGNED, ALIGNMENT_SCALES, ALIGNMENTS, THEORY_CURVES
 from trajectory.schemas.base import MIN_QUERY, SINK_RATE_THRESHOLD, Table
 from trajectory.schemas.bb import (
     BB_COMPARISONS,
@@ -21,16 +22,6 @@ from trajectory.schemas.bundles import BUNDLE
 from trajectory.schemas.checkpoints import CHECKPOINTS
 from trajectory.schemas.claims import CLAIMS
 from trajectory.schemas.costs import COSTS
-from trajectory.schemas.coupled import (
-    ALIGNED,
-    ALIGNMENT_SCALES,
-    ALIGNMENTS,
-    COUPLING_CURVES,
-    COUPLING_PARAMETERS,
-    COUPLINGS,
-    PHASE_FIELDS,
-    THEORY_CURVES,
-)
 from trajectory.schemas.fitted import LAWS, PHENOMENA, SEEDS
 from trajectory.schemas.forces import ARROWS, FORCE_LAYERS, FORCE_TABLES, FORCES
 from trajectory.schemas.forecasts import FORECAST_SCORES, FORECASTS
@@ -63,9 +54,6 @@ __all__ = [
     "COMPARED",
     "CONTRASTS",
     "COSTS",
-    "COUPLINGS",
-    "COUPLING_CURVES",
-    "COUPLING_PARAMETERS",
     "EFFECTS",
     "FORCES",
     "FORCE_LAYERS",
@@ -86,7 +74,6 @@ __all__ = [
     "MIN_QUERY",
     "ONSETS",
     "OUTCOMES",
-    "PHASE_FIELDS",
     "PHENOMENA",
     "SEEDS",
     "SELECTION",
@@ -103,8 +90,7 @@ TABLES: dict[str, Table] = {
         *(MANIFEST, SELECTION, OUTCOMES, BATCHES, BUNDLE, COSTS),
         *(ONSETS, LEADS, LAWS, PHENOMENA, SEEDS, CONTRASTS, GATES),
         *(FORECASTS, FORECAST_SCORES),
-        *(COUPLINGS, COUPLING_PARAMETERS, COUPLING_CURVES, PHASE_FIELDS, THEORY_CURVES),
-        *(ALIGNMENTS, ALIGNMENT_SCALES, ALIGNED),
+        *(THEORY_CURVES, ALIGNMENTS, ALIGNMENT_SCALES, ALIGNED),
         *(BB_TYPES, BB_RESIDUALS, BB_MAPS, BB_INTERVENTIONS, BB_INTERVENED),
         *(BB_SCALARS, BB_MILESTONES, BB_COMPARISONS),
         FORKS,

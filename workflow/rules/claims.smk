@@ -9,7 +9,6 @@ rule claims:
         rules.gather.output,
         rules.dynamics.output,
         rules.theory.output,
-        rules.couple.output,
         rules.align.output,
         BB_TABLES,
         EFFECTS,

@@ -7,7 +7,7 @@ SVG and PNG, sorted for Snakemake's own report.
 # All of a run that people read, beside the manifests.
 READ = (
     *(rules.gather.output, rules.dynamics.output, rules.claims.output),
-    *(rules.theory.output, rules.couple.output, rules.align.output),
+    *(rules.theory.output, rules.align.output),
     *(BB_TABLES, EFFECTS, FORKS, FORCE_OUTPUTS, rules.outcomes.output, rules.costs.output),
 )
 

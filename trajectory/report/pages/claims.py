@@ -30,8 +30,6 @@ CHARTS = {
     "onsets": "dynamics.html#onsets",
     "leads": "dynamics.html#leads",
     "laws": "dynamics.html#verdicts",
-    "couplings": "dynamics.html#drain_to_sink",
-    "coupling_parameters": "dynamics.html#drain_to_sink",
     "theory_curves": "dynamics.html#theory-sink",
     "forecasts": "dynamics.html#bands",
     "forecast_scores": "dynamics.html#coverage",

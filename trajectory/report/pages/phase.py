@@ -6,10 +6,12 @@ import math
 from typing import Any
 
 import altair as alt
+import numpy as np
 import polars as pl
 
+from trajectory.dynamics.portraits import floor_log_odds
+from trajectory.dynamics.theory import MeanField
 from trajectory.report import marks, series, words
-from trajectory.report.missing import reason
 from trajectory.report.page import (
     Block,
     Chart,
@@ -20,11 +22,19 @@ from trajectory.report.page import (
     Missing,
     Page,
 )
-from trajectory.report.run import Run, dormant, world_rank
+from trajectory.report.run import Run, dormant
 from trajectory.schemas import HEADS
 
 SQUARE = 1.35
 """Width of a portrait over its height: arrows point along the field as it is drawn."""
+
+FIELD = (13, 11)
+"""Arrows of the theory's field, along the sink and along the value."""
+
+THEORY = "theory"
+"""Name of the theory's field among what may stand behind."""
+
+ARROWS = "Arrows behind: where the gradient flow of the simplified model goes from there."
 
 
 def make(run: Run) -> Page:
@@ -44,20 +54,15 @@ def make(run: Run) -> Page:
     }
     data = {name: part for name, (_, _, part) in worlds.items() if part.height}
     controls: list[Control] = []
-    field = run.has("phase_fields") and frame.height > 0
-    if field:
-        span = _span(frame)
-        data["field"] = _field(run, span)
-        names = sorted(
-            data["field"]["label"].unique(), key=lambda n: (n != "theory", world_rank(n))
-        )
-        options = [(n, n) for n in (*names, "none")]
-        controls = [Choice("chosen_field", "behind", options, names[0], "Field")]
+    if frame.height:
+        data["field"] = _field(frame)
+        options = [(n, n) for n in (THEORY, "none")]
+        controls = [Choice("chosen_field", "behind", options, THEORY, "Field")]
     blocks: list[Block] = [
         Figure(
             name,
             title,
-            _portrait(run, name, frame, field),
+            _portrait(run, name, frame),
             _told(run, part, f"{called} line"),
             data=name,
             definition=marks.definition(HEADS, "sink_log_odds"),
@@ -72,10 +77,10 @@ def make(run: Run) -> Page:
     return Page(
         "phase",
         "Phase portraits",
-        "Do the sink and the drain drive each other?",
+        "Do the sink and the drain come together?",
         "Each line is the lead head of one trajectory: right is a stronger sink, down a deeper "
-        "drain. Lines to the lower right say that both change together, as under a common cause; "
-        "which drives which is what the coupled systems on Dynamics are fitted for.",
+        "drain. Lines to the lower right say that both change together, which a common cause does "
+        "as well: no arrow from one to the other can be read off two curves.",
         blocks,
         [
             *controls,
@@ -91,18 +96,8 @@ def make(run: Run) -> Page:
         data,
         note="A line's colour is its trajectory; a point's fill is its time, from dark (first "
         "records) to bright (last). The dashed lines are a value like any other's and uniform "
-        f"attention. {_arrows(field)}{_without_line(run, frame)}",
-        answer=f"{_reading(frame, 'line')} {_drives(run)}",
-    )
-
-
-def _arrows(field: bool) -> str:
-    """What stands behind the lines."""
-    if not field:
-        return f"No arrows behind, because {reason('phase_fields')}."
-    return (
-        "Arrows behind: where the theory's gradient flow, or a group's fitted system, goes from "
-        "there."
+        f"attention. {ARROWS}{_without_line(run, frame)}",
+        answer=_reading(frame, "line"),
     )
 
 
@@ -115,20 +110,6 @@ def _without_line(run: Run, frame: pl.DataFrame) -> str:
     return (
         f" No line: {words.listed(few)}; attention weights that need not sum to one have no "
         "log-odds."
-    )
-
-
-def _drives(run: Run) -> str:
-    """What the fitted systems say on which drives which."""
-    if not run.has("couplings"):
-        return "Which drives which was not fitted in this run."
-    lead = dormant(run.frame("couplings").filter("lead"))
-    verdicts = dict(lead.group_by("verdict").len().sort("len", "verdict", descending=True).rows())
-    mutual = verdicts.pop("mutual", 0)
-    told = words.listed([f"{n} {name.replace('_', ' ')}" for name, n in verdicts.items()])
-    return (
-        f"That alone names no cause: each drives the other in {mutual} of "
-        f"{words.count(lead.height, 'fitted system')}{f' ({told})' if told else ''}."
     )
 
 
@@ -153,27 +134,36 @@ def _span(frame: pl.DataFrame) -> tuple[float, float, float, float]:
     return ends[0], ends[1], ends[2], ends[3]
 
 
-def _field(run: Run, span: tuple[float, float, float, float]) -> pl.DataFrame:
-    """Arrows of each field inside the portraits, turned as they are seen there."""
-    left, right, bottom, top = span
-    rows = run.frame("phase_fields").filter(
-        pl.col("sink").is_between(left, right) & pl.col("value").is_between(bottom, top)
-    )
-    across = pl.col("sink_speed") / (right - left) * SQUARE
-    up = pl.col("value_speed") / (top - bottom)
-    label = pl.when(pl.col("source") == "theory").then(pl.lit("theory"))
-    return rows.with_columns(
-        label.otherwise(pl.format("{} · {}", "group", "domain")).alias("label"),
-        (pl.arctan2(across, up) * 180 / math.pi).alias("turn"),
-        pl.col("value").exp().alias("ratio"),
-    ).select("label", "sink", "ratio", "turn", "sink_speed", "value_speed")
+def _field(frame: pl.DataFrame) -> pl.DataFrame:
+    """The gradient flow's own field over the portraits, its arrows turned as they are seen there.
 
-
-def _portrait(run: Run, data: str, frame: pl.DataFrame, field: bool) -> Chart:
-    # With a field the axes are the same for both worlds: arrows point the way they are seen.
+    The value is on the side that cancels the context.
+    """
     left, right, bottom, top = _span(frame)
-    across: dict[str, Any] = {"domain": [left, right], "nice": False} if field else {"zero": False}
-    along: dict[str, Any] = {"domain": [math.exp(bottom), math.exp(top)]} if field else {}
+    axes = (np.linspace(left, right, FIELD[0]), np.linspace(bottom, top, FIELD[1]))
+    sink, value = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+    floors = [floor_log_odds(floor) for floor in frame["sink_weight_floor"].unique()]
+    flow = MeanField(keys=float(np.exp(-np.median(floors))))
+    sink_speed, value_speed = flow.speed(sink, -np.exp(value))
+    value_speed = -value_speed * np.exp(-value)
+    across, up = sink_speed / (right - left) * SQUARE, value_speed / (top - bottom)
+    return pl.DataFrame(
+        {
+            "label": THEORY,
+            "sink": sink,
+            "ratio": np.exp(value),
+            "turn": np.degrees(np.arctan2(across, up)),
+            "sink_speed": sink_speed,
+            "value_speed": value_speed,
+        }
+    )
+
+
+def _portrait(run: Run, data: str, frame: pl.DataFrame) -> Chart:
+    # The axes are the same for both worlds: arrows point the way they are seen.
+    left, right, bottom, top = _span(frame)
+    across: dict[str, Any] = {"domain": [left, right], "nice": False}
+    along: dict[str, Any] = {"domain": [math.exp(bottom), math.exp(top)]}
     x = alt.X("above:Q", title="sink log-odds above uniform attention (nats)").scale(
         alt.Scale(**across)
     )
@@ -199,24 +189,21 @@ def _portrait(run: Run, data: str, frame: pl.DataFrame, field: bool) -> Chart:
             *marks.tips(HEADS, ["sink_log_odds", "value_ratio", "sink_weight"]),
         ],
     )
+    arrows = (
+        marks.named("field")
+        .transform_filter("datum.label == chosen_field")
+        .mark_point(shape="arrow", size=140, filled=True, color=marks.GREY, opacity=0.4, clip=True)
+        .encode(
+            x=alt.X("sink:Q").scale(alt.Scale(**across)),
+            y=alt.Y("ratio:Q").scale(alt.Scale(type="log", nice=False, **along)),
+            angle=alt.Angle("turn:Q").scale(domain=[-180, 180], range=[-180, 180]),
+        )
+    )
     layers: list[alt.Chart] = [
+        arrows,
         marks.reference(1.0, "a value like any other"),
         marks.reference(0.0, "uniform attention", vertical=True),
     ]
-    if field:
-        arrows = (
-            marks.named("field")
-            .transform_filter("datum.label == chosen_field")
-            .mark_point(
-                shape="arrow", size=140, filled=True, color=marks.GREY, opacity=0.4, clip=True
-            )
-            .encode(
-                x=alt.X("sink:Q").scale(alt.Scale(**across)),
-                y=alt.Y("ratio:Q").scale(alt.Scale(type="log", nice=False, **along)),
-                angle=alt.Angle("turn:Q").scale(domain=[-180, 180], range=[-180, 180]),
-            )
-        )
-        layers.insert(0, arrows)
     return alt.layer(*layers, line, points).resolve_scale(fill="independent", color="independent")
 
 

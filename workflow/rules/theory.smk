@@ -1,6 +1,7 @@
-"""The theory's curves, the coupled system of every head, and all trajectories on one axis.
+"""The theory's curves, and all trajectories on one axis.
 
-Inputs: the run's measurement tables. Outputs: the tables of the fits and of the theory beside them.
+Inputs: the run's measurement tables. Outputs: the tables of the collapse and of the theory beside
+them.
 """
 
 
@@ -20,33 +21,6 @@ rule theory:
         code=code_digest("trajectory.dynamics.regimes", "trajectory.corpus.characters"),
     shell:
         "trajectory theory --results {params.results} > {log} 2>&1"
-
-
-rule couple:
-    input:
-        rules.gather.output,
-    output:
-        expand(
-            "{results}/tables/{table}.parquet",
-            results=RESULTS,
-            table=["couplings", "coupling_parameters", "coupling_curves", "phase_fields"],
-        ),
-    log:
-        f"{RESULTS}/logs/couple.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/couple.tsv"
-    threads: 1
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(120),
-    params:
-        results=subpath(output[0], ancestor=2),
-        config=RESOLVED,
-        coupling=values(CONFIG.coupling),
-        threshold=CONFIG.dynamics.sink_threshold,
-        code=code_digest("trajectory.dynamics.couple"),
-    shell:
-        "trajectory couple --config {params.config} --results {params.results} > {log} 2>&1"
 
 
 rule align:

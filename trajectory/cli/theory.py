@@ -1,4 +1,4 @@
-"""``trajectory theory``, ``couple`` and ``align``: both worlds' dynamics against the theory's."""
+"""``trajectory theory`` and ``align``: the theory's curves, and both worlds on one axis."""
 
 from __future__ import annotations
 
@@ -23,18 +23,6 @@ def theory(
     bigrams = load_bigrams(text)
     rows = theory_rows(bigrams.conditional, bigrams.marginal)
     _write(results, {"theory_curves": rows}, text=bigrams.sha256)
-
-
-def couple(results: Results, config: RunConfig = None) -> None:
-    """Fit the coupled system of sink and drain to every head with a sink."""
-    from trajectory.dynamics.couple import couple as fit
-    from trajectory.results import config_of
-    from trajectory.tables import scan
-
-    loaded = config_of(results, config)
-    heads, checkpoints = (scan(results, name).collect() for name in ("heads", "checkpoints"))
-    rows = fit(heads, checkpoints, loaded.coupling, loaded.dynamics.sink_threshold)
-    _write(results, rows, coupling=loaded.coupling.model_dump(mode="json"))
 
 
 def align(results: Results, config: RunConfig = None) -> None:

@@ -1,0 +1,85 @@
+"""The theory's own curves: the third part of *Dynamics*."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from trajectory.report import marks, words
+from trajectory.report.missing import reason
+from trajectory.report.page import Figure, Missing, Part
+from trajectory.report.run import Run
+from trajectory.schemas import THEORY_CURVES
+
+TEXT = (
+    "The simplified model's gradient flow, integrated in each of its regimes, and its descent by "
+    "SGD and Adam. That a trained head's two curves resemble these tells the law, not which of the "
+    "two drives which."
+)
+
+
+def make(run: Run) -> Part:
+    """The part."""
+    name, title = "theory", "Theory"
+    if not run.has("theory_curves"):
+        return Part(name, title, TEXT, [Missing(title, reason("theory_curves"), "theory-sink")])
+    curves = run.frame("theory_curves")
+    blocks = [_theory(column, called, curves) for column, called in _THEORY]
+    return Part(name, title, TEXT, blocks, [], {"theory": curves})
+
+
+_THEORY = (("sink", "Theory: the sink logit"), ("value", "Theory: the value of the sink"))
+_THEORY_AXES = {"sink": "sink logit (nats)", "value": "ln(norm of the sink's value / at the start)"}
+
+
+def _theory(column: str, title: str, curves: pl.DataFrame) -> Figure:
+    chart = (
+        marks.named("theory")
+        .transform_filter("datum.time_to_onset > 0")
+        .mark_line(strokeWidth=2)
+        .encode(
+            x=marks.step_axis("time / time of the sink's onset", "time_to_onset"),
+            y=alt.Y(f"{column}:Q", title=_THEORY_AXES[column]).scale(zero=False),
+            color=alt.Color("regime:N", title=None).legend(orient="top", columns=3),
+            tooltip=marks.tips(THEORY_CURVES, ["regime", "time", "sink", "value", "loss"]),
+        )
+    )
+    return Figure(
+        f"theory-{column}",
+        title,
+        chart,
+        _theory_reading(curves, column),
+        data="theory",
+        table="theory_curves",
+        definition=marks.definition(THEORY_CURVES, column),
+        height=260,
+    )
+
+
+def _theory_reading(curves: pl.DataFrame, column: str) -> str:
+    """Where the curve of each regime ends."""
+    ends = (
+        curves.filter(pl.col("time_to_onset") > 0)
+        .sort("time")
+        .group_by("regime", maintain_order=True)
+        .last()
+        .sort(column, "regime")
+    )
+    if ends.is_empty():
+        return "In no regime does the sink come to hold half the weight."
+    low, high = ends.row(0, named=True), ends.row(-1, named=True)
+    never = sorted(set(curves["regime"]) - set(ends["regime"]))
+    without = f"; no onset in {words.listed(never)}" if never else ""
+    return (
+        f"Of {words.count(ends.height, 'regime')} with an onset the {marks.called(column)} ends "
+        f"highest in {_regime(high, column)} and lowest in {_regime(low, column)}{without}."
+    )
+
+
+def _regime(row: dict[str, Any], column: str) -> str:
+    return (
+        f"{row['regime'].replace('_', ' ')} ({words.number(row[column])}, at "
+        f"{row['time_to_onset']:,.0f} × the onset's time)"
+    )
