@@ -168,7 +168,7 @@ def measured() -> dict[str, pl.DataFrame]:
         for name, v in VARIANTS.items()
         for seed in v.get("seeds", [0])
     ]
-    for trajectory, seed, layers, heads in [*runs, (LANGUAGE_MODEL, 0, 2, 2)]:
+    for trajectory, seed, layers, heads in [*runs, (LANGUAGE_MODEL, 0, 3, 2)]:
         tables = _measured(trajectory, seed, layers, heads)
         if trajectory.startswith("bb/"):
             tables |= _laboratory(trajectory)

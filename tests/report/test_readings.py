@@ -163,7 +163,8 @@ def test_what_was_measured_without_deciding_is_not_told_as_not_measured(
     pages: dict[str, Page],
 ) -> None:
     assert pages["claims"].answer == (
-        "Of 3 claims: 2 reproduced in part and 1 undecided (an interval holds a limit)."
+        "Of 3 claims: 1 mostly reproduced, 1 partly reproduced and 1 undecided (intervals hold a "
+        "limit)."
     )
     assert "2 reproduced, 1 not reproduced, 2 undecided and 2 not measurable" in (
         figure(pages, "claims", "summary").reading

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from trajectory.config import BigramBackcopy, Variant
+from trajectory.schemas.ranges import FREE, RANGES, Limits, within
 
 Row = dict[str, Any]
 Series = NDArray[np.float64]
@@ -306,7 +307,8 @@ def _comparisons(settings: BigramBackcopy, courses: Mapping[tuple[str, int], Cou
                 if np.isnan(one).any() or np.isnan(other).any():
                     continue
                 row = {**facts, "measure": measure, "statistic": statistic}
-                rows.append({**row, **compare(one, other)})
+                limits = FREE if measure == "rate" else RANGES.get(statistic, FREE)
+                rows.append({**row, **compare(one, other, limits)})
     return rows
 
 
@@ -326,13 +328,15 @@ def _rates(course: Course, other: Course, start: int) -> dict[str, float]:
     return {name: float(np.polyfit(x, course.values[name][later], 1)[0]) for name in RATES}
 
 
-def compare(one: Series, other: Series) -> Row:
+def compare(one: Series, other: Series, limits: Limits = FREE) -> Row:
     """Means with t intervals over seeds, and the paired difference with an exact test.
 
     Args:
         one, other: the statistic by seed, [S] each, same seeds in the same order.
+        limits: what the statistic can be; the interval of its mean ends there.
     """
     mean, low, high = interval(one)
+    low, high = within(limits, low), within(limits, high)
     difference, least, greatest = interval(one - other)
     return {
         "seeds": len(one),

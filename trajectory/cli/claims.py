@@ -11,9 +11,12 @@ from trajectory.cli.options import Results, RunConfig
 
 COLOURS = {
     "reproduced": "green",
-    "not reproduced": "red",
+    "mostly reproduced": "green",
     "partly reproduced": "yellow",
+    "mostly not reproduced": "red",
+    "not reproduced": "red",
     "undecided": "cyan",
+    "not measurable at this size": "dim",
     "not measurable": "dim",
 }
 

@@ -15,6 +15,7 @@ from trajectory.dynamics.laws import Array
 from trajectory.dynamics.phases import inner
 from trajectory.dynamics.series import LAST_QUARTER, log_steps
 from trajectory.dynamics.squares import orthonormal
+from trajectory.schemas.ranges import FREE, RANGES, Limits
 
 Row = dict[str, Any]
 
@@ -50,16 +51,7 @@ def phenomenon_row(
         *((head, name) for name in ("sink_excess", "delta_logit", "value_ratio")),
         (stream, "residual_ratio"),
     ):
-        known = frame.drop_nulls(statistic)
-        found: tuple[float | None, float | None, float | None] = (None, None, None)
-        if known.height:
-            found = end_value(
-                known["step"].to_numpy(),
-                known[statistic].to_numpy(),
-                RANGES.get(statistic, (-np.inf, np.inf)),
-            )
-        names = (f"{statistic}_{end}" for end in ("end", "low", "high"))
-        intervals |= dict(zip(names, found, strict=True))
+        intervals |= _ends(frame, statistic)
     return {
         "trajectory": trajectory,
         "domain": domain,
@@ -87,8 +79,19 @@ def phenomenon_row(
     }
 
 
+def _ends(frame: pl.DataFrame, statistic: str) -> Row:
+    """``<statistic>_end``, ``_low`` and ``_high`` of a series; None where it has no record."""
+    known = frame.drop_nulls(statistic)
+    found: tuple[float | None, float | None, float | None] = (None, None, None)
+    if known.height:
+        steps, values = known["step"].to_numpy(), known[statistic].to_numpy()
+        found = end_value(steps, values, RANGES.get(statistic, FREE))
+    names = (f"{statistic}_{end}" for end in ("end", "low", "high"))
+    return dict(zip(names, found, strict=True))
+
+
 def end_value(
-    steps: Array, values: Array, limits: tuple[float, float] = (-np.inf, np.inf)
+    steps: Array, values: Array, limits: Limits = FREE
 ) -> tuple[float, float | None, float | None]:
     """The noise-free value at the last record and its 95 % interval.
 
@@ -156,13 +159,3 @@ def line(x: Array, values: Array) -> Line:
     reach = stats.t.ppf(0.975, free) * np.sqrt(variance)
     level, slope = np.stack([mean, mean - reach, mean + reach], axis=1).tolist()
     return Line(tuple(level), tuple(slope))
-
-
-RANGES: dict[str, tuple[float, float]] = {
-    "sink_weight": (0.0, 1.0),
-    "sink_excess": (-np.inf, 1.0),
-    "value_ratio": (0.0, np.inf),
-    "output_value_ratio": (0.0, np.inf),
-    "residual_ratio": (0.0, np.inf),
-}
-"""Values that statistics cannot leave."""

@@ -11,6 +11,7 @@ from scipy import stats
 
 from trajectory.dynamics.fits import DECLARED
 from trajectory.dynamics.series import WHOLE, group_of
+from trajectory.schemas.ranges import FREE, RANGES, within
 
 Row = dict[str, Any]
 
@@ -71,6 +72,9 @@ def seed_rows(
         ends = student(values)
         if quantity == "onset":
             ends = tuple(None if end is None else math.exp(end) for end in ends)  # type: ignore[assignment]
+        if quantity == "final":
+            limits = RANGES.get(statistic, FREE)
+            ends = tuple(within(limits, end) for end in ends)  # type: ignore[assignment]
         rows.append(
             {
                 "group": group,

@@ -38,7 +38,7 @@ CLAIMS = Table(
         field(
             "verdict",
             pa.string(),
-            "reproduced: the whole interval lies within the limits; not reproduced: the whole interval lies outside; undecided: the interval contains a limit; not measurable: this run does not hold what is needed",
+            "reproduced: the whole interval lies within the limits; not reproduced: the whole interval lies outside; undecided: the interval contains a limit; not measurable at this size: the model or its training is too small to speak for the claim; not measurable: this run does not hold what is needed",
         ),
         field("reason", pa.string(), "why, in one sentence with the numbers"),
         field(

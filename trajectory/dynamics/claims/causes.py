@@ -9,6 +9,7 @@ import numpy as np
 from trajectory.dynamics.claims.evidence import (
     ACTIVE,
     DORMANT,
+    POSITIVE,
     Evidence,
     Value,
     difference,
@@ -178,7 +179,7 @@ RELU_ONE = "Bigram-Backcopy run with one layer, ReLU attention and AdamW"
 
 def _kept(evidence: Evidence, trajectory: str) -> Value:
     steps, norm = evidence.of_lead(trajectory, DORMANT, "output_value_norm_sink")
-    return last_value(steps, norm / norm[0])
+    return last_value(steps, norm / norm[0], limits=POSITIVE)
 
 
 CAUSES.criterion(
@@ -202,6 +203,14 @@ CAUSES.criterion(
         _kept,
     )
 )
+
+CAUSES.criterion(
+    RELU,
+    "no drain beside the other tokens",
+    "‖W_O v_s‖ over the median of the others at the end: its own norm may stay while theirs grow",
+    at_least="drain_threshold",
+    tables=("heads", "phenomena"),
+)(each(relu(1), RELU_ONE, at_end("output_value_ratio")))
 
 
 @CAUSES.criterion(
@@ -284,7 +293,8 @@ def _spread_ratio(evidence: Evidence, trajectory: str, domain: str = DORMANT) ->
         for column in ("delta_logit_sd", "rest_logit_sd")
     )
     steps = [step for step in own if rest.get(step, 0.0) > 0]
-    return last_value(np.array(steps), np.array([own[step] / rest[step] for step in steps]))
+    ratios = np.array([own[step] / rest[step] for step in steps])
+    return last_value(np.array(steps), ratios, limits=POSITIVE)
 
 
 for _world, _measure in (

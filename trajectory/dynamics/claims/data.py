@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterator
 
 import polars as pl
 
-from trajectory.dynamics.claims.evidence import DORMANT, Absent, Evidence, Group, Value, exact
+from trajectory.dynamics.claims.evidence import (
+    DORMANT,
+    Absent,
+    Evidence,
+    Group,
+    TooSmall,
+    Value,
+    exact,
+)
 from trajectory.dynamics.claims.kinds import of_task
 from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger, Measure
 
@@ -50,15 +58,15 @@ def _of_samples(of: OfGroup, domain: str, *, full: bool) -> Measure:
         for first, *others in samples.values():
             subject = f"bb/{first.name}"
             if full and not _full_task(first):
-                reason = "the number belongs to T = 256, k = 3 and ⟨s⟩"
-                yield Finding(subject, domain, None, reason)
+                absent = TooSmall("the number belongs to T = 256, k = 3 and ⟨s⟩")
+                yield Finding.without(subject, domain, absent)
                 continue
             told = ["the same sequences for every seed"]
             told += [f"and for {', '.join(f'bb/{g.name}' for g in others)}"] if others else []
             try:
                 yield Finding(subject, domain, of(evidence, first), " ".join(told))
             except Absent as absent:
-                yield Finding(subject, domain, None, str(absent))
+                yield Finding.without(subject, domain, absent)
 
     return measure
 

@@ -13,10 +13,11 @@ import polars as pl
 from scipy import stats
 
 from trajectory.config import Config, Dynamics
-from trajectory.dynamics.ending import RANGES, end_value
+from trajectory.dynamics.ending import end_value
 from trajectory.dynamics.laws import Array
 from trajectory.dynamics.seeds import student
 from trajectory.dynamics.series import group_of, late, log_steps
+from trajectory.schemas.ranges import FREE, RANGES, Limits, within
 from trajectory.tables import scan
 
 World = Literal["bb", "language_model", "both"]
@@ -32,6 +33,10 @@ class Absent(Exception):
     """The run does not hold what a criterion needs; the message says what, for people."""
 
 
+class TooSmall(Absent):
+    """The run holds it, of a model or a training too small to speak for what is claimed."""
+
+
 @dataclass(frozen=True)
 class Value:
     """A number with its 95 % interval.
@@ -40,12 +45,18 @@ class Value:
         value: the number.
         low, high: ends of its interval, None where an end is open or there is no interval.
         interval: where it comes from, as the ``claims`` table lists; "none" without one.
+        limits: what the number can be; it and its interval end there.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     interval: str = "none"
+    limits: Limits = FREE
+
+    def __post_init__(self) -> None:
+        for name in ("value", "low", "high"):
+            object.__setattr__(self, name, within(self.limits, getattr(self, name)))
 
 
 def exact(number: float) -> Value:
@@ -126,6 +137,12 @@ class Evidence:
         frame = self.frame("checkpoints").filter(pl.col("trajectory") == trajectory)
         return sorted(frame["domain"].unique().to_list())
 
+    def require_depth(self, trajectory: str, least: int) -> None:
+        """Raise TooSmall for a model of fewer than ``least`` layers."""
+        layers = int(self.frame("heads").filter(trajectory=trajectory)["layer"].max()) + 1  # type: ignore[arg-type]
+        if layers < least:
+            raise TooSmall(f"{trajectory} has {layers} layers, and it takes {least}")
+
     def phenomenon(self, trajectory: str, domain: str) -> dict[str, Any]:
         """The row of ``phenomena``; Absent if there is none."""
         return self._one("phenomena", trajectory=trajectory, domain=domain)
@@ -194,34 +211,51 @@ def ending(row: Mapping[str, Any], statistic: str) -> Value | None:
     value, low, high = (row[f"{statistic}_{end}"] for end in ("end", "low", "high"))
     if value is None:
         return None
-    return Value(value, low, high, "none" if low is None else "records")
+    kind = "none" if low is None else "records"
+    return Value(value, low, high, kind, RANGES.get(statistic, FREE))
 
 
-def last_value(steps: Array, values: Array, statistic: str = "") -> Value:
+def last_value(
+    steps: Array, values: Array, statistic: str = "", limits: Limits | None = None
+) -> Value:
     """The noise-free value at the last record, with its interval from the records.
 
-    Raises Absent without a record.
+    Args:
+        steps, values: (n,) of the series.
+        statistic: column that the values are, if they are one: it tells what they can be.
+        limits: what they can be otherwise.
+
+    Raises:
+        Absent: without a record.
     """
     if not len(steps):
         raise Absent("no record holds what is needed")
-    value, low, high = end_value(steps, values, RANGES.get(statistic, (-math.inf, math.inf)))
-    return Value(value, low, high, "none" if low is None else "records")
+    limits = RANGES.get(statistic, FREE) if limits is None else limits
+    value, low, high = end_value(steps, values, limits)
+    return Value(value, low, high, "none" if low is None else "records", limits)
+
+
+POSITIVE: Limits = (0.0, math.inf)
+"""Of a ratio of norms, risks or deviations."""
 
 
 def pooled(values: list[Value]) -> Value:
     """Mean and Student interval over seeds; a single seed keeps its own interval.
 
-    A margin of evidence is demanded of the mean too: seeds that agree on a difference too small to
+    A few seeds of a bounded statistic have an interval that leaves its range: it ends there. A margin of evidence is demanded of the mean too: seeds that agree on a difference too small to
     tell do not make it one.
     """
     if len(values) == 1:
         return values[0]
     mean, low, high = student(value.value for value in values)
+    limits = min(v.limits[0] for v in values), max(v.limits[1] for v in values)
     margins = [v.value - v.low for v in values if v.interval == "evidence" and v.low is not None]
     if not margins or low is None or high is None:
-        return Value(mean, low, high, "seeds")
+        return Value(mean, low, high, "seeds", limits)
     margin = max(margins)
-    return Value(mean, min(low, mean - margin), max(high, mean + margin), "evidence and seeds")
+    return Value(
+        mean, min(low, mean - margin), max(high, mean + margin), "evidence and seeds", limits
+    )
 
 
 def difference(a: Value, b: Value) -> Value:
@@ -244,7 +278,7 @@ def difference(a: Value, b: Value) -> Value:
 def share(hits: int, of: int) -> Value:
     """A share with its Wilson interval."""
     ends = stats.binomtest(hits, of).proportion_ci(0.95, "wilson")
-    return Value(hits / of, float(ends.low), float(ends.high), "binomial")
+    return Value(hits / of, float(ends.low), float(ends.high), "binomial", (0.0, 1.0))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from trajectory.dynamics.claims.evidence import (
     Evidence,
     Group,
     Spec,
+    TooSmall,
     Value,
     by_language_model,
     pooled,
@@ -105,7 +106,7 @@ def paired(evidence: Evidence, row: dict[str, Any]) -> Finding:
     try:
         require_learned(evidence, *names)
     except Absent as absent:
-        return Finding(subject, DORMANT, None, str(absent))
+        return Finding.without(subject, DORMANT, absent)
     low, high = row["difference_low"], row["difference_high"]
     value = Value(row["difference"], low, high, "none" if low is None else "seeds")
     return Finding(subject, DORMANT, value, f"{seeds} paired seeds" if seeds > 1 else "one pair")
@@ -120,16 +121,17 @@ def over_seeds(evidence: Evidence, group: Group, of: Of, domain: str = DORMANT) 
         of: from a trajectory to its value.
         domain: of the finding.
     """
-    values, reasons = [], []
+    values: list[Value] = []
+    reasons: list[Absent] = []
     for trajectory in group.trajectories:
         try:
             require_learned(evidence, trajectory)
             values.append(of(evidence, trajectory))
         except Absent as absent:
-            reasons.append(str(absent))
+            reasons.append(absent)
     subject = f"bb/{group.name}"
     if not values:
-        return Finding(subject, domain, None, reasons[0], "bb")
+        return Finding.without(subject, domain, reasons[0], "bb")
     seeds = f"{len(values)} seeds" if len(values) > 1 else "one seed"
     without = f", {len(reasons)} without: {reasons[0]}" if reasons else ""
     return Finding(subject, domain, pooled(values), seeds + without, "bb")
@@ -155,10 +157,11 @@ def each_language_model(
     def measure(evidence: Evidence) -> Iterator[Finding]:
         for trajectory, domain in by_language_model(evidence):
             try:
-                value, reason = of(evidence, trajectory, domain), ""
+                yield Finding(
+                    trajectory, domain, of(evidence, trajectory, domain), "", "language_model"
+                )
             except Absent as absent:
-                value, reason = None, str(absent)
-            yield Finding(trajectory, domain, value, reason, "language_model")
+                yield Finding.without(trajectory, domain, absent, "language_model")
 
     return measure
 
@@ -174,10 +177,10 @@ def at_paper_size(
                 reason = (
                     "the number belongs to width 256, batch 512 and T = 256; this run is reduced"
                 )
-                yield Finding(f"bb/{group.name}", domain, None, reason)
+                yield Finding.without(f"bb/{group.name}", domain, TooSmall(reason))
             elif group.spec["steps"] < step:
                 reason = f"this run ends at step {group.spec['steps']}, before {step}"
-                yield Finding(f"bb/{group.name}", domain, None, reason)
+                yield Finding.without(f"bb/{group.name}", domain, TooSmall(reason))
             else:
                 yield over_seeds(evidence, group, of, domain)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trajectory.config import Dynamics
-from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, World
+from trajectory.dynamics.claims.evidence import Absent, Evidence, TooSmall, Value, World
 
 Row = dict[str, Any]
 Limit = float | str | None
@@ -17,11 +17,30 @@ Limit = float | str | None
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
 UNDECIDED = "undecided"
+TOO_SMALL = "not measurable at this size"
 NOT_MEASURABLE = "not measurable"
-PARTLY = "partly reproduced"
 
-VERDICTS = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, NOT_MEASURABLE)
-"""On a criterion, in the order in which they are told."""
+VERDICTS = (REPRODUCED, NOT_REPRODUCED, UNDECIDED, TOO_SMALL, NOT_MEASURABLE)
+"""On a criterion and a subject, in the order in which they are told."""
+
+UNMEASURED = (TOO_SMALL, NOT_MEASURABLE)
+
+MIXED = "mixed"
+"""On a criterion whose subjects differ."""
+
+CRITERION_VERDICTS = (REPRODUCED, MIXED, *VERDICTS[1:])
+"""On a criterion over all its subjects, in the order in which they are told."""
+
+MOSTLY = "mostly reproduced"
+PARTLY = "partly reproduced"
+MOSTLY_NOT = "mostly not reproduced"
+
+STANDINGS = (REPRODUCED, MOSTLY, PARTLY, MOSTLY_NOT, *VERDICTS[1:])
+"""On a claim, in the order in which they are told."""
+
+MOST = 2 / 3
+"""Share of what is decided from which a claim is mostly, and below whose rest it is mostly not,
+reproduced."""
 
 EVERYWHERE = "all"
 """Domain of what is not decided on one domain."""
@@ -40,6 +59,7 @@ class Finding:
         value: None where it cannot be measured.
         reason: why there is none; a remark on the value otherwise.
         world: that it is measured in; the claim's where it is not told.
+        small: there is none because of the size of the model or of its training.
     """
 
     subject: str
@@ -47,6 +67,14 @@ class Finding:
     value: Value | None
     reason: str = ""
     world: World | None = None
+    small: bool = False
+
+    @classmethod
+    def without(
+        cls, subject: str, domain: str, absent: Absent, world: World | None = None
+    ) -> Finding:
+        """A finding without a value, for the reason that was raised."""
+        return cls(subject, domain, None, str(absent), world, isinstance(absent, TooSmall))
 
 
 Measure = Callable[[Evidence], Iterable[Finding]]
@@ -158,6 +186,7 @@ def claim_rows(criteria: Iterable[Criterion], evidence: Evidence) -> Iterator[Ro
         at_least, at_most = (_limit(x, evidence.settings) for x in (one.at_least, one.at_most))
         for finding in _findings(one, evidence):
             verdict, why = decide(finding.value, at_least, at_most)
+            verdict = TOO_SMALL if finding.small else verdict
             value = finding.value
             yield {
                 "claim": one.claim.name,
@@ -186,7 +215,7 @@ def _findings(criterion: Criterion, evidence: Evidence) -> list[Finding]:
     try:
         found = list(criterion.measure(evidence))
     except Absent as absent:
-        return [Finding(WHOLE_RUN, EVERYWHERE, None, str(absent))]
+        return [Finding.without(WHOLE_RUN, EVERYWHERE, absent)]
     return found or [Finding(WHOLE_RUN, EVERYWHERE, None, "this run has nothing to decide it on")]
 
 
@@ -195,18 +224,54 @@ def _limit(limit: Limit, settings: Dynamics) -> float | None:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """What a run says about one criterion, over all subjects and domains.
+
+    Attributes:
+        claim, criterion: which.
+        verdict: that of all its measured subjects, mixed where they differ; not measurable, or not
+            at this size, where none is measured.
+        shares: of the measured subjects, by verdict.
+    """
+
+    claim: str
+    criterion: str
+    verdict: str
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Standing:
     """What a run says about one claim.
 
     Attributes:
-        verdict: reproduced where every measured criterion is, partly reproduced where only some
-            are; else not reproduced where one is not. Not measurable where a world that the claim
-            speaks of is not measured, undecided where none of its criteria is decided there.
-        counts: criteria by verdict, one per subject and domain.
+        verdict: reproduced where every measured criterion is; undecided where more than half of
+            what is measured is; else by the share of what is decided that is reproduced: mostly
+            from ``MOST`` on, mostly not below its rest, partly in between, not where none is. Not
+            measurable where a world that the claim speaks of is not measured (at this size, where
+            that is the reason), undecided where none of its criteria is decided there.
+        counts: criteria by verdict, each counted once.
     """
 
     verdict: str
     counts: dict[str, int]
+
+
+def tallies(rows: Iterable[Row]) -> list[Tally]:
+    """Every criterion once, in the order of the ledger, however many subjects and domains it has."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        found.setdefault((row["claim"], row["criterion"]), []).append(row["verdict"])
+    return [_tally(*key, verdicts) for key, verdicts in found.items()]
+
+
+def _tally(claim: str, criterion: str, verdicts: list[str]) -> Tally:
+    measured = [verdict for verdict in verdicts if verdict not in UNMEASURED]
+    if not measured:
+        verdict = TOO_SMALL if TOO_SMALL in verdicts else NOT_MEASURABLE
+        return Tally(claim, criterion, verdict, {})
+    shares = {one: measured.count(one) / len(measured) for one in dict.fromkeys(measured)}
+    return Tally(claim, criterion, measured[0] if len(shares) == 1 else MIXED, shares)
 
 
 def standings(rows: Iterable[Row]) -> dict[str, Standing]:
@@ -218,21 +283,36 @@ def standings(rows: Iterable[Row]) -> dict[str, Standing]:
 
 
 def _standing(rows: list[Row]) -> Standing:
-    verdicts = [row["verdict"] for row in rows]
+    told = tallies(rows)
+    verdicts = [one.verdict for one in told]
     wanted, measured, decided = (
         _worlds(rows, some)
-        for some in (VERDICTS, set(VERDICTS) - {NOT_MEASURABLE}, (REPRODUCED, NOT_REPRODUCED))
+        for some in (VERDICTS, set(VERDICTS) - set(UNMEASURED), (REPRODUCED, NOT_REPRODUCED))
     )
     if measured < wanted:
-        verdict = NOT_MEASURABLE
+        small = TOO_SMALL in verdicts and NOT_MEASURABLE not in verdicts
+        verdict = TOO_SMALL if small else NOT_MEASURABLE
     elif decided < wanted:
         verdict = UNDECIDED
-    elif REPRODUCED not in verdicts:
-        verdict = NOT_REPRODUCED
     else:
-        whole = set(verdicts) <= {REPRODUCED, NOT_MEASURABLE}
-        verdict = REPRODUCED if whole else PARTLY
-    return Standing(verdict, {one: verdicts.count(one) for one in VERDICTS})
+        verdict = _by_shares([one.shares for one in told if one.shares])
+    return Standing(verdict, {one: verdicts.count(one) for one in CRITERION_VERDICTS})
+
+
+def _by_shares(shares: list[dict[str, float]]) -> str:
+    """The verdict on a claim from those on its measured criteria, each of which weighs the same."""
+    yes, no, open_ = (
+        sum(one.get(verdict, 0.0) for one in shares) / len(shares)
+        for verdict in (REPRODUCED, NOT_REPRODUCED, UNDECIDED)
+    )
+    if open_ > 0.5:
+        return UNDECIDED
+    part = yes / (yes + no)
+    if part == 0:
+        return NOT_REPRODUCED
+    if part >= MOST:
+        return REPRODUCED if open_ == 0 and no == 0 else MOSTLY
+    return PARTLY if part > 1 - MOST else MOSTLY_NOT
 
 
 def _worlds(rows: list[Row], verdicts: Iterable[str]) -> set[str]:

@@ -32,7 +32,7 @@ for _domain, _low, _high in (("wikipedia", 0.93, 0.97), ("github", 0.20, 0.30)):
             try:
                 weight = evidence.series("heads", "sink_weight", **where)[1][-1]
             except Absent as absent:
-                yield Finding(trajectory, domain, None, str(absent))
+                yield Finding.without(trajectory, domain, absent)
             else:
                 yield Finding(trajectory, domain, exact(float(weight)))
 
@@ -157,7 +157,7 @@ for _name, _kind, _layers, _pick, _floor, _ceiling in (
                         for layer in layers
                     ]
                 except Absent as absent:
-                    yield Finding(trajectory, domain, None, str(absent))
+                    yield Finding.without(trajectory, domain, absent)
                 else:
                     known = [n for n in norms if n is not None]
                     value = exact(pick(known)) if known else None
@@ -181,7 +181,7 @@ for _domain, _smallest, _greatest in (("wikipedia", None, 0.001), ("github", 0.0
             try:
                 row = _changed(evidence, trajectory, domain, "zero_head layer 16 head 25")
             except Absent as absent:
-                yield Finding(trajectory, domain, None, str(absent))
+                yield Finding.without(trajectory, domain, absent)
                 continue
             difference, error = row["loss_difference"], row["loss_difference_se"]
             assert difference is not None

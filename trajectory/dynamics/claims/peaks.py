@@ -173,7 +173,8 @@ PEAKS.criterion(
 def _first_norm(evidence: Evidence, trajectory: str) -> Value:
     where = {"trajectory": trajectory, "domain": DORMANT, "layer": 1}
     steps, norm = evidence.series("layers", "residual_norm_sink", **where)
-    return last_value(steps[steps <= PAPER_STEPS], norm[steps <= PAPER_STEPS])
+    kept = steps <= PAPER_STEPS
+    return last_value(steps[kept], norm[kept], "residual_norm_sink")
 
 
 PAPER_STEPS = 10_000

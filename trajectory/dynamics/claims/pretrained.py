@@ -38,6 +38,7 @@ from trajectory.dynamics.claims.readings import (
     scaled,
 )
 from trajectory.dynamics.compare import MARGIN
+from trajectory.schemas.ranges import RANGES
 
 PRETRAINED = Ledger()
 
@@ -53,6 +54,14 @@ REFERENCE = "olmo-7b-0424"
 
 REFERENCE_LAYER = 24
 """The layer that they were read off."""
+
+PEAK_LAYERS = 3
+"""Layers from which the paper finds residual peaks: what a shallower stand-in shows of them says
+nothing on language models."""
+
+GATED_LAYERS = 3
+"""Layers from which a model counts as one whose heads may specialise by domain: of two layers of
+heads none need have, and none that has would speak for others."""
 
 
 def _event(evidence: Evidence, trajectory: str, domain: str, phenomenon: str) -> dict[str, Any]:
@@ -73,7 +82,9 @@ def _event(evidence: Evidence, trajectory: str, domain: str, phenomenon: str) ->
 
 def _gain(evidence: Evidence, trajectory: str, domain: str) -> Value:
     steps, excess = evidence.of_lead(trajectory, domain, "sink_excess")
-    return last_value(steps, excess - excess[0])
+    least, most = RANGES["sink_excess"]
+    limits = (least - excess[0], most - excess[0])
+    return last_value(steps, excess - excess[0], limits=limits)
 
 
 PRETRAINED.criterion(
@@ -156,11 +167,12 @@ def _in_window(windowed: Callable[[Evidence, str, str], tuple[str, Of]]) -> Meas
 
     def measure(evidence: Evidence) -> Iterator[Finding]:
         for trajectory, domain in by_language_model(evidence):
-            window, of = windowed(evidence, trajectory, domain)
             try:
+                evidence.require_depth(trajectory, PEAK_LAYERS)
+                window, of = windowed(evidence, trajectory, domain)
                 yield Finding(trajectory, domain, of(evidence, trajectory), f"{window} window")
             except Absent as absent:
-                yield Finding(trajectory, domain, None, str(absent))
+                yield Finding.without(trajectory, domain, absent)
 
     return measure
 
@@ -230,6 +242,11 @@ GATED = Claim(
 )
 def _gated(evidence: Evidence) -> Iterator[Finding]:
     for trajectory in evidence.language_models():
+        try:
+            evidence.require_depth(trajectory, GATED_LAYERS)
+        except Absent as absent:
+            yield Finding.without(trajectory, "all", absent)
+            continue
         rows = evidence.rows("gates", trajectory=trajectory)
         pairs = sorted({(row["domain"], row["other_domain"]) for row in rows})
         if not pairs:
@@ -267,7 +284,12 @@ def _in_toys(statistic: str) -> Measure:
 
 
 def _in_language_models(statistic: str) -> Measure:
-    return each_language_model(lambda e, t, d: e.ending(t, d, statistic))
+    def of(evidence: Evidence, trajectory: str, domain: str) -> Value:
+        if statistic == "residual_ratio":
+            evidence.require_depth(trajectory, PEAK_LAYERS)
+        return evidence.ending(trajectory, domain, statistic)
+
+    return each_language_model(of)
 
 
 for _name, _statistic, _lowest, _highest in STATISTICS:
@@ -311,7 +333,7 @@ def _collapse(evidence: Evidence) -> Iterator[Finding]:
         try:
             require_learned(evidence, *names)
         except Absent as absent:
-            yield Finding(subject, "all", None, str(absent))
+            yield Finding.without(subject, "all", absent)
             continue
         score, low, high = (row[f"score{end}"] for end in ("", "_low", "_high"))
         null = row["null_high"]
@@ -337,7 +359,7 @@ def _same_lag(evidence: Evidence) -> Iterator[Finding]:
             try:
                 own = _lag(evidence, trajectory, domain)
             except Absent as absent:
-                yield Finding(subject, domain, None, str(absent))
+                yield Finding.without(subject, domain, absent)
                 continue
             value = None if toy.value is None else difference(own, toy.value)
             yield Finding(subject, domain, value, toy.reason)

@@ -10,6 +10,7 @@ import polars as pl
 
 from trajectory.dynamics.claims.evidence import (
     DORMANT,
+    POSITIVE,
     Absent,
     Evidence,
     Value,
@@ -19,6 +20,7 @@ from trajectory.dynamics.claims.kinds import Of
 from trajectory.dynamics.compare import MARGIN
 from trajectory.dynamics.ending import line
 from trajectory.dynamics.laws import Array
+from trajectory.schemas.ranges import Limits
 
 TOGETHER = math.log(2)
 """Two events within a factor of two of each other's step count as together."""
@@ -52,8 +54,11 @@ def types_of_lead(evidence: Evidence, trajectory: str, trigger: bool) -> pl.Data
     return rows
 
 
-def over_types(rows: pl.DataFrame, column: str, number: pl.Expr) -> Value:
-    """``number``, computed over the token types of each record, at the last record."""
+def over_types(
+    rows: pl.DataFrame, column: str, number: pl.Expr, limits: Limits = POSITIVE
+) -> Value:
+    """``number``, computed over the token types of each record, at the last record; what it can be
+    is within ``limits``."""
     found = (
         rows.drop_nulls(column)
         .group_by("step")
@@ -63,7 +68,8 @@ def over_types(rows: pl.DataFrame, column: str, number: pl.Expr) -> Value:
     )
     if not found.height:
         raise Absent(f"'bb_types' holds no {column}")
-    return last_value(found["step"].to_numpy().astype(float), found["number"].to_numpy())
+    steps = found["step"].to_numpy().astype(float)
+    return last_value(steps, found["number"].to_numpy(), limits=limits)
 
 
 def last_in_logs(steps: Array, values: Array, floor: float) -> Value:
@@ -74,7 +80,7 @@ def last_in_logs(steps: Array, values: Array, floor: float) -> Value:
 def exponential(value: Value) -> Value:
     """The exponential of a value and of its interval."""
     low, high = (None if end is None else math.exp(end) for end in (value.low, value.high))
-    return Value(math.exp(value.value), low, high, value.interval)
+    return Value(math.exp(value.value), low, high, value.interval, POSITIVE)
 
 
 def weighted_mean(column: str) -> pl.Expr:

@@ -95,7 +95,7 @@ TOY.criterion(
 def _previous(evidence: Evidence) -> Iterator[Finding]:
     def of(evidence: Evidence, trajectory: str) -> Value:
         rows = types_of_lead(evidence, trajectory, trigger=True)
-        return over_types(rows, "previous_weight", weighted_mean("previous_weight"))
+        return over_types(rows, "previous_weight", weighted_mean("previous_weight"), (0.0, 1.0))
 
     for group in evidence.groups(softmax(1), ONE_LAYER):
         yield over_seeds(evidence, group, of, ACTIVE)

@@ -6,21 +6,31 @@ import altair as alt
 import polars as pl
 
 from trajectory.dynamics.claims.ledger import (
+    CRITERION_VERDICTS,
+    MIXED,
     NOT_MEASURABLE,
     NOT_REPRODUCED,
-    PARTLY,
     REPRODUCED,
+    STANDINGS,
+    TOO_SMALL,
     UNDECIDED,
-    VERDICTS,
     standings,
+    tallies,
 )
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Missing, Page
 from trajectory.report.run import Run
 
-COLOURS = dict(zip(VERDICTS, ("#009E73", "#D55E00", "#56B4E9", "#B8BFC6"), strict=True))
-CSS = dict(zip(VERDICTS, ("yes", "warn", "open", "no"), strict=True))
+COLOURS = {
+    REPRODUCED: "#009E73",
+    MIXED: "#E69F00",
+    NOT_REPRODUCED: "#D55E00",
+    UNDECIDED: "#56B4E9",
+    TOO_SMALL: "#8F98A1",
+    NOT_MEASURABLE: "#B8BFC6",
+}
+CSS = {REPRODUCED: "yes", NOT_REPRODUCED: "warn", UNDECIDED: "open"}
 
 CHARTS = {
     "heads": "trajectories.html#sink",
@@ -63,13 +73,7 @@ def make(run: Run) -> Page:
         blocks: list[Block] = [Missing("Ledger", reason("claims"))]
         return Page("claims", "Claims", title, lead, blocks, part="Decided")
     claims = run.frame("claims")
-    order = {name: i for i, name in enumerate(VERDICTS)}
-    counted = (
-        claims.group_by("claim", "world", "verdict")
-        .len("criteria")
-        .with_columns(pl.col("verdict").replace_strict(order, default=9).alias("place"))
-        .sort("claim", "place")
-    )
+    counted = _counted(claims)
     blocks = [_summary(claims, counted)]
     for (claim,), part in claims.group_by("claim", maintain_order=True):
         blocks += _claim(str(claim), part)
@@ -79,17 +83,28 @@ def make(run: Run) -> Page:
     )  # fmt: skip
 
 
+def _counted(claims: pl.DataFrame) -> pl.DataFrame:
+    """Criteria of each claim by verdict, each counted once over its subjects and domains."""
+    order = {name: i for i, name in enumerate(CRITERION_VERDICTS)}
+    rows = [(one.claim, one.verdict) for one in tallies(claims.to_dicts())]
+    frame = pl.DataFrame(rows, schema=["claim", "verdict"], orient="row")
+    return (
+        frame.group_by("claim", "verdict")
+        .len("criteria")
+        .with_columns(pl.col("verdict").replace_strict(order, default=9).alias("place"))
+        .sort("claim", "place")
+    )
+
+
 def _answer(claims: pl.DataFrame) -> str:
     """How many claims stand how, by the criteria that could be measured."""
     found = [standing.verdict for standing in standings(claims.to_dicts()).values()]
     told = {
         REPRODUCED: "reproduced in all that this run measures",
-        PARTLY: "reproduced in part",
-        NOT_REPRODUCED: "not reproduced",
-        UNDECIDED: "undecided (an interval holds a limit)",
+        UNDECIDED: "undecided (intervals hold a limit)",
         NOT_MEASURABLE: "not measurable here",
     }
-    parts = [f"{found.count(v)} {text}" for v, text in told.items() if v in found]
+    parts = [f"{found.count(v)} {told.get(v, v)}" for v in STANDINGS if v in found]
     return f"Of {words.count(len(found), 'claim')}: {words.listed(parts)}."
 
 
@@ -105,16 +120,18 @@ def _summary(claims: pl.DataFrame, counted: pl.DataFrame) -> Figure:
             .scale(domain=list(COLOURS), range=list(COLOURS.values()))
             .legend(orient="top"),
             order="place:Q",
-            tooltip=["claim:N", "world:N", "verdict:N", "criteria:Q"],
+            tooltip=["claim:N", "verdict:N", "criteria:Q"],
         )
     )  # fmt: skip
-    totals = {v: claims.filter(pl.col("verdict") == v).height for v in VERDICTS}
-    told = words.listed([f"{number} {name}" for name, number in totals.items()])
+    totals = {
+        v: int(counted.filter(pl.col("verdict") == v)["criteria"].sum()) for v in CRITERION_VERDICTS
+    }
+    told = words.listed([f"{number} {name}" for name, number in totals.items() if number])
     return Figure(
         "summary",
         "The ledger at a glance",
         chart,
-        f"Of {words.count(claims.height, 'criterion', 'criteria')} of "
+        f"Of {words.count(sum(totals.values()), 'criterion', 'criteria')} of "
         f"{words.count(claims['claim'].n_unique(), 'claim')}: {told}.",
         data="counted",
         table="claims",
