@@ -13,8 +13,9 @@ import pytest
 import torch
 from transformers import OlmoConfig, OlmoForCausalLM
 
-from trajectory.api import measure
+from trajectory.api import forces, measure
 from trajectory.errors import TrajectoryError
+from trajectory.probe.forces.keys import Keys
 from trajectory.suites.nano import save_tokenizer, train_tokenizer
 
 TEXTS = {
@@ -155,3 +156,38 @@ def test_code_that_lies_beside_a_checkpoint_is_never_run(
     assert "[y/N]" not in done.stdout
     (line,) = done.stdout.splitlines()
     assert re.match(f"refused: .*{message}" if message else r"\{'x': ", line), line
+
+
+def test_forces_are_measured_by_hand(checkpoint: Path) -> None:
+    """The force is escape and brake; the final norm rescales the last stream but for its epsilon."""
+    texts = {"code": [f"def f{n}(x):\n    return x + {n}\n" * 4 for n in range(3)]}
+    found = forces(checkpoint, texts, length=40, keys=Keys(positions=(1, 3)))
+    assert set(found.forces["key"]) == {"sink", "position 1", "position 3"}
+    assert set(found.forces["sequences"]) == {3}
+    whole = found.forces["escape"] + found.forces["brake"]
+    assert found.forces["sink_force"].to_list() == pytest.approx(whole.to_list(), abs=1e-12)
+    peak = dict(found.layers.select("layer", "peak_force").iter_rows())
+    assert abs(peak[2]) < 0.1 * abs(peak[1])
+    chosen = found.forces.drop_nulls("coupling")
+    assert chosen.height == found.arrows.height == 2 * 3  # a lead head per layer, three keys
+    assert set(chosen["readers"]) == {"late"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"texts": {"code": ["def f(x): return x + 1\n" * 6]}}, "one sequence"),
+        ({"keys": Keys(positions=(90,))}, "position 90"),
+        ({"keys": Keys(positions=(), tokens=("no such token",))}, "no such token"),
+        ({"heads": ((1, 7),)}, "no head 7"),
+        ({"length": 12}, "late readers"),
+    ],
+)
+def test_forces_of_nothing_are_refused(
+    checkpoint: Path, changed: dict[str, Any], told: str
+) -> None:
+    texts = {"code": [f"def f{n}(x):\n    return x + {n}\n" * 4 for n in range(2)]}
+    given = {"texts": texts, "length": 40, "arrows": False, **changed}
+    with pytest.raises(TrajectoryError, match=told) as raised:
+        forces(checkpoint, **given)
+    assert "\n" not in str(raised.value)

@@ -19,10 +19,13 @@ import torch
 from trajectory.corpus.tokens import FirstToken, TokenBatch, first_id, load_tokenizer
 from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import Compute
+from trajectory.probe.forces.checkpoint import checkpoint_forces
+from trajectory.probe.forces.keys import Keys
+from trajectory.probe.forces.measure import Heads, Wanted
 from trajectory.probe.interventions import Intervention
 from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.probe.streaming import read_config
-from trajectory.schemas import HEADS, LAYERS, Table
+from trajectory.schemas import ARROWS, FORCE_LAYERS, FORCES, HEADS, LAYERS, Table
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,91 @@ def measure(
             read, or one of a family that is not known to be measured right.
     """
     compute = Compute.of(device, dtype, statistics)
+    folder, batches = _batches(checkpoint, texts, length, first_token)
+    found = measure_checkpoint_files(
+        folder,
+        batches,
+        compute.dtype,
+        compute.statistics,
+        interventions=interventions,
+        device=compute.device,
+    )
+    losses = {domain: loss.mean for domain, loss in found.losses.items()}
+    return Measured(_frame(found.heads, HEADS), _frame(found.layers, LAYERS), losses)
+
+
+@dataclass(frozen=True)
+class MeasuredForces:
+    """Forces of one checkpoint; columns as in the tables of these names.
+
+    Attributes:
+        forces: one row per domain × readers × layer × head × key.
+        layers: one row per domain × depth of the residual stream, as in ``force_layers``.
+        arrows: one row per domain × readers × chosen head × key.
+    """
+
+    forces: pl.DataFrame
+    layers: pl.DataFrame
+    arrows: pl.DataFrame
+
+
+def forces(
+    checkpoint: Path | str,
+    texts: Mapping[str, Sequence[str] | str],
+    *,
+    keys: Keys | None = None,
+    heads: Heads = "lead",
+    readers: Sequence[Literal["late", "early"]] = ("late", "early"),
+    coupling: bool = True,
+    arrows: bool = True,
+    length: int = 512,
+    first_token: FirstToken = "raw",
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32",
+    device: Literal["cpu", "cuda", "mps", "auto"] = "cpu",
+) -> MeasuredForces:
+    """Forces on every head's weight and value at the sink and at shams, in a local checkpoint.
+
+    Args:
+        checkpoint: folder with config, safetensors and tokenizer, of a known family.
+        texts: texts by domain, two or more each: their spread gives the standard errors.
+        keys: the sink and its shams; positions 1, 2, 4 and 8 if None.
+        heads: whose coupling and arrows are measured: of each layer the one with the greatest sink
+            weight, "all", or pairs (layer, head).
+        readers: which queries read the keys: from query 16 on, or before it. Second derivatives
+            are measured for the first of these.
+        coupling: measure second derivatives of the loss.
+        arrows: measure the arrows of the gradient flow, which go on from them.
+        length: longest sequence, the first token included.
+        first_token: what stands at position 0, as in ``measure``.
+        dtype: floating-point type of the computation.
+        device: where the layers run.
+
+    Raises:
+        TrajectoryError: as ``measure``; for a domain of one text or without such readers; for a key
+            that is nowhere or that no reader sees; for a head that does not exist.
+    """
+    compute = Compute.of(device, dtype, "float64")
+    folder, batches = _batches(checkpoint, texts, length, first_token)
+    wanted = Wanted(
+        keys or Keys(), heads, tuple(readers[:1]), coupling=coupling, arrows=coupling and arrows
+    )
+    found = checkpoint_forces(
+        folder, batches, wanted, readers, dtype=compute.dtype, device=compute.device
+    )
+    return MeasuredForces(
+        _frame(found["forces"], FORCES),
+        _frame(found["force_layers"], FORCE_LAYERS),
+        _frame(found["arrows"], ARROWS),
+    )
+
+
+def _batches(
+    checkpoint: Path | str,
+    texts: Mapping[str, Sequence[str] | str],
+    length: int,
+    first_token: FirstToken,
+) -> tuple[Path, list[TokenBatch]]:
+    """The checkpoint's folder, and the texts as batches of its tokenizer."""
     given = _texts(texts)
     if length < 2:
         raise TrajectoryError(f"length {length}: attention to the first token needs at least 2")
@@ -85,16 +173,7 @@ def measure(
         _batch(tokenizer, domain, found, length, first_token, folder)
         for domain, found in given.items()
     ]
-    found = measure_checkpoint_files(
-        folder,
-        batches,
-        compute.dtype,
-        compute.statistics,
-        interventions=interventions,
-        device=compute.device,
-    )
-    losses = {domain: loss.mean for domain, loss in found.losses.items()}
-    return Measured(_frame(found.heads, HEADS), _frame(found.layers, LAYERS), losses)
+    return folder, batches
 
 
 def _texts(texts: Mapping[str, Sequence[str] | str]) -> dict[str, list[str]]:
@@ -143,4 +222,6 @@ def _batch(
 def _frame(rows: list[dict], table: Table) -> pl.DataFrame:
     """Rows as a frame with the table's column order, without the columns that name a trajectory."""
     kept = [n for n in table.schema.names if n not in ("trajectory", "step", "tokens")]
+    if not rows:
+        return pl.DataFrame(table.schema.empty_table()).select(kept)
     return pl.DataFrame(rows, infer_schema_length=None).select(kept)

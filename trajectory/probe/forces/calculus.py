@@ -5,6 +5,7 @@ Nothing spans two blocks, so memory does not grow with depth.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -16,7 +17,9 @@ Map = Callable[[Tensor], Tensor]
 
 def push(function: Map, point: Tensor, direction: Tensor) -> Tensor:
     """The derivative of ``function`` at ``point`` along ``direction``; shaped as its result."""
-    with torch.no_grad(), forward_ad.dual_level():
+    # Torch decomposes a layer norm by means that it warns of as deprecated.
+    with warnings.catch_warnings(), torch.no_grad(), forward_ad.dual_level():
+        warnings.simplefilter("ignore", DeprecationWarning)
         result = function(forward_ad.make_dual(point, direction))
         found: Tensor | None = forward_ad.unpack_dual(result).tangent
         return torch.zeros_like(result) if found is None else found.clone()
