@@ -159,7 +159,7 @@ def test_code_that_lies_beside_a_checkpoint_is_never_run(
 
 
 def test_forces_are_measured_by_hand(checkpoint: Path) -> None:
-    """The force is escape and brake; the final norm rescales the last stream but for its epsilon."""
+    """The force is escape and brake; the final norm undoes the length of the last stream."""
     texts = {"code": [f"def f{n}(x):\n    return x + {n}\n" * 4 for n in range(3)]}
     found = forces(checkpoint, texts, length=40, keys=Keys(positions=(1, 3)))
     assert set(found.forces["key"]) == {"sink", "position 1", "position 3"}
