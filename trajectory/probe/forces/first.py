@@ -73,6 +73,8 @@ class Calls:
 
     def attention(self, call: AttentionCall) -> None:
         """Take note of one layer's attention."""
+        if torch.is_grad_enabled() and not call.output.requires_grad:
+            call.output.requires_grad_()  # attention that reads token ids, weights frozen
         self.calls.append(call)
 
     @property

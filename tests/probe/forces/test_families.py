@@ -1,0 +1,197 @@
+"""Forces and coupling of every family of checkpoints against the whole model's, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.probe.test_families import CASES, batches, make
+from trajectory.corpus.tokens import TokenBatch
+from trajectory.probe.forces.checkpoint import checkpoint_forces
+from trajectory.probe.forces.coupling import Coupling, Target, couple
+from trajectory.probe.forces.first import HeadForces, first_order
+from trajectory.probe.forces.keys import Keys, Setting, readers_of
+from trajectory.probe.forces.measure import Wanted, share_of
+from trajectory.probe.forces.readout import Law
+from trajectory.probe.forces.stack import FileStack
+from trajectory.probe.streaming import streamed
+
+from .toys import CLOSE, apart
+from .whole import Whole, unrounded
+
+WITHIN = {torch.float64: CLOSE, torch.float32: 1e-3}
+LATE = 11
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A checkpoint's files as the product reads them, and its whole model."""
+
+    stack: FileStack
+    setting: Setting
+    whole: Whole
+
+    def target(self, layer: int, head: int, key: int, readers: int) -> Target:
+        return Target(layer, head, self.setting.keys[key], self.setting.readers[readers])
+
+
+def setting_of(batch: TokenBatch, dtype: torch.dtype) -> Setting:
+    """What the last tokens of each sequence predict counts for nothing."""
+    lengths = batch.present.sum(1, keepdim=True)
+    predicted = torch.arange(batch.tokens.shape[1]) < lengths - 1
+    text = batch.texts[0][5]
+    keys = Keys(positions=(9,), tokens=(text,)).of(batch.texts, batch.present)
+    readers = readers_of({batch.domain: batch.present}, first=LATE)
+    targets = torch.cat([batch.tokens[:, 1:], batch.tokens[:, :1]], 1)
+    law = Law(targets, share_of(predicted, dtype))
+    return Setting(law, keys, readers, 0, batch.present, at_once=2)
+
+
+@contextmanager
+def opened(
+    folder: Path, case: str, dtype: torch.dtype = torch.float64, padded: bool = False
+) -> Iterator[Pair]:
+    with unrounded(CASES[case][0]):
+        model = make(folder, case).double()
+        batch = batches(padded)[0]
+        with streamed(folder, dtype, 2) as files:
+            stack = FileStack(files, batch.tokens, batch.present)
+            whole = Whole(model, batch.tokens, batch.present)
+            yield Pair(stack, setting_of(batch, dtype), whole)
+
+
+def first_matches(
+    pair: Pair, heads: list[HeadForces], layer: int, head: int, key: int, readers: int, rel: float
+) -> None:
+    """One head's force and drain force at one key, against those of the whole model."""
+    (one,) = [h for h in heads if h.layer == layer]
+    target = pair.target(layer, head, key, readers)
+    of_a, of_b = pair.whole.slopes(target, (0.0, 0.0))
+    for name, expected in (("sink_force", -of_a), ("drain_force", of_b)):
+        mine = one.values[name][:, head, key, readers]
+        if expected.any():
+            assert apart(mine.nan_to_num(0), expected) < rel, (layer, head, key, readers, name)
+        else:
+            assert not mine.nan_to_num(0).any()
+
+
+def coupling_matches(pair: Pair, found: Coupling, rel: float, step: float = 3e-5) -> None:
+    """Second derivatives against differences of the whole model's first ones."""
+    target, whole = found.target, pair.whole
+    of_a = [whole.slopes(target, (x, 0.0)) for x in (step, -step)]
+    of_b = [whole.slopes(target, (0.0, x)) for x in (step, -step)]
+    expected = {
+        "logit_curvature": (of_a[0][0] - of_a[1][0]) / (2 * step),
+        "coupling": (of_a[0][1] - of_a[1][1]) / (2 * step),
+        "value_curvature": (of_b[0][1] - of_b[1][1]) / (2 * step),
+        "fisher": fisher_of(whole, target, step),
+    }
+    again = (of_b[0][0] - of_b[1][0]) / (2 * step)
+    assert apart(again, expected["coupling"]) < CLOSE, "the reference itself"
+    for name, numbers in expected.items():
+        assert apart(getattr(found, name), numbers) < rel, (target.layer, target.head, name)
+
+
+def fisher_of(whole: Whole, target: Target, step: float) -> Tensor:
+    """Mean over predicted tokens of Cov_p(∂z/∂a, ∂z/∂b), [B]."""
+    p = whole.logits(target, 0.0, 0.0)[:, :-1].softmax(-1)
+    z = [
+        (whole.logits(target, *at) - whole.logits(target, *(-x for x in at)))[:, :-1] / (2 * step)
+        for at in ((step, 0.0), (0.0, step))
+    ]
+    covariance = (p * z[0] * z[1]).sum(-1) - (p * z[0]).sum(-1) * (p * z[1]).sum(-1)
+    return (covariance * whole.predicted).sum(1) / whole.predicted.sum(1)
+
+
+@pytest.mark.parametrize("dtype", list(WITHIN), ids=["float64", "float32"])
+@pytest.mark.parametrize("case", list(CASES))
+def test_forces_and_coupling_are_those_of_the_whole_model(
+    tmp_path: Path, case: str, dtype: torch.dtype
+) -> None:
+    rel = WITHIN[dtype]
+    with opened(tmp_path, case, dtype, padded=dtype == torch.float32) as pair:
+        streams = pair.stack.streams()
+        heads = first_order(pair.stack, streams, pair.setting).heads
+        low, high = heads[0].layer, heads[-1].layer
+        for layer, head, key, readers in ((low, 2, 1, 0), (high, 1, 0, 1), (low, 0, 2, 1)):
+            first_matches(pair, heads, layer, head, key, readers, rel)
+        (bent,) = couple(pair.stack, streams, pair.setting, [pair.target(low, 3, 1, 0)])
+        coupling_matches(pair, bent, rel)
+
+
+@pytest.mark.parametrize("case", ["olmo3-window", "llama"])
+def test_the_whole_models_slopes_are_differences_of_its_loss(tmp_path: Path, case: str) -> None:
+    """So that what the forces are compared with rests on the loss alone."""
+    with opened(tmp_path, case) as pair, torch.no_grad():
+        target = pair.target(1, 2, 1, 0)
+        with torch.enable_grad():
+            slopes = pair.whole.slopes(target, (0.0, 0.0))
+        for expected, name in zip(slopes, ("a", "b"), strict=True):
+
+            def moved(x: float, name: str = name) -> Tensor:
+                return pair.whole.losses(target, **{name: x})
+
+            near, far = ((moved(h) - moved(-h)) / (2 * h) for h in (1e-3, 2e-3))
+            assert apart((4 * near - far) / 3, expected) < CLOSE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", list(CASES))
+def test_every_head_and_key(tmp_path: Path, case: str) -> None:
+    with opened(tmp_path, case, padded=True) as pair:
+        streams = pair.stack.streams()
+        heads = first_order(pair.stack, streams, pair.setting).heads
+        for one in heads:
+            for head in range(4):
+                targets = []
+                for key in range(3):
+                    for readers in range(2):
+                        first_matches(pair, heads, one.layer, head, key, readers, CLOSE)
+                        targets.append(pair.target(one.layer, head, key, readers))
+                for found in couple(pair.stack, streams, pair.setting, targets):
+                    if found.by_logit.any():
+                        coupling_matches(pair, found, CLOSE)
+
+
+def test_rows_are_means_and_errors_over_sequences(tmp_path: Path) -> None:
+    """Of one family, both domains: what the tables say against the numbers of each sequence."""
+    made = batches(padded=True)
+    make(tmp_path, "olmo2")
+    wanted = Wanted(keys=Keys(positions=(9,), tokens=(made[0].texts[0][5],)), heads=((1, 2),))
+    tables = checkpoint_forces(tmp_path, made[:1], wanted, first_late=LATE, at_once=2)
+    with streamed(tmp_path, torch.float32, 2) as model:
+        stack = FileStack(model, made[0].tokens, made[0].present)
+        setting = setting_of(made[0], torch.float32)
+        streams = stack.streams()
+        heads = first_order(stack, streams, setting).heads
+        (bent,) = couple(
+            stack, streams, setting, [Target(1, 2, setting.keys[1], setting.readers[0])]
+        )
+    rows = {(r["layer"], r["head"], r["key"], r["readers"]): r for r in tables["forces"]}
+    assert len(rows) == len(tables["forces"])
+    for n, key in enumerate(setting.keys):
+        for m, readers in enumerate(setting.readers):
+            if (~heads[1].values["weight"][:, 2, n, m].isnan()).sum() < 2:
+                assert (1, 2, key.name, readers.name) not in rows
+                continue
+            row = rows[1, 2, key.name, readers.name]
+            assert row["kv_head"] == 1
+            for name, values in heads[1].values.items():
+                own = values[:, 2, n, m]
+                own = own[~own.isnan()]
+                assert row["sequences"] == len(own)
+                mean = float(own.sum()) / len(own)
+                spread = float(((own - mean) ** 2).sum() / (len(own) - 1) / len(own)) ** 0.5
+                assert row[name] == pytest.approx(mean, rel=1e-5, abs=1e-9)
+                assert row[f"{name}_se"] == pytest.approx(spread, rel=1e-5, abs=1e-9)
+    row = rows[1, 2, "position 9", "late"]
+    assert row["coupling"] == pytest.approx(float(bent.coupling.mean()), rel=1e-4)
+    assert row["rest"] == pytest.approx(row["coupling"] - row["fisher"], rel=1e-6)
+    measured = [r for r in tables["forces"] if r["coupling"] is not None]
+    assert {(r["layer"], r["head"], r["readers"]) for r in measured} == {(1, 2, "late")}
