@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "bb": {"tables", "schemas", "config", "corpus", "probe"},
     "suites": {"tables", "schemas", "config", "corpus", "probe"},
     "estimates": {"config", "suites"},
+    "needs": {"config", "suites", "bundles", "estimates"},
     "plan": {"config", "suites", "bundles", "estimates"},
     "dynamics": {"tables", "schemas", "config"},
     "report": {"tables", "schemas", "config", "dynamics"},

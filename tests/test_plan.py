@@ -19,7 +19,8 @@ from trajectory.estimates import (
     sweep_of,
     tokens_of,
 )
-from trajectory.plan import needs, needs_changed, plan, run_plan
+from trajectory.needs import needs, needs_changed
+from trajectory.plan import plan, run_plan
 from trajectory.probe import effects
 from trajectory.suites.selection import select, write_selection
 

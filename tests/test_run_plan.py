@@ -14,7 +14,8 @@ from trajectory.bundles import (
 )
 from trajectory.config import Config, parse
 from trajectory.errors import TrajectoryError
-from trajectory.plan import needs, pretraining_minutes, run_plan, training_minutes
+from trajectory.needs import needs, pretraining_minutes, training_minutes
+from trajectory.plan import run_plan
 from trajectory.suites.changed import changed_rows
 from trajectory.suites.selection import COLUMNS, write_selection
 

@@ -33,6 +33,13 @@ COPIES = 3
 """Of these streams at the worst moment: they are normed and put together for the loss."""
 
 
+FIRST_ORDER = 4
+"""A pass for the forces of all heads, in passes of measuring."""
+
+SECOND_ORDER = 20
+"""Coupling and arrows of one key in every layer, likewise."""
+
+
 def tokens_of(probe: Probe, most: int | None = None) -> int:
     """Tokens that pass through each checkpoint.
 
@@ -175,6 +182,23 @@ def effects_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
     block = parameters / (suite.architecture.layers or 1)
     used = sweep.passes * (parameters + rows) + sweep.layers * block + sweep.branches * rows
     return START + _seconds(used, sweep.tokens, probe, flops)
+
+
+def forces_memory(suite: Suite, probe: Probe) -> int | None:
+    """Bytes that measuring a checkpoint's forces takes: the way up and the way back."""
+    memory = memory_of(suite, probe)
+    return None if memory is None else 2 * memory
+
+
+def forces_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
+    """Seconds of a checkpoint's forces: passes for those of all heads, and for each key of those
+    heads whose second derivatives are wanted."""
+    seconds = computing_seconds(suite, probe, flops)
+    if seconds is None or probe.forces is None:
+        return seconds
+    forces = probe.forces
+    keys = 1 + len(forces.positions) + len(forces.tokens) + len(forces.constant)
+    return seconds * (FIRST_ORDER + (SECOND_ORDER * keys if forces.coupling else 0))
 
 
 def described(nano: NanoOlmo) -> Suite:

@@ -7,13 +7,12 @@ config.json states: in a local folder, or of what was listed.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trajectory.bundles import ALONE, EMBEDDED, Bundle, bundles, measured_rows, suite_bundles
+from trajectory.bundles import ALONE, EMBEDDED, bundles, force_bundles, measured_rows, suite_bundles
 from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.estimates import (
@@ -22,6 +21,7 @@ from trajectory.estimates import (
     described,
     effects_memory,
     effects_seconds,
+    forces_seconds,
     memory_of,
     moved,
     pretraining_seconds,
@@ -229,7 +229,25 @@ def _jobs(
         transfer = None if size is None else passes * moved(suite, tokens, True, size)
         kept = suite.weights == "keep"  # by the job that measures it
         found.append(_Job("intervene", 0 if kept else transfer, seconds))
+    if probe.forces:
+        one = forces_seconds(suite, probe, flops)
+        chosen = _forced_sizes(config, suite, known)
+        for size in chosen:
+            transfer = None if size is None else 2 * moved(suite, tokens_of(probe), True, size)
+            found.append(_Job("forces", 0 if suite.weights == "keep" else transfer, one))
     return found
+
+
+def _forced_sizes(config: Config, suite: Suite, known: _Known) -> list[int | None]:
+    """Sizes of the checkpoints whose forces are measured."""
+    forces = config.probe.forces
+    if forces is None or known.sizes is None:
+        return []
+    if known.rows is not None:
+        return [row["bytes"] or suite.bytes for row in changed_rows(forces, known.rows)]
+    if isinstance(forces.checkpoints, list):
+        return known.sizes[: len(forces.checkpoints)]
+    return known.sizes if forces.checkpoints == "all" else known.sizes[: len(suite.stages)]
 
 
 def _on_disk(config: Config, suite: Suite, sizes: list[int | None] | None, jobs: int) -> int | None:
@@ -242,110 +260,6 @@ def _on_disk(config: Config, suite: Suite, sizes: list[int | None] | None, jobs:
         return sum(known)
     most = sum(sorted(known)[-jobs:])
     return most if config.fetch.disk is None else min(most, config.fetch.disk)
-
-
-SLOW = {"cpu": 1e10, "cuda": 5e12}
-"""Operations per second that a cluster's time limit reckons with: a slow core, and a graphics card
-that is kept from its peak by small matrices."""
-
-UNKNOWN_MEMORY = 8_000_000_000
-"""Bytes asked for where a suite's sizes are not known."""
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a job is given: MB of memory, minutes, MB of disk for weights."""
-
-    memory_mb: int
-    minutes: int
-    disk_mb: int
-
-
-def training_minutes(config: Config, name: str) -> int:
-    """Minutes that a seed of a variant is given to train."""
-    return _minutes(training_seconds(config.bb.variants[name], SLOW[config.bb.device]), 60)
-
-
-def pretraining_minutes(config: Config) -> int:
-    """Minutes that the embedded suite is given, if there is one."""
-    nano = config.suites.nano_olmo
-    return _minutes(0 if nano is None else pretraining_seconds(nano, SLOW["cpu"]), 120)
-
-
-def _minutes(seconds: float, least: int) -> int:
-    return max(least, math.ceil(seconds / 60))
-
-
-def needs(config: Config, bundle: Bundle) -> Needs:
-    """What measuring a bundle needs.
-
-    Args:
-        config: the run.
-        bundle: of one of its suites, with the bytes of each checkpoint.
-    """
-    suite = _suite(config, bundle.suite)
-    memory = memory_of(suite, config.probe)
-    seconds = computing_seconds(suite, config.probe, SLOW["cpu"])
-    return _granted(config, suite, bundle.sizes, memory, seconds)
-
-
-def needs_changed(config: Config, name: str, size: int | None) -> Needs:
-    """What running a checkpoint with parts taken away needs.
-
-    Args:
-        config: the run.
-        name: one of its suites.
-        size: bytes of the checkpoint, if they are listed.
-    """
-    suite = _suite(config, name)
-    memory = effects_memory(suite, config.probe)
-    seconds = effects_seconds(suite, config.probe, SLOW["cpu"])
-    sweep = sweep_of(suite, config.probe)
-    passes = sweep.passes if sweep and suite.weights == "stream" else 1
-    return _granted(config, suite, [size or suite.bytes or 0], memory, seconds, passes)
-
-
-def needs_forces(config: Config, bundle: Bundle) -> Needs:
-    """What measuring the forces of a bundle needs: two layers, and every block's inputs.
-
-    Args:
-        config: the run.
-        bundle: of one of its suites, with the bytes of each checkpoint.
-    """
-    suite = _suite(config, bundle.suite)
-    forces = config.probe.forces
-    memory = memory_of(suite, config.probe)
-    memory = None if memory is None else 2 * memory
-    seconds = computing_seconds(suite, config.probe, SLOW["cpu"])
-    if forces is not None and seconds is not None:
-        keys = 1 + len(forces.positions) + len(forces.tokens) + len(forces.constant)
-        seconds *= 4 + (20 * keys if forces.coupling else 0)
-    return _granted(config, suite, bundle.sizes, memory, seconds)
-
-
-def _suite(config: Config, name: str) -> Suite:
-    nano = config.suites.nano_olmo
-    return described(nano) if nano and name == EMBEDDED else with_sizes(config, name)
-
-
-def _granted(
-    config: Config,
-    suite: Suite,
-    sizes: Sequence[int],
-    memory: int | None,
-    seconds: float | None,
-    passes: int = 1,
-) -> Needs:
-    """Limits that hold what is estimated, with room."""
-    fetched = suite.repository is not None
-    fetching = passes * (suite.bytes or UNKNOWN_MEMORY) / config.fetch.bandwidth
-    each = (seconds or 3600.0) + (2 * fetching + config.fetch.patience if fetched else 0.0)
-    lies = fetched and suite.weights != "stream"
-    return Needs(
-        max(2000, round(1.25 * (memory or UNKNOWN_MEMORY) / 1e6)),
-        30 + round(len(sizes) * each / 60),
-        max(1000, -(-max(sizes) // 10**6) if lies else 0),
-    )
 
 
 @dataclass(frozen=True)
@@ -416,4 +330,8 @@ def _embedded_jobs(config: Config, flops: float) -> list[_Job]:
     if probe.interventions:
         chosen = probe.interventions.choose(nano.checkpoint_steps())
         found += [_Job("intervene", 0, effects_seconds(suite, probe, flops)) for _ in chosen]
+    if probe.forces:
+        one = forces_seconds(suite, probe, flops) or START
+        forced = force_bundles(config, EMBEDDED)
+        found += [_Job("forces", 0, START + len(bundle.revisions) * one) for bundle in forced]
     return found

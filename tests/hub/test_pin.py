@@ -12,7 +12,8 @@ import pytest
 from trajectory.bundles import Bundle
 from trajectory.config import load
 from trajectory.config.suites import Architecture
-from trajectory.plan import UNKNOWN_MEMORY, needs, plan
+from trajectory.needs import UNKNOWN_MEMORY, needs
+from trajectory.plan import plan
 from trajectory.suites.pinned import paths
 from trajectory.suites.selection import read_selection
 from trajectory.suites.sizes import with_sizes

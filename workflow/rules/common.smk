@@ -8,7 +8,7 @@ from trajectory.config import RESOLVED_NAME
 from trajectory.config import parse as parse_config
 from trajectory.errors import TrajectoryError
 from trajectory.inputs import check_inputs, probe_files, variant_files
-from trajectory.plan import (
+from trajectory.needs import (
     needs,
     needs_changed,
     needs_forces,
