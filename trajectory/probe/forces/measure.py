@@ -13,7 +13,7 @@ from torch import Tensor
 from trajectory.errors import TrajectoryError
 from trajectory.probe.forces.arrows import Arrows, Mobility, flow_arrows
 from trajectory.probe.forces.coupling import Coupling, Target, couple
-from trajectory.probe.forces.first import Forces, HeadForces, first_order
+from trajectory.probe.forces.first import Forces, HeadForces, LayerForces, first_order
 from trajectory.probe.forces.keys import Key, Keys, Readers, Setting
 from trajectory.probe.forces.shams import held_constant
 from trajectory.probe.forces.stack import Stack
@@ -79,14 +79,8 @@ def measure_forces(stack: Stack, setting: Setting, wanted: Wanted) -> dict[str, 
             arrows += more[1]
     _add_coupling(rows, bends)
     layers = [
-        {
-            "domain": readers.domain,
-            "layer": one.depth,
-            **_spread("peak_force", one.peak_force[of]),
-            **_spread("gradient_sink", one.gradient_sink[of]),
-        }
+        _layer_row(readers, one)
         for readers in _one_per_domain(setting.readers)
-        for of in [readers.places.any(1).cpu()]
         for one in forces.layers
     ]
     tables = {"forces": rows, "force_layers": layers, "arrows": [_arrow_row(a) for a in arrows]}
@@ -208,6 +202,18 @@ def _arrow_row(arrows: Arrows) -> Row:
 def _spread(name: str, values: Tensor) -> Row:
     """A mean over sequences and its standard error."""
     return {name: float(values.mean()), f"{name}_se": float(values.std() / len(values) ** 0.5)}
+
+
+def _layer_row(readers: Readers, one: LayerForces) -> Row:
+    of = readers.places.any(1).cpu()
+    row = {
+        "domain": readers.domain,
+        "layer": one.depth,
+        **_spread("peak_force", one.peak_force[of]),
+    }
+    if one.gradient_sink[of].isfinite().all():
+        return row | _spread("gradient_sink", one.gradient_sink[of])
+    return row | {"gradient_sink": None, "gradient_sink_se": None}  # none but the sink's gradient
 
 
 def _one_per_domain(readers: Sequence[Readers]) -> list[Readers]:
