@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trajectory.errors import TrajectoryError
-from trajectory.probe.hooks import attend_hooked, current_hooks
+from trajectory.probe.hooks import attend_hooked, current_hooks, held_values
 from trajectory.probe.interventions import active_at, change_output, change_values
 from trajectory.probe.kinds import Kind, dense_weights
 from trajectory.probe.rows import current_rows
@@ -137,7 +137,7 @@ def probe_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     layer = module.layer_idx
     assert isinstance(layer, int)
-    value = change_values(layer, value)
+    value = held_values(layer, change_values(layer, value))
     null_logit: Tensor | None = getattr(module, "null_logit", None)
     if current_hooks() is not None:
         output = attend_hooked(layer, query, key, value, scale, kind, null_logit, visible)

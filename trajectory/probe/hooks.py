@@ -80,6 +80,15 @@ def current_hooks() -> tuple[Hook | Constant, ...] | None:
     return _hooks.get()
 
 
+def held_values(layer: int, value: Tensor) -> Tensor:
+    """A layer's values [B, G, T, d], those that are held constant replaced."""
+    for held in _hooks.get() or ():
+        if isinstance(held, Constant) and held.layer == layer:
+            here = _of_rows(held.keys).to(value.device)[:, None, : value.shape[2], None]
+            value = torch.where(here, held.value.to(value)[:, None], value)
+    return value
+
+
 def attend_hooked(
     layer: int,
     query: Tensor,
@@ -90,12 +99,12 @@ def attend_hooked(
     null_logit: Tensor | None = None,
     visible: Tensor | None = None,
 ) -> Tensor:
-    """A layer's attention under the current hooks, [B, H, T, d].
+    """A layer's attention under the current hooks on logits and values, [B, H, T, d].
 
     Args:
         layer: decoder block.
         query: [B, H, T, d].
-        key, value: [B, G, T, d].
+        key, value: [B, G, T, d]; values as ``held_values`` leaves them.
         scale: factor of the dot product.
         kind: how logits become weights.
         null_logit: [H], for ``sink_logit``.
@@ -103,16 +112,11 @@ def attend_hooked(
     """
     heads, groups, length = query.shape[1], key.shape[1], query.shape[2]
     shared = heads // groups
-    current = [hook for hook in _hooks.get() or () if hook.layer == layer]
-    for held in current:
-        if isinstance(held, Constant):
-            here = _of_rows(held.keys).to(value.device)[:, None, : value.shape[2], None]
-            value = torch.where(here, held.value.to(value)[:, None], value)
     key, value = (t.repeat_interleave(shared, dim=1) for t in (key, value))
     scores = query @ key.mT * scale
     if scores.dtype in (torch.bfloat16, torch.float16):
         scores = scores.float()
-    mine = [hook for hook in current if isinstance(hook, Hook)]
+    mine = [h for h in _hooks.get() or () if isinstance(h, Hook) and h.layer == layer]
     read = [read_pairs(hook, length, query.device).to(scores.dtype)[:, None] for hook in mine]
     own = torch.arange(heads, device=query.device)[:, None, None]  # (H, 1, 1)
     for hook, pairs in zip(mine, read, strict=True):
