@@ -45,6 +45,12 @@ def test_branches_are_whole_passes(
             before = losses[domain, UNCHANGED]["loss"]
             assert row["loss_difference"] == pytest.approx(loss.mean - before, abs=2e-5)
             assert (row["loss_difference"] == 0) == (name == UNCHANGED)
+            own = sorted(
+                (r for r in measured.layers if r["domain"] == domain), key=lambda r: r["layer"]
+            )
+            for column in ("residual_norm_sink", "residual_ratio"):
+                between = max(r[column] for r in own[1:-1])
+                assert row[f"{column}_max"] == pytest.approx(between, rel=1e-4)
         for expected in measured.layers:
             row = layers[expected["domain"], name, expected["layer"]]
             for column in ("residual_norm_sink", "residual_norm_rest", "residual_ratio"):

@@ -62,11 +62,11 @@ def silenced(weight: torch.Tensor, columns: slice = slice(None)) -> Iterator[Non
 
 
 def read_out(model: Any, tokens: torch.Tensor) -> tuple[float, float]:
-    """Loss, and the greatest mean norm at position 0 of the streams that enter a block."""
+    """Loss, and the greatest mean norm at position 0 of the streams between two blocks."""
     with torch.no_grad():
         out = model(input_ids=tokens, output_hidden_states=True, use_cache=False)
     loss = functional.cross_entropy(out.logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
-    norms = [float(h[:, 0].norm(dim=-1).mean()) for h in out.hidden_states[:-1]]
+    norms = [float(h[:, 0].norm(dim=-1).mean()) for h in out.hidden_states[1:-1]]
     return float(loss), max(norms)
 
 

@@ -220,14 +220,19 @@ def _rows(run: _Run, depth: int, with_unchanged: bool) -> Effects:
 
 
 def _whole(layers: Sequence[Row]) -> dict[str, Any]:
-    """Means over blocks, and the greatest residual norms of the streams that enter them."""
+    """Means over blocks, and the greatest residual norms of the streams between two of them.
+
+    One block has none: None.
+    """
     weights = [row["sink_weight"] for row in layers if row["sink_weight"] is not None]
     floors = [row["sink_weight_floor"] for row in layers if row["sink_weight"] is not None]
     return {
         "sink_weight": sum(weights) / len(weights),
         "sink_weight_floor": sum(floors) / len(floors),
-        "residual_norm_sink_max": max(row["residual_norm_sink"] for row in layers[:-1]),
-        "residual_ratio_max": max(row["residual_ratio"] for row in layers[:-1]),
+        **{
+            f"{name}_max": max((row[name] for row in layers[1:-1]), default=None)
+            for name in ("residual_norm_sink", "residual_ratio")
+        },
     }
 
 

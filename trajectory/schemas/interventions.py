@@ -50,12 +50,14 @@ INTERVENTIONS = Table(
         number("sink_weight_floor", "the same mean for uniform attention over the visible keys"),
         number(
             "residual_norm_sink_max",
-            "greatest mean over sequences of ‖h_s‖ among the streams that enter a block",
+            "greatest mean over sequences of ‖h_s‖ among the streams that one block writes and another reads; empty for one layer",
             "activation",
+            nullable=True,
         ),
         number(
             "residual_ratio_max",
-            "greatest mean over sequences of ‖h_s‖ / median ‖h_j‖ among the streams that enter a block",
+            "greatest mean over sequences of ‖h_s‖ / median ‖h_j‖ among the same streams; empty for one layer",
+            nullable=True,
         ),
         field("revision", pa.string(), "checkpoint's name, as published", nullable=True),
         field("commit", pa.string(), "checkpoint's content", nullable=True),
