@@ -25,6 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "adamw-3l": {"layers": 3, "steps": 3000},
     "adamw-2l": {"layers": 2, "steps": 3000},
     "sgd-3l": {"layers": 3, "steps": 3000, "optimizer": {"name": "sgd"}, "control": "adamw-3l"},
+    "sgd-1l": {"steps": 3000, "optimizer": {"name": "sgd"}},
     "held": {"steps": 3000, "control": "softmax-1l", "during": [{"kind": "hold_value"}]},
     "simple": {"steps": 3000, "model": "simplified", "seeds": [0, 1, 2]},
 }

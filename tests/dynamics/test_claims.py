@@ -33,7 +33,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.schemas import CLAIMS, TABLES
 from trajectory.tables import from_rows, validate
 
-from . import made_up
+from . import made_up, made_up_forces
 
 Frames = dict[str, pl.DataFrame]
 
@@ -41,7 +41,8 @@ Frames = dict[str, pl.DataFrame]
 @pytest.fixture(scope="module")
 def frames() -> Frames:
     measured = made_up.measured()
-    return measured | made_up.found(measured) | made_up.fitted()
+    fitted = made_up.fitted() | made_up_forces.forces()
+    return measured | made_up.found(measured) | fitted
 
 
 def decided(

@@ -9,6 +9,8 @@ from trajectory.config import Config
 from trajectory.dynamics.claims.causes import CAUSES
 from trajectory.dynamics.claims.data import DATA
 from trajectory.dynamics.claims.evidence import Evidence
+from trajectory.dynamics.claims.forces import FORCED
+from trajectory.dynamics.claims.forks import FORKED
 from trajectory.dynamics.claims.ledger import Criterion, claim_rows
 from trajectory.dynamics.claims.llama import LLAMAS
 from trajectory.dynamics.claims.peaks import PEAKS
@@ -21,6 +23,8 @@ CRITERIA: tuple[Criterion, ...] = (
     *DATA.criteria,
     *TOY.criteria,
     *CAUSES.criteria,
+    *FORCED.criteria,
+    *FORKED.criteria,
     *PEAKS.criteria,
     *THEORY.criteria,
     *LLAMAS.criteria,

@@ -1,0 +1,279 @@
+"""Numbers that claims about forces read off a trajectory: at its sink, and at shams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from trajectory.dynamics.claims.evidence import (
+    DORMANT,
+    Absent,
+    Evidence,
+    Group,
+    Spec,
+    Value,
+    World,
+    by_language_model,
+    difference,
+    midway,
+    pooled,
+    share,
+    world_of,
+)
+from trajectory.dynamics.claims.kinds import PLAIN, of_task, over_seeds
+from trajectory.dynamics.claims.ledger import Finding, Measure
+from trajectory.dynamics.series import late
+
+SINK, POSITION, CONSTANT = "sink", "position", "constant"
+"""Kinds of keys."""
+
+AHEAD = 4.0
+"""The force on a sink comes before its weight: it is looked for from this part of the last step at
+which there is none. Earlier records tell how the task begins, not how the sink does."""
+
+BEGUN = 0.1
+"""A sink has begun once this part of its rise is done for good."""
+
+ERRORS = 3.0
+"""Standard errors from which a force counts."""
+
+NORMAL = 1.96
+"""Standard errors in half a 95 % interval."""
+
+Reading = Callable[[Evidence, str, str], Value]
+"""From a trajectory and the domain of its forces to a value."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """The sink of a trajectory, and when it rises.
+
+    Attributes:
+        trajectory, domain: of the rows.
+        layer: the lead head's.
+        readers: a toy's are the late ones; in a language model the early ones feel the force first
+            and count as well.
+        before: last recorded step at which less than ``BEGUN`` of the sink excess is there.
+        midway: step at which it is midway.
+    """
+
+    trajectory: str
+    domain: str
+    layer: int
+    readers: tuple[str, ...]
+    before: float
+    midway: float
+
+    @property
+    def rise(self) -> pl.Expr:
+        """Records before the sink and while it rises."""
+        return pl.col("step").is_between(self.before / AHEAD, self.midway)
+
+    @property
+    def begun(self) -> pl.Expr:
+        """Records from its beginning on."""
+        return pl.col("step") > self.before
+
+    @property
+    def risen(self) -> pl.Expr:
+        """Records from its midst on."""
+        return pl.col("step") >= self.midway
+
+
+def site(evidence: Evidence, trajectory: str, domain: str) -> Site:
+    """The sink of a trajectory's lead head; Absent where it has none."""
+    toy = world_of(trajectory) == "bb"
+    of = DORMANT if toy else domain
+    excess = evidence.ending(trajectory, of, "sink_excess").value
+    least = evidence.settings.sink_threshold
+    if excess < least:
+        raise Absent(f"{trajectory} has no sink: its excess ends at {excess:.2g}, below {least:g}")
+    layer = evidence.phenomenon(trajectory, of)["layer"]
+    steps, values = evidence.of_lead(trajectory, of, "sink_excess")
+    moment = midway(steps, values)
+    short = values < values[0] + BEGUN * (late(values).mean() - values[0])
+    before = float(steps[short].max(initial=steps[0]))
+    readers = ("late",) if toy else ("late", "early")
+    return Site(trajectory, domain, int(layer), readers, before, moment.step)
+
+
+def records(
+    evidence: Evidence, table: str, at: Site, columns: list[str], readers: str = "late"
+) -> pl.DataFrame:
+    """Rows by step and key: means over the heads of the lead layer that are measured.
+
+    The error of a mean over heads is at most the mean of their errors, whatever they share.
+    """
+    where = {"trajectory": at.trajectory, "domain": at.domain, "layer": at.layer}
+    frame = evidence.frame(table).filter(**where, readers=readers).drop_nulls(columns)
+    if not frame.height:
+        raise Absent(
+            f"'{table}' holds no {columns[0]} of {readers} readers in layer {at.layer} of "
+            f"{at.trajectory}"
+        )
+    return frame.group_by("step", "key", "key_kind").agg(pl.col(columns).mean()).sort("step", "key")
+
+
+def within(rows: pl.DataFrame, window: pl.Expr, at: Site) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The records of the sink and of the positional shams in a window; Absent without either."""
+    kept = rows.filter(window)
+    found = [kept.filter(key_kind=kind) for kind in (SINK, POSITION)]
+    if not found[0].height:
+        raise Absent(
+            f"{at.trajectory} has no record of forces in the window: its sink begins after step "
+            f"{at.before:.3g} and is midway at {at.midway:.3g}"
+        )
+    if not found[1].height:
+        raise Absent(f"{at.trajectory} has no positional sham to compare its sink with")
+    return found[0], found[1]
+
+
+def holding(evidence: Evidence, at: Site, columns: list[str], holds: pl.Expr) -> pl.DataFrame:
+    """For which records and keys a condition on their forces holds, for any of the readers."""
+    found = []
+    for readers in at.readers:
+        with suppress(Absent):
+            found.append(records(evidence, "forces", at, columns, readers))
+    if not found:
+        raise Absent(f"'forces' holds no {columns[0]} in layer {at.layer} of {at.trajectory}")
+    rows = pl.concat([frame.with_columns(holds=holds) for frame in found])
+    return rows.group_by("step", "key", "key_kind").agg(pl.col("holds").any()).sort("step", "key")
+
+
+def part(rows: pl.DataFrame) -> Value:
+    """The share of rows that hold."""
+    return share(int(rows["holds"].sum()), rows.height)
+
+
+def over_shams(sink: pl.DataFrame, shams: pl.DataFrame) -> Value:
+    """The share of the sink's records that hold minus that of the shams'."""
+    return replace(difference(part(sink), part(shams)), limits=(-1.0, 1.0))
+
+
+def mean_of(rows: pl.DataFrame, column: str) -> Value:
+    """Mean of a force over records; its error is at most the mean of theirs."""
+    value, error = (float(rows[name].mean()) for name in (column, f"{column}_se"))  # type: ignore[arg-type]
+    return Value(value, value - NORMAL * error, value + NORMAL * error, "sequences")
+
+
+def lesser(a: Value, b: Value) -> Value:
+    """The one that speaks less for a number above zero."""
+    return a if a.value <= b.value else b
+
+
+# --- from readings to findings -------------------------------------------------------------------
+
+
+def softmax_attention(spec: Spec) -> bool:
+    """A Bigram-Backcopy transformer with softmax attention, of any optimiser and depth."""
+    kept = all(spec[key] == value for key, value in PLAIN.items())
+    return kept and spec["attention"] == "softmax" and of_task(spec)
+
+
+SOFTMAX = "Bigram-Backcopy run with softmax attention"
+
+
+def toys(
+    table: str,
+    of: Reading,
+    beside: Mapping[str, Reading],
+    where: Callable[[Spec], bool] = softmax_attention,
+    what: str = SOFTMAX,
+) -> Measure:
+    """A measure of the Bigram-Backcopy variants that a table holds, pooled over seeds.
+
+    Args:
+        table: of forces or forks.
+        of: what decides.
+        beside: what is told beside it: the null.
+        where: which variants.
+        what: they are, for people.
+    """
+
+    def measure(evidence: Evidence) -> Iterator[Finding]:
+        measured = set(evidence.frame(table)["trajectory"].unique())
+        found = [
+            Group(group.name, group.spec, known)
+            for group in evidence.groups(where, what)
+            if (known := [name for name in group.trajectories if name in measured])
+        ]
+        if not found:
+            raise Absent(f"'{table}' holds no {what}")
+        for group in found:
+            pooled_over = over_seeds(evidence, group, lambda e, t: of(e, t, "all"), "all")
+            pairs = [(name, "all") for name in group.trajectories]
+            yield replace(pooled_over, reason=_told(pooled_over, evidence, beside, pairs))
+
+    return measure
+
+
+def language_models(table: str, of: Reading, beside: Mapping[str, Reading]) -> Measure:
+    """A measure of every language model and domain that a table holds."""
+
+    def measure(evidence: Evidence) -> Iterator[Finding]:
+        frame = evidence.frame(table)
+        world: World = "language_model"
+        pairs = [
+            (trajectory, domain)
+            for trajectory, domain in by_language_model(evidence)
+            if frame.filter(
+                trajectory=trajectory, **({"domain": domain} if "domain" in frame.columns else {})
+            ).height
+        ]
+        if not pairs:
+            raise Absent(f"'{table}' holds no language model")
+        for trajectory, domain in pairs:
+            try:
+                value = of(evidence, trajectory, domain)
+            except Absent as absent:
+                yield Finding.without(trajectory, domain, absent, world)
+                continue
+            found = Finding(trajectory, domain, value, "", world)
+            told = _told(found, evidence, beside, [(trajectory, domain)])
+            yield replace(found, reason=told)
+
+    return measure
+
+
+def both_worlds(table: str, of: Reading, beside: Mapping[str, Reading]) -> Measure:
+    """A measure of toys and language models: of those that a table holds, and absent without
+    either."""
+
+    def measure(evidence: Evidence) -> Iterator[Finding]:
+        evidence.frame(table)
+        found: list[Finding] = []
+        for one in (toys, language_models):
+            with suppress(Absent):
+                found += one(table, of, beside)(evidence)
+        if not found:
+            raise Absent(f"'{table}' holds no {SOFTMAX} and no language model")
+        return iter(found)
+
+    return measure
+
+
+def _told(
+    found: Finding,
+    evidence: Evidence,
+    beside: Mapping[str, Reading],
+    pairs: list[tuple[str, str]],
+) -> str:
+    """A finding's reason, with what is told beside its value."""
+    told = [found.reason] if found.reason else []
+    for label, of in beside.items() if found.value else ():
+        values = []
+        for trajectory, domain in pairs:
+            with suppress(Absent):
+                values.append(of(evidence, trajectory, domain))
+        if values:
+            told.append(f"{label}: {_number(pooled(values))}")
+    return "; ".join(told)
+
+
+def _number(value: Value) -> str:
+    if value.low is None or value.high is None:
+        return f"{value.value:.3g}"
+    return f"{value.value:.3g} ({value.low:.3g} to {value.high:.3g})"
