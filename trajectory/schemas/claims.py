@@ -21,7 +21,11 @@ CLAIMS = Table(
         field("domain", pa.string(), "domain it is decided on, or all"),
         field("world", pa.string(), "world it is measured in: bb, language_model or both"),
         field("statement", pa.string(), "what the paper says, in short"),
-        field("source", pa.string(), "where: section or figure of arXiv 2410.13835, or that it is measured here"),
+        field(
+            "source",
+            pa.string(),
+            "where: section or figure of arXiv 2410.13835, or that it is measured here",
+        ),
         field("computation", pa.string(), "how the measured value is computed"),
         number("measured", "the value that decides", nullable=True),
         field("unit", pa.string(), "its unit; empty for a ratio or share"),
