@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -67,14 +67,14 @@ def measure_forces(stack: Stack, setting: Setting, wanted: Wanted) -> dict[str, 
     heads = _chosen(forces, unchanged, wanted)
     rows = list(_force_rows(forces.heads, unchanged))
     _refuse_unseen(rows, unchanged)
-    bends, arrows = _second_order(stack, streams, unchanged, wanted, heads)
+    bends, arrows = _second_order(stack, streams, unchanged, wanted, heads, forces.heads)
     for layer in sorted({layer for layer, _ in heads}):
         mine = [head for head in heads if head[0] == layer]
         for key in constant:
             with held_constant(stack, streams, unchanged, layer, key) as (changed, alone):
                 found = first_order(stack, changed, alone, down_to=layer)
                 rows += _force_rows([h for h in found.heads if h.layer == layer], alone)
-                more = _second_order(stack, changed, alone, wanted, mine)
+                more = _second_order(stack, changed, alone, wanted, mine, found.heads)
             bends += more[0]
             arrows += more[1]
     _add_coupling(rows, bends)
@@ -119,14 +119,19 @@ def _second_order(
     setting: Setting,
     wanted: Wanted,
     heads: Sequence[tuple[int, int]],
+    first: Sequence[HeadForces],
 ) -> tuple[list[Coupling], list[Arrows]]:
-    readers = [
-        r for r in setting.readers if r.name in wanted.readers and wanted.domain in (None, r.domain)
-    ]
+    layers = {one.layer: one for one in first}
     bends: list[Coupling] = []
     arrows: list[Arrows] = []
     for layer, head in heads:
-        targets = [Target(layer, head, key, r) for r in readers for key in setting.keys]
+        targets = [
+            Target(layer, head, key, seeing)
+            for m, readers in enumerate(setting.readers)
+            if readers.name in wanted.readers and wanted.domain in (None, readers.domain)
+            for n, key in enumerate(setting.keys)
+            if (seeing := _seeing(readers, layers[layer].values["weight"][:, 0, n, m]))
+        ]
         if not targets:
             continue
         found = couple(stack, streams, setting, targets)
@@ -134,6 +139,19 @@ def _second_order(
         if wanted.arrows:
             arrows += [flow_arrows(stack, streams, one, wanted.mobility) for one in found]
     return bends, arrows
+
+
+def _seeing(readers: Readers, weights: Tensor) -> Readers | None:
+    """Readers in the sequences where one of them sees a key; None if these are fewer than two.
+
+    Args:
+        readers: all of them.
+        weights: on the key, NaN in sequences where none sees it, [B].
+    """
+    known = ~weights.isnan()
+    if int(known.sum()) < 2:
+        return None
+    return replace(readers, places=readers.places & known.to(readers.places.device)[:, None])
 
 
 def _force_rows(heads: Sequence[HeadForces], setting: Setting) -> Iterator[Row]:
