@@ -14,9 +14,6 @@ from trajectory.suites.names import revision_name
 from trajectory.suites.pinned import read_unpinned
 from trajectory.suites.selection import read_selection
 
-EMBEDDED = "nano-olmo"
-"""The suite that a run pretrains itself."""
-
 LEAST = 16
 """Checkpoints a bundle holds before it may end."""
 MOST = 48
@@ -86,8 +83,8 @@ def suite_bundles(config: Config, name: str) -> list[Bundle]:
     """
     if name in read_unpinned(config):
         return []
-    nano = config.suites.nano_olmo
-    if name == EMBEDDED and nano is not None:
+    nano = config.suites.embedded().get(name)
+    if nano is not None:
         return bundles(name, [(revision_name(step), 0) for step in nano.checkpoint_steps()])
     usual = config.suites.suite(name).bytes
     rows = read_selection(config.results / "selections" / f"{name}.tsv")
@@ -108,10 +105,10 @@ def measured_rows(config: Config, name: str) -> list[dict[str, Any]]:
 
     Raises TrajectoryError as ``suite_bundles``.
     """
-    nano = config.suites.nano_olmo
+    nano = config.suites.embedded().get(name)
     if name in read_unpinned(config):
         return []
-    if name != EMBEDDED or nano is None:
+    if nano is None:
         return read_selection(config.results / "selections" / f"{name}.tsv")
     return [
         {"trajectory": name, "step": step, "revision": revision_name(step)}

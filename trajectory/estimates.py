@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from trajectory.config.bb import Variant
 from trajectory.config.interventions import Interventions
+from trajectory.config.nano import NanoOlmo
 from trajectory.config.probe import Probe
-from trajectory.config.suites import Architecture, NanoOlmo, Suite
+from trajectory.config.suites import Architecture, Suite
 from trajectory.suites.sizes import ITEM
 
 PROCESS = 600_000_000

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trajectory.bundles import EMBEDDED, Bundle
+from trajectory.bundles import Bundle
 from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.estimates import (
@@ -98,8 +98,8 @@ def needs_forces(config: Config, bundle: Bundle) -> Needs:
 
 
 def _suite(config: Config, name: str) -> Suite:
-    nano = config.suites.nano_olmo
-    return described(nano) if nano and name == EMBEDDED else with_sizes(config, name)
+    nano = config.suites.embedded().get(name)
+    return described(nano) if nano else with_sizes(config, name)
 
 
 def _granted(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trajectory.bundles import ALONE, EMBEDDED, bundles, force_bundles, measured_rows, suite_bundles
+from trajectory.bundles import ALONE, bundles, force_bundles, measured_rows, suite_bundles
 from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.estimates import (
@@ -114,7 +114,7 @@ def _all_known(config: Config) -> dict[str, _Known]:
     rows = [found.rows for found in known.values()]
     if config.probe.interventions and known and None not in rows:
         listed = [row for part in rows for row in part or []]
-        embedded = measured_rows(config, EMBEDDED) if config.suites.nano_olmo else []
+        embedded = [row for name in config.suites.embedded() for row in measured_rows(config, name)]
         check_steps(config.probe.interventions, [*listed, *embedded])
     return known
 
@@ -316,22 +316,21 @@ def run_plan(config: Config, jobs: int, flops: float) -> RunPlan:
 
 
 def _embedded_jobs(config: Config, flops: float) -> list[_Job]:
-    """The jobs on the embedded suite's checkpoints, and the one that makes them."""
-    nano, probe = config.suites.nano_olmo, config.probe
-    if nano is None:
-        return []
-    suite = described(nano)
-    each = (computing_seconds(suite, probe, flops) or START) - START
-    cut = suite_bundles(config, EMBEDDED)
-    found = [
-        _Job("nano_pretrain", 0, pretraining_seconds(nano, flops)),
-        *(_Job("measure", 0, START + len(bundle.revisions) * each) for bundle in cut),
-    ]
-    if probe.interventions:
-        chosen = probe.interventions.choose(nano.checkpoint_steps())
-        found += [_Job("intervene", 0, effects_seconds(suite, probe, flops)) for _ in chosen]
-    if probe.forces:
-        one = forces_seconds(suite, probe, flops) or START
-        forced = force_bundles(config, EMBEDDED)
-        found += [_Job("forces", 0, START + len(bundle.revisions) * one) for bundle in forced]
+    """The jobs on the embedded suites' checkpoints, and those that make them."""
+    probe, found = config.probe, []
+    for name, nano in config.suites.embedded().items():
+        suite = described(nano)
+        each = (computing_seconds(suite, probe, flops) or START) - START
+        cut = suite_bundles(config, name)
+        found += [
+            _Job("nano_pretrain", 0, pretraining_seconds(nano, flops)),
+            *(_Job("measure", 0, START + len(bundle.revisions) * each) for bundle in cut),
+        ]
+        if probe.interventions:
+            chosen = probe.interventions.choose(nano.checkpoint_steps())
+            found += [_Job("intervene", 0, effects_seconds(suite, probe, flops)) for _ in chosen]
+        if probe.forces:
+            one = forces_seconds(suite, probe, flops) or START
+            forced = force_bundles(config, name)
+            found += [_Job("forces", 0, START + len(bundle.revisions) * one) for bundle in forced]
     return found

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from trajectory.config import parse
+from trajectory.config.nano import NanoOlmo
 from trajectory.config.registry import registered
-from trajectory.config.suites import NanoOlmo, Suite
+from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.suites.names import parse_revision
 

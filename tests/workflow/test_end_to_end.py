@@ -58,7 +58,7 @@ def test_every_rule_leaves_a_log(finished: Project) -> None:
         *("bb_train", "nano_pretrain", "manifest", "batches", "measure", "outcomes", "complete"),
         *("gather", "dynamics", "claims", "theory", "align", "costs", "report"),
     }
-    assert "40/40 steps" in (logs / "nano_pretrain.log").read_text()
+    assert "40/40 steps" in (logs / "nano_pretrain/nano-olmo.log").read_text()
 
 
 def test_what_every_job_cost_is_in_the_report(finished: Project) -> None:

@@ -10,10 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from trajectory.bb.forces import toy_stack
 from trajectory.bb.optimisers import make_optimisers
+from trajectory.bb.schedule import learning_rate
 from trajectory.bb.updates import Updates
 from trajectory.config.forks import Forks
-from trajectory.probe.forks import HooksOf, Plan, Row, Target, keys_of, leads, respond
+from trajectory.probe.expected import SEQUENCES, expected, response
+from trajectory.probe.forces.readout import Law
+from trajectory.probe.forks import (
+    HooksOf,
+    Plan,
+    Prediction,
+    Row,
+    Target,
+    keys_of,
+    leads,
+    respond,
+)
 
 
 class Copy:
@@ -85,6 +98,41 @@ def fork(
     else:
         heads = [(place.layer, place.head) for place in forks.heads]
     targets = [Target(*head, key, forks.first_reader) for head in heads for key in keys]
-    with torch.enable_grad():
-        rows = respond(lambda: Copy(updates, model, optimisers, iter(batches), step), targets, plan)
+    ahead = torch.cat(batches[: min(forks.lengths)])[:SEQUENCES]
+    predicted = _expected(forks, updates, model, optimisers, step, targets, ahead)
+    rows = respond(
+        lambda: Copy(updates, model, optimisers, iter(batches), step), targets, plan, predicted
+    )
     return [{"step": step, **row} for row in rows]
+
+
+def _expected(
+    forks: Forks,
+    updates: Updates,
+    model: nn.Module,
+    optimisers: list[Optimizer],
+    step: int,
+    targets: list[Target],
+    batch: Tensor,
+) -> Prediction | None:
+    """What first order says on a batch [B, T + 1]; None where it is not known of the optimiser."""
+    tokens = batch[:, :-1]
+    if len(optimisers) > 1:
+        return None
+    after = Copy(updates, model, optimisers, updates.batches(step), step)
+    after.update(None)
+    names = {
+        name: parameter
+        for name, parameter in after.model.named_parameters()
+        if name.split(".")[0] in ("tokens", "positions", "blocks")
+    }
+    last = updates.variant.steps - 1
+    coming = range(step, step + max(forks.lengths))
+    rates = [learning_rate(updates.variant, min(at, last)) for at in coming]
+    answer = response(after.optimisers[0], names, rates, forks.lengths)
+    if answer is None:
+        return None
+    law = Law(batch[:, 1:], torch.full(tokens.shape, 1 / tokens.shape[1], device=tokens.device))
+    # The arrows' gradients are taken of a copy: the training's own are left alone.
+    stack = toy_stack(copy.deepcopy(model), tokens)
+    return expected(stack, law, targets, answer)

@@ -23,9 +23,9 @@ def config_check(path: Annotated[Path, typer.Argument(help="A config file.")]) -
     for name, variant in config.bb.variants.items():
         seeds = f"{len(variant.seeds)} seed" + ("s" if len(variant.seeds) > 1 else "")
         print(f"  bb/{name}: {seeds} × {variant.steps} steps")
-    if config.suites.nano_olmo:
-        steps = config.suites.nano_olmo.checkpoint_steps()
-        print(f"  nano-olmo: {steps[-1]} steps, {len(steps)} checkpoints")
+    for name, nano in config.suites.embedded().items():
+        steps = nano.checkpoint_steps()
+        print(f"  {name}: {steps[-1]} steps, {len(steps)} checkpoints")
     for name, suite in config.suites.public().items():
         print(f"  {name}: checkpoints of {suite.repository or suite.folder}")
 

@@ -16,11 +16,12 @@ from trajectory.cli.options import (
     check_writable,
     existing_folder,
     set_up_torch,
+    write_measurements,
 )
 from trajectory.errors import TrajectoryError, is_disk_full
 
 if TYPE_CHECKING:
-    from trajectory.config import Config
+    from trajectory.config import Config, NanoOlmo
 
 STAGES = "Stages of a run"
 """Part of the help: what the workflow calls, for people to try by hand."""
@@ -52,8 +53,9 @@ def suites_show(
     """Explain one suite: what is known of it, and what is not."""
     from trajectory.cli.tables_of_suites import suite_table
     from trajectory.config import load
+    from trajectory.config.nano import NanoOlmo
     from trajectory.config.registry import registered, suggestion
-    from trajectory.config.suites import NanoOlmo, Suite
+    from trajectory.config.suites import Suite
 
     run = load(config).suites if config is not None else None
     if name == "nano-olmo":
@@ -71,21 +73,22 @@ def suites_show(
 @app.command("pretrain", rich_help_panel=STAGES)
 def suites_pretrain(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the revisions.")],
+    suite: Annotated[
+        str, typer.Argument(help="Which training, as the run names it.")
+    ] = "nano-olmo",
     config: ConfigFile = DEFAULT_CONFIG,
     threads: Threads = 1,
 ) -> None:
     """Pretrain nano-olmo on this Python's own texts and save its revisions."""
     from trajectory.config import load
 
-    nano = load(config).suites.nano_olmo
-    if nano is None:
-        raise TrajectoryError(f"{config}: suites.nano-olmo is not part of this run")
+    nano = _training(load(config), suite)
     check_writable(output)
     set_up_torch(threads)
     from trajectory.progress import progress
     from trajectory.suites.nano import pretrain
 
-    with progress("nano-olmo", nano.steps) as report:
+    with progress(suite, nano.steps) as report:
         pretrain(nano, output, report)
 
 
@@ -105,13 +108,43 @@ def suites_manifest(
     from trajectory.tables import from_rows, write
 
     run = load(config)
-    nano = run.suites.nano_olmo
-    if nano is None or suite != "nano-olmo":
-        run.suites.suite(suite)  # raises if there is none
-        raise TrajectoryError(f"suite '{suite}' is listed by 'trajectory suites pin'")
+    nano = _training(run, suite)
     revisions = [revision_name(step) for step in nano.checkpoint_steps()]
     rows = list_embedded(suite, folder, revisions)
     write(from_rows(rows, MANIFEST), MANIFEST, output, provenance.describe())
+
+
+def _training(run: Config, suite: str) -> NanoOlmo:
+    """A training that the run does itself; TrajectoryError if it is none."""
+    found = run.suites.embedded()
+    if suite in found:
+        return found[suite]
+    if suite == "nano-olmo" or not run.suites.public():
+        known = ", ".join(found) or "none"
+        raise TrajectoryError(f"suite '{suite}' is no training of this run; there are: {known}")
+    run.suites.suite(suite)  # raises if there is none
+    raise TrajectoryError(f"suite '{suite}' is listed by 'trajectory suites pin'")
+
+
+@app.command("forks", rich_help_panel=STAGES)
+def suites_forks(
+    suite: Annotated[str, typer.Argument(help="Which training, as the run names it.")],
+    folder: Annotated[Path, typer.Option(help="Folder of its revisions and states.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the table.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    threads: Threads = 1,
+) -> None:
+    """Fork a training of nano-olmo from the states that it kept."""
+    from trajectory.config import load
+
+    nano = _training(load(config), suite)
+    check_writable(output)
+    set_up_torch(threads)
+    from trajectory.suites.nano_forks import fork_pretraining
+
+    rows = fork_pretraining(suite, nano, folder)
+    facts = {"config": nano.model_dump(mode="json"), "threads": threads}
+    write_measurements({"forks": rows}, output, facts)
 
 
 @app.command("pin")

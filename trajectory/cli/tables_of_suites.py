@@ -10,7 +10,8 @@ from rich.table import Table
 
 from trajectory.cli.printing import console
 from trajectory.config import Config
-from trajectory.config.suites import NanoOlmo, Suite
+from trajectory.config.nano import NanoOlmo
+from trajectory.config.suites import Suite
 from trajectory.plan import RunPlan, SuitePlan
 from trajectory.suites.narrow import Narrowed
 from trajectory.suites.outcomes import UNLISTED, left_out, missing

@@ -20,10 +20,11 @@ from trajectory.config.dynamics import Dynamics
 from trajectory.config.fetch import Fetch
 from trajectory.config.forces import Forces
 from trajectory.config.forks import Forks
+from trajectory.config.nano import NanoExperiment, NanoHold, NanoOlmo
 from trajectory.config.probe import Probe
 from trajectory.config.reading import RESOLVED_NAME, load, parse, resolved
 from trajectory.config.run import Config
-from trajectory.config.suites import NanoOlmo, Select, Suite, Suites
+from trajectory.config.suites import Select, Suite, Suites
 
 __all__ = [
     "RESOLVED_NAME",
@@ -40,6 +41,8 @@ __all__ = [
     "Intervention",
     "LogSpaced",
     "Muon",
+    "NanoExperiment",
+    "NanoHold",
     "NanoOlmo",
     "Probe",
     "Select",

@@ -18,67 +18,16 @@ from trajectory.config.base import (
     Count,
     ExpandedPath,
     FirstToken,
-    Fraction,
-    LogSpaced,
     Name,
     Positive,
     Section,
     Size,
-    Steps,
-    resolve_steps,
 )
+from trajectory.config.nano import EMBEDDED, NanoOlmo
 from trajectory.config.registry import registered, suggestion
 from trajectory.errors import TrajectoryError
 
 Step = Annotated[int, Field(ge=0)]
-
-
-class NanoOlmo(Section):
-    """The embedded suite: a small OLMo pretrained by the workflow on this Python's own texts."""
-
-    layers: Count = 2
-    """Decoder blocks."""
-    width: Annotated[int, Field(ge=8)] = 128
-    """Residual width."""
-    heads: Count = 8
-    """Attention heads."""
-    mlp: Count = 512
-    """Width of the gated MLP."""
-    vocabulary: Annotated[int, Field(ge=512)] = 2048
-    """Byte-level BPE tokens, <|endoftext|> included."""
-    length: Annotated[int, Field(ge=16)] = 64
-    """Tokens per training sequence; the first is <|endoftext|>."""
-    batch: Count = 16
-    """Sequences per step."""
-    lr: Positive = 6e-3
-    """Peak learning rate of AdamW (betas 0.9, 0.95)."""
-    warmup: Annotated[int, Field(ge=0)] = 100
-    """Steps of linear warm-up; constant afterwards."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    """Decoupled weight decay."""
-    gradient_clip: Positive = 1.0
-    """Greatest norm of the gradient."""
-    prose_share: Fraction = 0.25
-    """Share of training sequences that are prose; the rest is code."""
-    steps: Count = 3000
-    """Optimiser steps."""
-    checkpoints: Steps = LogSpaced(first=16, count=24)
-    """Steps saved as revisions: log-spaced, or a list."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the initial weights and the order of the data."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> NanoOlmo:
-        if self.width % (2 * self.heads):
-            raise ValueError(
-                f"width {self.width} is not divisible by 2 × heads {self.heads} (rotary embedding)"
-            )
-        resolve_steps(self.checkpoints, self.steps)
-        return self
-
-    def checkpoint_steps(self) -> list[int]:
-        """Steps saved as revisions, ascending."""
-        return resolve_steps(self.checkpoints, self.steps)
 
 
 class Architecture(Section):
@@ -310,8 +259,9 @@ class Suites(Section):
     )
     __pydantic_extra__: dict[Name, Suite]
 
-    nano_olmo: Annotated[NanoOlmo | None, Field(alias="nano-olmo")] = None
-    """The embedded stand-in: needs no network."""
+    nano_olmo: Annotated[NanoOlmo | None, Field(alias=EMBEDDED)] = None
+    """The embedded stand-in: needs no network. With several seeds or experiments each training is a
+    suite of its own: nano-olmo-seed1, nano-olmo-held-seed1."""
 
     @model_validator(mode="before")
     @classmethod
@@ -330,6 +280,8 @@ class Suites(Section):
 
     @model_validator(mode="after")
     def _measurable(self) -> Suites:
+        if both := sorted(set(self.embedded()) & set(self.public())):
+            raise ValueError(f"{both[0]}: nano-olmo has a training of this name; choose another")
         for name, suite in self.public().items():
             if suite.needs:
                 raise ValueError(f"{name} cannot be measured: {suite.needs}")
@@ -339,7 +291,11 @@ class Suites(Section):
 
     def names(self) -> list[str]:
         """The suites of this run."""
-        return [*(["nano-olmo"] if self.nano_olmo else []), *self.public()]
+        return [*self.embedded(), *self.public()]
+
+    def embedded(self) -> dict[str, NanoOlmo]:
+        """The trainings that the run does itself, by the suites' names."""
+        return {} if self.nano_olmo is None else self.nano_olmo.trainings()
 
     def public(self) -> dict[str, Suite]:
         """The suites that are listed before they are measured: all but the embedded one."""
@@ -347,9 +303,9 @@ class Suites(Section):
 
     def suite(self, name: str) -> Suite:
         """The suite of that name; TrajectoryError naming the known ones if there is none."""
-        if name == "nano-olmo" and self.nano_olmo:
+        if name in self.embedded():
             raise TrajectoryError(
-                "suite 'nano-olmo' is pretrained by the run itself: nothing to choose or fetch"
+                f"suite '{name}' is pretrained by the run itself: nothing to choose or fetch"
             )
         if name not in self.public():
             known = ", ".join(self.public()) or "none"

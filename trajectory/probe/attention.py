@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trajectory.errors import TrajectoryError
+from trajectory.probe.holds import force_output, forced_at, hold_values
 from trajectory.probe.hooks import attend_hooked, current_hooks, held_values
 from trajectory.probe.interventions import active_at, change_output, change_values
 from trajectory.probe.kinds import Kind, dense_weights
@@ -137,7 +138,7 @@ def probe_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     layer = module.layer_idx
     assert isinstance(layer, int)
-    value = held_values(layer, change_values(layer, value))
+    value = held_values(layer, change_values(layer, hold_values(layer, value)))
     null_logit: Tensor | None = getattr(module, "null_logit", None)
     if current_hooks() is not None:
         output = attend_hooked(layer, query, key, value, scale, kind, null_logit, visible)
@@ -149,6 +150,8 @@ def probe_attention(
         output = attend_short(query, key, value, scale)
     else:
         output = _mixed(query, key, value, scale, visible)
+    if forced_at(layer):
+        output = force_output(layer, output, repeat_heads(value, query.shape[1]))
     if active_at(layer):
         repeated = repeat_heads(value, query.shape[1])
         output = change_output(layer, output, repeated, window)
@@ -168,7 +171,7 @@ def probe_attention(
                 projection.weight,
                 window,
                 current_rows(),
-                active_at(layer),
+                active_at(layer) or forced_at(layer),
                 null_logit,
             )
         )

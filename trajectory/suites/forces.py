@@ -12,6 +12,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import Compute
 from trajectory.probe.forces.checkpoint import checkpoint_forces
 from trajectory.probe.forces.configured import at_step, wanted_of
+from trajectory.probe.holds import holding, read_holds
 from trajectory.probe.measure import Row
 from trajectory.probe.ranges import RemoteError
 from trajectory.probe.weights import Weights
@@ -45,16 +46,17 @@ def forces_of(
     settings = at_step(settings, row["step"])
     chosen = [batch.first(settings.sequences) for batch in batches]
     try:
-        found = checkpoint_forces(
-            folder,
-            chosen,
-            wanted_of(settings),
-            settings.readers,
-            settings.first_late,
-            compute.dtype,
-            weights=weights,
-            device=compute.device,
-        )
+        with holding(read_holds(folder)):
+            found = checkpoint_forces(
+                folder,
+                chosen,
+                wanted_of(settings),
+                settings.readers,
+                settings.first_late,
+                compute.dtype,
+                weights=weights,
+                device=compute.device,
+            )
     except RemoteError:
         raise  # who opened the connection knows what to make of it
     except TrajectoryError as error:

@@ -12,6 +12,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.probe.branches import Branch
 from trajectory.probe.compute import Compute
 from trajectory.probe.effects import measure_effects
+from trajectory.probe.holds import holding, read_holds
 from trajectory.probe.interventions import Intervention
 from trajectory.probe.measure import Row
 from trajectory.probe.ranges import RemoteError
@@ -53,17 +54,18 @@ def intervene(
     ]
     heads = None if settings.heads == "all" else settings.heads
     try:
-        found = measure_effects(
-            folder,
-            chosen,
-            branches,
-            heads,
-            settings.every,
-            compute.dtype,
-            compute.statistics,
-            weights=weights,
-            device=compute.device,
-        )
+        with holding(read_holds(folder)):
+            found = measure_effects(
+                folder,
+                chosen,
+                branches,
+                heads,
+                settings.every,
+                compute.dtype,
+                compute.statistics,
+                weights=weights,
+                device=compute.device,
+            )
     except RemoteError:
         raise  # who opened the connection knows what to make of it
     except TrajectoryError as error:

@@ -8,6 +8,7 @@ from typing import Any
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import Compute
+from trajectory.probe.holds import holding, read_holds
 from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.probe.measure import Row, rates
 from trajectory.probe.ranges import RemoteError
@@ -43,15 +44,16 @@ def measure_checkpoint(
     where = f"suite '{listed['suite']}', revision '{listed['revision']}'"
     compute = compute or Compute()
     try:
-        measured = measure_checkpoint_files(
-            folder,
-            batches,
-            compute.dtype,
-            compute.statistics,
-            weights=weights,
-            losses=losses,
-            device=compute.device,
-        )
+        with holding(read_holds(folder)):
+            measured = measure_checkpoint_files(
+                folder,
+                batches,
+                compute.dtype,
+                compute.statistics,
+                weights=weights,
+                losses=losses,
+                device=compute.device,
+            )
     except RemoteError:
         raise
     except TrajectoryError as error:

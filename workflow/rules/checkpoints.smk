@@ -7,11 +7,13 @@ selection that pins what is measured, a tokenizer, and the token batches of the 
 
 rule nano_pretrain:
     output:
-        directory(f"{RESULTS}/suites/{EMBEDDED}"),
+        directory(f"{RESULTS}/suites/{{suite}}"),
     log:
-        f"{RESULTS}/logs/nano_pretrain.log",
+        f"{RESULTS}/logs/nano_pretrain/{{suite}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/nano_pretrain.tsv"
+        f"{RESULTS}/benchmarks/nano_pretrain/{{suite}}.tsv"
+    wildcard_constraints:
+        suite=OWN,
     priority: 10
     threads: share(1)
     resources:
@@ -19,32 +21,34 @@ rule nano_pretrain:
         runtime=growing(pretraining_minutes(CONFIG)),
     params:
         config=RESOLVED,
-        suite=values(CONFIG.suites.nano_olmo),
-        steps=CONFIG.suites.nano_olmo and CONFIG.suites.nano_olmo.checkpoint_steps(),
+        suite=lambda wildcards: values_digest(EMBEDDED[wildcards.suite].training()),
         code=code_digest("trajectory.suites.nano"),
     shell:
-        "trajectory suites pretrain --config {params.config} --output {output}" " 2>&1 | tee {log}"
+        "trajectory suites pretrain {wildcards.suite} --config {params.config} --output {output}"
+        " 2>&1 | tee {log}"
 
 
 rule manifest:
     input:
-        f"{RESULTS}/suites/{EMBEDDED}",
+        f"{RESULTS}/suites/{{suite}}",
     output:
-        manifest_path(EMBEDDED),
+        manifest_path("{suite}"),
     log:
-        f"{RESULTS}/logs/manifest/{EMBEDDED}.log",
+        f"{RESULTS}/logs/manifest/{{suite}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/manifest/{EMBEDDED}.tsv"
+        f"{RESULTS}/benchmarks/manifest/{{suite}}.tsv"
+    wildcard_constraints:
+        suite=OWN,
     threads: 1
     resources:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
         config=RESOLVED,
-        suite=values(CONFIG.suites.nano_olmo),
+        suite=lambda wildcards: EMBEDDED[wildcards.suite].checkpoint_steps(),
         code=code_digest("trajectory.suites.manifest"),
     shell:
-        f"trajectory suites manifest {EMBEDDED} --config {{params.config}}"
+        "trajectory suites manifest {wildcards.suite} --config {params.config}"
         " --folder {input} --output {output} > {log} 2>&1"
 
 
@@ -107,7 +111,7 @@ rule batches:
         runtime=growing(10),
     params:
         tokenizer=lambda wildcards, input: (
-            f"{input.tokenizer}/tokenizer" if wildcards.suite == EMBEDDED else input.tokenizer
+            f"{input.tokenizer}/tokenizer" if wildcards.suite in EMBEDDED else input.tokenizer
         ),
         config=RESOLVED,
         probe=values_digest(CONFIG.probe.of_batches()),

@@ -1,9 +1,10 @@
 """Validation of the config, and what all rules share."""
 
+import re
 from functools import cache
 from pathlib import Path
 
-from trajectory.bundles import EMBEDDED, effect_tables, force_bundles, force_tables, suite_bundles
+from trajectory.bundles import effect_tables, force_bundles, force_tables, suite_bundles
 from trajectory.config import RESOLVED_NAME
 from trajectory.config import parse as parse_config
 from trajectory.errors import TrajectoryError
@@ -123,7 +124,7 @@ def published(wildcards):
     return stored(
         *(path for output in READ for path in output),
         *(manifest_path(suite) for suite in suites),
-        *(selection_path(suite) for suite in suites if suite != EMBEDDED),
+        *(selection_path(suite) for suite in suites if suite not in EMBEDDED),
         PACKED,
     )
 

@@ -5,6 +5,10 @@ No rules: what the rules about checkpoints share.
 
 PUBLIC = CONFIG.suites.public()
 
+# Trainings of the run's own, and a pattern of their names.
+EMBEDDED = CONFIG.suites.embedded()
+OWN = "|".join(map(re.escape, EMBEDDED)) or "nano-olmo"
+
 
 def selection_path(suite):
     return f"{RESULTS}/selections/{suite}.tsv"
@@ -62,12 +66,12 @@ def manifests(wildcards):
 
 def tokenizer_of(wildcards):
     suite = wildcards.suite
-    return f"{RESULTS}/suites/{suite}" if suite == EMBEDDED else f"{RESULTS}/tokenizers/{suite}"
+    return f"{RESULTS}/suites/{suite}" if suite in EMBEDDED else f"{RESULTS}/tokenizers/{suite}"
 
 
 def bundles_of(suite):
     """A suite's checkpoints as bundles, by name."""
-    if suite != EMBEDDED:
+    if suite not in EMBEDDED:
         pinned(suite)
     return cut_once(suite)
 
@@ -97,20 +101,24 @@ def connections(wildcards):
 
 def embedded(wildcards):
     """What the embedded suite's checkpoints are measured from; those of others are fetched."""
-    if wildcards.suite != EMBEDDED:
+    if wildcards.suite not in EMBEDDED:
         return {}
-    return {"folder": f"{RESULTS}/suites/{EMBEDDED}", "listed": manifest_path(EMBEDDED)}
+    return {
+        "folder": f"{RESULTS}/suites/{wildcards.suite}",
+        "listed": manifest_path(wildcards.suite),
+    }
 
 
 def where_from(wildcards):
-    if wildcards.suite == EMBEDDED:
-        return f"--listed {manifest_path(EMBEDDED)} --folder {RESULTS}/suites/{EMBEDDED}"
+    if wildcards.suite in EMBEDDED:
+        folder = f"{RESULTS}/suites/{wildcards.suite}"
+        return f"--listed {manifest_path(wildcards.suite)} --folder {folder}"
     return f"--listed {selection_path(wildcards.suite)}"
 
 
 def what_is_listed(suite, revisions, columns):
     """What the tables of a public suite's checkpoints take from its selection."""
-    if suite == EMBEDDED:
+    if suite in EMBEDDED:
         return None
     pinned(suite)
     return [listed_digest(rows_once(suite)[revision], columns) for revision in revisions]
@@ -133,7 +141,7 @@ EFFECTS = (
 def needs_of_changed(wildcards):
     """What the job on a checkpoint with parts taken away needs, from the sizes of its suite."""
     suite, revision = wildcards.suite, wildcards.revision
-    size = None if suite == EMBEDDED else rows_once(suite)[revision]["bytes"]
+    size = None if suite in EMBEDDED else rows_once(suite)[revision]["bytes"]
     return needs_changed(CONFIG, suite, size)
 
 

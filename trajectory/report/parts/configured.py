@@ -20,8 +20,8 @@ def grids(config: Config) -> list[Grid]:
         title = "Bigram-Backcopy transformers"
         found.append(Grid("configured-variants", VARIANTS, toy, title=title, fold=14))
     suites = [_public(name, suite) for name, suite in config.suites.public().items()]
-    if config.suites.nano_olmo:
-        suites.insert(0, _nano(config.suites.nano_olmo))
+    own = [_nano(name, suite) for name, suite in config.suites.embedded().items()]
+    suites = [*own, *suites]
     if suites:
         title = "Language models"
         found.append(Grid("configured-suites", SUITES, suites, title=title, fold=14))
@@ -40,9 +40,9 @@ def _variant(name: str, variant: Variant) -> list[str | Cell]:
     ]
 
 
-def _nano(suite: NanoOlmo) -> list[str | Cell]:
+def _nano(name: str, suite: NanoOlmo) -> list[str | Cell]:
     return [
-        "nano-olmo",
+        name,
         *map(_number, (suite.layers, suite.width, suite.length, suite.batch, suite.steps)),
         "adamw",
         _number(suite.lr),
