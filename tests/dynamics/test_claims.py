@@ -28,6 +28,8 @@ from trajectory.dynamics.claims.evidence import (
     share,
 )
 from trajectory.dynamics.claims.ledger import claim_rows, decide, standings, tallies
+from trajectory.dynamics.contrast import domain_contrasts
+from trajectory.dynamics.gates import gate_rows
 from trajectory.dynamics.seeds import seed_rows
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import CLAIMS, TABLES
@@ -201,6 +203,25 @@ def test_other_data_give_another_verdict(
     assert decided(frames, claim)[key]["verdict"] == "reproduced"
     changed = decided(frames | {table: change(frames[table])}, claim)
     assert changed[key]["verdict"] == "not reproduced", changed[key]["reason"]
+
+
+def test_a_head_that_rests_on_both_domains_is_no_evidence_for_active_dormant_heads(
+    frames: Frames,
+) -> None:
+    """Weights of .97 and .91 on the sink, 2.4 nats of log-odds apart."""
+    heads = frames["heads"]
+    own = (pl.col("trajectory") == made_up.LANGUAGE_MODEL) & (pl.col("head") == 1)
+    weight = pl.when(domain="code").then(0.91).otherwise(0.97)
+    odds = pl.when(domain="code").then(3.2).otherwise(5.6)
+    resting = where(own, sink_weight=weight, sink_excess=weight, sink_log_odds=odds)(heads)
+    verdicts = []
+    for measured in (heads, resting):
+        contrasts = domain_contrasts(measured, 2.0, 0.2)
+        gates = {"gates": pl.DataFrame(gate_rows(contrasts, [], 1.5), infer_schema_length=None)}
+        rows = decided(frames | gates, "active-dormant-heads")
+        key = ("active-dormant-heads", "gated heads", made_up.LANGUAGE_MODEL)
+        verdicts.append(rows[key]["verdict"])
+    assert verdicts == ["reproduced", "not reproduced"]
 
 
 def llama(**altered: float) -> Frames:

@@ -25,6 +25,10 @@ TAIL_QUERIES = 64
 FAR_KEYS = 4
 """First visible keys whose weight the last query's far mass adds up."""
 
+ACTIVE_BELOW = 0.5
+"""Sink weight, between 0 and 1, below which a head counts as active on a domain: it gives more to
+what it reads than to its sink."""
+
 DRAINED = 0.5
 """Value ratio up to which a sink does nothing rather than broadcast its value."""
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from trajectory.schemas.base import DOMAIN, HEAD, LAYER, STEP, TRAJECTORY, Table, field, number
+from trajectory.schemas.base import (
+    ACTIVE_BELOW,
+    DOMAIN,
+    HEAD,
+    LAYER,
+    STEP,
+    TRAJECTORY,
+    Table,
+    field,
+    number,
+)
 
 LEVEL = field(
     "level",
@@ -169,7 +179,7 @@ CONTRASTS = Table(
         field(
             "gated",
             pa.bool_(),
-            "there is a sink on one of the domains, the difference reaches the gate threshold, and the output is smaller where the sink is stronger: dormant on one domain, active on the other",
+            f"the difference reaches the gate threshold; where the sink is stronger there is one, and the output is smaller; where it is weaker the sink's weight is below {ACTIVE_BELOW:g}: dormant on one domain, active on the other",
         ),
     ),
 )

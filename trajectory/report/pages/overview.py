@@ -41,6 +41,7 @@ from trajectory.report.palette import dash_names
 from trajectory.report.parts import configured
 from trajectory.report.run import ACTIVE_DOMAIN, Run, dormant, is_bb
 from trajectory.schemas import HEADS, LAYERS, TABLES, Table
+from trajectory.schemas.base import ACTIVE_BELOW
 
 WORLDS = (("bb", "BB"), ("lm", "LM"))
 
@@ -280,9 +281,9 @@ def _gated(run: Run) -> list[Block]:
         for row in gated_heads(run)
     ]
     note = (
-        "At the last record. Gated: there is a sink on one of the domains, its log-odds differ by "
-        f"at least {run.config.dynamics.gate_threshold} nats, and the head's output is smaller "
-        "where its sink is stronger."
+        "At the last record. Gated: the log-odds of the sink differ by at least "
+        f"{run.config.dynamics.gate_threshold} nats; on one domain there is a sink and the head's "
+        f"output is smaller; on the other the sink's weight is below {ACTIVE_BELOW:g}."
     )
     head = ["trajectory", "domains", "gated heads", "greatest difference of their sink log-odds"]
     return [Heading(title), Grid("gated", head, rows, note, fold=14)]
