@@ -290,7 +290,7 @@ def expected_layer(
     def note(name: str, value: Any) -> None:
         pools.setdefault(name, []).append(float(value))
 
-    entries: list[tuple[float, int, int, str]] = []
+    entries: list[tuple[float, int, int, str]] = []  # of the sequence with the greatest
     squares = torch.zeros(hidden.shape[-1], dtype=torch.float64)
     for b in range(len(hidden)):
         if not member[b].any():
@@ -310,8 +310,14 @@ def expected_layer(
         median = values.flatten().sort().values[(values.numel() - 1) // 2]
         note("massive_median", median)
         note("massive_count", (values > max(100.0, 1000 * float(median))).sum())
-        for row, j in zip(values.tolist(), counted, strict=True):
-            entries += [(value, j, channel, texts[b][j]) for channel, value in enumerate(row)]
+        own = []
+        for channel in range(hidden.shape[-1]):
+            value, j = max((float(hidden[b, j, channel].abs()), -j) for j in counted)
+            own.append((value, -j, channel, texts[b][-j]))
+        own.sort(key=lambda entry: (-entry[0], entry[2]))
+        if not entries or own[0][0] > entries[0][0]:
+            entries = own
+        for j in counted:
             h = hidden[b, j]
             kurtosis = len(h) * h.pow(4).sum() / h.pow(2).sum().square()
             note("kurtosis", kurtosis)
@@ -324,7 +330,6 @@ def expected_layer(
             note("matrix_entropy", (-torch.xlogy(share, share).sum()).exp())
             note("participation_ratio", 1 / share.square().sum())
     row: dict[str, Any] = {name: sum(values) / len(values) for name, values in pools.items()}
-    entries.sort(key=lambda entry: -entry[0])
     for rank, (value, place, channel, token) in zip(
         ("top", "second", "third"), entries, strict=False
     ):

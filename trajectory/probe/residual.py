@@ -137,24 +137,25 @@ class StreamReader:
     def _massive(
         self, depth: _Depth, positions: _Positions, counted: Tensor, first_row: int
     ) -> None:
-        """The three greatest magnitudes: they lie among the three positions of greatest maximum.
+        """The sequence of the greatest magnitude, and its three greatest channels.
 
-        The first of equal ones, so that a repeated token's do not depend on the kernel.
+        One channel is large in every sequence, mostly at the same position: over all sequences at
+        once it would take every rank. The first of equal ones, so that a repeated token's do not
+        depend on the kernel.
         """
-        greatest = positions.greatest.masked_fill(~counted, -1.0).flatten()
-        tops = _first_greatest(greatest).sort().values
-        length, width = counted.shape[1], positions.magnitudes.shape[2]
-        rows = positions.magnitudes.flatten(0, 1)[tops]
-        where = _first_greatest(rows.flatten())
-        for value, index in zip(rows.flatten()[where].tolist(), where.tolist(), strict=True):
-            at = int(tops[index // width])
-            row, place = at // length, at % length
-            if counted[row, place]:
-                token = self.texts[first_row + row][place]
-                depth.massive.append((value, place, index % width, token))
-        # Not a number sorts before everything, so that a damaged stream is seen.
-        depth.massive.sort(key=lambda found: (not math.isnan(found[0]), -found[0]))
-        del depth.massive[len(_RANKS) :]
+        # Not a number is greater than everything, so that a damaged stream is seen.
+        tops = positions.greatest.masked_fill(~counted, -1.0).amax(1)
+        row = int(_first_greatest(tops)[0])
+        top = float(tops[row])
+        if depth.massive and not _beyond(top, depth.massive[0][0]):
+            return
+        places = counted[row].nonzero()[:, 0]
+        values, at = positions.magnitudes[row][places].max(0)
+        texts = self.texts[first_row + row]
+        depth.massive = []
+        for channel in _first_greatest(values).tolist():
+            place = int(places[at[channel]])
+            depth.massive.append((float(values[channel]), place, channel, texts[place]))
 
     def _medians(self, sums: Sums, positions: _Positions, counted: Tensor) -> None:
         for magnitudes, here, greatest in zip(
@@ -210,6 +211,11 @@ class StreamReader:
 def _first_greatest(values: Tensor) -> Tensor:
     """Indices of the greatest values [N], the first of equal ones first."""
     return values.argsort(descending=True, stable=True)[: len(_RANKS)]
+
+
+def _beyond(value: float, before: float) -> bool:
+    """Whether a magnitude is greater than one found before; the first that is no number stays."""
+    return not math.isnan(before) and (math.isnan(value) or value > before)
 
 
 def _most(name: str, depth: _Depth) -> dict[str, Any]:

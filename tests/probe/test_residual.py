@@ -1,0 +1,81 @@
+"""The greatest activations, against loops over numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from trajectory.probe.residual import SEQUENCES_AT_ONCE, StreamReader
+
+LENGTH, WIDTH = 7, 12
+
+
+def read(hidden: np.ndarray, member: np.ndarray) -> dict[str, object]:
+    texts = [[f"{b}:{j}" for j in range(LENGTH)] for b in range(len(hidden))]
+    kinds = torch.full(hidden.shape[:2], 3)
+    domains = {"all": torch.from_numpy(member)}
+    reader = StreamReader(domains, texts, kinds, 0, torch.float64, full=True)
+    rows, _ = reader.read(torch.from_numpy(hidden))
+    return rows["all"]
+
+
+def naive(hidden: np.ndarray, member: np.ndarray) -> list[tuple[float, int, int, str]]:
+    """Of the sequence with the greatest |h|, each channel's greatest, in falling order."""
+    best: list[tuple[float, int, int, str]] = []
+    for b in range(len(hidden)):
+        if not member[b].any():
+            continue
+        channels = {}
+        for j in range(LENGTH):
+            for channel in range(WIDTH):
+                value = abs(float(hidden[b, j, channel]))
+                if (member[b, j] or j == 0) and value > channels.get(channel, (-1.0,))[0]:
+                    channels[channel] = (value, j, channel, f"{b}:{j}")
+        own = sorted(channels.values(), reverse=True)
+        if not best or own[0][0] > best[0][0]:
+            best = own
+    return best[:3]
+
+
+def told(row: dict[str, object]) -> list[tuple[object, ...]]:
+    return [
+        (row[f"massive_{rank}"], *(row[f"massive{suffix}_{fact}"] for fact in FACTS))
+        for rank, suffix in (("top", ""), ("second", "_second"), ("third", "_third"))
+    ]
+
+
+FACTS = ("position", "channel", "token")
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("sequences", [1, 3, 2 * SEQUENCES_AT_ONCE + 3])
+def test_the_next_channels_are_of_the_same_sequence(seed: int, sequences: int) -> None:
+    draw = np.random.default_rng(seed)
+    hidden = draw.normal(size=(sequences, LENGTH, WIDTH))
+    member = draw.random((sequences, LENGTH)) < 0.7
+    member[-1] = seed % 2 == 0
+    member[0, 3] = True
+    # One channel is greatest in every sequence, as that of a sink is.
+    hidden[:, 0, 5] = 300 + draw.random(sequences)
+    row = read(hidden, member)
+    assert told(row) == naive(hidden, member)
+    channels = [row[f"massive{suffix}_channel"] for suffix in ("", "_second", "_third")]
+    assert channels[0] == 5
+    assert len(set(channels)) == 3
+
+
+def test_equal_magnitudes_name_the_first() -> None:
+    hidden = np.zeros((2, LENGTH, WIDTH))
+    hidden[:, 2:4, 3] = -8.0
+    hidden[:, 1, 7] = hidden[:, 1, 9] = 4.0
+    found = told(read(hidden, np.ones((2, LENGTH), bool)))
+    assert found == [(8, 2, 3, "0:2"), (4, 1, 7, "0:1"), (4, 1, 9, "0:1")]
+
+
+def test_a_stream_that_is_no_number_is_seen() -> None:
+    hidden = np.ones((2 * SEQUENCES_AT_ONCE, LENGTH, WIDTH))
+    hidden[SEQUENCES_AT_ONCE + 1, 4, 2] = np.nan
+    row = read(hidden, np.ones(hidden.shape[:2], bool))
+    assert np.isnan(row["massive_top"])
+    assert (row["massive_position"], row["massive_channel"]) == (4, 2)
