@@ -14,7 +14,7 @@ from polars import selectors
 
 from trajectory.dynamics.analyse import lead_heads
 from trajectory.dynamics.claims.all import CRITERIA
-from trajectory.dynamics.claims.evidence import Evidence
+from trajectory.dynamics.claims.evidence import Evidence, pooled, share
 from trajectory.dynamics.claims.forces import FORCED
 from trajectory.dynamics.claims.forks import FORKED
 from trajectory.dynamics.claims.ledger import claim_rows, standings
@@ -243,6 +243,15 @@ def test_heads_that_disagree_are_judged_by_their_mean(frames: Frames) -> None:
     key = ("sink-force-selects", "the force is on the sink", MODEL, "code")
     assert rows[key]["verdict"] == NO
     assert rows[key]["measured"] == 0
+
+
+def test_seeds_that_agree_on_a_share_of_few_records_do_not_make_it_exact() -> None:
+    half = pooled([share(2, 4), share(2, 4)])
+    assert half.low is not None and half.high is not None
+    assert half.low < 0.4
+    assert half.high > 0.6
+    apart = pooled([share(0, 40), share(40, 40), share(20, 40)])
+    assert (apart.low, apart.high) == (0, 1), "of seeds that differ the Student interval is wider"
 
 
 def test_tokens_are_no_positional_shams(frames: Frames) -> None:

@@ -242,20 +242,32 @@ POSITIVE: Limits = (0.0, math.inf)
 def pooled(values: list[Value]) -> Value:
     """Mean and Student interval over seeds; a single seed keeps its own interval.
 
-    A few seeds of a bounded statistic have an interval that leaves its range: it ends there. A margin of evidence is demanded of the mean too: seeds that agree on a difference too small to
-    tell do not make it one.
+    A few seeds of a bounded statistic have an interval that leaves its range: it ends there. A
+    margin of evidence is demanded of the mean too: seeds that agree on a difference too small to
+    tell do not make it one. So is the error of a share: seeds that agree on one of few records do
+    not make it exact.
     """
     if len(values) == 1:
         return values[0]
     mean, low, high = student(value.value for value in values)
     limits = min(v.limits[0] for v in values), max(v.limits[1] for v in values)
-    margins = [v.value - v.low for v in values if v.interval == "evidence" and v.low is not None]
-    if not margins or low is None or high is None:
+    below, above, kind = _least_reach(values)
+    if kind is None or low is None or high is None:
         return Value(mean, low, high, "seeds", limits)
-    margin = max(margins)
-    return Value(
-        mean, min(low, mean - margin), max(high, mean + margin), "evidence and seeds", limits
-    )
+    low, high = min(low, mean - below), max(high, mean + above)
+    return Value(mean, low, high, f"{kind} and seeds", limits)
+
+
+def _least_reach(values: list[Value]) -> tuple[float, float, str | None]:
+    """How far an interval over seeds has to reach below and above their mean, and why."""
+    margins = [v.value - v.low for v in values if v.interval == "evidence" and v.low is not None]
+    if margins:
+        return max(margins), max(margins), "evidence"
+    if all(v.interval == "binomial" for v in values):
+        below = [v.value - v.low for v in values if v.low is not None]
+        above = [v.high - v.value for v in values if v.high is not None]
+        return math.hypot(*below) / len(values), math.hypot(*above) / len(values), "binomial"
+    return 0.0, 0.0, None
 
 
 def difference(a: Value, b: Value) -> Value:

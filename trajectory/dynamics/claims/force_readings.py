@@ -54,8 +54,8 @@ class Site:
     Attributes:
         trajectory, domain: of the rows.
         layer: the lead head's.
-        readers: a toy's are the late ones; in a language model the early ones feel the force first
-            and count as well.
+        readers: a toy's are the late ones; in a language model the early ones, which come first
+            here, feel the force first and count as well.
         before: last recorded step at which less than ``BEGUN`` of the sink excess is there.
         midway: step at which it is midway.
     """
@@ -96,7 +96,7 @@ def site(evidence: Evidence, trajectory: str, domain: str) -> Site:
     moment = midway(steps, values)
     short = values < values[0] + BEGUN * (late(values).mean() - values[0])
     before = float(steps[short].max(initial=steps[0]))
-    readers = ("late",) if toy else ("late", "early")
+    readers = ("late",) if toy else ("early", "late")
     return Site(trajectory, domain, int(layer), readers, before, moment.step)
 
 
@@ -105,7 +105,8 @@ def records(
 ) -> pl.DataFrame:
     """Rows by step and key: means over the heads of the lead layer that are measured.
 
-    The error of a mean over heads is at most the mean of their errors, whatever they share.
+    Their errors (columns ``_se``) count as independent: taken over sequences in trials, the error
+    of the mean of eight heads was that.
     """
     where = {"trajectory": at.trajectory, "domain": at.domain, "layer": at.layer}
     frame = evidence.frame(table).filter(**where, readers=readers).drop_nulls(columns)
@@ -114,7 +115,13 @@ def records(
             f"'{table}' holds no {columns[0]} of {readers} readers in layer {at.layer} of "
             f"{at.trajectory}"
         )
-    return frame.group_by("step", "key", "key_kind").agg(pl.col(columns).mean()).sort("step", "key")
+    over_heads = [
+        (pl.col(name).pow(2).sum().sqrt() / pl.len()).alias(name)
+        if name.endswith("_se")
+        else pl.col(name).mean()
+        for name in columns
+    ]
+    return frame.group_by("step", "key", "key_kind").agg(over_heads).sort("step", "key")
 
 
 def within(rows: pl.DataFrame, window: pl.Expr, at: Site) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -252,7 +252,7 @@ NO_BRAKE = Claim(
 def _pairs(evidence: Evidence, at: Site, column: str) -> pl.DataFrame:
     """Forces at positions whose value is made constant, beside those at the same ones unchanged."""
     columns = [column, f"{column}_se"]
-    rows = records(evidence, "forces", at, columns).filter(at.rise)
+    rows = records(evidence, "forces", at, columns, at.readers[0]).filter(at.rise)
     place = pl.col("key").str.split(" ").list.last().alias("place")
     held, free = (
         rows.filter(key_kind=kind).select("step", place, *columns) for kind in (CONSTANT, POSITION)
@@ -288,7 +288,8 @@ def _between_positions(column: str) -> Reading:
 
     def of(evidence: Evidence, trajectory: str, domain: str) -> Value:
         at = site(evidence, trajectory, domain)
-        rows = records(evidence, "forces", at, [column]).filter(at.rise, key_kind=POSITION)
+        rows = records(evidence, "forces", at, [column], at.readers[0])
+        rows = rows.filter(at.rise, key_kind=POSITION)
         means = rows.group_by("key").agg(pl.col(column).mean())[column]
         if len(means) < 2:
             raise Absent(f"{trajectory} has fewer than two positional shams")
@@ -304,7 +305,7 @@ for _name, _column in (
     FORCED.criterion(
         NO_BRAKE,
         _name,
-        f"{_column} at a position whose value is its mean over sequences, minus {_column} at the same position unchanged, mean over {RISE}, paired by seed and step; late readers",
+        f"{_column} at a position whose value is its mean over sequences, minus {_column} at the same position unchanged, mean over {RISE}, paired by seed and step; late readers, in a language model the early ones",
         unit="nats per nat",
         at_least=0,
         tables=("forces", "heads", "phenomena"),
