@@ -31,7 +31,17 @@ from . import synthetic
 from .synthetic import RISING, make_results
 
 NAMES = [
-    *("index", "trajectories", "heads", "phase", "sinks", "active", "dynamics", "alignment"),
+    *(
+        "index",
+        "reinforcement",
+        "trajectories",
+        "heads",
+        "phase",
+        "sinks",
+        "active",
+        "dynamics",
+        "alignment",
+    ),
     *("laboratory", "mitigations", "claims", "checkpoints", "data"),
 ]
 

@@ -25,6 +25,7 @@ from trajectory.cli import (
     measure,
     plan,
     probe,
+    reinforcement,
     report,
     suites,
     tables,
@@ -50,6 +51,7 @@ app.command("measure", rich_help_panel=STAGES)(measure.measure_revisions)
 app.command("intervene", rich_help_panel=STAGES)(interventions.intervene_revisions)
 app.command("forces", rich_help_panel=STAGES)(forces.measure_forces)
 app.command("dynamics", rich_help_panel=STAGES)(dynamics.dynamics)
+app.command("reinforcement", rich_help_panel=STAGES)(reinforcement.reinforcement)
 app.command("theory", rich_help_panel=STAGES)(theory.theory)
 app.command("align", rich_help_panel=STAGES)(theory.align)
 app.add_typer(config.app, name="config", rich_help_panel=BEFORE)

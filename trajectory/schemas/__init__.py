@@ -30,6 +30,12 @@ from trajectory.schemas.heads import HEADS
 from trajectory.schemas.interventions import HEAD_EFFECTS, INTERVENTION_LAYERS, INTERVENTIONS
 from trajectory.schemas.layers import LAYERS
 from trajectory.schemas.onsets import CONTRASTS, GATES, LEADS, ONSETS
+from trajectory.schemas.reinforcement import (
+    MOTION_TESTS,
+    MOTIONS,
+    REINFORCEMENT,
+    REINFORCEMENT_TABLES,
+)
 from trajectory.schemas.suites import BATCHES, MANIFEST, OUTCOMES, SELECTION
 
 __all__ = [
@@ -72,9 +78,13 @@ __all__ = [
     "MANIFEST",
     "MEASUREMENTS",
     "MIN_QUERY",
+    "MOTIONS",
+    "MOTION_TESTS",
     "ONSETS",
     "OUTCOMES",
     "PHENOMENA",
+    "REINFORCEMENT",
+    "REINFORCEMENT_TABLES",
     "SEEDS",
     "SELECTION",
     "SINK_RATE_THRESHOLD",
@@ -95,6 +105,7 @@ TABLES: dict[str, Table] = {
         *(BB_SCALARS, BB_MILESTONES, BB_COMPARISONS),
         FORKS,
         *(FORCES, FORCE_LAYERS, ARROWS),
+        *(REINFORCEMENT, MOTIONS, MOTION_TESTS),
         CLAIMS,
         *(INTERVENTIONS, INTERVENTION_LAYERS, HEAD_EFFECTS),
     )

@@ -19,19 +19,19 @@ from trajectory.schemas.base import (
 FORCE_TABLES = ("forces", "force_layers", "arrows")
 """What a measurement of forces is written to."""
 
-_READERS = field(
+READERS = field(
     "readers",
     pa.string(),
     "queries i > s that read the key changed: late, from query 16 on unless the config says "
     "otherwise, or early, before it",
 )
-_KEY = field(
+KEY = field(
     "key",
     pa.string(),
     "the key: sink; 'position 4'; \"token ' '\", all places of a token; 'constant 1', a position "
     "whose value is made the same in all sequences",
 )
-_KEY_KIND = field(
+KEY_KIND = field(
     "key_kind", pa.string(), "sink, or a sham to compare it with: position, token, constant"
 )
 _HOOKS = "a is added to the key's logit, b to the logarithm of its value, as these readers see it"
@@ -52,13 +52,13 @@ FORCES = Table(
     "trajectory × step × domain × readers × layer × head × key",
     ("trajectory", "step", "domain", "readers", "layer", "head", "key"),
     (
-        *(TRAJECTORY, STEP, TOKENS, DOMAIN, _READERS, LAYER, HEAD),
+        *(TRAJECTORY, STEP, TOKENS, DOMAIN, READERS, LAYER, HEAD),
         field(
             "kv_head",
             pa.int16(),
             "key-value head, from 0; b scales its value for every query head that reads it",
         ),
-        *(_KEY, _KEY_KIND),
+        *(KEY, KEY_KIND),
         field("sequences", pa.int32(), "sequences with such readers"),
         *_measured("weight", "mean weight A of readers on the key"),
         *_measured("sharpness", "Σ A²(1 − A) over readers, per predicted token"),
@@ -130,7 +130,7 @@ ARROWS = Table(
     "trajectory × step × domain × readers × layer × head × key",
     ("trajectory", "step", "domain", "readers", "layer", "head", "key"),
     (
-        *(TRAJECTORY, STEP, TOKENS, DOMAIN, _READERS, LAYER, HEAD, _KEY, _KEY_KIND),
+        *(TRAJECTORY, STEP, TOKENS, DOMAIN, READERS, LAYER, HEAD, KEY, KEY_KIND),
         *_measured(
             "sink_arrow",
             "R_a = (∂α'/∂d) / (∇α·∇α), α the mean log-odds of the key over readers, d = −mean ln‖v‖: drain drives the sink where positive; compare with coupling",

@@ -14,6 +14,7 @@ rule claims:
         EFFECTS,
         FORKS,
         FORCE_OUTPUTS,
+        REINFORCED,
     output:
         f"{RESULTS}/tables/claims.parquet",
     log:

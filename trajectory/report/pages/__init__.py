@@ -17,6 +17,7 @@ from trajectory.report.pages import (
     mitigations,
     overview,
     phase,
+    reinforcement,
     sinks,
     trajectories,
 )
@@ -26,6 +27,7 @@ PAGES: tuple[Callable[[Run], Page], ...] = tuple(
     module.make
     for module in (
         overview,
+        reinforcement,
         trajectories,
         heads,
         phase,

@@ -1,0 +1,157 @@
+"""The force on a sink's weight over training, its escape and its brake, against shams."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import altair as alt
+import polars as pl
+
+from trajectory.dynamics import levels
+from trajectory.report import marks, words
+from trajectory.report.page import Captions, Chart, Choice, Figure
+from trajectory.report.palette import KINDS, QUIET
+from trajectory.report.run import Run, is_bb
+from trajectory.schemas import FORCES
+
+FORCES_DRAWN = {
+    "sink": ("The force on the sink's weight", "sink force / its error", "sink_force"),
+    "escape": (
+        "Its escape: what leaving the context is worth",
+        "escape / error of the force",
+        "escape",
+    ),
+    "brake": ("Its brake: what the key's own value costs", "brake / error of the force", "brake"),
+}
+"""Part of the force → title, axis, column that defines it."""
+
+BIN = 0.5
+"""e-folds of the step over which shams share a band."""
+
+AXIS = "ln(step / onset of the sink)"
+
+
+def drawn(run: Run, courses: pl.DataFrame) -> pl.DataFrame:
+    """Courses with a clock: of a language model on the first domain alone."""
+    domains = {
+        trajectory: next((d for d in run.shown_domains if d in own), sorted(own)[0])
+        for trajectory, own in (
+            (t, set(part["domain"])) for (t,), part in courses.group_by("trajectory")
+        )
+    }
+    chosen = pl.col("trajectory").replace_strict(domains, return_dtype=pl.String)
+    return courses.filter((pl.col("domain") == chosen) & pl.col("age").is_not_null())
+
+
+def band(rows: pl.DataFrame) -> pl.DataFrame:
+    """Where 95 % of the positional shams of all trajectories lie, over bins of the clock."""
+    shams = rows.filter(pl.col("key_kind") == "position")
+    middle = ((pl.col("age") / BIN).round() * BIN).alias("age")
+    return (
+        shams.with_columns(middle)
+        .group_by("readers", "age")
+        .agg(
+            *(
+                pl.col(f"{name}_strength").quantile(q, "linear").alias(f"{name}_{end}")
+                for name in FORCES_DRAWN
+                for end, q in (("low", 0.025), ("high", 0.975))
+            ),
+            pl.len().alias("shams"),
+        )
+        .sort("readers", "age")
+    )
+
+
+def control(rows: pl.DataFrame) -> Choice:
+    """Which readers' forces are drawn."""
+    names = [name for name in ("late", "early") if name in set(rows["readers"])]
+    told = {"late": "late queries", "early": "early queries"}
+    return Choice("chosen_readers", "readers", [(n, told[n]) for n in names], names[0], "Readers")
+
+
+def figures(run: Run, rows: pl.DataFrame, readers: Choice) -> list[Figure]:
+    """A chart of the force and of each of its parts."""
+    found = []
+    for name, (title, axis, column) in FORCES_DRAWN.items():
+        captions = Captions.of(
+            "chosen_readers", [v for v, _ in readers.options], partial(reading, rows, name)
+        )
+        found.append(
+            Figure(
+                f"force-{name}",
+                title,
+                _chart(run, name, axis),
+                captions.readings[(readers.value,)],
+                captions=captions,
+                data="courses",
+                table="reinforcement",
+                definition=marks.definition(FORCES, column),
+                narrow=True,
+                height=230,
+            )
+        )
+    return found
+
+
+def _chart(run: Run, name: str, title: str) -> Chart:
+    y = alt.Y(f"{name}_strength:Q", title=title).scale(type="symlog", constant=3)
+    x = alt.X("age:Q", title=AXIS)
+    base = (
+        marks.shown(marks.named("courses"), domain=False)
+        .transform_filter("datum.readers == chosen_readers")
+        .encode(x=x, y=y)
+    )
+    tips = [
+        *(alt.Tooltip(f"{n}:N") for n in ("trajectory", "domain", "key")),
+        *marks.tips(FORCES, ["step", "weight", "sink_force", "escape", "brake"]),
+        alt.Tooltip(f"{name}_strength:Q", title="in standard errors", format=".3~g"),
+    ]
+    sinks = base.transform_filter("datum.key_kind == 'sink'").encode(
+        color=marks.colour(run), detail=["trajectory:N"]
+    )
+    others = base.transform_filter("indexof(['token', 'constant'], datum.key_kind) >= 0").encode(
+        color=alt.value(QUIET)
+    )
+    shams = (
+        marks.named("band")
+        .transform_filter("datum.readers == chosen_readers")
+        .mark_area(color=QUIET, opacity=0.25, line=False)
+        .encode(x=x, y=alt.Y(f"{name}_low:Q", title=title), y2=f"{name}_high:Q")
+    )
+    return alt.layer(
+        shams,
+        marks.reference(0.0, "no force"),
+        marks.reference(0.0, "the sink's onset", vertical=True),
+        others.transform_filter("datum.key_kind == 'constant'")
+        .mark_point(shape="triangle-up", size=26, filled=True, opacity=0.8)
+        .encode(color=alt.value(KINDS[1]), tooltip=tips),
+        others.transform_filter("datum.key_kind == 'token'")
+        .mark_point(shape="cross", size=26, filled=True, opacity=0.8)
+        .encode(color=alt.value(KINDS[0]), tooltip=tips),
+        sinks.mark_line(strokeWidth=1.6, opacity=0.85),
+        sinks.mark_point(filled=True, size=24, opacity=0.9).encode(tooltip=tips),
+    )
+
+
+def reading(rows: pl.DataFrame, name: str, readers: str) -> str:
+    """The force at the sink against the shams, world by world."""
+    told = []
+    for world in ("Bigram-Backcopy", "language models"):
+        names = [t for t in rows["trajectory"].unique() if is_bb(t) == (world != "language models")]
+        own = levels.rising(rows.filter(pl.col("trajectory").is_in(names)), readers)
+        at = {
+            k: own.filter(pl.col("key_kind") == k)[f"{name}_strength"] for k in ("sink", "position")
+        }
+        if at["sink"].drop_nulls().is_empty():
+            continue
+        parts = [
+            f"{words.number(words.median(v), 1)} standard errors in the median of "
+            f"{words.count(v.drop_nulls().len(), 'record')} {where}"
+            for v, where in ((at["sink"], "of the sink"), (at["position"], "of positional shams"))
+            if v.drop_nulls().len()
+        ]
+        told.append(f"in {world} {' against '.join(parts)}")
+    if not told:
+        return f"No {readers} record lies within the rise of a sink whose onset is known."
+    called = {"sink": "The sink force", "escape": "The escape", "brake": "The brake"}[name]
+    return f"{called} as {readers} queries see it is, during the rise, {words.listed(told)}."
