@@ -328,6 +328,16 @@ class Variant(Section):
 
     def _check_forces(self, forces: Forces) -> None:
         forces.refuse_beyond(self.task.length)
+        if self.evaluation < 2:
+            raise ValueError("forces: standard errors need two sequences; evaluation is 1")
+        for place in forces.heads if isinstance(forces.heads, list) else []:
+            if place.layer >= self.layers or place.head >= self.heads:
+                raise ValueError(
+                    f"forces.heads: no head {place.head} in layer {place.layer}; there are "
+                    f"{self.layers} layers of {self.heads} heads, from 0"
+                )
+            if place.layer in self.no_attn:
+                raise ValueError(f"forces.heads: layer {place.layer} has no attention")
         if forces.arrows and self.attention in ("relu", "sigmoid", "softpick"):
             raise ValueError(
                 f"forces.arrows: {self.attention} attention has no log-odds to read; say "

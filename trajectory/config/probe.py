@@ -63,6 +63,8 @@ class Probe(Section):
     def _distinct(self) -> Probe:
         if self.forces is not None:
             self.forces.refuse_beyond(self.length)
+            if self.sequences < 2:
+                raise ValueError("forces: standard errors need two sequences; sequences is 1")
         known = {"prose", "code", "trigger", "non_trigger", "all"}
         for section, names in (
             ("texts", self.texts),

@@ -52,13 +52,11 @@ def checkpoint_forces(
     tables: dict[str, list[Row]] = {}
     with streamed(folder, dtype, at_once, weights, device) as model:
         model.read_out()
-        for batch in batches:
-            if batch.tokens.shape[0] < 2:
-                raise TrajectoryError(
-                    f"forces: domain '{batch.domain}' has one sequence; standard errors need two"
-                )
+        settings = [
+            _setting(batch, wanted, readers, first_late, dtype, at_once) for batch in batches
+        ]
+        for batch, setting in zip(batches, settings, strict=True):
             stack = FileStack(model, batch.tokens, batch.present)
-            setting = _setting(batch, wanted, readers, first_late, dtype, at_once)
             for name, rows in measure_forces(stack, setting, wanted).items():
                 tables.setdefault(name, []).extend(rows)
     return tables
@@ -72,6 +70,10 @@ def _setting(
     dtype: torch.dtype,
     at_once: int,
 ) -> Setting:
+    if batch.tokens.shape[0] < 2:
+        raise TrajectoryError(
+            f"forces: domain '{batch.domain}' has one sequence; standard errors need two"
+        )
     present = batch.present
     predicted = present.clone()
     predicted[:, :-1] &= present[:, 1:]
