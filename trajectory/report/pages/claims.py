@@ -55,6 +55,8 @@ CHARTS = {
     "bb_milestones": "laboratory.html#milestones",
     "bb_scalars": "mitigations.html#mitigations",
     "bb_comparisons": "mitigations.html#mitigations",
+    "forces": "reinforcement.html#force-sink",
+    "arrows": "reinforcement.html#agreement",
     "interventions": "active.html#changes",
     "intervention_layers": "active.html#changes",
     "head_effects": "active.html#effects",
