@@ -21,6 +21,7 @@ from trajectory.cli import (
     costs,
     dynamics,
     forces,
+    holds,
     interventions,
     measure,
     plan,
@@ -52,6 +53,7 @@ app.command("intervene", rich_help_panel=STAGES)(interventions.intervene_revisio
 app.command("forces", rich_help_panel=STAGES)(forces.measure_forces)
 app.command("dynamics", rich_help_panel=STAGES)(dynamics.dynamics)
 app.command("reinforcement", rich_help_panel=STAGES)(reinforcement.reinforcement)
+app.command("holds", rich_help_panel=STAGES)(holds.holds)
 app.command("theory", rich_help_panel=STAGES)(theory.theory)
 app.command("align", rich_help_panel=STAGES)(theory.align)
 app.add_typer(config.app, name="config", rich_help_panel=BEFORE)

@@ -27,6 +27,7 @@ from trajectory.schemas.forces import ARROWS, FORCE_LAYERS, FORCE_TABLES, FORCES
 from trajectory.schemas.forecasts import FORECAST_SCORES, FORECASTS
 from trajectory.schemas.forks import FORKS
 from trajectory.schemas.heads import HEADS
+from trajectory.schemas.holds import HOLDS
 from trajectory.schemas.interventions import HEAD_EFFECTS, INTERVENTION_LAYERS, INTERVENTIONS
 from trajectory.schemas.layers import LAYERS
 from trajectory.schemas.onsets import CONTRASTS, GATES, LEADS, ONSETS
@@ -70,6 +71,7 @@ __all__ = [
     "GATES",
     "HEADS",
     "HEAD_EFFECTS",
+    "HOLDS",
     "INTERVENTIONS",
     "INTERVENTION_LAYERS",
     "LAWS",
@@ -104,6 +106,7 @@ TABLES: dict[str, Table] = {
         *(BB_TYPES, BB_RESIDUALS, BB_MAPS, BB_INTERVENTIONS, BB_INTERVENED),
         *(BB_SCALARS, BB_MILESTONES, BB_COMPARISONS),
         FORKS,
+        HOLDS,
         *(FORCES, FORCE_LAYERS, ARROWS),
         *(REINFORCEMENT, MOTIONS, MOTION_TESTS),
         CLAIMS,

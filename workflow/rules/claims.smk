@@ -13,6 +13,7 @@ rule claims:
         BB_TABLES,
         EFFECTS,
         FORKS,
+        HOLDS,
         FORCE_OUTPUTS,
         REINFORCED,
     output:

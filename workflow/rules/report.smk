@@ -8,15 +8,8 @@ SVG and PNG, sorted for Snakemake's own report.
 READ = (
     *(rules.gather.output, rules.dynamics.output, rules.claims.output),
     *(rules.theory.output, rules.align.output),
-    *(
-        BB_TABLES,
-        EFFECTS,
-        FORKS,
-        FORCE_OUTPUTS,
-        REINFORCED,
-        rules.outcomes.output,
-        rules.costs.output,
-    ),
+    *(BB_TABLES, EFFECTS, FORKS, HOLDS, FORCE_OUTPUTS, REINFORCED),
+    *(rules.outcomes.output, rules.costs.output),
 )
 
 

@@ -1,0 +1,64 @@
+"""The table of holds: what a training comes to with its value held or its sink forced."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from trajectory.schemas.base import DOMAIN, LAYER, STEP, Table, field, number
+
+HOLDS = Table(
+    "holds",
+    "experiment × changed layer × domain",
+    ("experiment", "layer", "domain"),
+    (
+        field("experiment", pa.string(), "trajectories without their seed"),
+        field("control", pa.string(), "those they are compared with, seed by seed"),
+        field("sham", pa.bool_(), "a null: the same change where it should not matter"),
+        field("about", pa.string(), "what the experiment changes, in words"),
+        field(
+            "kind",
+            pa.string(),
+            "hold_value: the value at a position is held; force_attention: queries attend to it",
+        ),
+        LAYER,
+        field("position", pa.int32(), "key position; 0 is the sink, where effects are read"),
+        field("from_step", pa.int64(), "first step with the change", unit="steps"),
+        DOMAIN,
+        STEP,
+        field("seeds", pa.int32(), "seeds that both have"),
+        number(
+            "cause",
+            "hold_value: drain that is withheld, ln ‖v_s‖ of the experiment minus of the control, "
+            "mean over heads and seeds. force_attention: sink that is added, log-odds of the weight "
+            "that readers give s in effect minus the control's; empty where all weight is moved. "
+            "0 for a sham, which leaves both alone",
+            "e-folds or nats",
+            nullable=True,
+        ),
+        number(
+            "gain",
+            "what the loss's curvature at the control's last measured forces makes of it: hold_value: "
+            "χ = R/∂²L/∂a², nats of the sink's rest point per e-fold of drain; force_attention: "
+            "C = R/∂²L/∂b², e-folds of the value's rest point per nat of sink; sums over heads, mean "
+            "over seeds. Empty where no second derivatives are measured",
+            "nats per e-fold, or its inverse",
+            nullable=True,
+        ),
+        number(
+            "predicted",
+            "hold_value: −χ·cause, change of the sink's log-odds; force_attention: C·cause, change of "
+            "its drain",
+            "nats or e-folds",
+            nullable=True,
+        ),
+        number(
+            "observed",
+            "hold_value: heads.sink_log_odds of the experiment minus of the control at the last "
+            "record, mean over heads and seeds; force_attention: ln ‖v_s‖ of the control minus of "
+            "the experiment",
+            "nats or e-folds",
+        ),
+        number("observed_low", "lower end of its 95 % t interval over seeds", nullable=True),
+        number("observed_high", "upper end of it", nullable=True),
+    ),
+)
