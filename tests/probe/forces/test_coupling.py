@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trajectory.bb.forces import toy_stack
-from trajectory.probe.forces.coupling import Coupling, Target, couple
+from trajectory.probe.forces.coupling import Coupling, Target, couple, fisher_parts
 from trajectory.probe.forces.readout import Law, ReadOut
 from trajectory.probe.hooks import hooking
 
@@ -129,3 +129,27 @@ def test_a_vocabulary_in_parts_is_the_whole(exact: bool) -> None:
         logits = made.model.head(made.model.norm(hidden))
         nll = -logits.log_softmax(-1).gather(-1, made.tokens[..., None])[..., 0]
         assert apart(whole.loss(hidden), nll.mean(1)) < 1e-12
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_fisher_part_alone_is_that_of_the_coupling(layers: int) -> None:
+    made = toy(layers=layers)
+    streams = made.stack.streams()
+    targets = [Target(0, 1, k, r) for k in made.setting.keys for r in made.setting.readers]
+    together = couple(made.stack, streams, made.setting, targets)
+    alone = fisher_parts(made.stack, streams, made.setting, targets)
+    for one, both in zip(alone, together, strict=True):
+        assert apart(one, both.fisher) < 1e-9
+
+
+def test_the_fisher_part_of_a_vocabulary_in_parts() -> None:
+    made = toy(layers=1)
+    hidden = made.stack.streams()[-1]
+    rows = made.model.head.weight.detach()
+    ways = [made.stack.first, hidden.roll(1, 1)]
+    cuts = (0, 7, 30, len(rows))
+    read_out = ReadOut(
+        made.model.norm, lambda: ((a, rows[a:b]) for a, b in pairwise(cuts)), made.setting.law
+    )
+    expected = read_out.bend(hidden, ways).fisher[0, 1]
+    assert apart(read_out.covariance(hidden, *ways), expected) < 1e-9

@@ -92,6 +92,21 @@ def couple(
         ]
 
 
+def fisher_parts(
+    stack: Stack, streams: Sequence[Tensor], setting: Setting, targets: Sequence[Target]
+) -> list[Tensor]:
+    """The Fisher part alone at targets of one layer, of each sequence, float64 [B].
+
+    Two derivatives forwards from the head's layer up, and none backwards: less than ``couple``.
+    """
+    (layer,) = {target.layer for target in targets}
+    read_out = stack.read_out(setting.law)
+    return [
+        read_out.covariance(streams[-1], logit[-1], log_value[-1]).double().cpu()
+        for logit, log_value in _up(stack, streams, setting, targets, layer)
+    ]
+
+
 def _up(
     stack: Stack,
     streams: Sequence[Tensor],

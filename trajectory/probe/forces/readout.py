@@ -82,6 +82,29 @@ class ReadOut:
         _, found = pull(self.norm, hidden, behind, list(zip(directions, changes, strict=True)))
         return Bent(fisher, found)
 
+    def covariance(self, hidden: Tensor, one: Tensor, other: Tensor) -> Tensor:
+        """Fisher's part alone of two directions of a stream, averaged as in ``Bent``, [B]."""
+        states = self.norm(hidden).detach().flatten(0, 1)
+        x, y = (push(self.norm, hidden, way).flatten(0, 1) for way in (one, other))
+        top = states.new_full((len(states), 1), -torch.inf)
+        mass, of_x, of_y, of_both = (states.new_zeros(len(states), 1) for _ in range(4))
+        for _, stored in self.blocks():
+            rows = stored.to(states)
+            for part in _parts(len(states)):
+                logits, a, b = states[part] @ rows.T, x[part] @ rows.T, y[part] @ rows.T
+                highest = torch.maximum(top[part], logits.amax(1, keepdim=True))
+                before, law = (top[part] - highest).exp(), (logits - highest).exp()
+                top[part] = highest
+                for total, weighed in (
+                    (mass, law),
+                    (of_x, law * a),
+                    (of_y, law * b),
+                    (of_both, law * a * b),
+                ):
+                    total[part] = total[part] * before + weighed.sum(1, keepdim=True)
+        found = of_both / mass - (of_x / mass) * (of_y / mass)
+        return (found.view(hidden.shape[:2]) * self.law.share.to(found)).sum(1)
+
     def _scores(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Logsumexp of the logits and the expected logit of what comes, both [B, T]."""
         shape = states.shape[:2]
