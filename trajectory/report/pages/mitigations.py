@@ -61,6 +61,10 @@ def _answer(found: list[Ending]) -> str:
     parts = []
     for phenomenon in ("sink", "drain", "peak"):
         absent, undecided = (_groups(found, phenomenon, v) for v in (NO, UNDECIDED))
+        verdicts = {end.cells[phenomenon].verdict for end in found} - {UNDEFINED}
+        if verdicts == {UNDECIDED}:
+            parts.append(f"without a {phenomenon}: all undecided")
+            continue
         open_ = f" (undecided: {undecided})" if undecided else ""
         parts.append(f"without a {phenomenon}: {absent or 'none'}{open_}")
     return (

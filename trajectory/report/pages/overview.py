@@ -148,8 +148,10 @@ def _patterns(run: Run) -> str:
 def _answer(lines: list[Line]) -> str:
     """How many series show each phenomenon, and how many of those with a sink the other two."""
     sinking = [line for line in lines if line.cells["sink"].verdict == YES]
+    total = words.count(len(lines), "series", "series")
+    if _all_open(lines, "sink"):
+        return f"It is undecided whether {total} on dormant domains {_ends(lines)} with a sink."
     if not sinking:
-        total = words.count(len(lines), "series", "series")
         return f"None of {total} on dormant domains ends with a sink{_open(lines, 'sink')}."
     drained, peaked = (
         f"{sum(line.cells[phenomenon].verdict == YES for line in sinking)}"
@@ -157,7 +159,7 @@ def _answer(lines: list[Line]) -> str:
     )
     every = sum(all(cell.verdict == YES for cell in line.cells.values()) for line in sinking)
     return (
-        f"{len(sinking)} of {words.count(len(lines), 'series', 'series')} on dormant domains end "
+        f"{len(sinking)} of {total} on dormant domains end "
         f"with a sink{_open(lines, 'sink')}; of these {drained} end drained"
         f"{_open(sinking, 'drain')}, {peaked} with a peak{_open(sinking, 'peak')} and {every} with "
         "both."
@@ -168,6 +170,16 @@ def _open(lines: list[Line], phenomenon: str) -> str:
     """In brackets how many series are undecided."""
     undecided = sum(line.cells[phenomenon].verdict == UNDECIDED for line in lines)
     return f" ({undecided} undecided)" if undecided else ""
+
+
+def _all_open(lines: list[Line], phenomenon: str) -> bool:
+    """Whether no series decides it: then none may be said to be without it."""
+    verdicts = {line.cells[phenomenon].verdict for line in lines} - {UNDEFINED}
+    return verdicts == {UNDECIDED}
+
+
+def _ends(lines: list[Line]) -> str:
+    return "ends" if len(lines) == 1 else "end"
 
 
 def _no_world(run: Run, world: str) -> str:
@@ -224,10 +236,11 @@ def _reading(run: Run, lines: list[Line], phenomenon: str, world: str) -> str:
     name = {"sink": "a sink", "drain": "a drain", "peak": "a peak"}[phenomenon]
     without = sum(line.cells[phenomenon].verdict == UNDEFINED for line in own)
     told = f" ({without} cannot have one: not defined)" if without else ""
-    return (
-        f"{there} of {len(own)} series end with {name}{_open(own, phenomenon)}{told}; the "
-        f"{marks.called(column)} ends at {words.per_group(rows, column)}."
-    )
+    found = f"{there} of {len(own)} series end with {name}{_open(own, phenomenon)}{told}"
+    if _all_open(own, phenomenon):
+        total = words.count(len(own) - without, "series", "series")
+        found = f"It is undecided whether {total} {_ends(own)} with {name}{told}"
+    return f"{found}; the {marks.called(column)} ends at {words.per_group(rows, column)}."
 
 
 def _table(lines: list[Line], run: Run) -> Grid:
