@@ -74,7 +74,7 @@ def test_what_cannot_be_measured_is_named(checkpoint: Path, tmp_path: Path) -> N
     with pytest.raises(TrajectoryError, match="no readable model config"):
         measure(tmp_path, TEXTS)
     shutil.copy(checkpoint / "config.json", tmp_path)
-    with pytest.raises(TrajectoryError, match="no readable tokenizer"):
+    with pytest.raises(TrajectoryError, match=r"no tokenizer in .*tokenizer=\.\.\."):
         measure(tmp_path, TEXTS)
     with pytest.raises(TrajectoryError, match="^allenai/OLMo-2-0425-1B: no such folder"):
         measure("allenai/OLMo-2-0425-1B", TEXTS)
@@ -191,3 +191,33 @@ def test_forces_of_nothing_are_refused(
     with pytest.raises(TrajectoryError, match=told) as raised:
         forces(checkpoint, **given)
     assert "\n" not in str(raised.value)
+
+
+def test_a_tokenizer_may_lie_beside_its_checkpoints(checkpoint: Path, tmp_path: Path) -> None:
+    """In a folder for all of them, in the one above, or anywhere that is named."""
+    names = [path.name for path in checkpoint.iterdir() if "token" in path.name]
+    whole = measure(checkpoint, TEXTS).losses
+    for place in ("tokenizer", ".", "elsewhere/deep"):
+        run = tmp_path / place.replace("/", "-")
+        alone = shutil.copytree(checkpoint, run / "checkpoint-500")
+        (run / place).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (alone / name).rename(run / place / name)
+        given = {"tokenizer": run / place} if "deep" in place else {}
+        assert measure(alone, TEXTS, **given).losses == whole
+    with pytest.raises(TrajectoryError, match="tokenizer: nowhere: no such folder"):
+        measure(checkpoint, TEXTS, tokenizer="nowhere")
+
+
+def test_half_a_character_is_named(checkpoint: Path) -> None:
+    with pytest.raises(TrajectoryError, match=r"domain 'x', text 1: .*place 1 \(U\+D800\)"):
+        measure(checkpoint, {"x": ["ab", "a\ud800b"]})
+
+
+def test_what_git_lfs_left_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    for name in ("tokenizer.json", "config.json", "model.safetensors"):
+        folder = shutil.copytree(checkpoint, tmp_path / name)
+        (folder / name).write_text(pointer)
+        with pytest.raises(TrajectoryError, match=f"{name} is a git-lfs pointer; run git lfs pull"):
+            measure(folder, TEXTS)

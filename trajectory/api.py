@@ -11,12 +11,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 import torch
 
-from trajectory.corpus.tokens import FirstToken, TokenBatch, first_id, load_tokenizer
+from trajectory.corpus.tokenizer import (
+    TextTokenizer,
+    has_tokenizer,
+    load_tokenizer,
+    tokenizer_places,
+)
+from trajectory.corpus.tokens import FirstToken, TokenBatch, first_id
 from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import Compute
 from trajectory.probe.forces.checkpoint import checkpoint_forces
@@ -47,6 +53,7 @@ def measure(
     checkpoint: Path | str,
     texts: Mapping[str, Sequence[str] | str],
     *,
+    tokenizer: Path | str | None = None,
     length: int = 512,
     first_token: FirstToken = "raw",
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32",
@@ -59,6 +66,9 @@ def measure(
     Args:
         checkpoint: folder with config, safetensors and tokenizer, of a known family.
         texts: texts by domain, or one text; each becomes one sequence of at most ``length`` tokens.
+            Special tokens that a text spells are read as its characters.
+        tokenizer: folder of the tokenizer, where it is not the checkpoint's own. Where that has
+            none, it is looked for beside it: in ``../tokenizer`` and in the folder above.
         length: longest sequence, the first token included; at least 2.
         first_token: what stands at position 0: "raw" for the text's own token, "eos_prepended"
             for the end-of-text token, "bos" for the tokenizer's beginning-of-text token.
@@ -168,12 +178,30 @@ def _batches(
             "fetches them from the hub"
         )
     read_config(folder)  # which the tokenizer's reader would call its own
-    tokenizer = load_tokenizer(folder, folder)
+    read = load_tokenizer(*_tokenizer_of(folder, tokenizer))
     batches = [
-        _batch(tokenizer, domain, found, length, first_token, folder)
-        for domain, found in given.items()
+        _batch(read, domain, found, length, first_token, folder) for domain, found in given.items()
     ]
     return folder, batches
+
+
+def _tokenizer_of(folder: Path, given: Path | str | None) -> tuple[Path, Path]:
+    """Folder of the tokenizer, and the folder that an error names.
+
+    Raises TrajectoryError if there is none.
+    """
+    if given is not None:
+        if not Path(given).is_dir():
+            raise TrajectoryError(f"tokenizer: {given}: no such folder")
+        return Path(given), Path(given)
+    places = tokenizer_places(folder)
+    found = next((place for place in places if has_tokenizer(place)), None)
+    if found is None:
+        raise TrajectoryError(
+            f"{folder}: no tokenizer in {', '.join(map(str, places))}; name its folder: "
+            "measure(..., tokenizer=...)"
+        )
+    return found, found
 
 
 def _texts(texts: Mapping[str, Sequence[str] | str]) -> dict[str, list[str]]:
@@ -197,7 +225,7 @@ def _texts(texts: Mapping[str, Sequence[str] | str]) -> dict[str, list[str]]:
 
 
 def _batch(
-    tokenizer: Any,
+    tokenizer: TextTokenizer,
     domain: str,
     texts: Sequence[str],
     length: int,
@@ -208,7 +236,10 @@ def _batch(
     first = [] if id_ is None else [id_]
     rows = []
     for n, text in enumerate(texts):
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        try:
+            (ids,) = tokenizer.encode([text])
+        except TrajectoryError as error:
+            raise TrajectoryError(f"domain '{domain}', text {n}: {error}") from None
         row = [*first, *ids][:length]
         if len(row) < 2:
             raise TrajectoryError(f"domain '{domain}', text {n}: fewer than two tokens")
@@ -216,7 +247,8 @@ def _batch(
     longest = max(map(len, rows))
     tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     names = [tokenizer.convert_ids_to_tokens(row) for row in tokens.tolist()]
-    return TokenBatch(domain, tokens, names, first_token, torch.tensor([len(row) for row in rows]))
+    lengths = torch.tensor([len(row) for row in rows])
+    return TokenBatch(domain, tokens, names, first_token, lengths, tuple(tokenizer.ends))
 
 
 def _frame(rows: list[dict], table: Table) -> pl.DataFrame:

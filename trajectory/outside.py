@@ -8,6 +8,8 @@ from typing import Any
 
 from trajectory.errors import TrajectoryError
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def inside(root: Path, path: Path) -> Path:
     """``path``, if it lies below ``root`` once links and dots are followed.
@@ -41,3 +43,10 @@ def json_object(text: str | bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"it holds a JSON {type(found).__name__}, not an object")
     return found
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise ValueError if git-lfs left a pointer where a file should be."""
+    with path.open("rb") as handle:
+        if handle.read(len(_POINTER)) == _POINTER:
+            raise ValueError(f"{path.name} is a git-lfs pointer; run git lfs pull in its folder")

@@ -88,4 +88,7 @@ def test_kinds_of_tokens() -> None:
         ["x", "ĠĠ", ".ĊĊ", ",Ċ", "Ċĉĉ", "č", "...Ċ"],
     ]
     expected = [[0, 3, 1, 1, 2, 1, 1], [0, 3, 1, 1, 2, 3, 1], [0, 3, 1, 1, 1, 3, 3]]
-    assert token_kinds(texts).tolist() == expected
+    ends = torch.tensor([[token in ("<|endoftext|>", "</s>") for token in row] for row in texts])
+    assert token_kinds(texts, ends).tolist() == expected
+    spelt = token_kinds(texts).tolist()
+    assert spelt[0][4] == spelt[1][4] == 3, "what merely spells a token of an end is none"

@@ -30,11 +30,13 @@ class Probe(Section):
     """Held-out text: Python's documentation topics, the standard library's sources. May be empty
     where other domains are given."""
     texts: dict[Name, Path] = {}
-    """More domains by name: UTF-8 text files."""
+    """More domains by name: UTF-8 text files. A special token that a text spells (<s> in HTML) is
+    read as its characters, here and in `parquet`."""
     parquet: dict[Name, Parquet] = {}
     """More domains by name: Parquet files, local or on the hub."""
     prompts: dict[Name, Annotated[list[str], Field(min_length=1)]] = {}
-    """More domains by name: short texts, each a sequence as it is, with no token put in front."""
+    """More domains by name: short texts, each a sequence as it is, with no token put in front. A
+    special token that a prompt spells is meant: `<s>Summer is warm.` begins with that token."""
     sequences: Count = 64
     """Sequences per domain; fewer where its text is too short for as many that do not overlap."""
     length: Annotated[int, Field(ge=16)] = 64

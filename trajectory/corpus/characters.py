@@ -99,7 +99,7 @@ def count_bigrams(text: str, source: str = "text") -> Bigrams:
 def read_text(path: Path) -> str:
     """The text at ``path``; TrajectoryError if it cannot be read as UTF-8."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # a mark in front is no part of the text
     except OSError as error:
         raise TrajectoryError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trajectory.errors import TrajectoryError, reading
+from trajectory.corpus.tokenizer import AT_ONCE, TextTokenizer, check_texts
+from trajectory.corpus.tokenizer import load_tokenizer as load_tokenizer  # noqa: PLC0414
+from trajectory.errors import TrajectoryError
 
 FirstToken = Literal["eos_prepended", "bos", "raw"]
 """What stands at position 0: the end-of-text token, the beginning-of-text token, or the text's."""
 
 
+LONG = 2_000_000
+"""Characters above which a text is not encoded as a whole."""
+
+CHARACTERS = 32
+"""Characters that are sure to hold a token: four or five mostly do."""
+
+
 class Encoder(Protocol):
     """What is used of a ``tokenizers.Tokenizer``."""
 
-    def encode_batch(  # noqa: D102
+    def encode_batch_fast(  # noqa: D102
         self, texts: list[str], *, add_special_tokens: bool
     ) -> list: ...
 
@@ -38,6 +46,7 @@ class TokenBatch:
         texts: the tokens as the tokenizer writes them, B lists of T.
         first_token: what stands at position 0.
         lengths: tokens of each sequence, int64 [B]; what follows is padding. All T if None.
+        end_ids: ids of the tokens that begin or end a text.
     """
 
     domain: str
@@ -45,6 +54,12 @@ class TokenBatch:
     texts: list[list[str]]
     first_token: FirstToken
     lengths: Tensor | None = None
+    end_ids: tuple[int, ...] = ()
+
+    @property
+    def ends(self) -> Tensor:
+        """Which positions hold a token that begins or ends a text, bool [B, T]."""
+        return torch.isin(self.tokens, torch.tensor(self.end_ids, dtype=torch.int64))
 
     @property
     def present(self) -> Tensor:
@@ -71,47 +86,13 @@ class TokenBatch:
         return digest.hexdigest()
 
 
-def load_tokenizer(folder: Path, where: object) -> Any:
-    """The transformers tokenizer in ``folder``.
-
-    Raises:
-        TrajectoryError: naming ``where``, if the tokenizer is code that lies beside it.
-        DamagedFiles: if there is no readable tokenizer.
-    """
-    from transformers import AutoTokenizer
-
-    with reading(f"{where}: no readable tokenizer"):
-        for name in ("tokenizer_config.json", "config.json"):
-            _refuse_code(folder / name, where)
-        # Without the last word the library asks at standard input whether to run a folder's code.
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-        if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # made up from the config alone
-            raise ValueError("it knows no token but special ones")
-    return tokenizer
-
-
-def _refuse_code(path: Path, where: object) -> None:
-    """Raise TrajectoryError if a config names code of its own as the tokenizer."""
-    if not path.is_file():
-        return
-    values = json.loads(path.read_text(encoding="utf-8"))
-    own = values.get("auto_map") if isinstance(values, dict) else None
-    if (own and path.name != "config.json") or (isinstance(own, dict) and "AutoTokenizer" in own):
-        raise TrajectoryError(
-            f"{where}: its tokenizer is code of its own ({path.name}, auto_map), which is never "
-            "run; ask its authors for a tokenizer.json that needs none"
-        )
-
-
-def first_id(tokenizer: Any, policy: FirstToken, where: object) -> int | None:
+def first_id(tokenizer: TextTokenizer, policy: FirstToken, where: object) -> int | None:
     """The id that ``policy`` puts in front of every sequence; None for the text's own token.
 
     Tokenizers are never asked to add it: whether they do differs between them and their versions.
 
     Args:
-        tokenizer: a transformers tokenizer.
+        tokenizer: the suite's.
         policy: the first-token policy.
         where: named in the error.
 
@@ -140,11 +121,15 @@ def stream(encoder: Encoder, texts: Iterable[str], end: int | None) -> NDArray[n
 
     Tokens that the tokenizer would put around a text of its own accord are left out.
     """
-    ids: list[int] = []
+    given = list(texts)
     after = [] if end is None else [end]
-    for encoding in encoder.encode_batch(list(texts), add_special_tokens=False):
-        ids += [*encoding.ids, *after]
-    return np.array(ids, dtype=np.int64)
+    parts = [np.empty(0, dtype=np.int64)]
+    for start in range(0, len(given), AT_ONCE):
+        part = given[start : start + AT_ONCE]
+        check_texts(part)
+        for encoding in encoder.encode_batch_fast(part, add_special_tokens=False):
+            parts.append(np.array([*encoding.ids, *after], dtype=np.int64))
+    return np.concatenate(parts)
 
 
 def cut(
@@ -187,3 +172,36 @@ def spread(ids: NDArray[np.int64], sequences: int, length: int, first: int | Non
     fitting = min(sequences, len(ids) // taken)
     starts = np.linspace(0, len(ids) - taken, fitting).round().astype(np.int64)
     return cut(ids, starts, length, first)
+
+
+def sampled(
+    tokenizer: TextTokenizer, text: str, sequences: int, length: int, first: int | None
+) -> Tensor:
+    """Sequences at even distances over one long text, int64 [at most sequences, length].
+
+    Only the pieces that are needed are encoded, each from a word's beginning on: a text of
+    gigabytes costs no more than one of a few. A piece that gives too few tokens is left out.
+
+    Raises TrajectoryError if none gives enough.
+    """
+    taken = body(length, first)
+    size = CHARACTERS * taken
+    rows = []
+    for start in np.linspace(0, len(text) - size, sequences).astype(np.int64).tolist():
+        piece = text[start : start + size]
+        space = re.search(r"\s", piece) if start else None
+        (ids,) = tokenizer.encode([piece[space.start() :] if space else piece])
+        if len(ids) >= taken:
+            rows.append(ids[:taken])
+    if not rows:
+        raise TrajectoryError(
+            f"no {size:,} characters of its text give one sequence of {taken} tokens; set a "
+            "smaller probe.length"
+        )
+    stream_ = np.array(rows, dtype=np.int64)
+    return cut(stream_.ravel(), np.arange(len(rows)) * taken, length, first)
+
+
+def is_long(text: str, sequences: int, length: int) -> bool:
+    """Whether a text is so long that only pieces of it are encoded."""
+    return len(text) > max(LONG, 2 * CHARACTERS * sequences * length)

@@ -92,14 +92,16 @@ def together(batches: Sequence[TokenBatch]) -> tuple[Tensor, Batch]:
     total = sum(len(batch.tokens) for batch in batches)
     tokens = torch.zeros((total, length), dtype=torch.int64)
     domains = {b.domain: torch.zeros((total, length), dtype=torch.bool) for b in batches}
+    ends = torch.zeros((total, length), dtype=torch.bool)
     texts: list[list[str]] = []
     for batch in batches:
         rows = slice(len(texts), len(texts) + len(batch.tokens))
         taken = batch.tokens.shape[1]
         tokens[rows, :taken] = batch.tokens
         domains[batch.domain][rows, :taken] = batch.present
+        ends[rows, :taken] = batch.ends & batch.present
         texts += [[*row, *[""] * (length - taken)] for row in batch.texts]
-    return tokens, Batch(domains, texts)
+    return tokens, Batch(domains, texts, ends=ends)
 
 
 def predicted(member: Tensor) -> Tensor:

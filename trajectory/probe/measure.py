@@ -35,11 +35,13 @@ class Batch:
             belongs to none.
         texts: the tokens as text, B lists of T.
         sink: the sink position s.
+        ends: which positions hold a token that begins or ends a text, bool [B, T]; None for none.
     """
 
     domains: Mapping[str, Tensor]
     texts: Sequence[Sequence[str]]
     sink: int = 0
+    ends: Tensor | None = None
 
     @cached_property
     def present(self) -> Tensor:
@@ -49,7 +51,7 @@ class Batch:
     @cached_property
     def kinds(self) -> Tensor:
         """What the tokens are, as ``corpus.kinds`` numbers it, [B, T]."""
-        return token_kinds(self.texts)
+        return token_kinds(self.texts, self.ends)
 
     def sink_token(self, domain: str) -> str | None:
         """Text of the token at the sink position, if it is the same in a domain's sequences."""

@@ -8,7 +8,6 @@ activations, whatever the depth.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from transformers import (
 from transformers.masking_utils import sdpa_mask
 
 from trajectory.errors import DamagedFiles, TrajectoryError, reading
+from trajectory.outside import json_object, refuse_pointer
 from trajectory.probe.attention import NAME, probe_attention
 from trajectory.probe.branches import Branches
 from trajectory.probe.compute import CPU, DTYPES
@@ -35,6 +35,9 @@ from trajectory.probe.memory import return_freed_memory
 from trajectory.probe.rope import check_rope
 from trajectory.probe.rows import batch_rows
 from trajectory.probe.weights import LocalWeights, Weights
+
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+"""Keys of a model's config that must be sizes for any model to be built."""
 
 AttentionInterface.register(NAME, probe_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
@@ -177,6 +180,9 @@ class StreamedModel:
         if dtype == torch.float64 and hasattr(self.config, "num_experts"):
             self.one_expert_at_a_time()
         self.weights = LocalWeights(folder) if weights is None else weights
+        prefix = f"{self.family.base}.layers."
+        self.reader = LayerReader(self.weights, prefix, self.family, dtype, device)
+        self._check_depth()
         with reading(f"{folder}: its config describes no model"):
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(
@@ -189,8 +195,6 @@ class StreamedModel:
                 check_rope(folder, rotary)
         if rotary is not None:
             self.base.rotary_emb = rotary.to(device)
-        prefix = f"{self.family.base}.layers."
-        self.reader = LayerReader(self.weights, prefix, self.family, dtype, device)
         layers: nn.ModuleList = self.base.layers
         self._check(layers, prefix)
         self._load_norm()
@@ -215,8 +219,10 @@ class StreamedModel:
             tokens: token ids.
             leaving: told the depth and the stream that leaves the last block.
 
-        Raises TrajectoryError if an id lies outside the vocabulary.
+        Raises TrajectoryError if an id lies outside the vocabulary, or the sequences are longer
+        than the model's context.
         """
+        check_length(self.config, tokens.shape[1], self.folder)
         name = f"{self.family.base}.{self.family.embedding}.weight"
         ids, places = tokens.unique(return_inverse=True)
         if int(ids.max()) >= self.weights.shape(name)[0]:
@@ -230,7 +236,8 @@ class StreamedModel:
             lambda _, __, stream: None if leaving is None else leaving(len(self.blocks), stream)
         )
         try:
-            output: Tensor = self.base(inputs_embeds=embedded, use_cache=False).last_hidden_state
+            called = self.base(inputs_embeds=embedded, use_cache=False, return_dict=True)
+            output: Tensor = called.last_hidden_state
         finally:
             handle.remove()
         return output
@@ -273,14 +280,18 @@ class StreamedModel:
         self.reader.close()
         self.weights.close()
 
+    def _check_depth(self) -> None:
+        """Compare the number of layers before so many are built."""
+        count, found = self.config.num_hidden_layers, self.reader.names
+        if len(found) != count or any(number >= count for number in found):
+            raise DamagedFiles(
+                f"{self.folder}: config says {count} layers, its tensors are of layers "
+                f"{sorted(found)}"
+            )
+
     def _check(self, layers: nn.ModuleList, prefix: str) -> None:
         """Compare the checkpoint's tensors with the config before anything is read."""
         self._check_width(f"{self.family.base}.{self.family.embedding}.weight")
-        if sorted(self.reader.names) != list(range(len(layers))):
-            raise DamagedFiles(
-                f"{self.folder}: config says {len(layers)} layers, its tensors are of layers "
-                f"{sorted(self.reader.names)}"
-            )
         for index, layer in enumerate(layers):
             shapes = {
                 rest: torch.empty(self.weights.shape(name), device="meta")
@@ -343,6 +354,22 @@ def read_config(folder: Path) -> PretrainedConfig:
         missing = "no config.json" if folder.is_dir() else "no such folder"
         raise TrajectoryError(f"{folder}: no readable model config ({missing})")
     with reading(f"{folder}: no readable model config"):
-        model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+        refuse_pointer(path)
+        model_type = str(json_object(path.read_bytes()).get("model_type"))
         family_of(model_type, folder)
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        for name in SIZES:
+            size = getattr(config, name, 1)
+            if not isinstance(size, int) or not 0 < size < 1 << 31:
+                raise ValueError(f"{name} is {size!r:.40}, which is no size")
+        return config
+
+
+def check_length(config: PretrainedConfig, length: int, where: object) -> None:
+    """Raise TrajectoryError if sequences of ``length`` tokens are beyond a model's context."""
+    context = getattr(config, "max_position_embeddings", None)
+    if isinstance(context, int) and length > context:
+        raise TrajectoryError(
+            f"{where}: sequences of {length:,} tokens, but its context is {context:,} "
+            "(max_position_embeddings); set probe.length, or measure's length, to that or less"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from trajectory.errors import DamagedFiles, TrajectoryError, reading
+from trajectory.outside import json_object, refuse_pointer
 
 SINGLE = "model.safetensors"
 PAGE = 4096
@@ -149,14 +149,18 @@ class LocalWeights:
 def _weight_map(index: Path) -> dict[str, str]:
     """The file of each tensor, as an index of shards says."""
     with reading(f"{index}: not an index of safetensors"):
-        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-            raise ValueError("weight_map does not name a file for every tensor")
+        refuse_pointer(index)
+        found = json_object(index.read_bytes()).get("weight_map")
+        if not isinstance(found, dict) or not all(
+            isinstance(v, str) and Path(v).name == v for v in found.values()
+        ):
+            raise ValueError("weight_map does not name a file beside it for every tensor")
         return found
 
 
 def _open(path: Path) -> safe_open:
     try:
+        refuse_pointer(path)
         return safe_open(path, framework="pt")
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise DamagedFiles(f"{path}: cannot be read ({error})") from None

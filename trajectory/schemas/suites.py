@@ -164,5 +164,6 @@ BATCHES = Table(
         field("first_token", pa.string(), "first-token policy: bos, eos_prepended or raw"),
         field("tokens", pa.list_(pa.int32()), "token ids"),
         field("texts", pa.list_(pa.string()), "the tokens as the tokenizer writes them"),
+        field("ends", pa.list_(pa.int32()), "ids of the tokens that begin or end a text"),
     ),
 )

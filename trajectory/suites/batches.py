@@ -11,7 +11,8 @@ from trajectory.config import Probe
 from trajectory.corpus import stdlib
 from trajectory.corpus.characters import read_text
 from trajectory.corpus.parquet import read_texts
-from trajectory.corpus.tokens import TokenBatch, first_id, load_tokenizer, spread, stream
+from trajectory.corpus.tokenizer import load_tokenizer
+from trajectory.corpus.tokens import TokenBatch, first_id, is_long, sampled, spread, stream
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import BATCHES
 from trajectory.tables import read
@@ -37,9 +38,13 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
         for name, given in probe.parquet.items()
     }
     for domain, held_out in sources.items():
-        ids = stream(tokenizer.backend_tokenizer, held_out, tokenizer.eos_token_id)
+        size = probe.sequences, probe.length
         try:
-            sequences = spread(ids, probe.sequences, probe.length, first).tolist()
+            if len(held_out) == 1 and is_long(held_out[0], *size):
+                sequences = sampled(tokenizer, held_out[0], *size, first).tolist()
+            else:
+                ids = stream(tokenizer.backend_tokenizer, held_out, tokenizer.eos_token_id)
+                sequences = spread(ids, *size, first).tolist()
         except TrajectoryError as error:
             raise TrajectoryError(f"suite '{suite}', domain '{domain}': {error}") from None
         rows += [
@@ -50,12 +55,13 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
                 "first_token": probe.first_token,
                 "tokens": tokens,
                 "texts": tokenizer.convert_ids_to_tokens(tokens),
+                "ends": tokenizer.ends,
             }
             for i, tokens in enumerate(sequences)
         ]
     for domain, prompts in probe.prompts.items():
         for i, prompt in enumerate(prompts):
-            tokens = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            tokens = tokenizer.encode_prompt(prompt)
             if len(tokens) < 2:
                 raise TrajectoryError(
                     f"suite '{suite}', domain '{domain}', prompt {i}: fewer than two tokens"
@@ -68,6 +74,7 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
                     "first_token": "raw",
                     "tokens": tokens,
                     "texts": tokenizer.convert_ids_to_tokens(tokens),
+                    "ends": tokenizer.ends,
                 }
             )
     return rows
@@ -92,6 +99,7 @@ def read_batches(path: Path) -> list[TokenBatch]:
                 [[*row["texts"], *[""] * (longest - len(row["texts"]))] for row in chosen],
                 chosen[0]["first_token"],
                 None if bool((lengths == longest).all()) else lengths,
+                tuple(chosen[0]["ends"]),
             )
         )
     return batches

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trajectory.config.suites import Suite
+from trajectory.corpus.tokenizer import VOCABULARIES, has_tokenizer, tokenizer_places
 from trajectory.suites.audit import MAIN
 from trajectory.suites.content import File
 from trajectory.suites.download import fetch_files
@@ -19,8 +20,6 @@ NAMES = (
     *("tokenizer.model", "vocab.json", "merges.txt", "config.json"),
 )
 """What ``AutoTokenizer`` may read."""
-
-_VOCABULARIES = {"tokenizer.json", "tokenizer.model", "vocab.json"}
 
 Row = dict[str, Any]
 
@@ -36,6 +35,7 @@ def fetch_tokenizer(
     """
     by_name = {row["revision"]: row["commit"] for row in manifest}
     by_name |= {row["revision"]: row["commit"] for row in selection}
+    looked: list[Path] = []
     order = [*(row["revision"] for row in reversed(selection)), MAIN]
     for revision in dict.fromkeys([order[0], MAIN, *order]):
         commit = by_name.get(revision)
@@ -43,9 +43,11 @@ def fetch_tokenizer(
             continue
         where = f"suite '{name}', tokenizer of revision '{revision}'"
         if suite.folder is not None:
-            for folder in (suite.folder / revision, suite.folder / "tokenizer"):
-                if _copy(folder, to):
-                    return revision
+            places = tokenizer_places(suite.folder / revision)
+            looked += [place for place in places if place not in looked]
+            if found := next((place for place in places if has_tokenizer(place)), None):
+                _copy(found, to)
+                return revision
             continue
         assert suite.repository is not None
         files = hub.files(suite.repository, commit, where)
@@ -54,18 +56,16 @@ def fetch_tokenizer(
             to.mkdir(parents=True, exist_ok=True)
             fetch_files(hub, suite.repository, commit, wanted, to, where)
             return revision
-    raise CorruptCheckpoint(f"suite '{name}': no revision has a tokenizer")
+    where = f" (looked for in {', '.join(map(str, looked))})" if looked else ""
+    raise CorruptCheckpoint(f"suite '{name}': no revision has a tokenizer{where}")
 
 
 def _is_tokenizer(files: Sequence[File]) -> bool:
-    return bool(_VOCABULARIES & {file.path for file in files})
+    return bool({*VOCABULARIES} & {file.path for file in files})
 
 
-def _copy(folder: Path, to: Path) -> bool:
-    if not any((folder / vocabulary).is_file() for vocabulary in _VOCABULARIES):
-        return False
+def _copy(folder: Path, to: Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
     for path in (folder / known for known in NAMES):
         if path.is_file():
             shutil.copyfile(path, to / path.name)
-    return True

@@ -1,0 +1,170 @@
+"""Tokens are those of tokenizer.json, whatever class a config names; ends are told by id."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from trajectory.config import Probe
+from trajectory.corpus.kinds import ENDOFTEXT, token_kinds
+from trajectory.corpus.tokenizer import load_tokenizer
+from trajectory.errors import DamagedFiles, TrajectoryError
+from trajectory.probe.families import FAMILIES
+from trajectory.suites.batches import make_batches
+
+SPLIT = r"(?i:'s|'t|'re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+"
+LAYOUTS = {
+    "split": [pre_tokenizers.Split(Regex(SPLIT), "isolated")],
+    "digits": [pre_tokenizers.Digits(individual_digits=True)],
+    "plain": [],
+}
+CLASSES = (
+    *("GPT2Tokenizer", "GPT2TokenizerFast", "GPTNeoXTokenizer", "GPTNeoXTokenizerFast"),
+    *("LlamaTokenizer", "LlamaTokenizerFast", "Qwen2Tokenizer", "Qwen2TokenizerFast"),
+    *("PreTrainedTokenizerFast", "TokenizersBackend", "NoSuchTokenizer", None),
+)
+TEXT = "In 2023 there were 650841823 units; def f(x):\n    return 1999\n\nIt's 12345.  x"
+
+
+def trained(layout: str = "plain", special: tuple[str, ...] = ("<|endoftext|>",)) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=layout == "plain")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*LAYOUTS[layout], bytes_])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=[*special], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([TEXT * 9], trainer)
+    return tokenizer
+
+
+def saved(
+    folder: Path, tokenizer: Tokenizer, model_type: str | None = None, **config: object
+) -> Path:
+    folder.mkdir(exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    if model_type is not None:
+        (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    return folder
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("model_type", [*FAMILIES, None])
+def test_ids_are_those_of_the_file(tmp_path: Path, layout: str, model_type: str | None) -> None:
+    tokenizer = trained(layout)
+    right = tokenizer.encode(TEXT, add_special_tokens=False).ids
+    for name in CLASSES:
+        folder = saved(
+            tmp_path, tokenizer, model_type, tokenizer_class=name, eos_token="<|endoftext|>"
+        )
+        assert load_tokenizer(folder, folder).encode([TEXT]) == [right], name
+
+
+def test_a_file_that_cuts_or_pads_texts_does_neither(tmp_path: Path) -> None:
+    tokenizer = trained()
+    right = tokenizer.encode(TEXT).ids
+    tokenizer.enable_truncation(5)
+    tokenizer.enable_padding(length=99)
+    folder = saved(tmp_path, tokenizer)
+    assert load_tokenizer(folder, folder).encode([TEXT, TEXT]) == [right, right]
+
+
+@pytest.mark.parametrize("written", ["text", "added", "map", "id"])
+@pytest.mark.parametrize("eos", ["<|endoftext|>", "<|im_end|>", "<|eot_id|>", "</s>", "[EOS]"])
+def test_an_end_of_text_is_told_by_its_id(tmp_path: Path, eos: str, written: str) -> None:
+    tokenizer = trained(special=("<unk>", eos))
+    folder = saved(tmp_path / "t", tokenizer)
+    if written == "text":
+        (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": eos}))
+    elif written == "added":
+        (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": {"content": eos}}))
+    elif written == "map":
+        (folder / "special_tokens_map.json").write_text(json.dumps({"eos_token": eos}))
+    else:
+        (folder / "config.json").write_text(
+            json.dumps({"model_type": "llama", "eos_token_id": [1]})
+        )
+    found = load_tokenizer(folder, folder)
+    assert found.ends == [1]
+    texts = [found.convert_ids_to_tokens([5, 1, 6, 1])]
+    ends = torch.isin(torch.tensor([[5, 1, 6, 1]]), torch.tensor(found.ends))
+    assert (token_kinds(texts, ends)[0] == ENDOFTEXT).tolist() == [False, True, False, True]
+
+
+def probe(folder: Path, **values: object) -> Probe:
+    given = {"domains": [], "sequences": 2, "length": 16, "first_token": "raw", **values}
+    return Probe.model_validate(given)
+
+
+def test_a_text_that_spells_special_tokens_is_text(tmp_path: Path) -> None:
+    folder = saved(
+        tmp_path / "t", trained(special=("<s>", "</s>")), eos_token="</s>", bos_token="<s>"
+    )
+    page = tmp_path / "page.html"
+    page.write_text("<p>Was <s>40</s> now 30.</p>\n" * 40)
+    rows = make_batches("s", folder, probe(folder, texts={"mine": page}))
+    assert not any(token in ("<s>", "</s>") for row in rows for token in row["texts"][:15])
+    assert {tuple(row["ends"]) for row in rows} == {(0, 1)}
+    (said,) = make_batches("s", folder, probe(folder, prompts={"said": ["<s>Was 40"]}))
+    assert said["tokens"][0] == 0, "who writes a prompt means its tokens"
+    again = make_batches("s", folder, probe(folder, texts={"mine": page}))
+    assert again == rows, "and that leaves nothing behind"
+
+
+def test_a_mark_in_front_of_a_text_is_no_token(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "t", trained())
+    text = tmp_path / "text.txt"
+    found = []
+    for mark in (b"", b"\xef\xbb\xbf"):
+        text.write_bytes(mark + TEXT.encode())
+        found.append(make_batches("s", folder, probe(folder, texts={"mine": text})))
+    assert found[0] == found[1]
+
+
+def test_a_long_text_costs_what_is_needed_of_it(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "t", trained())
+    text = tmp_path / "text.txt"
+    text.write_text(f"{TEXT} " * 60_000)
+    assert text.stat().st_size > 4_000_000
+    tracemalloc.start()
+    rows = make_batches("s", folder, probe(folder, texts={"mine": text}, sequences=8))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [len(row["tokens"]) for row in rows] == [16] * 8
+    assert most < 5 * text.stat().st_size
+    assert len({tuple(row["tokens"]) for row in rows}) > 1
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"tokenizer.model": b"\n\x0e\n\x05<unk>"}, "its tokenizer is a tokenizer.model alone"),
+        ({"tokenizer.json": b"{}"}, "no readable tokenizer"),
+        ({"tokenizer.json": b"["  * 100_000}, "no readable tokenizer"),
+        ({"tokenizer_config.json": b"[1]"}, "it holds a JSON list, not an object"),
+        ({"tokenizer_config.json": b'{"eos_token": "<no>"}'}, "eos token '<no>' is not among its"),
+        ({"config.json": b'{"eos_token_id": 1e400}'}, ""),
+        ({"special_tokens_map.json": b"\xff"}, "no readable tokenizer"),
+    ],
+)  # fmt: skip
+def test_tokenizers_of_any_kind_are_one_line(
+    tmp_path: Path, files: dict[str, bytes], message: str
+) -> None:
+    folder = saved(tmp_path / "t", trained())
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+        if name == "tokenizer.model":
+            (folder / "tokenizer.json").unlink()
+    if not message:
+        assert load_tokenizer(folder, folder).eos_token_id is None
+        return
+    with pytest.raises((TrajectoryError, DamagedFiles), match=f"^here: .*{message}") as caught:
+        load_tokenizer(folder, "here")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,181 @@
+"""A checkpoint's tokenizer, as its ``tokenizer.json`` says and no library would have it.
+
+``transformers`` builds the class that a config names and puts that class's own pre-tokenizer in
+place of the file's: other tokens, and other numbers. The file is read as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from trajectory.errors import DamagedFiles, TrajectoryError, reading
+from trajectory.outside import json_object, refuse_pointer
+
+FILE = "tokenizer.json"
+CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
+"""Files that may name the tokens at a text's beginning and end; the first that does counts."""
+
+VOCABULARIES = (FILE, "tokenizer.model", "vocab.json")
+"""Files one of which every tokenizer has."""
+
+AT_ONCE = 64
+"""Texts encoded together: what a library keeps of each is many times its size."""
+
+
+@dataclass(frozen=True)
+class TextTokenizer:
+    """Text to token ids and back.
+
+    Attributes:
+        backend_tokenizer: special tokens that a text merely spells are characters to it.
+        bos_token_id: id of the token that begins a text; None if it has none.
+        eos_token_id: id of the token that ends one.
+    """
+
+    backend_tokenizer: Tokenizer
+    bos_token_id: int | None
+    eos_token_id: int | None
+
+    @property
+    def ends(self) -> list[int]:
+        """Ids of the tokens that begin or end a text."""
+        return sorted({id_ for id_ in (self.bos_token_id, self.eos_token_id) if id_ is not None})
+
+    def encode(self, texts: Iterable[str]) -> list[list[int]]:
+        """Ids of each text, with no token put around it.
+
+        Raises:
+            TrajectoryError: for a text that has no UTF-8 form.
+        """
+        given = list(texts)
+        found: list[list[int]] = []
+        for start in range(0, len(given), AT_ONCE):
+            part = given[start : start + AT_ONCE]
+            check_texts(part)
+            encoded = self.backend_tokenizer.encode_batch_fast(part, add_special_tokens=False)
+            found += [encoding.ids for encoding in encoded]
+        return found
+
+    def encode_prompt(self, prompt: str) -> list[int]:
+        """Ids of a prompt, in which a special token that is spelt is meant."""
+        check_texts([prompt])
+        self.backend_tokenizer.encode_special_tokens = False
+        try:
+            return list(self.backend_tokenizer.encode(prompt, add_special_tokens=False).ids)
+        finally:
+            self.backend_tokenizer.encode_special_tokens = True
+
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
+        """Tokens as the tokenizer writes them; nothing for an id that it does not know."""
+        return [self.backend_tokenizer.id_to_token(id_) or "" for id_ in ids]
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a tokenizer lies in a folder, readable or not."""
+    return any((folder / name).is_file() for name in VOCABULARIES)
+
+
+def tokenizer_places(checkpoint: Path) -> list[Path]:
+    """Where a checkpoint's tokenizer may lie: with it, in a folder for all beside it, or above, as
+    trainers leave it."""
+    above = checkpoint.absolute().parent
+    return [checkpoint, above / "tokenizer", above]
+
+
+def load_tokenizer(folder: Path, where: object) -> TextTokenizer:
+    """The tokenizer in ``folder``.
+
+    Raises:
+        TrajectoryError: naming ``where``, if it is code that lies beside it, or a sentencepiece
+            model alone.
+        DamagedFiles: if there is no readable tokenizer.
+    """
+    with reading(f"{where}: no readable tokenizer"):
+        configs = [_config(folder / name, where) for name in CONFIGS]
+        backend = _backend(folder, where)
+        if backend.get_vocab_size(with_added_tokens=False) == 0:
+            raise ValueError("it knows no token but special ones")
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+        ids = [_named(backend, configs, name) for name in ("bos", "eos")]
+    return TextTokenizer(backend, *ids)
+
+
+def _backend(folder: Path, where: object) -> Tokenizer:
+    path = folder / FILE
+    if path.is_file():
+        refuse_pointer(path)
+        try:
+            return Tokenizer.from_file(str(path))
+        except BaseException as error:
+            if type(error).__name__ == "PanicException":  # no Exception: the library's own mistake
+                raise DamagedFiles(f"{where}: {FILE} cannot be read ({error})") from None
+            raise
+    if (folder / "tokenizer.model").is_file() and not (folder / "vocab.json").is_file():
+        raise TrajectoryError(
+            f"{where}: its tokenizer is a tokenizer.model alone, which is not read; save it as "
+            f"{FILE} with transformers' save_pretrained, where sentencepiece is installed"
+        )
+    from transformers import AutoTokenizer
+
+    # Without the last word the library asks at standard input whether to run a folder's code.
+    loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    found: Tokenizer = loaded.backend_tokenizer
+    return found
+
+
+def _config(path: Path, where: object) -> dict[str, Any]:
+    """What a file beside the tokenizer says; nothing if it is not there.
+
+    Raises TrajectoryError if it names code of its own as the tokenizer.
+    """
+    if not path.is_file():
+        return {}
+    refuse_pointer(path)
+    values = json_object(path.read_bytes())
+    own = values.get("auto_map")
+    if (own and path.name != "config.json") or (isinstance(own, dict) and "AutoTokenizer" in own):
+        raise TrajectoryError(
+            f"{where}: its tokenizer is code of its own ({path.name}, auto_map), which is never "
+            f"run; ask its authors for a {FILE} that needs none"
+        )
+    return values
+
+
+def _named(backend: Tokenizer, configs: Sequence[dict[str, Any]], name: str) -> int | None:
+    """Id of the token that the configs name as ``bos`` or ``eos``; None if they name none.
+
+    Raises ValueError if the tokenizer does not know it.
+    """
+    for values in configs:
+        token = values.get(f"{name}_token")
+        if isinstance(token, dict):
+            token = token.get("content")
+        if isinstance(token, str) and token:
+            found: int | None = backend.token_to_id(token)
+            if found is None:
+                raise ValueError(f"its {name} token '{token}' is not among its tokens")
+            return found
+        id_ = values.get(f"{name}_token_id")
+        id_ = id_[0] if isinstance(id_, list) and id_ else id_
+        if type(id_) is int and 0 <= id_ < 1 << 31 and backend.id_to_token(id_) is not None:
+            return id_
+    return None
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Raise TrajectoryError for a text that has no UTF-8 form."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise TrajectoryError(
+                f"a text holds half a character at place {error.start} (U+"
+                f"{ord(text[error.start]):04X}), which has no UTF-8 form"
+            ) from None
