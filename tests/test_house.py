@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "parts": {"schemas", "tables"},
     "api": {"schemas", "corpus", "probe"},
     "reference": {"config", "schemas"},
-    "repair": {"config", "schemas", "tables"},
+    "repair": {"config", "schemas", "suites", "tables"},
     "results": {"config", "tables"},
     "corpus": {"tables", "schemas", "config"},
     "probe": {"tables", "schemas", "config", "corpus"},
@@ -197,6 +197,8 @@ def test_what_decides_numbers_is_in_a_digest_or_in_the_values(
         *(
             "load",
             "parse",
+            "check_files",
+            "read_yaml",
             "registered",
             "suggestion",
             "refuse_repeats",

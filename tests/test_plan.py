@@ -74,7 +74,7 @@ def test_a_pinned_selection_is_what_counts(tmp_path: Path) -> None:
     run = config(tmp_path, select={"every": 1})
     suite = run.suites.suite("s")
     rows = [
-        {"suite": "s", "revision": f"step{k}", "commit": "c", "trajectory": "s", "stage": None,
+        {"suite": "s", "revision": f"step{k}", "commit": "0" * 40, "trajectory": "s", "stage": None,
          "ingredient": None, "step": k, "tokens": None, "bytes": 7 * k, "verdict": "good",
          "excluded": False, "reason": None}
         for k in (1, 2, 3)

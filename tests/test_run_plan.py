@@ -117,7 +117,7 @@ def test_interventions_are_of_the_steps_asked_for_of_each_trajectory(tmp_path: P
             **dict.fromkeys(COLUMNS),
             "suite": "mine",
             "revision": f"{Path(name).name}-{step}",
-            "commit": "c",
+            "commit": "0" * 40,
         }
         | {"trajectory": name, "step": step}
         for name in ("mine", "mine/stage2")

@@ -10,9 +10,9 @@ from typing import Any
 
 from trajectory.config import Config
 from trajectory.suites.changed import changed_rows, check_steps
+from trajectory.suites.edited import checked_selection
 from trajectory.suites.names import revision_name
 from trajectory.suites.pinned import read_unpinned
-from trajectory.suites.selection import read_selection
 
 LEAST = 16
 """Checkpoints a bundle holds before it may end."""
@@ -87,7 +87,9 @@ def suite_bundles(config: Config, name: str) -> list[Bundle]:
     if nano is not None:
         return bundles(name, [(revision_name(step), 0) for step in nano.checkpoint_steps()])
     usual = config.suites.suite(name).bytes
-    rows = read_selection(config.results / "selections" / f"{name}.tsv")
+    rows = checked_selection(
+        config.results / "selections" / f"{name}.tsv", name, config.suites.suite(name)
+    )
     return bundles(name, [(row["revision"], row["bytes"] or usual or ALONE) for row in rows])
 
 
@@ -109,7 +111,8 @@ def measured_rows(config: Config, name: str) -> list[dict[str, Any]]:
     if name in read_unpinned(config):
         return []
     if nano is None:
-        return read_selection(config.results / "selections" / f"{name}.tsv")
+        path = config.results / "selections" / f"{name}.tsv"
+        return checked_selection(path, name, config.suites.suite(name))
     return [
         {"trajectory": name, "step": step, "revision": revision_name(step)}
         for step in nano.checkpoint_steps()

@@ -30,9 +30,10 @@ from trajectory.estimates import (
     training_seconds,
 )
 from trajectory.suites.changed import changed_rows, check_steps
+from trajectory.suites.edited import checked_selection
 from trajectory.suites.local import choose_local
 from trajectory.suites.pinned import paths
-from trajectory.suites.selection import is_pinned, read_selection
+from trajectory.suites.selection import is_pinned
 from trajectory.suites.sizes import with_sizes
 
 Row = dict[str, Any]
@@ -155,7 +156,7 @@ def _sum(values: Any) -> Any:
 def _known(config: Config, name: str, suite: Suite) -> _Known:
     _, path = paths(config, name)
     if is_pinned(path, suite):
-        source, rows = "selection", read_selection(path)
+        source, rows = "selection", checked_selection(path, name, suite)
     elif suite.folder is not None:
         source, rows = "folder", choose_local(name, suite, suite.folder)
     else:

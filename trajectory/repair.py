@@ -18,6 +18,7 @@ from typing import Any
 from trajectory.config import Config
 from trajectory.errors import TrajectoryError
 from trajectory.outside import inside, json_object
+from trajectory.suites.pinned import read_unpinned, unpinned_path
 
 SEEN_NAME = ".seen.json"
 """File of a results folder: what the last run left, so that only what changed is read."""
@@ -62,6 +63,10 @@ def look(config: Config) -> Found:
     for pattern in FOLDERS:
         for folder in sorted(results.glob(pattern)):
             _look_into(results, folder, before, found)
+    try:
+        read_unpinned(config)
+    except TrajectoryError:
+        found.unusable[unpinned_path(config)] = "it cannot be read"
     complete = results / "complete.txt"
     if complete.is_file():
         _look_at_text(complete, before, found)

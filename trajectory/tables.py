@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from trajectory.errors import TrajectoryError, UnusableFolder
 from trajectory.outside import json_object
-from trajectory.schemas import TABLES, Table
+from trajectory.schemas import MEASUREMENTS, TABLES, Table
+from trajectory.schemas.stored import SLACK, STORED
 
 _TABLE_KEY = b"trajectory.table"
 _SCHEMA_KEY = b"trajectory.schema"
@@ -49,9 +50,31 @@ def validate(data: pa.Table, table: Table, where: str | Path) -> None:
         if pa.types.is_floating(field.type) and pc.all(pc.is_finite(column)).as_py() is False:
             bad = data.filter(pc.invert(pc.is_finite(column))).select(table.key).slice(0, 1)
             raise _fail(where, f"column {field.name} is not finite, first at {bad.to_pylist()[0]}")
+    if table.name in MEASUREMENTS:
+        _check_ranges(data, table, where)
     keys = data.select(table.key)
     if keys.group_by(table.key).aggregate([]).num_rows != data.num_rows:
         raise _fail(where, f"two rows have the same {' × '.join(table.key)}")
+
+
+def _check_ranges(data: pa.Table, table: Table, where: str | Path) -> None:
+    """Raise TrajectoryError for a number that its column cannot hold."""
+    toys = pc.starts_with(data.column("trajectory"), "bb/")
+    for name in table.schema.names:
+        within = STORED.get(name)
+        if within is None:
+            continue
+        rows = data.filter(pc.invert(toys)) if within.softmax else data
+        column = rows.column(name)
+        low, high = within.low - SLACK, within.high + SLACK
+        wrong = rows.filter(pc.or_(pc.less(column, low), pc.greater(column, high)))
+        if wrong.num_rows:
+            first = wrong.select([*table.key, name]).slice(0, 1).to_pylist()[0]
+            raise _fail(
+                where,
+                f"column {name} holds {first.pop(name)}, which is not from {within.low} to "
+                f"{within.high}, first at {first}",
+            )
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]], table: Table) -> pa.Table:

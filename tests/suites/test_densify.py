@@ -108,7 +108,7 @@ def test_a_selection_is_densified_where_the_onsets_are(tmp_path: Path) -> None:
     files = (File("model.safetensors", 50, "sha256:0"),)
     rows = [
         {**row, "verdict": "good"}
-        for row in manifest_rows("s", suite, [Revision(f"step{10 * k}", f"c{k}", files)
+        for row in manifest_rows("s", suite, [Revision(f"step{10 * k}", f"{k:040x}", files)
                                               for k in range(101)])
     ]  # fmt: skip
     rows[42] |= {"excluded": True, "verdict": "duplicate"}

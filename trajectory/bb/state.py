@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import pickle
 import time
@@ -14,6 +16,10 @@ import torch
 
 from trajectory.provenance import code_digest, values_digest
 from trajectory.tables import atomic
+
+SEAL = 32
+"""Bytes in front of a state: the SHA-256 of the rest. A zip archive of tensors is read whatever
+became of them on the disk."""
 
 SAVE_EVERY = 20.0
 """Least seconds between two states."""
@@ -41,7 +47,11 @@ class State:
     def load(self) -> dict[str, Any] | None:
         """The last state; None if there is none of this training."""
         try:
-            found = torch.load(self.path, weights_only=True)
+            content = self.path.read_bytes()
+            seal, content = content[:SEAL], content[SEAL:]
+            if hashlib.sha256(content).digest() != seal:
+                return None  # torn or changed on the disk: start over
+            found = torch.load(io.BytesIO(content), weights_only=True)
         except FileNotFoundError:
             return None
         except (*_UNREADABLE, pickle.UnpicklingError, zipfile.BadZipFile):
@@ -58,8 +68,11 @@ class State:
             return
         values = contents()
         values["tables"] = json.dumps(values["tables"])  # floats survive: repr is exact
+        content = io.BytesIO()
+        torch.save({**values, "identity": self.identity}, content)
         with atomic(self.path) as handle:
-            torch.save({**values, "identity": self.identity}, handle)
+            handle.write(hashlib.sha256(content.getbuffer()).digest())
+            handle.write(content.getbuffer())
         ended = time.monotonic()
         self._next = ended + max(SAVE_EVERY, (ended - started) / SAVE_SHARE)
 

@@ -51,16 +51,17 @@ class Checkpoints:
             TrajectoryError: for a revision that is not listed.
         """
         from trajectory.schemas import MANIFEST
+        from trajectory.suites.edited import checked_selection
         from trajectory.suites.listed import with_rates
-        from trajectory.suites.selection import read_selection
         from trajectory.tables import read
 
-        embedded = self.folder is not None
-        known = read(self.listed, MANIFEST).to_pylist() if embedded else read_selection(self.listed)
-        rows = {r["revision"]: r for r in known if r["suite"] == self.suite}
-        if not embedded:
+        if self.folder is not None:
+            known = read(self.listed, MANIFEST).to_pylist()
+            rows = {r["revision"]: r for r in known if r["suite"] == self.suite}
+        else:
             settings = self.run.suites.suite(self.suite)
-            rows = {name: with_rates(row, settings) for name, row in rows.items()}
+            known = checked_selection(self.listed, self.suite, settings)
+            rows = {row["revision"]: with_rates(row, settings) for row in known}
         for revision in self.revisions:
             if revision not in rows:
                 raise TrajectoryError(

@@ -291,16 +291,17 @@ def suites_tokenizer(
     """Fetch a suite's tokenizer: one for all its revisions."""
     from trajectory.config import load
     from trajectory.schemas import MANIFEST
+    from trajectory.suites.edited import checked_selection
     from trajectory.suites.hub import Hub
     from trajectory.suites.pinned import paths
-    from trajectory.suites.selection import read_selection
     from trajectory.suites.tokenizer import fetch_tokenizer
     from trajectory.tables import read
 
     run = load(config)
     suite = run.suites.suite(name)
     manifest, selection = paths(run, name)
-    rows, chosen = read(manifest, MANIFEST).to_pylist(), read_selection(selection)
+    rows = read(manifest, MANIFEST).to_pylist()
+    chosen = checked_selection(selection, name, suite)
     revision = fetch_tokenizer(name, suite, Hub(run.fetch), rows, chosen, output)
     print(f"{output}: tokenizer of revision '{revision}'")
 
@@ -315,9 +316,10 @@ def suites_outcomes(
     from trajectory.bundles import bundle_tables
     from trajectory.config import load
     from trajectory.schemas import BUNDLE, MANIFEST, OUTCOMES
+    from trajectory.suites.edited import checked_selection
     from trajectory.suites.outcomes import outcome_rows, unlisted_row
     from trajectory.suites.pinned import paths, read_unpinned
-    from trajectory.suites.selection import asked_in_vain, read_selection
+    from trajectory.suites.selection import asked_in_vain
     from trajectory.tables import from_rows, read, write
 
     run = load(config)
@@ -332,7 +334,7 @@ def suites_outcomes(
         listed = read(manifest, MANIFEST).to_pylist()
         chosen, in_vain = None, set[str]()
         if name in run.suites.public():
-            chosen = read_selection(selection)
+            chosen = checked_selection(selection, name, run.suites.suite(name))
             in_vain = asked_in_vain(run.suites.suite(name), listed, chosen)
         rows += outcome_rows(listed, chosen, became.get(name, {}), in_vain)
     write(from_rows(rows, OUTCOMES), OUTCOMES, output, provenance.describe(run=run.name))

@@ -22,7 +22,7 @@ from trajectory.config.forces import Forces
 from trajectory.config.forks import Forks
 from trajectory.config.nano import NanoExperiment, NanoHold, NanoOlmo
 from trajectory.config.probe import Probe
-from trajectory.config.reading import RESOLVED_NAME, load, parse, resolved
+from trajectory.config.reading import RESOLVED_NAME, check_files, load, parse, resolved
 from trajectory.config.run import Config
 from trajectory.config.suites import Select, Suite, Suites
 
@@ -50,6 +50,7 @@ __all__ = [
     "Suites",
     "Task",
     "Variant",
+    "check_files",
     "load",
     "parse",
     "resolve_steps",

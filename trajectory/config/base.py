@@ -90,7 +90,7 @@ class LogSpaced(Section):
 
     first: Count = 1
     """First step after step 0."""
-    count: Annotated[int, Field(ge=2)]
+    count: Annotated[int, Field(ge=2, le=100_000)]
     """Distinct steps wanted between the first and the last, both included."""
 
 

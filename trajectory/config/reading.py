@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +25,45 @@ def parse(values: Any, source: str = "config") -> Config:
             f"{source}: should hold keys and values, found {type(values).__name__}"
         )
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
+    except RecursionError:
+        raise TrajectoryError(f"{source}: nested too deeply") from None
     except ValidationError as error:
         lines = dict.fromkeys(_explain(details) for details in error.errors())
         raise TrajectoryError("\n".join(f"{source}: {line}" for line in lines)) from None
+    if wrong := list(_not_numbers(values, config.model_dump(mode="json", by_alias=True))):
+        raise TrajectoryError("\n".join(f"{source}: {line}" for line in wrong))
+    return config
+
+
+def _not_numbers(given: Any, read: Any, where: str = "") -> Iterator[str]:
+    """Places where true or false was taken for a number."""
+    if isinstance(given, bool) and isinstance(read, int | float) and not isinstance(read, bool):
+        yield f"{where}: should be a number, found {str(given).lower()}"
+    elif isinstance(given, dict) and isinstance(read, dict):
+        for key in given.keys() & read.keys():
+            yield from _not_numbers(given[key], read[key], f"{where}.{key}" if where else str(key))
+    elif isinstance(given, list) and isinstance(read, list):
+        for n, (one, other) in enumerate(zip(given, read, strict=False)):
+            yield from _not_numbers(one, other, f"{where}.{n}")
 
 
 def load(path: Path) -> Config:
     """The config in a YAML or JSON file; TrajectoryError if it cannot be read or is wrong."""
-    import yaml
+    from trajectory.config.strict import read_yaml
 
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TrajectoryError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise TrajectoryError(f"{path}: not YAML ({reason})") from None
-    return parse(values, str(path))
+    return parse(read_yaml(path), str(path))
+
+
+def check_files(paths: Iterable[Path]) -> None:
+    """Raise TrajectoryError for what another reader of YAML passes over: a key that stands twice.
+
+    Snakemake reads a run's config by itself.
+    """
+    from trajectory.config.strict import read_yaml
+
+    for path in paths:
+        read_yaml(path)
 
 
 def resolved(config: Config) -> str:

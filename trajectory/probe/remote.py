@@ -6,14 +6,22 @@ of the embedding, can be read without the rest.
 
 from __future__ import annotations
 
-import json
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import httpx2
 import torch
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 from torch import Tensor
 
 from trajectory.errors import DamagedFiles, TrajectoryError
@@ -38,6 +46,9 @@ DTYPES = {
 }
 
 
+_Whole = Annotated[int, Field(ge=0, lt=1 << 48)]
+
+
 @dataclass(frozen=True)
 class Entry:
     """Where a tensor lies: its file, type, shape and bytes ``start`` to ``stop`` of the file."""
@@ -47,6 +58,26 @@ class Entry:
     shape: list[int]
     start: int
     stop: int
+
+
+class _Facts(BaseModel):
+    """What a header says of a tensor."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    dtype: str
+    shape: list[_Whole]
+    data_offsets: tuple[_Whole, _Whole]
+
+    @field_validator("dtype")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in DTYPES:
+            raise ValueError(f"unknown type {name!r:.20}")
+        return name
+
+
+_HEADER = TypeAdapter(dict[str, Any])
+_FACTS = TypeAdapter(_Facts)
 
 
 class RemoteWeights:
@@ -176,6 +207,8 @@ def read_header(reader: RangeReader, file: str, where: object) -> dict[str, Entr
     size = int.from_bytes(reader.fetch([Range(file, 0, 8)])[0], "little")
     if not 2 <= size <= HEADER_LIMIT:
         raise DamagedFiles(f"{where}: {file}: no safetensors file (header of {size} bytes)")
+    if (whole := reader.sizes.get(file)) is not None and 8 + size > whole:
+        raise DamagedFiles(f"{where}: {file}: its header of {size:,} bytes is longer than the file")
     (text,) = reader.fetch([Range(file, 8, 8 + size)])
     return parse_header(bytes(text), file, where)
 
@@ -186,26 +219,34 @@ def parse_header(text: bytes, file: str, where: object) -> dict[str, Entry]:
     Raises DamagedFiles if it is none, or a tensor's bytes are not those of its shape.
     """
     try:
-        header = json.loads(text)
-        entries = {
-            name: Entry(
-                file,
-                DTYPES[facts["dtype"]],
-                [int(n) for n in facts["shape"]],
-                *(8 + len(text) + int(offset) for offset in facts["data_offsets"]),
-            )
-            for name, facts in header.items()
-            if name != "__metadata__"
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedFiles(f"{where}: {file}: no safetensors header ({error!r})") from None
-    for name, entry in entries.items():
-        if entry.stop - entry.start != math.prod(entry.shape) * entry.dtype.itemsize:
+        header = _HEADER.validate_json(text)
+        header.pop("__metadata__", None)
+        facts = {name: _FACTS.validate_python(found) for name, found in header.items()}
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        place = "".join(f"{part}: " for part in wrong["loc"])
+        raise DamagedFiles(
+            f"{where}: {file}: no safetensors header ({place}{wrong['msg']})"
+        ) from None
+    entries = {}
+    end = 0
+    for name, found in sorted(facts.items(), key=lambda item: item[1].data_offsets):
+        start, stop = found.data_offsets
+        dtype = DTYPES[found.dtype]
+        if stop - start != math.prod(found.shape) * dtype.itemsize:
             raise DamagedFiles(
-                f"{where}: {file}: tensor '{name}' of shape {entry.shape} has "
-                f"{entry.stop - entry.start:,} bytes by its header"
+                f"{where}: {file}: tensor '{name}' of shape {found.shape} has "
+                f"{stop - start:,} bytes by its header"
             )
-    return entries
+        if start != end:  # as safetensors itself has it: no gap, and nothing twice
+            raise DamagedFiles(
+                f"{where}: {file}: tensor '{name}' begins at byte {start:,} by its header, where "
+                f"the one before it ends at {end:,}"
+            )
+        end = stop
+        first = 8 + len(text)
+        entries[name] = Entry(file, dtype, list(found.shape), first + start, first + stop)
+    return {name: entries[name] for name in facts}
 
 
 def _tensor(buffer: memoryview, entry: Entry) -> Tensor:

@@ -12,6 +12,7 @@ from trajectory.config import Config
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import MANIFEST, ONSETS
 from trajectory.suites.densify import Candidate, Interval, densify, total_width
+from trajectory.suites.edited import checked_selection
 from trajectory.suites.hub import Hub
 from trajectory.suites.names import is_plain
 from trajectory.suites.pin import audit_chosen
@@ -19,7 +20,6 @@ from trajectory.suites.pinned import paths
 from trajectory.suites.selection import (
     in_bounds,
     is_pinned,
-    read_selection,
     selected,
     size_of,
     write_selection,
@@ -57,7 +57,7 @@ def narrow(config: Config, name: str, budget: int, phenomenon: str = "sink") -> 
     manifest, path = paths(config, name)
     if not is_pinned(path, suite):
         raise TrajectoryError(f"suite '{name}': {path} is not pinned with these settings; run it")
-    chosen = read_selection(path)
+    chosen = checked_selection(path, name, suite)
     rows = read(manifest, MANIFEST).to_pylist()
     onsets = read(config.results / "tables" / "onsets.parquet", ONSETS).to_pylist()
     runs = sorted({row["trajectory"] for row in chosen})

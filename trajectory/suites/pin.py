@@ -9,10 +9,11 @@ from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.suites.audit import JUDGED, LEARNT, MAIN, audit, config_file
 from trajectory.suites.content import BLOCK, CONFIG, File, Revision, local_revision
+from trajectory.suites.edited import checked_selection
 from trajectory.suites.hub import Hub
 from trajectory.suites.local import revision_folders
 from trajectory.suites.manifest import Row, manifest_rows
-from trajectory.suites.selection import is_pinned, read_selection, select
+from trajectory.suites.selection import is_pinned, read_selection, select, selected
 
 Report = Callable[[int], None]
 
@@ -158,10 +159,12 @@ def pinned_selection(path: Path, name: str, suite: Suite, rows: Sequence[Row]) -
     if not path.exists():
         return select(name, suite, rows)
     if is_pinned(path, suite):
-        return read_selection(path)
+        return checked_selection(path, name, suite)
     new = {row["revision"]: row for row in select(name, suite, rows)}
-    known = {row["revision"] for row in rows if not row["excluded"]}
+    known = {row["revision"]: row for row in rows if not row["excluded"]}
     for row in read_selection(path):
-        if row["chosen"] != "config" and row["revision"] in known:
-            new.setdefault(row["revision"], row)
+        if row["chosen"] != "config" and (listed := known.get(row["revision"])):
+            # As it is listed now: what the settings say of it may have changed.
+            fresh = selected(listed, row["chosen"]) if listed["step"] is not None else row
+            new.setdefault(row["revision"], fresh)
     return sorted(new.values(), key=lambda row: (row["trajectory"], row["step"]))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trajectory.config import Config
+from trajectory.errors import TrajectoryError
 from trajectory.suites.selection import is_pinned, settings_digest
 
 NAME = "unpinned.tsv"
@@ -58,15 +59,24 @@ def write_unpinned(config: Config, found: Mapping[str, Unpinned]) -> None:
 
 
 def read_unpinned(config: Config) -> dict[str, Unpinned]:
-    """The config's suites that could not be pinned with the settings they have now."""
+    """The config's suites that could not be pinned with the settings they have now.
+
+    Raises TrajectoryError if the table is damaged.
+    """
+    path = unpinned_path(config)
     try:
-        text = unpinned_path(config).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        rows = list(csv.DictReader(io.StringIO(text), COLUMNS, delimiter="\t"))
     except FileNotFoundError:
         return {}
+    except (OSError, UnicodeDecodeError, csv.Error):
+        rows = []
+    if not rows or any(len(row) != len(COLUMNS) or None in row.values() for row in rows):
+        raise TrajectoryError(f"{path}: damaged; delete it and run again")
     public = config.suites.public()
     return {
         row["suite"]: Unpinned(row["kind"], row["reason"])
-        for row in csv.DictReader(io.StringIO(text), delimiter="\t")
+        for row in rows[1:]
         if (suite := public.get(row["suite"])) is not None
         and row["settings"] == settings_digest(suite)
         and not is_listed(config, row["suite"])

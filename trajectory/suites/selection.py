@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,7 +26,10 @@ COLUMNS = (
     *("suite", "revision", "commit", "trajectory", "stage", "ingredient", "step", "tokens"),
     *("bytes", "chosen", "verdict"),
 )
-_NUMBERS = {"stage", "ingredient", "step", "tokens", "bytes"}
+_NUMBERS = {
+    **dict.fromkeys(("stage", "ingredient"), "[0-9]{1,4}"),
+    **dict.fromkeys(("step", "tokens", "bytes"), "[0-9]{1,18}"),
+}
 _HEAD = "# checkpoints of {suite}; settings {digest}; pinned: edit rows at will\n"
 
 _DECIDING = {
@@ -330,7 +334,7 @@ def read_selection(path: Path) -> list[Row]:
             raise TrajectoryError(f"{path}, line {n}: {len(values)} columns, not {len(COLUMNS)}")
         row: Row = {}
         for key, value in zip(COLUMNS, values, strict=True):
-            if key in _NUMBERS and value and not (value.isascii() and value.isdigit()):
+            if key in _NUMBERS and value and not re.fullmatch(_NUMBERS[key], value):
                 raise TrajectoryError(f"{path}, line {n}: {key} '{value}' is not a number")
             row[key] = (int(value) if key in _NUMBERS else value) if value else None
         absent = [k for k in ("suite", "revision", "commit", "trajectory") if not row[k]]

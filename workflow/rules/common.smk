@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from trajectory.bundles import effect_tables, force_bundles, force_tables, suite_bundles
-from trajectory.config import RESOLVED_NAME
+from trajectory.config import RESOLVED_NAME, check_files
 from trajectory.config import parse as parse_config
 from trajectory.errors import TrajectoryError
 from trajectory.inputs import check_inputs, probe_files, variant_files
@@ -20,9 +20,9 @@ from trajectory.provenance import code_digest, values_digest
 from trajectory.repair import look, mend, remember
 from trajectory.results import check_results, claim
 from trajectory.schemas import FORCE_TABLES
+from trajectory.suites.edited import checked_selection
 from trajectory.suites.listed import CHANGED_FROM, MEASURED_FROM, listed_digest, with_rates
 from trajectory.suites.pinned import is_listed, read_unpinned, unpinned_path
-from trajectory.suites.selection import read_selection
 from trajectory.workflow import (
     check_scheduler,
     check_storage,
@@ -33,6 +33,7 @@ from trajectory.workflow import (
 
 try:
     config_name = ", ".join(map(str, workflow.config_settings.configfiles)) or "config.yaml"
+    check_files(map(Path, workflow.config_settings.configfiles or ["config.yaml"]))
     CONFIG = parse_config(config, config_name)
     check_storage(workflow.storage_settings and workflow.storage_settings.default_storage_provider)
     check_results(CONFIG)

@@ -55,7 +55,7 @@ def listed_suites():
 @cache
 def read_once(suite):
     try:
-        return read_selection(Path(selection_path(suite)))
+        return checked_selection(Path(selection_path(suite)), suite, PUBLIC[suite])
     except TrajectoryError as error:
         refuse(error)
 

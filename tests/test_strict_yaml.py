@@ -1,0 +1,100 @@
+"""Config files as people write them: what YAML would read otherwise is refused by key and line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trajectory.config import load
+from trajectory.config.strict import read_yaml
+from trajectory.errors import TrajectoryError
+
+BASE = "name: a\nresults: r\n"
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefg", "bcdefgh", strict=True)
+)
+
+REFUSED = {
+    "suite twice": (
+        "suites:\n  olmo2-1b: {select: {every: 4}}\n  pythia-70m: {}\n  olmo2-1b: {}\n",
+        r"line 6: suites.olmo2-1b: stands twice \(first in line 4\)",
+    ),
+    "section twice": (
+        "probe: {length: 32}\nprobe: {sequences: 3}\n",
+        "line 4: probe: stands twice",
+    ),
+    "key twice": ("probe: {length: 32, length: 64}\n", "line 3: probe.length: stands twice"),
+    "in a list": ("x: [{a: 1, a: 2}]\n", "line 3: x.a: stands twice"),
+    "sixty": (
+        "probe: {length: 60:00}\n",
+        "line 3: probe.length: '60:00' is a number to base sixty",
+    ),
+    "octal": ("probe:\n  length: 010\n", "line 4: probe.length: '010' is a number to base eight"),
+    "date": ("name2: 2024-02-30\n", "line 3: name2: '2024-02-30' is a date in YAML"),
+    "digits": (f"x: {'9' * 400}\n", "line 3: x: a number of more than 18 digits"),
+    "true": (
+        "bb: {variants: {x: {seeds: [true]}}}\n",
+        r"bb.variants.x.seeds.0: should be a number, found true",
+    ),
+    "count": (
+        "bb: {variants: {x: {record: {count: 3000000000}}}}\n",
+        r"bb.variants.x.record.count: .*less than or equal to 100000, found 3000000000",
+    ),
+    "bomb": (BOMB, "more than 100,000 values, its aliases written out"),
+    "loop": ("x: &x [*x]\n", "line 3: an alias that contains itself"),
+    "deep": ("x: " + "[" * 5000, "not YAML"),
+    "latin": ("x: caf\udce9\n", "byte .* is no UTF-8"),
+    "large": ("# " + "x" * (1 << 20), "larger than any config"),
+    "tag": ("x: !!python/object/apply:os.system [id]\n", "not YAML"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_two_readers_read_differently_is_refused(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes((BASE + text).encode(errors="surrogateescape"))
+    started = time.monotonic()
+    with pytest.raises(TrajectoryError, match=f"^{path}(, |: ).*{message}") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - started < 10
+
+
+def test_what_is_meant_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    text = (
+        "x: &x {a: '010', b: 0x10, c: 0, d: 1_000, e: '60:00', f: on}\ny: {<<: *x, a: 1}\nz: *x\n"
+    )
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    found = read_yaml(path)
+    assert found["x"] == {"a": "010", "b": 16, "c": 0, "d": 1000, "e": "60:00", "f": True}
+    assert found["y"] == {**found["x"], "a": 1}
+
+
+@given(st.text(alphabet=":-{}[],&*!|>'\"%@`#? \nab01.\t<"))
+def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(text)
+    try:
+        load(path)
+    except TrajectoryError as error:
+        assert all(line.startswith(str(path)) for line in str(error).splitlines())
+
+
+def test_the_workflow_refuses_a_key_that_stands_twice(root: Path, tmp_path: Path) -> None:
+    for entry in ("Snakefile", "workflow", "profiles"):
+        (tmp_path / entry).symlink_to(root / entry)
+    text = BASE + "suites: {pythia-70m: {}}\nprobe: {length: 32}\nprobe: {sequences: 3}\n"
+    (tmp_path / "config.yaml").write_text(text)
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "-n"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "error: config.yaml, line 5: probe: stands twice" in done.stderr
