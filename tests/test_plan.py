@@ -75,7 +75,7 @@ def test_a_pinned_selection_is_what_counts(tmp_path: Path) -> None:
     suite = run.suites.suite("s")
     rows = [
         {"suite": "s", "revision": f"step{k}", "commit": "0" * 40, "trajectory": "s", "stage": None,
-         "ingredient": None, "step": k, "tokens": None, "bytes": 7 * k, "verdict": "good",
+         "ingredient": None, "step": k, "tokens": 2_097_152 * k, "bytes": 7 * k, "verdict": "good",
          "excluded": False, "reason": None}
         for k in (1, 2, 3)
     ]  # fmt: skip

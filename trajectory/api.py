@@ -83,7 +83,7 @@ def measure(
             read, or one of a family that is not known to be measured right.
     """
     compute = Compute.of(device, dtype, statistics)
-    folder, batches = _batches(checkpoint, texts, length, first_token)
+    folder, batches = _batches(checkpoint, texts, tokenizer, length, first_token)
     found = measure_checkpoint_files(
         folder,
         batches,
@@ -115,6 +115,7 @@ def forces(
     checkpoint: Path | str,
     texts: Mapping[str, Sequence[str] | str],
     *,
+    tokenizer: Path | str | None = None,
     keys: Keys | None = None,
     heads: Heads = "lead",
     readers: Sequence[Literal["late", "early"]] = ("late", "early"),
@@ -130,6 +131,7 @@ def forces(
     Args:
         checkpoint: folder with config, safetensors and tokenizer, of a known family.
         texts: texts by domain, two or more each: their spread gives the standard errors.
+        tokenizer: folder of the tokenizer, as in ``measure``.
         keys: the sink and its shams; positions 1, 2, 4 and 8 if None.
         heads: whose coupling and arrows are measured: of each layer the one with the greatest sink
             weight, "all", or pairs (layer, head).
@@ -147,7 +149,7 @@ def forces(
             that is nowhere or that no reader sees; for a head that does not exist.
     """
     compute = Compute.of(device, dtype, "float64")
-    folder, batches = _batches(checkpoint, texts, length, first_token)
+    folder, batches = _batches(checkpoint, texts, tokenizer, length, first_token)
     wanted = Wanted(
         keys or Keys(), heads, tuple(readers[:1]), coupling=coupling, arrows=coupling and arrows
     )
@@ -164,6 +166,7 @@ def forces(
 def _batches(
     checkpoint: Path | str,
     texts: Mapping[str, Sequence[str] | str],
+    tokenizer: Path | str | None,
     length: int,
     first_token: FirstToken,
 ) -> tuple[Path, list[TokenBatch]]:

@@ -145,7 +145,9 @@ def test_bounds_and_names_hold_for_what_is_added(tmp_path: Path) -> None:
     manifest, table = paths(run, "s")
     files = (File("model.safetensors", 50, "sha256:0"),)
     names = ["step10", "step30", "step60", "step70 (copy)", "step100", "step1000"]
-    rows = manifest_rows("s", suite, [Revision(name, name, files) for name in names])
+    rows = manifest_rows(
+        "s", suite, [Revision(name, f"{n:040x}", files) for n, name in enumerate(names)]
+    )
     write(from_rows(rows, MANIFEST), MANIFEST, manifest, {})
     write_selection(table, "s", suite, select("s", suite, rows))
     path = run.results / "tables/onsets.parquet"

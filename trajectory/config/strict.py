@@ -58,17 +58,17 @@ def _check_size(path: Path, root: yaml.Node) -> None:
     """Raise TrajectoryError if aliases make much of little, or contain themselves."""
     sizes: dict[int, int] = {}
 
-    def size(node: yaml.Node, above: frozenset[int]) -> int:
+    def _size(node: yaml.Node, above: frozenset[int]) -> int:
         if id(node) in above:
             raise TrajectoryError(
                 f"{path}, line {node.start_mark.line + 1}: an alias that contains itself"
             )
         if id(node) not in sizes:
             inner = above | {id(node)}
-            sizes[id(node)] = 1 + sum(size(child, inner) for child in _children(node))
+            sizes[id(node)] = 1 + sum(_size(child, inner) for child in _children(node))
         return sizes[id(node)]
 
-    if size(root, frozenset()) > MOST_VALUES:
+    if _size(root, frozenset()) > MOST_VALUES:
         raise TrajectoryError(f"{path}: more than {MOST_VALUES:,} values, its aliases written out")
 
 
