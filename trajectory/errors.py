@@ -40,8 +40,8 @@ def reading(what: str) -> Iterator[None]:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether a disk or a quota is full; some libraries say so in words only."""
-    full = (errno.ENOSPC, errno.EDQUOT)
+    """Whether a disk, a quota or a file has no room; some libraries say so in words only."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if isinstance(error, OSError) and error.errno in full:
         return True
     return any(f"os error {number}" in str(error) for number in full)

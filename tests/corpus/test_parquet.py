@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import polars as pl
@@ -43,3 +48,78 @@ def test_a_domain_has_one_source(source: str) -> None:
     probe = {"texts": {"wiki": "w.txt"}, "parquet": {"wiki": {"source": source}}}
     with pytest.raises(TrajectoryError, match="probe: parquet: the name 'wiki' is a domain al"):
         parse({**values, "probe": probe})
+
+
+def test_categories_are_strings_and_brackets_are_names(tmp_path: Path) -> None:
+    folder = tmp_path / "d[1]" / "n=2"
+    folder.mkdir(parents=True)
+    frame = pl.DataFrame({"text": ["one", "two", "one"]}).cast(pl.Categorical)
+    frame.write_parquet(folder / "a.parquet")
+    assert read_texts(str(folder / "a.parquet"), "text", 2) == ["one", "two"]
+    (tmp_path / "plain").mkdir()
+    frame.cast(pl.Enum(["one", "two"])).write_parquet(tmp_path / "plain" / "b.parquet")
+    assert read_texts(f"{tmp_path}/plain/*.parquet", "text", 9) == ["one", "two", "one"]
+
+
+def test_the_hub_s_files_are_read_as_far_as_they_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By groups of rows, from what the library gives; a local file stands in for it here."""
+    frame = pl.DataFrame({"text": ["one", None, "two", "three"], "n": range(4)})
+    frame.write_parquet(tmp_path / "a.parquet", row_group_size=1)
+
+    class Files:
+        def __init__(self, **options: object) -> None: ...
+
+        def open(self, path: str, mode: str) -> object:
+            return (tmp_path / Path(path).name).open("rb")
+
+        def glob(self, pattern: str) -> list[str]:
+            return [str(path) for path in tmp_path.glob(Path(pattern).name)]
+
+    monkeypatch.setattr("huggingface_hub.HfFileSystem", Files)
+    assert read_texts("hf://datasets/o/n/a.parquet", "text", 3) == ["one", "two"]
+    assert read_texts("hf://datasets/o/n/*.parquet", "text", 9) == ["one", "two", "three"]
+    with pytest.raises(TrajectoryError, match="no column 'body'; there are text, n"):
+        read_texts("hf://datasets/o/n/a.parquet", "body", 3)
+    with pytest.raises(TrajectoryError, match="column 'n' is int64, not String"):
+        read_texts("hf://datasets/o/n/a.parquet", "n", 3)
+    with pytest.raises(TrajectoryError, match="cannot be read as Parquet"):
+        read_texts("hf://datasets/o/n/b.parquet", "n", 3)
+
+
+@pytest.mark.parametrize("offline", ["", "1"])
+def test_the_configured_hub_is_asked_and_nobody_offline(offline: str) -> None:
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_POST = do_GET
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    code = (
+        "from trajectory.corpus.parquet import read_texts\nfrom trajectory.errors import *\n"
+        "try: read_texts('hf://datasets/org/data/train.parquet', 'text', 10)\n"
+        "except TrajectoryError as error: print(error)"
+    )
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}",
+        "HF_HUB_OFFLINE": offline,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    server.shutdown()
+    server.server_close()
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("hf://datasets/org/data/train.parquet: cannot be read as Parquet (")
+    assert bool(asked) == (not offline)

@@ -13,14 +13,16 @@ import pytest
 from trajectory.config.suites import Suite
 from trajectory.schemas import MANIFEST
 from trajectory.suites.content import File, Revision, missing_shards
+from trajectory.suites.hub import Hub
 from trajectory.suites.manifest import manifest_rows
 from trajectory.suites.names import parse_revision
+from trajectory.suites.pin import audited, list_revisions
 from trajectory.suites.pinned import COLUMNS
 from trajectory.tables import from_rows, validate
 
 from .hostile import Answer, HostileHub
-from .server import Content
-from .suites import add_suite
+from .server import Content, StandIn
+from .suites import REPOSITORY, add_suite
 
 SOUND = ["step0", "step10", "step20"]
 ODD_NAMES = [
@@ -111,3 +113,14 @@ def test_an_odd_suite_stops_no_other(enemy: HostileHub, tmp_path: Path) -> None:
     assert text[0].split("\t") == list(COLUMNS)
     assert [line.split("\t")[0] for line in text[1:]] == ["refs", "folder"]
     assert time.monotonic() - started < 60
+
+
+def test_a_revision_without_a_config_is_not_chosen(hub: Hub, standin: StandIn) -> None:
+    """Main alone has one: each job would have failed."""
+    for name, files in add_suite(standin, SOUND).items():
+        if name != "main":
+            del files["config.json"]
+    suite = Suite.model_validate({"repository": REPOSITORY})
+    rows = audited("s", suite, list_revisions("s", suite, hub), hub)
+    found = {row["revision"]: (row["verdict"], row["excluded"]) for row in rows}
+    assert [found[name] for name in SOUND] == [("no_config", True)] * len(SOUND)

@@ -23,7 +23,7 @@ _VERDICT = field(
     "duplicate: all are those of another step, or the step is another revision's too; "
     "shared_shard: one of several is another revision's; "
     "missing_shard; changed_config: architecture, rotary positions or clipping differ from the rest "
-    "of its trajectory; changed_dtype: only the floating-point type does; pickle_only; no_weights; not_a_checkpoint: the name states no step",
+    "of its trajectory; changed_dtype: only the floating-point type does; pickle_only; no_weights; no_config; not_a_checkpoint: the name states no step",
 )
 _REASON = field("reason", pa.string(), "the verdict in words", nullable=True)
 _LINK = field("link", pa.string(), "where the problem was reported", nullable=True)

@@ -40,7 +40,8 @@ DECIDING = (
 SUSPECT = frozenset(
     {
         *("known_bad", "main_weights", "duplicate", "shared_shard", "missing_shard"),
-        *("changed_config", "pickle_only", "no_weights", "not_a_checkpoint"),
+        *("changed_config", "pickle_only", "no_weights", "no_config"),
+        "not_a_checkpoint",
     }
 )
 """Verdicts that exclude a checkpoint."""
@@ -249,5 +250,7 @@ def _judge_files(row: Row, files: Sequence[File]) -> None:
             _set(row, "pickle_only", "it has pickled weights only, which are never loaded")
         else:
             _set(row, "no_weights", "it has no weights")
+    elif config_file(files) is None:
+        _set(row, "no_config", f"it has no {CONFIG}, which says what its weights compute")
     elif missing := missing_shards(files):
         _set(row, "missing_shard", missing)
