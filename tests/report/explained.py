@@ -42,7 +42,7 @@ def make(
         steps: of every record.
     """
     toy = [t for t in trajectories if t.startswith("bb/")]
-    late = [s for s in steps if s > 0]
+    late = [s for s in steps if s > 0] or steps
     found: dict[str, list[Row]] = {
         **_theory(),
         **_collapse(trajectories, domains, late),

@@ -203,6 +203,12 @@ class Missing:
     title: str
     reason: str
     name: str = ""
+    fate: str = "Not measured in this run"
+
+    @property
+    def sentence(self) -> str:
+        """What became of it, and why."""
+        return f"{self.fate}, because {self.reason}."
 
 
 @dataclass(frozen=True)
@@ -339,6 +345,12 @@ class Page:
     def reasons(self) -> list[str]:
         """Why parts of it are missing."""
         return [block.reason for block in self.blocks if isinstance(block, Missing)]
+
+    @property
+    def told(self) -> str:
+        """Its answer, or why there is none."""
+        missing = (block.sentence for block in self.blocks if isinstance(block, Missing))
+        return self.answer or next(missing, "")
 
     @property
     def figures(self) -> list[Figure]:

@@ -22,9 +22,20 @@ from trajectory.report.pages import (
     trajectories,
 )
 from trajectory.report.run import Run
+from trajectory.report.undrawn import without_blanks
+
+
+def _made(make: Callable[[Run], Page]) -> Callable[[Run], Page]:
+    """The page as this run can draw it."""
+
+    def page(run: Run) -> Page:
+        return without_blanks(make(run))
+
+    return page
+
 
 PAGES: tuple[Callable[[Run], Page], ...] = tuple(
-    module.make
+    _made(module.make)
     for module in (
         overview,
         reinforcement,
