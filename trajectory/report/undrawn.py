@@ -34,12 +34,12 @@ def without_blanks(page: Page) -> Page:
 
 
 def _blank(figure: Figure, page: Page) -> bool:
-    """Whether every data set that it draws is drawn after step 0 only, and ends there."""
+    """Whether all that it has to draw is drawn after step 0 only, and lies at step 0."""
     frames = {**page.data, **page.cuts}
     drawn = [
         (frames[name], after)
         for name, after in _views(figure.specification(page.controls))
-        if name in frames
+        if name in frames and frames[name].height
     ]
     return bool(drawn) and all(after and _never_after(frame) for frame, after in drawn)
 
