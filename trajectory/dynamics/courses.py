@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from trajectory.dynamics.reinforcement import clock, points, since_onset
+from trajectory.dynamics.reinforcement import clock, over_heads, points, since_onset
 from trajectory.dynamics.series import group_of
 
 WHOLE = "all"
@@ -55,7 +55,7 @@ def courses(frame: pl.DataFrame) -> pl.DataFrame:
 
     ``sink_strength``, ``escape_strength`` and ``brake_strength`` are the forces over the standard
     error of the sink force, ``drain_strength`` is the drain force over its own. Errors of several
-    heads are added as if they had the same sign: heads are no replicates.
+    heads count as independent.
 
     Args:
         frame: from ``placed``.
@@ -65,7 +65,7 @@ def courses(frame: pl.DataFrame) -> pl.DataFrame:
     means = (
         frame.filter("lead")
         .group_by(place)
-        .agg(pl.len().cast(pl.Int64).alias("heads"), *(pl.col(n).mean() for n in numbers))
+        .agg(pl.len().cast(pl.Int64).alias("heads"), *(over_heads(n).alias(n) for n in numbers))
     )
     of_sink = pl.when(pl.col("sink_force_se") > 0).then(pl.col("sink_force_se"))
     of_drain = pl.when(pl.col("drain_force_se") > 0).then(pl.col("drain_force_se"))

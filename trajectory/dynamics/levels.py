@@ -191,3 +191,70 @@ def arrows_agree(contrast: Contrast) -> str:
     if contrast.trajectories > 1:
         return contrast.verdict
     return OPEN
+
+
+UPDATES = 5
+"""Updates for which a hook is held where forks tell arrows: by ten feedback has halved them."""
+
+RESPONSES = {"value": "log_odds_response", "logit": "drain_response"}
+"""What is hooked → the arrow that answers: drain → sink, sink → drain."""
+
+
+@dataclass(frozen=True)
+class Forked:
+    """The answers to one hook at one step, over the seeds of a group.
+
+    Attributes:
+        group, step, hooked, kind: of which variant, when, on what of which kind of key.
+        positive, seeds: seeds with reinforcement, of how many.
+        mean, low, high: of the answers, with Student's interval.
+        predicted: mean of what the gradients predict; None where it was not computed.
+    """
+
+    group: str
+    step: int
+    hooked: str
+    kind: str
+    positive: int
+    seeds: int
+    mean: float
+    low: float | None
+    high: float | None
+    predicted: float | None
+
+    @property
+    def sign(self) -> int:
+        """1 or −1 where every seed of several has it, else 0."""
+        if self.seeds < 2:
+            return 0
+        return (self.positive == self.seeds) - (self.positive == 0)
+
+
+def forked(forks: pl.DataFrame, updates: int = UPDATES) -> list[Forked]:
+    """The answers to every hook, over seeds.
+
+    Args:
+        forks: that table with ``group``.
+        updates: for which the hook is held.
+    """
+    found = []
+    rows = forks.filter(pl.col("updates") == updates)
+    for hooked, response in RESPONSES.items():
+        own = rows.filter(pl.col("hooked") == hooked)
+        # Keys of a kind and heads of a seed are no replicates: a seed gives their mean.
+        of_seeds = own.group_by("group", "step", "key_kind", "trajectory").agg(
+            pl.col(response).mean().alias("answer"),
+            pl.col(f"predicted_{response}").mean().alias("predicted"),
+        )
+        place = ["group", "step", "key_kind"]
+        for names, part in of_seeds.sort(*place, "trajectory").group_by(place, maintain_order=True):
+            answers = part["answer"].to_list()
+            predicted = part["predicted"].drop_nulls().to_list()
+            found.append(
+                Forked(
+                    str(names[0]), int(str(names[1])), hooked, str(names[2]),
+                    sum(a > 0 for a in answers), len(answers), *student(answers),
+                    _mean(predicted) if predicted else None,
+                )
+            )  # fmt: skip
+    return found

@@ -89,6 +89,13 @@ def lead_heads(forces: pl.DataFrame) -> pl.DataFrame:
     return ordered.unique(record, keep="first", maintain_order=True).select(*record, "head")
 
 
+def over_heads(name: str) -> pl.Expr:
+    """The mean over heads; of a standard error that of the mean, as of independent ones."""
+    if name.endswith("_se"):
+        return pl.col(name).pow(2).sum().sqrt() / pl.len()
+    return pl.col(name).mean()
+
+
 def reinforcement_rows(
     forces: pl.DataFrame, arrows: pl.DataFrame | None, onsets: pl.DataFrame
 ) -> list[Row]:
@@ -121,10 +128,7 @@ def _with_roles(whole: pl.DataFrame) -> pl.DataFrame:
         whole.group_by(place)
         .agg(
             pl.len().alias("heads"),
-            *(
-                pl.when(pl.col(n).is_not_null().all()).then(pl.col(n).mean()).alias(n)
-                for n in numbers
-            ),
+            *(pl.when(pl.col(n).is_not_null().all()).then(over_heads(n)).alias(n) for n in numbers),
         )
         .filter(pl.col("heads") > 1)
     )

@@ -49,8 +49,8 @@ REINFORCEMENT = Table(
             "errors",
             pa.string(),
             "what the intervals are made of. seeds: Student's over the trajectories; sequences: 1.96 "
-            "standard errors over the sequences of the one trajectory; over several heads the errors "
-            "are added as if they had the same sign",
+            "standard errors over the sequences of the one trajectory, those of several heads as "
+            "independent",
         ),
         number(
             "since_onset",

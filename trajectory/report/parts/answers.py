@@ -1,0 +1,160 @@
+"""What trainings answer: forks and holds against their predictions, and motion against force."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from trajectory.dynamics import levels
+from trajectory.report import marks, words
+from trajectory.report.missing import reason
+from trajectory.report.page import Chart, Figure, Missing
+from trajectory.report.palette import KINDS, QUIET
+from trajectory.report.run import Run, with_group
+from trajectory.schemas import BB_COMPARISONS, FORKS, MOTION_TESTS
+
+KEYS = {"sink": KINDS[2], "position": QUIET, "token": KINDS[0]}
+ARROWS = {"value": "drain → sink (value hooked)", "logit": "sink → drain (logit hooked)"}
+
+
+def forks(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
+    """Answers to hooks against what the gradients predict, means over seeds."""
+    title = "Forks of the training: measured against predicted"
+    if not run.has("forks"):
+        return Missing(title, reason("forks"), "forks")
+    table = with_group(run.frame("forks"))
+    found = [
+        {**f.__dict__, "updates": updates, "arrow": ARROWS[f.hooked]}
+        for updates in sorted(table["updates"].unique())
+        for f in levels.forked(table, updates)
+    ]
+    rows = pl.DataFrame(found, infer_schema_length=None).drop_nulls("predicted")
+    if rows.is_empty():
+        return Missing(title, "no prediction was computed for its forks", "forks")
+    data["forks"] = rows
+    near = rows.filter((pl.col("kind") == "sink") & (pl.col("predicted") != 0))
+    ratios = (near["mean"] / near["predicted"]).to_list()
+    same = sum(ratio > 0 for ratio in ratios)
+    return Figure(
+        "forks",
+        title,
+        _scatter("forks", "kind", "arrow"),
+        f"At sinks {same} of {words.count(len(ratios), 'answer')} have the predicted sign; they "
+        f"are {words.number(words.median(pl.Series(ratios)))} of the prediction in the median.",
+        data="forks",
+        table="forks",
+        definition=f"{marks.definition(FORKS, 'predicted_log_odds_response')}. Bars: 95 % "
+        "intervals over seeds; the line is the prediction",
+        height=300,
+    )
+
+
+def _scatter(data: str, kind: str, shape: str) -> Chart:
+    base = marks.named(data)
+    x = alt.X("predicted:Q", title="predicted")
+    color = (
+        alt.Color(f"{kind}:N", title="key").scale(domain=list(KEYS), range=list(KEYS.values()))
+    ).legend(orient="top")
+    tips = [
+        *(alt.Tooltip(f"{n}:N") for n in ("group", kind, shape)),
+        *marks.tips(FORKS, ["step", "updates"]),
+        *marks.tips(None, ["positive", "seeds", "mean", "low", "high", "predicted"],
+                    positive="seeds with reinforcement", mean="measured, mean over seeds"),
+    ]  # fmt: skip
+    shared = base.encode(x=x, color=color, tooltip=tips)
+    bars = shared.transform_filter("isValid(datum.low)").mark_rule(opacity=0.6)
+    line = base.mark_line(color=marks.GREY, strokeDash=[3, 3]).encode(x=x, y="predicted:Q")
+    return alt.layer(
+        line,
+        bars.encode(y=alt.Y("low:Q", title="measured"), y2="high:Q"),
+        shared.mark_point(filled=True, size=50, opacity=0.9).encode(
+            y="mean:Q", shape=alt.Shape(f"{shape}:N", title=None).legend(orient="top", columns=1)
+        ),
+    )
+
+
+def holds(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
+    """What holding a value or a logit changed, against what was predicted beforehand."""
+    title = "Holds: measured against predicted"
+    if not run.has("bb_comparisons"):
+        return Missing(title, reason("bb_comparisons"), "holds")
+    rows = run.frame("bb_comparisons")
+    if "predicted" not in rows.columns:
+        return Missing(title, "its comparisons hold no prediction", "holds")
+    held = [name for name, variant in run.config.bb.variants.items() if variant.during]
+    rows = rows.filter(pl.col("variant").is_in(held)).drop_nulls("predicted")
+    if rows.is_empty():
+        return Missing(title, "no variant that holds a value or a logit has a prediction", "holds")
+    data["holds"] = rows.with_columns(
+        pl.when("sham").then(pl.lit("position")).otherwise(pl.lit("sink")).alias("kind"),
+        pl.col("difference").alias("mean"),
+        pl.col("difference_low").alias("low"),
+        pl.col("difference_high").alias("high"),
+        pl.format("bb/{}", "variant").alias("group"),
+    )
+    same = int((rows["difference"] * rows["predicted"] > 0).sum())
+    return Figure(
+        "holds",
+        title,
+        _scatter("holds", "kind", "statistic"),
+        f"{same} of {words.count(rows.height, 'difference')} have the predicted sign.",
+        data="holds",
+        table="bb_comparisons",
+        definition=marks.definition(BB_COMPARISONS, "difference"),
+        height=300,
+    )
+
+
+def motion(run: Run, data: dict[str, pl.DataFrame], told: str) -> Figure | Missing:
+    """How well force and flow order the changes until the next record, against shuffled heads."""
+    title = "From force to motion"
+    if not run.has("motion_tests"):
+        return Missing(title, reason("motion_tests"), "motion")
+    rows = run.frame("motion_tests").drop_nulls("rank_correlation")
+    domains = {"all", *run.shown_domains}
+    toys = rows.filter(pl.col("domain") == "all")["group"].unique().to_list()
+    rows = rows.filter(
+        (pl.col("domain").is_in(list(domains)))
+        & ((pl.col("domain") == "all") | ~pl.col("group").is_in(toys))
+        & (pl.col("readers") == "late")
+    )
+    if rows.is_empty():
+        return Missing(title, "no head has two neighbouring records with forces", "motion")
+    rows = rows.with_columns(
+        pl.format("{}, {}", "group", "key").alias("line"),
+        pl.format("{} by {}", "variable", "predictor").alias("test"),
+    )
+    data["motion"] = rows
+    tests = [f"{v} by {p}" for v in ("sink", "drain") for p in ("force", "flow")]
+    color = alt.Color("test:N", title="change of").scale(domain=tests, range=list(KINDS[:4]))
+    base = marks.named("motion").encode(
+        y=alt.Y("line:N", title=None).axis(labelLimit=260),
+        yOffset=alt.YOffset("test:N").sort(tests),
+        color=color.legend(orient="top"),
+        tooltip=[
+            *(alt.Tooltip(f"{n}:N") for n in ("group", "domain", "key", "variable", "predictor")),
+            *marks.tips(MOTION_TESTS, ["pairs", "heads", "sign_agreement", "sign_null", "sign_p"]),
+            *marks.tips(MOTION_TESTS, ["rank_correlation", "rank_null", "rank_p", "mobility"]),
+        ],
+    )
+    title_x = "rank correlation with the change until the next record"
+    x = alt.X("rank_correlation:Q", title=title_x)
+    null = base.transform_filter("isValid(datum.rank_null_low)").mark_rule(
+        strokeWidth=5, opacity=0.35
+    )
+    return Figure(
+        "motion",
+        title,
+        alt.layer(
+            marks.reference(0.0, "no relation", vertical=True),
+            null.encode(x=alt.X("rank_null_low:Q", title=title_x), x2="rank_null_high:Q"),
+            base.mark_point(filled=True, size=44, opacity=1).encode(x=x),
+        ),
+        told,
+        data="motion",
+        table="motion_tests",
+        definition="Points: Spearman's rank correlation; bars: 95 % of it with the predictor "
+        "shuffled among heads. " + marks.definition(MOTION_TESTS, "shuffled"),
+        wide=True,
+        height=min(900, max(160, 30 * rows["line"].n_unique())),
+    )
