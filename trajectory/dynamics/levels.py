@@ -184,13 +184,12 @@ def agreeing(rows: pl.DataFrame, against: str = "position") -> list[Contrast]:
 def arrows_agree(contrast: Contrast) -> str:
     """Whether a group's flow arrows are the coupling's at the sink, and less so at the shams.
 
-    A group of one trajectory has no interval: there the share alone decides, for or against.
+    No where they are in less than half of the records, or more so at the shams; yes in two thirds
+    of them, with an interval over trajectories that excludes the shams' share.
     """
-    if contrast.sink < MOST:
+    if contrast.sink < 1 / 2 or (contrast.high is not None and contrast.high < 0):
         return NO
-    if contrast.trajectories > 1:
-        return contrast.verdict
-    return OPEN
+    return contrast.verdict if contrast.sink >= MOST else OPEN
 
 
 UPDATES = 5

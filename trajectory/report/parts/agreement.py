@@ -185,7 +185,7 @@ def reading(known: pl.DataFrame) -> str:
     told = [_agreement(sinks, "sinks, from their rise on,")]
     for kind, (called, _) in SHAMS.items():
         own = known.filter(pl.col("key_kind") == kind)
-        if own.height:
+        if own.filter("resolved").height:
             told.append(_agreement(own, f"shams that are {called}"))
     return (
         f"Both arrows have R's sign and are within a factor of {levels.WITHIN:g} of it at "

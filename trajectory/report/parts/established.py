@@ -6,6 +6,7 @@ Every clause is computed: from ``trajectory.dynamics.levels``, each number again
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -43,16 +44,27 @@ def forces(courses: pl.DataFrame) -> str:
     )
     brakes = [c for c in levels.selecting(courses, "brake") if c.difference is not None]
     if brakes:
+        parts = [
+            f"{say} in {_few(groups)}"
+            for verdict, say in ((YES, "smaller"), (NO, "greater"), (OPEN, "undecided"))
+            if (groups := [c.group for c in brakes if c.verdict == verdict])
+        ]
         text += (
-            " The brake, what the key's own value costs, is less of a brake at the sink than at "
-            f"the shams {_listing(brakes, YES)}, more of one {_listing(brakes, NO)}, undecided "
-            f"{_listing(brakes, OPEN)}."
+            " What the key's own value costs, the brake, is at the sink, against the shams, "
+            f"{', '.join(parts)}."
         )
     constant = [c for c in levels.constancy(courses) if c.difference is not None]
     if constant:
         text += (
             " Making a position's value constant changes the force on it by "
             f"{_numbers(constant)} standard errors."
+        )
+    before = levels.useful(courses)
+    if before:
+        text += (
+            " Before its onset the force that drains the sink's value is "
+            f"{_each(before, lambda c: words.number(c.sink, 1))} standard errors; where it is "
+            "negative descent lengthens the value."
         )
     return text
 
@@ -115,25 +127,43 @@ def forks(found: Sequence[Forked]) -> str:
 
 def motion(tests: pl.DataFrame) -> str:
     """Whether the first-order force says what moves until the next record."""
-    own = tests.filter((pl.col("key") == "sink") & (pl.col("predictor") == "force"))
+    whole = (pl.col("domain") == "all").any().over("group")
+    own = tests.filter(
+        (pl.col("key") == "sink")
+        & (pl.col("predictor") == "force")
+        & (pl.col("readers") == "late")
+        & (~whole | (pl.col("domain") == "all"))
+    )
     if own.is_empty():
         return "Force and motion: no sink has two neighbouring records with forces."
     told = []
     for variable, called in (("sink", "the sink's log-odds"), ("drain", "the value's norm")):
         rows = own.filter(pl.col("variable") == variable)
         tested = rows.drop_nulls("rank_p")
-        yes = tested.filter((pl.col("rank_p") <= P_VALUE) & (pl.col("rank_correlation") > 0))
-        parts = [f"it does in {yes.height} of {words.count(tested.height, 'test')}"]
-        if tested.height:
-            signs, null = (words.median(tested[c]) for c in ("sign_agreement", "sign_null"))
-            parts.append(
-                f"signs agree in {words.number(100 * (signs or 0), 0)} %, with heads shuffled in "
-                f"{words.number(100 * (null or 0), 0)} %"
-            )
-        told.append(f"{called}: {', '.join(parts)}")
+        tells = (pl.col("rank_p") <= P_VALUE) & (pl.col("rank_correlation") > 0)
+        parts = [
+            f"{say} {_few([_moved(row) for row in part.to_dicts()])}"
+            for say, part in (("it does in", tested.filter(tells)),
+                              ("it does not in", tested.filter(~tells)))
+            if part.height
+        ]  # fmt: skip
+        alone = rows.filter(pl.col("rank_p").is_null())["group"].to_list()
+        if alone:
+            parts.append(f"no heads to shuffle in {_few(alone)}")
+        told.append(f"Of {called} {', '.join(parts)}")
     return (
         "Force and motion: does the first-order force tell, better than with heads shuffled "
-        f"(p ≤ {P_VALUE:g}), what moves until the next record? Of {'; of '.join(told)}."
+        f"(p ≤ {P_VALUE:g} of the rank correlation), what moves until the next record? "
+        f"{'; '.join(told)}."
+    )
+
+
+def _moved(row: dict[str, Any]) -> str:
+    return (
+        f"{row['group']} ({words.number(row['rank_correlation'])}, shuffled "
+        f"{words.number(row['rank_null'])}; signs agree in "
+        f"{words.number(100 * row['sign_agreement'], 0)} %, shuffled "
+        f"{words.number(100 * (row['sign_null'] or 0), 0)} %)"
     )
 
 
@@ -225,11 +255,6 @@ def _share(c: Contrast) -> str:
     sham = "none measured" if c.sham is None else f"{words.number(100 * c.sham, 0)} %"
     over = words.count(c.trajectories, "seed") if c.group.startswith("bb/") else "one trajectory"
     return f"{words.number(100 * c.sink, 0)} % of records against {sham} at shams, {over}"
-
-
-def _listing(found: Sequence[Contrast], verdict: str) -> str:
-    own = [c.group for c in found if c.verdict == verdict]
-    return f"in {_few(own)}" if own else "in none"
 
 
 def _numbers(found: Sequence[Contrast]) -> str:
