@@ -66,7 +66,7 @@ class _Facts(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     dtype: str
     shape: list[_Whole]
-    data_offsets: tuple[_Whole, _Whole]
+    data_offsets: Annotated[list[_Whole], Field(min_length=2, max_length=2)]
 
     @field_validator("dtype")
     @classmethod
