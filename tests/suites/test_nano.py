@@ -11,7 +11,7 @@ from trajectory.corpus import stdlib
 from trajectory.corpus.tokens import cut, spread
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import BATCHES, MANIFEST, TABLES
-from trajectory.suites import nano
+from trajectory.suites import nano, pretraining
 from trajectory.suites.batches import make_batches, read_batches
 from trajectory.suites.errors import Altered
 from trajectory.suites.manifest import list_embedded
@@ -89,7 +89,7 @@ def test_manifest_states_step_tokens_and_learning_rate(suite: Path) -> None:
     rows = list_embedded("nano-olmo", suite, REVISIONS)
     assert [row["step"] for row in rows] == [0, 2, 4]
     assert [row["tokens"] for row in rows] == [0, 64, 128]
-    rates = [nano.learning_rate(TINY, step) for step in range(5)]
+    rates = [pretraining.learning_rate(TINY, step) for step in range(5)]
     assert rates == pytest.approx([3e-3, 6e-3, 6e-3, 6e-3, 6e-3])
     assert [row["integrated_learning_rate"] for row in rows] == pytest.approx([0, 9e-3, 21e-3])
     assert len({row["commit"] for row in rows}) == 3
