@@ -121,7 +121,8 @@ def batches(padded: bool = False, size: int = B, length: int = T) -> list[TokenB
         shorter = torch.randint(0, 8, (size,), generator=generator)
         lengths = length - shorter if padded else None
         texts = [[NAMES.get(t, str(t)) for t in row] for row in tokens.tolist()]
-        made.append(TokenBatch(domain, tokens, texts, "raw", lengths))
+        ends = tuple(t for t, name in NAMES.items() if name == "<|endoftext|>")
+        made.append(TokenBatch(domain, tokens, texts, "raw", lengths, ends))
     return made
 
 
