@@ -97,7 +97,8 @@ def static(figure: Figure, page: Page, theme: Theme) -> dict[str, Any]:
 
 def _drawn(spec: Mapping[str, Any]) -> dict[str, set[Any]]:
     """The groups and domains of the rows that the page's first choices leave."""
-    first = {parameter["name"]: parameter["value"] for parameter in spec["params"]}
+    # What points at marks has no value of its own.
+    first = {p["name"]: p["value"] for p in spec["params"] if "value" in p}
     kept = [
         row
         for rows in spec["datasets"].values()

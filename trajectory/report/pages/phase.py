@@ -22,6 +22,7 @@ from trajectory.report.page import (
     Missing,
     Page,
 )
+from trajectory.report.parts import flows
 from trajectory.report.run import Run, dormant
 from trajectory.schemas import HEADS
 
@@ -57,12 +58,15 @@ def make(run: Run) -> Page:
     if frame.height:
         data["field"] = _field(frame)
         options = [(n, n) for n in (THEORY, "none")]
+        flow = flows.measured(run, frame, _span(frame))
+        if flow.height:
+            data["flow"] = flow
         controls = [Choice("chosen_field", "behind", options, THEORY, "Field")]
     blocks: list[Block] = [
         Figure(
             name,
             title,
-            _portrait(run, name, frame),
+            _portrait(run, name, frame, flowing="flow" in data),
             _told(run, part, f"{called} line"),
             data=name,
             definition=marks.definition(HEADS, "sink_log_odds"),
@@ -96,7 +100,7 @@ def make(run: Run) -> Page:
         data,
         note="A line's colour is its trajectory; a point's fill is its time, from dark (first "
         "records) to bright (last). The dashed lines are a value like any other's and uniform "
-        f"attention. {ARROWS}{_without_line(run, frame)}",
+        f"attention. {ARROWS}{flows.TOLD if 'flow' in data else ''}{_without_line(run, frame)}",
         answer=_reading(frame, "line"),
     )
 
@@ -159,7 +163,7 @@ def _field(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _portrait(run: Run, data: str, frame: pl.DataFrame) -> Chart:
+def _portrait(run: Run, data: str, frame: pl.DataFrame, *, flowing: bool) -> Chart:
     # The axes are the same for both worlds: arrows point the way they are seen.
     left, right, bottom, top = _span(frame)
     across: dict[str, Any] = {"domain": [left, right], "nice": False}
@@ -204,6 +208,14 @@ def _portrait(run: Run, data: str, frame: pl.DataFrame) -> Chart:
         marks.reference(1.0, "a value like any other"),
         marks.reference(0.0, "uniform attention", vertical=True),
     ]
+    if flowing:
+        world = "" if data == "bb" else "!"
+        layers += [
+            layer.transform_filter(f"{world}test(/^bb\\//, datum.trajectory)")
+            for layer in flows.layers(
+                x, y, alt.Scale(**across), alt.Scale(type="log", nice=False, **along)
+            )
+        ]
     return alt.layer(*layers, line, points).resolve_scale(fill="independent", color="independent")
 
 

@@ -40,7 +40,10 @@ def make(run: Run) -> Page:
     blocks += _forces(run, rows, data, controls)
     blocks.append(Heading("What trainings answer", name="answers"))
     told = established.motion(run.frame("motion_tests")) if run.has("motion_tests") else ""
-    blocks += [answers.forks(run, data), answers.holds(run, data), answers.motion(run, data, told)]
+    blocks.append(answers.forks(run, data))
+    if forks:
+        blocks.append(answers.table(forks))
+    blocks += [answers.holds(run, data), answers.motion(run, data, told)]
     drawn = {
         trajectory
         for name in ("agreement", "courses")

@@ -115,7 +115,7 @@ def _chart(points: pl.DataFrame) -> Chart:
         y=axis(alt.Y, "value", along),
         shape=alt.Shape("world:N", title=None)
         .scale(domain=list(WORLDS), range=["circle", "square"])
-        .legend(orient="top"),
+        .legend(orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY),
         tooltip=_tips(),
     )
     # The mark pointed at, and its errors.

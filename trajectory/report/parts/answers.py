@@ -8,7 +8,7 @@ import polars as pl
 from trajectory.dynamics import levels
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Chart, Figure, Missing
+from trajectory.report.page import Cell, Chart, Figure, Grid, Missing
 from trajectory.report.palette import KINDS, QUIET
 from trajectory.report.run import Run, with_group
 from trajectory.schemas import BB_COMPARISONS, FORKS, MOTION_TESTS
@@ -49,6 +49,34 @@ def forks(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
     )
 
 
+def table(forks: list[levels.Forked]) -> Grid:
+    """Every answer of a fork over seeds, with how many seeds reinforce and what was predicted."""
+    rows: list[list[str | Cell]] = []
+    for fork in sorted(forks, key=lambda f: (f.group, f.hooked, f.step, f.kind != "sink")):
+        told = f"{words.number(fork.mean, 3)} {words.interval(fork.low, fork.high, 3)}".strip()
+        rows.append(
+            [
+                Cell(fork.group),
+                ARROWS[fork.hooked],
+                Cell(f"{fork.step:,}", "number"),
+                fork.kind if fork.kind == "sink" else f"sham: {fork.kind}",
+                Cell(f"{fork.positive} of {fork.seeds}", "number"),
+                Cell(told, "number"),
+                Cell(words.number(fork.predicted, 3), "number"),
+            ]
+        )
+    return Grid(
+        "forked",
+        ["variant", "arrow", "step", "key", "seeds that reinforce", "answer", "predicted"],
+        rows,
+        f"Forks of {levels.UPDATES} updates; means over seeds with 95 % Student intervals, in nats "
+        "per e-fold where the value is hooked, e-folds per nat where the logit is. Positive: "
+        "reinforcement.",
+        fold=12,
+        title="What forks answer, seed by seed",
+    )
+
+
 def _scatter(data: str, kind: str, shape: str) -> Chart:
     base = marks.named(data)
     x = alt.X("predicted:Q", title="predicted")
@@ -68,7 +96,10 @@ def _scatter(data: str, kind: str, shape: str) -> Chart:
         line,
         bars.encode(y=alt.Y("low:Q", title="measured"), y2="high:Q"),
         shared.mark_point(filled=True, size=50, opacity=0.9).encode(
-            y="mean:Q", shape=alt.Shape(f"{shape}:N", title=None).legend(orient="top", columns=1)
+            y="mean:Q",
+            shape=alt.Shape(f"{shape}:N", title=None).legend(
+                orient="top", columns=1, symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY
+            ),
         ),
     )
 
