@@ -104,7 +104,7 @@ def test_experiments_are_compared_at_equal_loss_by_their_paired_differences(tmp_
         (["bb", "train", "--variant", "tony", "--seed", 0, "-o", "out"],
          "error: unknown variant 'tony'; this config has: tiny"),
         (["suites", "manifest", "olmo9", "--folder", ".", "-o", "out"],
-         "error: unknown suite 'olmo9'; this config has: none"),
+         "error: suite 'olmo9' is no training of this run; there are: none"),
         (["report", "--results", ".", "-o", "out"],
          "error: tables/heads.parquet: no such file; run the stage that writes it"),
         (["bigrams", "none.txt", "-o", "out"],

@@ -244,12 +244,12 @@ def test_seeds_of_a_group_are_pooled() -> None:
         }
 
     rows = seed_rows(
-        [phenomenon(0, 0.6), phenomenon(1, 0.8)], [onset(0, 100.0), onset(1, 400.0)], [], []
+        [phenomenon(0, 0.49), phenomenon(1, 0.51)], [onset(0, 100.0), onset(1, 400.0)], [], []
     )
     found = {(row["quantity"], row["statistic"]): row for row in rows}
     excess = found["final", "sink_excess"]
-    assert (excess["seeds"], excess["mean"]) == (2, pytest.approx(0.7))
-    assert excess["high"] - 0.7 == pytest.approx(12.706 * 0.1, rel=1e-3)  # t with one degree
+    assert (excess["seeds"], excess["mean"]) == (2, pytest.approx(0.5))
+    assert excess["high"] - 0.5 == pytest.approx(12.706 * 0.01, rel=1e-3)  # t with one degree
     assert found["onset", "sink"]["mean"] == pytest.approx(200)  # geometric
     assert ("final", "delta_logit") not in found
 

@@ -69,7 +69,7 @@ def _answer(
     rows: pl.DataFrame | None, known: pl.DataFrame | None, forks: list[levels.Forked]
 ) -> str:
     if rows is None and not forks:
-        return ""
+        return "This run measured neither forces nor forks, so it cannot say."
     found = established.answer(known if known is not None else pl.DataFrame(), forks)
     return found or "Not decided: no head with a sink has arrows of the flow, and none was forked."
 
