@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from dynamics.planted import SEEDS, STEPS, forks, tables
 
-from tests.dynamics.planted import SEEDS, STEPS, forks, tables
 from trajectory.config import parse
 from trajectory.dynamics.motions import motion_rows, motion_test_rows
 from trajectory.dynamics.reinforcement import reinforcement_rows

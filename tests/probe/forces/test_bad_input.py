@@ -10,7 +10,6 @@ import pytest
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from tests.probe.test_families import batches, make
 from trajectory.bb.forces import toy_forces
 from trajectory.cli import app
 from trajectory.config import Forces, parse
@@ -20,6 +19,7 @@ from trajectory.probe.forces.checkpoint import checkpoint_forces
 from trajectory.probe.forces.keys import Keys
 from trajectory.probe.forces.measure import Wanted
 
+from ..test_families import batches, make
 from .toys import toy
 
 SUITE = {"folder": "models", "family": "olmo", "tokens_per_step": 100}

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.probe.test_families import CASES, batches, make
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.probe.forces.checkpoint import checkpoint_forces
 from trajectory.probe.forces.coupling import Coupling, Target, couple
@@ -22,6 +21,7 @@ from trajectory.probe.forces.readout import Law
 from trajectory.probe.forces.stack import FileStack
 from trajectory.probe.streaming import streamed
 
+from ..test_families import CASES, batches, make
 from .toys import CLOSE, apart
 from .whole import Whole, unrounded
 
