@@ -99,7 +99,7 @@ def build(
 def _check_replaceable(output: Path, copies: Path | None) -> None:
     """Raise TrajectoryError if a folder that is to be replaced holds what no report wrote."""
     there = output.is_dir() and any(output.iterdir())
-    marks = ("index.html", RESOLVED_NAME)
+    marks = ("index.html", f"data/{RESOLVED_NAME}")
     if there and not all((output / mark).is_file() for mark in marks):
         raise TrajectoryError(
             f"{output}: holds other things than a report, which would be deleted; name a folder "

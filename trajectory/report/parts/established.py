@@ -154,7 +154,7 @@ def motion(tests: pl.DataFrame) -> str:
     return (
         "Force and motion: does the first-order force tell, better than with heads shuffled "
         f"(p ≤ {P_VALUE:g} of the rank correlation), what moves until the next record? "
-        f"{'; '.join(told)}."
+        f"{'. '.join(told)}."
     )
 
 
