@@ -85,34 +85,3 @@ def first_charts(folder: Path) -> dict[str, float]:
 
 GRID = (32, 20)
 """Columns and rows of a coarse picture."""
-
-
-def coarse(browser: webdriver.Chrome) -> list[int]:
-    """The window's mean lightness from 0 to 255 in each field of a grid, row by row."""
-    shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
-    columns, rows = GRID
-    found: list[int] = browser.execute_async_script(
-        """
-        const [data, columns, rows, done] = arguments;
-        const image = new Image();
-        image.onload = () => {
-          const canvas = new OffscreenCanvas(columns * 8, rows * 8);
-          const context = canvas.getContext("2d");
-          context.imageSmoothingQuality = "high";
-          context.drawImage(image, 0, 0, columns * 8, rows * 8);
-          const pixels = context.getImageData(0, 0, columns * 8, rows * 8).data;
-          const sums = new Array(columns * rows).fill(0);
-          for (let i = 0; i < pixels.length / 4; i++) {
-            const [y, x] = [Math.floor(i / (columns * 8)), i % (columns * 8)];
-            const field = Math.floor(y / 8) * columns + Math.floor(x / 8);
-            sums[field] += (pixels[4 * i] + pixels[4 * i + 1] + pixels[4 * i + 2]) / 3 / 64;
-          }
-          done(sums.map(Math.round));
-        };
-        image.src = "data:image/png;base64," + data;
-        """,
-        shot,
-        columns,
-        rows,
-    )
-    return found

@@ -154,7 +154,10 @@ def _laboratory(toy: list[str], steps: list[int]) -> dict[str, list[Row]]:
                         )
                     )  # fmt: skip
                 norm = 10 + step / (50 if token == "⟨s⟩" else 500)
-                residuals.append(filled(TABLES["bb_residuals"], **own, residual_norm=norm))
+                residuals += [
+                    filled(TABLES["bb_residuals"], **{**own, "layer": depth}, residual_norm=norm)
+                    for depth in range(4)
+                ]
             for kind in ("none", "zero_attention 0", "mean_value 0"):
                 for domain in ("trigger", "non_trigger"):
                     change = (
