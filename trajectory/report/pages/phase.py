@@ -54,14 +54,7 @@ def make(run: Run) -> Page:
         ),
     }
     data = {name: part for name, (_, _, part) in worlds.items() if part.height}
-    controls: list[Control] = []
-    if frame.height:
-        data["field"] = _field(frame)
-        options = [(n, n) for n in (THEORY, "none")]
-        flow = flows.measured(run, frame, _span(frame))
-        if flow.height:
-            data["flow"] = flow
-        controls = [Choice("chosen_field", "behind", options, THEORY, "Field")]
+    controls = _behind(run, frame, data)
     blocks: list[Block] = [
         Figure(
             name,
@@ -103,6 +96,18 @@ def make(run: Run) -> Page:
         f"attention. {ARROWS}{flows.TOLD if 'flow' in data else ''}{_without_line(run, frame)}",
         answer=_reading(frame, "line"),
     )
+
+
+def _behind(run: Run, frame: pl.DataFrame, data: dict[str, pl.DataFrame]) -> list[Control]:
+    """The theory's field and the measured arrows among the data; the choice of what is behind."""
+    if frame.is_empty():
+        return []
+    data["field"] = _field(frame)
+    flow = flows.measured(run, frame, _span(frame))
+    if flow.height:
+        data["flow"] = flow
+    options = [(n, n) for n in (THEORY, "none")]
+    return [Choice("chosen_field", "behind", options, THEORY, "Field")]
 
 
 def _without_line(run: Run, frame: pl.DataFrame) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import altair as alt
-import numpy as np
 import polars as pl
 
 from trajectory.dynamics.courses import WHOLE
@@ -12,11 +11,11 @@ from trajectory.report.run import Run
 from trajectory.schemas import ARROWS
 
 LONGEST = 0.12
-"""Length of the longest arrow, as a part of the portraits' width or height."""
+"""Length of a trajectory's longest arrow, as a part of the portraits' width or height."""
 
 TOLD = (
     " Thin arrows on a line: where the gradient flow of the loss moves this head's sink and value "
-    "from there, measured in the model, on one scale."
+    "from there, measured in the model; one scale for each trajectory."
 )
 
 
@@ -44,12 +43,11 @@ def measured(
     if found.is_empty():
         return empty
     left, right, bottom, top = span
-    across = found["sink_motion"].to_numpy() / (right - left)
-    up = -found["drain_motion"].to_numpy() / (top - bottom)
-    longest = float(np.hypot(across, up).max())
-    if not longest:
-        return empty
-    scale = LONGEST / longest
+    across = pl.col("sink_motion") / (right - left)
+    up = pl.col("drain_motion") / (top - bottom)
+    longest = (across**2 + up**2).sqrt().max().over("trajectory")
+    found = found.with_columns((LONGEST / longest).alias("scale")).filter(longest > 0)
+    scale = pl.col("scale")
     return found.with_columns(
         (pl.col("above") + scale * pl.col("sink_motion")).alias("above_ahead"),
         (pl.col("value_ratio") * (-scale * pl.col("drain_motion")).exp()).alias("ratio_ahead"),
