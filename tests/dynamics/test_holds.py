@@ -47,13 +47,14 @@ def heads(states: dict[str, tuple[float, float, float]]) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def forces(trajectories: list[str], step: int = 100) -> pl.DataFrame:
+def forces(trajectories: list[str], step: int = 100, error: float = 0.01) -> pl.DataFrame:
     """R sums to 3, ∂²L/∂a² to 1.5 and ∂²L/∂b² to 12 over the two heads: χ = 2, C = 1/4."""
     rows = [
         {
             **{"trajectory": name, "step": step, "domain": "non_trigger", "readers": readers},
             **{"layer": 0, "head": head, "key_kind": kind, "coupling": 1.0 + head},
             **{"logit_curvature": 0.5 + 0.5 * head, "value_curvature": 4.0 + 4 * head},
+            **{"logit_curvature_se": error, "value_curvature_se": 0.01},
         }
         for name in trajectories
         for kind in ("sink", "position")
@@ -110,6 +111,20 @@ def test_without_second_derivatives_nothing_is_predicted() -> None:
     for given in (None, none):
         (row,) = hold_rows(chosen, heads(states), given)
         assert row["gain"] is None and row["predicted"] is None and row["observed"] == 0
+
+
+def test_a_curvature_that_is_not_known_predicts_nothing() -> None:
+    """At a saturated sink it vanishes; and what lies before the change does not count."""
+    states = {f"bb/{name}/seed{s}": (0.0, 0.5, 0.0) for name in ("free", "held") for s in range(3)}
+    chosen = [one for one in experiments(config()) if one.name == "bb/held"]
+    free = [f"bb/free/seed{seed}" for seed in range(3)]
+    noisy, before = forces(free, error=1.0), forces(free, step=5)
+    for given in (noisy, before):
+        (row,) = hold_rows(chosen, heads(states), given)
+        assert row["gain"] is None
+    both = pl.concat([forces(free), before.with_columns(coupling=pl.lit(50.0))])
+    (row,) = hold_rows(chosen, heads(states), both)
+    assert row["gain"] == pytest.approx(2.0)
 
 
 def test_a_sink_forced_altogether_has_no_log_odds() -> None:

@@ -20,6 +20,9 @@ from trajectory.dynamics.seeds import student
 
 Row = dict[str, Any]
 
+ACTIVE = "trigger"
+"""Domain of a toy's queries that need their attention; sinks are of the others."""
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -75,10 +78,8 @@ def hold_rows(
     for experiment in chosen:
         for hold in experiment.during:
             for domain, step, states in _states(experiment, hold.layer, heads):
-                gains = [
-                    _gain(forces, control, hold, domain, step) for _, control in experiment.pairs
-                ]
-                rows.append(_row(experiment, hold, domain, step, states, gains))
+                gain = _gain(forces, experiment, hold, domain)
+                rows.append(_row(experiment, hold, domain, step, states, gain))
     return rows
 
 
@@ -91,9 +92,11 @@ def _states(
 ) -> Iterator[tuple[str, int, list[tuple[State, State]]]]:
     """Per domain the last step that all have, and the pairs' states at it."""
     names = [name for pair in experiment.pairs for name in pair]
-    own = heads.filter(pl.col("trajectory").is_in(names) & (pl.col("layer") == layer)).drop_nulls(
-        "sink_log_odds"
-    )
+    own = heads.filter(
+        pl.col("trajectory").is_in(names)
+        & (pl.col("layer") == layer)
+        & (pl.col("domain") != ACTIVE)  # a trigger's query is never made to attend
+    ).drop_nulls("sink_log_odds")
     for domain in own["domain"].unique(maintain_order=True):
         of = own.filter(pl.col("domain") == domain)
         steps = of.group_by("step").agg(pl.col("trajectory").n_unique())
@@ -120,7 +123,7 @@ def _row(
     domain: str,
     step: int,
     states: Sequence[tuple[State, State]],
-    gains: Sequence[float | None],
+    gain: float | None,
 ) -> Row:
     if hold.kind == "hold_value":
         observed = [own["log_odds"] - free["log_odds"] for own, free in states]
@@ -128,8 +131,6 @@ def _row(
     else:
         observed = [free["log_value"] - own["log_value"] for own, free in states]
         causes = [_added(hold.share, own, free) for own, free in states]
-    known = [gain for gain in gains if gain is not None]
-    gain = float(np.mean(known)) if known else None
     cause = 0.0 if experiment.sham else float(np.mean(causes))
     cause_or_none = cause if np.isfinite(cause) else None
     mean, low, high = student(observed)
@@ -180,23 +181,28 @@ def _added(share: float, own: State, free: State) -> float:
 
 
 def _gain(
-    forces: pl.DataFrame | None, trajectory: str, hold: Hold | NanoHold, domain: str, step: int
+    forces: pl.DataFrame | None, experiment: Experiment, hold: Hold | NanoHold, domain: str
 ) -> float | None:
-    """χ or C of a layer at the sink, at the last step with second derivatives up to ``step``."""
+    """χ or C of a layer at the controls' sink, from the change on.
+
+    A ratio of sums over heads, seeds and records: at a saturated sink the curvature vanishes, and a
+    ratio of its own would be noise over nothing. None where the sum is within three errors of 0.
+    """
     if forces is None:
         return None
     second = "logit_curvature" if hold.kind == "hold_value" else "value_curvature"
-    own = forces.filter(
-        (pl.col("trajectory") == trajectory)
+    of_sink = forces.filter(
+        pl.col("trajectory").is_in([control for _, control in experiment.pairs])
         & (pl.col("layer") == hold.layer)
         & (pl.col("key_kind") == "sink")
         & (pl.col("readers") == "late")
-        & (pl.col("step") <= step)
-        & pl.col("domain").is_in([domain, "all"])
+        & (pl.col("step") >= hold.from_step)
     ).drop_nulls(["coupling", second])
+    own = of_sink.filter(pl.col("domain") == domain)
+    if not own.height:
+        own = of_sink.filter(pl.col("domain") == "all")
     if not own.height:
         return None
-    own = own.filter(pl.col("step") == pl.col("step").max())
-    exact = own.filter(pl.col("domain") == domain)
-    sums = (exact if exact.height else own).select(pl.col("coupling", second).sum()).row(0)
-    return float(sums[0] / sums[1]) if sums[1] > 0 else None
+    coupling, curvature = own.select(pl.col("coupling", second).sum()).row(0)
+    error = float(np.linalg.norm(own[f"{second}_se"].to_numpy()))
+    return float(coupling / curvature) if curvature > 3 * error else None

@@ -37,10 +37,11 @@ HOLDS = Table(
         ),
         number(
             "gain",
-            "what the loss's curvature at the control's last measured forces makes of it: hold_value: "
-            "χ = R/∂²L/∂a², nats of the sink's rest point per e-fold of drain; force_attention: "
-            "C = R/∂²L/∂b², e-folds of the value's rest point per nat of sink; sums over heads, mean "
-            "over seeds. Empty where no second derivatives are measured",
+            "what the loss's curvature at the controls' sink makes of it: hold_value: χ = R/∂²L/∂a², "
+            "nats of the sink's rest point per e-fold of drain; force_attention: C = R/∂²L/∂b², "
+            "e-folds of the value's rest point per nat of sink; a ratio of sums over heads, seeds and "
+            "measured steps from the change on. Empty where the curvature is not measured, or within "
+            "three standard errors of 0",
             "nats per e-fold, or its inverse",
             nullable=True,
         ),
