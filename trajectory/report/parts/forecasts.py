@@ -26,6 +26,9 @@ def make(run: Run) -> Part:
     scores = with_group(run.frame("forecast_scores"))
     shown = _shown(run)
     labels = sorted(shown["label"].unique(), key=world_rank)
+    if not labels:
+        why = "no lead head, and no depth between two blocks, has records enough for a forecast"
+        return Part("forecast", "Forecasts", TEXT, [Missing("Forecasts", why, "forecasts")])
     blocks: list[Block] = [_bands(shown, labels), _coverage(run, scores), _skill(run, scores)]
     controls = [
         Choice("chosen_forecast", "forecast of", [(n, n) for n in labels], labels[0], "Forecast")
