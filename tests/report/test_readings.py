@@ -125,7 +125,8 @@ def test_charts_that_follow_a_choice_do_not_tell_of_another(pages: dict[str, Pag
 def test_every_page_answers_its_question(pages: dict[str, Page]) -> None:
     for page in pages.values():
         assert re.fullmatch(r"[A-Z0-9].{20,}\.", page.answer), page.name
-        assert re.search(r"\d", page.answer), f"{page.name} answers without a number"
+        measured = re.search(r"\d", page.answer) or "cannot say" in page.answer
+        assert measured, f"{page.name} answers without a number"
 
 
 def test_the_answers_count_what_the_synthetic_runs_hold(pages: dict[str, Page]) -> None:
