@@ -323,7 +323,7 @@ def _depth_reading(run: Run, strongest: pl.DataFrame, trajectory: str, domain: s
     return (
         f"On {domain} {crossed['layer'].n_unique()} of {trajectory}'s "
         f"{words.count(layers, 'layer')} reach a sink (excess ≥ {threshold}), layer "
-        f"{first['layer']} first, at step {first['step']:,}; the strongest ends in layer "
+        f"{first['layer']} first, at {words.at_step(first['step'])}; the strongest ends in layer "
         f"{top['layer']}, {words.number(top['sink_excess'])} above the floor."
     )
 
@@ -376,5 +376,5 @@ def _peak_reading(streams: pl.DataFrame, trajectory: str, domain: str) -> str:
         f"{trajectory} on {domain} ends with its greatest peak between two blocks at depth "
         f"{top['layer']}, where the sink's norm is {words.number(top['residual_ratio'])} times the "
         f"rest's "
-        f"({words.number(first['residual_ratio'])} at step {first['step']:,})."
+        f"({words.number(first['residual_ratio'])} at {words.at_step(first['step'])})."
     )

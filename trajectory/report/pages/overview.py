@@ -41,7 +41,7 @@ from trajectory.report.palette import dash_names
 from trajectory.report.parts import configured
 from trajectory.report.run import ACTIVE_DOMAIN, Run, dormant, is_bb
 from trajectory.schemas import HEADS, LAYERS, TABLES, Table
-from trajectory.schemas.base import ACTIVE_BELOW
+from trajectory.schemas.base import ACTIVE_BELOW, UNSTEPPED
 
 WORLDS = (("bb", "BB"), ("lm", "LM"))
 
@@ -256,7 +256,9 @@ def _table(lines: list[Line], run: Run) -> Grid:
             )
             for cell in (line.cells[p] for p in PHENOMENA)
         ]
-        numbers = [Cell(f"{line.last_step:,}", "number"), Cell(line.onset, "number")]
+        steps = "none stated" if line.last_step == UNSTEPPED else f"{line.last_step:,}"
+        onset = "one record" if run.is_static(line.trajectory) else line.onset
+        numbers = [Cell(steps, "number"), Cell(onset, "number")]
         rows.append([line.trajectory, line.domain, *numbers, *cells])
     return Grid(
         "phenomena",
@@ -264,7 +266,8 @@ def _table(lines: list[Line], run: Run) -> Grid:
         rows,
         "For the head with the greatest sink: where a line through its last quarter of records "
         "ends, which is not its last record, with the line's 95 % interval; undecided where that "
-        "holds the threshold or the records are fewer than five. "
+        "holds the threshold. Of fewer than five records the last one stands, with the "
+        "interval of its mean over sequences. "
         f"Sink: weight above its uniform floor ≥ {settings.sink_threshold}. "
         f"Drain: value norm of the sink ≤ {settings.drain_threshold} of the rest's median. "
         "Peak: residual norm of the sink ≥ "

@@ -222,8 +222,8 @@ def _kinds_reading(last: pl.DataFrame, trajectory: str, domain: str) -> str:
     counts = dict(own.group_by("kind").len().rows())
     told = words.listed([f"{counts[kind]} on {_ON[kind]}" for kind in KINDS if kind in counts])
     return (
-        f"Where the {words.count(own.height, 'head')} of {trajectory} on {domain} rest at step "
-        f"{own['step'][0]:,}: {told} (a place takes a column mass ≥ {DOMINANT})."
+        f"Where the {words.count(own.height, 'head')} of {trajectory} on {domain} rest at "
+        f"{words.at_step(own['step'][0])}: {told} (a place takes a column mass ≥ {DOMINANT})."
     )
 
 
@@ -304,8 +304,8 @@ def _places_reading(positions: pl.DataFrame, trajectory: str, domain: str) -> st
         if place == furthest:
             rest += ": the last that is ever named, whose mass is a mean over the fewest queries"
     return (
-        f"At step {own['step'][0]:,} {at_first} of {words.count(total, 'head')} of {trajectory} on "
-        f"{domain} have their greatest column mass at position 0{rest}."
+        f"At {words.at_step(own['step'][0])} {at_first} of {words.count(total, 'head')} of "
+        f"{trajectory} on {domain} have their greatest column mass at position 0{rest}."
     )
 
 
