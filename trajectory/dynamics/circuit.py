@@ -140,20 +140,22 @@ class Role:
         )
 
 
-def roles(depths: pl.DataFrame, trajectory: str, domain: str) -> list[Role]:
-    """The parts that write a norm or erase it, in the order of layers.
+def roles(depths: pl.DataFrame, trajectory: str, domain: str, peak: float) -> list[Role]:
+    """The parts that write a peak or erase it, in the order of layers.
 
-    A part writes a norm if the norm doubles at least over its block, and without the part it stays
-    below half of what it was behind the block. It erases it if the norm falls below half over its
-    block, and is at least twice as great behind it without the part. The streams before the last
-    depth are compared, and the last one too: what erases a peak is often the last block.
+    A part writes a norm if the norm doubles at least over its block, to a peak, and without the
+    part it stays below half of what it was behind the block. It erases it if a peak falls below
+    half over its block, and is at least twice as great behind it without the part. The stream
+    behind the last block counts as well: what erases a peak is often there.
 
     Args:
         depths: the table ``intervention_layers``.
         trajectory, domain: whose; its last record is read.
+        peak: how many times the median norm of the other positions a peak is at least.
     """
     own = last_records(depths).filter(trajectory=trajectory, domain=domain)
     found = []
+    rest = _curves(own, "residual_norm_rest").get(UNCHANGED, [])
     for norm in NORMS:
         curves = _curves(own, norm)
         plain = curves.get(UNCHANGED)
@@ -164,7 +166,9 @@ def roles(depths: pl.DataFrame, trajectory: str, domain: str) -> list[Role]:
             if layer is None or layer + 1 >= len(plain):
                 continue
             ends = plain[layer], plain[layer + 1], curve[layer + 1]
-            if (does := _does(*ends)) is not None:
+            does = _does(*ends)
+            top = layer + (does == "writes")
+            if does is not None and plain[top] >= peak * rest[top]:
                 found.append(Role(kind, layer, does, norm, ends[1], ends[2]))
     return sorted(
         found, key=lambda role: (role.layer, role.norm != "residual_norm_sink", role.kind)

@@ -31,7 +31,7 @@ def make(run: Run) -> Page:
     profile = profiles(run, names)
     first = names[0], next(d for t, d in run.series if t == names[0])
     data = {"profile": profile}
-    blocks: list[Block] = [_by_depth(run, profile, *one) for one in BY_DEPTH]
+    blocks: list[Block] = [by_depth(run, profile, *one) for one in BY_DEPTH]
     changed = parts.make(run, names, first)
     data |= changed.data
     if changed.blocks:
@@ -84,7 +84,7 @@ def profiles(run: Run, names: list[str]) -> pl.DataFrame:
     return with_group(joined.sort("trajectory", "domain", "layer"))
 
 
-def _by_depth(
+def by_depth(
     run: Run,
     profile: pl.DataFrame,
     name: str,
@@ -93,8 +93,19 @@ def _by_depth(
     table: str,
     axis: str,
     log: bool,
+    *,
+    domain: bool = True,
 ) -> Figure:
-    base = marks.shown(marks.named("profile")).transform_filter(f"isValid(datum.{column})")
+    """A statistic by depth, a line per trajectory and domain.
+
+    Args:
+        run, profile: as ``profiles`` makes it, the page's data set of that name.
+        name, column, title, table, axis, log: as in ``BY_DEPTH``.
+        domain: whether the page has a list of domains that filters it.
+    """
+    base = marks.shown(marks.named("profile"), domain=domain).transform_filter(
+        f"isValid(datum.{column})"
+    )
     if log:
         base = base.transform_filter(f"datum.{column} > 0")
     encoded = base.encode(
@@ -156,11 +167,11 @@ def _answer(run: Run, names: list[str]) -> str:
     """The parts that write and erase each model's peak, on its first domain."""
     if not run.has("intervention_layers"):
         return ""
-    depths = run.frame("intervention_layers")
+    depths, peak = run.frame("intervention_layers"), run.config.dynamics.peak_threshold
     told = []
     for trajectory in names:
         own = [d for t, d in run.series if t == trajectory]
         if depths.filter(trajectory=trajectory).is_empty():
             continue
-        told.append(parts.told_roles(trajectory, own[0], roles(depths, trajectory, own[0])))
+        told.append(parts.told_roles(trajectory, own[0], roles(depths, trajectory, own[0], peak)))
     return " ".join(told[: words.LISTED_GROUPS])

@@ -220,6 +220,11 @@ def _answer(run: Run) -> str:
             *("trajectory", "domain", "status", "layer", "head", "onset")
         ).collect()
     )
+    if all(map(run.is_static, onsets["trajectory"].unique())):
+        # What lies above the threshold at the only record has reached it before.
+        sinks = onsets.filter(pl.col("status") == "before_first").height
+        total = words.count(onsets.height, "head")
+        return f"{sinks:,} of {total} (counted on each domain) are sinks at the one record."
     reached = onsets.filter(pl.col("status") == "observed")
     if reached.is_empty():
         return "No head of this run crosses the sink threshold between two records."

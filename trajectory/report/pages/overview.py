@@ -37,6 +37,7 @@ from trajectory.report.page import (
     Missing,
     Page,
 )
+from trajectory.report.pages import circuit
 from trajectory.report.palette import dash_names
 from trajectory.report.parts import configured
 from trajectory.report.run import ACTIVE_DOMAIN, Run, dormant, is_bb
@@ -73,7 +74,13 @@ def make(run: Run) -> Page:
     streams = dormant(series.streams(run, ["residual_ratio"]).filter(pl.col("lead_layer")))
     data: dict[str, pl.DataFrame] = {}
     figures: list[Block] = []
+    single = [t for t in run.trajectories if not is_bb(t)]
+    by_depth = bool(single) and all(map(run.is_static, single))
     for world, called in WORLDS:
+        if world == "lm" and by_depth:
+            data["profile"] = dormant(circuit.profiles(run, single))
+            figures += _by_depth(run, data["profile"])
+            continue
         for name, title, column, table, axis, line in PANELS:
             frame = streams if table is LAYERS else heads
             part = frame.filter(pl.col("trajectory").str.starts_with("bb/") == (world == "bb"))
@@ -137,6 +144,16 @@ def make(run: Run) -> Page:
         part="Start",
         answer=_answer(lines),
     )
+
+
+def _by_depth(run: Run, profile: pl.DataFrame) -> list[Block]:
+    """The panels of single checkpoints: by depth in place of steps."""
+    names = {"weights": "sink-lm", "values": "drain-lm", "norms": "peak-lm"}
+    of = {one[0]: one[1:] for one in circuit.BY_DEPTH}
+    return [
+        circuit.by_depth(run, profile, name, *of[found], domain=False)
+        for found, name in names.items()
+    ]
 
 
 def _patterns(run: Run) -> str:

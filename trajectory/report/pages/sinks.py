@@ -10,6 +10,7 @@ import polars as pl
 from trajectory.report import marks, palette, series, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Cell, Choice, Figure, Grid, Heading, Missing, Page
+from trajectory.report.parts import own
 from trajectory.report.run import ACTIVE_DOMAIN, Run, dormant
 from trajectory.schemas import HEADS
 
@@ -48,7 +49,9 @@ def make(run: Run) -> Page:
         positions = _positions(frame, run)
         data |= {"shares": shares, "positions": positions}
         first = (chosen, domain)
+        data["own"] = own.last_heads(run)
         blocks += [
+            own.figure(run, data["own"], first),
             _kinds(run, frame, first),
             _places(run, positions, first),
             Heading("Which tokens"),
@@ -78,8 +81,8 @@ def make(run: Run) -> Page:
             }
         },
         answer=_answer(frame),
-        note="The list of trajectories and domains filters the first chart; the other two show the "
-        "heads of one trajectory on one domain.",
+        note="The list of trajectories and domains filters the first chart; the other three show "
+        "the heads of one trajectory on one domain.",
     )
 
 

@@ -111,7 +111,8 @@ def _by_depth(
         color=by_changed_layer(run)
     )
     plain = base.transform_filter("datum.unchanged").encode(color=alt.value(marks.GREY))
-    text, captions = marks.by_series(run, partial(_role_reading, depths), first)
+    peak = run.config.dynamics.peak_threshold
+    text, captions = marks.by_series(run, partial(_role_reading, depths, peak), first)
     return Figure(
         f"changed-{column.replace('_', '-')}",
         title,
@@ -131,22 +132,21 @@ def _by_depth(
 
 def by_changed_layer(run: Run) -> alt.Color:
     """The layer that is changed, from dark to bright; grey where several are."""
-    scale = marks.by_layer(run, "heads", "changed layer", "viridis").to_dict()
-    return alt.Color(**{**scale, "field": "at", "shorthand": alt.Undefined})
+    return marks.by_layer(run, "heads", "changed layer", "viridis", column="at")
 
 
-def _role_reading(depths: pl.DataFrame, trajectory: str, domain: str) -> str:
+def _role_reading(depths: pl.DataFrame, peak: float, trajectory: str, domain: str) -> str:
     if depths.filter(trajectory=trajectory, domain=domain).is_empty():
         return f"Nothing was zeroed in {trajectory} on {domain}."
-    return told_roles(trajectory, domain, roles(depths, trajectory, domain))
+    return told_roles(trajectory, domain, roles(depths, trajectory, domain, peak))
 
 
 def told_roles(trajectory: str, domain: str, found: list[Role]) -> str:
     """Which parts write the peaks and which erase them."""
     if not found:
         return (
-            f"In {trajectory} on {domain} no single part writes or erases a peak: without it no "
-            "norm halves or doubles behind its layer."
+            f"In {trajectory} on {domain} no single part writes or erases a peak: with none of "
+            "them away does one vanish, or one stay that vanishes."
         )
     return f"In {trajectory} on {domain} {words.listed([role.sentence for role in found])}."
 
@@ -181,7 +181,7 @@ def _bars(
     bars = base.mark_bar(width={"band": 0.8}).encode(
         x=x,
         y=alt.Y(f"{column}:Q", title=axis),
-        color=by_changed_layer(run).legend(None),
+        color=by_changed_layer(run),
         tooltip=tips,
     )
     layers: list[alt.Chart] = [bars]
@@ -215,7 +215,8 @@ def _bar_reading(
     top = own.sort(moved, "intervention", descending=[True, False]).row(0, named=True)
     change = f"“{top['intervention']}”"
     if not before:
-        return f"In {trajectory} on {domain} {change} moves the loss most: {top[column]:+.3f} nats/token."
+        told = f"{top[column]:+.3f} nats/token"
+        return f"In {trajectory} on {domain} {change} moves the loss most: {told}."
     return (
         f"In {trajectory} on {domain} {change} moves it most: the {axis} is "
         f"{words.number(top[column])}, {words.number(top[before])} in the unchanged model."

@@ -123,7 +123,8 @@ def _effects(run: Run, effects: pl.DataFrame) -> Figure:
     dormant = effects.filter(pl.col("sink_weight") >= 0.5)["loss_difference"]
     active = effects.filter(pl.col("sink_weight") < 0.5)["loss_difference"]
     told = [
-        f"the {words.count(part.len(), 'head')} with {what} cost {part.mean():+.4f} nats/token"
+        f"the {words.count(part.len(), 'head')} with {what} cost "
+        f"{float(part.sum()) / part.len():+.4f} nats/token"
         for part, what in (
             (dormant, "at least half of their weight on the sink"),
             (active, "less than half of it there"),
