@@ -67,7 +67,7 @@ class Probe(Section):
             self.forces.refuse_beyond(self.length)
             if self.sequences < 2:
                 raise ValueError("forces: standard errors need two sequences; sequences is 1")
-        known = {"prose", "code", "trigger", "non_trigger", "all"}
+        known = {*self.domains, "trigger", "non_trigger", "all"}
         for section, names in (
             ("texts", self.texts),
             ("parquet", self.parquet),

@@ -168,6 +168,9 @@ def _answer(lines: list[Line]) -> str:
     total = words.count(len(lines), "series", "series")
     if _all_open(lines, "sink"):
         return f"It is undecided whether {total} on dormant domains {_ends(lines)} with a sink."
+    if not sinking and _open(lines, "sink"):
+        without = sum(line.cells["sink"].verdict == NO for line in lines)
+        return f"{without} of {total} on dormant domains end without a sink{_open(lines, 'sink')}."
     if not sinking:
         return f"None of {total} on dormant domains ends with a sink{_open(lines, 'sink')}."
     drained, peaked = (
