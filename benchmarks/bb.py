@@ -298,7 +298,7 @@ def _draw_seconds(variant: Variant, repeat: int) -> float:
 
 def precision(seeds: int) -> None:
     """Final statistics in float32 and bfloat16, seed by seed: is the difference within seeds?"""
-    from trajectory.bb.summary import compare
+    from trajectory.dynamics.bb_summary import compare
 
     base = {
         "width": 64,

@@ -30,9 +30,9 @@ from tests.hub.server import Content, StandIn, serving
 from tests.hub.suites import REPOSITORY, architecture
 from trajectory.config import parse
 from trajectory.corpus.tokens import TokenBatch
+from trajectory.hub.client import Hub
+from trajectory.jobs.obtain import obtained
 from trajectory.probe.language_model import measure_checkpoint_files
-from trajectory.suites.hub import Hub
-from trajectory.suites.obtain import obtained
 
 BRANCH = "stage1-step1000"
 SHAPE = {

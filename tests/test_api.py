@@ -15,8 +15,8 @@ from transformers import OlmoConfig, OlmoForCausalLM
 
 from trajectory.api import forces, measure
 from trajectory.errors import TrajectoryError
+from trajectory.nano.pretrain import save_tokenizer, train_tokenizer
 from trajectory.probe.forces.keys import Keys
-from trajectory.suites.nano import save_tokenizer, train_tokenizer
 
 TEXTS = {
     "prose": ["Summer is warm. Winter is cold. " * 4, "Attention goes to the first token."],

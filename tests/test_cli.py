@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from trajectory.bb.summary import compare
 from trajectory.cli import app
 from trajectory.config import load
 from trajectory.config.dynamics import Dynamics
 from trajectory.corpus.characters import Bigrams, count_bigrams
+from trajectory.dynamics.bb_summary import compare
 from trajectory.results import claim, config_of
 from trajectory.schemas import BB_COMPARISONS, BB_MEASUREMENTS, FORCE_TABLES, MANIFEST, MEASUREMENTS
 from trajectory.tables import from_rows, read, write

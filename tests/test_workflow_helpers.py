@@ -10,10 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trajectory import schemas, workflow
 from trajectory.config import parse
 from trajectory.errors import TrajectoryError
 from trajectory.results import check_results, claim
 from trajectory.workflow import check_scheduler, check_storage, claimed_threads
+
+
+def test_the_rules_name_the_tables_that_the_schemas_define() -> None:
+    assert workflow.MEASURED == schemas.MEASUREMENTS
+    assert workflow.BB_MEASUREMENTS == schemas.BB_MEASUREMENTS
+    assert workflow.EFFECT_TABLES == schemas.EFFECTS
+    assert workflow.FORCE_TABLES == schemas.FORCE_TABLES
 
 
 @given(st.integers(1, 4), st.integers(1, 64), st.integers(1, 64))

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trajectory.checkpoints.pinned import read_unpinned, unpinned_path
 from trajectory.config import Config
 from trajectory.errors import TrajectoryError
 from trajectory.outside import inside, json_object
-from trajectory.suites.pinned import read_unpinned, unpinned_path
 
 SEEN_NAME = ".seen.json"
 """File of a results folder: what the last run left, so that only what changed is read."""

@@ -11,6 +11,12 @@ from typing import NoReturn
 
 from trajectory.errors import TrajectoryError
 
+# Of the schemas, which take half a second to import: every job reads the rules anew.
+MEASURED = ("heads", "layers", "checkpoints")
+BB_MEASUREMENTS = ("bb_types", "bb_residuals", "bb_maps", "bb_interventions", "bb_intervened")
+EFFECT_TABLES = ("interventions", "intervention_layers", "head_effects")
+FORCE_TABLES = ("forces", "force_layers", "arrows")
+
 
 def refuse(error: TrajectoryError) -> NoReturn:
     """End Snakemake with the mistake's own lines: a traceback through a rules file helps nobody."""

@@ -14,8 +14,8 @@ from trajectory.config import Probe
 from trajectory.corpus.kinds import ENDOFTEXT, token_kinds
 from trajectory.corpus.tokenizer import load_tokenizer
 from trajectory.errors import DamagedFiles, TrajectoryError
+from trajectory.jobs.batches import make_batches
 from trajectory.probe.families import FAMILIES
-from trajectory.suites.batches import make_batches
 
 SPLIT = r"(?i:'s|'t|'re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+"
 LAYOUTS = {

@@ -17,7 +17,7 @@ from trajectory.cli import app
 from trajectory.config import Probe
 from trajectory.corpus.tokens import TokenBatch, load_tokenizer, spread, stream
 from trajectory.errors import TrajectoryError
-from trajectory.suites.batches import make_batches, read_batches
+from trajectory.jobs.batches import make_batches, read_batches
 
 TEXT = "hello world. this is one text. " * 20
 CHARACTERS = [*"abcdefghijklmnopqrstuvwxyz .,\n"]

@@ -25,23 +25,23 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from trajectory.bb.state import State
+from trajectory.checkpoints.audit import audit
+from trajectory.checkpoints.edited import checked_selection
+from trajectory.checkpoints.manifest import manifest_rows
+from trajectory.checkpoints.names import is_plain, parse_revision
+from trajectory.checkpoints.pinned import read_unpinned
+from trajectory.checkpoints.selection import select, selected, write_selection
 from trajectory.config import parse
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
+from trajectory.hub import answers
+from trajectory.hub.content import File, Revision, is_commit, missing_shards
 from trajectory.outside import inside, json_object
 from trajectory.probe.remote import parse_header
 from trajectory.probe.streaming import read_config
 from trajectory.probe.weights import LocalWeights
 from trajectory.repair import SEEN_NAME, look
 from trajectory.schemas import HEADS, MANIFEST
-from trajectory.suites import answers
-from trajectory.suites.audit import audit
-from trajectory.suites.content import File, Revision, missing_shards
-from trajectory.suites.edited import checked_selection
-from trajectory.suites.manifest import manifest_rows
-from trajectory.suites.names import is_commit, is_plain, parse_revision
-from trajectory.suites.pinned import read_unpinned
-from trajectory.suites.selection import select, selected, write_selection
 from trajectory.tables import from_rows, read, read_whole, validate, write
 
 from .mutations import JSON, altered, bounded, damaged

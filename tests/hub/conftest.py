@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trajectory.config.fetch import Fetch
-from trajectory.suites.hub import Hub
+from trajectory.hub.client import Hub
 
 from .hostile import HostileHub, hostile
 from .server import StandIn, serving

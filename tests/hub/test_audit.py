@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from trajectory.checkpoints.pin import as_listed, audited, list_revisions, pinned_selection
+from trajectory.checkpoints.selection import read_selection, select, write_selection
 from trajectory.cli.tables_of_suites import audit_table
 from trajectory.config import Config, parse
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
+from trajectory.hub.client import Hub
 from trajectory.schemas import MANIFEST
-from trajectory.suites.hub import Hub
-from trajectory.suites.pin import as_listed, audited, list_revisions, pinned_selection
-from trajectory.suites.selection import read_selection, select, write_selection
 from trajectory.tables import from_rows, validate
 
 from .server import Content, Fault, Files, StandIn

@@ -11,10 +11,10 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from trajectory.config.fetch import Fetch
-from trajectory.suites import errors
-from trajectory.suites.content import File
-from trajectory.suites.download import fetch_files
-from trajectory.suites.hub import Hub
+from trajectory.hub import errors
+from trajectory.hub.client import Hub
+from trajectory.hub.content import File
+from trajectory.hub.download import fetch_files
 
 from .server import Content, Fault, StandIn
 from .suites import REPOSITORY, add_suite
@@ -333,9 +333,9 @@ def test_one_failing_file_stops_the_others(standin: StandIn, hub: Hub, tmp_path:
 def test_1500_revisions_are_listed_and_parsed_within_two_seconds(
     standin: StandIn, hub: Hub
 ) -> None:
+    from trajectory.checkpoints.manifest import manifest_rows
+    from trajectory.checkpoints.pin import list_revisions
     from trajectory.config.suites import Suite
-    from trajectory.suites.manifest import manifest_rows
-    from trajectory.suites.pin import list_revisions
 
     suite = Suite(repository=REPOSITORY, tokens_per_step=4_194_304)
     standin.repositories[REPOSITORY] = {

@@ -13,8 +13,8 @@ import huggingface_hub.utils._http as sessions
 import pytest
 
 from trajectory.config.fetch import Fetch
-from trajectory.suites import errors
-from trajectory.suites.hub import Hub
+from trajectory.hub import errors
+from trajectory.hub.client import Hub
 
 from .server import Fault, StandIn
 from .suites import REPOSITORY, add_suite

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from trajectory.config.fetch import Fetch
-from trajectory.suites import errors
-from trajectory.suites.errors import CheckpointError
-from trajectory.suites.hub import Hub
+from trajectory.hub import errors
+from trajectory.hub.client import Hub
+from trajectory.hub.errors import CheckpointError
 
 from .hostile import Answer, HostileHub
 from .suites import REPOSITORY, add_suite

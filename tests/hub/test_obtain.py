@@ -18,12 +18,12 @@ from trajectory.config import Config, parse
 from trajectory.config.fetch import Fetch
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError, UnusableFolder
-from trajectory.suites import errors
-from trajectory.suites.download import fetch_files
-from trajectory.suites.hub import Hub
-from trajectory.suites.measure import measure_checkpoint
-from trajectory.suites.obtain import obtained, store_of
-from trajectory.suites.store import Store, folder_size
+from trajectory.hub import errors
+from trajectory.hub.client import Hub
+from trajectory.hub.download import fetch_files
+from trajectory.hub.store import Store, folder_size
+from trajectory.jobs.measure import measure_checkpoint
+from trajectory.jobs.obtain import obtained, store_of
 
 from .server import Content, Fault, StandIn
 from .suites import REPOSITORY, add_suite
@@ -382,7 +382,7 @@ def test_jobs_wait_for_room_and_the_bound_holds(tmp_path: Path) -> None:
 def test_what_a_killed_job_left_is_cleared_for_others_and_swept(tmp_path: Path) -> None:
     store = Store(tmp_path / "d", bound=250)
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom trajectory.suites.store import Store\n"
+        "import os, sys\nfrom pathlib import Path\nfrom trajectory.hub.store import Store\n"
         "with Store(Path(sys.argv[1]), 250).room('s/dead', 200, False, 'x') as folder:\n"
         "    (folder / 'a').write_bytes(b'x' * 200)\n    os.kill(os.getpid(), 9)\n"
     )

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from trajectory.checkpoints.manifest import manifest_rows
+from trajectory.checkpoints.names import parse_revision
+from trajectory.checkpoints.pin import audited, list_revisions
+from trajectory.checkpoints.pinned import COLUMNS
 from trajectory.config.suites import Suite
+from trajectory.hub.client import Hub
+from trajectory.hub.content import File, Revision, missing_shards
 from trajectory.schemas import MANIFEST
-from trajectory.suites.content import File, Revision, missing_shards
-from trajectory.suites.hub import Hub
-from trajectory.suites.manifest import manifest_rows
-from trajectory.suites.names import parse_revision
-from trajectory.suites.pin import audited, list_revisions
-from trajectory.suites.pinned import COLUMNS
 from trajectory.tables import from_rows, validate
 
 from .hostile import Answer, HostileHub

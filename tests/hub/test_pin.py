@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from trajectory.bundles import Bundle
+from trajectory.checkpoints.pinned import paths
+from trajectory.checkpoints.selection import read_selection
+from trajectory.checkpoints.sizes import with_sizes
 from trajectory.config import load
 from trajectory.config.suites import Architecture
-from trajectory.needs import UNKNOWN_MEMORY, needs
-from trajectory.plan import plan
-from trajectory.suites.pinned import paths
-from trajectory.suites.selection import read_selection
-from trajectory.suites.sizes import with_sizes
+from trajectory.costs.needs import UNKNOWN_MEMORY, needs
+from trajectory.costs.plan import plan
+from trajectory.jobs.bundles import Bundle
 
 from .server import StandIn
 from .suites import REPOSITORY, add_suite, architecture

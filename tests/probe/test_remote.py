@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from trajectory.errors import TrajectoryError
+from trajectory.hub.ranges import Patience, Range, RemoteError, _named_wait, join
 from trajectory.probe.compute import CPU
 from trajectory.probe.families import Family, State
 from trajectory.probe.language_model import measure_checkpoint_files
-from trajectory.probe.ranges import Patience, Range, RemoteError, _named_wait, join
 from trajectory.probe.remote import RemoteWeights
 from trajectory.probe.streaming import LayerReader
 from trajectory.probe.weights import LocalWeights
@@ -98,7 +98,7 @@ def test_only_what_is_asked_for_is_fetched(tmp_path: Path) -> None:
 
 
 def test_bad_weather_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trajectory.probe.ranges.PIECE", 1000)
+    monkeypatch.setattr("trajectory.hub.ranges.PIECE", 1000)
     stored = {"a": torch.arange(5000, dtype=torch.float32)}
     save_file(stored, tmp_path / "model.safetensors")
     behaviour = Behaviour(refusals=[503, 429], break_after=[3], token="Bearer x")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from trajectory.config import parse
+from trajectory.jobs.outcomes import unlisted_row
 from trajectory.report.page import Missing
 from trajectory.report.pages import checkpoints
 from trajectory.report.run import Run
 from trajectory.schemas import OUTCOMES
-from trajectory.suites.outcomes import unlisted_row
 from trajectory.tables import from_rows, write
 
 

@@ -14,11 +14,11 @@ from trajectory.api import measure
 from trajectory.config import parse
 from trajectory.dynamics.analyse import analyse
 from trajectory.dynamics.claims.all import ledger
+from trajectory.nano.pretrain import save_tokenizer, train_tokenizer
 from trajectory.report.pages import PAGES
 from trajectory.report.run import Run
 from trajectory.report.site import build
 from trajectory.schemas import CHECKPOINTS, CLAIMS, HEADS, INTERVENTIONS, LAYERS, TABLES
-from trajectory.suites.nano import save_tokenizer, train_tokenizer
 from trajectory.tables import from_rows, write
 
 from .explained import filled

@@ -116,7 +116,7 @@ def test_only_what_changed_is_rerun(finished: Project) -> None:
     toys = {"bb_train", "bb_gather", *downstream}
     assert touching(small, "seeds: [0, 1]", "seeds: [0, 1, 2]") == toys
     assert touching(package / "bb/model.py", "4 * width", "3 * width") == toys
-    assert touching(package / "suites/pretraining.py", "0.95", "0.96") == {
+    assert touching(package / "nano/training.py", "0.95", "0.96") == {
         *("nano_pretrain", "manifest", "batches", "measure", "outcomes", "complete"),
         *("intervene", "gather_effects", "forces"),
         *downstream,

@@ -13,7 +13,7 @@ from project import Project
 
 from trajectory.config import NanoOlmo
 from trajectory.corpus import stdlib
-from trajectory.suites.nano import pretrain
+from trajectory.nano.pretrain import pretrain
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from trajectory.suites.batches import read_batches
+from trajectory.jobs.batches import read_batches
 
 pytestmark = pytest.mark.slow
 

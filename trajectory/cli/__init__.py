@@ -70,7 +70,7 @@ def main() -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8")  # whatever the locale: it may lack × and ‖
-    from trajectory.suites.environment import check_numbers
+    from trajectory.hub.environment import check_numbers
 
     try:
         check_numbers()

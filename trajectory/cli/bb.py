@@ -117,7 +117,7 @@ def bb_train(
 def bb_summary(results: Results, config: RunConfig = None) -> None:
     """Write the scalars, milestones and comparisons of a run's experiments."""
     from trajectory import provenance
-    from trajectory.bb.summary import Frames, summarise
+    from trajectory.dynamics.bb_summary import Frames, summarise
     from trajectory.results import config_of
     from trajectory.schemas import TABLES
     from trajectory.tables import from_rows, scan, write
@@ -190,9 +190,9 @@ def bb_reference(
 
     from rich.table import Table
 
-    from trajectory.bb.reference import check_size, compare_with_paper
-    from trajectory.bb.summary import Frames
     from trajectory.cli.printing import console
+    from trajectory.dynamics.bb_reference import check_size, compare_with_paper
+    from trajectory.dynamics.bb_summary import Frames
     from trajectory.results import config_of
     from trajectory.tables import scan
 

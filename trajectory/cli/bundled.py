@@ -17,9 +17,9 @@ from trajectory.errors import TrajectoryError
 if TYPE_CHECKING:
     from trajectory.config import Config
     from trajectory.corpus.tokens import TokenBatch
+    from trajectory.jobs.bundle import Rows
+    from trajectory.jobs.obtain import Obtained
     from trajectory.probe.compute import Compute
-    from trajectory.suites.bundle import Rows
-    from trajectory.suites.obtain import Obtained
 
 Suite = Annotated[str, typer.Argument(help="Name of the suite.")]
 Revisions = Annotated[list[str], typer.Argument(help="Revisions in its manifest.")]
@@ -50,9 +50,9 @@ class Checkpoints:
         Raises:
             TrajectoryError: for a revision that is not listed.
         """
+        from trajectory.checkpoints.edited import checked_selection
+        from trajectory.checkpoints.listed import with_rates
         from trajectory.schemas import MANIFEST
-        from trajectory.suites.edited import checked_selection
-        from trajectory.suites.listed import with_rates
         from trajectory.tables import read
 
         if self.folder is not None:
@@ -74,7 +74,7 @@ class Checkpoints:
     def tokens(self) -> list[TokenBatch]:
         """The suite's batches. Heavy: imports torch."""
         set_up_torch(self.run.probe.threads)
-        from trajectory.suites.batches import read_batches
+        from trajectory.jobs.batches import read_batches
 
         return read_batches(self.batches)
 
@@ -87,7 +87,7 @@ class Checkpoints:
 
     def obtain(self, revision: str) -> AbstractContextManager[Obtained]:
         """The checkpoint's files, fetched or streamed, or the embedded suite's own."""
-        from trajectory.suites.obtain import Obtained, local, obtained
+        from trajectory.jobs.obtain import Obtained, local, obtained
 
         row = self.rows[revision]
         if self.folder is None:
@@ -117,9 +117,9 @@ class Checkpoints:
             bundle: the table of what became of each.
         """
         from trajectory import provenance
+        from trajectory.checkpoints.listed import listed_digest
+        from trajectory.jobs.bundle import batches_digest, measure_bundle
         from trajectory.schemas import BUNDLE
-        from trajectory.suites.bundle import batches_digest, measure_bundle
-        from trajectory.suites.listed import listed_digest
         from trajectory.tables import from_rows, write
 
         settings = {

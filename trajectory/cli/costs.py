@@ -20,7 +20,7 @@ def costs(
 
     from trajectory import provenance
     from trajectory.cli.printing import console
-    from trajectory.costs import by_rule, read_benchmarks
+    from trajectory.costs.benchmarks import by_rule, read_benchmarks
     from trajectory.errors import TrajectoryError
     from trajectory.schemas import COSTS
     from trajectory.tables import from_rows, write

@@ -18,8 +18,8 @@ from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile
 from trajectory.errors import TrajectoryError
 
 if TYPE_CHECKING:
-    from trajectory.suites.bundle import Rows
-    from trajectory.suites.obtain import Obtained
+    from trajectory.jobs.bundle import Rows
+    from trajectory.jobs.obtain import Obtained
 
 
 def measure_forces(
@@ -33,9 +33,9 @@ def measure_forces(
     folder: Embedded = None,
 ) -> None:
     """Measure the forces on sinks and their values in checkpoints."""
+    from trajectory.checkpoints.listed import CHANGED_FROM
     from trajectory.config import load
     from trajectory.schemas import FORCE_TABLES
-    from trajectory.suites.listed import CHANGED_FROM
 
     run = load(config)
     settings = run.probe.forces
@@ -44,7 +44,7 @@ def measure_forces(
     checkpoints = Checkpoints(run, suite, revisions, listed, batches, folder)
 
     def one(row: dict[str, Any], checkpoint: Obtained) -> tuple[Rows, dict[str, Any]]:
-        from trajectory.suites.forces import forces_of
+        from trajectory.jobs.forces import forces_of
 
         return forces_of(
             row,
@@ -55,6 +55,6 @@ def measure_forces(
             checkpoint.weights,
         )
 
-    code = "trajectory.suites.forces"
+    code = "trajectory.jobs.forces"
     decides = {"forces": settings.model_dump(mode="json")}
     checkpoints.through(one, code, CHANGED_FROM, decides, FORCE_TABLES, output, bundle)

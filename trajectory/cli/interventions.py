@@ -18,8 +18,8 @@ from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile
 from trajectory.errors import TrajectoryError
 
 if TYPE_CHECKING:
-    from trajectory.suites.bundle import Rows
-    from trajectory.suites.obtain import Obtained
+    from trajectory.jobs.bundle import Rows
+    from trajectory.jobs.obtain import Obtained
 
 
 def intervene_revisions(
@@ -33,9 +33,9 @@ def intervene_revisions(
     folder: Embedded = None,
 ) -> None:
     """Run checkpoints with and without each of a config's interventions."""
+    from trajectory.checkpoints.listed import CHANGED_FROM
     from trajectory.config import load
     from trajectory.schemas import EFFECTS
-    from trajectory.suites.listed import CHANGED_FROM
 
     run = load(config)
     settings = run.probe.interventions
@@ -44,7 +44,7 @@ def intervene_revisions(
     checkpoints = Checkpoints(run, suite, revisions, listed, batches, folder)
 
     def one(row: dict[str, Any], checkpoint: Obtained) -> tuple[Rows, dict[str, Any]]:
-        from trajectory.suites.intervene import intervene
+        from trajectory.jobs.intervene import intervene
 
         return intervene(
             row,
@@ -55,6 +55,6 @@ def intervene_revisions(
             checkpoint.weights,
         )
 
-    code = "trajectory.suites.intervene"
+    code = "trajectory.jobs.intervene"
     decides = {"interventions": settings.model_dump(mode="json")}
     checkpoints.through(one, code, CHANGED_FROM, decides, EFFECTS, output, bundle)

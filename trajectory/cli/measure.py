@@ -17,8 +17,8 @@ from trajectory.cli.bundled import (
 from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile
 
 if TYPE_CHECKING:
-    from trajectory.suites.bundle import Rows
-    from trajectory.suites.obtain import Obtained
+    from trajectory.jobs.bundle import Rows
+    from trajectory.jobs.obtain import Obtained
 
 
 def measure_revisions(
@@ -32,16 +32,16 @@ def measure_revisions(
     folder: Embedded = None,
 ) -> None:
     """Measure checkpoints on every domain; what is measured already is kept."""
+    from trajectory.checkpoints.listed import MEASURED_FROM
     from trajectory.config import load
     from trajectory.schemas import MEASUREMENTS
-    from trajectory.suites.listed import MEASURED_FROM
 
     run = load(config)
     loss = folder is not None or run.suites.suite(suite).loss
     checkpoints = Checkpoints(run, suite, revisions, listed, batches, folder)
 
     def one(row: dict[str, Any], checkpoint: Obtained) -> tuple[Rows, dict[str, Any]]:
-        from trajectory.suites.measure import measure_checkpoint
+        from trajectory.jobs.measure import measure_checkpoint
 
         return measure_checkpoint(
             row,
@@ -52,6 +52,6 @@ def measure_revisions(
             checkpoints.compute,
         )
 
-    code = "trajectory.suites.measure"
+    code = "trajectory.jobs.measure"
     decides = {"loss": loss}
     checkpoints.through(one, code, MEASURED_FROM, decides, MEASUREMENTS, output, bundle)

@@ -19,10 +19,10 @@ def plan(
     ] = None,
 ) -> None:
     """Say what a run will fetch and estimate jobs, disk, memory and time, before it starts."""
-    from trajectory import plan as planning
     from trajectory.cli.tables_of_suites import plan_table, run_summary
     from trajectory.config import load
-    from trajectory.estimates import measured_flops
+    from trajectory.costs import plan as planning
+    from trajectory.costs.estimates import measured_flops
 
     config = load(path)
     rate = flops or measured_flops()

@@ -85,8 +85,8 @@ def suites_pretrain(
     nano = _training(load(config), suite)
     check_writable(output)
     set_up_torch(threads)
+    from trajectory.nano.pretrain import pretrain
     from trajectory.progress import progress
-    from trajectory.suites.nano import pretrain
 
     with progress(suite, nano.steps) as report:
         pretrain(nano, output, report)
@@ -101,10 +101,10 @@ def suites_manifest(
 ) -> None:
     """List the embedded suite's checkpoints, pinned to their content."""
     from trajectory import provenance
+    from trajectory.checkpoints.manifest import list_embedded
+    from trajectory.checkpoints.names import revision_name
     from trajectory.config import load
     from trajectory.schemas import MANIFEST
-    from trajectory.suites.manifest import list_embedded
-    from trajectory.suites.names import revision_name
     from trajectory.tables import from_rows, write
 
     run = load(config)
@@ -140,7 +140,7 @@ def suites_forks(
     nano = _training(load(config), suite)
     check_writable(output)
     set_up_torch(threads)
-    from trajectory.suites.nano_forks import fork_pretraining
+    from trajectory.nano.forks import fork_pretraining
 
     rows = fork_pretraining(suite, nano, folder)
     facts = {"config": nano.model_dump(mode="json"), "threads": threads}
@@ -165,8 +165,8 @@ def suites_pin(
 
     A suite that fails does not keep the others from being pinned; exit status 1 if there is one.
     """
+    from trajectory.checkpoints.pinned import Unpinned, is_listed, write_unpinned
     from trajectory.config import load
-    from trajectory.suites.pinned import Unpinned, is_listed, write_unpinned
 
     run = load(config)
     if not run.suites.public():
@@ -203,14 +203,14 @@ def _pin(run: Config, name: str) -> None:
     from datetime import UTC, datetime
 
     from trajectory import provenance
+    from trajectory.checkpoints.pin import as_listed, audited, list_revisions, pinned_selection
+    from trajectory.checkpoints.pinned import paths
+    from trajectory.checkpoints.selection import Unselectable, write_selection
     from trajectory.cli.tables_of_suites import audit_table
+    from trajectory.hub.client import Hub
+    from trajectory.hub.errors import Offline, Unreachable
     from trajectory.progress import progress
     from trajectory.schemas import MANIFEST
-    from trajectory.suites.errors import Offline, Unreachable
-    from trajectory.suites.hub import Hub
-    from trajectory.suites.pin import as_listed, audited, list_revisions, pinned_selection
-    from trajectory.suites.pinned import paths
-    from trajectory.suites.selection import Unselectable, write_selection
     from trajectory.tables import from_rows, write
 
     suite = run.suites.suite(name)
@@ -267,10 +267,10 @@ def suites_densify(
     """Add to a suite's selection the checkpoints that narrow the onset intervals most."""
     import pydantic
 
+    from trajectory.checkpoints.narrow import narrow
     from trajectory.cli.tables_of_suites import densify_table
     from trajectory.config import load
     from trajectory.config.base import Size
-    from trajectory.suites.narrow import narrow
 
     try:
         most = int(pydantic.TypeAdapter(Size).validate_python(budget))
@@ -289,12 +289,12 @@ def suites_tokenizer(
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
     """Fetch a suite's tokenizer: one for all its revisions."""
+    from trajectory.checkpoints.edited import checked_selection
+    from trajectory.checkpoints.pinned import paths
     from trajectory.config import load
+    from trajectory.hub.client import Hub
+    from trajectory.jobs.tokenizer import fetch_tokenizer
     from trajectory.schemas import MANIFEST
-    from trajectory.suites.edited import checked_selection
-    from trajectory.suites.hub import Hub
-    from trajectory.suites.pinned import paths
-    from trajectory.suites.tokenizer import fetch_tokenizer
     from trajectory.tables import read
 
     run = load(config)
@@ -313,13 +313,13 @@ def suites_outcomes(
 ) -> None:
     """Put together what became of every checkpoint of a run."""
     from trajectory import provenance
-    from trajectory.bundles import bundle_tables
+    from trajectory.checkpoints.edited import checked_selection
+    from trajectory.checkpoints.pinned import paths, read_unpinned
+    from trajectory.checkpoints.selection import asked_in_vain
     from trajectory.config import load
+    from trajectory.jobs.bundles import bundle_tables
+    from trajectory.jobs.outcomes import outcome_rows, unlisted_row
     from trajectory.schemas import BUNDLE, MANIFEST, OUTCOMES
-    from trajectory.suites.edited import checked_selection
-    from trajectory.suites.outcomes import outcome_rows, unlisted_row
-    from trajectory.suites.pinned import paths, read_unpinned
-    from trajectory.suites.selection import asked_in_vain
     from trajectory.tables import from_rows, read, write
 
     run = load(config)
@@ -347,12 +347,12 @@ def suites_complete(
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
     """Say what is missing from a run and why; exit status 1 if anything is."""
-    from trajectory.bundles import bundle_tables, effect_tables, force_tables
     from trajectory.cli.tables_of_suites import outcome_table
     from trajectory.config import load
+    from trajectory.jobs.bundles import bundle_tables, effect_tables, force_tables
+    from trajectory.jobs.obtain import store_of
+    from trajectory.jobs.outcomes import failed_in, forget_transient, missing
     from trajectory.schemas import OUTCOMES
-    from trajectory.suites.obtain import store_of
-    from trajectory.suites.outcomes import failed_in, forget_transient, missing
     from trajectory.tables import read
 
     run = load(config)
@@ -377,8 +377,8 @@ def suites_batches(
     """Tokenise the probe's held-out text: the same sequences for every checkpoint."""
     from trajectory import provenance
     from trajectory.config import load
+    from trajectory.jobs.batches import make_batches
     from trajectory.schemas import BATCHES
-    from trajectory.suites.batches import make_batches
     from trajectory.tables import from_rows, write
 
     loaded = load(config)

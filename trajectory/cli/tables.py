@@ -32,9 +32,9 @@ def tables_gather(
 ) -> None:
     """Check all measured tables of a run and put them together, one file per table."""
     from trajectory import provenance
-    from trajectory.bundles import run_parts
     from trajectory.config import load
-    from trajectory.parts import read_parts
+    from trajectory.jobs.bundles import run_parts
+    from trajectory.jobs.parts import read_parts
     from trajectory.schemas import TABLES
     from trajectory.tables import gather
 

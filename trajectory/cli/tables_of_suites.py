@@ -8,13 +8,13 @@ from typing import Any
 
 from rich.table import Table
 
+from trajectory.checkpoints.narrow import Narrowed
 from trajectory.cli.printing import console
 from trajectory.config import Config
 from trajectory.config.nano import NanoOlmo
 from trajectory.config.suites import Suite
-from trajectory.plan import RunPlan, SuitePlan
-from trajectory.suites.narrow import Narrowed
-from trajectory.suites.outcomes import UNLISTED, left_out, missing
+from trajectory.costs.plan import RunPlan, SuitePlan
+from trajectory.jobs.outcomes import UNLISTED, left_out, missing
 
 Row = dict[str, Any]
 

@@ -25,7 +25,7 @@ from pydantic import (
 from torch import Tensor
 
 from trajectory.errors import DamagedFiles, TrajectoryError
-from trajectory.probe.ranges import Patience, Range, RangeReader, join
+from trajectory.hub.ranges import Patience, Range, RangeReader, join
 
 HEADER_LIMIT = 100_000_000
 """Longest header the format allows."""

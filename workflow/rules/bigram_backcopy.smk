@@ -4,7 +4,6 @@ Inputs: the config's variants. Outputs: the tables of each variant and seed, and
 all of them together.
 """
 
-BB_MEASUREMENTS = ("bb_types", "bb_residuals", "bb_maps", "bb_interventions", "bb_intervened")
 BB_SUMMARIES = ("bb_scalars", "bb_milestones", "bb_comparisons")
 
 BB_RUNS = [f"{RESULTS}/bb/{name}/seed{seed}" for name, seed in CONFIG.bb_trajectories()]
@@ -83,7 +82,7 @@ rule bb_summary:
         results=lambda wildcards, input: Path(input[0]).parents[1],
         variants=values(CONFIG.bb),
         config=RESOLVED,
-        code=code_digest("trajectory.bb.summary"),
+        code=code_digest("trajectory.dynamics.bb_summary"),
     shell:
         "trajectory bb summary --config {params.config} --results {params.results} > {log} 2>&1"
 

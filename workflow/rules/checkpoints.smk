@@ -22,7 +22,7 @@ rule nano_pretrain:
     params:
         config=RESOLVED,
         suite=lambda wildcards: values_digest(EMBEDDED[wildcards.suite].training()),
-        code=code_digest("trajectory.suites.nano"),
+        code=code_digest("trajectory.nano.pretrain"),
     shell:
         "trajectory suites pretrain {wildcards.suite} --config {params.config} --output {output}"
         " 2>&1 | tee {log}"
@@ -46,7 +46,7 @@ rule manifest:
     params:
         config=RESOLVED,
         suite=lambda wildcards: EMBEDDED[wildcards.suite].checkpoint_steps(),
-        code=code_digest("trajectory.suites.manifest"),
+        code=code_digest("trajectory.checkpoints.manifest"),
     shell:
         "trajectory suites manifest {wildcards.suite} --config {params.config}"
         " --folder {input} --output {output} > {log} 2>&1"
@@ -117,7 +117,7 @@ rule batches:
         probe=values_digest(CONFIG.probe.of_batches()),
         first_token=lambda wildcards: wildcards.suite in PUBLIC
         and PUBLIC[wildcards.suite].first_token,
-        code=code_digest("trajectory.suites.batches"),
+        code=code_digest("trajectory.jobs.batches"),
     shell:
         "trajectory suites batches {wildcards.suite} --config {params.config}"
         " --tokenizer {params.tokenizer} --output {output} > {log} 2>&1"

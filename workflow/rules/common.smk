@@ -4,26 +4,29 @@ import re
 from functools import cache
 from pathlib import Path
 
-from trajectory.bundles import effect_tables, force_bundles, force_tables, suite_bundles
+from trajectory.checkpoints.edited import checked_selection
+from trajectory.checkpoints.listed import CHANGED_FROM, MEASURED_FROM, listed_digest, with_rates
+from trajectory.checkpoints.pinned import is_listed, read_unpinned, unpinned_path
 from trajectory.config import RESOLVED_NAME, check_files
 from trajectory.config import parse as parse_config
-from trajectory.errors import TrajectoryError
-from trajectory.inputs import check_inputs, probe_files, variant_files
-from trajectory.needs import (
+from trajectory.costs.needs import (
     needs,
     needs_changed,
     needs_forces,
     pretraining_minutes,
     training_minutes,
 )
+from trajectory.errors import TrajectoryError
+from trajectory.inputs import check_inputs, probe_files, variant_files
+from trajectory.jobs.bundles import effect_tables, force_bundles, force_tables, suite_bundles
 from trajectory.provenance import code_digest, values_digest
 from trajectory.repair import look, mend, remember
 from trajectory.results import check_results, claim
-from trajectory.schemas import FORCE_TABLES
-from trajectory.suites.edited import checked_selection
-from trajectory.suites.listed import CHANGED_FROM, MEASURED_FROM, listed_digest, with_rates
-from trajectory.suites.pinned import is_listed, read_unpinned, unpinned_path
 from trajectory.workflow import (
+    BB_MEASUREMENTS,
+    EFFECT_TABLES,
+    FORCE_TABLES,
+    MEASURED,
     check_scheduler,
     check_storage,
     claimed_threads,
@@ -48,9 +51,6 @@ RESULTS = str(CONFIG.results)
 # The validated config, defaults filled in and command-line overrides included, as the jobs read it.
 # It is no input of any rule: each rule lists the values that matter to it as parameters.
 RESOLVED = f"{RESULTS}/{RESOLVED_NAME}"
-
-MEASURED = ("heads", "layers", "checkpoints")
-
 
 # Looked for before the plan is made, removed once it is known that this is more than a trial.
 UNUSABLE = look(CONFIG) if workflow.is_main_process else None

@@ -20,6 +20,6 @@ rule costs:
         runtime=growing(10),
     params:
         results=subpath(output[0], parent=True),
-        code=code_digest("trajectory.costs"),
+        code=code_digest("trajectory.costs.benchmarks"),
     shell:
         "trajectory costs --results {params.results} --output {output} > {log} 2>&1"

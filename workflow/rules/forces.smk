@@ -32,7 +32,7 @@ rule forces:
         forces=values(FORCES),
         compute=values_digest([CONFIG.probe.of_compute(), CONFIG.probe.threads]),
         folder=subpath(output[0], ancestor=2),
-        code=code_digest("trajectory.suites.forces", "trajectory.suites.bundle"),
+        code=code_digest("trajectory.jobs.forces", "trajectory.jobs.bundle"),
     shell:
         "trajectory forces {wildcards.suite} {params.revisions} --config {params.config}"
         " {params.where_from} --batches {input.batches} --output {params.folder}"
@@ -58,7 +58,7 @@ rule gather_forces:
         tables=",".join(FORCE_TABLES),
         to=subpath(output[0], parent=True),
         config=RESOLVED,
-        code=code_digest("trajectory.parts", "trajectory.tables"),
+        code=code_digest("trajectory.jobs.parts", "trajectory.tables"),
     shell:
         "trajectory tables gather --config {params.config} --parts - --output {params.to}"
         " --tables {params.tables} > {log} 2>&1 <<'PARTS'\n{params.parts}\nPARTS"

@@ -34,7 +34,7 @@ rule nano_forks:
         folder=subpath(output[0], parent=True),
         config=RESOLVED,
         forks=lambda wildcards: values(EMBEDDED[wildcards.suite].forks),
-        code=code_digest("trajectory.suites.nano_forks"),
+        code=code_digest("trajectory.nano.forks"),
     shell:
         "trajectory suites forks {wildcards.suite} --config {params.config} --folder {input}"
         " --output {params.folder} > {log} 2>&1"
@@ -57,7 +57,7 @@ rule gather_forks:
         parts="\n".join(FORKED),
         to=subpath(output[0], parent=True),
         config=RESOLVED,
-        code=code_digest("trajectory.parts", "trajectory.tables"),
+        code=code_digest("trajectory.jobs.parts", "trajectory.tables"),
     shell:
         "trajectory tables gather --config {params.config} --parts - --output {params.to}"
         " --tables forks > {log} 2>&1 <<'PARTS'\n{params.parts}\nPARTS"

@@ -29,7 +29,7 @@ rule intervene:
         interventions=values(CHANGED),
         compute=values_digest([CONFIG.probe.of_compute(), CONFIG.probe.threads]),
         folder=subpath(output[0], ancestor=2),
-        code=code_digest("trajectory.suites.intervene", "trajectory.suites.bundle"),
+        code=code_digest("trajectory.jobs.intervene", "trajectory.jobs.bundle"),
     shell:
         "trajectory intervene {wildcards.suite} {wildcards.revision} --config {params.config}"
         " {params.where_from} --batches {input.batches} --output {params.folder}"
@@ -54,7 +54,7 @@ rule gather_effects:
         tables=",".join(EFFECT_TABLES),
         to=subpath(output[0], parent=True),
         config=RESOLVED,
-        code=code_digest("trajectory.parts", "trajectory.tables"),
+        code=code_digest("trajectory.jobs.parts", "trajectory.tables"),
     shell:
         "trajectory tables gather --config {params.config} --parts - --output {params.to}"
         " --tables {params.tables} > {log} 2>&1 <<'PARTS'\n{params.parts}\nPARTS"

@@ -34,7 +34,7 @@ rule measure:
         compute=values_digest([CONFIG.probe.of_compute(), CONFIG.probe.threads]),
         config=RESOLVED,
         folder=subpath(output[0], ancestor=2),
-        code=code_digest("trajectory.suites.measure", "trajectory.suites.bundle"),
+        code=code_digest("trajectory.jobs.measure", "trajectory.jobs.bundle"),
     shell:
         "trajectory measure {wildcards.suite} {params.revisions} --config {params.config}"
         " {params.where_from} --batches {input.batches} --output {params.folder}"
@@ -61,7 +61,7 @@ rule gather:
     params:
         to=subpath(output[0], parent=True),
         config=RESOLVED,
-        code=code_digest("trajectory.parts", "trajectory.tables"),
+        code=code_digest("trajectory.jobs.parts", "trajectory.tables"),
     shell:
         "trajectory tables gather --config {params.config} --output {params.to} > {log} 2>&1"
 
@@ -83,7 +83,7 @@ rule outcomes:
     params:
         config=RESOLVED,
         left_out=lambda wildcards: sorted(read_unpinned(CONFIG)),
-        code=code_digest("trajectory.suites.outcomes", "trajectory.suites.selection"),
+        code=code_digest("trajectory.jobs.outcomes", "trajectory.checkpoints.selection"),
     shell:
         "trajectory suites outcomes --config {params.config} --output {output} > {log} 2>&1"
 

@@ -130,7 +130,6 @@ def rows_once(suite):
 
 
 CHANGED = CONFIG.probe.interventions
-EFFECT_TABLES = ["interventions", "intervention_layers", "head_effects"]
 EFFECTS = (
     expand("{results}/tables/{table}.parquet", results=RESULTS, table=EFFECT_TABLES)
     if CHANGED and CONFIG.suites.names()

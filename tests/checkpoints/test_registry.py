@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from trajectory.checkpoints.names import parse_revision
+from trajectory.config import parse
+from trajectory.config.nano import NanoOlmo
+from trajectory.config.registry import registered
+from trajectory.config.suites import Suite
+from trajectory.errors import TrajectoryError
+
+
+def suites() -> dict[str, Suite]:
+    return {name: Suite.model_validate(entry) for name, entry in registered().items()}
+
+
+def test_every_entry_is_what_a_user_may_write() -> None:
+    found = suites()
+    wanted = {
+        *(f"olmo-{which}" for which in ("1b", "7b", "7b-0424", "7b-0724", "1b-0724", "hybrid-7b")),
+        *(f"olmo2-{size}" for size in ("1b", "1b-early", "7b", "13b", "32b")),
+        *("olmo3-7b", "olmo3-32b", "olmoe-1b-7b", "smollm3-3b", "amber"),
+        *(f"smollm2-{size}" for size in ("135m", "360m", "1.7b")),
+        *("apertus-8b", "apertus-70b", "pythia-410m-deduped", "pythia-160m-weight-seed2"),
+        *(f"pythia-{size}" for size in ("14m", "70m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b")),
+        *(f"pythia-{size}-seed{k}" for size in ("14m", "31m", "410m") for k in range(1, 10)),
+    }
+    assert wanted <= set(found)
+    for name, suite in found.items():
+        assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name)
+        assert suite.repository or suite.needs, name
+        assert "{" not in f"{suite.repository}{name}"
+        for bad in suite.known_bad:
+            assert bad.link
+            assert bad.link.startswith("https://")
+
+
+def test_no_fact_is_inherited_that_is_another_suite_s_own() -> None:
+    found = suites()
+    assert found["pythia-410m"].bytes
+    for name in ("pythia-1b", "pythia-410m-seed3", "pythia-12b", "pythia-2.8b-deduped"):
+        assert found[name].bytes is None
+        assert found[name].repository == f"EleutherAI/{name}"
+    rates = {}
+    for name, suite in found.items():
+        if suite.family == "gpt_neox" and suite.schedule is not None:
+            assert suite.schedule.warmup_steps == 1430, "0.01 of 143000 steps, in all their configs"
+            rates[name.removeprefix("pythia-")] = suite.schedule.peak_learning_rate
+    # As the authors' training configs state them.
+    assert rates == {
+        **dict.fromkeys(("14m", "31m", "70m"), 1e-3),
+        **{"160m": 6e-4, "410m": 3e-4, "1b": None, "1.4b": 2e-4},
+        **{"2.8b": 1.6e-4, "6.9b": 1.2e-4, "12b": 1.2e-4},
+    }
+    assert found["olmo-7b-0724"].schedule is found["olmo-1b-0724"].schedule is None
+    assert found["pythia-410m-deduped"].known_bad == []
+    assert found["olmo3-32b"].main_is == found["olmo2-1b-early"].main_is == []
+    assert found["olmo2-1b"].main_is == ["stage2-ingredient3-step23852-tokens51B"]
+
+
+def test_sizes_agree_with_parameters_and_dtype() -> None:
+    width = {"float32": 4, "bfloat16": 2, "float16": 2}
+    checked = 0
+    for name, suite in suites().items():
+        if suite.bytes and suite.parameters and suite.dtype:
+            checked += 1
+            assert suite.bytes == pytest.approx(suite.parameters * width[suite.dtype], rel=0.13), (
+                name
+            )
+    assert checked >= 10
+
+
+def test_tokens_per_step_agree_with_published_names() -> None:
+    published = {
+        "olmo2-1b": ["stage1-step1907359-tokens4001B", "stage2-ingredient1-step23852-tokens51B"],
+        "olmo2-7b": ["stage1-step928646-tokens3896B", "stage2-ingredient1-step11931-tokens50B"],
+        "olmo2-13b": ["stage1-step596057-tokens5001B", "stage2-ingredient4-step35773-tokens300B"],
+        "olmo2-32b": ["stage1-step721901-tokens6056B"],
+    }
+    for name, revisions in published.items():
+        for revision in revisions:
+            parsed = parse_revision(revision)
+            assert parsed is not None
+            per_step = suites()[name].tokens_per_step_of(parsed.stage)
+            assert per_step is not None
+            assert parsed.tokens == pytest.approx(parsed.step * per_step, abs=parsed.unit)
+
+
+def test_a_config_takes_a_suite_over_and_changes_what_it_names() -> None:
+    config = parse(
+        {
+            "name": "a",
+            "results": "r",
+            "suites": {
+                "olmo2-1b": {"select": {"every": 3}},
+                "mine": {"like": "pythia-410m", "repository": "me/mine"},
+                "local": {"folder": "/x", "tokens_per_step": 10},
+            },
+        }
+    )
+    assert config.suites.names() == ["olmo2-1b", "mine", "local"]
+    taken = config.suites.suite("olmo2-1b")
+    assert taken.select.every == 3
+    assert taken.repository == "allenai/OLMo-2-0425-1B"
+    assert config.suites.suite("mine").tokens_per_step == 2097152
+    with pytest.raises(TrajectoryError, match="unknown suite 'x'; this config has: olmo2-1b, mine"):
+        config.suites.suite("x")
+
+
+@pytest.mark.parametrize(
+    ("suite", "message"),
+    [
+        ({"olmo-7b": {}}, "suites: olmo-7b cannot be measured: its revisions are in the hf_olmo"),
+        ({"mine": {"repository": "me"}}, "suites.mine.repository: string should match"),
+        ({"mine": {"repository": "a/b", "folder": "x"}}, "give repository or folder, not both"),
+        ({"mine": {"repository": "a/b", "pattern": "s(?P<stop>1)"}}, r"has no group \(\?P<step>"),
+        ({"mine": {"repository": "a/b", "select": {"every": 2, "steps": [1]}}}, "one rule at most"),
+        ({"mine": {"like": "nothing"}}, "unknown suite 'nothing'"),
+        ({"mine": {"repository": "a/b", "weights": "steam"}}, "suites.mine.weights: input should"),
+    ],
+)
+def test_mistakes_name_the_suite(suite: dict[str, object], message: str) -> None:
+    with pytest.raises(TrajectoryError, match=message):
+        parse({"name": "a", "results": "r", "suites": suite})
+
+
+@pytest.mark.parametrize("given", [{"olmo2-1b": {}}, {"mine": {"like": "olmo2-1b"}}])
+def test_a_folder_takes_the_place_of_the_registry_s_repository(given: dict) -> None:
+    name = next(iter(given))
+    given[name]["folder"] = "/data/x"
+    config = parse({"name": "a", "results": "r", "suites": given})
+    again = parse(config.model_dump(mode="json", by_alias=True))
+    for read in (config, again):
+        suite = read.suites.suite(name)
+        assert (suite.repository, str(suite.folder)) == (None, "/data/x")
+        assert suite.tokens_per_step == suites()["olmo2-1b"].tokens_per_step
+    given[name]["repository"] = "o/n"
+    with pytest.raises(TrajectoryError, match="give repository or folder, not both"):
+        parse({"name": "a", "results": "r", "suites": given})
+
+
+def test_a_suite_without_a_value_has_all_defaults_the_embedded_one_too() -> None:
+    config = parse({"name": "a", "results": "r", "suites": {"nano-olmo": None}})
+    assert config.suites.nano_olmo == NanoOlmo()
+    with pytest.raises(TrajectoryError, match="'nano-olmo' is pretrained by the run itself"):
+        config.suites.suite("nano-olmo")
+    config = parse({"name": "a", "results": "r", "suites": {"pythia-410m": None}})
+    again = parse(config.model_dump(mode="json", by_alias=True))
+    assert config.suites.names() == again.suites.names() == ["pythia-410m"]
+    with pytest.raises(TrajectoryError, match="unknown suite 'mine'; this config has: pythia-410m"):
+        config.suites.suite("mine")

@@ -1,0 +1,49 @@
+"""Suites in a local folder: what can be told of them without reading any weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trajectory.checkpoints.audit import audit
+from trajectory.checkpoints.manifest import manifest_rows
+from trajectory.checkpoints.selection import select
+from trajectory.config.suites import Suite
+from trajectory.errors import TrajectoryError
+from trajectory.hub.content import CONFIG, File, Revision
+
+Row = dict[str, Any]
+
+
+def revision_folders(name: str, folder: Path) -> list[Path]:
+    """The folders of a suite's revisions, by name.
+
+    Raises TrajectoryError if there are none.
+    """
+    try:
+        found = sorted(p for p in folder.iterdir() if (p / CONFIG).is_file())
+    except OSError as error:
+        raise TrajectoryError(
+            f"suite '{name}': {folder} cannot be read ({error.strerror})"
+        ) from None
+    if not found:
+        raise TrajectoryError(
+            f"suite '{name}': no folder in {folder} has a {CONFIG}; each revision is a folder"
+        )
+    return found
+
+
+def choose_local(name: str, suite: Suite, folder: Path) -> list[Row]:
+    """What would be selected of a local suite, as far as names and sizes of files decide it.
+
+    Raises TrajectoryError if there is nothing to select.
+    """
+    found = [
+        Revision(path.name, "", tuple(unhashed(path))) for path in revision_folders(name, folder)
+    ]
+    return select(name, suite, audit(manifest_rows(name, suite, found), suite, {}, {}))
+
+
+def unhashed(folder: Path) -> list[File]:
+    """A revision's files without their digests."""
+    return [File(p.name, p.stat().st_size, "") for p in folder.iterdir() if p.is_file()]

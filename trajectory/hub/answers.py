@@ -1,0 +1,122 @@
+"""What the hub's listings say, checked before it is believed.
+
+An answer is read up to a bound of bytes and of time, and every field has to be of its kind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Annotated, Any, Literal
+
+import httpx2
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from trajectory.hub.content import File
+
+MOST_BYTES = 1 << 26
+"""Bytes of one answer; a page of a thousand files is a thousandth part of it."""
+
+MOST_FILES = 30_000
+"""Files of one revision."""
+
+_Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+_Bytes = Annotated[int, Field(ge=0, lt=1 << 48)]
+
+
+class _Told(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Branch(_Told):
+    name: str
+    commit: Annotated[_Hash, Field(alias="targetCommit")]
+
+
+class _Refs(_Told):
+    branches: list[_Branch]
+
+
+class _Large(_Told):
+    oid: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size: _Bytes
+
+
+class _File(_Told):
+    type: Literal["file"]
+    path: str
+    size: _Bytes
+    oid: _Hash
+    lfs: _Large | None = None
+
+
+_REFS = TypeAdapter(_Refs)
+_ENTRIES = TypeAdapter(list[dict[str, Any]])
+_FILE = TypeAdapter(_File)
+
+
+def branches(content: bytes) -> dict[str, str]:
+    """Every branch of an answer about a repository's refs, with its commit.
+
+    Raises:
+        ValueError: in one line, if the answer is none.
+    """
+    try:
+        found = _REFS.validate_json(content).branches
+    except ValidationError as error:
+        raise ValueError(_first(error)) from None
+    if twice := [name for name, n in Counter(b.name for b in found).items() if n > 1]:
+        raise ValueError(f"it names the branch {twice[0]!r} twice")
+    return {branch.name: branch.commit for branch in found}
+
+
+def listed(content: bytes) -> list[File]:
+    """The files of one page of a commit's listing.
+
+    Raises:
+        ValueError: in one line, if the page is none.
+    """
+    try:
+        found = [
+            _FILE.validate_python(entry)
+            for entry in _ENTRIES.validate_json(content)
+            if entry.get("type") != "directory"
+        ]
+    except ValidationError as error:
+        raise ValueError(_first(error)) from None
+    return [File(f.path, f.size, f"sha256:{f.lfs.oid}" if f.lfs else f"git:{f.oid}") for f in found]
+
+
+def next_page(answer: httpx2.Response) -> str | None:
+    """The query of the link to a listing's next page; None where this page is the last.
+
+    Host and path of the link are left aside: a mirror may pass on those of another host, and the
+    access token goes to no host but the configured one.
+    """
+    link = answer.links.get("next", {}).get("url")
+    if link is None:
+        return None
+    return httpx2.URL(link).query.decode("ascii")
+
+
+def whole(answer: httpx2.Response, seconds: float) -> bytes:
+    """The content of an answer, decoded.
+
+    Raises:
+        httpx2.ReadTimeout: if it takes longer than ``seconds``, however steadily it drips.
+        ValueError: if it is larger than any listing.
+    """
+    end, content = time.monotonic() + seconds, bytearray()
+    for block in answer.iter_bytes():
+        content += block
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"it is longer than {MOST_BYTES:,} bytes")
+        if time.monotonic() > end:
+            raise httpx2.ReadTimeout(f"{len(content):,} bytes in {seconds:.0f} s")
+    return bytes(content)
+
+
+def _first(error: ValidationError) -> str:
+    wrong = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in wrong["loc"]) or "the answer"
+    return f"{where}: {wrong['msg']}"

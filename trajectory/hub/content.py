@@ -1,0 +1,172 @@
+"""What a revision consists of: its files, their hashes, and which of them hold the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trajectory.hub.errors import CheckpointError, CorruptCheckpoint, PickleOnly
+
+CONFIG = "config.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"model-(?P<number>[0-9]{1,9})-of-(?P<count>[0-9]{1,9})\.safetensors")
+_PICKLED = re.compile(r".*\.(bin|pt|pth|ckpt)")
+
+BLOCK = 1 << 20
+"""Bytes read at once."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a revision.
+
+    Attributes:
+        path: its name below the revision's root.
+        size: bytes.
+        digest: sha256:<hex> of its content where the hub keeps it as a large file, else
+            git:<hex>, git's own hash of its content.
+    """
+
+    path: str
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A name and the content it is pinned to; ``files`` is None where nobody has looked."""
+
+    name: str
+    commit: str
+    files: tuple[File, ...] | None = None
+
+
+def weight_files(files: Sequence[File]) -> list[File]:
+    """The safetensors files that hold a revision's weights, by name; none if there are none."""
+    named = {file.path: file for file in files}
+    if SINGLE in named:
+        return [named[SINGLE]]
+    return [named[path] for path in sorted(named) if _SHARD.fullmatch(path)]
+
+
+def missing_shards(files: Sequence[File]) -> str | None:
+    """How many shards the other shards' names promise in vain, and one of them; None for none."""
+    sets: dict[tuple[int, str], set[int]] = {}
+    for file in weight_files(files):
+        if match := _SHARD.fullmatch(file.path):
+            of = len(match["number"]), match["count"]
+            sets.setdefault(of, set()).add(int(match["number"]))
+    missing, first = 0, ""
+    for (digits, count), numbers in sets.items():
+        # Counted, not listed: a name may promise any number of them.
+        lacking = int(count) - sum(1 <= number <= int(count) for number in numbers)
+        missing += lacking
+        if lacking and not first:
+            number = next(k for k in range(1, len(numbers) + 2) if k not in numbers)
+            first = f"model-{number:0{digits}d}-of-{count}.safetensors"
+    return f"{missing:,} shards are missing, e.g. {first}" if missing else None
+
+
+def has_pickles(files: Sequence[File]) -> bool:
+    """Whether there are pickled weights."""
+    return any(_PICKLED.fullmatch(file.path) for file in files)
+
+
+def needed_files(files: Sequence[File], where: str) -> list[File]:
+    """Config, index and weights: what measuring needs, small files first.
+
+    Raises:
+        PickleOnly: if all weights are pickled.
+        CorruptCheckpoint: if the config, the index or a shard is missing.
+    """
+    named = {file.path: file for file in files}
+    weights = weight_files(files)
+    if not weights:
+        raise no_weights(files, where)
+    if CONFIG not in named:
+        raise CorruptCheckpoint(f"{where}: it has no {CONFIG}")
+    if missing := missing_shards(files):
+        raise CorruptCheckpoint(f"{where}: {missing}")
+    if weights[0].path == SINGLE:
+        return [named[CONFIG], *weights]
+    if INDEX not in named:
+        raise CorruptCheckpoint(f"{where}: it has shards, but no {INDEX}")
+    return [named[CONFIG], named[INDEX], *weights]
+
+
+def no_weights(files: Sequence[File], where: str) -> CheckpointError:
+    """The error for a revision without safetensors."""
+    if has_pickles(files):
+        return PickleOnly(
+            f"{where}: it has pickled weights only, which are never loaded because loading runs "
+            "code; ask its authors for safetensors"
+        )
+    return CorruptCheckpoint(f"{where}: it has no weights")
+
+
+def weights_digest(files: Sequence[File]) -> str | None:
+    """Sixteen hex digits that are equal for equal weight files; None if there are none."""
+    weights = weight_files(files)
+    if not weights:
+        return None
+    text = "\n".join(sorted(file.digest for file in weights))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def local_revision(folder: Path) -> Revision:
+    """A revision saved in a folder, its files hashed."""
+    files = []
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        with path.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        files.append(File(path.name, path.stat().st_size, f"sha256:{digest}"))
+    return Revision(folder.name, content_digest(files), tuple(files))
+
+
+def content_digest(files: Sequence[File]) -> str:
+    """SHA-256 over the names and contents of files, as ``sha256:<hex>``."""
+    total = hashlib.sha256()
+    for file in sorted(files, key=lambda file: file.path):
+        total.update(f"{file.path} {file.digest}\n".encode())
+    return f"sha256:{total.hexdigest()}"
+
+
+def is_commit(text: str) -> bool:
+    """Whether a text is what a revision's content can be pinned to.
+
+    That is 40 hex digits of a git commit, or ``sha256:`` and 64 of a local folder's content. It
+    becomes part of paths that are written and deleted.
+    """
+    return re.fullmatch(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}", text) is not None
+
+
+class Hasher:
+    """Hashes content as a file's digest was made."""
+
+    def __init__(self, file: File) -> None:
+        self.kind = file.digest.split(":")[0]
+        self._hash = hashlib.sha256() if self.kind == "sha256" else hashlib.sha1()
+        if self.kind == "git":
+            self._hash.update(f"blob {file.size}\0".encode())
+
+    def update(self, block: bytes) -> None:
+        """Take in more of the content."""
+        self._hash.update(block)
+
+    @property
+    def digest(self) -> str:
+        """The digest of what was taken in."""
+        return f"{self.kind}:{self._hash.hexdigest()}"
+
+
+def file_digest(path: Path, file: File) -> str:
+    """Digest of the content at ``path``, of the kind of ``file``'s."""
+    hasher = Hasher(file)
+    with path.open("rb") as handle:
+        while block := handle.read(BLOCK):
+            hasher.update(block)
+    return hasher.digest

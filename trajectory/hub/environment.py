@@ -1,0 +1,105 @@
+"""What the environment says about reaching the hub: right, or named in one line at once."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from trajectory.errors import TrajectoryError
+from trajectory.hub.errors import Misconfigured
+
+NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
+"""Variables that huggingface_hub reads as whole numbers when it is imported."""
+
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+
+def check_numbers() -> None:
+    """Raise TrajectoryError if a variable cannot be read that libraries read on import."""
+    for name in NUMBERS:
+        text = os.environ.get(name)
+        try:
+            int(text or 0)
+        except ValueError:
+            raise TrajectoryError(f"{name}: '{text}' is no whole number of seconds") from None
+
+
+def check_endpoint(endpoint: str) -> None:
+    """Raise Misconfigured unless requests can be sent to ``endpoint``."""
+    try:
+        parts = urlsplit(endpoint)
+        right = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        right = False
+    if not right:
+        raise Misconfigured(
+            f"HF_ENDPOINT: '{endpoint}' is no address of a hub; write https://host or unset it"
+        )
+
+
+def check_token() -> None:
+    """Raise Misconfigured if the access token has characters that no request can carry."""
+    from huggingface_hub import get_token
+
+    token = get_token() or ""
+    odd = next((c for c in token if not (c.isascii() and c.isprintable())), None)
+    if odd is not None:
+        place = "HF_TOKEN" if os.environ.get("HF_TOKEN") else "the stored access token"
+        raise Misconfigured(
+            f"{place}: has the character U+{ord(odd):04X}, which cannot be sent; copy the token "
+            "again, without quotes"
+        )
+
+
+def token_advice() -> str:
+    """What helps somebody to whom the hub refuses access."""
+    from huggingface_hub.utils import build_hf_headers
+
+    if "authorization" not in build_hf_headers():
+        return "set HF_TOKEN to a token that may read"
+    if not os.environ.get("HF_TOKEN"):
+        return (
+            "set HF_TOKEN to a token that may read or, where the repository is public, "
+            "HF_HUB_DISABLE_IMPLICIT_TOKEN to 1: the stored token may have expired"
+        )
+    return (
+        "set HF_TOKEN to a token that may read or, where the repository is public, unset it: "
+        "it may have expired"
+    )
+
+
+def misconfigured(error: Exception) -> Misconfigured:
+    """Why no client could be built: the variable at fault, named."""
+    for name in _PROXIES:
+        if (value := os.environ.get(name)) and (reason := _unusable(value)):
+            return Misconfigured(
+                f"{name}: no proxy that can be used ({reason}); write http://host:port or unset it"
+            )
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if value := os.environ.get(name):
+            return Misconfigured(
+                f"{name}: no certificates can be read from '{value}'; name a file that has some "
+                "or unset it"
+            )
+    return Misconfigured(f"no client for the hub can be set up here ({error})")
+
+
+def _unusable(value: str) -> str | None:
+    """Why a proxy cannot be used; None if it can. Says nothing of its name and password."""
+    import ssl
+
+    import httpx2
+
+    address = value if "://" in value else f"http://{value}"
+    scheme = address.partition("://")[0]
+    try:
+        httpx2.HTTPTransport(
+            proxy=httpx2.Proxy(address), verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        ).close()
+    except ImportError:
+        return f"{scheme} needs the Python package socksio"
+    except (ValueError, httpx2.InvalidURL):
+        known = scheme in ("http", "https", "socks5", "socks5h")
+        return "its address cannot be read" if known else f"unknown scheme {scheme}"
+    return None

@@ -1,0 +1,71 @@
+"""Forces in a suite's checkpoint: from its files to rows of the tables of forces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trajectory.config.forces import Forces
+from trajectory.corpus.tokens import TokenBatch
+from trajectory.errors import TrajectoryError
+from trajectory.hub.errors import of_checkpoint
+from trajectory.hub.ranges import RemoteError
+from trajectory.probe.compute import Compute
+from trajectory.probe.forces.checkpoint import checkpoint_forces
+from trajectory.probe.forces.configured import at_step, wanted_of
+from trajectory.probe.holds import holding, read_holds
+from trajectory.probe.measure import Row
+from trajectory.probe.weights import Weights
+
+
+def forces_of(
+    row: Mapping[str, Any],
+    folder: Path,
+    batches: Sequence[TokenBatch],
+    settings: Forces,
+    compute: Compute,
+    weights: Weights | None = None,
+) -> tuple[dict[str, list[Row]], dict[str, Any]]:
+    """Measure one checkpoint's forces on every domain.
+
+    Args:
+        row: of the suite's manifest or selection.
+        folder: the checkpoint's config, and its weights unless they are given.
+        batches: one per domain.
+        settings: keys, heads and sequences.
+        compute: device and types.
+        weights: tensors that lie elsewhere.
+
+    Returns:
+        rows of ``forces``, ``force_layers`` and ``arrows``, and facts for their provenance.
+
+    Raises:
+        TrajectoryError: if the checkpoint cannot be measured, or has no such head or key.
+    """
+    settings = at_step(settings, row["step"])
+    chosen = [batch.first(settings.sequences) for batch in batches]
+    try:
+        with holding(read_holds(folder)):
+            found = checkpoint_forces(
+                folder,
+                chosen,
+                wanted_of(settings),
+                settings.readers,
+                settings.first_late,
+                compute.dtype,
+                weights=weights,
+                device=compute.device,
+            )
+    except RemoteError:
+        raise  # who opened the connection knows what to make of it
+    except TrajectoryError as error:
+        where = f"suite '{row['suite']}', revision '{row['revision']}'"
+        raise of_checkpoint(error, where, folder) from None
+    names = {"trajectory": row["trajectory"], "step": row["step"], "tokens": row["tokens"]}
+    facts = {
+        "commit": row["commit"],
+        "batches": {batch.domain: batch.sha256 for batch in chosen},
+        **compute.names,
+    }
+    return {table: [{**names, **r} for r in rows] for table, rows in found.items()}, facts

@@ -1,0 +1,192 @@
+"""Getting hold of a checkpoint for as long as it is measured: fetched, streamed or on the spot."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trajectory.config import Config
+from trajectory.config.suites import Suite
+from trajectory.errors import DamagedFiles
+from trajectory.hub.client import CONNECT_TIMEOUT, Hub, check_size
+from trajectory.hub.content import (
+    CONFIG,
+    INDEX,
+    File,
+    content_digest,
+    local_revision,
+    needed_files,
+    weight_files,
+)
+from trajectory.hub.download import fetch_files
+from trajectory.hub.environment import token_advice
+from trajectory.hub.errors import (
+    Altered,
+    CheckpointError,
+    CorruptCheckpoint,
+    Unreachable,
+    by_status,
+    of_checkpoint,
+)
+from trajectory.hub.store import KEPT, Store
+from trajectory.outside import inside, json_object
+from trajectory.probe.weights import Weights
+
+Row = dict[str, Any]
+
+_MEMORY = Path("/dev/shm")
+"""Where Linux keeps files in memory."""
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """A checkpoint at hand: a folder with its config, and its weights if they lie elsewhere."""
+
+    folder: Path
+    weights: Weights | None = None
+
+
+def store_of(config: Config) -> Store:
+    """Where the run's checkpoints lie while they are measured."""
+    return Store(config.fetch.folder or config.results / "downloads", config.fetch.disk)
+
+
+@contextmanager
+def obtained(config: Config, name: str, row: Row, hub: Hub | None = None) -> Iterator[Obtained]:
+    """A checkpoint of a suite of the config, for as long as the block lasts.
+
+    Args:
+        config: the run.
+        name: the suite.
+        row: of its selection.
+        hub: where it is fetched from; the one of ``HF_ENDPOINT`` if None.
+
+    Raises:
+        CheckpointError: if it cannot be had, or is not what was listed.
+    """
+    suite = config.suites.suite(name)
+    where = f"suite '{name}', revision '{row['revision']}'"
+    if suite.folder is not None:
+        yield Obtained(local(suite.folder / row["revision"], row["commit"], where))
+        return
+    if suite.weights == "stream":
+        with _streamed(config, suite, row, where, hub or Hub(config.fetch)) as found:
+            yield found
+        return
+    with _downloaded(config, name, suite, row, where, hub) as folder:
+        yield Obtained(folder)
+
+
+def local(folder: Path, commit: str, where: str) -> Path:
+    """The folder of a local revision, if its content is what was listed.
+
+    Raises Altered if it is not.
+    """
+    try:
+        found = local_revision(folder).commit
+    except OSError as error:
+        raise CorruptCheckpoint(f"{where}: {folder} cannot be read ({error.strerror})") from None
+    if found != commit:
+        raise Altered(
+            f"{where}: its files changed since they were listed ({found[:19]}… is not "
+            f"{commit[:19]}…); list the suite again"
+        )
+    return folder
+
+
+@contextmanager
+def _downloaded(
+    config: Config, name: str, suite: Suite, row: Row, where: str, hub: Hub | None
+) -> Iterator[Path]:
+    assert suite.repository is not None
+    commit = row["commit"]
+    store = store_of(config)
+    kept = inside(store.root, store.root / name / commit)
+    if _is_whole(kept):
+        yield kept
+        return
+    hub = hub or Hub(config.fetch)
+    files = needed_files(hub.files(suite.repository, commit, where), where)
+    size = sum(file.size for file in files)
+    keeping = suite.weights == "keep"
+    with store.room(f"{name}/{commit}", size, keeping, where) as folder:
+        fetch_files(hub, suite.repository, commit, files, folder, where)
+        check_index(folder, files, where)
+        if keeping:
+            (folder / KEPT).write_text(content_digest(files) + "\n", encoding="utf-8")
+        yield folder
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / KEPT).is_file()
+
+
+def check_index(folder: Path, files: list[File], where: str) -> None:
+    """Raise CorruptCheckpoint unless the index names the shards that are there."""
+    if not any(file.path == INDEX for file in files):
+        return
+    try:
+        index = json_object((folder / INDEX).read_bytes())
+        named = set(index["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptCheckpoint(f"{where}: {INDEX} is no index ({error!r})") from None
+    if named != (present := {file.path for file in weight_files(files)}):
+        wrong = sorted(named ^ present)[0]
+        raise CorruptCheckpoint(f"{where}: {INDEX} and the shards disagree, e.g. on {wrong}")
+
+
+@contextmanager
+def _streamed(config: Config, suite: Suite, row: Row, where: str, hub: Hub) -> Iterator[Obtained]:
+    """Weights read over the network when they are asked for; only the config lies in a folder."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    from trajectory.hub.ranges import Patience, RemoteError
+    from trajectory.probe.remote import RemoteWeights
+
+    assert suite.repository is not None
+    commit = row["commit"]
+    files = needed_files(hub.files(suite.repository, commit, where), where)
+    small = {file.path: file for file in files if file.path in (CONFIG, INDEX)}
+    weights = weight_files(files)
+    urls = {
+        file.path: hf_hub_url(
+            suite.repository, file.path, revision=commit, endpoint=hub.api.endpoint
+        )
+        for file in weights
+    }
+    fetch = config.fetch
+    connect = min(CONNECT_TIMEOUT, fetch.timeout)
+    patience = Patience(connect, fetch.timeout, fetch.patience)
+    parent = str(_MEMORY) if _MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="trajectory-", dir=parent) as temporary:
+        folder = Path(temporary)
+        for path, file in small.items():
+            content = hub.read(suite.repository, commit, file, where)
+            (folder / path).write_bytes(content)
+        check_index(folder, files, where)
+        try:
+            remote = RemoteWeights(
+                urls, where, build_hf_headers, hub.session, patience, fetch.connections
+            )
+            try:
+                for file in weights:
+                    check_size(file, remote.reader.sizes.get(file.path), where)
+                yield Obtained(folder, remote)
+            finally:
+                remote.close()
+        except RemoteError as error:
+            raise _typed(error, where) from None
+        except DamagedFiles as error:
+            raise of_checkpoint(error, where, folder) from None
+
+
+def _typed(error: Any, where: str) -> CheckpointError:
+    kind, message = by_status(error.status, token_advice())
+    if kind is not None:
+        return kind(f"{where}: {message}")
+    return (Unreachable if error.again else CheckpointError)(f"{where}: {error}")
