@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from trajectory.dynamics.series import group_of
+from trajectory.dynamics.series import with_group
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]
@@ -116,10 +116,7 @@ def reinforcement_rows(
 
 def _with_roles(whole: pl.DataFrame) -> pl.DataFrame:
     """One row per trajectory and role of the head: the lead's, and the mean over several heads."""
-    groups = {name: group_of(name) for name in whole["trajectory"].unique()}
-    whole = whole.with_columns(
-        pl.col("trajectory").replace_strict(groups, return_dtype=pl.String).alias("group")
-    )
+    whole = with_group(whole)
     lead = whole.join(lead_heads(whole), on=["trajectory", "step", "layer", "head"], how="semi")
     place = ["trajectory", "group", *(n for n in PLACE[1:] if n != "head"), "key_kind"]
     numbers = [n for n, kind in whole.schema.items() if kind == pl.Float64]

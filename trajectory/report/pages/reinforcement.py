@@ -6,12 +6,13 @@ import polars as pl
 
 from trajectory.dynamics import levels
 from trajectory.dynamics.courses import courses, placed
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Control, Figure, Heading, Items, Missing, Page
 from trajectory.report.parts import agreement, answers, established
 from trajectory.report.parts import courses as over_training
-from trajectory.report.run import Run, with_group
+from trajectory.report.run import Run
 
 TITLE = "Do sink and drain drive each other?"
 LEAD = (

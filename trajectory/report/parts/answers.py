@@ -6,11 +6,12 @@ import altair as alt
 import polars as pl
 
 from trajectory.dynamics import levels
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Cell, Chart, Figure, Grid, Missing
 from trajectory.report.palette import KINDS, QUIET
-from trajectory.report.run import Run, with_group
+from trajectory.report.run import Run
 from trajectory.schemas import BB_COMPARISONS, FORKS, MOTION_TESTS
 
 KEYS = {"sink": KINDS[2], "position": QUIET, "token": KINDS[0]}
