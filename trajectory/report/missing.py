@@ -25,7 +25,7 @@ REASONS: dict[str, str] = {
         "its config names no Bigram-Backcopy variant",
     ),
     **dict.fromkeys(
-        ("forces", "force_layers", "reinforcement", "motions", "motion_tests"),
+        ("forces", "force_means", "force_layers", "reinforcement", "motions", "motion_tests"),
         "its config asks for no forces",
     ),
     "arrows": "its config asks for no arrows of the gradient flow",
