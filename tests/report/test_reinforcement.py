@@ -36,7 +36,9 @@ def planted() -> dict[str, list[dict[str, object]]]:
         {"trajectory": t, "step": s, "domain": "non_trigger"} for t in SEEDS for s in STEPS
     ]
     made = {name: [filled(TABLES[name], **row) for row in rows] for name, rows in given.items()}
-    made["reinforcement"] = reinforcement_rows(forces, arrows, found["onsets"])
+    made["reinforcement"] = reinforcement_rows(
+        forces, arrows, found["onsets"], found["force_means"]
+    )
     made["motion_tests"] = motion_test_rows(pl.DataFrame(moves), 0)
     return made
 

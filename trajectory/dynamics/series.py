@@ -12,6 +12,9 @@ import polars as pl
 from trajectory.config.nano import EMBEDDED
 from trajectory.dynamics.laws import Array
 
+DORMANT, ACTIVE = "non_trigger", "trigger"
+"""Domains of a toy: where the paper's head sleeps, and where it works and is no sink."""
+
 WHOLE = -1
 """Head of a layer's statistic; layer of a whole trajectory's."""
 

@@ -6,6 +6,7 @@ import polars as pl
 
 from trajectory.dynamics import levels
 from trajectory.dynamics.courses import courses, placed
+from trajectory.dynamics.rise import RISING, SINCE, sinks
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks
 from trajectory.report.missing import reason
@@ -20,12 +21,10 @@ LEAD = (
     "of the gradient flow can, against shams that the same queries read."
 )
 NOTE = (
-    "Sinks are judged in heads whose sink has an observed onset, from ln(step / onset) = "
-    f"{levels.RISE[0]:g} on; a rise ends at {levels.RISE[1]:g}. A positive R alone is no evidence: "
-    "its Fisher part is positive at any key. Evidence is that R, R_a and R_d agree at sinks and "
-    "not at shams, that forks have one sign over seeds, that the force on a sink's weight exceeds "
-    "that on shams. Triangles: a position whose value is made constant. Crosses: all places of a "
-    "token. Band: 95 % of the positional shams of all trajectories."
+    f"Forces are judged while a sink rises: {RISING}. Arrows are judged {SINCE}. Both take heads "
+    "whose sink has an observed onset. A positive R alone is no evidence: its Fisher part is "
+    "positive at any key. Evidence is that R, R_a and R_d agree at sinks and not at shams, that "
+    "forks have one sign over seeds, and that the force on a sink's weight exceeds that on shams."
 )
 
 
@@ -33,12 +32,12 @@ def make(run: Run) -> Page:
     """The page."""
     data: dict[str, pl.DataFrame] = {}
     controls: list[Control] = []
-    rows = _placed(run)
+    rows, course = _placed(run)
     forks = levels.forked(with_group(run.frame("forks"))) if run.has("forks") else []
     known = levels.sinks_and_shams(rows) if rows is not None else None
     blocks: list[Block] = [Heading("What this run established", name="established")]
-    blocks.append(Items(_paragraph(run, rows, known, forks)))
-    blocks += _forces(run, rows, data, controls)
+    blocks.append(Items(_paragraph(run, course, known, forks)))
+    blocks += _forces(run, rows, course, data, controls)
     blocks.append(Heading("What trainings answer", name="answers"))
     told = established.motion(run.frame("motion_tests")) if run.has("motion_tests") else ""
     blocks.append(answers.forks(run, data))
@@ -75,26 +74,30 @@ def _answer(
     return found or "Not decided: no head with a sink has arrows of the flow, and none was forked."
 
 
-def _placed(run: Run) -> pl.DataFrame | None:
-    """The run's forces with their arrows on the sinks' clocks, None without any."""
-    if not run.has("forces"):
-        return None
+def _placed(run: Run) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
+    """The run's forces with their arrows, and their course over training; None without any."""
+    if not all(run.has(name) for name in ("forces", "force_means")):
+        return None, None
     arrows = run.frame("arrows") if run.has("arrows") else None
-    return placed(run.frame("forces"), arrows, run.frame("onsets"))
+    columns = ("trajectory", "step", "domain", "layer", "head", "sink_excess")
+    found = sinks(run.frame("heads", *columns), run.frame("onsets"))
+    return (
+        placed(run.frame("forces"), arrows, found),
+        courses(run.frame("force_means"), found),
+    )
 
 
 def _paragraph(
     run: Run,
-    rows: pl.DataFrame | None,
+    course: pl.DataFrame | None,
     known: pl.DataFrame | None,
     forks: list[levels.Forked],
 ) -> list[str]:
     """A passage for each level of access."""
     told = []
-    if rows is None or known is None:
+    if course is None or known is None:
         told.append(established.missing("Forces", "forces"))
     else:
-        course = courses(rows)
         told.append(established.forces(course))
         told.append(
             established.arrows(known)
@@ -106,7 +109,7 @@ def _paragraph(
     )
     if run.has("motion_tests"):
         told.append(established.motion(run.frame("motion_tests")))
-    if rows is not None and known is not None:
+    if course is not None and known is not None:
         table = run.frame("reinforcement") if run.has("reinforcement") else None
         told.append(established.false(course, known, table))
     return told
@@ -115,6 +118,7 @@ def _paragraph(
 def _forces(
     run: Run,
     rows: pl.DataFrame | None,
+    course: pl.DataFrame | None,
     data: dict[str, pl.DataFrame],
     controls: list[Control],
 ) -> list[Block]:
@@ -122,7 +126,7 @@ def _forces(
         "The loss's coupling and the flow's two arrows",
         "The force on the sink's weight",
     )
-    if rows is None:
+    if rows is None or course is None:
         return [
             Missing(figure, reason("forces"), "agreement"),
             Missing(force, reason("forces"), "force-sink"),
@@ -135,7 +139,7 @@ def _forces(
     else:
         data["agreement"] = points
         blocks.append(agreement.figure(points, rows))
-    drawn = over_training.drawn(run, courses(rows))
+    drawn = over_training.drawn(run, course)
     if drawn.is_empty():
         why = "no trajectory with forces has a sink whose onset was observed"
         return [*blocks, Missing(force, why, "force-sink")]

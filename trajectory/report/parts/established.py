@@ -62,9 +62,9 @@ def forces(courses: pl.DataFrame) -> str:
     before = levels.useful(courses)
     if before:
         text += (
-            " Before its onset the force that drains the sink's value is "
-            f"{_each(before, lambda c: words.number(c.sink, 1))} standard errors; where it is "
-            "negative descent lengthens the value."
+            " Meanwhile the force that drains the sink's value is "
+            f"{_each(before, lambda c: words.number(c.sink, 1))} standard errors. Where it is "
+            "negative, descent lengthens the value."
         )
     return text
 
@@ -182,24 +182,16 @@ def false(courses: pl.DataFrame, known: pl.DataFrame, reinforcement: pl.DataFram
     if pushed:
         found.append(
             f"that a drained value starts the sink, in {words.listed([c.group for c in pushed])}: "
-            "before the onset the force on the sink's value is "
+            "while the sink rises the force on its value is "
             f"{_each(pushed, lambda c: words.number(c.sink, 1))} standard errors, towards growth"
         )
-    gains = _gains(reinforcement)
+    gains = levels.gains(reinforcement, courses) if reinforcement is not None else pl.DataFrame()
     if gains.height and max(gains["gain_high"]) < 1:
         found.append(
             f"that the pair runs away: the loop gain is at most {words.number(max(gains['gain']))} "
             "at sinks, with intervals below 1"
         )
     return f"Found false: {'; '.join(found)}." if found else "Nothing of this was found false."
-
-
-def _gains(reinforcement: pl.DataFrame | None) -> pl.DataFrame:
-    if reinforcement is None:
-        return pl.DataFrame({"gain": [], "gain_high": []})
-    return reinforcement.filter(
-        (pl.col("key") == "sink") & (pl.col("since_onset") >= levels.RISE[0])
-    ).drop_nulls(["gain", "gain_high"])
 
 
 def missing(level: str, table: str) -> str:
