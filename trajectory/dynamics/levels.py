@@ -262,3 +262,30 @@ def forked(forks: pl.DataFrame, updates: int = UPDATES) -> list[Forked]:
                 )
             )  # fmt: skip
     return found
+
+
+def held(holds: pl.DataFrame) -> pl.DataFrame:
+    """The table ``holds`` with what each change amounts to.
+
+    Columns added: ``moved``, the sign of the measured change where its interval excludes zero, else
+    0; ``verdict``, of what a prediction was made for and is no sham: yes where it moved with the
+    predicted sign, no where with the other, else undecided.
+    """
+    sign = pl.col("predicted").sign()
+    moved = (
+        pl.when(pl.col("observed_low") > 0)
+        .then(1)
+        .when(pl.col("observed_high") < 0)
+        .then(-1)
+        .otherwise(0)
+    )
+    asked = ~pl.col("sham") & pl.col("predicted").is_not_null()
+    return holds.with_columns(moved.alias("moved")).with_columns(
+        pl.when(asked & (pl.col("moved") != 0) & (pl.col("moved") == sign))
+        .then(pl.lit(YES))
+        .when(asked & (pl.col("moved") != 0))
+        .then(pl.lit(NO))
+        .when(asked)
+        .then(pl.lit(OPEN))
+        .alias("verdict")
+    )

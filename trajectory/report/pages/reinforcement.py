@@ -11,7 +11,7 @@ from trajectory.dynamics.series import with_group
 from trajectory.report import marks
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Control, Figure, Heading, Items, Missing, Page
-from trajectory.report.parts import agreement, answers, established
+from trajectory.report.parts import agreement, answers, established, holds
 from trajectory.report.parts import courses as over_training
 from trajectory.report.run import Run
 
@@ -43,7 +43,7 @@ def make(run: Run) -> Page:
     blocks.append(answers.forks(run, data))
     if forks:
         blocks.append(answers.table(forks))
-    blocks += [answers.holds(run, data), answers.motion(run, data, told)]
+    blocks += [*holds.blocks(run, data), answers.motion(run, data, told)]
     drawn = {
         trajectory
         for name in ("agreement", "courses")
@@ -93,26 +93,27 @@ def _paragraph(
     known: pl.DataFrame | None,
     forks: list[levels.Forked],
 ) -> list[str]:
-    """A passage for each level of access."""
-    told = []
-    if course is None or known is None:
-        told.append(established.missing("Forces", "forces"))
-    else:
-        told.append(established.forces(course))
-        told.append(
-            established.arrows(known)
-            if run.has("arrows")
-            else established.missing("Flow arrows", "arrows")
-        )
-    told.append(
-        established.forks(forks) if run.has("forks") else established.missing("Forks", "forks")
-    )
+    """A passage for each level of access: what it established, or that it was not run."""
+    leads = run.frame("leads") if run.has("leads") else None
+    passages = [
+        established.forces(course)
+        if course is not None
+        else established.missing("Forces", "forces"),
+        established.arrows(known)
+        if known is not None and run.has("arrows")
+        else established.missing("Flow arrows", "arrows"),
+        established.forks(forks) if run.has("forks") else established.missing("Forks", "forks"),
+        established.holds(levels.held(run.frame("holds")))
+        if run.has("holds")
+        else established.missing("Holds", "holds"),
+        established.curves(run.frame("onsets"), leads),
+    ]
     if run.has("motion_tests"):
-        told.append(established.motion(run.frame("motion_tests")))
+        passages.append(established.motion(run.frame("motion_tests")))
     if course is not None and known is not None:
         table = run.frame("reinforcement") if run.has("reinforcement") else None
-        told.append(established.false(course, known, table))
-    return told
+        passages.append(established.false(course, known, table))
+    return passages
 
 
 def _forces(
