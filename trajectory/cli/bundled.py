@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trajectory.config import Config
     from trajectory.corpus.tokens import TokenBatch
     from trajectory.jobs.bundle import Rows
+    from trajectory.jobs.deciding import Kind
     from trajectory.jobs.obtain import Obtained
     from trajectory.probe.compute import Compute
 
@@ -102,9 +103,7 @@ class Checkpoints:
     def through(
         self,
         one: Callable[[dict[str, Any], Obtained], tuple[Rows, dict[str, Any]]],
-        code: str,
-        columns: Sequence[str],
-        decides: Mapping[str, Any],
+        kind: Kind,
         tables: Sequence[str],
         output: Path,
         bundle: Path,
@@ -113,30 +112,20 @@ class Checkpoints:
 
         Args:
             one: rows, and facts of their origin, from a listed row and the checkpoint at hand.
-            code: the module whose code decides the rows.
-            columns: those of the listed row that do.
-            decides: what else does, beside batches, device, dtype and threads.
+            kind: of job.
             tables: what a checkpoint that is done has in its folder.
             output: receives a folder of tables for each.
             bundle: the table of what became of each.
         """
         from trajectory import provenance
-        from trajectory.checkpoints.listed import listed_digest
         from trajectory.jobs.bundle import batches_digest, measure_bundle
+        from trajectory.jobs.deciding import row_key
         from trajectory.schemas import BUNDLE
         from trajectory.tables import from_rows, write
 
-        settings = {
-            "batches": batches_digest(self.batches),
-            "code": provenance.code_digest(code),
-            "compute": self.run.probe.of_compute(),
-            "threads": self.run.probe.threads,
-            **decides,
-        }
+        batches = batches_digest(self.batches)
         keys = {
-            revision: provenance.values_digest(
-                {"listed": listed_digest(self.rows[revision], columns), **settings}
-            )
+            revision: row_key(kind, self.run, self.suite, self.rows[revision], batches)
             for revision in self.revisions
         }
 

@@ -33,8 +33,8 @@ def intervene_revisions(
     folder: Embedded = None,
 ) -> None:
     """Run checkpoints with and without each of a config's interventions."""
-    from trajectory.checkpoints.listed import CHANGED_FROM
     from trajectory.config import load
+    from trajectory.jobs.deciding import INTERVENE
     from trajectory.schemas import EFFECTS
 
     run = load(config)
@@ -55,6 +55,4 @@ def intervene_revisions(
             checkpoint.weights,
         )
 
-    code = "trajectory.jobs.intervene"
-    decides = {"interventions": settings.model_dump(mode="json")}
-    checkpoints.through(one, code, CHANGED_FROM, decides, EFFECTS, output, bundle)
+    checkpoints.through(one, INTERVENE, EFFECTS, output, bundle)

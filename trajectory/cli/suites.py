@@ -378,16 +378,11 @@ def suites_batches(
     from trajectory import provenance
     from trajectory.config import load
     from trajectory.jobs.batches import make_batches
+    from trajectory.jobs.deciding import probe_of
     from trajectory.schemas import BATCHES
     from trajectory.tables import from_rows, write
 
-    loaded = load(config)
-    probe = loaded.probe
-    if suite in loaded.suites.public():
-        policy = loaded.suites.suite(suite).first_token
-        probe = probe.model_copy(update={"first_token": policy} if policy else {})
-    elif suite not in loaded.suites.names():
-        loaded.suites.suite(suite)  # raises
+    probe = probe_of(load(config), suite)
     rows = make_batches(suite, existing_folder(tokenizer), probe)
     for domain in (*probe.domains, *probe.texts, *probe.parquet):
         count = sum(row["domain"] == domain for row in rows)

@@ -89,5 +89,10 @@ class Probe(Section):
         """The values that decide how checkpoints are run."""
         return self.model_dump(mode="json", include={"device", "dtype", "statistics"})
 
+    def of_rows(self) -> dict[str, Any]:
+        """The values that decide the rows of every job on a checkpoint, whatever its batches: all
+        that are not known to decide something else."""
+        return self.model_dump(mode="json", exclude={*_OF_BATCHES, "interventions", "forces"})
+
 
 _OF_BATCHES = ("domains", "texts", "parquet", "prompts", "sequences", "length", "first_token")

@@ -241,6 +241,27 @@ class Suite(Section):
             return self.tokens_per_step.get(stage or 1)
         return self.tokens_per_step
 
+    def of_rows(self) -> dict[str, Any]:
+        """The values that decide the rows of a checkpoint whose row of the selection is known: all
+        that are not known to decide something else."""
+        return self.model_dump(mode="json", exclude={*_OF_LISTING, *_OF_BATCHES, *_OF_NOTHING})
+
+
+_OF_LISTING = (
+    *("like", "repository", "folder", "pattern", "counts", "tokens_per_step", "main_is"),
+    *("known_bad", "stages", "select", "audit", "schedule"),
+)
+"""A suite's keys that decide which checkpoints there are, and what is listed of each."""
+
+_OF_BATCHES = ("first_token",)
+"""Those that decide its token batches."""
+
+_OF_NOTHING = (
+    *("family", "parameters", "architecture", "dtype", "bytes", "files", "published", "spacing"),
+    *("main", "missing", "licence", "needs", "note", "weights"),
+)
+"""Those that say what to expect, or how weights are had: the same rows follow."""
+
 
 def _or_nothing(schema: dict[str, Any]) -> None:
     """Let the JSON schema too allow a suite's name without a value."""

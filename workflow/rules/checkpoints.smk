@@ -114,9 +114,7 @@ rule batches:
             f"{input.tokenizer}/tokenizer" if wildcards.suite in EMBEDDED else input.tokenizer
         ),
         config=RESOLVED,
-        probe=values_digest(CONFIG.probe.of_batches()),
-        first_token=lambda wildcards: wildcards.suite in PUBLIC
-        and PUBLIC[wildcards.suite].first_token,
+        probe=lambda wildcards: values_digest(probe_of(CONFIG, wildcards.suite).of_batches()),
         code=code_digest("trajectory.jobs.batches"),
     shell:
         "trajectory suites batches {wildcards.suite} --config {params.config}"

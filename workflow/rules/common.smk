@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from trajectory.checkpoints.edited import checked_selection
-from trajectory.checkpoints.listed import CHANGED_FROM, MEASURED_FROM, listed_digest, with_rates
+from trajectory.checkpoints.listed import with_rates
 from trajectory.checkpoints.pinned import is_listed, read_unpinned, unpinned_path
 from trajectory.config import RESOLVED_NAME, check_files
 from trajectory.config import parse as parse_config
@@ -19,6 +19,7 @@ from trajectory.costs.needs import (
 from trajectory.errors import TrajectoryError
 from trajectory.inputs import check_inputs, probe_files, variant_files
 from trajectory.jobs.bundles import effect_tables, force_bundles, force_tables, suite_bundles
+from trajectory.jobs.deciding import FORCES, INTERVENE, MEASURE, decided_digest, probe_of
 from trajectory.provenance import code_digest, values_digest
 from trajectory.repair import look, mend, remember
 from trajectory.results import check_results, claim
