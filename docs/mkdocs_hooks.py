@@ -107,7 +107,8 @@ def _shown(name: str) -> str:
     if path.is_dir():
         files = "\n".join(f"- [{p.name}]({path.name}/{p.name}.md)" for p in _below(path))
         return f"# {name}\n\n{files}\n"
-    return f"# {path.name}\n\n`{name}`\n\n````{LANGUAGES.get(path.suffix, 'text')}\n{path.read_text()}````\n"
+    language = LANGUAGES.get(path.suffix, "text")
+    return f"# {path.name}\n\n`{name}`\n\n````{language}\n{path.read_text()}````\n"
 
 
 def _commands() -> str:
