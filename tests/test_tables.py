@@ -31,6 +31,7 @@ def row(step: int = 0, **changes: object) -> dict[str, object]:
         "learning_rate": 0.1,
         "integrated_learning_rate": 0.0,
         "sink_rate": 0.5,
+        "own_sink_rate": 0.6,
         "column_sum_rate": 0.5,
         "delimiter_share": None,
         "revision": None,

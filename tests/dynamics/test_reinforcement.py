@@ -13,6 +13,7 @@ from trajectory.dynamics import levels
 from trajectory.dynamics.courses import courses, placed
 from trajectory.dynamics.motions import motion_rows, motion_test_rows
 from trajectory.dynamics.reinforcement import reinforcement_rows
+from trajectory.dynamics.rise import sinks
 from trajectory.report.parts import established
 from trajectory.schemas import MOTION_TESTS, MOTIONS, REINFORCEMENT
 from trajectory.tables import from_rows, validate
@@ -22,7 +23,8 @@ from .planted import ONSET, SE, SEEDS, STEPS, forks, tables
 
 def rows_of(found: dict[str, pl.DataFrame]) -> pl.DataFrame:
     data = from_rows(
-        reinforcement_rows(found["forces"], found["arrows"], found["onsets"]), REINFORCEMENT
+        reinforcement_rows(found["forces"], found["arrows"], found["onsets"], found["force_means"]),
+        REINFORCEMENT,
     )
     validate(data, REINFORCEMENT, "test")
     return pl.DataFrame(data)
@@ -48,8 +50,16 @@ def test_one_trajectory_has_errors_over_sequences_and_its_heads_a_mean() -> None
     found = rows_of(tables(trajectories=("some-suite",), heads=4))
     assert set(found["role"]) == {"lead", "all"} and set(found["errors"]) == {"sequences"}
     row = found.filter(role="all", key="sink", step=150).row(0, named=True)
-    reach = 1.96 * SE / 2
-    assert row["sink_force_high"] - row["sink_force"] == pytest.approx(reach)
+    assert row["sink_force_high"] - row["sink_force"] == pytest.approx(1.96 * SE)
+    assert row["sink_arrow"] is not None and row["sink_arrow_high"] is None
+
+
+def test_the_mean_of_heads_has_no_error_that_takes_them_for_independent() -> None:
+    found = tables(trajectories=("some-suite",), heads=4)
+    rows = reinforcement_rows(found["forces"], found["arrows"], found["onsets"])
+    every = [row for row in rows if row["role"] == "all"]
+    assert {row["sink_force_high"] for row in every} == {None}
+    assert None not in {row["sink_force"] for row in every}
 
 
 def test_a_ratio_over_what_may_be_zero_has_no_ends() -> None:
@@ -95,8 +105,9 @@ def test_one_head_alone_has_no_null() -> None:
 
 
 def paragraph(found: dict[str, pl.DataFrame], sign: float = 1.0) -> dict[str, str]:
-    rows = placed(found["forces"], found["arrows"], found["onsets"])
-    course, known = courses(rows), levels.sinks_and_shams(rows)
+    when = sinks(found["heads"], found["onsets"])
+    rows = placed(found["forces"], found["arrows"], when)
+    course, known = courses(found["force_means"], when), levels.sinks_and_shams(rows)
     forked = levels.forked(forks(sign))
     return {
         "answer": established.answer(known, forked),

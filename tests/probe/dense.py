@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,12 +134,14 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
             *("far_mass_floor", "head_write_norm"),
         )
     }
+    spreads: dict[str, list[float]] = {"sink_excess": [], "delta_logit": [], "value_ratio": []}
     length = weights.shape[1]
     column = torch.zeros(length)
     looking = torch.zeros(length)
     for b in range(len(weights)):
         own: list[float] = []
         tail: list[float] = []
+        deltas: list[float] = []
         for i in range(length):
             if not member[b, i]:
                 continue
@@ -172,6 +175,7 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
                 others = [j for j in keys if j != sink]
                 pools["rest_logit_sd"].append(float(logits[b, i, others].std(correction=0)))
                 pools["delta_logit"].append(float(logits[b, i, sink] - logits[b, i, others].mean()))
+                deltas.append(pools["delta_logit"][-1])
                 pools["sink_log_odds"].append(
                     float(logits[b, i, sink] - logits[b, i, others].logsumexp(0))
                 )
@@ -180,16 +184,23 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
         pools["tail_weight_floor"] += tail[-TAIL_QUERIES:]
         if own:
             pools["sink_rate"].append(float(sum(own) / len(own) > 0.3))
+            a, u = sum(own) / len(own), sum(tail) / len(tail)
+            spreads["sink_excess"].append((a - u) / (1 - u))
+        if deltas:
+            spreads["delta_logit"].append(sum(deltas) / len(deltas))
         rest = [j for j in range(length) if member[b, j] and j != sink]
         if rest:
             pools["value_norm_sink"].append(float(norms[b, sink]))
             pools["value_ratio"].append(float(norms[b, sink] / norms[b, rest].quantile(0.5)))
+            spreads["value_ratio"].append(pools["value_ratio"][-1])
             pools["output_value_norm_sink"].append(float(projected[b, sink]))
     row = {name: sum(values) / len(values) for name, values in pools.items() if values}
     floor = row["sink_weight_floor"]
     row["sink_excess"] = (row["sink_weight"] - floor) / (1 - floor)
     row["selectivity"] = row["sink_weight"] / floor
     row["queries"] = len(pools["sink_weight"])
+    row["sequences"] = len(spreads["sink_excess"])
+    row |= standard_errors(spreads)
     row["sink_logit_sd"] = float(torch.tensor(pools["sink_logit"]).double().std(correction=0))
     if pools["delta_logit"]:
         row["delta_logit_sd"] = float(torch.tensor(pools["delta_logit"]).double().std(correction=0))
@@ -200,6 +211,15 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
         row["top_position"] = int(mass.argmax())
         row["top_mass"] = float(mass.max())
     return row
+
+
+def standard_errors(spreads: dict[str, list[float]]) -> dict[str, float]:
+    """Sample standard deviation over √n, by the column it belongs to."""
+    return {
+        f"{name}_se": statistics.stdev(values) / math.sqrt(len(values))
+        for name, values in spreads.items()
+        if len(values) > 1
+    }
 
 
 def expected_sinks(
@@ -253,6 +273,12 @@ def expected_sinks(
         note("top_is_residual_maximum", float(top == most))
         note("top_is_sink", float(top == sink))
         note("sink_count", sum(value > 0.3 for value in mass.values()))
+        note("own_top_mass", max(mass.values()))
+        note("own_top_floor", floors[top])
+        note("own_sink_rate", float(any(value > 0.3 for value in mass.values())))
+        note("place", top)
+        for j, value in mass.items():
+            note(f"{'later' if texts[b][j] in texts[b][:j] else 'first'} {texts[b][j]}", value)
         considered = values[b, sorted(mass)]
         note("top_value_ratio", float(values[b, top] / considered.quantile(0.5)))
         note("column_entropy", max(entropies.values()))
@@ -277,7 +303,25 @@ def expected_sinks(
         row["top_token_share"] = pools["top_token"].count(row["top_token"]) / len(
             pools["top_token"]
         )
-    return row
+        _follow(row, pools, texts)
+    return {name: value for name, value in row.items() if name != "place" and " " not in name}
+
+
+def _follow(row: dict[str, Any], pools: dict[str, list[Any]], texts: list[list[str]]) -> None:
+    """What the greatest keys have in common."""
+    token, places = row["top_token"], pools["place"]
+    row["top_position_share"] = max(map(places.count, places)) / len(places)
+    masses = [0.0, 0.0]
+    if sum(token in own for own in texts) >= len(texts) / 8:
+        for n, when in enumerate(("first", "later")):
+            if found := pools.get(f"{when} {token}"):
+                row[f"top_token_{when}_mass"] = masses[n] = sum(found) / len(found)
+    if row["top_position_share"] <= 0.5 and row["top_token_share"] <= 0.5:
+        row["sits_on"] = "mixed"
+    elif row["top_position_share"] >= row["top_token_share"]:
+        row["sits_on"] = "position"
+    else:
+        row["sits_on"] = "first" if masses[0] > 0 and masses[0] >= 2 * masses[1] else "token"
 
 
 def expected_layer(
@@ -290,6 +334,7 @@ def expected_layer(
     def note(name: str, value: Any) -> None:
         pools.setdefault(name, []).append(float(value))
 
+    ratios: list[float] = []
     entries: list[tuple[float, int, int, str]] = []  # of the sequence with the greatest
     squares = torch.zeros(hidden.shape[-1], dtype=torch.float64)
     for b in range(len(hidden)):
@@ -302,6 +347,7 @@ def expected_layer(
         note("residual_norm_rest", norms[rest].quantile(0.5))
         note("residual_norm_rest_max", norms[rest].max())
         note("residual_ratio", norms[sink] / norms[rest].quantile(0.5))
+        ratios.append(float(norms[sink] / norms[rest].quantile(0.5)))
         for name in ("delimiter", "endoftext"):
             found = [j for j in counted if j > 0 and kinds.get(texts[b][j]) == name]
             if found:
@@ -337,6 +383,7 @@ def expected_layer(
         row[f"massive_{rank}"] = value
         row |= {f"{prefix}_position": place, f"{prefix}_channel": channel}
         row[f"{prefix}_token"] = token
+    row |= standard_errors({"residual_ratio": ratios})
     norms = squares.sqrt()
     median = float(norms.sort().values[(len(norms) - 1) // 2])
     row["massive_ratio"] = row["massive_top"] / row["massive_median"]

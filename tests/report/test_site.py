@@ -130,6 +130,7 @@ def test_every_chart_is_drawn_without_a_browser(pages: list[Page]) -> None:
     """By Vega itself, which refuses what Altair lets through; each has marks in its drawing."""
     for page in pages:
         for figure in page.figures:
+            figure.chart.to_dict()  # validated against Vega-Lite's schema, as no report does
             spec = figures.static(figure, page, figures.THEMES["paper"])
             drawing, image = figures.render(spec, figure.name)
             marks = re.findall(

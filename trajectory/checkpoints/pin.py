@@ -164,7 +164,8 @@ def pinned_selection(path: Path, name: str, suite: Suite, rows: Sequence[Row]) -
     known = {row["revision"]: row for row in rows if not row["excluded"]}
     for row in read_selection(path):
         if row["chosen"] != "config" and (listed := known.get(row["revision"])):
-            # As it is listed now: what the settings say of it may have changed.
-            fresh = selected(listed, row["chosen"]) if listed["step"] is not None else row
+            # As it is listed now: its commit, and what the settings say of it, may have changed.
+            as_now = selected(listed, row["chosen"])
+            fresh = as_now if listed["step"] is not None else {**row, "commit": listed["commit"]}
             new.setdefault(row["revision"], fresh)
     return sorted(new.values(), key=lambda row: (row["trajectory"], row["step"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -108,10 +109,20 @@ def bb_train(
     from trajectory.progress import progress
 
     machine = Machine(device or loaded.bb.device, state, output)
+    _advise(variant, chosen, machine.device)
     with progress(f"bb/{variant}/seed{seed}", chosen.steps) as report:
         rows = train(variant, chosen, seed, report, machine)
     facts = {"config": chosen.training(), "seed": seed, "threads": threads}
     write_measurements(rows, output, {**facts, "device": machine.device})
+
+
+def _advise(name: str, variant: Variant, device: str) -> None:
+    import torch
+
+    from trajectory.probe.compute import DTYPES, advice_on_speed
+
+    if advice := advice_on_speed(torch.device(device), DTYPES[variant.precision]):
+        print(f"bb.variants.{name}.precision: {advice}", file=sys.stderr)
 
 
 @app.command("summary")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -82,9 +83,12 @@ class Checkpoints:
     @cached_property
     def compute(self) -> Compute:
         """Device and dtype of the measurement."""
-        from trajectory.probe.compute import Compute
+        from trajectory.probe.compute import Compute, advice_on_speed
 
-        return Compute.of(**self.run.probe.of_compute())
+        compute = Compute.of(**self.run.probe.of_compute())
+        if advice := advice_on_speed(compute.device, compute.dtype):
+            print(f"probe.dtype: {advice}", file=sys.stderr)
+        return compute
 
     def obtain(self, revision: str) -> AbstractContextManager[Obtained]:
         """The checkpoint's files, fetched or streamed, or the embedded suite's own."""

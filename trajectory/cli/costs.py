@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,10 @@ def costs(
     from trajectory.schemas import COSTS
     from trajectory.tables import from_rows, write
 
-    table = from_rows(read_benchmarks(results / "benchmarks"), COSTS)
+    rows, damaged = read_benchmarks(results / "benchmarks")
+    for message in damaged:
+        print(f"left out: {message}", file=sys.stderr)
+    table = from_rows(rows, COSTS)
     if not table.num_rows and output is None:
         raise TrajectoryError(f"{results}: no run's results (it has no benchmarks of jobs)")
     if output is not None:

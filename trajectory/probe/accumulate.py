@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+_SQUARED = " squared"
+
 
 @dataclass
 class Sums:
@@ -36,6 +38,29 @@ class Sums:
         """Add one value per sequence, [B, H]; NaN where a sequence has none."""
         present = ~values.isnan()
         self.add(name, values.nan_to_num(0).sum(0, dtype=torch.float64), present.sum(0))
+
+    def spread(self, name: str, values: Tensor) -> None:
+        """Add one value per sequence, [B, H], whose spread over sequences is wanted as well."""
+        self.sequences(name, values)
+        self.sequences(f"{name}{_SQUARED}", values.double().square())
+
+    def errors(self, name: str, heads: int) -> list[float | None]:
+        """Standard error of the mean over sequences of what ``spread`` added, for every head.
+
+        None for fewer than two sequences, which have no spread.
+        """
+        means, squares = self.column(name, heads), self.column(f"{name}{_SQUARED}", heads)
+        if name not in self.counts:
+            return means
+        found: list[float | None] = []
+        for mean, square, n in zip(
+            means, squares, self.counts[name].expand(heads).tolist(), strict=True
+        ):
+            if mean is None or square is None or n < 2:
+                found.append(None)
+            else:
+                found.append((max(square - mean * mean, 0.0) / (n - 1)) ** 0.5)
+        return found
 
     def mean(self, name: str) -> Tensor:
         """The mean, NaN where nothing was added."""

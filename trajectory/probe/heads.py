@@ -131,12 +131,16 @@ class HeadReader:
         means = torch.where(late[:, None], weight, 0).sum(2) / late.sum(1)[:, None]
         over = (means > SINK_RATE_THRESHOLD).to(means.dtype)
         sums.sequences("sink_rate", over.masked_fill(means.isnan(), torch.nan))
+        uniform = torch.where(late, floor, 0).sum(1) / late.sum(1)  # (B,)
+        sums.spread("own_excess", ((means - uniform[:, None]) / (1 - uniform[:, None])))
+        delta = torch.where(settled[:, None], self.per_query["delta_logit"], 0).sum(2)
+        sums.spread("own_delta", delta / settled.sum(1)[:, None])
         rest = member & (position != sink)
         for name, norms in self.norms.items():
             at_sink, middle = statistics.sink_and_rest(norms, rest, sink)
             sums.sequences(f"{name}_norm_sink", at_sink)
             sums.sequences(f"{name}_norm_rest", middle)
-            sums.sequences(f"{name}_ratio", at_sink / middle)
+            sums.spread(f"{name}_ratio", at_sink / middle)
         return means
 
     def _floors(self, member: Tensor, late: Tensor, sums: Sums) -> None:
@@ -176,6 +180,10 @@ def head_columns(sums: Sums) -> dict[str, list[Any]]:
         "sink_weight_floor": floor.expand(heads).tolist(),
         "sink_excess": ((weight - floor) / (1 - floor)).tolist(),
         "selectivity": (weight / floor).tolist(),
+        "sequences": [int(sums.counts["own_excess"].max())] * heads,
+        "sink_excess_se": sums.errors("own_excess", heads),
+        "delta_logit_se": sums.errors("own_delta", heads),
+        "value_ratio_se": sums.errors("value_ratio", heads),
     }
     for name in _REQUIRED:
         found[name] = sums.mean(name).expand(heads).tolist()

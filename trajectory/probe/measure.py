@@ -18,6 +18,7 @@ from trajectory.probe.accumulate import Sums
 from trajectory.probe.attention import AttentionCall, observe
 from trajectory.probe.blocks import BLOCK_MEANS, BlockReader
 from trajectory.probe.heads import HeadReader, head_columns
+from trajectory.probe.occurrences import Occurrences
 from trajectory.probe.residual import StreamReader
 from trajectory.probe.selfcheck import check_call
 from trajectory.probe.sinks import Keys, Sinks
@@ -52,6 +53,11 @@ class Batch:
     def kinds(self) -> Tensor:
         """What the tokens are, as ``corpus.kinds`` numbers it, [B, T]."""
         return token_kinds(self.texts, self.ends)
+
+    @cached_property
+    def occurrences(self) -> Occurrences:
+        """Its recurring tokens, and where each stands first in its sequence."""
+        return Occurrences.of(self.texts, self.present)
 
     def sink_token(self, domain: str) -> str | None:
         """Text of the token at the sink position, if it is the same in a domain's sequences."""
@@ -103,8 +109,10 @@ def rates(heads: Sequence[Row], layers: Sequence[Row], domain: str) -> Row:
         for row in mine
         if row["top_delimiter_share"] is not None
     ]
+    own = [row["own_sink_rate"] for row in mine if row["own_sink_rate"] is not None]
     return {
         "sink_rate": sum(row["sink_rate"] for row in mine) / len(mine),
+        "own_sink_rate": sum(own) / len(own) if own else None,
         "column_sum_rate": sum(known) / len(known),
         "delimiter_share": sum(shares) / len(shares) if shares else None,
     }
@@ -162,6 +170,7 @@ class _Probe:
                 self.norms[call.rows].to(member.device),
                 self.batch.kinds[call.rows].to(member.device),
                 self.batch.texts[call.rows],
+                self.batch.occurrences.rows(call.rows, member.device),
                 reader.first_query,
             )
             self.sinks.setdefault((call.layer, domain), Sinks()).add(keys, self.batch.sink)

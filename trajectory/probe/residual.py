@@ -103,7 +103,7 @@ class StreamReader:
         at_sink, middle = statistics.sink_and_rest(norms[:, None], others, self.sink)
         sums.sequences("residual_norm_sink", at_sink)
         sums.sequences("residual_norm_rest", middle)
-        sums.sequences("residual_ratio", at_sink / middle)
+        sums.spread("residual_ratio", at_sink / middle)
         highest = norms.masked_fill(~others, -torch.inf).amax(1)
         sums.sequences("residual_norm_rest_max", statistics.or_nan(highest, others.any(1))[:, None])
         sums.queries("rest", norms[:, None], others)
@@ -191,6 +191,7 @@ class StreamReader:
         sums = depth.sums
         assert depth.channels is not None
         row: dict[str, Any] = {name: sums.number(name) for name in _MEANS}
+        (row["residual_ratio_se"],) = sums.errors("residual_ratio", 1)
         rest = sums.number("rest")
         at_sink = row["residual_norm_sink"]
         row["residual_excess"] = None if at_sink is None or rest is None else at_sink - rest

@@ -13,6 +13,7 @@ from torch import Tensor
 from trajectory.corpus.kinds import DELIMITER, ENDOFTEXT
 from trajectory.probe import statistics
 from trajectory.probe.accumulate import Sums
+from trajectory.probe.occurrences import Masses, Occurrences, rule
 from trajectory.schemas import SINK_RATE_THRESHOLD
 from trajectory.schemas.base import DRAINED, TOKEN_KINDS
 
@@ -31,6 +32,7 @@ class Keys:
         residual_norms: ‖h_j‖ where the stream enters the block, [B, T].
         kinds: what the tokens are, int [B, T].
         texts: the tokens, B lists of T.
+        tokens: the same, as recurring tokens and their first occurrences.
         enough: how many queries must see a key for it to be a sink, int [B].
     """
 
@@ -42,6 +44,7 @@ class Keys:
     residual_norms: Tensor
     kinds: Tensor
     texts: Sequence[Sequence[str]]
+    tokens: Occurrences
     enough: Tensor
 
 
@@ -58,6 +61,8 @@ class Sinks:
         value_minima: how often each position had the least value norm, [H, T].
         residual_maxima: how often each position had the greatest residual norm, [T].
         sums: means over sequences.
+        masses: column masses by recurring token.
+        names: the recurring tokens.
     """
 
     mass: Tensor | None = None
@@ -71,6 +76,8 @@ class Sinks:
     value_minima: Tensor | None = None
     residual_maxima: Tensor | None = None
     sums: Sums = field(default_factory=Sums)
+    masses: Masses = field(default_factory=Masses)
+    names: tuple[str, ...] = ()
 
     def add(self, keys: Keys, sink: int) -> None:
         """Add one part of a batch."""
@@ -87,6 +94,8 @@ class Sinks:
         if active.any():
             part.signs(self)
             part.secondary(self.sums)
+            self.names = keys.tokens.names
+            self.masses.add(part.mean, enough, keys.tokens)
 
     def columns(self, heads: int, sink: int) -> dict[str, list[Any]]:
         """Columns of the ``heads`` table, one value per head; empty where nothing was seen."""
@@ -102,6 +111,22 @@ class Sinks:
         tokens = [_most_common(self.tops[head]) for head in range(heads)]
         found["top_token"] = [token for token, _ in tokens]
         found["top_token_share"] = [share for _, share in tokens]
+        found["top_position_share"] = [_place_share(self.tops[head]) for head in range(heads)]
+        masses = [self._of_token(head, token) for head, (token, _) in enumerate(tokens)]
+        found["top_token_first_mass"] = [early for early, _ in masses]
+        found["top_token_later_mass"] = [later for _, later in masses]
+        found["sits_on"] = [
+            rule(place, share, *mass)
+            for place, (_, share), mass in zip(
+                found["top_position_share"], tokens, masses, strict=True
+            )
+        ]
+        found["sink_kind"] = [
+            _sink_kind((mass - floor) / (1 - floor), ratio)
+            for mass, floor, ratio in zip(
+                found["own_top_mass"], found["own_top_floor"], found["top_value_ratio"], strict=True
+            )
+        ]
         found["second_token"] = [
             _most_common(self.seconds[head])[0] if head in self.seconds else None
             for head in range(heads)
@@ -127,6 +152,12 @@ class Sinks:
             )
         ]
 
+    def _of_token(self, head: int, token: str) -> tuple[float | None, float | None]:
+        """Column mass of the token's first and later occurrences; None for one that is rare."""
+        if token not in self.names:
+            return None, None
+        return self.masses.means(head, self.names.index(token))
+
     def _pooled(self, found: dict[str, list[Any]]) -> None:
         """Positions, from all sequences together; none where too few queries see any key."""
         assert self.mass is not None and self.seen is not None and self.floor is not None
@@ -138,7 +169,6 @@ class Sinks:
         mass, top = mean.max(1)
         second_mass, second = mean.scatter(1, top[:, None], -1.0).max(1)
         there = (second_mass >= 0).tolist()
-        excess = ((mass - floor[top]) / (1 - floor[top])).tolist()
         found |= {
             "top_position": top.tolist(),
             "top_mass": mass.tolist(),
@@ -146,10 +176,6 @@ class Sinks:
             "second_position": _where(there, second.tolist()),
             "second_mass": _where(there, second_mass.tolist()),
             "second_floor": _where(there, floor[second].tolist()),
-            "sink_kind": [
-                _sink_kind(over, ratio)
-                for over, ratio in zip(excess, found["top_value_ratio"], strict=True)
-            ],
         }
 
 
@@ -167,7 +193,7 @@ class _Part:
         """Count positions, tokens and kinds, and where the norms agree."""
         keys, active = self.keys, self.active
         heads, length = self.mean.shape[1:]
-        top = self.mean.argmax(2)
+        own, top = self.mean.max(2)
         second_mass, second = self.mean.scatter(2, top[..., None], -1.0).max(2)
         taken = active[:, None].expand(-1, heads)
         _count(sinks.tops, top, taken, keys.texts)
@@ -191,6 +217,9 @@ class _Part:
             ("top_is_residual_maximum", top == most[:, None]),
             ("top_value_ratio", at_top / middle),
             ("sink_count", (self.mean > SINK_RATE_THRESHOLD).sum(2)),
+            ("own_top_mass", own),
+            ("own_top_floor", (self.floor / self.seen).gather(1, top)),
+            ("own_sink_rate", own > SINK_RATE_THRESHOLD),
         ):
             sinks.sums.sequences(name, statistics.or_nan(values.double(), taken))
 
@@ -276,6 +305,14 @@ def _most_common(counter: Counter[tuple[int, str]]) -> tuple[str, float]:
     return token, totals[token] / counter.total()
 
 
+def _place_share(counter: Counter[tuple[int, str]]) -> float:
+    """Share of the position that was counted most often."""
+    totals = Counter[int]()
+    for (place, _), count in counter.items():
+        totals[place] += count
+    return max(totals.values()) / counter.total()
+
+
 def _kind_names(tally: Tensor | None, heads: int) -> list[str | None]:
     if tally is None:
         return [None] * heads
@@ -305,12 +342,14 @@ def _sink_kind(excess: float, value_ratio: float) -> str:
 
 _MEANS = (
     *("top_is_value_minimum", "top_is_residual_maximum", "top_value_ratio", "sink_count"),
+    *("own_top_mass", "own_top_floor", "own_sink_rate"),
     *("delimiter_mass", "delimiter_floor", "endoftext_mass", "endoftext_floor"),
     *("column_entropy", "sink_column_entropy"),
 )
 
 COLUMNS = (
     *("top_position", "top_mass", "top_floor", "top_token", "top_token_share", "top_kind"),
+    *("top_position_share", "top_token_first_mass", "top_token_later_mass", "sits_on"),
     *("top_is_sink", "top_first_share", "top_delimiter_share", "top_endoftext_share"),
     *("value_minimum_position", "residual_maximum_position", "sink_agreement", "sink_kind"),
     *("second_position", "second_mass", "second_floor", "second_token", "second_kind"),

@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 import vl_convert
+from altair.utils.schemapi import debug_mode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trajectory import __version__
@@ -76,7 +77,8 @@ def build(
             f"{results}: nothing to show: no checkpoint could be measured; "
             f"{results}/logs/complete.log says why"
         )
-    pages = [make(run) for make in PAGES]
+    with debug_mode(False):  # as in Figure: the tests validate every chart
+        pages = [make(run) for make in PAGES]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as name:

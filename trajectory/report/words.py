@@ -7,7 +7,8 @@ from statistics import mean
 
 import polars as pl
 
-from trajectory.report.run import domain_rank, group_of, is_bb, world_rank
+from trajectory.dynamics.series import group_of
+from trajectory.report.run import domain_rank, is_bb, world_rank
 
 LISTED_GROUPS = 6
 """Groups that a sentence names one by one; of more it tells the range."""

@@ -47,6 +47,12 @@ SPARSE = 0.01
 SPECTRUM = (4, 128)
 """Sequences, and positions of each, whose singular values are taken."""
 
+RECURRING = 0.125
+"""Share of the sequences that must hold a token for its first and later occurrences to be told."""
+
+SITS_ON = ("position", "first", "token", "mixed")
+"""What a sink follows: one position, a token's first occurrence, a token wherever it is, neither."""
+
 TOKEN_KINDS = ("first", "delimiter", "endoftext", "other")
 """What a key is: position 0; a full stop, comma or line break; a mark of a text's end; the rest."""
 

@@ -68,6 +68,11 @@ CHECKPOINTS = Table(
             source="Sink^ε of arXiv 2410.10781, own row excluded",
         ),
         number(
+            "own_sink_rate",
+            f"share of sequences, layers and heads with some key whose column mass exceeds {SINK_RATE_THRESHOLD}, whichever key it is",
+            nullable=True,
+        ),
+        number(
             "column_sum_rate",
             f"share of sequences and layers whose mean over heads of A_is exceeds {SINK_RATE_THRESHOLD}",
             source="ColSumRate of arXiv 2510.06477, own row excluded",

@@ -11,6 +11,7 @@ from trajectory.schemas.base import (
     HEAD,
     LAYER,
     MIN_QUERY,
+    RECURRING,
     SHORT,
     SINK_RATE_THRESHOLD,
     STEP,
@@ -64,6 +65,17 @@ HEADS = Table(
             "sink_excess",
             "(sink_weight − sink_weight_floor) / (1 − sink_weight_floor): 0 uniform, 1 all on the sink",
         ),
+        field(
+            "sequences",
+            pa.int64(),
+            "sequences of the domain in which a query sees s: the standard errors are over these",
+            unit="sequences",
+        ),
+        number(
+            "sink_excess_se",
+            "standard error of sink_excess, from the spread of the sequences' own excess; empty for fewer than two sequences",
+            nullable=True,
+        ),
         number(
             "selectivity",
             "sink_weight / sink_weight_floor: how many times the weight of uniform attention",
@@ -93,6 +105,12 @@ HEADS = Table(
         number(
             "delta_logit_sd",
             "standard deviation over the same queries of that difference",
+            "nats",
+            nullable=True,
+        ),
+        number(
+            "delta_logit_se",
+            "standard error of delta_logit, from the spread of the sequences' own means; empty for fewer than two sequences",
             "nats",
             nullable=True,
         ),
@@ -150,6 +168,11 @@ HEADS = Table(
             "activation",
         ),
         number("value_ratio", "mean over sequences of ‖v_s‖ / median ‖v_j‖, j ≠ s"),
+        number(
+            "value_ratio_se",
+            "standard error of value_ratio, from its spread over sequences; empty for fewer than two sequences",
+            nullable=True,
+        ),
         number(
             "output_value_norm_sink",
             "mean over sequences of ‖W_O v_s‖",
@@ -225,6 +248,42 @@ HEADS = Table(
             nullable=True,
         ),
         number("top_token_share", "share of sequences in which it does", nullable=True),
+        number(
+            "top_token_first_mass",
+            f"mean column mass of the first occurrences of top_token; empty where fewer than {RECURRING:.1%} of all domains' sequences hold it",
+            nullable=True,
+        ),
+        number(
+            "top_token_later_mass",
+            "mean column mass of its later occurrences; empty likewise, or where there are none",
+            nullable=True,
+        ),
+        number(
+            "top_position_share",
+            "share of sequences whose key of greatest column mass stands at the most common position",
+            nullable=True,
+        ),
+        field(
+            "sits_on",
+            pa.string(),
+            "what the keys of greatest column mass of more than half of the sequences share: position (the same position), first (not that, but top_token, whose first occurrences have at least twice the column mass of its later ones), token (top_token, wherever it stands) or mixed (neither)",
+            nullable=True,
+        ),
+        number(
+            "own_top_mass",
+            f"mean over sequences of the greatest column mass of the sequence's own keys, wherever they stand, among keys that at least {MIN_QUERY} queries see {SHORT}",
+            nullable=True,
+        ),
+        number(
+            "own_top_floor",
+            "mean over sequences of what uniform attention would give that key",
+            nullable=True,
+        ),
+        number(
+            "own_sink_rate",
+            f"share of sequences in which some key's column mass exceeds {SINK_RATE_THRESHOLD}, whichever key it is",
+            nullable=True,
+        ),
         field(
             "top_kind",
             pa.string(),
@@ -279,7 +338,7 @@ HEADS = Table(
         field(
             "sink_kind",
             pa.string(),
-            f"none (excess of top_mass over its floor below {SINK_RATE_THRESHOLD}), nop (top_value_ratio up to {DRAINED}) or broadcast",
+            f"none (excess of own_top_mass over its floor below {SINK_RATE_THRESHOLD}), nop (top_value_ratio up to {DRAINED}) or broadcast",
             source="after Fesser et al.",
             nullable=True,
         ),

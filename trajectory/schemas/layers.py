@@ -49,6 +49,11 @@ LAYERS = Table(
         ),
         number("residual_ratio", "mean over sequences of ‖h_s‖ / median ‖h_j‖, j ≠ s"),
         number(
+            "residual_ratio_se",
+            "standard error of residual_ratio, from its spread over sequences; empty for fewer than two sequences",
+            nullable=True,
+        ),
+        number(
             "residual_excess",
             "residual_norm_sink − mean over sequences and the domain's positions j ≠ s of ‖h_j‖",
             "activation",

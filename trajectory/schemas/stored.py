@@ -28,10 +28,14 @@ STORED: dict[str, Span] = {
     **dict.fromkeys(("key_norm_sink", "query_norm", "value_norm_sink", "value_ratio"), _SIZE),
     **dict.fromkeys(("sink_rate", "column_sum_rate", "delimiter_share", "top_token_share"), _SHARE),
     **dict.fromkeys(("top_first_share", "top_delimiter_share", "top_endoftext_share"), _SHARE),
+    **dict.fromkeys(("own_sink_rate", "top_position_share"), _SHARE),
+    **dict.fromkeys(("sequences", "sink_excess_se", "delta_logit_se", "value_ratio_se"), _SIZE),
+    "residual_ratio_se": _SIZE,
     **dict.fromkeys(("residual_maximum_share", "top_channels_share"), _SHARE),
     **dict.fromkeys(("sink_weight", "sink_weight_floor", "tail_weight"), _WEIGHT),
     **dict.fromkeys(("tail_weight_floor", "far_mass", "top_mass", "second_mass"), _WEIGHT),
     **dict.fromkeys(("delimiter_mass", "endoftext_mass"), _WEIGHT),
+    **dict.fromkeys(("own_top_mass", "top_token_first_mass", "top_token_later_mass"), _WEIGHT),
     "sink_cosine": _COSINE,
 }
 """By name, for the tables of measurements."""

@@ -9,10 +9,11 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Choice, Control, Figure, Missing, Page
-from trajectory.report.run import Run, with_group, world_rank
+from trajectory.report.run import Run, world_rank
 from trajectory.schemas import ALIGNED, ALIGNMENT_SCALES, ALIGNMENTS
 
 AXES = {

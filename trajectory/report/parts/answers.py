@@ -1,4 +1,4 @@
-"""What trainings answer: forks and holds against their predictions, and motion against force."""
+"""What trainings answer: forks against their predictions, and motion against force."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import altair as alt
 import polars as pl
 
 from trajectory.dynamics import levels
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Cell, Chart, Figure, Grid, Missing
 from trajectory.report.palette import KINDS, QUIET
-from trajectory.report.run import Run, with_group
-from trajectory.schemas import BB_COMPARISONS, FORKS, MOTION_TESTS
+from trajectory.report.run import Run
+from trajectory.schemas import FORKS, MOTION_TESTS
 
 KEYS = {"sink": KINDS[2], "position": QUIET, "token": KINDS[0]}
 ARROWS = {"value": "drain → sink (value hooked)", "logit": "sink → drain (logit hooked)"}
@@ -38,7 +39,7 @@ def forks(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
     return Figure(
         "forks",
         title,
-        _scatter("forks", "kind", "arrow"),
+        _scatter(),
         f"At sinks {same} of {words.count(len(ratios), 'answer')} have the predicted sign; they "
         f"are {words.number(words.median(pl.Series(ratios)))} of the prediction in the median.",
         data="forks",
@@ -77,14 +78,14 @@ def table(forks: list[levels.Forked]) -> Grid:
     )
 
 
-def _scatter(data: str, kind: str, shape: str) -> Chart:
-    base = marks.named(data)
+def _scatter() -> Chart:
+    base = marks.named("forks")
     x = alt.X("predicted:Q", title="predicted")
     color = (
-        alt.Color(f"{kind}:N", title="key").scale(domain=list(KEYS), range=list(KEYS.values()))
+        alt.Color("kind:N", title="key").scale(domain=list(KEYS), range=list(KEYS.values()))
     ).legend(orient="top")
     tips = [
-        *(alt.Tooltip(f"{n}:N") for n in ("group", kind, shape)),
+        *(alt.Tooltip(f"{n}:N") for n in ("group", "kind", "arrow")),
         *marks.tips(FORKS, ["step", "updates"]),
         *marks.tips(None, ["positive", "seeds", "mean", "low", "high", "predicted"],
                     positive="seeds with reinforcement", mean="measured, mean over seeds"),
@@ -97,42 +98,10 @@ def _scatter(data: str, kind: str, shape: str) -> Chart:
         bars.encode(y=alt.Y("low:Q", title="measured"), y2="high:Q"),
         shared.mark_point(filled=True, size=50, opacity=0.9).encode(
             y="mean:Q",
-            shape=alt.Shape(f"{shape}:N", title=None).legend(
+            shape=alt.Shape("arrow:N", title=None).legend(
                 orient="top", columns=1, symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY
             ),
         ),
-    )
-
-
-def holds(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
-    """What holding a value or a logit changed, against what was predicted beforehand."""
-    title = "Holds: measured against predicted"
-    if not run.has("bb_comparisons"):
-        return Missing(title, reason("bb_comparisons"), "holds")
-    rows = run.frame("bb_comparisons")
-    if "predicted" not in rows.columns:
-        return Missing(title, "its comparisons hold no prediction", "holds")
-    held = [name for name, variant in run.config.bb.variants.items() if variant.during]
-    rows = rows.filter(pl.col("variant").is_in(held)).drop_nulls("predicted")
-    if rows.is_empty():
-        return Missing(title, "no variant that holds a value or a logit has a prediction", "holds")
-    data["holds"] = rows.with_columns(
-        pl.when("sham").then(pl.lit("position")).otherwise(pl.lit("sink")).alias("kind"),
-        pl.col("difference").alias("mean"),
-        pl.col("difference_low").alias("low"),
-        pl.col("difference_high").alias("high"),
-        pl.format("bb/{}", "variant").alias("group"),
-    )
-    same = int((rows["difference"] * rows["predicted"] > 0).sum())
-    return Figure(
-        "holds",
-        title,
-        _scatter("holds", "kind", "statistic"),
-        f"{same} of {words.count(rows.height, 'difference')} have the predicted sign.",
-        data="holds",
-        table="bb_comparisons",
-        definition=marks.definition(BB_COMPARISONS, "difference"),
-        height=300,
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Figure, Missing, Part
-from trajectory.report.run import Run, domain_rank, with_group
+from trajectory.report.run import Run, domain_rank
 from trajectory.schemas import GATES, HEAD_EFFECTS, INTERVENTIONS
 
 TEXT = (

@@ -12,8 +12,18 @@ import polars as pl
 
 from trajectory.dynamics import levels
 from trajectory.dynamics.levels import NO, OPEN, YES, Contrast, Forked
+from trajectory.dynamics.series import ACTIVE
 from trajectory.report import words
 from trajectory.report.missing import reason
+from trajectory.report.run import is_bb
+
+ORDERS = {
+    "sink": "sink first",
+    "drain": "drain first",
+    "together": "do both together",
+    "undecided": "are undecided",
+}
+"""Order of ``leads`` → what is told of the heads with it."""
 
 P_VALUE = 0.05
 """Below it shuffled heads do not explain an agreement."""
@@ -62,9 +72,9 @@ def forces(courses: pl.DataFrame) -> str:
     before = levels.useful(courses)
     if before:
         text += (
-            " Before its onset the force that drains the sink's value is "
-            f"{_each(before, lambda c: words.number(c.sink, 1))} standard errors; where it is "
-            "negative descent lengthens the value."
+            " Meanwhile the force that drains the sink's value is "
+            f"{_each(before, lambda c: words.number(c.sink, 1))} standard errors. Where it is "
+            "negative, descent lengthens the value."
         )
     return text
 
@@ -125,6 +135,67 @@ def forks(found: Sequence[Forked]) -> str:
     return f"Forks, {levels.UPDATES} updates: {'; '.join(told)}.{null}"
 
 
+def holds(table: pl.DataFrame) -> str:
+    """What whole trainings became with a value held or a sink forced.
+
+    Args:
+        table: from ``levels.held``.
+    """
+    predicted = table.filter(~pl.col("sham")).drop_nulls("predicted")
+    told = []
+    for verdict, say in (
+        (YES, "the predicted sign, with an interval that excludes zero"),
+        (NO, "the other sign"),
+        (OPEN, "undecided, the interval includes zero"),
+    ):
+        own = predicted.filter(pl.col("verdict") == verdict)
+        if own.height:
+            told.append(f"{say}: {_few([_held(row) for row in own.to_dicts()])}")
+    text = f"Holds: {'; '.join(told)}." if told else "Holds: no change has a prediction."
+    shams = table.filter("sham")
+    if shams.height:
+        moved = shams.filter(pl.col("moved") != 0).height
+        text += f" Shams that change, though none should: {moved} of {shams.height}."
+    return text
+
+
+def _held(row: dict[str, Any]) -> str:
+    unit = "nats of sink" if row["kind"] == "hold_value" else "e-folds of drain"
+    ends = words.interval(row["observed_low"], row["observed_high"], 1)
+    number = f"{words.number(row['observed'], 1)} {ends}".strip()
+    where = "" if is_bb(row["experiment"]) else f" on {row['domain']}, layer {row['layer']}"
+    return (
+        f"{row['experiment']}{where} ({number} {unit}, predicted "
+        f"{words.number(row['predicted'], 1)})"
+    )
+
+
+def curves(onsets: pl.DataFrame, leads: pl.DataFrame | None) -> str:
+    """What curves alone say: when the sink begins, and whether it comes before the drain."""
+    lead = onsets.filter(
+        pl.col("lead")
+        & (pl.col("phenomenon") == "sink")
+        & (pl.col("level") == "head")
+        & (pl.col("domain") != ACTIVE)
+    )
+    seen = lead.filter(pl.col("onset").is_not_null())
+    text = (
+        f"Curves: {seen.height} of {words.count(lead.height, 'lead head')} begin their sink "
+        "between two records."
+    )
+    if leads is not None:
+        pairs = leads.filter(
+            (pl.col("first") == "sink")
+            & (pl.col("second") == "drain")
+            & (pl.col("event") == "crossing")
+        ).join(seen, on=["trajectory", "domain", "layer", "head"], how="semi")
+        if pairs.height:
+            orders = dict(pairs.group_by("order").len().rows())
+            parts = [f"{orders.get(name, 0)} {say}" for name, say in ORDERS.items()]
+            text += f" Of {pairs.height} that drain as well, {words.listed(parts)}."
+    return f"{text} An order is no arrow."
+
+
 def motion(tests: pl.DataFrame) -> str:
     """Whether the first-order force says what moves until the next record."""
     whole = (pl.col("domain") == "all").any().over("group")
@@ -182,24 +253,16 @@ def false(courses: pl.DataFrame, known: pl.DataFrame, reinforcement: pl.DataFram
     if pushed:
         found.append(
             f"that a drained value starts the sink, in {words.listed([c.group for c in pushed])}: "
-            "before the onset the force on the sink's value is "
+            "while the sink rises the force on its value is "
             f"{_each(pushed, lambda c: words.number(c.sink, 1))} standard errors, towards growth"
         )
-    gains = _gains(reinforcement)
+    gains = levels.gains(reinforcement, courses) if reinforcement is not None else pl.DataFrame()
     if gains.height and max(gains["gain_high"]) < 1:
         found.append(
             f"that the pair runs away: the loop gain is at most {words.number(max(gains['gain']))} "
             "at sinks, with intervals below 1"
         )
     return f"Found false: {'; '.join(found)}." if found else "Nothing of this was found false."
-
-
-def _gains(reinforcement: pl.DataFrame | None) -> pl.DataFrame:
-    if reinforcement is None:
-        return pl.DataFrame({"gain": [], "gain_high": []})
-    return reinforcement.filter(
-        (pl.col("key") == "sink") & (pl.col("since_onset") >= levels.RISE[0])
-    ).drop_nulls(["gain", "gain_high"])
 
 
 def missing(level: str, table: str) -> str:
@@ -246,14 +309,19 @@ def _groups(found: Sequence[Contrast], tell: Callable[[Contrast], str]) -> str:
 
 
 def _difference(c: Contrast) -> str:
-    over = words.count(c.trajectories, "seed") if c.group.startswith("bb/") else "one trajectory"
+    over = _over(c)
     between = f" {words.interval(c.low, c.high, 1)}".rstrip()
     return f"by {words.number(c.difference, 1)}{between} standard errors, {over}"
 
 
+def _over(c: Contrast) -> str:
+    several = is_bb(c.group) or c.trajectories > 1
+    return words.count(c.trajectories, "seed") if several else "one trajectory"
+
+
 def _share(c: Contrast) -> str:
     sham = "none measured" if c.sham is None else f"{words.number(100 * c.sham, 0)} %"
-    over = words.count(c.trajectories, "seed") if c.group.startswith("bb/") else "one trajectory"
+    over = _over(c)
     return f"{words.number(100 * c.sink, 0)} % of records against {sham} at shams, {over}"
 
 
