@@ -28,9 +28,10 @@ Revisions = Annotated[list[str], typer.Argument(help="Revisions in its manifest.
 Listed = Annotated[Path, typer.Option(help="The suite's selection; the embedded suite's manifest.")]
 Batches = Annotated[Path, typer.Option(help="The suite's token batches.")]
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Receives a folder of tables for each.")
+    Path,
+    typer.Option("--output", "-o", help="Folder; each checkpoint gets a folder of tables in it."),
 ]
-Became = Annotated[Path, typer.Option(help="The table of what became of each.")]
+Became = Annotated[Path, typer.Option(help="Output: table of what became of each checkpoint.")]
 Embedded = Annotated[Path | None, typer.Option(help="Folder of the embedded suite's revisions.")]
 
 

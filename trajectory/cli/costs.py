@@ -12,10 +12,11 @@ import typer
 def costs(
     results: Annotated[Path, typer.Option(help="The run's results folder.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where the table goes; none: print only.")
+        Path | None,
+        typer.Option("--output", "-o", help="File for the table; without it, only print."),
     ] = None,
 ) -> None:
-    """Say what each rule cost, from the benchmarks of its jobs."""
+    """Sum up time, memory and bytes of a run's jobs by rule."""
     import polars as pl
     from rich.table import Column, Table
 

@@ -32,7 +32,7 @@ def intervene_revisions(
     config: ConfigFile = DEFAULT_CONFIG,
     folder: Embedded = None,
 ) -> None:
-    """Run checkpoints with and without each of a config's interventions."""
+    """Measure checkpoints with each of the config's interventions."""
     from trajectory.config import load
     from trajectory.jobs.deciding import INTERVENE
     from trajectory.schemas import EFFECTS

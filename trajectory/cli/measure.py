@@ -31,7 +31,7 @@ def measure_revisions(
     config: ConfigFile = DEFAULT_CONFIG,
     folder: Embedded = None,
 ) -> None:
-    """Measure checkpoints on every domain; what is measured already is kept."""
+    """Measure checkpoints on every domain; finished ones are kept."""
     from trajectory.config import load
     from trajectory.jobs.deciding import MEASURE
     from trajectory.schemas import MEASUREMENTS

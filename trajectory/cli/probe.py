@@ -9,7 +9,7 @@ import typer
 
 from trajectory.cli.options import Threads, existing_folder, set_up_torch
 
-app = typer.Typer(help="What measuring a checkpoint will take.", no_args_is_help=True)
+app = typer.Typer(help="Estimate the cost of measuring a checkpoint.", no_args_is_help=True)
 
 
 @app.command("plan")
@@ -27,7 +27,7 @@ def probe_plan(
     bandwidth: Annotated[float, typer.Option(help="Bytes of weights per second.", min=1)] = 1e9,
     threads: Threads = 1,
 ) -> None:
-    """Say what measuring a checkpoint will take, before it is measured."""
+    """Estimate time and memory of measuring a checkpoint, from its headers."""
     set_up_torch(threads)
     from trajectory.probe.compute import Compute
     from trajectory.probe.plan import measured_speed, plan

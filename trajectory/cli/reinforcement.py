@@ -6,7 +6,7 @@ from trajectory.cli.options import Results, RunConfig
 
 
 def reinforcement(results: Results, config: RunConfig = None) -> None:
-    """Put a run's forces together: over seeds, and against the motion that follows them."""
+    """Average a run's forces over seeds, and compare them with the motion that follows."""
     import polars as pl
 
     from trajectory import provenance

@@ -23,7 +23,7 @@ def report(
         typer.Option(help="The run's config; config.yaml, or that of --results, if none."),
     ] = None,
     theme: Annotated[
-        str, typer.Option(help="Look of the exported figures: light, dark, paper or talk.")
+        str, typer.Option(help="Style of exported figures: light, dark, paper or talk.")
     ] = "light",
     figures: Annotated[
         bool, typer.Option(help="Write every chart as SVG and PNG beside the pages.")
@@ -33,7 +33,7 @@ def report(
         typer.Option(help="Another folder for the figures, one folder per page.", hidden=True),
     ] = None,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Then serve the pages to this machine's browser.")
+        bool, typer.Option("--serve", help="Serve the pages to this machine's browser afterwards.")
     ] = False,
     port: Annotated[
         int, typer.Option(help="Port of --serve; 0 takes a free one.", min=0, max=65535)

@@ -31,7 +31,7 @@ app = typer.Typer()
 
 @app.callback(invoke_without_command=True)
 def suites(context: typer.Context) -> None:
-    """Checkpoint suites of language models. Without a command: list the known ones."""
+    """Checkpoint suites of language models. Without a command: list the registry."""
     if context.invoked_subcommand is None:
         suites_list()
 
@@ -50,7 +50,7 @@ def suites_show(
     name: Annotated[str, typer.Argument(help="A suite of the registry, or of the config.")],
     config: Annotated[Path | None, typer.Option(help="A run's config.")] = None,
 ) -> None:
-    """Explain one suite: what is known of it, and what is not."""
+    """Show what is known about one suite, and what is not."""
     from trajectory.cli.tables_of_suites import suite_table
     from trajectory.config import load
     from trajectory.config.nano import NanoOlmo
@@ -134,7 +134,7 @@ def suites_forks(
     config: ConfigFile = DEFAULT_CONFIG,
     threads: Threads = 1,
 ) -> None:
-    """Fork a training of nano-olmo from the states that it kept."""
+    """Fork a training of nano-olmo from its saved states."""
     from trajectory.config import load
 
     nano = _training(load(config), suite)
@@ -157,7 +157,7 @@ def suites_pin(
         bool,
         typer.Option(
             "--go-on",
-            help="Leave pinned suites alone, and leave out of the run what cannot be pinned.",
+            help="Keep suites that are pinned, and skip suites that cannot be.",
         ),
     ] = False,
 ) -> None:
@@ -260,7 +260,7 @@ def _before(manifest: Path, repository: str | None) -> tuple[list[dict[str, Any]
 @app.command("densify")
 def suites_densify(
     name: Annotated[str, typer.Argument(help="A suite of the config, measured before.")],
-    budget: Annotated[str, typer.Option(help="Most bytes to fetch: 100 GB.")],
+    budget: Annotated[str, typer.Option(help="Most bytes to fetch, such as '100 GB'.")],
     config: ConfigFile = DEFAULT_CONFIG,
     phenomenon: Annotated[str, typer.Option(help="Whose onset: sink, drain or peak.")] = "sink",
 ) -> None:
@@ -311,7 +311,7 @@ def suites_outcomes(
     output: Annotated[Path, typer.Option("--output", "-o", help="The table of outcomes.")],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
-    """Put together what became of every checkpoint of a run."""
+    """Write the table of what became of every checkpoint."""
     from trajectory import provenance
     from trajectory.checkpoints.edited import checked_selection
     from trajectory.checkpoints.pinned import paths, read_unpinned
@@ -346,7 +346,7 @@ def suites_complete(
     outcomes: Annotated[Path, typer.Option(help="The table of outcomes.")],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
-    """Say what is missing from a run and why; exit status 1 if anything is."""
+    """List what is missing from a run and why; exit status 1 if anything is."""
     from trajectory.cli.tables_of_suites import outcome_table
     from trajectory.config import load
     from trajectory.jobs.bundles import bundle_tables, effect_tables, force_tables

@@ -22,8 +22,8 @@ FORCE_TABLES = ("forces", "force_means", "force_layers", "arrows")
 READERS = field(
     "readers",
     pa.string(),
-    "queries i > s that read the key changed: late, from query 16 on unless the config says "
-    "otherwise, or early, before it",
+    "queries i > s for which the key is changed: late, from query 16 on (or the config's first_late), "
+    "or early, before it",
 )
 KEY = field(
     "key",
@@ -32,7 +32,9 @@ KEY = field(
     "whose value is made the same in all sequences",
 )
 KEY_KIND = field(
-    "key_kind", pa.string(), "sink, or a sham to compare it with: position, token, constant"
+    "key_kind",
+    pa.string(),
+    "sink, or the kind of sham it is compared with: position, token, constant",
 )
 _HOOKS = "a is added to the key's logit, b to the logarithm of its value, as these readers see it"
 
@@ -58,12 +60,12 @@ _FIRST = (
     ),
     *_measured(
         "escape",
-        "part of sink_force: Σ A(1 − A) g·m per sequence, g = ∂L/∂o of the head's output, m the mean of the other values under the rest of A: what leaving the context is worth",
+        "part of sink_force: Σ A(1 − A) g·m per sequence, g = ∂L/∂o of the head's output, m the mean of the other values under the rest of A: what attending less to the rest of the context is worth",
         "nats per nat",
     ),
     *_measured(
         "brake",
-        "part of sink_force: −Σ A(1 − A) g·v_s: what the key's own value costs",
+        "part of sink_force: −Σ A(1 − A) g·v_s: what the key's own value is worth, negative where it costs",
         "nats per nat",
     ),
     *_measured(
@@ -76,7 +78,7 @@ _FIRST = (
 _SECOND = (
     *_measured(
         "coupling",
-        "R = ∂²L/∂a∂b; empty where second derivatives are not asked for",
+        "R = ∂²L/∂a∂b; empty where second derivatives are not measured",
         "nats per nat and e-fold",
         nullable=True,
     ),
@@ -191,9 +193,13 @@ ARROWS = Table(
             "cosine of ∇α and ∇ ln‖v‖: what raises the logit also lengthens the value where positive",
             nullable=True,
         ),
-        *_measured("sink_by_sink", f"∂α'/∂a, {_TIME}", nullable=True),
-        *_measured("drain_by_drain", f"∂d'/∂d, {_TIME}", nullable=True),
-        *_measured("sink_motion", f"α' = −∇α·∇L, {_TIME}", "nats", nullable=True),
-        *_measured("drain_motion", f"d' = −∇d·∇L, {_TIME}", "e-folds", nullable=True),
+        *_measured("sink_by_sink", "∂α'/∂a, per unit of time of θ' = −∇L", nullable=True),
+        *_measured("drain_by_drain", "∂d'/∂d, per unit of time of θ' = −∇L", nullable=True),
+        *_measured(
+            "sink_motion", "α' = −∇α·∇L, per unit of time of θ' = −∇L", "nats", nullable=True
+        ),
+        *_measured(
+            "drain_motion", "d' = −∇d·∇L, per unit of time of θ' = −∇L", "e-folds", nullable=True
+        ),
     ),
 )
