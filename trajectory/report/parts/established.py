@@ -177,7 +177,7 @@ def answer(known: pl.DataFrame, found: Sequence[Forked]) -> str:
 
 def _verdicts(found: Sequence[Contrast], above: str, below: str) -> str:
     """'exceeds that on positional shams in bb/a (by …); it is undecided in bb/b (…)'."""
-    parts = []
+    parts: list[str] = []
     shams = "that on positional shams"
     for verdict, say in ((YES, f"{above} {shams}"), (NO, f"{below} {shams}"), (OPEN, "undecided")):
         own = [c for c in found if c.verdict == verdict]
