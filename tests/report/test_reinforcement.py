@@ -16,9 +16,9 @@ from trajectory.dynamics.holds import experiments, hold_rows
 from trajectory.dynamics.motions import motion_rows, motion_test_rows
 from trajectory.dynamics.reinforcement import reinforcement_rows
 from trajectory.report.figures import THEMES, render, static
-from trajectory.report.page import Figure, Grid, Page
+from trajectory.report.page import Figure, Grid, Page, Terms
 from trajectory.report.pages import reinforcement
-from trajectory.report.parts import established, holds
+from trajectory.report.parts import answered, holds
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
 from trajectory.tables import from_rows, write
@@ -88,11 +88,12 @@ ALONE = [{name} for name in OPTIONAL]
 def test_a_page_is_made_of_what_tables_there_are(tmp_path: Path, names: set[str]) -> None:
     page = made(tmp_path, names)
     assert page.answer or page.reasons
-    told = " ".join(page.blocks[1].sentences)  # type: ignore[union-attr]
-    assert ("Forces: not measured in this run" in told) == ("forces" not in names)
-    assert ("Flow arrows: not measured in this run" in told) == (not {"forces", "arrows"} <= names)
-    assert ("Forks: not measured in this run" in told) == ("forks" not in names)
-    assert ("Holds: not measured in this run" in told) == ("holds" not in names)
+    (terms,) = (block for block in page.blocks if isinstance(block, Terms))
+    told = " ".join(" ".join([f"{term}:", *passage]) for term, passage in terms.passages)
+    assert ("Forces: Not measured in this run" in told) == ("forces" not in names)
+    assert ("Flow arrows: Not measured in this run" in told) == (not {"forces", "arrows"} <= names)
+    assert ("Forks: Not measured in this run" in told) == ("forks" not in names)
+    assert ("Holds: Not measured in this run" in told) == ("holds" not in names)
     assert "Curves: 4 of 4 lead heads" in told
     assert not {"None", "nan"} & set(told.split())
 
@@ -116,10 +117,10 @@ def test_holds_are_told_with_what_their_intervals_decide() -> None:
     assert "1 the other sign" in told
     assert "In language models 0 of 1 change have" in told and "1 is undecided" in told
     assert "Shams that change, though none should: 1 of 2." in told
-    clause = established.holds(rows)
-    assert "excludes zero: bb/held (-2.5 [-3.0, -2.0] nats of sink, predicted -3.0)" in clause
-    assert "the other sign: bb/forced (-0.2 [-0.3, -0.1] e-folds of drain" in clause
-    assert "includes zero: nano-olmo-held on prose, layer 0" in clause
+    clause = " ".join(answered.holds(rows))
+    assert "excludes zero: bb/held (-2.50 [-3.00, -2.00] nats of sink, predicted -3.00)" in clause
+    assert "zero: bb/forced (-0.20 [-0.30, -0.10] e-folds of drain, predicted 0.30)" in clause
+    assert "includes zero: nano-olmo-held (-0.20 [" in clause
     assert "Shams that change, though none should: 1 of 2." in clause
 
 

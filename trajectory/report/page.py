@@ -282,6 +282,13 @@ class Items:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """Passages, each with what it is about: sentences that stand one below the other."""
+
+    passages: Sequence[tuple[str, Sequence[str]]]
+
+
+@dataclass(frozen=True)
 class Code:
     """Lines to copy."""
 
@@ -293,7 +300,7 @@ class Contents:
     """The questions of all other pages, with this run's answers."""
 
 
-Block = Figure | Missing | Grid | Heading | Items | Code | Contents
+Block = Figure | Missing | Grid | Heading | Items | Terms | Code | Contents
 
 
 @dataclass(frozen=True)

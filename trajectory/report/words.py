@@ -24,6 +24,13 @@ def listed(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
+def few(parts: Sequence[str]) -> str:
+    """The same of the first ones, with how many more there are."""
+    shown = list(parts[:LISTED_GROUPS])
+    rest = len(parts) - len(shown)
+    return listed([*shown, f"{rest} more"] if rest else shown)
+
+
 def runs(numbers: Sequence[int]) -> str:
     """'0, 2–5 and 7' of ascending whole numbers."""
     parts: list[list[int]] = []

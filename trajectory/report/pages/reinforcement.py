@@ -10,8 +10,8 @@ from trajectory.dynamics.rise import RISING, SINCE, sinks
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Control, Figure, Heading, Items, Missing, Page
-from trajectory.report.parts import agreement, answers, established, holds
+from trajectory.report.page import Block, Control, Figure, Heading, Missing, Page, Terms
+from trajectory.report.parts import agreement, answered, answers, established, holds
 from trajectory.report.parts import courses as over_training
 from trajectory.report.run import Run
 
@@ -36,14 +36,13 @@ def make(run: Run) -> Page:
     forks = levels.forked(with_group(run.frame("forks"))) if run.has("forks") else []
     known = levels.sinks_and_shams(rows) if rows is not None else None
     blocks: list[Block] = [Heading("What this run established", name="established")]
-    blocks.append(Items(_paragraph(run, course, known, forks)))
+    blocks.append(Terms(_passages(run, course, known, forks)))
     blocks += _forces(run, rows, course, data, controls)
     blocks.append(Heading("What trainings answer", name="answers"))
-    told = established.motion(run.frame("motion_tests")) if run.has("motion_tests") else ""
     blocks.append(answers.forks(run, data))
     if forks:
         blocks.append(answers.table(forks))
-    blocks += [*holds.blocks(run, data), answers.motion(run, data, told)]
+    blocks += [*holds.blocks(run, data), answers.motion(run, data)]
     drawn = {
         trajectory
         for name in ("agreement", "courses")
@@ -87,33 +86,37 @@ def _placed(run: Run) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
     )
 
 
-def _paragraph(
+def _passages(
     run: Run,
     course: pl.DataFrame | None,
     known: pl.DataFrame | None,
     forks: list[levels.Forked],
-) -> list[str]:
+) -> list[tuple[str, list[str]]]:
     """A passage for each level of access: what it established, or that it was not run."""
     leads = run.frame("leads") if run.has("leads") else None
-    passages = [
-        established.forces(course)
-        if course is not None
-        else established.missing("Forces", "forces"),
-        established.arrows(known)
-        if known is not None and run.has("arrows")
-        else established.missing("Flow arrows", "arrows"),
-        established.forks(forks) if run.has("forks") else established.missing("Forks", "forks"),
-        established.holds(levels.held(run.frame("holds")))
-        if run.has("holds")
-        else established.missing("Holds", "holds"),
-        established.curves(run.frame("onsets"), leads),
+    found = [
+        ("Forces", established.missing("forces") if course is None else established.forces(course)),
+        (
+            "Flow arrows",
+            established.arrows(known)
+            if known is not None and run.has("arrows")
+            else established.missing("arrows"),
+        ),
+        ("Forks", answered.forks(forks) if run.has("forks") else established.missing("forks")),
+        (
+            "Holds",
+            answered.holds(levels.held(run.frame("holds")))
+            if run.has("holds")
+            else established.missing("holds"),
+        ),
+        ("Curves", established.curves(run.frame("onsets"), leads)),
     ]
     if run.has("motion_tests"):
-        passages.append(established.motion(run.frame("motion_tests")))
+        found.append(("Force and motion", answered.motion(run.frame("motion_tests"))))
     if course is not None and known is not None:
         table = run.frame("reinforcement") if run.has("reinforcement") else None
-        passages.append(established.false(course, known, table))
-    return passages
+        found.append(("Found false", established.false(course, known, table)))
+    return found
 
 
 def _forces(

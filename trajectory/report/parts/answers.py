@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import altair as alt
 import polars as pl
 
@@ -11,6 +13,7 @@ from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Cell, Chart, Figure, Grid, Missing
 from trajectory.report.palette import KINDS, QUIET
+from trajectory.report.parts.answered import P_VALUE
 from trajectory.report.run import Run
 from trajectory.schemas import FORKS, MOTION_TESTS
 
@@ -53,8 +56,9 @@ def forks(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
 def table(forks: list[levels.Forked]) -> Grid:
     """Every answer of a fork over seeds, with how many seeds reinforce and what was predicted."""
     rows: list[list[str | Cell]] = []
+    digits = _digits([fork.mean for fork in forks])
     for fork in sorted(forks, key=lambda f: (f.group, f.hooked, f.step, f.kind != "sink")):
-        told = f"{words.number(fork.mean, 3)} {words.interval(fork.low, fork.high, 3)}".strip()
+        ends = "" if fork.low is None else f" [{fork.low:.{digits}f}, {fork.high:.{digits}f}]"
         rows.append(
             [
                 Cell(fork.group),
@@ -62,8 +66,8 @@ def table(forks: list[levels.Forked]) -> Grid:
                 Cell(f"{fork.step:,}", "number"),
                 fork.kind if fork.kind == "sink" else f"sham: {fork.kind}",
                 Cell(f"{fork.positive} of {fork.seeds}", "number"),
-                Cell(told, "number"),
-                Cell(words.number(fork.predicted, 3), "number"),
+                Cell(f"{fork.mean:.{digits}f}{ends}", "number"),
+                Cell("—" if fork.predicted is None else f"{fork.predicted:.{digits}f}", "number"),
             ]
         )
     return Grid(
@@ -74,8 +78,14 @@ def table(forks: list[levels.Forked]) -> Grid:
         "per e-fold where the value is hooked, e-folds per nat where the logit is. Positive: "
         "reinforcement.",
         fold=12,
-        title="What forks answer, seed by seed",
+        title="What forks answer, over seeds",
     )
+
+
+def _digits(values: list[float]) -> int:
+    """Decimals that show two digits of the median of these numbers' sizes."""
+    middle = words.median(pl.Series(values).abs())
+    return min(9, max(2, 1 - math.floor(math.log10(middle)))) if middle else 2
 
 
 def _scatter() -> Chart:
@@ -105,18 +115,14 @@ def _scatter() -> Chart:
     )
 
 
-def motion(run: Run, data: dict[str, pl.DataFrame], told: str) -> Figure | Missing:
+def motion(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
     """How well force and flow order the changes until the next record, against shuffled heads."""
     title = "From force to motion"
     if not run.has("motion_tests"):
         return Missing(title, reason("motion_tests"), "motion")
     rows = run.frame("motion_tests").drop_nulls("rank_correlation")
-    domains = {"all", *run.shown_domains}
-    toys = rows.filter(pl.col("domain") == "all")["group"].unique().to_list()
-    rows = rows.filter(
-        (pl.col("domain").is_in(list(domains)))
-        & ((pl.col("domain") == "all") | ~pl.col("group").is_in(toys))
-        & (pl.col("readers") == "late")
+    rows = rows.filter(pl.col("readers") == "late").join(
+        _domains(run, rows), on=["group", "domain"]
     )
     if rows.is_empty():
         return Missing(title, "no head has two neighbouring records with forces", "motion")
@@ -150,11 +156,37 @@ def motion(run: Run, data: dict[str, pl.DataFrame], told: str) -> Figure | Missi
             null.encode(x=alt.X("rank_null_low:Q", title=title_x), x2="rank_null_high:Q"),
             base.mark_point(filled=True, size=44, opacity=1).encode(x=x),
         ),
-        told,
+        _motion_reading(rows),
         data="motion",
         table="motion_tests",
-        definition="Points: Spearman's rank correlation; bars: 95 % of it with the predictor "
-        "shuffled among heads. " + marks.definition(MOTION_TESTS, "shuffled"),
+        definition="Points: Spearman's rank correlation. Bars: 95 % of it with the predictor "
+        f"shuffled among heads. Shuffled: {marks.definition(MOTION_TESTS, 'shuffled')}",
         wide=True,
         height=min(900, max(160, 30 * rows["line"].n_unique())),
+    )
+
+
+def _domains(run: Run, rows: pl.DataFrame) -> pl.DataFrame:
+    """Of each group the domain that is drawn: all queries together, or the first that is shown."""
+    found = []
+    for (group,), part in rows.group_by("group", maintain_order=True):
+        own = set(part["domain"])
+        order = ["all", *run.shown_domains, *sorted(own)]
+        found.append({"group": group, "domain": next(d for d in order if d in own)})
+    return pl.DataFrame(found, {"group": pl.String, "domain": pl.String})
+
+
+def _motion_reading(rows: pl.DataFrame) -> str:
+    sinks = rows.filter(pl.col("key_kind") == "sink").drop_nulls("rank_p")
+    told = []
+    for predictor in ("force", "flow"):
+        own = sinks.filter(pl.col("predictor") == predictor)
+        if own.height:
+            better = (own["rank_p"] <= P_VALUE) & (own["rank_correlation"] > 0)
+            told.append(f"the {predictor} does so in {better.sum()} of {own.height} tests")
+    if not told:
+        return "No sink has heads to shuffle: nothing is told from chance."
+    return (
+        "Does a predictor order the changes of heads until the next record better than shuffled "
+        f"heads would? At sinks {words.listed(told)} (p ≤ {P_VALUE:g})."
     )

@@ -120,10 +120,13 @@ def _chart(rows: pl.DataFrame) -> Chart:
     ends = [1.2 * min(float(values.min()), -TURN), 1.2 * max(float(values.max()), TURN)]
 
     def axis(channel: Any, column: str, title: str) -> Any:
-        return channel(f"{column}:Q", title=title).scale(
+        scaled = channel(f"{column}:Q", title=title).scale(
             type="symlog", constant=TURN, domain=ends, nice=False
         )
+        return scaled.axis(values=ticks, format="~g", labelOverlap="parity")
 
+    decades = [digit * 10.0**k for k in range(-1, 6) for digit in (1, 3)]
+    ticks = [t for t in (*(-d for d in reversed(decades)), 0, *decades) if ends[0] <= t <= ends[1]]
     x, y = "predicted (nats or e-folds)", "measured"
     line = alt.Chart(alt.InlineData(values=[{"at": end} for end in (ends[0], 0, ends[1])]))
     base = marks.named("holds").encode(
