@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "tables": {"schemas"},
     "config": set(),
     "workflow": set(),
+    "terminal": set(),
     "inputs": {"config"},
     "reference": {"config", "schemas"},
     "results": {"config", "tables"},

@@ -11,7 +11,6 @@ import shutil
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO
 
@@ -45,21 +44,17 @@ def attach(workflow: Any, expected: Expected, stream: TextIO = sys.stderr) -> Te
         expected: seconds that a job of a rule with these wildcards should take.
         stream: where the line goes.
     """
-    from snakemake.logging import logger
+    from snakemake.logging import logger  # type: ignore[import-untyped]
 
     settings = workflow.output_settings
-    if (
-        not workflow.is_main_process
-        or workflow.dryrun
-        or settings.verbose
-        or settings.printshellcmds
-        or settings.quiet
-    ):
+    own_wish = settings.verbose or settings.printshellcmds or settings.quiet or settings.debug_dag
+    if not workflow.is_main_process or own_wish:
         return None
     own = [handler for handler in logger.handlers if handler.name == "DefaultStreamHandler"]
     if not own:
         return None  # a logger plugin writes there
-    terminal = Terminal(expected, stream)
+    # Which executor there is, and so whether this is a trial, is known once the rules are read.
+    terminal = Terminal(expected, stream, lambda: not workflow.dryrun)
     for handler in own:
         handler.addFilter(terminal.leaves)
     logger.addHandler(terminal)
@@ -72,6 +67,7 @@ class Terminal(logging.Handler):
     Args:
         expected: seconds that a job of a rule with these wildcards should take.
         stream: where the line goes.
+        active: whether there is anything to follow; a trial run is left alone.
         clock: seconds, for the tests.
     """
 
@@ -79,20 +75,20 @@ class Terminal(logging.Handler):
         self,
         expected: Expected,
         stream: TextIO = sys.stderr,
+        active: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(logging.INFO)
-        self.expected, self.stream, self.clock = expected, stream, clock
+        self.expected, self.stream, self.active, self.clock = expected, stream, active, clock
         self.shown = stream.isatty()
         self.every = SECONDS[self.shown]
         self.done, self.total, self.failed = 0, 0, 0
         self.jobs: dict[int, tuple[str, float]] = {}
         self.begun: dict[int, float] = {}
-        self.left: Counter[str] = Counter()
         self.waiting: dict[str, list[float]] = {}
         self.measured, self.reckoned, self.width = 0.0, 0.0, 0
         self.most_at_once, self.last, self.line = 1, float("-inf"), ""
-        self._ended = threading.Event()
+        self._ended, self._alone = threading.Event(), threading.RLock()
 
     def plan(self, jobs: Iterable[tuple[str, Mapping[str, str]]]) -> None:
         """The jobs that are to run, as rule and wildcards."""
@@ -106,23 +102,25 @@ class Terminal(logging.Handler):
     def stop(self) -> None:
         """The run is over: the next line of others stands alone."""
         self._ended.set()
-        with self.lock or threading.RLock():
+        with self._alone:
             self._tell(now=True)
             self._clear()
 
     def leaves(self, record: logging.LogRecord) -> bool:
         """Whether Snakemake's own output prints a record: problems, and what is no job's."""
-        if record.levelno < logging.WARNING:
+        if record.levelno < logging.WARNING and self.active():
             if str(getattr(record, "event", "") or "") in DETAILS:
                 return False
             if str(record.msg or "").startswith(CHATTER):
                 return False
-        with self.lock or threading.RLock():
+        with self._alone:
             self._clear()
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take note of an event."""
+        if not self.active():
+            return
         event = str(getattr(record, "event", "") or "")
         told = record.__dict__
         if event == "run_info":
@@ -138,7 +136,8 @@ class Terminal(logging.Handler):
             self.done, self.total = told["done"], told["total"]
         else:
             return
-        self._tell(now=event == "job_error")
+        with self._alone:
+            self._tell(now=event == "job_error")
 
     def _begin(self, told: Mapping[str, Any]) -> None:
         rule = told["rule_name"]
@@ -206,5 +205,5 @@ class Terminal(logging.Handler):
 
     def _tick(self) -> None:
         while not self._ended.wait(self.every):
-            with self.lock or threading.RLock():
+            with self._alone:
                 self._tell()

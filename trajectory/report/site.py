@@ -54,7 +54,7 @@ def build(
     theme: str = "light",
     draw: bool = True,
     copies: Path | None = None,
-) -> None:
+) -> list[Page]:
     """Write the report of the run in ``results`` to ``output``, replacing what is there at once.
 
     Args:
@@ -63,6 +63,9 @@ def build(
         theme: look of the exported figures.
         draw: whether figures are exported.
         copies: another folder that gets the figures, ``<page>/<chart>.svg``.
+
+    Returns:
+        the pages.
 
     Raises TrajectoryError if a table is missing or damaged, nothing is measured, the theme is
     unknown, or the folder cannot be written or holds something else.
@@ -96,6 +99,7 @@ def build(
             fresh.replace(output)
     except OSError as error:
         raise TrajectoryError(f"{output}: cannot be written ({error.strerror})") from None
+    return pages
 
 
 def _check_replaceable(output: Path, copies: Path | None) -> None:

@@ -1,7 +1,7 @@
 """Validation of the config, and what all rules share."""
 
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from trajectory.checkpoints.edited import checked_selection
@@ -9,6 +9,7 @@ from trajectory.checkpoints.listed import with_rates
 from trajectory.checkpoints.pinned import is_listed, read_unpinned, unpinned_path
 from trajectory.config import RESOLVED_NAME, check_files
 from trajectory.config import parse as parse_config
+from trajectory.costs.expected import expected_seconds
 from trajectory.costs.needs import (
     needs,
     needs_changed,
@@ -23,6 +24,7 @@ from trajectory.jobs.deciding import FORCES, INTERVENE, MEASURE, decided_digest,
 from trajectory.provenance import code_digest, values_digest
 from trajectory.repair import look, mend, remember
 from trajectory.results import check_results, claim
+from trajectory.terminal import attach
 from trajectory.workflow import (
     BB_MEASUREMENTS,
     EFFECT_TABLES,
@@ -76,19 +78,37 @@ def claim_results():
         refuse(error)
 
 
-def last_told():
-    """What the last run that came to its end said of missing checkpoints, and when."""
-    path = Path(RESULTS, "logs/complete.log")
+def told(rule):
+    """What the last job of a rule printed, and when."""
+    path = Path(RESULTS, f"logs/{rule}.log")
     return (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) if path.is_file() else None
 
 
-TOLD_BEFORE = last_told()
+TOLD_BEFORE = {rule: told(rule) for rule in ("complete", "report")}
 
 
-def what_is_missing():
-    """The checkpoints that could not be measured, as the run's last word, if it got that far."""
-    told = last_told()
-    return told[0] if told and told != TOLD_BEFORE else ""
+def last_word(rule):
+    """What this run's job of a rule printed; nothing if it had none.
+
+    ``complete`` names the checkpoints that could not be measured, ``report`` says what was found.
+    """
+    now = told(rule)
+    return now[0] if now and now != TOLD_BEFORE[rule] else ""
+
+
+TERMINAL = attach(workflow, partial(expected_seconds, CONFIG))
+
+
+def follow():
+    """Say from now on how far the run is."""
+    if TERMINAL is not None:
+        TERMINAL.plan((job.rule.name, job.wildcards_dict) for job in workflow.dag.needrun_jobs())
+        TERMINAL.start()
+
+
+def stop_following():
+    if TERMINAL is not None:
+        TERMINAL.stop()
 
 
 def share(busy):
