@@ -15,7 +15,7 @@ from trajectory.errors import TrajectoryError
 MEASURED = ("heads", "layers", "checkpoints")
 BB_MEASUREMENTS = ("bb_types", "bb_residuals", "bb_maps", "bb_interventions", "bb_intervened")
 EFFECT_TABLES = ("interventions", "intervention_layers", "head_effects")
-FORCE_TABLES = ("forces", "force_layers", "arrows")
+FORCE_TABLES = ("forces", "force_means", "force_layers", "arrows")
 
 
 def refuse(error: TrajectoryError) -> NoReturn:

@@ -37,7 +37,7 @@ def forces_of(
         weights: tensors that lie elsewhere.
 
     Returns:
-        rows of ``forces``, ``force_layers`` and ``arrows``, and facts for their provenance.
+        rows of the tables of forces by their names, and facts for their provenance.
 
     Raises:
         TrajectoryError: if the checkpoint cannot be measured, or has no such head or key.

@@ -25,7 +25,7 @@ rule nano_pretrain:
         code=code_digest("trajectory.nano.pretrain"),
     shell:
         "trajectory suites pretrain {wildcards.suite} --config {params.config} --output {output}"
-        " 2>&1 | tee {log}"
+        " > {log} 2>&1"
 
 
 rule manifest:
