@@ -17,12 +17,14 @@ def reinforcement(results: Results, config: RunConfig = None) -> None:
     from trajectory.tables import from_rows, scan, write
 
     seed = config_of(results, config).dynamics.seed
-    forces, arrows, onsets, heads = (
-        scan(results, name).collect() for name in ("forces", "arrows", "onsets", "heads")
+    forces, means, arrows, onsets, heads = (
+        scan(results, name).collect()
+        for name in ("forces", "force_means", "arrows", "onsets", "heads")
     )
+    averaged = reinforcement_rows(forces, arrows, onsets, means)
     moved = from_rows(motion_rows(forces, arrows, heads), MOTIONS)
     found = {
-        REINFORCEMENT: from_rows(reinforcement_rows(forces, arrows, onsets), REINFORCEMENT),
+        REINFORCEMENT: from_rows(averaged, REINFORCEMENT),
         MOTIONS: moved,
         MOTION_TESTS: from_rows(motion_test_rows(pl.DataFrame(moved), seed), MOTION_TESTS),
     }

@@ -69,38 +69,7 @@ PANELS: tuple[tuple[str, str, str, Table, str, tuple[float, str] | None], ...] =
 def make(run: Run) -> Page:
     """The page."""
     lines = overview(run)
-    heads = dormant(series.lead_heads(run, ["sink_weight", "sink_weight_floor", "value_ratio"]))
-    streams = dormant(series.streams(run, ["residual_ratio"]).filter(pl.col("lead_layer")))
-    data: dict[str, pl.DataFrame] = {}
-    figures: list[Block] = []
-    for world, called in WORLDS:
-        for name, title, column, table, axis, line in PANELS:
-            frame = streams if table is LAYERS else heads
-            part = frame.filter(pl.col("trajectory").str.starts_with("bb/") == (world == "bb"))
-            key = f"{name}-{world}"
-            if part.is_empty():
-                figures.append(Missing(f"{title}, {called}", _no_world(run, world), key))
-                continue
-            data[key] = series.seeds(part, column)
-            if column == "sink_weight":
-                floors = series.seeds(part, "sink_weight_floor").rename({"mean": "floor"})
-                data[key] = data[key].join(
-                    floors.select("group", "domain", "step", "floor"),
-                    on=["group", "domain", "step"],
-                )
-            figures.append(
-                Figure(
-                    key,
-                    f"{title}, {called}",
-                    _small(run, key, column, table, axis, line),
-                    _reading(run, lines, name, world),
-                    data=key,
-                    table=table.name,
-                    definition=marks.definition(table, column) if world == "bb" else "",
-                    narrow=True,
-                    height=190,
-                )
-            )
+    figures, data = _phenomena(run, lines)
     blocks: list[Block] = [
         *figures,
         Heading("Questions and answers"),
@@ -137,6 +106,43 @@ def make(run: Run) -> Page:
         part="Start",
         answer=_answer(lines),
     )
+
+
+def _phenomena(run: Run, lines: list[Line]) -> tuple[list[Block], dict[str, pl.DataFrame]]:
+    """A small chart of each phenomenon in each world, and what they are drawn from."""
+    heads = dormant(series.lead_heads(run, ["sink_weight", "sink_weight_floor", "value_ratio"]))
+    streams = dormant(series.streams(run, ["residual_ratio"]).filter(pl.col("lead_layer")))
+    data: dict[str, pl.DataFrame] = {}
+    figures: list[Block] = []
+    for world, called in WORLDS:
+        for name, title, column, table, axis, line in PANELS:
+            frame = streams if table is LAYERS else heads
+            part = frame.filter(pl.col("trajectory").str.starts_with("bb/") == (world == "bb"))
+            key = f"{name}-{world}"
+            if part.is_empty():
+                figures.append(Missing(f"{title}, {called}", _no_world(run, world), key))
+                continue
+            data[key] = series.seeds(part, column)
+            if column == "sink_weight":
+                floors = series.seeds(part, "sink_weight_floor").rename({"mean": "floor"})
+                data[key] = data[key].join(
+                    floors.select("group", "domain", "step", "floor"),
+                    on=["group", "domain", "step"],
+                )
+            figures.append(
+                Figure(
+                    key,
+                    f"{title}, {called}",
+                    _small(run, key, column, table, axis, line),
+                    _reading(run, lines, name, world),
+                    data=key,
+                    table=table.name,
+                    definition=marks.definition(table, column) if world == "bb" else "",
+                    narrow=True,
+                    height=190,
+                )
+            )
+    return figures, data
 
 
 def _patterns(run: Run) -> str:

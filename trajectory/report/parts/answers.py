@@ -109,7 +109,11 @@ def _scatter() -> Chart:
         shared.mark_point(filled=True, size=50, opacity=0.9).encode(
             y="mean:Q",
             shape=alt.Shape("arrow:N", title=None).legend(
-                orient="top", columns=1, symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY
+                orient="top",
+                columns=1,
+                labelLimit=0,
+                symbolFillColor=marks.GREY,
+                symbolStrokeColor=marks.GREY,
             ),
         ),
     )
