@@ -59,7 +59,7 @@ def test_a_suite_of_which_nothing_can_be_chosen_is_listed_nevertheless(tmp_path:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         "error: suite 'mine': no checkpoint is left to choose; of 2 revisions "
-        "2 have a name that states no step (see pattern)"
+        "2 have a name that states no step (see pattern, or name one in select.revisions)"
     )
     manifest = read(tmp_path / "results/manifests/mine.parquet", MANIFEST).to_pylist()
     assert {row["revision"] for row in manifest} == {"checkpoint-500", "checkpoint-last"}

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from trajectory.errors import TrajectoryError, UnusableFolder
 from trajectory.outside import json_object
 from trajectory.schemas import MEASUREMENTS, TABLES, Table
+from trajectory.schemas.base import UNSTEPPED
 from trajectory.schemas.stored import SLACK, STORED
 
 _TABLE_KEY = b"trajectory.table"
@@ -224,3 +225,12 @@ def scan(results: Path | str, name: str) -> pl.LazyFrame:
     path = Path(results) / "tables" / f"{name}.parquet"
     check_header(path, TABLES[name])
     return pl.scan_parquet(path)
+
+
+def ordered(results: Path | str, name: str) -> pl.LazyFrame:
+    """The same, with ``UNSTEPPED`` where a step is empty: what is empty has no order and no equal.
+
+    Raises TrajectoryError as ``scan``.
+    """
+    empty = [n for n in ("step", "last_step") if n in TABLES[name].schema.names]
+    return scan(results, name).with_columns(pl.col(empty).fill_null(UNSTEPPED))

@@ -142,7 +142,7 @@ def test_why_nothing_is_left_is_counted() -> None:
         row(3, excluded=True),
         row(4, stage=2),
         row(5),
-        {**row(6), "revision": "last", "step": None, "excluded": True},
+        {**row(6), "revision": "last", "trajectory": None, "step": None, "excluded": True},
     ]
     with pytest.raises(Unselectable) as caught:
         select("s", suite(last=4, exclude=["step3"]), rows)
@@ -150,7 +150,8 @@ def test_why_nothing_is_left_is_counted() -> None:
     assert str(caught.value) == (
         "suite 's': no checkpoint is left to choose; of 6 revisions 2 are excluded as duplicate, "
         "1 are in select.exclude, 1 belong to none of the stages [1], "
-        "1 lie after select.last (4), 1 have a name that states no step (see pattern)"
+        "1 lie after select.last (4), 1 have a name that states no step (see pattern, "
+        "or name one in select.revisions)"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,13 +13,26 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from trajectory.api import measure
 from trajectory.config import parse
+from trajectory.corpus.tokenizer import load_tokenizer
+from trajectory.corpus.tokens import TokenBatch
 from trajectory.dynamics.analyse import analyse
 from trajectory.dynamics.claims.all import ledger
 from trajectory.nano.pretrain import save_tokenizer, train_tokenizer
+from trajectory.probe.effects import measure_effects
 from trajectory.report.pages import PAGES
 from trajectory.report.run import Run
 from trajectory.report.site import build
-from trajectory.schemas import CHECKPOINTS, CLAIMS, HEADS, INTERVENTIONS, LAYERS, TABLES
+from trajectory.schemas import (
+    CHECKPOINTS,
+    CLAIMS,
+    HEAD_EFFECTS,
+    HEADS,
+    INTERVENTION_LAYERS,
+    INTERVENTIONS,
+    LAYERS,
+    TABLES,
+    Table,
+)
 from trajectory.tables import from_rows, write
 
 from .explained import filled
@@ -41,7 +55,30 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def finish(model: Path, results: Path, step: int) -> None:
+def effects(model: Path, names: dict[str, Any]) -> dict[Table, list[dict]]:
+    """Rows of the tables of effects: every MLP and attention zeroed, every head."""
+    read = load_tokenizer(model, model)
+    batches = []
+    for domain, texts in TEXTS.items():
+        rows = [row[:20] for row in read.encode(texts)]
+        words = [read.convert_ids_to_tokens(row) for row in rows]
+        batches.append(TokenBatch(domain, torch.tensor(rows), words, "raw"))
+    found = measure_effects(model, batches, [], None, ("zero_mlp", "zero_attention"))
+    extra = {
+        "revision": None,
+        "commit": None,
+        "first_token": "raw",
+        "batch": "",
+        "dtype": "float32",
+    }
+    return {
+        INTERVENTIONS: [row | names | extra for row in found.interventions],
+        INTERVENTION_LAYERS: [row | names for row in found.intervention_layers],
+        HEAD_EFFECTS: [row | names for row in found.head_effects],
+    }
+
+
+def finish(model: Path, results: Path, step: int | None) -> None:
     """All stages behind the measurement of one checkpoint at ``step``."""
     measured = measure(model, TEXTS)
     names = {"trajectory": "one", "step": step, "tokens": None}
@@ -52,15 +89,8 @@ def finish(model: Path, results: Path, step: int) -> None:
             filled(CHECKPOINTS, **names, domain=domain, loss=loss)
             for domain, loss in measured.losses.items()
         ],
-        INTERVENTIONS: [
-            filled(
-                INTERVENTIONS, **names, domain=domain, intervention=kind, changes=kind, loss=1.0,
-                loss_difference=0.5,
-            )
-            for domain in TEXTS
-            for kind in ("none", "zero_mlp layer 1", "zero_attention layer 1")
-        ],
-    }  # fmt: skip
+        **effects(model, names),
+    }
     facts = {"trajectory": "0", "versions": {"torch": "0"}}
 
     def save(name: str, found: list) -> None:
@@ -78,17 +108,17 @@ def finish(model: Path, results: Path, step: int) -> None:
     build(results, config, results / "report")
 
 
-@pytest.fixture(scope="module", params=[0, 7], ids=lambda step: f"step {step}")
+@pytest.fixture(scope="module", params=[0, 7, None], ids=lambda step: f"step {step}")
 def finished(
     request: pytest.FixtureRequest, model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, int]:
+) -> tuple[Path, int | None]:
     results = tmp_path_factory.mktemp("results")
     finish(model, results, request.param)
     return results, request.param
 
 
-def test_every_page_is_built_and_every_chart_has_marks(finished: tuple[Path, int]) -> None:
-    results, step = finished
+def test_every_page_is_built_and_every_chart_has_marks(finished: tuple[Path, int | None]) -> None:
+    results, _ = finished
     report = results / "report"
     assert len(list(report.glob("*.html"))) == len(PAGES)
     drawn = sorted((report / "figures").glob("*.svg"))
@@ -98,21 +128,57 @@ def test_every_page_is_built_and_every_chart_has_marks(finished: tuple[Path, int
         assert [s for s in shapes if s not in ("axis", "legend", "title")], path.name
         assert re.search(r'<svg[^>]* width="[0-9.]+"', text), path.name
     names = {path.stem for path in drawn}
-    assert "heads-map" in names, "what is no chart over training is drawn at any step"
-    assert ("active-changes" in names) == ("index-sink-lm" in names) == (step > 0)
+    assert {"heads-map", "sinks-own", "circuit-norms", "circuit-bars-norm"} <= names
+    assert {"index-sink-lm", "index-drain-lm", "index-peak-lm"} <= names, "by depth"
+    assert not {"active-changes", "heads-head", "trajectories-sink"} & names, "over training"
 
 
-def test_a_chart_without_a_record_after_step_0_says_so(finished: tuple[Path, int]) -> None:
-    results, step = finished
+def test_a_chart_over_training_says_that_there_is_no_training(
+    finished: tuple[Path, int | None],
+) -> None:
+    results, _ = finished
     text = (results / "report" / "active.html").read_text()
     (told,) = re.findall(
         r'<(?:section|figure)[^>]* id="changes".*?</(?:section|figure)>', text, re.S
     )
-    assert ("step 0" in told) == (step == 0)
+    assert "single checkpoints" in told
+
+
+def test_no_step_is_invented(finished: tuple[Path, int | None]) -> None:
+    results, step = finished
+    for name in ("heads", "phenomena", "interventions"):
+        frame = pl.read_parquet(results / "tables" / f"{name}.parquet")
+        column = "last_step" if name == "phenomena" else "step"
+        assert frame[column].unique().to_list() == [step]
+    config = parse({"name": "one", "results": str(results), "suites": {"nano-olmo": {}}})
+    for make in PAGES:
+        page = make(Run(results, config))
+        told = " ".join([page.answer, *(figure.reading for figure in page.figures)])
+        assert not re.search(r"step -1|None", told), page.name
+        if step is None:
+            assert not re.search(r"\bstep \d", told), (page.name, told)
+        for frame in (*page.data.values(), *page.cuts.values()):
+            for column in {"step", "last_step"} & set(frame.columns):
+                assert set(frame[column].unique()) <= {step}, page.name
+
+
+def test_intervals_are_those_of_the_sequences(finished: tuple[Path, int | None]) -> None:
+    results, _ = finished
+    rows = {
+        r["domain"]: r for r in pl.read_parquet(results / "tables/phenomena.parquet").to_dicts()
+    }
+    assert rows["prose"]["intervals_over"] == "sequences"
+    assert rows["code"]["intervals_over"] is None, "one sequence has no spread"
+    heads = pl.read_parquet(results / "tables/heads.parquet")
+    lead = rows["prose"]
+    (own,) = heads.filter(domain="prose", layer=lead["layer"], head=lead["head"]).to_dicts()
+    reach = 12.706204736 * own["value_ratio_se"]  # Student's t of one degree of freedom
+    assert lead["value_ratio_high"] == pytest.approx(own["value_ratio"] + reach)
+    assert lead["value_ratio_low"] == pytest.approx(max(0.0, own["value_ratio"] - reach))
 
 
 def test_claims_and_sentences_call_nothing_absent_that_is_undecided(
-    finished: tuple[Path, int],
+    finished: tuple[Path, int | None],
 ) -> None:
     results, _ = finished
     config = parse({"name": "one", "results": str(results), "suites": {"nano-olmo": {}}})

@@ -76,10 +76,13 @@ def finish(project: Project, config: str, results: str) -> pl.DataFrame:
     return pl.read_parquet(project.folder / results / "tables/claims.parquet")
 
 
-def test_the_circuit_of_the_residual_peak(make_project: Callable[[str], Project]) -> None:
+@pytest.mark.parametrize("place", [".", "step0", "step7", "base"])
+def test_the_circuit_of_the_residual_peak(
+    make_project: Callable[[str], Project], place: str
+) -> None:
     project = make_project("circuit")
     model = publish(
-        project.folder / "models/llama-3.1-8b/step0",
+        project.folder / "models/llama-3.1-8b" / place,
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=32,
@@ -118,7 +121,7 @@ def test_the_circuit_of_the_residual_peak(make_project: Callable[[str], Project]
 def test_the_head_that_code_wakes(make_project: Callable[[str], Project]) -> None:
     project = make_project("heads")
     model = publish(
-        project.folder / "models/llama-2-7b/step0",
+        project.folder / "models/llama-2-7b",
         hidden_size=128,
         intermediate_size=64,
         num_hidden_layers=32,

@@ -73,18 +73,18 @@ def audit(
     judged = [_described(row, files, configs) for row in rows]
     seen = [row for row in judged if row["commit"] in files]
     for row in seen:
-        if row["step"] is not None:
+        if row["trajectory"] is not None:
             row["verdict"] = "good"
     _judge_configs(seen, files, configs)
     _judge_reports(judged, suite)
     _judge_hashes(seen, suite, files)
     for row in seen:
-        if row["step"] is not None:
+        if row["trajectory"] is not None:
             _judge_files(row, files[row["commit"]])
     _judge_twins(judged, suite)
     for row in judged:
         chosen = row["revision"]
-        row["excluded"] = row["step"] is None or (
+        row["excluded"] = row["trajectory"] is None or (
             chosen not in suite.select.include
             and (row["verdict"] in SUSPECT or chosen in suite.select.exclude)
         )
@@ -183,7 +183,7 @@ def _judge_hashes(rows: Sequence[Row], suite: Suite, files: Files) -> None:
     rightful = set(suite.main_is) or _last_of_each(rows, suite)
     for row in rows:
         own = weight_files(files[row["commit"]])
-        if row["step"] is None or not own:
+        if row["trajectory"] is None or row["revision"] == MAIN or not own:
             continue
         others = [set(holders[file.digest]) - twins[_place(row)] for file in own]
         if row["revision"] in rightful:
@@ -216,7 +216,7 @@ def _judge_twins(rows: Sequence[Row], suite: Suite) -> None:
 
     for row in sorted(rows, key=last):
         name = row["revision"]
-        if row["step"] is None or name in rule.exclude:
+        if row["trajectory"] is None or name in rule.exclude:
             continue
         if name not in rule.include and row["verdict"] in SUSPECT:
             continue
@@ -233,7 +233,7 @@ def _last_of_each(rows: Sequence[Row], suite: Suite) -> set[str]:
     last: dict[str, Row] = {}
     for row in rows:
         run = row["trajectory"]
-        if run is not None and (run not in last or row["step"] > last[run]["step"]):
+        if run is not None and (run not in last or (row["step"] or 0) > (last[run]["step"] or 0)):
             last[run] = row
     return {row["revision"] for row in last.values()}
 

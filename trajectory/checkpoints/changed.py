@@ -15,9 +15,13 @@ Row = dict[str, Any]
 def changed_rows(settings: Interventions | Forces, rows: Iterable[Row]) -> list[Row]:
     """The rows of a suite's selection that the config chooses, trajectory by trajectory."""
     runs: dict[str, dict[int, Row]] = {}
+    chosen: list[Row] = []
     for row in rows:
-        runs.setdefault(row["trajectory"], {})[row["step"]] = row
-    return [run[step] for run in runs.values() for step in settings.choose(list(run))]
+        if row["step"] is not None:
+            runs.setdefault(row["trajectory"], {})[row["step"]] = row
+        elif not isinstance(settings.checkpoints, list):  # which names steps, and this has none
+            chosen.append(row)
+    return chosen + [run[step] for run in runs.values() for step in settings.choose(list(run))]
 
 
 def check_steps(settings: Interventions | Forces, rows: Sequence[Row]) -> None:
@@ -25,7 +29,7 @@ def check_steps(settings: Interventions | Forces, rows: Sequence[Row]) -> None:
     key = "forces" if isinstance(settings, Forces) else "interventions"
     if not isinstance(settings.checkpoints, list):
         return
-    measured = sorted({row["step"] for row in rows})
+    measured = sorted({row["step"] for row in rows if row["step"] is not None})
     unknown = sorted(set(settings.checkpoints) - set(measured))
     if unknown:
         near = sorted(measured, key=lambda step: abs(step - unknown[0]))[:2]

@@ -7,6 +7,7 @@ from typing import Any
 
 from trajectory.checkpoints.audit import audit
 from trajectory.checkpoints.manifest import manifest_rows
+from trajectory.checkpoints.names import parse_revision
 from trajectory.checkpoints.selection import select
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
@@ -16,21 +17,34 @@ Row = dict[str, Any]
 
 
 def revision_folders(name: str, folder: Path) -> list[Path]:
-    """The folders of a suite's revisions, by name.
+    """The folders of a suite's revisions, by name; the folder itself where it is a checkpoint.
+
+    What lies beside a checkpoint's own files counts only if its name states a step, as the folders
+    do that a trainer leaves within its last checkpoint's.
 
     Raises TrajectoryError if there are none.
     """
     try:
         found = sorted(p for p in folder.iterdir() if (p / CONFIG).is_file())
+        if (folder / CONFIG).is_file() and not any(parse_revision(p.name) for p in found):
+            return [folder.absolute()]
     except OSError as error:
         raise TrajectoryError(
             f"suite '{name}': {folder} cannot be read ({error.strerror})"
         ) from None
     if not found:
         raise TrajectoryError(
-            f"suite '{name}': no folder in {folder} has a {CONFIG}; each revision is a folder"
+            f"suite '{name}': neither {folder} nor a folder in it has a {CONFIG}; "
+            "each revision is a folder"
         )
     return found
+
+
+def revision_folder(folder: Path, revision: str) -> Path:
+    """Where a local suite's revision lies: in its folder, unless that is the checkpoint itself."""
+    within = folder / revision
+    alone = folder.absolute().name == revision and not (within / CONFIG).is_file()
+    return folder if alone else within
 
 
 def choose_local(name: str, suite: Suite, folder: Path) -> list[Row]:

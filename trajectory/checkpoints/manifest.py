@@ -41,9 +41,29 @@ def manifest_rows(name: str, suite: Suite, revisions: Iterable[Revision]) -> lis
         TrajectoryError: if the suite's pattern finds no numbers in a name.
     """
     rows = [_row(name, suite, revision) for revision in revisions]
+    _name_single(name, suite, rows)
     rows.sort(key=_in_order)
     _count_missing(rows, suite.spacing)
     return rows
+
+
+def _name_single(name: str, suite: Suite, rows: Sequence[Row]) -> None:
+    """Make trajectories of one record of what is measured though its name states no step.
+
+    That is what ``select.revisions`` names, and a revision that is a suite's only one.
+    """
+    asked = suite.select.revisions
+    if asked is None:
+        asked = [row["revision"] for row in rows] if len(rows) == 1 else []
+    alone = len(asked) == 1
+    for row in rows:
+        if row["step"] is None and row["revision"] in asked:
+            row |= {
+                "trajectory": name if alone else f"{name}/{row['revision']}",
+                "verdict": "unaudited",
+                "reason": None,
+                "excluded": False,
+            }
 
 
 def _in_order(row: Row) -> tuple[Any, ...]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from trajectory.checkpoints.audit import JUDGED, LEARNT, MAIN, audit, config_file
 from trajectory.checkpoints.edited import checked_selection
-from trajectory.checkpoints.local import revision_folders
+from trajectory.checkpoints.local import revision_folder, revision_folders
 from trajectory.checkpoints.manifest import Row, manifest_rows
-from trajectory.checkpoints.selection import is_pinned, read_selection, select, selected
+from trajectory.checkpoints.selection import in_order, is_pinned, read_selection, select, selected
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.hub.client import Hub
@@ -56,7 +56,7 @@ def audited(
     if suite.audit == "none":
         return audit(rows, suite, {}, {})
     if suite.audit == "all":
-        wanted = [r for r in rows if r["step"] is not None and (r["stage"] or 1) in stages]
+        wanted = [r for r in rows if r["trajectory"] is not None and (r["stage"] or 1) in stages]
         looked.into([*main, *wanted], report)
         return audit(rows, suite, looked.files, looked.configs)
 
@@ -113,7 +113,7 @@ def as_listed(name: str, suite: Suite, listed: Sequence[Row]) -> list[Row]:
     rows = manifest_rows(name, suite, [Revision(r["revision"], r["commit"]) for r in listed])
     for row in rows:
         old = before[row["revision"]]
-        both = row["step"] is not None and old["step"] is not None
+        both = row["trajectory"] is not None and old["trajectory"] is not None
         row |= {key: old[key] for key in (*LEARNT, *(JUDGED if both else ()))}
     return audit(rows, suite, {}, {})
 
@@ -145,7 +145,7 @@ def _local_configs(folder: Path, revisions: Sequence[Revision]) -> dict[str, byt
     for revision in revisions:
         config = config_file(revision.files or ())
         if config is not None and config.digest not in found and config.size < BLOCK:
-            found[config.digest] = (folder / revision.name / CONFIG).read_bytes()
+            found[config.digest] = (revision_folder(folder, revision.name) / CONFIG).read_bytes()
     return found
 
 
@@ -166,6 +166,6 @@ def pinned_selection(path: Path, name: str, suite: Suite, rows: Sequence[Row]) -
         if row["chosen"] != "config" and (listed := known.get(row["revision"])):
             # As it is listed now: its commit, and what the settings say of it, may have changed.
             as_now = selected(listed, row["chosen"])
-            fresh = as_now if listed["step"] is not None else {**row, "commit": listed["commit"]}
+            fresh = as_now if listed["trajectory"] else {**row, "commit": listed["commit"]}
             new.setdefault(row["revision"], fresh)
-    return sorted(new.values(), key=lambda row: (row["trajectory"], row["step"]))
+    return sorted(new.values(), key=in_order)

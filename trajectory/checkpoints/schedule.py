@@ -12,14 +12,16 @@ import math
 from trajectory.config.suites import Suite
 
 
-def learning_rates(suite: Suite, stage: int | None, step: int) -> tuple[float | None, float | None]:
+def learning_rates(
+    suite: Suite, stage: int | None, step: int | None
+) -> tuple[float | None, float | None]:
     """Learning rate of the update after ``step`` updates, and the sum of those before it.
 
-    Both are None for later stages, and where warm-up, peak or what follows is not known: a step
-    within the warm-up needs no more than those two.
+    Both are None for later stages, without a step, and where warm-up, peak or what follows is not
+    known: a step within the warm-up needs no more than those two.
     """
     schedule = suite.schedule
-    if schedule is None or (stage or 1) != 1:
+    if schedule is None or step is None or (stage or 1) != 1:
         return None, None
     warmup, peak = schedule.warmup_steps, schedule.peak_learning_rate
     if warmup is None or peak is None:

@@ -72,7 +72,7 @@ def select(name: str, suite: Suite, rows: Sequence[Row]) -> list[Row]:
         chosen = _chosen(f"suite '{name}'", suite, rows)
     except TrajectoryError as error:
         raise Unselectable(str(error), rows) from None
-    return [selected(row, "config") for row in sorted(chosen, key=_order)]
+    return [selected(row, "config") for row in sorted(chosen, key=in_order)]
 
 
 def _chosen(where: str, suite: Suite, rows: Sequence[Row]) -> list[Row]:
@@ -101,13 +101,15 @@ def _unfit(row: Row, suite: Suite) -> str | None:
     rule = suite.select
     if not is_plain(row["revision"]):
         return "have a name that commands cannot carry"
-    if row["step"] is None:
-        return "have a name that states no step (see pattern)"
+    if row["trajectory"] is None:
+        return "have a name that states no step (see pattern, or name one in select.revisions)"
     if row["excluded"]:
         named = row["revision"] in rule.exclude
         return "are in select.exclude" if named else f"are excluded as {row['verdict']}"
     if (row["stage"] or 1) not in suite.stages:
         return f"belong to none of the stages {sorted(suite.stages)}"
+    if row["step"] is None:
+        return None  # a single checkpoint has no place among others
     if rule.first is not None and row["step"] < rule.first:
         return f"lie before select.first ({rule.first})"
     if rule.last is not None and row["step"] > rule.last:
@@ -118,6 +120,8 @@ def _unfit(row: Row, suite: Suite) -> str | None:
 def in_bounds(row: Row, suite: Suite) -> bool:
     """Whether a checkpoint lies within the bounds of ``select.first`` and ``select.last``."""
     first, last = suite.select.first, suite.select.last
+    if row["step"] is None:
+        return first is None and last is None
     return (first is None or row["step"] >= first) and (last is None or row["step"] <= last)
 
 
@@ -134,8 +138,9 @@ def selected(row: Row, chosen: str) -> Row:
     return {**{key: row.get(key) for key in COLUMNS}, "chosen": chosen}
 
 
-def _order(row: Row) -> tuple[str, int, str]:
-    return row["trajectory"], row["step"], row["revision"]
+def in_order(row: Row) -> tuple[str, int, str]:
+    """Sort key of a selection: trajectory by trajectory, in the order of training."""
+    return row["trajectory"], -1 if row["step"] is None else row["step"], row["revision"]
 
 
 def _named(where: str, revisions: Sequence[str], rows: Sequence[Row]) -> list[Row]:
@@ -145,8 +150,6 @@ def _named(where: str, revisions: Sequence[str], rows: Sequence[Row]) -> list[Ro
         row = known.get(revision)
         if row is None:
             raise TrajectoryError(f"{where}: it has no revision '{revision}'")
-        if row["step"] is None:
-            raise TrajectoryError(f"{where}: the name of revision '{revision}' states no step")
         _check_name(where, row)
         found.append(row)
     return _sound(where, found)
@@ -186,7 +189,7 @@ def asked_in_vain(suite: Suite, rows: Sequence[Row], chosen: Iterable[Row]) -> s
         row["revision"]
         for row in rows
         if row["excluded"]
-        and row["step"] is not None
+        and row["trajectory"] is not None
         and row["revision"] not in rule.exclude
         and (row["trajectory"], row["step"]) not in there
         and (
@@ -198,6 +201,13 @@ def asked_in_vain(suite: Suite, rows: Sequence[Row], chosen: Iterable[Row]) -> s
 
 def _by_rule(where: str, suite: Suite, run: list[Row], rows: Sequence[Row]) -> list[Row]:
     rule = suite.select
+    if run[0]["step"] is None:
+        if rule.steps is not None:
+            raise TrajectoryError(
+                f"{where}, select.steps: its one checkpoint '{run[0]['revision']}' states no step; "
+                "leave select out to measure it"
+            )
+        return run
     if rule.steps is not None:
         return _at_steps(where, rule.steps, run, rows)
     if rule.every is not None:
@@ -237,6 +247,8 @@ def log_spaced(where: str, run: Sequence[Row], count: int, axis: str = "step") -
     Where several are wanted between two that exist, the widest gaps elsewhere are filled instead.
     Raises TrajectoryError if ``axis`` is tokens and they are not known.
     """
+    if len(run) == 1:
+        return list(run)
     unknown = [row["revision"] for row in run if row[axis] is None]
     if unknown:
         raise TrajectoryError(
@@ -339,8 +351,8 @@ def read_selection(path: Path) -> list[Row]:
                 raise TrajectoryError(f"{path}, line {n}: {key} '{value}' is not a number")
             row[key] = (int(value) if key in _NUMBERS else value) if value else None
         absent = [k for k in ("suite", "revision", "commit", "trajectory") if not row[k]]
-        if absent or row["step"] is None:
-            raise TrajectoryError(f"{path}, line {n}: {(absent or ['step'])[0]} is empty")
+        if absent:
+            raise TrajectoryError(f"{path}, line {n}: {absent[0]} is empty")
         if row["revision"] in revisions:
             raise TrajectoryError(f"{path}, line {n}: revision '{row['revision']}' stands twice")
         revisions.add(row["revision"])
@@ -352,7 +364,19 @@ def read_selection(path: Path) -> list[Row]:
                 "and 64; take it from the suite's manifest"
             )
         rows.append(row)
+    _check_steps(path, rows)
     return rows
+
+
+def _check_steps(path: Path, rows: Sequence[Row]) -> None:
+    """Raise TrajectoryError for an empty step beside other checkpoints of its trajectory."""
+    sizes = Counter(row["trajectory"] for row in rows)
+    for row in rows:
+        if row["step"] is None and sizes[row["trajectory"]] > 1:
+            raise TrajectoryError(
+                f"{path}: revision '{row['revision']}': step is empty, and '{row['trajectory']}' "
+                "has other checkpoints"
+            )
 
 
 def is_pinned(path: Path, suite: Suite) -> bool:

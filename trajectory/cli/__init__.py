@@ -28,6 +28,7 @@ from trajectory.cli import (
     probe,
     reinforcement,
     report,
+    static,
     suites,
     tables,
     theory,
@@ -42,8 +43,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 BEFORE, AFTER = "Before a run", "After a run"
+STATIC = "One checkpoint, without a config"
 STAGES = "The stages of a run, each by hand"
 app.command("plan", rich_help_panel=BEFORE)(plan.plan)
+app.command("circuit", rich_help_panel=STATIC)(static.circuit)
+app.command("heads", rich_help_panel=STATIC)(static.heads)
 app.command("bigrams", rich_help_panel=BEFORE)(corpus.bigrams)
 app.command("report", rich_help_panel=AFTER)(report.report)
 app.command("claims", rich_help_panel=AFTER)(claims.claims)

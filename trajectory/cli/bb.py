@@ -132,11 +132,11 @@ def bb_summary(results: Results, config: RunConfig = None) -> None:
     from trajectory.dynamics.bb_summary import Frames, summarise
     from trajectory.results import config_of
     from trajectory.schemas import TABLES
-    from trajectory.tables import from_rows, scan, write
+    from trajectory.tables import from_rows, ordered, write
 
     settings = config_of(results, config).bb
     names = ("heads", "layers", "checkpoints", "bb_types")
-    frames = Frames(*(scan(results, name).collect() for name in names))
+    frames = Frames(*(ordered(results, name).collect() for name in names))
     facts = provenance.describe(bb=settings.model_dump(mode="json"))
     for name, rows in summarise(settings, frames).items():
         path = results / "tables" / f"{name}.parquet"
@@ -172,9 +172,9 @@ def bb_compare(
     from trajectory.cli.printing import console
     from trajectory.errors import TrajectoryError
     from trajectory.schemas import COMPARED
-    from trajectory.tables import scan
+    from trajectory.tables import ordered
 
-    found = scan(results, "bb_comparisons").filter(pl.col("measure") == measure).collect()
+    found = ordered(results, "bb_comparisons").filter(pl.col("measure") == measure).collect()
     if difference:
         found = found.filter(pl.col("variant") != pl.col("control"))
     if not found.height:
@@ -208,11 +208,11 @@ def bb_reference(
     from trajectory.dynamics.bb_reference import check_size, compare_with_paper
     from trajectory.dynamics.bb_summary import Frames
     from trajectory.results import config_of
-    from trajectory.tables import scan
+    from trajectory.tables import ordered
 
     check_size(config_of(results).bb.variants)
     names = ("heads", "layers", "checkpoints", "bb_types")
-    found = compare_with_paper(Frames(*(scan(results, name).collect() for name in names)))
+    found = compare_with_paper(Frames(*(ordered(results, name).collect() for name in names)))
     grid = Table("run", "statistic", "seeds", "points within the spread of seeds", box=None)
     if points:
         grid = Table("run", "statistic", "step", "published", "mean", "interval", "", box=None)

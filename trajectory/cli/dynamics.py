@@ -11,10 +11,12 @@ def dynamics(results: Results, config: RunConfig = None) -> None:
     from trajectory.dynamics.analyse import analyse
     from trajectory.results import config_of
     from trajectory.schemas import TABLES
-    from trajectory.tables import from_rows, scan, write
+    from trajectory.tables import from_rows, ordered, write
 
     settings = config_of(results, config).dynamics
-    found = analyse(scan(results, "heads").collect(), scan(results, "layers").collect(), settings)
+    found = analyse(
+        ordered(results, "heads").collect(), ordered(results, "layers").collect(), settings
+    )
     facts = provenance.describe(dynamics=settings.model_dump(mode="json"))
     for name, rows in found.items():
         path = results / "tables" / f"{name}.parquet"

@@ -11,12 +11,12 @@ def holds(results: Results, config: RunConfig = None) -> None:
     from trajectory.dynamics.holds import experiments, hold_rows
     from trajectory.results import config_of
     from trajectory.schemas import HOLDS
-    from trajectory.tables import from_rows, scan, write
+    from trajectory.tables import from_rows, ordered, write
 
     chosen = experiments(config_of(results, config))
     has_forces = (results / "tables" / "forces.parquet").is_file()
-    forces = scan(results, "forces").collect() if has_forces else None
-    rows = hold_rows(chosen, scan(results, "heads").collect(), forces)
+    forces = ordered(results, "forces").collect() if has_forces else None
+    rows = hold_rows(chosen, ordered(results, "heads").collect(), forces)
     path = results / "tables" / "holds.parquet"
     names = {experiment.name: list(experiment.pairs) for experiment in chosen}
     write(from_rows(rows, HOLDS), HOLDS, path, provenance.describe(experiments=names))

@@ -14,11 +14,11 @@ def reinforcement(results: Results, config: RunConfig = None) -> None:
     from trajectory.dynamics.reinforcement import reinforcement_rows
     from trajectory.results import config_of
     from trajectory.schemas import MOTION_TESTS, MOTIONS, REINFORCEMENT
-    from trajectory.tables import from_rows, scan, write
+    from trajectory.tables import from_rows, ordered, write
 
     seed = config_of(results, config).dynamics.seed
     forces, means, arrows, onsets, heads = (
-        scan(results, name).collect()
+        ordered(results, name).collect()
         for name in ("forces", "force_means", "arrows", "onsets", "heads")
     )
     averaged = reinforcement_rows(forces, arrows, onsets, means)

@@ -94,7 +94,7 @@ def audit_table(name: str, rows: Sequence[Row], chosen: Sequence[Row]) -> None:
     if holes:
         print(f"{name}: {holes} checkpoints are missing at the usual spacing")
     suspects = [
-        row for row in rows if row["step"] is not None and (row["excluded"] or row["reason"])
+        row for row in rows if row["trajectory"] is not None and (row["excluded"] or row["reason"])
     ]
     if suspects:
         grid = Table("suspect", "excluded", "verdict", "reason", box=None)

@@ -29,11 +29,11 @@ def align(results: Results, config: RunConfig = None) -> None:
     """Align all trajectories on one axis, and score how well they collapse."""
     from trajectory.dynamics.align import align as collapse
     from trajectory.results import config_of
-    from trajectory.tables import scan
+    from trajectory.tables import ordered
 
     loaded = config_of(results, config)
     heads, layers, checkpoints = (
-        scan(results, name).collect() for name in ("heads", "layers", "checkpoints")
+        ordered(results, name).collect() for name in ("heads", "layers", "checkpoints")
     )
     rows = collapse(heads, layers, checkpoints, loaded.alignment, loaded.dynamics.sink_threshold)
     _write(results, rows, alignment=loaded.alignment.model_dump(mode="json"))

@@ -124,7 +124,8 @@ class Select(Section):
     steps: Annotated[list[Step], Field(min_length=1)] | None = None
     """Rule: these steps."""
     revisions: Annotated[list[str], Field(min_length=1)] | None = None
-    """Rule: these revisions, whatever their stage."""
+    """Rule: these revisions, whatever their stage. One whose name states no step is a trajectory of
+    its own."""
     every: Count | None = None
     """Rule: every k-th checkpoint, and the last."""
     log_spaced: LogSpacedCheckpoints | None = None
@@ -163,7 +164,7 @@ class Suite(Section):
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
     """Repository on the hub: organisation/name."""
     folder: ExpandedPath | None = None
-    """Local folder that holds one folder per revision, in place of a repository."""
+    """Local folder in place of a repository: a checkpoint, or one folder per revision."""
     family: str | None = None
     """Architecture: model_type of config.json."""
     parameters: Count | None = None

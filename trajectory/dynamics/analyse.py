@@ -27,6 +27,7 @@ from trajectory.schemas import (
     PHENOMENA,
     SEEDS,
 )
+from trajectory.schemas.base import UNSTEPPED
 
 Row = dict[str, Any]
 
@@ -44,7 +45,10 @@ def analyse(heads: pl.DataFrame, layers: pl.DataFrame, settings: Dynamics) -> di
         heads, layers: the measurement tables.
         settings: thresholds, replicates and seed.
     """
-    heads, layers = heads.sort("step"), layers.sort("step")
+    heads, layers = (
+        frame.with_columns(pl.col("step").fill_null(UNSTEPPED)).sort("step")
+        for frame in (heads, layers)
+    )
     lead, of_layers = lead_heads(heads)
     rng = np.random.default_rng(settings.seed)
     onsets = onset_rows(heads, layers, lead, of_layers, settings, rng)
@@ -74,7 +78,7 @@ def analyse(heads: pl.DataFrame, layers: pl.DataFrame, settings: Dynamics) -> di
     ]
     forecasts, scores = forecast.forecast_rows(leading, settings.forecast_shares)
     contrasts = domain_contrasts(heads, settings.gate_threshold, settings.sink_threshold)
-    return {
+    found = {
         ONSETS.name: onsets,
         LEADS.name: leads,
         LAWS.name: laws,
@@ -85,6 +89,17 @@ def analyse(heads: pl.DataFrame, layers: pl.DataFrame, settings: Dynamics) -> di
         FORECASTS.name: forecasts,
         FORECAST_SCORES.name: scores,
     }
+    for rows in found.values():
+        _forget_steps(rows)
+    return found
+
+
+def _forget_steps(rows: list[Row]) -> None:
+    """Empty the steps of a single checkpoint that has none."""
+    for row in rows:
+        for name in ("step", "last_step", "after_step", "by_step"):
+            if row.get(name) == UNSTEPPED:
+                row[name] = None
 
 
 def lead_heads(

@@ -47,11 +47,14 @@ def phenomenon_row(
     first = stream["residual_ratio"].to_list()[:1]
     ratio = peak["residual_ratio"]
     intervals: Row = {}
+    sequences = last.get("sequences")
     for frame, statistic in (
         *((head, name) for name in ("sink_excess", "delta_logit", "value_ratio")),
         (stream, "residual_ratio"),
     ):
-        intervals |= _ends(frame, statistic)
+        intervals |= _ends(frame, statistic, sequences)
+    few = head.height < LEAST_RECORDS
+    known = any(value is not None for name, value in intervals.items() if name.endswith("_low"))
     return {
         "trajectory": trajectory,
         "domain": domain,
@@ -75,17 +78,25 @@ def phenomenon_row(
         "sink": last["sink_excess"] >= settings.sink_threshold,
         "drain": last["value_ratio"] <= settings.drain_threshold,
         "peak": None if ratio is None else ratio >= settings.peak_threshold,
+        "intervals_over": ("sequences" if few else "records") if known else None,
         **intervals,
     }
 
 
-def _ends(frame: pl.DataFrame, statistic: str) -> Row:
-    """``<statistic>_end``, ``_low`` and ``_high`` of a series; None where it has no record."""
+def _ends(frame: pl.DataFrame, statistic: str, sequences: int | None) -> Row:
+    """``<statistic>_end``, ``_low`` and ``_high`` of a series; None where it has no record.
+
+    Too few records for a line have the interval of the last one's mean over its sequences.
+    """
     known = frame.drop_nulls(statistic)
     found: tuple[float | None, float | None, float | None] = (None, None, None)
     if known.height:
         steps, values = known["step"].to_numpy(), known[statistic].to_numpy()
-        found = end_value(steps, values, RANGES.get(statistic, FREE))
+        limits = RANGES.get(statistic, FREE)
+        found = end_value(steps, values, limits)
+        error = known.row(-1, named=True).get(f"{statistic}_se")
+        if len(steps) < LEAST_RECORDS and error is not None and sequences is not None:
+            found = found[0], *over_sequences(found[0], error, sequences, limits)
     names = (f"{statistic}_{end}" for end in ("end", "low", "high"))
     return dict(zip(names, found, strict=True))
 
@@ -111,6 +122,24 @@ def end_value(
     at_end = line(log_steps(steps)[-points:], values[-points:]).level
     value, low, high = np.clip(at_end, *limits).tolist()
     return value, low, high
+
+
+def over_sequences(
+    mean: float, error: float, sequences: int, limits: Limits = FREE
+) -> tuple[float | None, float | None]:
+    """The 95 % Student interval of a mean over sequences; None for both ends of fewer than two.
+
+    Args:
+        mean: over the sequences.
+        error: its standard error, from their spread.
+        sequences: how many there are, taken as independent.
+        limits: values that the statistic cannot leave; the interval ends there.
+    """
+    if sequences < 2:
+        return None, None
+    reach = float(stats.t.ppf(0.975, sequences - 1)) * error
+    low, high = np.clip([mean - reach, mean + reach], *limits).tolist()
+    return low, high
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trajectory.checkpoints.local import revision_folder
 from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.errors import DamagedFiles
@@ -67,7 +68,7 @@ def obtained(config: Config, name: str, row: Row, hub: Hub | None = None) -> Ite
     suite = config.suites.suite(name)
     where = f"suite '{name}', revision '{row['revision']}'"
     if suite.folder is not None:
-        yield Obtained(local(suite.folder / row["revision"], row["commit"], where))
+        yield Obtained(local(revision_folder(suite.folder, row["revision"]), row["commit"], where))
         return
     if suite.weights == "stream":
         with _streamed(config, suite, row, where, hub or Hub(config.fetch)) as found:

@@ -101,7 +101,7 @@ def missing(rows: Sequence[Row]) -> list[Row]:
 
 def left_out(rows: Sequence[Row]) -> list[Row]:
     """Outcomes of the checkpoints that the audit excluded."""
-    return [row for row in rows if row["status"] == "excluded" and row["step"] is not None]
+    return [row for row in rows if row["status"] == "excluded" and row["trajectory"] is not None]
 
 
 def failed_in(bundles: Sequence[Path]) -> list[Row]:

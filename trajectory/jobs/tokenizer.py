@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trajectory.checkpoints.audit import MAIN
+from trajectory.checkpoints.local import revision_folder
 from trajectory.config.suites import Suite
 from trajectory.corpus.tokenizer import VOCABULARIES, has_tokenizer, tokenizer_places
 from trajectory.hub.client import Hub
@@ -43,7 +44,7 @@ def fetch_tokenizer(
             continue
         where = f"suite '{name}', tokenizer of revision '{revision}'"
         if suite.folder is not None:
-            places = tokenizer_places(suite.folder / revision)
+            places = tokenizer_places(revision_folder(suite.folder, revision))
             looked += [place for place in places if place not in looked]
             if found := next((place for place in places if has_tokenizer(place)), None):
                 _copy(found, to)

@@ -203,7 +203,7 @@ def differences(found: list[Ending]) -> list[str]:
                 f"{_article(phenomenon) if cell.expected else 'no'} {NAMES[phenomenon]}; "
                 "this reduced run "
             )
-            told = f"({cell.number} at step {end.last_step})."
+            told = f"({cell.number} at {words.at_step(end.last_step)})."
             if cell.agrees is False:
                 there = "with" if cell.verdict == YES else "without"
                 apart.append(f"{start}ends {there} one {told}")

@@ -12,7 +12,7 @@ import polars as pl
 from trajectory.config import Config
 from trajectory.dynamics.series import group_of
 from trajectory.schemas import COSTS, MANIFEST
-from trajectory.tables import check_header, provenance, scan
+from trajectory.tables import check_header, ordered, provenance
 
 ACTIVE_DOMAIN = "trigger"
 """Where the BB head is active; sinks are looked for on every other domain, dormant by the paper."""
@@ -79,7 +79,7 @@ class Run:
 
     def scan(self, name: str) -> pl.LazyFrame:
         """The table as a lazy frame; TrajectoryError if it is missing or not ours."""
-        return scan(self.results, name)
+        return ordered(self.results, name)
 
     def frame(self, name: str, *columns: str) -> pl.DataFrame:
         """The table's columns, all of them if none is named."""
@@ -107,6 +107,16 @@ class Run:
         """(trajectory, step) of every record, sorted."""
         found = self.scan("checkpoints").select("trajectory", "step").unique().collect()
         return found.sort("trajectory", "step")
+
+    @cached_property
+    def static(self) -> list[str]:
+        """Trajectories of one record: nothing of them is drawn over training."""
+        counted = self.records.group_by("trajectory").len().filter(pl.col("len") == 1)
+        return sorted(counted["trajectory"], key=world_rank)
+
+    def is_static(self, trajectory: str) -> bool:
+        """Whether a trajectory has one record."""
+        return trajectory in self.static
 
     @cached_property
     def drawn_records(self) -> pl.DataFrame:

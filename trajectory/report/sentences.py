@@ -23,7 +23,7 @@ def of_map(cut: pl.DataFrame, name: str, threshold: float) -> str:
         for down in (False, True)
     )
     return (
-        f"At step {first['step']:,}, {sinks.height:,} of {cut.height:,} heads of "
+        f"At {words.at_step(first['step'])}, {sinks.height:,} of {cut.height:,} heads of "
         f"{first['trajectory']} on {first['domain']} "
         f"{'is a sink' if sinks.height == 1 else 'are sinks'} (excess ≥ {threshold}){where}; "
         f"{name} runs from {_number(least['value'])} ({_head(least)}) to "
@@ -41,7 +41,7 @@ def of_head(cut: pl.DataFrame, name: str, domains: list[str]) -> str:
         if rows.is_empty():
             continue
         own, began = rows["value"], rows["step"][0]
-        told.append(f"{_number(own[-1])} on {domain} ({_number(own[0])} at step {began:,})")
+        told.append(f"{_number(own[-1])} on {domain} ({_number(own[0])} at {words.at_step(began)})")
     return f"The {name} of {_head(first)} of {first['trajectory']} ends at {words.listed(told)}."
 
 
@@ -87,12 +87,14 @@ def of_pair(cut: pl.DataFrame, one: str, other: str, threshold: float) -> str:
     count = f"{sinking.height:,} of {cut.height:,}"
     rule = f"a sink on {one} or {other} (log-odds ≥ {_number(_log_odds(threshold))} nats)"
     if sinking.is_empty():
-        return f"At step {head['step']:,} {count} heads of {head['trajectory']} have {rule}."
+        return (
+            f"At {words.at_step(head['step'])} {count} heads of {head['trajectory']} have {rule}."
+        )
     most = sinking.row(0, named=True)
     more = sinking.filter(pl.col("first") > pl.col("second")).height
     return (
-        f"At step {head['step']:,} {count} heads of {head['trajectory']} have {rule}; of these "
-        f"{_head(most)} differs most: {_number(most['first'])} nats on {one}, "
+        f"At {words.at_step(head['step'])} {count} heads of {head['trajectory']} have {rule}; "
+        f"of these {_head(most)} differs most: {_number(most['first'])} nats on {one}, "
         f"{_number(most['second'])} on {other}; {more:,} {'is' if more == 1 else 'are'} more "
         f"dormant on {one} than on {other}."
     )

@@ -9,6 +9,7 @@ import polars as pl
 
 from trajectory.dynamics.series import group_of
 from trajectory.report.run import domain_rank, is_bb, world_rank
+from trajectory.schemas.base import UNSTEPPED
 
 LISTED_GROUPS = 6
 """Groups that a sentence names one by one; of more it tells the range."""
@@ -17,6 +18,11 @@ LISTED_GROUPS = 6
 def count(number: int, noun: str, several: str = "") -> str:
     """'1 head', '2 heads'."""
     return f"{number:,} {noun if number == 1 else several or noun + 's'}"
+
+
+def at_step(step: int) -> str:
+    """'step 1,000', or what a single checkpoint has that states none."""
+    return "its one record" if step == UNSTEPPED else f"step {step:,}"
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -95,7 +95,15 @@ class Table:
 TRAJECTORY = field(
     "trajectory", pa.string(), "one training run: bb/<variant>/seed<k>, or the suite's name"
 )
-STEP = field("step", pa.int64(), "optimiser steps taken before this measurement", unit="steps")
+STEP = field(
+    "step",
+    pa.int64(),
+    "optimiser steps taken before this measurement; empty for a single checkpoint whose name states none",
+    unit="steps",
+    nullable=True,
+)
+UNSTEPPED = -1
+"""What stands for an empty step where records are put in order. No table holds it."""
 TOKENS = field(
     "tokens",
     pa.int64(),

@@ -8,7 +8,7 @@ from trajectory.schemas.base import DOMAIN, HEAD, LAYER, TRAJECTORY, Table, fiel
 
 _PARAMETERS = pa.map_(pa.string(), pa.float64())
 _END = "its noise-free value at the last record: a line in ln step through the last quarter of the records (five at least; the last record itself where there are fewer)"
-_LOWER = "lower end of its 95 % interval: a line in ln step through the last quarter of the records, AR(1) noise"
+_LOWER = "lower end of its 95 % interval: of a line in ln step through the last quarter of the records, AR(1) noise, or over sequences (see intervals_over)"
 _UPPER = "upper end of that interval"
 
 LAWS = Table(
@@ -93,7 +93,19 @@ PHENOMENA = Table(
         DOMAIN,
         LAYER,
         HEAD,
-        field("last_step", pa.int64(), "last record", unit="steps"),
+        field(
+            "last_step",
+            pa.int64(),
+            "last record; empty for a single checkpoint whose name states no step",
+            unit="steps",
+            nullable=True,
+        ),
+        field(
+            "intervals_over",
+            pa.string(),
+            "what the intervals of this row are over: records (the line through the last quarter), or for fewer than five records the last one's sequences, taken as independent (Student's); null where there are none",
+            nullable=True,
+        ),
         number("sink_weight", "sink weight of the lead head at the last record"),
         number("sink_weight_floor", "its uniform floor"),
         number("sink_excess", "its excess over the floor"),

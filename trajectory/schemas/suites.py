@@ -23,7 +23,7 @@ _VERDICT = field(
     "duplicate: all equal another step's, or another revision has the same step; "
     "shared_shard: one of several files equals another revision's; "
     "missing_shard; changed_config: architecture, rotary positions or clipping differ from the rest "
-    "of its trajectory; changed_dtype: only the floating-point type does; pickle_only; no_weights; no_config; not_a_checkpoint: the name states no step",
+    "of its trajectory; changed_dtype: only the floating-point type does; pickle_only; no_weights; no_config; not_a_checkpoint: the name states no step, and there are others",
 )
 _REASON = field("reason", pa.string(), "the verdict in words", nullable=True)
 _LINK = field("link", pa.string(), "where the problem was reported", nullable=True)
@@ -39,7 +39,7 @@ MANIFEST = Table(
         field(
             "trajectory",
             pa.string(),
-            "training run: the suite, or <suite>/stage<n>[-ingredient<k>] after the first stage; null if the name states no step",
+            "training run: the suite, or <suite>/stage<n>[-ingredient<k>] after the first stage; of a single checkpoint whose name states no step the suite, or <suite>/<revision> beside others; null where it is none",
             nullable=True,
         ),
         _STAGE,
@@ -111,7 +111,13 @@ SELECTION = Table(
         TRAJECTORY,
         _STAGE,
         _INGREDIENT,
-        field("step", pa.int64(), "optimiser steps", unit="steps"),
+        field(
+            "step",
+            pa.int64(),
+            "optimiser steps; empty for a single checkpoint whose name states none",
+            unit="steps",
+            nullable=True,
+        ),
         TOKENS,
         _BYTES,
         field(

@@ -18,7 +18,7 @@ from trajectory.dynamics.rise import passing
 from trajectory.dynamics.seeds import student
 from trajectory.dynamics.series import DORMANT, group_of
 from trajectory.schemas.ranges import FREE, RANGES, Limits, within
-from trajectory.tables import scan
+from trajectory.tables import ordered
 
 World = Literal["bb", "language_model", "both"]
 
@@ -84,7 +84,7 @@ class Evidence:
     def read(cls, results: Path, config: Config, names: Iterable[str]) -> Evidence:
         """The tables of a run that are there; TrajectoryError for one that is not ours."""
         frames = {
-            name: scan(results, name).collect()
+            name: ordered(results, name).collect()
             for name in names
             if (results / "tables" / f"{name}.parquet").exists()
         }
@@ -208,7 +208,7 @@ def ending(row: Mapping[str, Any], statistic: str) -> Value | None:
     value, low, high = (row[f"{statistic}_{end}"] for end in ("end", "low", "high"))
     if value is None:
         return None
-    kind = "none" if low is None else "records"
+    kind = "none" if low is None else row.get("intervals_over") or "records"
     return Value(value, low, high, kind, RANGES.get(statistic, FREE))
 
 

@@ -9,6 +9,7 @@ from trajectory.report.pages import (
     active,
     alignment,
     checkpoints,
+    circuit,
     claims,
     data,
     dynamics,
@@ -29,7 +30,7 @@ def _made(make: Callable[[Run], Page]) -> Callable[[Run], Page]:
     """The page as this run can draw it."""
 
     def page(run: Run) -> Page:
-        return without_blanks(make(run))
+        return without_blanks(make(run), run.static)
 
     return page
 
@@ -43,6 +44,7 @@ PAGES: tuple[Callable[[Run], Page], ...] = tuple(
         heads,
         phase,
         sinks,
+        circuit,
         active,
         dynamics,
         alignment,

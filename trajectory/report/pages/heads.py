@@ -233,6 +233,11 @@ def _answer(run: Run) -> str:
             *("trajectory", "domain", "status", "layer", "head", "onset")
         ).collect()
     )
+    if all(map(run.is_static, onsets["trajectory"].unique())):
+        # What lies above the threshold at the only record has reached it before.
+        sinks = onsets.filter(pl.col("status") == "before_first").height
+        total = words.count(onsets.height, "head")
+        return f"{sinks:,} of {total} (counted on each domain) are sinks at the one record."
     reached = onsets.filter(pl.col("status") == "observed")
     if reached.is_empty():
         return "No head of this run crosses the sink threshold between two records."
@@ -336,7 +341,7 @@ def _depth_reading(run: Run, strongest: pl.DataFrame, trajectory: str, domain: s
     return (
         f"On {domain} {crossed['layer'].n_unique()} of {trajectory}'s "
         f"{words.count(layers, 'layer')} reach a sink (excess ≥ {threshold}), layer "
-        f"{first['layer']} first, at step {first['step']:,}; the strongest ends in layer "
+        f"{first['layer']} first, at {words.at_step(first['step'])}; the strongest ends in layer "
         f"{top['layer']}, {words.number(top['sink_excess'])} above the floor."
     )
 
@@ -389,5 +394,5 @@ def _peak_reading(streams: pl.DataFrame, trajectory: str, domain: str) -> str:
         f"{trajectory} on {domain} ends with its greatest peak between two blocks at depth "
         f"{top['layer']}, where the sink's norm is {words.number(top['residual_ratio'])} times the "
         f"rest's "
-        f"({words.number(first['residual_ratio'])} at step {first['step']:,})."
+        f"({words.number(first['residual_ratio'])} at {words.at_step(first['step'])})."
     )

@@ -37,11 +37,12 @@ from trajectory.report.page import (
     Missing,
     Page,
 )
+from trajectory.report.pages import circuit
 from trajectory.report.palette import dash_names
 from trajectory.report.parts import configured
 from trajectory.report.run import ACTIVE_DOMAIN, Run, dormant, is_bb
 from trajectory.schemas import HEADS, LAYERS, TABLES, Table
-from trajectory.schemas.base import ACTIVE_BELOW
+from trajectory.schemas.base import ACTIVE_BELOW, UNSTEPPED
 
 WORLDS = (("bb", "BB"), ("lm", "LM"))
 
@@ -114,7 +115,13 @@ def _phenomena(run: Run, lines: list[Line]) -> tuple[list[Block], dict[str, pl.D
     streams = dormant(series.streams(run, ["residual_ratio"]).filter(pl.col("lead_layer")))
     data: dict[str, pl.DataFrame] = {}
     figures: list[Block] = []
+    single = [t for t in run.trajectories if not is_bb(t)]
+    by_depth = bool(single) and all(map(run.is_static, single))
     for world, called in WORLDS:
+        if world == "lm" and by_depth:
+            data["profile"] = dormant(circuit.profiles(run, single))
+            figures += _by_depth(run, data["profile"])
+            continue
         for name, title, column, table, axis, line in PANELS:
             frame = streams if table is LAYERS else heads
             part = frame.filter(pl.col("trajectory").str.starts_with("bb/") == (world == "bb"))
@@ -143,6 +150,16 @@ def _phenomena(run: Run, lines: list[Line]) -> tuple[list[Block], dict[str, pl.D
                 )
             )
     return figures, data
+
+
+def _by_depth(run: Run, profile: pl.DataFrame) -> list[Block]:
+    """The panels of single checkpoints: by depth in place of steps."""
+    names = {"weights": "sink-lm", "values": "drain-lm", "norms": "peak-lm"}
+    of = {one[0]: one[1:] for one in circuit.BY_DEPTH}
+    return [
+        circuit.by_depth(run, profile, name, *of[found], domain=False)
+        for found, name in names.items()
+    ]
 
 
 def _patterns(run: Run) -> str:
@@ -262,7 +279,9 @@ def _table(lines: list[Line], run: Run) -> Grid:
             )
             for cell in (line.cells[p] for p in PHENOMENA)
         ]
-        numbers = [Cell(f"{line.last_step:,}", "number"), Cell(line.onset, "number")]
+        steps = "none stated" if line.last_step == UNSTEPPED else f"{line.last_step:,}"
+        onset = "one record" if run.is_static(line.trajectory) else line.onset
+        numbers = [Cell(steps, "number"), Cell(onset, "number")]
         rows.append([line.trajectory, line.domain, *numbers, *cells])
     return Grid(
         "phenomena",
@@ -270,7 +289,8 @@ def _table(lines: list[Line], run: Run) -> Grid:
         rows,
         "For the head with the greatest sink: where a line through its last quarter of records "
         "ends, which is not its last record, with the line's 95 % interval; undecided where that "
-        "holds the threshold or the records are fewer than five. "
+        "holds the threshold. Of fewer than five records the last one stands, with the "
+        "interval of its mean over sequences. "
         f"Sink: weight above its uniform floor ≥ {settings.sink_threshold}. "
         f"Drain: value norm of the sink ≤ {settings.drain_threshold} of the rest's median. "
         "Peak: residual norm of the sink ≥ "

@@ -10,6 +10,7 @@ import polars as pl
 from trajectory.report import marks, palette, series, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Cell, Choice, Figure, Grid, Heading, Missing, Page
+from trajectory.report.parts import own
 from trajectory.report.run import ACTIVE_DOMAIN, Run, dormant
 from trajectory.schemas import HEADS
 
@@ -48,7 +49,9 @@ def make(run: Run) -> Page:
         positions = _positions(frame, run)
         data |= {"shares": shares, "positions": positions}
         first = (chosen, domain)
+        data["own"] = own.last_heads(run)
         blocks += [
+            own.figure(run, data["own"], first),
             _kinds(run, frame, first),
             _places(run, positions, first),
             Heading("Which tokens"),
@@ -78,8 +81,8 @@ def make(run: Run) -> Page:
             }
         },
         answer=_answer(frame),
-        note="The list of trajectories and domains filters the first chart; the other two show the "
-        "heads of one trajectory on one domain.",
+        note="The list of trajectories and domains filters the first chart; the other three show "
+        "the heads of one trajectory on one domain.",
     )
 
 
@@ -222,8 +225,8 @@ def _kinds_reading(last: pl.DataFrame, trajectory: str, domain: str) -> str:
     counts = dict(own.group_by("kind").len().rows())
     told = words.listed([f"{counts[kind]} on {_ON[kind]}" for kind in KINDS if kind in counts])
     return (
-        f"Where the {words.count(own.height, 'head')} of {trajectory} on {domain} rest at step "
-        f"{own['step'][0]:,}: {told} (a place takes a column mass ≥ {DOMINANT})."
+        f"Where the {words.count(own.height, 'head')} of {trajectory} on {domain} rest at "
+        f"{words.at_step(own['step'][0])}: {told} (a place takes a column mass ≥ {DOMINANT})."
     )
 
 
@@ -305,8 +308,8 @@ def _places_reading(positions: pl.DataFrame, trajectory: str, domain: str) -> st
         if place == furthest:
             rest += ": the last that is ever named, whose mass is a mean over the fewest queries"
     return (
-        f"At step {own['step'][0]:,} {at_first} of {words.count(total, 'head')} of {trajectory} on "
-        f"{domain} have their greatest column mass at position 0{rest}."
+        f"At {words.at_step(own['step'][0])} {at_first} of {words.count(total, 'head')} of "
+        f"{trajectory} on {domain} have their greatest column mass at position 0{rest}."
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import altair as alt
 import polars as pl
 
@@ -9,6 +11,7 @@ from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Figure, Missing, Part
+from trajectory.report.palette import KINDS
 from trajectory.report.run import Run, domain_rank
 from trajectory.schemas import GATES, HEAD_EFFECTS, INTERVENTIONS
 
@@ -49,6 +52,7 @@ def make(run: Run) -> Part:
             (pl.col("intervention") != "none")
             & ~pl.col("intervention").str.starts_with("zero_head")
         )
+        changed = _costliest(changed)
         if changed.height:
             data["changes"] = with_group(changed)
             blocks.append(_changes(run, data["changes"]))
@@ -119,14 +123,21 @@ def _effects(run: Run, effects: pl.DataFrame) -> Figure:
     )
     dormant = effects.filter(pl.col("sink_weight") >= 0.5)["loss_difference"]
     active = effects.filter(pl.col("sink_weight") < 0.5)["loss_difference"]
-    means = [float(part.sum()) / max(part.len(), 1) for part in (dormant, active)]
+    told = [
+        f"the {words.count(part.len(), 'head')} with {what} cost "
+        f"{float(part.sum()) / part.len():+.4f} nats/token"
+        for part, what in (
+            (dormant, "at least half of their weight on the sink"),
+            (active, "less than half of it there"),
+        )
+        if part.len()
+    ]
     return Figure(
         "effects",
         "What the model loses without a head",
         alt.layer(marks.reference(0.0, "nothing lost"), points),
-        "At the last checkpoint a head with at least half its weight on the sink costs "
-        f"{means[0]:+.4f} nats/token in the mean when it is zeroed ({dormant.len()} heads, counted "
-        f"on each domain), another head {means[1]:+.4f} ({active.len()}).",
+        f"At the last checkpoint, counted on each domain, {words.listed(told)} in the mean when "
+        "they are zeroed.",
         data="effects",
         table="head_effects",
         definition=marks.definition(HEAD_EFFECTS, "loss_difference"),
@@ -134,14 +145,30 @@ def _effects(run: Run, effects: pl.DataFrame) -> Figure:
     )
 
 
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key that puts layer 2 before layer 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _costliest(changed: pl.DataFrame) -> pl.DataFrame:
+    """Those changes that cost most at the last record, as many as there are colours."""
+    last = changed.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
+    cost = last.group_by("intervention").agg(pl.col("loss_difference").max())
+    most = cost.sort("loss_difference", "intervention", descending=[True, False])
+    return changed.join(most.head(len(KINDS)), on="intervention", how="semi")
+
+
 def _changes(run: Run, changes: pl.DataFrame) -> Figure:
+    names = sorted(changes["intervention"].unique(), key=_natural)
     base = (
         marks.named("changes")
         .transform_filter("datum.step > 0")
         .encode(
             x=marks.step_axis(),
             y=alt.Y("loss_difference:Q", title="change of the loss (nats/token)"),
-            color=alt.Color("intervention:N", title=None).legend(orient="top", columns=2),
+            color=alt.Color("intervention:N", title=None)
+            .scale(domain=names, range=list(KINDS[: len(names)]))
+            .legend(orient="top", columns=2),
             detail=["trajectory:N", "domain:N", "intervention:N"],
         )
     )
@@ -153,7 +180,6 @@ def _changes(run: Run, changes: pl.DataFrame) -> Figure:
     ]
     last = changes.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
     top = last.sort("loss_difference", descending=True).row(0, named=True)
-    names = sorted(changes["intervention"].unique())
     domains = sorted(changes["domain"].unique(), key=domain_rank)
     return Figure(
         "changes",
@@ -163,7 +189,8 @@ def _changes(run: Run, changes: pl.DataFrame) -> Figure:
             base.mark_line(strokeWidth=1.6).encode(strokeDash=marks.dashed_domain(run, domains)),
             base.mark_point(filled=True, size=22).encode(tooltip=tips),
         ),
-        f"Of {words.listed(names)} “{top['intervention']}” costs most at the last checkpoint: "
+        f"Of {words.listed(names)}, which cost most of all changes, “{top['intervention']}” costs "
+        "most at the last checkpoint: "
         f"{top['loss_difference']:+.3f} nats/token on {top['domain']}.",
         data="changes",
         table="interventions",

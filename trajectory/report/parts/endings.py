@@ -25,7 +25,10 @@ def change(heads: pl.DataFrame, streams: pl.DataFrame) -> str:
         ends = _ends(frame, column)
         risen = pl.col("last") / pl.col("first")
         beyond = ends.filter(sign * (risen - 1) >= CLEARLY).height
-        parts.append(f"{name} in {beyond} of {ends.height}")
+        if ends.height:
+            parts.append(f"{name} in {beyond} of {ends.height}")
+    if not parts:
+        return "Every trajectory of this run has one record, so that nothing rises or falls."
     return (
         f"From first to last record, over series on dormant domains, by {CLEARLY:.0%} or more "
         f"{words.listed(parts)}."
@@ -33,11 +36,12 @@ def change(heads: pl.DataFrame, streams: pl.DataFrame) -> str:
 
 
 def _ends(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """The first and the last value of each series on a dormant domain."""
+    """The first and the last value of each series on a dormant domain that has two."""
     rows = dormant(frame).drop_nulls(column).sort("step")
-    return rows.group_by("trajectory", "domain").agg(
-        pl.col(column).first().alias("first"), pl.col(column).last().alias("last")
+    found = rows.group_by("trajectory", "domain").agg(
+        pl.col(column).first().alias("first"), pl.col(column).last().alias("last"), pl.len()
     )
+    return found.filter(pl.col("len") > 1)
 
 
 def ending(run: Run, table: Table, column: str) -> str:

@@ -63,8 +63,8 @@ function bound() {
   const slider = controls.elements.chosen_record;
   if (slider) {
     const step = of.steps[Number(slider.value)];
-    slider.setAttribute("aria-valuetext", `step ${step}`);
-    slider.parentElement.querySelector("output").textContent = `step ${step.toLocaleString("en")}`;
+    slider.setAttribute("aria-valuetext", atStep(step));
+    slider.parentElement.querySelector("output").textContent = atStep(step);
   }
 }
 

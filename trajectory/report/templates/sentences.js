@@ -32,6 +32,9 @@ function median(values) {
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+// A single checkpoint may state no step.
+const atStep = (step) => (step === null ? "its one record" : `step ${counted(step)}`);
+
 const ordinal = (n) =>
   `${n}${n % 100 > 10 && n % 100 < 14 ? "th" : ({ 1: "st", 2: "nd", 3: "rd" })[n % 10] ?? "th"}`;
 
@@ -56,7 +59,7 @@ const sentences = {
     const [least, most] = ends(rows, (row) => row.value);
     const where = sinks.length ? `, in layer${layers.length > 1 ? "s" : ""} ${runs(layers)}` : "";
     return (
-      `At step ${counted(rows[0].step)}, ${counted(sinks.length)} of ${counted(rows.length)} heads of ` +
+      `At ${atStep(rows[0].step)}, ${counted(sinks.length)} of ${counted(rows.length)} heads of ` +
       `${now.chosen_trajectory} on ${now.chosen_domain} ${sinks.length === 1 ? "is a sink" : "are sinks"} ` +
       `(excess ≥ ${threshold})${where}; ${name} runs from ${rounded(least.value)} (${head(least)}) to ` +
       `${rounded(most.value)} (${head(most)}), ${rounded(median(rows.map((row) => row.value)))} in the median.`
@@ -67,7 +70,7 @@ const sentences = {
     const told = domains.map((domain) => {
       const own = rows.filter((row) => row.domain === domain && row.value !== null);
       return own.length
-        ? `${rounded(own.at(-1).value)} on ${domain} (${rounded(own[0].value)} at step ${counted(own[0].step)})`
+        ? `${rounded(own.at(-1).value)} on ${domain} (${rounded(own[0].value)} at ${atStep(own[0].step)})`
         : `no value on ${domain}`;
     });
     return (
@@ -77,7 +80,7 @@ const sentences = {
   },
   layer(rows, now, name) {
     const last = rows.reduce((found, row) => Math.max(found, row.step), 0);
-    const ending = rows.filter((row) => row.step === last && row.value !== null);
+    const ending = rows.filter((row) => (row.step ?? 0) === last && row.value !== null);
     const own = ending.find((row) => row.picked);
     if (!own) return `At the last record the chosen head has no ${name}.`;
     const place = 1 + ending.filter((row) => row.value > own.value).length;
@@ -95,7 +98,7 @@ const sentences = {
     const least = Math.log(threshold / (1 - threshold));
     const sinking = rows.filter((row) => Math.max(row.first, row.second) >= least);
     const begin =
-      `At step ${counted(rows[0].step)} ${counted(sinking.length)} of ${counted(rows.length)} heads of ` +
+      `At ${atStep(rows[0].step)} ${counted(sinking.length)} of ${counted(rows.length)} heads of ` +
       `${now.chosen_trajectory} have a sink on ${one} or ${other} (log-odds ≥ ${rounded(least)} nats)`;
     if (!sinking.length) return `${begin}.`;
     const [, most] = ends(sinking, (row) => Math.abs(row.first - row.second));

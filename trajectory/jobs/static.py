@@ -1,0 +1,186 @@
+"""A study of single checkpoints by hand: from folders to a results folder with its report.
+
+The stages are the workflow's own, one after the other in this process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trajectory import provenance
+from trajectory.checkpoints.listed import with_rates
+from trajectory.checkpoints.local import revision_folder, revision_folders
+from trajectory.checkpoints.manifest import manifest_rows
+from trajectory.checkpoints.selection import selected
+from trajectory.config import Config, parse
+from trajectory.config.suites import Suite
+from trajectory.corpus.tokenizer import has_tokenizer, tokenizer_places
+from trajectory.errors import TrajectoryError
+from trajectory.hub.content import local_revision, weight_files
+from trajectory.jobs.batches import make_batches, read_batches
+from trajectory.jobs.intervene import intervene
+from trajectory.jobs.measure import measure_checkpoint
+from trajectory.probe.compute import Compute
+from trajectory.results import claim
+from trajectory.schemas import BATCHES, EFFECTS, MEASUREMENTS, TABLES
+from trajectory.tables import from_rows, write
+
+Row = dict[str, Any]
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is measured.
+
+    Attributes:
+        folders: of the checkpoints.
+        texts: text files by domain; empty for the prose and code that every Python carries.
+        interventions: as in a config.
+        output: results folder.
+        sequences, length: of every domain.
+        first_token: what stands at position 0.
+        dtype: of the forward pass.
+        threads: of torch.
+    """
+
+    folders: Sequence[Path]
+    texts: Mapping[str, Path]
+    interventions: Mapping[str, Any]
+    output: Path
+    sequences: int = 16
+    length: int = 64
+    first_token: str = "eos_prepended"
+    dtype: str = "float32"
+    threads: int = 1
+
+    def config(self) -> Config:
+        """The config that the workflow would do the same with.
+
+        Raises TrajectoryError for two folders of one name, or what no config may hold.
+        """
+        suites: dict[str, Row] = {}
+        for folder in self.folders:
+            name = name_of(folder)
+            if name in suites:
+                raise TrajectoryError(
+                    f"two models are called '{name}': {suites[name]['folder']} and {folder}; "
+                    "rename a folder"
+                )
+            suites[name] = {"folder": str(folder.absolute()), "first_token": self.first_token}
+        probe: Row = {
+            "sequences": self.sequences,
+            "length": self.length,
+            "dtype": self.dtype,
+            "threads": self.threads,
+            "interventions": dict(self.interventions),
+        }
+        if self.texts:
+            probe |= {"domains": [], "texts": {k: str(v) for k, v in self.texts.items()}}
+        name = "-".join(suites)[:60].rstrip("-.")
+        values = {"name": name, "results": str(self.output), "suites": suites, "probe": probe}
+        return parse(values, "command line")
+
+
+def name_of(folder: Path) -> str:
+    """A folder's name as a suite's: small letters, digits, full stops, - and _."""
+    found = re.sub(r"[^a-z0-9._-]+", "-", folder.absolute().name.lower()).strip("-._")
+    return found or "model"
+
+
+def run(study: Study, report: Report = lambda told: None) -> Config:
+    """Do a study: measure, take parts away, analyse, and write tables and report.
+
+    Args:
+        study: what is measured.
+        report: told what is being done.
+
+    Returns:
+        the config, whose results folder then holds tables and report.
+
+    Raises:
+        TrajectoryError: for a folder without weights, config or tokenizer, one of several
+            checkpoints, a text that is too short, an intervention of no layer or head, or whatever
+            the workflow's stages refuse.
+    """
+    from trajectory.dynamics.analyse import analyse
+    from trajectory.dynamics.claims.all import ledger
+    from trajectory.report.site import build
+    from trajectory.schemas import CLAIMS
+    from trajectory.tables import scan
+
+    config = study.config()
+    listed = {name: _only(name, suite) for name, suite in config.suites.public().items()}
+    claim(config)
+    facts: Row = {}
+    rows: dict[str, list[Row]] = {name: [] for name in (*MEASUREMENTS, *EFFECTS)}
+    for name, row in listed.items():
+        for table, found in _measured(config, name, row, facts, report).items():
+            rows[table] += found
+    described = provenance.describe(**facts)
+
+    def save(name: str, found: list[Row]) -> None:
+        path = config.results / "tables" / f"{name}.parquet"
+        write(from_rows(found, TABLES[name]), TABLES[name], path, described)
+
+    for name, found in rows.items():
+        save(name, found)
+    report("analysing")
+    heads, layers = (scan(config.results, name).collect() for name in ("heads", "layers"))
+    for name, found in analyse(heads, layers, config.dynamics).items():
+        save(name, found)
+    save(CLAIMS.name, ledger(config.results, config))
+    report("writing the report")
+    build(config.results, config, config.results / "report", draw=False)
+    return config
+
+
+def _only(name: str, suite: Suite) -> Row:
+    """The one checkpoint of a folder, as a row of a selection.
+
+    Raises TrajectoryError if there are several, or it has no weights.
+    """
+    assert suite.folder is not None
+    places = revision_folders(name, suite.folder)
+    if len(places) > 1:
+        raise TrajectoryError(
+            f"{suite.folder}: holds {len(places)} checkpoints, {places[0].name} to "
+            f"{places[-1].name}; name one of their folders"
+        )
+    found = local_revision(places[0])
+    if not weight_files(found.files or ()):
+        raise TrajectoryError(f"{places[0]}: no weights (*.safetensors)")
+    (row,) = manifest_rows(name, suite, [found])
+    if row["trajectory"] is None:
+        raise TrajectoryError(f"{places[0]}: {row['reason']}")
+    return with_rates(selected(row, "hand"), suite)
+
+
+def _measured(
+    config: Config, name: str, row: Row, facts: Row, report: Report
+) -> dict[str, list[Row]]:
+    """Rows of the measurements and effects of one model; notes in ``facts`` how they were made."""
+    suite, probe = config.suites.public()[name], config.probe
+    assert suite.folder is not None
+    folder = revision_folder(suite.folder, row["revision"])
+    place = next((place for place in tokenizer_places(folder) if has_tokenizer(place)), None)
+    if place is None:
+        raise TrajectoryError(f"{folder}: no tokenizer in it or above it")
+    if suite.first_token is not None:
+        probe = probe.model_copy(update={"first_token": suite.first_token})
+    path = config.results / "batches" / f"{name}.parquet"
+    write(from_rows(make_batches(name, place, probe), BATCHES), BATCHES, path, {"suite": name})
+    batches = read_batches(path)
+    compute = Compute.of(probe.device, probe.dtype, probe.statistics)
+    report(f"{name}: measuring")
+    rows, found = measure_checkpoint(row, folder, batches, compute=compute)
+    facts |= found
+    if probe.interventions is not None:
+        report(f"{name}: taking parts away")
+        effects, _ = intervene(row, folder, batches, probe.interventions, compute)
+        rows |= effects
+    return rows

@@ -1,0 +1,224 @@
+"""What the parts of a language model do to its sinks, drains and peaks: a part of *Circuit*."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import altair as alt
+import polars as pl
+
+from trajectory.dynamics.circuit import Role, behind, last_records, place_of, roles
+from trajectory.dynamics.series import with_group
+from trajectory.report import marks, words
+from trajectory.report.page import Block, Choice, Control, Figure, Part
+from trajectory.report.parts import ranked
+from trajectory.report.run import Run
+from trajectory.schemas import INTERVENTION_LAYERS, INTERVENTIONS
+
+TEXT = (
+    "A part whose output is zeroed, beside the unchanged model (thick, grey): by depth, and over "
+    "the layers behind it."
+)
+
+LINES = (
+    ("residual_norm_sink", "‖h‖ of the sink", "Residual norm of the sink, changed", True),
+    ("sink_weight", "weight on the sink, mean", "Weight on the sink, changed", False),
+    ("value_ratio", "‖v‖ of the sink / rest, mean", "Value ratio, changed", True),
+)
+
+BARS = (
+    ("loss_difference", "", "change of the loss (nats/token)", "Loss"),
+    ("sink", "sink_before", "weight on the sink behind it", "Sink"),
+    ("value_ratio", "value_ratio_before", "value ratio behind it", "Drain"),
+    ("norm", "norm_before", "greatest ‖h‖ of the sink behind it", "Peak"),
+)
+
+
+def make(run: Run, names: list[str], first: tuple[str, str]) -> Part:
+    """The part; ``first`` is what the page shows at first."""
+    blocks: list[Block] = []
+    controls: list[Control] = []
+    data: dict[str, pl.DataFrame] = {}
+    if run.has("intervention_layers") and run.has("interventions"):
+        depths = last_records(run.frame("intervention_layers"))
+        found = behind(run.frame("interventions"), depths)
+        if found.height:
+            label = pl.col("at").cast(pl.String).fill_null(pl.col("intervention"))
+            data["behind"] = with_group(found).with_columns(
+                label=label, order=pl.int_range(pl.len())
+            )
+            data["changed"] = with_group(_lines(run, depths))
+            kinds = sorted(data["behind"]["kind"].unique(), key=_kind_rank)
+            options = [(kind, kind.replace("_", " ")) for kind in kinds]
+            controls.append(Choice("chosen_kind", "change", options, kinds[0], "Changed"))
+            blocks += [_by_depth(run, depths, first, *line) for line in LINES]
+            blocks += [_bars(run, data["behind"], first, *bar) for bar in BARS]
+    if run.has("head_effects"):
+        part = ranked.make(run, first)
+        blocks += part.blocks
+        data |= part.data
+    return Part("changed", "What each part does", TEXT, blocks, controls, data)
+
+
+def _kind_rank(kind: str) -> tuple[int, str]:
+    known = ("zero_mlp", "zero_attention")
+    return (known.index(kind) if kind in known else len(known) + (kind == "named")), kind
+
+
+def _lines(run: Run, depths: pl.DataFrame) -> pl.DataFrame:
+    """Every change by depth, with its kind and its layer; the unchanged model beside each kind."""
+    changes = last_records(run.frame("interventions"))
+    places = {row["intervention"]: place_of(row["changes"]) for row in changes.to_dicts()}
+    kept = depths.filter(~pl.col("intervention").str.starts_with("zero_head"))
+    names = kept["intervention"].unique().to_list()
+    kinds = {name: places.get(name, ("named", None))[0] for name in names}
+    at = {name: places.get(name, ("named", None))[1] for name in names}
+    return kept.with_columns(
+        pl.col("intervention").replace_strict(kinds, return_dtype=pl.String).alias("kind"),
+        pl.col("intervention").replace_strict(at, return_dtype=pl.Int64).alias("at"),
+        (pl.col("intervention") == "none").alias("unchanged"),
+    ).sort("trajectory", "domain", "kind", "at", "intervention", "layer")
+
+
+def _chosen(chart: alt.Chart) -> alt.Chart:
+    return chart.transform_filter(
+        "datum.trajectory == chosen_trajectory && datum.domain == chosen_domain"
+    )
+
+
+def _by_depth(
+    run: Run,
+    depths: pl.DataFrame,
+    first: tuple[str, str],
+    column: str,
+    axis: str,
+    title: str,
+    log: bool,
+) -> Figure:
+    valid = f"isValid(datum.{column})" + (f" && datum.{column} > 0" if log else "")
+    base = _chosen(marks.named("changed").transform_filter(valid)).encode(
+        x=alt.X("layer:Q", title="depth")
+        .axis(format="d", tickMinStep=1)
+        .scale(zero=False, nice=False, padding=6),
+        y=marks.value_axis(column, axis, log=log),
+        detail="intervention:N",
+    )
+    tips = [
+        alt.Tooltip("intervention:N"),
+        *marks.tips(INTERVENTION_LAYERS, ["trajectory", "domain", "layer", column]),
+    ]
+    # A scale of brightness: any number of layers has colours of its own.
+    changed = base.transform_filter("datum.kind == chosen_kind && !datum.unchanged").encode(
+        color=by_changed_layer(run)
+    )
+    plain = base.transform_filter("datum.unchanged").encode(color=alt.value(marks.GREY))
+    peak = run.config.dynamics.peak_threshold
+    text, captions = marks.by_series(run, partial(_role_reading, depths, peak), first)
+    return Figure(
+        f"changed-{column.replace('_', '-')}",
+        title,
+        alt.layer(
+            plain.mark_line(strokeWidth=5, opacity=0.5).encode(tooltip=tips),
+            changed.mark_line(strokeWidth=1.4, opacity=0.9),
+            changed.mark_point(filled=True, size=18, opacity=0.9).encode(tooltip=tips),
+        ),
+        text,
+        captions=captions,
+        data="changed",
+        table="intervention_layers",
+        definition=marks.definition(INTERVENTION_LAYERS, column),
+        height=300,
+    )
+
+
+def by_changed_layer(run: Run) -> alt.Color:
+    """The layer that is changed, from dark to bright; grey where several are."""
+    return marks.by_layer(run, "heads", "changed layer", "viridis", column="at")
+
+
+def _role_reading(depths: pl.DataFrame, peak: float, trajectory: str, domain: str) -> str:
+    if depths.filter(trajectory=trajectory, domain=domain).is_empty():
+        return f"Nothing was zeroed in {trajectory} on {domain}."
+    return told_roles(trajectory, domain, roles(depths, trajectory, domain, peak))
+
+
+def told_roles(trajectory: str, domain: str, found: list[Role]) -> str:
+    """Which parts write the peaks and which erase them."""
+    if not found:
+        return (
+            f"In {trajectory} on {domain} no single part writes or erases a peak: with none of "
+            "them away does one vanish, or one stay that vanishes."
+        )
+    return f"In {trajectory} on {domain} {words.listed([role.sentence for role in found])}."
+
+
+def _bars(
+    run: Run,
+    found: pl.DataFrame,
+    first: tuple[str, str],
+    column: str,
+    before: str,
+    axis: str,
+    title: str,
+) -> Figure:
+    base = _chosen(
+        marks.named("behind").transform_filter(
+            f"datum.kind == chosen_kind && isValid(datum.{column})"
+        )
+    )
+    x = alt.X("label:N", title="changed layer", sort={"field": "order"}).axis(
+        labelAngle=0, labelOverlap=True, labelLimit=120
+    )
+    tips = [
+        alt.Tooltip("intervention:N"),
+        alt.Tooltip("changes:N"),
+        *marks.tips(INTERVENTIONS, ["trajectory", "domain"]),
+        alt.Tooltip(f"{column}:Q", title=axis, format=".4~g"),
+    ]
+    if before:
+        tips.append(alt.Tooltip(f"{before}:Q", title="of the unchanged model", format=".4~g"))
+    else:
+        tips += marks.tips(INTERVENTIONS, ["loss_difference_se"])
+    bars = base.mark_bar(width={"band": 0.8}).encode(
+        x=x,
+        y=alt.Y(f"{column}:Q", title=axis),
+        color=by_changed_layer(run),
+        tooltip=tips,
+    )
+    layers: list[alt.Chart] = [bars]
+    if before:
+        ticks = base.mark_tick(
+            thickness=2.5, size=14, color=marks.GREY, opacity=1, orient="horizontal"
+        )
+        layers.append(ticks.encode(x=x, y=alt.Y(f"{before}:Q", title=axis), tooltip=tips))
+    text, captions = marks.by_series(run, partial(_bar_reading, found, column, before, axis), first)
+    return Figure(
+        f"bars-{column.replace('_', '-')}",
+        f"{title} without a part",
+        alt.layer(*layers),
+        text,
+        captions=captions,
+        data="behind",
+        table="interventions",
+        definition=f"{axis}; grey: of the unchanged model in the same layers" if before else "",
+        height=240,
+    )
+
+
+def _bar_reading(
+    found: pl.DataFrame, column: str, before: str, axis: str, trajectory: str, domain: str
+) -> str:
+    """Which change moves it most."""
+    own = found.filter(trajectory=trajectory, domain=domain).drop_nulls(column)
+    if own.is_empty():
+        return f"Nothing was zeroed in {trajectory} on {domain} that has layers behind it."
+    moved = (pl.col(column) - (pl.col(before) if before else 0.0)).abs()
+    top = own.sort(moved, "intervention", descending=[True, False]).row(0, named=True)
+    change = f"“{top['intervention']}”"
+    if not before:
+        told = f"{top[column]:+.3f} nats/token"
+        return f"In {trajectory} on {domain} {change} moves the loss most: {told}."
+    return (
+        f"In {trajectory} on {domain} {change} moves it most: the {axis} is "
+        f"{words.number(top[column])}, {words.number(top[before])} in the unchanged model."
+    )
