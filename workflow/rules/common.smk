@@ -31,8 +31,11 @@ from trajectory.workflow import (
     check_scheduler,
     check_storage,
     claimed_threads,
+    growing,
+    last_told,
     refuse,
     use_own_commands,
+    values,
 )
 
 try:
@@ -76,18 +79,12 @@ def claim_results():
         refuse(error)
 
 
-def last_told():
-    """What the last run that came to its end said of missing checkpoints, and when."""
-    path = Path(RESULTS, "logs/complete.log")
-    return (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) if path.is_file() else None
-
-
-TOLD_BEFORE = last_told()
+TOLD_BEFORE = last_told(CONFIG.results)
 
 
 def what_is_missing():
     """The checkpoints that could not be measured, as the run's last word, if it got that far."""
-    told = last_told()
+    told = last_told(CONFIG.results)
     return told[0] if told and told != TOLD_BEFORE else ""
 
 
@@ -100,17 +97,6 @@ def share(busy):
         return claimed_threads(busy, cores)
 
     return claimed
-
-
-def growing(base):
-    """A resource that doubles with every attempt: a killed job gets more of it."""
-    return lambda wildcards, attempt: base * 2 ** (attempt - 1)
-
-
-def values(section, without=None):
-    """A config section as parameters: a change of any value left in reruns the rule."""
-    kept = section.model_dump(mode="json", exclude=without) if section is not None else None
-    return values_digest(kept)
 
 
 def stored(*paths):
