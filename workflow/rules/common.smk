@@ -33,8 +33,11 @@ from trajectory.workflow import (
     check_scheduler,
     check_storage,
     claimed_threads,
+    growing,
+    last_told,
     refuse,
     use_own_commands,
+    values,
 )
 
 try:
@@ -78,13 +81,7 @@ def claim_results():
         refuse(error)
 
 
-def told(rule):
-    """What the last job of a rule printed, and when."""
-    path = Path(RESULTS, f"logs/{rule}.log")
-    return (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) if path.is_file() else None
-
-
-TOLD_BEFORE = {rule: told(rule) for rule in ("complete", "report")}
+TOLD_BEFORE = {rule: last_told(CONFIG.results, rule) for rule in ("complete", "report")}
 
 
 def last_word(rule):
@@ -92,7 +89,7 @@ def last_word(rule):
 
     ``complete`` names the checkpoints that could not be measured, ``report`` says what was found.
     """
-    now = told(rule)
+    now = last_told(CONFIG.results, rule)
     return now[0] if now and now != TOLD_BEFORE[rule] else ""
 
 
@@ -120,17 +117,6 @@ def share(busy):
         return claimed_threads(busy, cores)
 
     return claimed
-
-
-def growing(base):
-    """A resource that doubles with every attempt: a killed job gets more of it."""
-    return lambda wildcards, attempt: base * 2 ** (attempt - 1)
-
-
-def values(section, without=None):
-    """A config section as parameters: a change of any value left in reruns the rule."""
-    kept = section.model_dump(mode="json", exclude=without) if section is not None else None
-    return values_digest(kept)
 
 
 def stored(*paths):

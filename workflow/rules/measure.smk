@@ -81,7 +81,7 @@ rule outcomes:
     params:
         config=RESOLVED,
         left_out=lambda wildcards: sorted(read_unpinned(CONFIG)),
-        code=code_digest("trajectory.jobs.outcomes", "trajectory.checkpoints.selection"),
+        code=code_digest("trajectory.jobs.outcomes"),
     shell:
         "trajectory suites outcomes --config {params.config} --output {output} > {log} 2>&1"
 
