@@ -9,7 +9,7 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test test-slow check lock clean
+.PHONY: run test test-slow check docs lock clean
 
 run: $(VENV)/installed ## the default run; its report is results/report/index.html
 	$(BIN)/snakemake --cores $(CORES) all
@@ -28,7 +28,10 @@ check: $(VENV)/installed-dev ## format, lint, types, workflow
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
-lock: $(VENV)/installed-dev ## pin what is installed now
+docs: $(VENV)/installed-docs ## the documentation as a site: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+lock: $(VENV)/installed-dev $(VENV)/installed-docs ## pin what is installed now
 	$(BIN)/pip freeze --all --exclude-editable | sed -E 's/\+cpu$$//' | grep -v '^pip==' > constraints.txt
 
 clean: ## remove the virtual environment, not the results
@@ -40,6 +43,10 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/pip
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/pip install --quiet --editable '.[docs]'
 	@touch $@ $(VENV)/installed
 
 $(BIN)/pip:

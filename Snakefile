@@ -51,16 +51,20 @@ include: "workflow/rules/publish.smk"
 
 onstart:
     claim_results()
+    follow()
 
 
 onsuccess:
+    stop_following()
     remember(CONFIG)
+    print(last_word("report"), end="")
 
 
 onerror:
+    stop_following()
     remember(CONFIG)
     print(f"A job failed. What it printed is above, and in {RESULTS}/logs.")
-    print(what_is_missing())
+    print(last_word("complete"), end="")
 
 
 rule all:

@@ -5,9 +5,8 @@
 
 Writes random weights of the shape to a temporary folder, shard by shard (14.6 GB for OLMo-2-7B),
 measures one sequence with every statistic in a process of its own, and prints its resident memory,
-anonymous and file-mapped apart, the CPU seconds of each layer, and what ``trajectory probe plan``
-says from the headers alone. With ``--plan`` the files end after their headers and nothing is
-measured.
+anonymous and file-mapped apart, the CPU seconds of each layer, and what ``trajectory plan`` and the
+workflow's rules reckon with. With ``--plan`` nothing is written or measured.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import tempfile
 import threading
 import time
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from statistics import mean, median
 
@@ -78,8 +78,34 @@ def shapes_of(shape: str) -> tuple[dict, list[dict[str, list[int]]]]:
     return config, shards
 
 
-def write(folder: Path, shape: str, dtype: str, empty: bool) -> int:
-    """Write the checkpoint, or only its headers; the bytes of its weights."""
+def planned(shape: str, length: int, dtype: str) -> tuple[int | None, float | None]:
+    """Peak bytes and seconds of one sequence, as they are planned."""
+    from trajectory.config.probe import Probe
+    from trajectory.config.suites import Architecture, Suite
+    from trajectory.costs.estimates import computing_seconds, measured_flops, memory_of
+
+    layers, width, mlp, heads, groups = SHAPES[shape]
+    sizes = (prod(size) for shard in shapes_of(shape)[1] for size in shard.values())
+    suite = Suite(
+        parameters=sum(sizes),
+        architecture=Architecture(
+            layers=layers,
+            heads=heads,
+            kv_heads=groups,
+            width=width,
+            mlp=mlp,
+            vocabulary=VOCABULARY,
+        ),
+        dtype=dtype,  # type: ignore[arg-type]
+    )
+    values = {"domains": ["prose"], "sequences": 1, "length": length, "statistics": "float32"}
+    cores = len(__import__("os").sched_getaffinity(0))
+    probe = Probe.model_validate({**values, "dtype": dtype, "threads": cores})
+    return memory_of(suite, probe), computing_seconds(suite, probe, measured_flops())
+
+
+def write(folder: Path, shape: str, dtype: str) -> int:
+    """Write the checkpoint; the bytes of its weights."""
     import torch
     from safetensors.torch import save_file
 
@@ -90,31 +116,17 @@ def write(folder: Path, shape: str, dtype: str, empty: bool) -> int:
     index, total = {}, 0
     for n, tensors in enumerate(shards):
         file = f"model-{n + 1:05d}-of-{len(shards):05d}.safetensors"
-        made, header, offset = {}, {}, 0
+        made = {}
         for name, size in tensors.items():
-            count = 1
-            for side in size:
-                count *= side
+            count = prod(size)
             index[name] = file
-            stop = offset + count * kind.itemsize
-            header[name] = {
-                "dtype": {"bfloat16": "BF16", "float32": "F32"}[dtype],
-                "shape": size,
-                "data_offsets": [offset, stop],
-            }
-            offset = stop
-            if not empty:
-                ones = len(size) == 1
-                # One random block, repeated: drawing 7 billion numbers would take the hour.
-                block = torch.randn(min(count, 1 << 20), generator=generator) * 0.02
-                filled = block.repeat(-(-count // len(block)))[:count]
-                made[name] = torch.ones(size, dtype=kind) if ones else filled.to(kind).view(size)
-        total += offset
-        if empty:
-            text = json.dumps(header).encode()
-            (folder / file).write_bytes(len(text).to_bytes(8, "little") + text + b" ")
-        else:
-            save_file(made, folder / file)
+            ones = len(size) == 1
+            # One random block, repeated: drawing 7 billion numbers would take the hour.
+            block = torch.randn(min(count, 1 << 20), generator=generator) * 0.02
+            filled = block.repeat(-(-count // len(block)))[:count]
+            made[name] = torch.ones(size, dtype=kind) if ones else filled.to(kind).view(size)
+            total += made[name].nbytes
+        save_file(made, folder / file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     return total
 
@@ -185,23 +197,20 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--parent", type=Path, help="where the temporary folder is made")
-    parser.add_argument("--plan", action="store_true", help="headers only; measure nothing")
+    parser.add_argument("--plan", action="store_true", help="measure nothing")
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
         print(json.dumps(run(arguments.run, arguments.length, arguments.dtype)))
         return
+    bytes_, seconds = planned(arguments.shape, arguments.length, arguments.dtype)
+    print(f"planned    {(bytes_ or 0) / 1e9:7.2f} GB, {seconds or 0:.0f} s", flush=True)
+    if arguments.plan:
+        return
     folder = Path(tempfile.mkdtemp(prefix="trajectory-shape-", dir=arguments.parent))
     try:
-        size = write(folder, arguments.shape, arguments.dtype, arguments.plan)
+        size = write(folder, arguments.shape, arguments.dtype)
         print(f"{arguments.shape}, {arguments.dtype}: {size / 1e9:.1f} GB of weights", flush=True)
-        command = ["trajectory", "probe", "plan", str(folder), "--length", str(arguments.length)]
-        command += ["--dtype", arguments.dtype, "--statistics", "float32"]
-        cores = str(len(__import__("os").sched_getaffinity(0)))
-        scripts = Path(sys.executable).parent
-        subprocess.run([str(scripts / command[0]), *command[1:], "--threads", cores], check=True)
-        if arguments.plan:
-            return
         command = [sys.executable, __file__, "--run", str(folder)]
         command += ["--length", str(arguments.length), "--dtype", arguments.dtype]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from project import Project, copy_project
 
@@ -19,6 +21,20 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 ROOT = Path(__file__).parents[1]
+
+
+LONGEST = ("workflow", "cluster", "hub", "report")
+"""Folders whose files take longest: tested first, so that no process ends alone with one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files begin; the order within a file stays."""
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -42,9 +58,20 @@ def make_project(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 
 
 @pytest.fixture(scope="session")
-def finished(make_project: Callable[[str], Project]) -> Project:
-    """The small run, finished once for all tests that only read it or rerun parts of it."""
-    project = make_project("finished")
-    done = project.snakemake("all", "--configfile", "workflow/configs/small.yaml")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return project
+def finished(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, make_project: Callable[[str], Project]
+) -> Project:
+    """The small run, finished, for all tests that only read it or rerun parts of it.
+
+    Processes that test side by side run it once; each has a copy.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "small-run"
+    with FileLock(f"{shared}.lock"):
+        if not shared.exists():
+            project = make_project("first")
+            done = project.snakemake("all", "--configfile", "workflow/configs/small.yaml")
+            assert done.returncode == 0, done.stdout + done.stderr
+            project.folder.rename(shared)
+    copy = tmp_path_factory.mktemp("finished") / "project"
+    return Project(shutil.copytree(shared, copy, symlinks=True))

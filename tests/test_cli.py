@@ -119,7 +119,6 @@ def test_experiments_are_compared_at_equal_loss_by_their_paired_differences(tmp_
          "error: unknown suite 'olmo9'; this config has: none"),
         (["suites", "tokenizer", "olmo9", "-o", "out"],
          "error: unknown suite 'olmo9'; this config has: none"),
-        (["probe", "plan", "none"], "error: none: no such folder"),
         (["costs", "--results", "none"],
          "error: none: no run's results (it has no benchmarks of jobs)"),
         (["claims", "--results", "x.yaml"], "error: x.yaml: no run's results (it has no config"),

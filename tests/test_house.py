@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "tables": {"schemas"},
     "config": set(),
     "workflow": set(),
+    "terminal": set(),
     "inputs": {"config"},
     "reference": {"config", "schemas"},
     "results": {"config", "tables"},
@@ -188,7 +189,7 @@ def test_what_decides_numbers_is_in_a_digest_or_in_the_values(
     of_values = {
         *("training", "recorded_steps", "checkpoint_steps", "resolve_steps"),
         *("trainings", "embedded"),  # of bb and nano-olmo
-        *("of_batches", "of_compute"),  # of the probe
+        *("of_batches", "of_compute", "of_rows"),  # of the probe and of suites
         *(
             "choose",
             "names",

@@ -31,7 +31,7 @@ from trajectory.probe.forces.measure import Heads, Wanted
 from trajectory.probe.interventions import Intervention
 from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.probe.streaming import read_config
-from trajectory.schemas import ARROWS, FORCE_LAYERS, FORCES, HEADS, LAYERS, Table
+from trajectory.schemas import ARROWS, FORCE_LAYERS, FORCE_MEANS, FORCES, HEADS, LAYERS, Table
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,13 @@ class MeasuredForces:
 
     Attributes:
         forces: one row per domain × readers × layer × head × key.
+        means: the mean over each layer's heads, as in ``force_means``.
         layers: one row per domain × depth of the residual stream, as in ``force_layers``.
         arrows: one row per domain × readers × chosen head × key.
     """
 
     forces: pl.DataFrame
+    means: pl.DataFrame
     layers: pl.DataFrame
     arrows: pl.DataFrame
 
@@ -158,6 +160,7 @@ def forces(
     )
     return MeasuredForces(
         _frame(found["forces"], FORCES),
+        _frame(found["force_means"], FORCE_MEANS),
         _frame(found["force_layers"], FORCE_LAYERS),
         _frame(found["arrows"], ARROWS),
     )

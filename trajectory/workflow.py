@@ -6,16 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from pydantic import BaseModel
+
 from trajectory.errors import TrajectoryError
+from trajectory.provenance import values_digest
 
 # Of the schemas, which take half a second to import: every job reads the rules anew.
 MEASURED = ("heads", "layers", "checkpoints")
 BB_MEASUREMENTS = ("bb_types", "bb_residuals", "bb_maps", "bb_interventions", "bb_intervened")
 EFFECT_TABLES = ("interventions", "intervention_layers", "head_effects")
-FORCE_TABLES = ("forces", "force_layers", "arrows")
+FORCE_TABLES = ("forces", "force_means", "force_layers", "arrows")
 
 
 def refuse(error: TrajectoryError) -> NoReturn:
@@ -64,6 +68,33 @@ def check_storage(provider: str | None) -> None:
             f"--default-storage-provider {provider}: the jobs of a run share its results folder; "
             "leave it out, and 'publish' in the config sends copies to a storage"
         )
+
+
+def last_told(results: Path, rule: str) -> tuple[str, int] | None:
+    """What the last job of a rule printed, and when; None if there was none.
+
+    Args:
+        results: the run's folder.
+        rule: one without wildcards.
+    """
+    path = results / "logs" / f"{rule}.log"
+    return (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) if path.is_file() else None
+
+
+def growing(base: int) -> Callable[[object, int], int]:
+    """A resource that doubles with every attempt: a killed job gets more of it."""
+
+    # Snakemake gives arguments by these names.
+    def granted(wildcards: object, attempt: int) -> int:
+        return base * 2 ** (attempt - 1)
+
+    return granted
+
+
+def values(section: BaseModel | None, without: set[str] | None = None) -> str:
+    """A config section as a parameter: a change of any value left in reruns the rule."""
+    kept = section.model_dump(mode="json", exclude=without) if section is not None else None
+    return values_digest(kept)
 
 
 def use_own_commands() -> None:

@@ -76,6 +76,17 @@ def test_a_step_that_no_name_states_may_be_given_by_hand(table: Path) -> None:
     assert checked_selection(table, "s", suite())[0]["step"] == 9
 
 
+def test_a_step_given_by_hand_follows_its_branch_to_a_new_commit(table: Path) -> None:
+    names = [Revision(name, "0" * 40) for name in ("main", *NAMES)]
+    listed = manifest_rows("s", suite(), names)
+    by_hand = {**rows(suite())[0], "revision": "main", "step": 9, "tokens": None, "stage": None}
+    write_selection(table, "s", suite(), [{**by_hand, "chosen": "hand"}])
+    now = suite(tokens_per_step=5_000_000)
+    moved = [{**row, "commit": "1" * 40, "excluded": False} for row in listed]
+    (chosen,) = [r for r in pinned_selection(table, "s", now, moved) if r["revision"] == "main"]
+    assert (chosen["step"], chosen["commit"]) == (9, "1" * 40)
+
+
 def test_rows_that_were_added_follow_the_settings(table: Path) -> None:
     """Else they would contradict the settings, and nobody could go on."""
     added = [{**row, "chosen": "densify"} for row in rows(suite())]

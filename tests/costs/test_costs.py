@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 
 from trajectory.costs.benchmarks import by_rule, read_benchmarks
-from trajectory.errors import TrajectoryError
 from trajectory.schemas import COSTS
 from trajectory.tables import from_rows
 
@@ -24,7 +23,8 @@ def test_benchmarks_become_rows(tmp_path: Path) -> None:
     (tmp_path / "gather.tsv").write_text(
         HEADER + "90.00\t0:01:30\t50.00\t2.00\t9.00\t9.00\t0.00\t8.00\t10.00\t9.00\n"
     )
-    rows = read_benchmarks(tmp_path)
+    rows, damaged = read_benchmarks(tmp_path)
+    assert not damaged
     frame = pl.DataFrame(from_rows(rows, COSTS))
     assert frame["job"].to_list() == ["", "pythia/step0", "pythia/step8"]
     assert frame["peak_memory"].to_list() == [50 * 2**20, 100 * 2**20, None]
@@ -42,5 +42,9 @@ def test_benchmarks_become_rows(tmp_path: Path) -> None:
 )
 def test_what_is_no_benchmark_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "gather.tsv").write_text(text)
-    with pytest.raises(TrajectoryError, match="gather.tsv: not a benchmark"):
-        read_benchmarks(tmp_path)
+    (tmp_path / "claims.tsv").write_text(
+        HEADER + "1.00\t0:00:01\t1.00\t2.00\t1.00\t1.00\t0.00\t0.00\t1.00\t1.00\n"
+    )
+    rows, (message,) = read_benchmarks(tmp_path)
+    assert [row["rule"] for row in rows] == ["claims"], "a damaged one costs its row and no more"
+    assert message.startswith(f"{tmp_path / 'gather.tsv'}: not a benchmark")

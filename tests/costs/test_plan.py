@@ -8,8 +8,8 @@ import pytest
 from trajectory.checkpoints.selection import select, write_selection
 from trajectory.cli.tables_of_suites import duration, gigabytes
 from trajectory.config import Config, load, parse
+from trajectory.costs import estimates
 from trajectory.costs.estimates import (
-    HELD_BYTES,
     body,
     computing_seconds,
     effects_seconds,
@@ -22,7 +22,7 @@ from trajectory.costs.needs import needs, needs_changed
 from trajectory.costs.plan import plan, run_plan
 from trajectory.errors import TrajectoryError
 from trajectory.jobs.bundles import Bundle
-from trajectory.probe import effects
+from trajectory.probe import effects, statistics, streaming
 
 GB = 10**9
 
@@ -180,14 +180,16 @@ def test_changed_models_compute_from_where_they_differ(tmp_path: Path) -> None:
 
 
 def test_streams_that_do_not_fit_take_another_pass(tmp_path: Path) -> None:
-    assert HELD_BYTES == effects.HELD_BYTES
+    assert estimates.HELD_BYTES == effects.HELD_BYTES
+    blocks = estimates.TOKEN_BLOCK, estimates.VOCABULARY_BLOCK, estimates.SPREAD_BLOCK
+    assert blocks == (streaming.TOKEN_BLOCK, streaming.VOCABULARY_BLOCK, statistics.SPREAD_BLOCK)
     everywhere = ["zero_attention", "zero_mlp", "mean_value", "mean_residual"]
     sweeps = {"heads": "all", "every": everywhere}
     run = changing(tmp_path, sweeps, weights="stream", select={"steps": [0]})
     sweep = sweep_of(run.suites.suite("s"), run.probe)
     assert sweep is not None
     stream = 800 * 2048 * 4
-    assert sweep.at_once == HELD_BYTES // stream < sweep.branches == (16 + 4) * 16
+    assert sweep.at_once == estimates.HELD_BYTES // stream < sweep.branches == (16 + 4) * 16
     assert sweep.passes == 2
     measured, changed = (
         plan(config(tmp_path, weights="stream", select={"steps": [0]}), 1, 1e11)[0],

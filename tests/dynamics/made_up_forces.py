@@ -57,8 +57,8 @@ def _drain_of(trajectory: str, key: str) -> float:
 
 
 def forces() -> dict[str, pl.DataFrame]:
-    """The tables ``forces``, ``arrows`` and ``forks``, as far as the claims read them."""
-    found: dict[str, list[dict[str, Any]]] = {"forces": [], "arrows": [], "forks": _forks()}
+    """The tables ``force_means``, ``arrows`` and ``forks``, as far as the claims read them."""
+    found: dict[str, list[dict[str, Any]]] = {"force_means": [], "arrows": [], "forks": _forks()}
     for place in _sites():
         seed = int(place["trajectory"][-1]) if place["trajectory"][-1].isdigit() else 0
         for step in STEPS:
@@ -80,7 +80,9 @@ def forces() -> dict[str, pl.DataFrame]:
                     f"{name}_se": None if value is None else 0.05e-3
                     for name, value in numbers.items()
                 }
-                found["forces"].append({**named, **numbers, **errors})
+                if place["head"] == 0:  # all heads are alike
+                    of_layer = {name: value for name, value in named.items() if name != "head"}
+                    found["force_means"].append({**of_layer, **numbers, **errors})
                 if second:
                     arrows = dict.fromkeys(("sink_arrow", "drain_arrow"), one["arrow"] * coupling)
                     found["arrows"].append({**named, **arrows})

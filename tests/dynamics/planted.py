@@ -9,6 +9,8 @@ import polars as pl
 
 SEEDS = ("bb/toy/seed0", "bb/toy/seed1", "bb/toy/seed2", "bb/toy/seed3")
 STEPS = (60, 100, 150, 228, 400)
+EXCESS = (0.0, 0.02, 0.1, 0.4, 0.7)
+"""The sink begins after step 100 and is midway at about 210: it rises from step 25 on."""
 ONSET = 200.0
 KEYS = {
     "sink": "sink",
@@ -46,10 +48,11 @@ def tables(
     arrows: list[dict[str, Any]] = []
     measured: list[dict[str, Any]] = []
     for trajectory in trajectories:
-        domain = "all" if trajectory.startswith("bb/") else "prose"
+        toy = trajectory.startswith("bb/")
+        domain = "all" if toy else "prose"
         for head in range(heads):
             odds = -3.0
-            for step in STEPS:
+            for step, excess in zip(STEPS, EXCESS, strict=True):
                 strength = {"sink": force, "constant": constant}
                 pull = 0.0
                 for key, kind in KEYS.items():
@@ -67,16 +70,18 @@ def tables(
                     pull = own if kind == "sink" else pull
                     forces.append(place | _force(kind, own, drain, coupled))
                     arrows.append(place | _arrow(kind, agree, coupled))
-                measured.append(
+                measured.extend(
                     {
                         "trajectory": trajectory,
                         "step": step,
-                        "domain": domain,
+                        "domain": of,
                         "layer": 0,
                         "head": head,
                         "sink_log_odds": odds,
+                        "sink_excess": excess,
                         "value_norm_sink": 1.0,
                     }
+                    for of in ((domain, "non_trigger") if toy else (domain,))
                 )
                 following = STEPS[min(STEPS.index(step) + 1, len(STEPS) - 1)]
                 odds += moved * pull * (following - step)
@@ -94,8 +99,20 @@ def tables(
         for t in trajectories
         for head in range(heads)
     ]
-    frames = {"forces": forces, "arrows": arrows, "onsets": onsets, "heads": measured}
-    return {name: pl.DataFrame(rows, infer_schema_length=None) for name, rows in frames.items()}
+    found = {"forces": forces, "arrows": arrows, "onsets": onsets, "heads": measured}
+    frames = {name: pl.DataFrame(rows, infer_schema_length=None) for name, rows in found.items()}
+    return frames | {"force_means": means(frames["forces"])}
+
+
+def means(forces: pl.DataFrame) -> pl.DataFrame:
+    """The mean over heads of forces whose errors are one: all heads see the same noise."""
+    place = ["trajectory", "step", "domain", "readers", "layer", "key", "key_kind"]
+    numbers = [name for name in forces.columns if name not in (*place, "head")]
+    return (
+        forces.group_by(place, maintain_order=True)
+        .agg(pl.len().cast(pl.Int64).alias("heads"), pl.col(numbers).mean())
+        .with_columns(coupled_heads=pl.col("heads"))
+    )
 
 
 def _force(kind: str, sink_force: float, drain: float, coupled: float) -> dict[str, Any]:

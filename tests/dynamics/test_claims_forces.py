@@ -19,7 +19,7 @@ from trajectory.dynamics.claims.forces import FORCED
 from trajectory.dynamics.claims.forks import FORKED
 from trajectory.dynamics.claims.ledger import claim_rows, standings
 from trajectory.dynamics.ending import phenomenon_row
-from trajectory.schemas import ARROWS, CLAIMS, FORCES, FORKS
+from trajectory.schemas import ARROWS, CLAIMS, FORCE_MEANS, FORKS
 from trajectory.tables import from_rows, validate
 
 from . import made_up, made_up_forces
@@ -79,7 +79,7 @@ DRAIN_TO_SINK, SINK_TO_DRAIN = "the drain drives the sink", "the sink drives the
 
 def test_the_criteria_are_in_the_ledger_and_read_columns_that_there_are(frames: Frames) -> None:
     assert {(c.claim.name, c.name) for c in OWN} <= {(c.claim.name, c.name) for c in CRITERIA}
-    for table in (FORCES, ARROWS, FORKS):
+    for table in (FORCE_MEANS, ARROWS, FORKS):
         assert set(frames[table.name].columns) <= {column.name for column in table.fields}
 
 
@@ -100,27 +100,27 @@ ALTERED: list[tuple[str, str, str, str, str, Change]] = [
      where(AT_SINK, sink_arrow=3 * pl.col("sink_arrow"))),
     ("flow-arrows", SINK_TO_DRAIN, SEEDS, "all", "arrows",
      where(AT_POSITION, drain_arrow=2.5 * pl.col("drain_arrow"))),
-    ("flow-arrows", SINK_TO_DRAIN, SEEDS, "all", "forces",
+    ("flow-arrows", SINK_TO_DRAIN, SEEDS, "all", "force_means",
      where(AT_SINK, coupling=-pl.col("coupling"))),
-    ("reinforcement-gain-finite", "below one", SEEDS, "all", "forces",
+    ("reinforcement-gain-finite", "below one", SEEDS, "all", "force_means",
      where(AT_SINK, coupling=4 * pl.col("coupling"))),
-    ("sink-force-selects", "the force is on the sink", SEEDS, "all", "forces",
+    ("sink-force-selects", "the force is on the sink", SEEDS, "all", "force_means",
      where(AT_SINK, sink_force=0.1e-3)),
-    ("sink-force-selects", "the force is on the sink", SEEDS, "all", "forces",
+    ("sink-force-selects", "the force is on the sink", SEEDS, "all", "force_means",
      where(AT_POSITION, sink_force=1e-3)),
-    ("sink-force-selects", "escape without brake", MODEL, "prose", "forces",
+    ("sink-force-selects", "escape without brake", MODEL, "prose", "force_means",
      where(AT_SINK, brake=-0.8 * pl.col("escape"))),
-    ("sink-force-selects", "escape without brake", SEEDS, "all", "forces",
+    ("sink-force-selects", "escape without brake", SEEDS, "all", "force_means",
      where(AT_POSITION, brake=0.0)),
-    ("constant-value-no-brake", "the brake goes", SEEDS, "all", "forces",
+    ("constant-value-no-brake", "the brake goes", SEEDS, "all", "force_means",
      where(pl.col("key_kind") == "constant", brake=-0.8e-3)),
-    ("constant-value-no-brake", "the force on the weight rises", MODEL, "code", "forces",
+    ("constant-value-no-brake", "the force on the weight rises", MODEL, "code", "force_means",
      where(pl.col("key_kind") == "constant", sink_force=-0.8e-3)),
-    ("order", "one layer, AdamW: the value is useful first", SEEDS, "all", "forces",
+    ("order", "one layer, AdamW: the value is useful first", SEEDS, "all", "force_means",
      where(AT_SINK, drain_force=1e-3)),
-    ("order", "one layer, SGD: it is pushed to drain first", "bb/sgd-1l", "all", "forces",
+    ("order", "one layer, SGD: it is pushed to drain first", "bb/sgd-1l", "all", "force_means",
      where(AT_SINK, drain_force=-1e-3)),
-    ("order-in-language-models", "it is pushed to drain first", MODEL, "prose", "forces",
+    ("order-in-language-models", "it is pushed to drain first", MODEL, "prose", "force_means",
      where(AT_SINK, drain_force=-1e-3)),
     ("forks-reinforce", DRAIN_TO_SINK, SEEDS, "all", "forks",
      where(AT_SINK, log_odds_response=-pl.col("log_odds_response"))),
@@ -152,7 +152,7 @@ def relabelled(frames: Frames) -> Frames:
             .then(pl.col("key").replace(kinds))
             .otherwise("key_kind"),
         )
-        for table in ("forces", "arrows", "forks")
+        for table in ("force_means", "arrows", "forks")
     }
 
 
@@ -178,7 +178,7 @@ def test_a_sham_in_the_place_of_the_sink_gets_no_verdict_of_a_sink(frames: Frame
 
 def test_where_shams_are_as_the_sink_nothing_is_special(frames: Frames) -> None:
     alike = {}
-    for table in ("forces", "arrows"):
+    for table in ("force_means", "arrows"):
         frame = frames[table]
         of_sink = frame.filter(AT_SINK)
         copies = [
@@ -195,10 +195,10 @@ def test_where_shams_are_as_the_sink_nothing_is_special(frames: Frames) -> None:
 
 
 def test_a_position_that_was_not_changed_does_not_lose_its_brake(frames: Frames) -> None:
-    unchanged = frames["forces"].filter(key="position 1")
+    unchanged = frames["force_means"].filter(key="position 1")
     fake = unchanged.with_columns(key=pl.lit("constant 1"), key_kind=pl.lit("constant"))
-    rest = frames["forces"].filter(pl.col("key_kind") != "constant")
-    rows = decided(frames | {"forces": pl.concat([rest, fake])}, "constant-value-no-brake")
+    rest = frames["force_means"].filter(pl.col("key_kind") != "constant")
+    rows = decided(frames | {"force_means": pl.concat([rest, fake])}, "constant-value-no-brake")
     assert all(row["measured"] == pytest.approx(0, abs=1e-12) for row in rows.values())
 
 
@@ -212,7 +212,7 @@ def test_without_a_sink_nothing_is_asked(frames: Frames) -> None:
     assert {row["verdict"] for row in rows} == {UNMEASURED}
 
 
-@pytest.mark.parametrize("table", ["forces", "arrows", "forks"])
+@pytest.mark.parametrize("table", ["force_means", "arrows", "forks"])
 def test_a_run_without_a_table_says_which(frames: Frames, table: str) -> None:
     rows = decided({name: frame for name, frame in frames.items() if name != table})
     bare = {key: row for key, row in rows.items() if row["verdict"] == UNMEASURED}
@@ -222,7 +222,7 @@ def test_a_run_without_a_table_says_which(frames: Frames, table: str) -> None:
 
 def test_early_readers_count_in_a_language_model_and_not_in_a_toy(frames: Frames) -> None:
     late = where(AT_SINK & (pl.col("readers") == "late"), sink_force=0.0)
-    rows = decided(frames | {"forces": late(frames["forces"])}, "sink-force-selects")
+    rows = decided(frames | {"force_means": late(frames["force_means"])}, "sink-force-selects")
     told = {key[2]: row["verdict"] for key, row in rows.items() if key[1].startswith("the force")}
     assert (told[MODEL], told[SEEDS]) == (YES, NO)
 
@@ -230,17 +230,17 @@ def test_early_readers_count_in_a_language_model_and_not_in_a_toy(frames: Frames
 @pytest.mark.parametrize("outside", [pl.col("step") < 15, pl.col("step") > 220])
 def test_only_the_rise_tells_what_selects_the_sink(frames: Frames, outside: pl.Expr) -> None:
     other = where(outside & AT_SINK, sink_force=-1e-3, escape=-1e-3, drain_force=1e-3)
-    rows = decided(frames | {"forces": other(frames["forces"])})
+    rows = decided(frames | {"force_means": other(frames["force_means"])})
     for claim in ("sink-force-selects", "order"):
         of_claim = {key: row["verdict"] for key, row in rows.items() if key[0] == claim}
         assert set(of_claim.values()) == {YES}, of_claim
 
 
 def test_heads_that_disagree_are_judged_by_their_mean(frames: Frames) -> None:
-    """Two heads of a layer with opposite forces: no force on the sink."""
-    apart = where(AT_SINK & (pl.col("head") == 1), sink_force=-pl.col("sink_force"))
-    rows = decided(frames | {"forces": apart(frames["forces"])}, "sink-force-selects")
-    key = ("sink-force-selects", "the force is on the sink", MODEL, "code")
+    """Two heads of a layer with opposite arrows: the layer has none."""
+    apart = where(AT_SINK & (pl.col("head") == 1), drain_arrow=-pl.col("drain_arrow"))
+    rows = decided(frames | {"arrows": apart(frames["arrows"])}, "flow-arrows")
+    key = ("flow-arrows", SINK_TO_DRAIN, MODEL, "code")
     assert rows[key]["verdict"] == NO
     assert rows[key]["measured"] == 0
 
@@ -257,7 +257,7 @@ def test_seeds_that_agree_on_a_share_of_few_records_do_not_make_it_exact() -> No
 def test_tokens_are_no_positional_shams(frames: Frames) -> None:
     bare = {
         table: frames[table].filter(pl.col("key_kind") != "token")
-        for table in ("forces", "arrows", "forks")
+        for table in ("force_means", "arrows", "forks")
     }
     assert decided(frames | bare) == decided(frames)
 
@@ -267,7 +267,8 @@ def test_tokens_are_no_positional_shams(frames: Frames) -> None:
 def test_the_unit_of_the_loss_decides_nothing(size: float) -> None:
     own = made()
     scaled = {
-        table: own[table].with_columns(selectors.float() * size) for table in ("forces", "arrows")
+        table: own[table].with_columns(selectors.float() * size)
+        for table in ("force_means", "arrows")
     }
     before, after = ({k: r["verdict"] for k, r in decided(f).items()} for f in (own, own | scaled))
     assert before == after

@@ -13,7 +13,8 @@ from trajectory.dynamics import levels
 from trajectory.dynamics.courses import courses, placed
 from trajectory.dynamics.motions import motion_rows, motion_test_rows
 from trajectory.dynamics.reinforcement import reinforcement_rows
-from trajectory.report.parts import established
+from trajectory.dynamics.rise import sinks
+from trajectory.report.parts import answered, established
 from trajectory.schemas import MOTION_TESTS, MOTIONS, REINFORCEMENT
 from trajectory.tables import from_rows, validate
 
@@ -22,7 +23,8 @@ from .planted import ONSET, SE, SEEDS, STEPS, forks, tables
 
 def rows_of(found: dict[str, pl.DataFrame]) -> pl.DataFrame:
     data = from_rows(
-        reinforcement_rows(found["forces"], found["arrows"], found["onsets"]), REINFORCEMENT
+        reinforcement_rows(found["forces"], found["arrows"], found["onsets"], found["force_means"]),
+        REINFORCEMENT,
     )
     validate(data, REINFORCEMENT, "test")
     return pl.DataFrame(data)
@@ -48,8 +50,16 @@ def test_one_trajectory_has_errors_over_sequences_and_its_heads_a_mean() -> None
     found = rows_of(tables(trajectories=("some-suite",), heads=4))
     assert set(found["role"]) == {"lead", "all"} and set(found["errors"]) == {"sequences"}
     row = found.filter(role="all", key="sink", step=150).row(0, named=True)
-    reach = 1.96 * SE / 2
-    assert row["sink_force_high"] - row["sink_force"] == pytest.approx(reach)
+    assert row["sink_force_high"] - row["sink_force"] == pytest.approx(1.96 * SE)
+    assert row["sink_arrow"] is not None and row["sink_arrow_high"] is None
+
+
+def test_the_mean_of_heads_has_no_error_that_takes_them_for_independent() -> None:
+    found = tables(trajectories=("some-suite",), heads=4)
+    rows = reinforcement_rows(found["forces"], found["arrows"], found["onsets"])
+    every = [row for row in rows if row["role"] == "all"]
+    assert {row["sink_force_high"] for row in every} == {None}
+    assert None not in {row["sink_force"] for row in every}
 
 
 def test_a_ratio_over_what_may_be_zero_has_no_ends() -> None:
@@ -95,26 +105,28 @@ def test_one_head_alone_has_no_null() -> None:
 
 
 def paragraph(found: dict[str, pl.DataFrame], sign: float = 1.0) -> dict[str, str]:
-    rows = placed(found["forces"], found["arrows"], found["onsets"])
-    course, known = courses(rows), levels.sinks_and_shams(rows)
+    when = sinks(found["heads"], found["onsets"])
+    rows = placed(found["forces"], found["arrows"], when)
+    course, known = courses(found["force_means"], when), levels.sinks_and_shams(rows)
     forked = levels.forked(forks(sign))
-    return {
-        "answer": established.answer(known, forked),
+    passages = {
+        "answer": [established.answer(known, forked)],
         "forces": established.forces(course),
         "arrows": established.arrows(known),
-        "forks": established.forks(forked),
+        "forks": answered.forks(forked),
         "false": established.false(course, known, rows_of(found)),
     }
+    return {name: " ".join(sentences) for name, sentences in passages.items()}
 
 
 def test_what_is_planted_is_established() -> None:
     told = paragraph(tables())
     assert "yes in bb/toy" in told["answer"]
     assert "4 of 4 arrows are positive in all seeds, 0 negative" in told["answer"]
-    assert "above in bb/toy" in told["forces"]
-    assert "smaller in bb/toy" in told["forces"]
-    assert "100 % of records against 0 % at shams" in told["arrows"]
-    assert "yes in all seeds: bb/toy at 60 and bb/toy at 150" in told["forks"]
+    assert "exceeds that on positional shams in bb/toy" in told["forces"]
+    assert "less in bb/toy" in told["forces"]
+    assert "100 % of records, shams 0 %" in told["arrows"]
+    assert "Drain drives the sink: in all seeds of bb/toy at steps 60 and 150." in told["forks"]
     assert "R > 0 at 100 % of positional shams too" in told["false"]
     assert "a drained value starts the sink" in told["false"]
     assert "runs away" in told["false"]
@@ -124,9 +136,10 @@ def test_what_is_planted_the_other_way_is_told_the_other_way() -> None:
     told = paragraph(tables(agree=False, force=-8.0, drain=5.0, constant=-1.0, coupled=-1.0), -1.0)
     assert "not shown in bb/toy" in told["answer"] and "yes in" not in told["answer"]
     assert "0 of 4 arrows are positive in all seeds, 4 negative" in told["answer"]
-    assert "below in bb/toy" in told["forces"] and "above" not in told["forces"]
-    assert "greater in bb/toy" in told["forces"]
-    assert "not R at the sink" in told["arrows"]
+    assert "is below that on positional shams in bb/toy" in told["forces"]
+    assert "exceeds that" not in told["forces"]
+    assert "more in bb/toy" in told["forces"]
+    assert "They do not agree with R at the sink" in told["arrows"]
     assert "the reverse in all seeds" in told["forks"]
     assert "marks a sink" not in told["false"]
     assert "starts the sink" not in told["false"]
@@ -143,5 +156,5 @@ def test_without_the_sink_s_onset_nothing_is_said_of_sinks() -> None:
     found = tables()
     found["onsets"] = found["onsets"].with_columns(onset=pl.lit(None, pl.Float64))
     told = paragraph(found)
-    assert told["forces"].startswith("Forces: no trajectory with forces has a sink")
-    assert told["arrows"].startswith("Flow arrows: no head whose sink's onset was observed")
+    assert told["forces"].startswith("No trajectory with forces has a sink")
+    assert told["arrows"].startswith("No head whose sink's onset was observed")

@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from scipy.optimize import approx_fprime
 
+from trajectory.dynamics.flow import Descent, descend, gradient_flow
+from trajectory.dynamics.mean_field import MeanField
 from trajectory.dynamics.theory import (
     EXPONENTS,
-    Descent,
-    MeanField,
     SimplifiedModel,
-    descend,
-    gradient_flow,
     late_sink_logit,
     late_sink_logit_drained,
     plateau_times,

@@ -160,8 +160,7 @@ def test_a_host_that_ignores_ranges_is_begun_anew(
     fetch_files(hub, REPOSITORY, commit, [file], tmp_path, STEP)
     assert (tmp_path / file.path).read_bytes() == branches[STEP][file.path].data
     standin.faults = [Fault("GET /cdn/", drop_after=40_000), Fault("GET /cdn/", no_ranges=True)]
-    part = hub.read_range(REPOSITORY, commit, file, 1000, 80_000, STEP)
-    assert part == branches[STEP][file.path].data[1000:80_000]
+    assert hub.read(REPOSITORY, commit, file, STEP) == branches[STEP][file.path].data
 
 
 def test_what_an_earlier_process_left_is_resumed(
@@ -199,7 +198,7 @@ def test_other_bytes_than_were_asked_for_are_refused(
     standin.faults = [Fault("/cdn/", status, headers, times=None)]
     for ask in (
         lambda: fetch_files(hub, REPOSITORY, commit, [file], tmp_path, STEP),
-        lambda: hub.read_range(REPOSITORY, commit, file, 1000, 1004, STEP),
+        lambda: hub.read(REPOSITORY, commit, file, STEP),
     ):
         with pytest.raises(errors.HubBroken, match="not the bytes that were asked for"):
             ask()

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from trajectory.errors import TrajectoryError
+from trajectory.probe import compute
 from trajectory.probe.attention import AttentionCall, probe_attention
-from trajectory.probe.compute import Compute, find_device
+from trajectory.probe.compute import CPU, Compute, advice_on_speed, find_device
 from trajectory.probe.language_model import measure_checkpoint_files
 
 from .test_families import batches, make
@@ -31,6 +32,18 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) 
         "device": "cuda",
         "dtype": "bfloat16",
     }
+
+
+def test_half_precision_is_advised_against_where_it_is_emulated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = {torch.float32: 1e-4, torch.bfloat16: 6e-3, torch.float16: 3e-4}
+    monkeypatch.setattr(compute, "_seconds", times.__getitem__)
+    told = advice_on_speed(CPU, torch.bfloat16)
+    assert told is not None and told.startswith("bfloat16 is about 60 times slower than float32")
+    assert advice_on_speed(CPU, torch.float16) is None
+    assert advice_on_speed(CPU, torch.float32) is None
+    assert advice_on_speed(torch.device("cuda"), torch.bfloat16) is None
 
 
 def test_grouped_keys_reach_other_devices_kernels_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

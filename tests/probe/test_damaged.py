@@ -13,11 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from trajectory.errors import DamagedFiles, TrajectoryError
 from trajectory.probe.branches import Branch
-from trajectory.probe.compute import Compute
 from trajectory.probe.effects import measure_effects
 from trajectory.probe.interventions import Intervention
 from trajectory.probe.language_model import measure_checkpoint_files
-from trajectory.probe.plan import headers, plan
+from trajectory.probe.remote import parse_header
 from trajectory.probe.streaming import StreamedLayer, read_config
 
 from .test_families import batches, make
@@ -48,8 +47,6 @@ def test_a_missing_read_out_is_not_the_embedding(tmp_path: Path, case: str, head
         measure_checkpoint_files(tmp_path, batches())
     with pytest.raises(DamagedFiles, match=message):
         measure_effects(tmp_path, batches(), [Branch("x", (Intervention("zero_mlp", 0),))])
-    with pytest.raises(DamagedFiles, match=message):
-        plan(tmp_path, 8, 1, Compute())
 
 
 def test_heads_are_measured_without_a_read_out_where_no_loss_is_wanted(tmp_path: Path) -> None:
@@ -132,6 +129,8 @@ def test_quantised_weights_are_not_taken_for_numbers(tmp_path: Path, dtype: torc
     make(tmp_path, "llama")
     name = "model.layers.1.mlp.up_proj.weight"
     rewrite(tmp_path, lambda tensors: tensors.update({name: tensors[name].to(dtype)}))
-    assert headers(tmp_path)[name].dtype == dtype, "behind ranges, too"
+    content = (tmp_path / "model.safetensors").read_bytes()
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")]
+    assert parse_header(header, "x", "x")[name].dtype == dtype, "behind ranges, too"
     with pytest.raises(DamagedFiles, match=f"{name} is .*8.*: quantised weights are not measured"):
         measure_checkpoint_files(tmp_path, batches())

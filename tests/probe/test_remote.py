@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,8 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from trajectory.config.fetch import Fetch
 from trajectory.errors import TrajectoryError
-from trajectory.hub.ranges import Patience, Range, RemoteError, _named_wait, join
+from trajectory.hub import errors, http
+from trajectory.hub.http import Client, Source
+from trajectory.hub.ranges import Range, join
 from trajectory.probe.compute import CPU
 from trajectory.probe.families import Family, State
 from trajectory.probe.language_model import measure_checkpoint_files
@@ -29,14 +31,27 @@ from trajectory.probe.weights import LocalWeights
 from .ranges import Behaviour, serving
 from .test_families import batches, make
 
-QUICK = Patience(connect=2, read=2, total=1, wait=0.01, longest=0.05)
+QUICK = Fetch(timeout=2, patience=1)
+
+
+@pytest.fixture(autouse=True)
+def _in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(http, "LONGEST_WAIT", 0.05)
+
+
+def at(url: str, folder: Path, fetch: Fetch = QUICK) -> RemoteWeights:
+    files = {
+        p.name: Source(f"{url}/{p.name}", p.name, p.stat().st_size)
+        for p in folder.glob("*.safetensors")
+    }
+    return RemoteWeights(Client(fetch, url), files, "demo")
 
 
 @contextmanager
-def remote(folder: Path, behaviour: Behaviour, **options: Any) -> Iterator[RemoteWeights]:
+def remote(folder: Path, behaviour: Behaviour) -> Iterator[RemoteWeights]:
     with serving(folder, behaviour) as url:
-        urls = {p.name: f"{url}/{p.name}" for p in folder.glob("*.safetensors")}
-        weights = RemoteWeights(urls, "demo", patience=QUICK, **options)
+        weights = at(url, folder)
         try:
             yield weights
         finally:
@@ -51,7 +66,7 @@ def test_a_checkpoint_behind_ranges_gives_the_same_rows(tmp_path: Path, case: st
     with serving(tmp_path / "shards", Behaviour()) as url:
         files = sorted((tmp_path / "shards").glob("*.safetensors"))
         assert len(files) > 3
-        weights = RemoteWeights({p.name: f"{url}/{p.name}" for p in files}, "demo")
+        weights = at(url, tmp_path / "shards")
         measured = measure_checkpoint_files(tmp_path, batches(), weights=weights)
     assert (measured.heads, measured.layers, measured.losses) == (
         local.heads,
@@ -102,7 +117,8 @@ def test_bad_weather_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     stored = {"a": torch.arange(5000, dtype=torch.float32)}
     save_file(stored, tmp_path / "model.safetensors")
     behaviour = Behaviour(refusals=[503, 429], break_after=[3], token="Bearer x")
-    with remote(tmp_path, behaviour, headers=lambda: {"Authorization": "Bearer x"}) as weights:
+    monkeypatch.setenv("HF_TOKEN", "x")
+    with remote(tmp_path, behaviour) as weights:
         behaviour.refusals += [500, 429]
         behaviour.break_after += [0, 700, 17, 900, 1]
         assert torch.equal(weights.get("a", torch.float32), stored["a"])
@@ -115,21 +131,23 @@ def test_what_cannot_be_had_is_named(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1000)}, tmp_path / "model.safetensors")
     behaviour = Behaviour()
     with remote(tmp_path, behaviour) as weights:
-        for refusal, again in ((404, False), (403, False), (503, True)):
+        for refusal, kind in (
+            (404, errors.UnknownFile),
+            (403, errors.Refused),
+            (503, errors.HubBroken),
+        ):
             behaviour.refusals = [refusal] * 10_000
-            with pytest.raises(RemoteError, match=f"bytes .*: the server answers {refusal}") as e:
+            with pytest.raises(kind, match=f"demo: .*{refusal}"):
                 weights.get("a", torch.float32)
-            assert (e.value.status, e.value.again) == (refusal, again)
             behaviour.refusals = []
         behaviour.ignore_ranges = True
-        with pytest.raises(RemoteError, match="the server ignores ranges"):
+        with pytest.raises(errors.CheckpointError, match="the hub ignores ranges; set weights"):
             weights.get("a", torch.float32)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}/x"
-        with pytest.raises(RemoteError, match=r"model\.safetensors: .*no answer") as error:
-            RemoteWeights({"model.safetensors": url}, "demo", patience=QUICK)
-        assert error.value.status is None and error.value.again
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(errors.Unreachable, match="demo: no working connection"):
+            at(url, tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0not a header at all")
     with pytest.raises(TrajectoryError, match="demo: model.safetensors: no safetensors header"):
         with remote(tmp_path, Behaviour()):
@@ -145,26 +163,20 @@ def test_a_busy_server_is_waited_for_by_time_not_by_attempts(tmp_path: Path) -> 
         assert not behaviour.refusals
         behaviour.refusals = [503] * 10_000
         begun = time.monotonic()
-        with pytest.raises(RemoteError, match="the server answers 503"):
+        with pytest.raises(errors.HubBroken, match="the hub answers 503"):
             weights.get("a", torch.int64)
-        assert time.monotonic() - begun >= QUICK.total
+        assert time.monotonic() - begun >= QUICK.patience
         assert behaviour.refusals, "and no longer than that"
 
 
-def test_only_a_limit_that_is_used_up_is_a_wait() -> None:
-    assert _named_wait({"Retry-After": "7"}) == 7
-    assert _named_wait({"ratelimit": '"resolvers";r=0;t=20'}) == 21
-    assert _named_wait({"ratelimit": '"resolvers";r=4990;t=290'}) is None
-
-
 def test_a_server_that_falls_silent_is_given_up(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1000)}, tmp_path / "model.safetensors")
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
-        patience = Patience(connect=1, read=0.1, total=0.2, wait=0.01)
-        with pytest.raises(RemoteError, match="no answer"):
-            RemoteWeights({"model.safetensors": url}, "demo", patience=patience)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(errors.Unreachable, match="the hub does not answer in time"):
+            at(url, tmp_path, Fetch(timeout=0.1, patience=0.2))
 
 
 @given(

@@ -6,7 +6,6 @@ import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from trajectory.config import parse
-from trajectory.report.serve import server
 from trajectory.report.site import build
 
 from .chromium import open_page, requests, start
@@ -539,17 +537,3 @@ def test_the_policy_holds(browser: webdriver.Chrome, site: Path) -> None:
     )
     assert refused == "connect-src"
     assert not browser.find_elements(By.CSS_SELECTOR, "meta[content*='unsafe-eval']")
-
-
-def test_a_served_report_works_alike(browser: webdriver.Chrome, site: Path) -> None:
-    with server(site, 0) as http:
-        thread = Thread(target=http.serve_forever, daemon=True)
-        thread.start()
-        address = f"http://127.0.0.1:{http.server_port}/"
-        open_page(browser, address)
-        assert marks(browser, "sink-bb")
-        open_page(browser, f"{address}heads.html")
-        assert marks(browser, "map", "rect")
-        silent(browser, address)
-        http.shutdown()
-        thread.join()

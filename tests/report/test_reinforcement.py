@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
-from itertools import product
 from pathlib import Path
 
 import polars as pl
@@ -11,18 +11,42 @@ import pytest
 from dynamics.planted import SEEDS, STEPS, forks, tables
 
 from trajectory.config import parse
+from trajectory.dynamics import levels
+from trajectory.dynamics.holds import experiments, hold_rows
 from trajectory.dynamics.motions import motion_rows, motion_test_rows
 from trajectory.dynamics.reinforcement import reinforcement_rows
 from trajectory.report.figures import THEMES, render, static
-from trajectory.report.page import Page
+from trajectory.report.page import Figure, Grid, Page, Terms
 from trajectory.report.pages import reinforcement
+from trajectory.report.parts import answered, holds
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
 from trajectory.tables import from_rows, write
 
 from .explained import filled
 
-OPTIONAL = ("forces", "arrows", "forks", "motion_tests", "reinforcement")
+OPTIONAL = ("forces", "arrows", "forks", "holds", "motion_tests", "reinforcement")
+
+
+def held(shown: float = -2.5, reach: float = 0.5) -> list[dict[str, object]]:
+    """Holds in both worlds: as predicted, the reverse, undecided, not predicted, and two shams."""
+    found = []
+    for experiment, kind, sham, predicted, observed, half in (
+        ("bb/held", "hold_value", False, -3.0, shown, reach),
+        ("bb/forced", "force_attention", False, 0.3, -0.2, 0.1),
+        ("bb/blind", "hold_value", False, None, 1.0, 0.1),
+        ("bb/held-sham", "hold_value", True, 0.0, 0.1, 0.3),
+        ("nano-olmo-held", "hold_value", False, -1.0, -0.2, 0.6),
+        ("nano-olmo-held-sham", "hold_value", True, 0.0, -0.4, 0.1),
+    ):
+        given = {
+            **{"experiment": experiment, "control": "free", "sham": sham, "kind": kind},
+            **{"domain": "prose", "layer": 0, "seeds": 3, "predicted": predicted},
+            **{"observed": observed, "observed_low": observed - half},
+            "observed_high": observed + half,
+        }
+        found.append(filled(TABLES["holds"], **given))
+    return found
 
 
 @cache
@@ -36,7 +60,10 @@ def planted() -> dict[str, list[dict[str, object]]]:
         {"trajectory": t, "step": s, "domain": "non_trigger"} for t in SEEDS for s in STEPS
     ]
     made = {name: [filled(TABLES[name], **row) for row in rows] for name, rows in given.items()}
-    made["reinforcement"] = reinforcement_rows(forces, arrows, found["onsets"])
+    made["reinforcement"] = reinforcement_rows(
+        forces, arrows, found["onsets"], found["force_means"]
+    )
+    made["holds"] = held()
     made["motion_tests"] = motion_test_rows(pl.DataFrame(moves), 0)
     return made
 
@@ -52,23 +79,96 @@ def made(folder: Path, names: set[str]) -> Page:
     return reinforcement.make(Run(folder, config))
 
 
-@pytest.mark.parametrize("there", list(product((True, False), repeat=len(OPTIONAL))))
-def test_every_subset_of_tables_makes_a_page(tmp_path: Path, there: tuple[bool, ...]) -> None:
-    names = {name for name, has in zip(OPTIONAL, there, strict=True) if has}
+ALONE = [{name} for name in OPTIONAL]
+
+
+@pytest.mark.parametrize(
+    "names", [set(OPTIONAL), set(), *ALONE, *(set(OPTIONAL) - one for one in ALONE)]
+)
+def test_a_page_is_made_of_what_tables_there_are(tmp_path: Path, names: set[str]) -> None:
     page = made(tmp_path, names)
     assert page.answer or page.reasons
-    told = " ".join(page.blocks[1].sentences)  # type: ignore[union-attr]
-    assert ("Forces: not measured in this run" in told) == ("forces" not in names)
-    assert ("Forks: not measured in this run" in told) == ("forks" not in names)
+    (terms,) = (block for block in page.blocks if isinstance(block, Terms))
+    told = " ".join(" ".join([f"{term}:", *passage]) for term, passage in terms.passages)
+    assert ("Forces: Not measured in this run" in told) == ("forces" not in names)
+    assert ("Flow arrows: Not measured in this run" in told) == (not {"forces", "arrows"} <= names)
+    assert ("Forks: Not measured in this run" in told) == ("forks" not in names)
+    assert ("Holds: Not measured in this run" in told) == ("holds" not in names)
+    assert "Curves: 4 of 4 lead heads" in told
     assert not {"None", "nan"} & set(told.split())
 
 
 def test_its_charts_are_drawn(tmp_path: Path) -> None:
     page = made(tmp_path, set(OPTIONAL))
     assert [f.name for f in page.figures] == [
-        *("agreement", "force-sink", "force-escape", "force-brake", "forks", "motion"),
+        *("agreement", "force-sink", "force-escape", "force-brake", "forks", "holds", "motion"),
     ]
     for figure in page.figures:
         drawing, _ = render(static(figure, page, THEMES["light"]), figure.name)
         assert "<path" in drawing
     assert "yes in bb/toy" in page.answer
+
+
+def test_holds_are_told_with_what_their_intervals_decide() -> None:
+    rows = levels.held(pl.DataFrame(held()))
+    assert rows["verdict"].to_list() == ["yes", "no", None, None, "undecided", None]
+    told = holds.reading(holds.named(rows))
+    assert "In Bigram-Backcopy 1 of 2 changes have the predicted sign" in told
+    assert "1 the other sign" in told
+    assert "In language models 0 of 1 change have" in told and "1 is undecided" in told
+    assert "Shams that change, though none should: 1 of 2." in told
+    clause = " ".join(answered.holds(rows))
+    assert "excludes zero: bb/held (-2.50 [-3.00, -2.00] nats of sink, predicted -3.00)" in clause
+    assert "zero: bb/forced (-0.20 [-0.30, -0.10] e-folds of drain, predicted 0.30)" in clause
+    assert "includes zero: nano-olmo-held (-0.20 [" in clause
+    assert "Shams that change, though none should: 1 of 2." in clause
+
+
+def test_a_hold_of_one_seed_is_undecided() -> None:
+    rows = pl.DataFrame(held()).with_columns(
+        pl.lit(None, pl.Float64).alias(end) for end in ("observed_low", "observed_high")
+    )
+    found = levels.held(rows)
+    assert set(found["moved"]) == {0} and set(found["verdict"]) == {"undecided", None}
+    assert "3 changes have" not in holds.reading(holds.named(found))
+
+
+def test_the_project_s_own_holds_are_drawn(tmp_path: Path) -> None:
+    """From trainings that are made up to the table as the run writes it, and to the page."""
+    variants = {
+        name: {"seeds": [0, 1, 2], "steps": 100, "record": [0, 100], **more}
+        for name, more in (
+            ("free", {}),
+            ("held", {"control": "free", "during": [{"kind": "hold_value", "from_step": 10}]}),
+        )
+    }
+    config = parse({"name": "a", "results": str(tmp_path), "bb": {"variants": variants}})
+    heads = pl.DataFrame(
+        [
+            {
+                **{"trajectory": f"bb/{name}/seed{seed}", "step": 100, "domain": "non_trigger"},
+                **{"layer": 0, "head": 0, "sink_weight": 0.5, "value_norm_sink": norm},
+                "sink_log_odds": odds + 0.1 * seed * (name == "held"),
+            }
+            for name, odds, norm in (("free", 1.0, 0.5), ("held", -1.0, 1.0))
+            for seed in range(3)
+        ]
+    )
+    forces = pl.DataFrame(
+        [
+            {
+                **{"trajectory": f"bb/free/seed{seed}", "step": 100, "domain": "all"},
+                **{"readers": "late", "layer": 0, "head": 0, "key_kind": "sink", "coupling": 2.0},
+                **{"logit_curvature": 1.0, "logit_curvature_se": 0.01},
+            }
+            for seed in range(3)
+        ]
+    )
+    table = from_rows(hold_rows(experiments(config), heads, forces), TABLES["holds"])
+    write(table, TABLES["holds"], tmp_path / "tables" / "holds.parquet", {})
+    data: dict[str, pl.DataFrame] = {}
+    figure, grid = holds.blocks(Run(tmp_path, config), data)
+    assert data["holds"]["predicted"].to_list() == pytest.approx([-2 * math.log(2)])
+    assert data["holds"]["verdict"].to_list() == ["as predicted"]
+    assert isinstance(figure, Figure) and "1 of 1 change" in figure.reading
+    assert isinstance(grid, Grid) and len(grid.rows) == 1

@@ -18,7 +18,7 @@ import vl_convert
 from trajectory.config import Config, Variant, load, parse
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode, figures, findings, marks
-from trajectory.report.page import Choice, Code, Contents, Items, Legend, Page
+from trajectory.report.page import Choice, Code, Contents, Items, Legend, Page, Terms
 from trajectory.report.pages import PAGES, active, claims, mitigations
 from trajectory.report.pages.trajectories import PANELS, _reading
 from trajectory.report.palette import colours, dashes
@@ -130,6 +130,7 @@ def test_every_chart_is_drawn_without_a_browser(pages: list[Page]) -> None:
     """By Vega itself, which refuses what Altair lets through; each has marks in its drawing."""
     for page in pages:
         for figure in page.figures:
+            figure.chart.to_dict()  # validated against Vega-Lite's schema, as no report does
             spec = figures.static(figure, page, figures.THEMES["paper"])
             drawing, image = figures.render(spec, figure.name)
             marks = re.findall(
@@ -435,7 +436,9 @@ def test_claims_lead_to_the_chart_that_decides_them(site: Path, pages: list[Page
         name, anchor = target.split("#")
         drawn = next(page for page in pages if f"{page.name}.html" == name)
         names = {
-            block.name for block in drawn.blocks if not isinstance(block, Items | Code | Contents)
+            block.name
+            for block in drawn.blocks
+            if not isinstance(block, Items | Terms | Code | Contents)
         }
         assert anchor in names, target
 

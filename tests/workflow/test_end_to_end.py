@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import signal
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -129,22 +123,6 @@ def test_another_config_replaces_the_default_run(finished: Project) -> None:
     assert "results/small/bb/softmax" in done.stdout + done.stderr
 
 
-@pytest.fixture
-def spare(finished: Project, tmp_path: Path) -> Project:
-    """A copy of the finished run, to be spoilt."""
-    return Project(shutil.copytree(finished.folder, tmp_path / "project", symlinks=True))
-
-
-def test_a_damaged_table_is_measured_again(spare: Project) -> None:
-    part = spare.folder / "results/small/bb/relu/seed0/heads.parquet"
-    whole = part.read_bytes()
-    for content in (whole[: len(whole) // 2], b"PAR1 something else"):
-        part.write_bytes(content)
-        done = spare.snakemake(*SMALL)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert part.read_bytes() == whole
-
-
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -177,43 +155,3 @@ def test_a_wrong_config_is_one_line_before_any_job(
     assert message in line
     assert "Traceback" not in output
     assert "rule bb_train" not in output
-
-
-def test_a_text_without_enough_characters_fails_its_job_alone(spare: Project) -> None:
-    (spare.folder / "short.txt").write_text("abcabca")
-    path = spare.folder / "workflow/configs/small.yaml"
-    text = path.read_text()
-    path.write_text(text.replace("attention: relu,", "attention: relu, task: {text: short.txt},"))
-    done = spare.snakemake(*SMALL)
-    output = done.stdout + done.stderr
-    assert done.returncode != 0
-    assert "error: the text has 3 distinct characters; the Bigram-Backcopy task with" in output
-    assert (spare.folder / "results/small/bb/softmax/seed0/heads.parquet").is_file()
-
-
-def test_a_killed_run_goes_on_to_the_same_tables(
-    finished: Project, make_project: Callable[[str], Project]
-) -> None:
-    project = make_project("killed")
-    measured = [f"results/small/tables/{name}.parquet" for name in MEASURED]
-    for seconds in (6, 12):
-        process = subprocess.Popen(
-            project.command(*measured, *SMALL[1:]),
-            cwd=project.folder,
-            env=project.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        time.sleep(seconds)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert project.snakemake(*SMALL, "--unlock").returncode == 0
-    done = project.snakemake(*measured, *SMALL[1:])
-    assert done.returncode == 0, done.stdout + done.stderr
-    expected, found = tables(finished), tables(project)
-    for name in MEASURED:
-        assert found[name].equals(expected[name]), name
-    leftovers = [p for p in (project.folder / "results").rglob(".*") if p.suffix == ".tmp"]
-    parquet = {p for p in leftovers if not p.is_dir()}
-    assert len(parquet) <= 2, "a killed writer leaves at most its own temporary file"

@@ -162,7 +162,7 @@ def test_what_is_missing_is_named_and_tried_again(local: Local) -> None:
     end = output[output.index("3 of 3 selected checkpoints are in the tables.") :]
     assert "2 of 3 have their interventions in the tables." in end
     assert re.search(r"^ *mine +stage1-step20, interventions +altered +suite 'mine', ", end, re.M)
-    assert "What may pass is tried again when the same command is run again." in end
+    assert "Run the same command again to retry temporary failures." in end
     assert not (local.folder / COMPLETE).exists()
 
     weights[-1].write_bytes(whole[-1])

@@ -67,7 +67,7 @@ def toy_forces(
     texts: Sequence[Sequence[str]],
     forces: Forces,
 ) -> dict[str, list[Row]]:
-    """Rows of ``forces``, ``force_layers`` and ``arrows``, without a trajectory's name.
+    """Rows of the tables of forces by their names, without a trajectory's name.
 
     Args:
         model: a ``Transformer`` or ``Simplified``.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from trajectory.checkpoints.schedule import learning_rates
 from trajectory.config.suites import Suite
-from trajectory.provenance import values_digest
 
 CHANGED_FROM = ("commit", "trajectory", "step", "tokens")
 """Columns that decide the tables of a checkpoint's interventions."""
@@ -20,8 +19,3 @@ def with_rates(row: Mapping[str, Any], suite: Suite) -> dict[str, Any]:
     """A selection's row with the checkpoint's learning rates, where its schedule is known."""
     now, before = learning_rates(suite, row["stage"], row["step"])
     return {**row, "learning_rate": now, "integrated_learning_rate": before}
-
-
-def listed_digest(row: Mapping[str, Any], columns: Iterable[str]) -> str:
-    """Twelve hex digits that change when one of the columns does."""
-    return values_digest({name: row[name] for name in columns})

@@ -3,19 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from trajectory.checkpoints.audit import JUDGED, LEARNT, MAIN, audit, config_file
 from trajectory.checkpoints.edited import checked_selection
 from trajectory.checkpoints.local import revision_folder, revision_folders
 from trajectory.checkpoints.manifest import Row, manifest_rows
-from trajectory.checkpoints.selection import in_order, is_pinned, read_selection, select, selected
+from trajectory.checkpoints.pinned import paths
+from trajectory.checkpoints.selection import (
+    Unselectable,
+    in_order,
+    is_pinned,
+    read_selection,
+    select,
+    selected,
+    write_selection,
+)
+from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.hub.client import Hub
 from trajectory.hub.content import BLOCK, CONFIG, File, Revision, local_revision
+from trajectory.hub.errors import Offline, Unreachable
+from trajectory.progress import progress
+from trajectory.provenance import describe
+from trajectory.schemas import MANIFEST
+from trajectory.tables import from_rows, provenance, read, write
 
 Report = Callable[[int], None]
+
+
+def pin(config: Config, name: str) -> tuple[list[Row], list[Row]]:
+    """List, audit and choose, and write a suite's manifest and selection; the rows of both.
+
+    Where the hub cannot be reached, what was listed before is chosen from.
+
+    Args:
+        config: the run.
+        name: one of its public suites.
+
+    Raises:
+        Unselectable: if the rule cannot be followed; the manifest is written.
+        TrajectoryError: if the suite cannot be listed, or its selection is damaged.
+    """
+    suite = config.suites.suite(name)
+    hub = Hub(config.fetch)
+    manifest, selection = paths(config, name)
+    now = datetime.now(UTC).isoformat(timespec="minutes")
+    facts = {"endpoint": hub.api.endpoint, "repository": suite.repository, "listed": now}
+
+    def keep(rows: list[Row]) -> None:
+        write(from_rows(rows, MANIFEST), MANIFEST, manifest, describe(**facts))
+
+    try:
+        try:
+            revisions = list_revisions(name, suite, hub)
+            print(f"{name}: {len(revisions)} revisions")
+            with progress(f"{name}: audit", len(revisions), "revisions") as report:
+                rows = audited(name, suite, revisions, hub, report)
+        except (Offline, Unreachable) as error:
+            before = _before(manifest, suite.repository)
+            if before is None:
+                raise
+            listed, facts["listed"] = before
+            print(f"{error}; chosen from the manifest of {facts['listed']}", flush=True)
+            rows = as_listed(name, suite, listed)
+        chosen = pinned_selection(selection, name, suite, rows)
+    except Unselectable as error:
+        keep(list(error.rows))
+        print(f"{manifest}: {len(error.rows)} revisions, each with its verdict", flush=True)
+        raise
+    keep(rows)
+    write_selection(selection, name, suite, chosen)
+    print(f"{selection}: {len(chosen)} checkpoints")
+    return rows, chosen
+
+
+def _before(manifest: Path, repository: str | None) -> tuple[list[Row], str] | None:
+    """What was listed before of a repository, and when; None if nothing was."""
+    if not manifest.is_file():
+        return None
+    rows, facts = read(manifest, MANIFEST).to_pylist(), provenance(manifest)
+    return (rows, facts["listed"]) if facts.get("repository") == repository else None
 
 
 def list_revisions(name: str, suite: Suite, hub: Hub) -> list[Revision]:
@@ -164,7 +234,8 @@ def pinned_selection(path: Path, name: str, suite: Suite, rows: Sequence[Row]) -
     known = {row["revision"]: row for row in rows if not row["excluded"]}
     for row in read_selection(path):
         if row["chosen"] != "config" and (listed := known.get(row["revision"])):
-            # As it is listed now: what the settings say of it may have changed.
-            fresh = selected(listed, row["chosen"]) if listed["trajectory"] else row
+            # As it is listed now: its commit, and what the settings say of it, may have changed.
+            as_now = selected(listed, row["chosen"])
+            fresh = as_now if listed["trajectory"] else {**row, "commit": listed["commit"]}
             new.setdefault(row["revision"], fresh)
     return sorted(new.values(), key=in_order)

@@ -25,7 +25,6 @@ from trajectory.cli import (
     interventions,
     measure,
     plan,
-    probe,
     reinforcement,
     report,
     static,
@@ -62,7 +61,6 @@ app.command("theory", rich_help_panel=STAGES)(theory.theory)
 app.command("align", rich_help_panel=STAGES)(theory.align)
 app.add_typer(config.app, name="config", rich_help_panel=BEFORE)
 app.add_typer(suites.app, name="suites", rich_help_panel=BEFORE)
-app.add_typer(probe.app, name="probe", rich_help_panel=BEFORE)
 app.add_typer(tables.app, name="tables", rich_help_panel=AFTER)
 app.add_typer(bb.app, name="bb", rich_help_panel=STAGES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,7 +29,7 @@ app = typer.Typer(
 
 @app.command("list")
 def bb_list(config: ConfigFile = DEFAULT_CONFIG) -> None:
-    """List the experiments of a config and what they are for."""
+    """List the variants of a config and their purposes."""
     from rich.table import Table
 
     from trajectory.cli.printing import console
@@ -64,7 +65,7 @@ def bb_show(
     variant: Annotated[str, typer.Argument(help="Name of a variant in the config.")],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
-    """Explain one experiment: every value that is not the default, and what it means."""
+    """Explain one variant: each non-default value and its meaning."""
     from trajectory.config import load
 
     chosen = load(config).variant(variant)
@@ -90,10 +91,11 @@ def bb_train(
     threads: Threads = 1,
     state: Annotated[
         Path | None,
-        typer.Option(help="File for the last state: a killed training goes on from it."),
+        typer.Option(help="File of the last state, from which a killed training continues."),
     ] = None,
     device: Annotated[
-        Literal["cpu", "cuda"] | None, typer.Option(help="Instead of the config's bb.device.")
+        Literal["cpu", "cuda"] | None,
+        typer.Option(help="Device, in place of the config's bb.device."),
     ] = None,
 ) -> None:
     """Train one seed of a variant, measured while it trains."""
@@ -107,15 +109,25 @@ def bb_train(
     from trajectory.progress import progress
 
     machine = Machine(device or loaded.bb.device, state, output)
+    _advise(variant, chosen, machine.device)
     with progress(f"bb/{variant}/seed{seed}", chosen.steps) as report:
         rows = train(variant, chosen, seed, report, machine)
     facts = {"config": chosen.training(), "seed": seed, "threads": threads}
     write_measurements(rows, output, {**facts, "device": machine.device})
 
 
+def _advise(name: str, variant: Variant, device: str) -> None:
+    import torch
+
+    from trajectory.probe.compute import DTYPES, advice_on_speed
+
+    if advice := advice_on_speed(torch.device(device), DTYPES[variant.precision]):
+        print(f"bb.variants.{name}.precision: {advice}", file=sys.stderr)
+
+
 @app.command("summary")
 def bb_summary(results: Results, config: RunConfig = None) -> None:
-    """Write the scalars, milestones and comparisons of a run's experiments."""
+    """Write scalars, milestones and comparisons of a run's variants."""
     from trajectory import provenance
     from trajectory.dynamics.bb_summary import Frames, summarise
     from trajectory.results import config_of
@@ -137,21 +149,23 @@ def bb_compare(
     results: Annotated[Path, typer.Argument(help="The run's results folder.")],
     measure: Annotated[
         Literal["step", "loss", "rate"],
-        typer.Option(help="At the last step, at equal loss, or the rate of change."),
+        typer.Option(help="step (the last), loss (at equal loss) or rate (of change)."),
     ] = "step",
     statistics: Annotated[
         str | None,
-        typer.Option(help="Columns of bb_scalars, by comma; risks, sink, drain and peak if none."),
+        typer.Option(
+            help="Columns of bb_scalars, separated by commas; default: risks, sink, drain and peak."
+        ),
     ] = None,
     difference: Annotated[
         bool,
         typer.Option(
             "--difference",
-            help="Paired differences to the control with the exact p of flipped signs, not means.",
+            help="Show paired differences to the control and their sign-flip p, instead of means.",
         ),
     ] = False,
 ) -> None:
-    """Show the comparisons of a run: one row per experiment, means with 95 % intervals."""
+    """Compare a run's variants: one row each, means with 95 % intervals."""
     import polars as pl
     from rich.table import Table
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from trajectory.config import Config
     from trajectory.corpus.tokens import TokenBatch
     from trajectory.jobs.bundle import Rows
+    from trajectory.jobs.deciding import Kind
     from trajectory.jobs.obtain import Obtained
     from trajectory.probe.compute import Compute
 
@@ -26,9 +28,10 @@ Revisions = Annotated[list[str], typer.Argument(help="Revisions in its manifest.
 Listed = Annotated[Path, typer.Option(help="The suite's selection; the embedded suite's manifest.")]
 Batches = Annotated[Path, typer.Option(help="The suite's token batches.")]
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Receives a folder of tables for each.")
+    Path,
+    typer.Option("--output", "-o", help="Folder; each checkpoint gets a folder of tables in it."),
 ]
-Became = Annotated[Path, typer.Option(help="The table of what became of each.")]
+Became = Annotated[Path, typer.Option(help="Output: table of what became of each checkpoint.")]
 Embedded = Annotated[Path | None, typer.Option(help="Folder of the embedded suite's revisions.")]
 
 
@@ -81,9 +84,12 @@ class Checkpoints:
     @cached_property
     def compute(self) -> Compute:
         """Device and dtype of the measurement."""
-        from trajectory.probe.compute import Compute
+        from trajectory.probe.compute import Compute, advice_on_speed
 
-        return Compute.of(**self.run.probe.of_compute())
+        compute = Compute.of(**self.run.probe.of_compute())
+        if advice := advice_on_speed(compute.device, compute.dtype):
+            print(f"probe.dtype: {advice}", file=sys.stderr)
+        return compute
 
     def obtain(self, revision: str) -> AbstractContextManager[Obtained]:
         """The checkpoint's files, fetched or streamed, or the embedded suite's own."""
@@ -98,9 +104,7 @@ class Checkpoints:
     def through(
         self,
         one: Callable[[dict[str, Any], Obtained], tuple[Rows, dict[str, Any]]],
-        code: str,
-        columns: Sequence[str],
-        decides: Mapping[str, Any],
+        kind: Kind,
         tables: Sequence[str],
         output: Path,
         bundle: Path,
@@ -109,30 +113,20 @@ class Checkpoints:
 
         Args:
             one: rows, and facts of their origin, from a listed row and the checkpoint at hand.
-            code: the module whose code decides the rows.
-            columns: those of the listed row that do.
-            decides: what else does, beside batches, device, dtype and threads.
+            kind: of job.
             tables: what a checkpoint that is done has in its folder.
             output: receives a folder of tables for each.
             bundle: the table of what became of each.
         """
         from trajectory import provenance
-        from trajectory.checkpoints.listed import listed_digest
         from trajectory.jobs.bundle import batches_digest, measure_bundle
+        from trajectory.jobs.deciding import row_key
         from trajectory.schemas import BUNDLE
         from trajectory.tables import from_rows, write
 
-        settings = {
-            "batches": batches_digest(self.batches),
-            "code": provenance.code_digest(code),
-            "compute": self.run.probe.of_compute(),
-            "threads": self.run.probe.threads,
-            **decides,
-        }
+        batches = batches_digest(self.batches)
         keys = {
-            revision: provenance.values_digest(
-                {"listed": listed_digest(self.rows[revision], columns), **settings}
-            )
+            revision: row_key(kind, self.run, self.suite, self.rows[revision], batches)
             for revision in self.revisions
         }
 

@@ -29,7 +29,7 @@ def claims(
         Path | None, typer.Option("--output", "-o", help="Also write the claims table.")
     ] = None,
 ) -> None:
-    """Decide every claim of the paper on a run's tables, and say why."""
+    """Check every claim in the ledger against a run's tables, with reasons."""
     from rich.table import Table
     from rich.text import Text
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="The config file: check it; its schema and guide.", no_args_is_help=True)
+app = typer.Typer(help="Check a config file; print its schema and its guide.", no_args_is_help=True)
 
 
 @app.command("check")

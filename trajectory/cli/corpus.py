@@ -10,7 +10,7 @@ import typer
 
 def bigrams(
     text: Annotated[Path, typer.Argument(help="A UTF-8 text.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the table goes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the table.")],
 ) -> None:
     """Count the character pairs of a text, as in the shipped table of tiny Shakespeare."""
     from trajectory.corpus.characters import count_bigrams, read_text

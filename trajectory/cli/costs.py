@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +12,11 @@ import typer
 def costs(
     results: Annotated[Path, typer.Option(help="The run's results folder.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where the table goes; none: print only.")
+        Path | None,
+        typer.Option("--output", "-o", help="File for the table; without it, only print."),
     ] = None,
 ) -> None:
-    """Say what each rule cost, from the benchmarks of its jobs."""
+    """Sum up time, memory and bytes of a run's jobs by rule."""
     import polars as pl
     from rich.table import Column, Table
 
@@ -25,7 +27,10 @@ def costs(
     from trajectory.schemas import COSTS
     from trajectory.tables import from_rows, write
 
-    table = from_rows(read_benchmarks(results / "benchmarks"), COSTS)
+    rows, damaged = read_benchmarks(results / "benchmarks")
+    for message in damaged:
+        print(f"left out: {message}", file=sys.stderr)
+    table = from_rows(rows, COSTS)
     if not table.num_rows and output is None:
         raise TrajectoryError(f"{results}: no run's results (it has no benchmarks of jobs)")
     if output is not None:

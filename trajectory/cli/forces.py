@@ -33,8 +33,8 @@ def measure_forces(
     folder: Embedded = None,
 ) -> None:
     """Measure the forces on sinks and their values in checkpoints."""
-    from trajectory.checkpoints.listed import CHANGED_FROM
     from trajectory.config import load
+    from trajectory.jobs.deciding import FORCES
     from trajectory.schemas import FORCE_TABLES
 
     run = load(config)
@@ -55,6 +55,4 @@ def measure_forces(
             checkpoint.weights,
         )
 
-    code = "trajectory.jobs.forces"
-    decides = {"forces": settings.model_dump(mode="json")}
-    checkpoints.through(one, code, CHANGED_FROM, decides, FORCE_TABLES, output, bundle)
+    checkpoints.through(one, FORCES, FORCE_TABLES, output, bundle)

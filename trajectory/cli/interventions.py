@@ -32,9 +32,9 @@ def intervene_revisions(
     config: ConfigFile = DEFAULT_CONFIG,
     folder: Embedded = None,
 ) -> None:
-    """Run checkpoints with and without each of a config's interventions."""
-    from trajectory.checkpoints.listed import CHANGED_FROM
+    """Measure checkpoints with each of the config's interventions."""
     from trajectory.config import load
+    from trajectory.jobs.deciding import INTERVENE
     from trajectory.schemas import EFFECTS
 
     run = load(config)
@@ -55,6 +55,4 @@ def intervene_revisions(
             checkpoint.weights,
         )
 
-    code = "trajectory.jobs.intervene"
-    decides = {"interventions": settings.model_dump(mode="json")}
-    checkpoints.through(one, code, CHANGED_FROM, decides, EFFECTS, output, bundle)
+    checkpoints.through(one, INTERVENE, EFFECTS, output, bundle)

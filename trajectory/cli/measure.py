@@ -31,9 +31,9 @@ def measure_revisions(
     config: ConfigFile = DEFAULT_CONFIG,
     folder: Embedded = None,
 ) -> None:
-    """Measure checkpoints on every domain; what is measured already is kept."""
-    from trajectory.checkpoints.listed import MEASURED_FROM
+    """Measure checkpoints on every domain; finished ones are kept."""
     from trajectory.config import load
+    from trajectory.jobs.deciding import MEASURE
     from trajectory.schemas import MEASUREMENTS
 
     run = load(config)
@@ -52,6 +52,4 @@ def measure_revisions(
             checkpoints.compute,
         )
 
-    code = "trajectory.jobs.measure"
-    decides = {"loss": loss}
-    checkpoints.through(one, code, MEASURED_FROM, decides, MEASUREMENTS, output, bundle)
+    checkpoints.through(one, MEASURE, MEASUREMENTS, output, bundle)

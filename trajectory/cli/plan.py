@@ -14,11 +14,12 @@ def plan(
     flops: Annotated[
         float | None,
         typer.Option(
-            help="Operations per second of one thread; measured here if not given.", min=1
+            help="Operations per second of one thread; measured on this machine if not given.",
+            min=1,
         ),
     ] = None,
 ) -> None:
-    """Say what a run will fetch and estimate jobs, disk, memory and time, before it starts."""
+    """Estimate a run's downloads, jobs, disk, memory and time before it starts."""
     from trajectory.cli.tables_of_suites import plan_table, run_summary
     from trajectory.config import load
     from trajectory.costs import plan as planning

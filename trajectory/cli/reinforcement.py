@@ -6,7 +6,7 @@ from trajectory.cli.options import Results, RunConfig
 
 
 def reinforcement(results: Results, config: RunConfig = None) -> None:
-    """Put a run's forces together: over seeds, and against the motion that follows them."""
+    """Average a run's forces over seeds, and compare them with the motion that follows."""
     import polars as pl
 
     from trajectory import provenance
@@ -17,12 +17,14 @@ def reinforcement(results: Results, config: RunConfig = None) -> None:
     from trajectory.tables import from_rows, ordered, write
 
     seed = config_of(results, config).dynamics.seed
-    forces, arrows, onsets, heads = (
-        ordered(results, name).collect() for name in ("forces", "arrows", "onsets", "heads")
+    forces, means, arrows, onsets, heads = (
+        ordered(results, name).collect()
+        for name in ("forces", "force_means", "arrows", "onsets", "heads")
     )
+    averaged = reinforcement_rows(forces, arrows, onsets, means)
     moved = from_rows(motion_rows(forces, arrows, heads), MOTIONS)
     found = {
-        REINFORCEMENT: from_rows(reinforcement_rows(forces, arrows, onsets), REINFORCEMENT),
+        REINFORCEMENT: from_rows(averaged, REINFORCEMENT),
         MOTIONS: moved,
         MOTION_TESTS: from_rows(motion_test_rows(pl.DataFrame(moved), seed), MOTION_TESTS),
     }

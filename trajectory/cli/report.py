@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from textwrap import fill
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trajectory.cli.options import DEFAULT_CONFIG
+
+if TYPE_CHECKING:
+    pass
+
+FINDINGS = ("index", "reinforcement", "claims")
+"""Pages whose answers sum a run up."""
 
 
 def report(
@@ -23,7 +30,7 @@ def report(
         typer.Option(help="The run's config; config.yaml, or that of --results, if none."),
     ] = None,
     theme: Annotated[
-        str, typer.Option(help="Look of the exported figures: light, dark, paper or talk.")
+        str, typer.Option(help="Style of exported figures: light, dark, paper or talk.")
     ] = "light",
     figures: Annotated[
         bool, typer.Option(help="Write every chart as SVG and PNG beside the pages.")
@@ -32,14 +39,8 @@ def report(
         Path | None,
         typer.Option(help="Another folder for the figures, one folder per page.", hidden=True),
     ] = None,
-    serve: Annotated[
-        bool, typer.Option("--serve", help="Then serve the pages to this machine's browser.")
-    ] = False,
-    port: Annotated[
-        int, typer.Option(help="Port of --serve; 0 takes a free one.", min=0, max=65535)
-    ] = 8000,
 ) -> None:
-    """Write the browsable report of a run, and serve it if asked to."""
+    """Write the browsable report of a run."""
     from trajectory.config import load
     from trajectory.report.site import build
     from trajectory.results import config_of
@@ -50,13 +51,7 @@ def report(
     loaded = config_of(results, config)
     source, folder = results, output or results / "report"
 
-    def write() -> None:
-        build(source, loaded, folder, theme=theme, draw=figures, copies=copies)
-
-    if serve:
-        from trajectory.report.serve import serve as run_server
-
-        run_server(folder, port, write)
-    else:
-        write()
-        print(f"open {folder / 'index.html'}")
+    for page in build(source, loaded, folder, theme=theme, draw=figures, copies=copies):
+        if page.name in FINDINGS:
+            print(fill(f"{page.label}: {page.answer}", 80, subsequent_indent="  "))
+    print(f"open {folder / 'index.html'}")

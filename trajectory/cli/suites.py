@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,7 +31,7 @@ app = typer.Typer()
 
 @app.callback(invoke_without_command=True)
 def suites(context: typer.Context) -> None:
-    """Checkpoint suites of language models. Without a command: list the known ones."""
+    """Checkpoint suites of language models. Without a command: list the registry."""
     if context.invoked_subcommand is None:
         suites_list()
 
@@ -50,7 +50,7 @@ def suites_show(
     name: Annotated[str, typer.Argument(help="A suite of the registry, or of the config.")],
     config: Annotated[Path | None, typer.Option(help="A run's config.")] = None,
 ) -> None:
-    """Explain one suite: what is known of it, and what is not."""
+    """Show what is known about one suite, and what is not."""
     from trajectory.cli.tables_of_suites import suite_table
     from trajectory.config import load
     from trajectory.config.nano import NanoOlmo
@@ -134,7 +134,7 @@ def suites_forks(
     config: ConfigFile = DEFAULT_CONFIG,
     threads: Threads = 1,
 ) -> None:
-    """Fork a training of nano-olmo from the states that it kept."""
+    """Fork a training of nano-olmo from its saved states."""
     from trajectory.config import load
 
     nano = _training(load(config), suite)
@@ -157,7 +157,7 @@ def suites_pin(
         bool,
         typer.Option(
             "--go-on",
-            help="Leave pinned suites alone, and leave out of the run what cannot be pinned.",
+            help="Keep suites that are pinned, and skip suites that cannot be.",
         ),
     ] = False,
 ) -> None:
@@ -165,7 +165,9 @@ def suites_pin(
 
     A suite that fails does not keep the others from being pinned; exit status 1 if there is one.
     """
+    from trajectory.checkpoints.pin import pin
     from trajectory.checkpoints.pinned import Unpinned, is_listed, write_unpinned
+    from trajectory.cli.tables_of_suites import audit_table
     from trajectory.config import load
 
     run = load(config)
@@ -177,7 +179,7 @@ def suites_pin(
         if go_on and is_listed(run, name):
             continue
         try:
-            _pin(run, name)
+            audit_table(name, *pin(run, name))
         except TrajectoryError as error:
             failed[name] = Unpinned(getattr(error, "kind", "error"), str(error))
             print(f"error: {error}", file=sys.stderr, flush=True)
@@ -195,72 +197,10 @@ def suites_pin(
         raise typer.Exit(1)
 
 
-def _pin(run: Config, name: str) -> None:
-    """List, audit and choose, and write the suite's manifest and selection.
-
-    Where the hub cannot be reached, what was listed before is chosen from.
-    """
-    from datetime import UTC, datetime
-
-    from trajectory import provenance
-    from trajectory.checkpoints.pin import as_listed, audited, list_revisions, pinned_selection
-    from trajectory.checkpoints.pinned import paths
-    from trajectory.checkpoints.selection import Unselectable, write_selection
-    from trajectory.cli.tables_of_suites import audit_table
-    from trajectory.hub.client import Hub
-    from trajectory.hub.errors import Offline, Unreachable
-    from trajectory.progress import progress
-    from trajectory.schemas import MANIFEST
-    from trajectory.tables import from_rows, write
-
-    suite = run.suites.suite(name)
-    hub = Hub(run.fetch)
-    manifest, selection = paths(run, name)
-    now = datetime.now(UTC).isoformat(timespec="minutes")
-    facts = {"endpoint": hub.api.endpoint, "repository": suite.repository, "listed": now}
-
-    def keep(rows: list[dict[str, Any]]) -> None:
-        write(from_rows(rows, MANIFEST), MANIFEST, manifest, provenance.describe(**facts))
-
-    try:
-        try:
-            revisions = list_revisions(name, suite, hub)
-            print(f"{name}: {len(revisions)} revisions")
-            with progress(f"{name}: audit", len(revisions), "revisions") as report:
-                rows = audited(name, suite, revisions, hub, report)
-        except (Offline, Unreachable) as error:
-            before = _before(manifest, suite.repository)
-            if before is None:
-                raise
-            listed, facts["listed"] = before
-            print(f"{error}; chosen from the manifest of {facts['listed']}", flush=True)
-            rows = as_listed(name, suite, listed)
-        chosen = pinned_selection(selection, name, suite, rows)
-    except Unselectable as error:
-        keep(list(error.rows))
-        print(f"{manifest}: {len(error.rows)} revisions, each with its verdict", flush=True)
-        raise
-    keep(rows)
-    write_selection(selection, name, suite, chosen)
-    audit_table(name, rows, chosen)
-    print(f"{selection}: {len(chosen)} checkpoints")
-
-
-def _before(manifest: Path, repository: str | None) -> tuple[list[dict[str, Any]], str] | None:
-    """What was listed before of a repository, and when; None if nothing was."""
-    from trajectory.schemas import MANIFEST
-    from trajectory.tables import provenance, read
-
-    if not manifest.is_file():
-        return None
-    rows, facts = read(manifest, MANIFEST).to_pylist(), provenance(manifest)
-    return (rows, facts["listed"]) if facts.get("repository") == repository else None
-
-
 @app.command("densify")
 def suites_densify(
     name: Annotated[str, typer.Argument(help="A suite of the config, measured before.")],
-    budget: Annotated[str, typer.Option(help="Most bytes to fetch: 100 GB.")],
+    budget: Annotated[str, typer.Option(help="Most bytes to fetch, such as '100 GB'.")],
     config: ConfigFile = DEFAULT_CONFIG,
     phenomenon: Annotated[str, typer.Option(help="Whose onset: sink, drain or peak.")] = "sink",
 ) -> None:
@@ -311,32 +251,15 @@ def suites_outcomes(
     output: Annotated[Path, typer.Option("--output", "-o", help="The table of outcomes.")],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
-    """Put together what became of every checkpoint of a run."""
+    """Write the table of what became of every checkpoint."""
     from trajectory import provenance
-    from trajectory.checkpoints.edited import checked_selection
-    from trajectory.checkpoints.pinned import paths, read_unpinned
-    from trajectory.checkpoints.selection import asked_in_vain
     from trajectory.config import load
-    from trajectory.jobs.bundles import bundle_tables
-    from trajectory.jobs.outcomes import outcome_rows, unlisted_row
-    from trajectory.schemas import BUNDLE, MANIFEST, OUTCOMES
-    from trajectory.tables import from_rows, read, write
+    from trajectory.jobs.outcomes import run_outcomes
+    from trajectory.schemas import OUTCOMES
+    from trajectory.tables import from_rows, write
 
     run = load(config)
-    became: dict[str, dict[str, Any]] = {}
-    for path in bundle_tables(run):
-        for row in read(path, BUNDLE).to_pylist():
-            became.setdefault(row["suite"], {})[row["revision"]] = row
-    unpinned = read_unpinned(run)
-    rows = [unlisted_row(name, why.kind, why.reason) for name, why in unpinned.items()]
-    for name in (name for name in run.suites.names() if name not in unpinned):
-        manifest, selection = paths(run, name)
-        listed = read(manifest, MANIFEST).to_pylist()
-        chosen, in_vain = None, set[str]()
-        if name in run.suites.public():
-            chosen = checked_selection(selection, name, run.suites.suite(name))
-            in_vain = asked_in_vain(run.suites.suite(name), listed, chosen)
-        rows += outcome_rows(listed, chosen, became.get(name, {}), in_vain)
+    rows = run_outcomes(run)
     write(from_rows(rows, OUTCOMES), OUTCOMES, output, provenance.describe(run=run.name))
     print(f"{output}: {len(rows)} revisions")
 
@@ -346,7 +269,7 @@ def suites_complete(
     outcomes: Annotated[Path, typer.Option(help="The table of outcomes.")],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
-    """Say what is missing from a run and why; exit status 1 if anything is."""
+    """List what is missing from a run and why; exit status 1 if anything is."""
     from trajectory.cli.tables_of_suites import outcome_table
     from trajectory.config import load
     from trajectory.jobs.bundles import bundle_tables, effect_tables, force_tables
@@ -378,16 +301,11 @@ def suites_batches(
     from trajectory import provenance
     from trajectory.config import load
     from trajectory.jobs.batches import make_batches
+    from trajectory.jobs.deciding import probe_of
     from trajectory.schemas import BATCHES
     from trajectory.tables import from_rows, write
 
-    loaded = load(config)
-    probe = loaded.probe
-    if suite in loaded.suites.public():
-        policy = loaded.suites.suite(suite).first_token
-        probe = probe.model_copy(update={"first_token": policy} if policy else {})
-    elif suite not in loaded.suites.names():
-        loaded.suites.suite(suite)  # raises
+    probe = probe_of(load(config), suite)
     rows = make_batches(suite, existing_folder(tokenizer), probe)
     for domain in (*probe.domains, *probe.texts, *probe.parquet):
         count = sum(row["domain"] == domain for row in rows)

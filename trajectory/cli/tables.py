@@ -10,9 +10,7 @@ import typer
 from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile, lines_of
 from trajectory.errors import TrajectoryError
 
-app = typer.Typer(
-    help="The tables a run writes: their definitions; gather them.", no_args_is_help=True
-)
+app = typer.Typer(help="Explain a run's tables, or gather them.", no_args_is_help=True)
 
 
 @app.command("gather")
@@ -27,7 +25,7 @@ def tables_gather(
     ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     tables: Annotated[
-        str, typer.Option(help="Which tables, by comma.")
+        str, typer.Option(help="Tables, separated by commas.")
     ] = "heads,layers,checkpoints",
 ) -> None:
     """Check all measured tables of a run and put them together, one file per table."""

@@ -144,7 +144,7 @@ def outcome_table(
         grid.add_row(row["suite"], what, row["error"], row["reason"])
     console().print(grid)
     if retried or unlisted:
-        print("What may pass is tried again when the same command is run again.")
+        print("Run the same command again to retry temporary failures.")
 
 
 def plan_table(plans: Sequence[SuitePlan], config: Config, flops: float) -> None:

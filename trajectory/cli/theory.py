@@ -16,7 +16,7 @@ def theory(
         Path | None, typer.Option(help="A UTF-8 text instead of tiny Shakespeare's bigrams.")
     ] = None,
 ) -> None:
-    """Integrate the simplified model in every regime, for curves to lay over trajectories."""
+    """Integrate the simplified model in every regime, to compare with trajectories."""
     from trajectory.corpus.characters import load_bigrams
     from trajectory.dynamics.regimes import theory_rows
 
@@ -26,7 +26,7 @@ def theory(
 
 
 def align(results: Results, config: RunConfig = None) -> None:
-    """Collapse all trajectories on one axis and score the collapse."""
+    """Align all trajectories on one axis, and score how well they collapse."""
     from trajectory.dynamics.align import align as collapse
     from trajectory.results import config_of
     from trajectory.tables import ordered

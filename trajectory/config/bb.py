@@ -31,12 +31,13 @@ class Task(Section):
     rule: Literal["backcopy", "bigram", "bigram_backward", "bietti", "backcopy_first", "repeat"] = (
         "backcopy"
     )
-    """What follows a trigger: the token before it (backcopy); nothing special (bigram, 'markov');
-    a draw from the bigram law of the token before it (bigram_backward, 'dormant Markov'); the token
-    that the sequence has drawn for this trigger (bietti, arXiv 2306.00802); from its second
-    occurrence on, the token before its first one (backcopy_first, 'dormant Biette'); the token
-    itself, for every token that the sequence has had before, while all others are independent draws
-    of the unigram law (repeat, 'icl'). Quoted are the names of the authors' code."""
+    """What follows a trigger: the token before it (backcopy); a bigram draw, as after any other
+    token (bigram, 'markov'); a draw from the bigram law of the token before it (bigram_backward,
+    'dormant Markov'); the token that the sequence has drawn for this trigger (bietti, arXiv
+    2306.00802); from its second occurrence on, the token before its first one (backcopy_first,
+    'dormant Biette'); the token itself, for every token that the sequence has had before, while all
+    others are independent draws of the unigram law (repeat, 'icl'). Names in quotes are those of
+    the authors' code."""
     triggers: Count = 3
     """k: the k most frequent characters are triggers. The paper: 3 and 5."""
     mix: Fraction = 1.0
@@ -132,7 +133,7 @@ class Intervention(Section):
     what it was at step 0, without ⟨s⟩ in the mean over sequences. level_residual: the residual at
     position 0 is scaled to the mean norm of the others where it enters the layer."""
     layers: Annotated[list[LayerIndex], Field(min_length=1)] = [0]
-    """Which layers."""
+    """Layers that are changed."""
 
     @property
     def label(self) -> str:
@@ -144,15 +145,15 @@ class Hold(Section):
     """A change of the model while it trains: the causal test of mutual reinforcement."""
 
     kind: Literal["hold_value", "force_attention"]
-    """hold_value: the value at ``position`` stays what it is at ``from_step`` (no drain), the mean
-    over sequences where these differ there, and W_O gets no gradient through it. force_attention:
-    non-trigger queries attend to ``position``."""
+    """hold_value: the value at ``position`` is frozen at ``from_step`` (no drain), at the mean over
+    sequences if they differ, and W_O gets no gradient through it. force_attention: non-trigger
+    queries attend to ``position``."""
     layer: LayerIndex = 0
-    """Which layer."""
+    """Layer that is changed."""
     position: Annotated[int, Field(ge=0)] = 0
-    """Key position: 0 is the sink; another one is a sham, and the experiment has to say so."""
+    """Key position: 0 is the sink. Any other is a sham, for which `sham` must be true."""
     from_step: Annotated[int, Field(ge=0)] = 0
-    """First step with the change, before the last."""
+    """First step with the change; must be before the last step."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """force_attention: share of the weight that is moved."""
 
@@ -163,22 +164,22 @@ class Maps(Section):
     sequences: Annotated[int, Field(ge=0)] = 2
     """How many sequences; 0 for none."""
     length: Count = 32
-    """Their first positions."""
+    """How many of their first positions."""
     records: Count = 4
-    """At how many of the recorded steps, evenly spaced among them, the last included."""
+    """How many recorded steps, evenly spaced among them, the last included."""
 
 
 class Variant(Section):
     """One Bigram-Backcopy experiment: task, model, optimiser, steps, seeds and interventions."""
 
     about: str = ""
-    """What the experiment is for, in words."""
+    """Purpose of the experiment, in words."""
     section: Literal["tasks", "structures", "mitigations", "causes"] | None = None
     """Where the report shows it."""
     control: Name | None = None
     """The experiment it is compared with, seed by seed."""
     sham: bool = False
-    """A null: the same change where it should not matter."""
+    """Whether this is a sham: the same change where it should have no effect."""
     task: Task = Task()
     """The task."""
     model: Literal["transformer", "simplified"] = "transformer"
@@ -236,8 +237,8 @@ class Variant(Section):
     interventions: list[Intervention] = []
     """Changes of the trained model, applied and undone at every recorded step."""
     during: list[Hold] = []
-    """Changes of the model while it trains, one per layer: of a value that is held and attended to
-    by force, the gradient that W_O must not get would be another."""
+    """Changes of the model while it trains, one per layer. Holding a value and forcing attention in
+    one layer is refused: the gradient to withhold from W_O would differ."""
     forces: Forces | None = None
     """Forces on the weight and the value of ⟨s⟩ and of shams; none if empty."""
     forks: Forks | None = None
@@ -412,7 +413,7 @@ class BigramBackcopy(Section):
     variants: dict[Name, Variant] = {}
     """Experiments by name; each seed becomes the trajectory bb/<name>/seed<k>."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where they train and are measured."""
+    """Device for training and measuring."""
 
     @model_validator(mode="after")
     def _controls(self) -> BigramBackcopy:

@@ -21,7 +21,7 @@ class Dynamics(Section):
     gate_threshold: Positive = 2.0
     """Difference of sink log-odds between two domains from which a head is gated, in nats."""
     together: Annotated[float, Field(gt=1)] = 1.5
-    """Factor between two onsets, interval included, up to which they count as together."""
+    """Two onsets count as together if they differ by at most this factor, interval included."""
     least_points: Annotated[int, Field(ge=5)] = 8
     """Records a curve needs to be fitted."""
     bootstraps: Annotated[int, Field(ge=20)] = 200

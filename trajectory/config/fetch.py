@@ -11,21 +11,21 @@ from trajectory.config.base import Count, Positive, Rate, Section, Size
 
 
 class Fetch(Section):
-    """How checkpoints are fetched, and where they lie meanwhile."""
+    """How checkpoints are fetched, and where they are stored."""
 
     folder: Path | None = None
-    """Where weights lie while they are measured, or are kept; <results>/downloads if null. ~ and
-    $NAMES of environment variables are replaced by the job: $TMPDIR/weights. What else lies there
-    is left alone."""
+    """Folder of weights while they are measured, or for good if they are kept; <results>/downloads
+    if null. Each job replaces ~ and $NAMES of environment variables, as in $TMPDIR/weights. Other
+    files in it are left alone."""
     disk: Size | None = None
-    """Most bytes of weights in that folder at once; jobs wait for room.
-    Kept weights do not count."""
+    """Most bytes of weights in that folder at once; jobs wait for room. Kept weights do not
+    count."""
     timeout: Positive = 30.0
     """Seconds without a byte after which a connection counts as dead."""
     patience: Annotated[float, Field(ge=0)] = 300.0
-    """Seconds to keep trying when the hub is busy, broken or asks to wait, before a checkpoint is
-    given up."""
+    """Seconds without progress to keep retrying when the hub is busy, broken or asks to wait; after
+    that the checkpoint fails."""
     connections: Count = 4
     """Files or ranges of one checkpoint that are fetched at once."""
     bandwidth: Rate = ByteSize(100_000_000)
-    """Bytes per second that `trajectory plan` reckons with."""
+    """Bytes per second that `trajectory plan` assumes."""

@@ -15,10 +15,11 @@ class Forces(Section):
     of the gradient flow."""
 
     checkpoints: Literal["last", "all"] | Annotated[list[Place], Field(min_length=1)] = "all"
-    """Of each trajectory: the last measured checkpoint, all of them, or these steps. Of a
-    Bigram-Backcopy run: of its recorded steps."""
+    """Checkpoints of each trajectory: the last measured one, all, or these steps; for a
+    Bigram-Backcopy run, recorded steps."""
     sequences: Annotated[int, Field(ge=2)] = 64
-    """Sequences per domain, the first of the probe's; their spread gives the standard errors."""
+    """Sequences per domain, from the start of the probe's; their spread gives the standard
+    errors."""
     readers: Annotated[list[Literal["late", "early"]], Field(min_length=1)] = ["late", "early"]
     """Queries that read the keys. Second derivatives are measured for the first of these."""
     first_late: Count = 16
@@ -39,7 +40,7 @@ class Forces(Section):
     arrows: bool = True
     """Measure the arrows of the gradient flow as well."""
     second_order: Literal["all"] | Annotated[list[Place], Field(min_length=1)] = "all"
-    """At which of the checkpoints coupling and arrows are measured, which cost most: all, or these
+    """Checkpoints at which coupling and arrows, the costly part, are measured: all, or these
     steps."""
 
     @model_validator(mode="after")

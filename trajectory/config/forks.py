@@ -34,17 +34,19 @@ class Forks(Section):
     steps: Annotated[list[Place], Field(min_length=1)]
     """Steps of the training at which it is forked."""
     lengths: Annotated[list[Count], Field(min_length=1)] = [5, 20]
-    """Updates after which the copies are read: few for the arrows, more for the effect."""
+    """Updates after which the copies are read: few to compare with arrows, more to see the
+    effect."""
     epsilon: Annotated[float, Field(le=1)] = 0.3
     """ε: e-folds of the value, nats of the logit."""
     positions: list[Annotated[int, Field(ge=1)]] = [1, 8]
-    """Positions that are hooked besides the sink at 0: shams."""
+    """Positional shams: positions hooked besides the sink at 0."""
     tokens: list[str] = []
-    """Tokens, as text, that are hooked at all their positions: shams."""
+    """Token shams: tokens, as text, hooked at all their positions."""
     first_reader: Place = 16
     """First query that reads the key changed, and from which its log-odds are read."""
     heads: Annotated[list[ForkedHead], Field(min_length=1)] | None = None
-    """Which heads; the lead one of each layer if empty: that with the most weight on position 0."""
+    """Heads to fork; if empty, each layer's lead head: the one with the most weight on position
+    0."""
     sequences: Count = 128
     """Sequences on which the copies are read."""
 

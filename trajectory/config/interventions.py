@@ -37,18 +37,19 @@ class Change(Section):
 
 
 class Interventions(Section):
-    """Changed models: their losses, sinks and residual norms beside the unchanged model's."""
+    """Ablated models: their losses, sinks and residual norms, compared with the unchanged
+    model's."""
 
     checkpoints: Literal["last", "all"] | Annotated[list[Layer], Field(min_length=1)] = "last"
-    """Of each trajectory: the last measured checkpoint, all of them, or these steps."""
+    """Checkpoints of each trajectory: the last measured one, all, or these steps."""
     named: dict[Name, Annotated[list[Change], Field(min_length=1)]] = {}
-    """Changes made together, by a name of yours."""
+    """Groups of changes made together, by a name that you choose."""
     every: list[Everywhere] = []
     """Changes made at each layer in turn, one model per layer."""
     heads: Literal["all"] | list[Layer] = []
     """Layers whose heads are zeroed one by one, which ranks them: all, or a list."""
     sequences: Count | None = None
-    """Sequences per domain, the first of the probe's; null for all of them."""
+    """Sequences per domain, from the start of the probe's; null for all of them."""
 
     @model_validator(mode="after")
     def _something(self) -> Interventions:

@@ -30,15 +30,15 @@ class NanoHold(Section):
     """
 
     kind: Literal["hold_value", "force_attention"]
-    """hold_value: the value at ``position`` stays what it is at ``from_step`` in every head (no
-    drain), the mean over sequences where these differ there, and W_O gets no gradient through it.
-    force_attention: every head's later queries attend to ``position``."""
+    """hold_value: the value at ``position`` is frozen at ``from_step`` in every head (no drain), at
+    the mean over sequences if they differ, and W_O gets no gradient through it. force_attention:
+    every head's later queries attend to ``position``."""
     layer: Annotated[int, Field(ge=0)] = 0
-    """Which layer."""
+    """Layer that is changed."""
     position: Annotated[int, Field(ge=0)] = 0
-    """Key position: 0 is the sink; another one is a sham, and the experiment has to say so."""
+    """Key position: 0 is the sink. Any other is a sham, for which `sham` must be true."""
     from_step: Annotated[int, Field(ge=0)] = 0
-    """First step with the change, before the last."""
+    """First step with the change; must be before the last step."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """force_attention: share of the weight that is moved."""
 
@@ -62,9 +62,9 @@ class NanoExperiment(Section):
     """A training of nano-olmo with a change, compared with the free one of the same seed."""
 
     about: str = ""
-    """What the experiment is for, in words."""
+    """Purpose of the experiment, in words."""
     sham: bool = False
-    """A null: the same change where it should not matter."""
+    """Whether this is a sham: the same change where it should have no effect."""
     during: Annotated[list[NanoHold], Field(min_length=1)]
     """Changes of the model while it trains, one per layer."""
 
@@ -114,12 +114,12 @@ class NanoOlmo(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the initial weights and the order of the data."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
-    """Several seeds, a training each: nano-olmo-seed0, nano-olmo-seed1; 'seed' alone if empty."""
+    """Several seeds, one training each: nano-olmo-seed0, nano-olmo-seed1; only `seed` if empty."""
     during: list[NanoHold] = []
     """Changes of the model while it trains."""
     experiments: dict[Name, NanoExperiment] = {}
-    """Trainings that differ from this one in a change while they train, by name and seed by seed:
-    nano-olmo-<name>-seed0."""
+    """Trainings with a change while they train, by name. Each seed, such as nano-olmo-<name>-seed0,
+    is compared with the unchanged training."""
     forks: Forks | None = None
     """Copies that train on for a few steps with a hook on a key; none if empty. The optimiser's
     state is kept at their steps."""

@@ -27,39 +27,40 @@ class Probe(Section):
     """What language models are measured on."""
 
     domains: list[Literal["prose", "code"]] = ["prose", "code"]
-    """Held-out text: Python's documentation topics, the standard library's sources. May be empty
-    where other domains are given."""
+    """Built-in held-out texts. prose: Python's documentation topics; code: the standard library's
+    sources. May be empty if other domains are given."""
     texts: dict[Name, Path] = {}
-    """More domains by name: UTF-8 text files. A special token that a text spells (<s> in HTML) is
-    read as its characters, here and in `parquet`."""
+    """More domains by name: UTF-8 text files. A special token spelled in a text (<s> in HTML) is
+    read as characters, here and in `parquet`."""
     parquet: dict[Name, Parquet] = {}
     """More domains by name: Parquet files, local or on the hub."""
     prompts: dict[Name, Annotated[list[str], Field(min_length=1)]] = {}
-    """More domains by name: short texts, each a sequence as it is, with no token put in front. A
-    special token that a prompt spells is meant: `<s>Summer is warm.` begins with that token."""
+    """More domains by name: short texts, each one sequence, with no token prepended. A special
+    token spelled in a prompt is that token: `<s>Summer is warm.` begins with it."""
     sequences: Count = 64
-    """Sequences per domain; fewer where its text is too short for as many that do not overlap."""
+    """Sequences per domain; fewer if the text is too short for so many without overlap."""
     length: Annotated[int, Field(ge=16)] = 64
-    """Tokens per sequence, the first token's policy included."""
+    """Tokens per sequence, a prepended first token included."""
     first_token: FirstToken = "eos_prepended"
-    """What stands at position 0: the tokenizer's end-of-text token (<|endoftext|>), its
-    beginning-of-text token, or the text's own token. Stated here, it holds for all suites but those
-    whose own entry states another; not stated, for those of which the registry knows none."""
+    """Token at position 0: the tokenizer's end-of-text token (<|endoftext|>), its beginning-of-text
+    token, or the text's own first token (raw). A suite's entry in the config wins over this key;
+    this key, if the config sets it, wins over the registry; the default is for suites without
+    either."""
 
     device: Literal["cpu", "cuda", "mps", "auto"] = "cpu"
-    """Where checkpoints are run; auto is CUDA, else MPS, else the CPU. What it came to is
+    """Device that runs checkpoints; auto is CUDA, else MPS, else the CPU. The device used is
     stored."""
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
-    """Floating-point type of the forward pass, whatever the files'."""
+    """Floating-point type of the forward pass, whatever the files hold."""
     statistics: Literal["float64", "float32"] = "float64"
-    """Floating-point type of the statistics; float32 costs less and is good to about 1e-5."""
+    """Floating-point type of the statistics; float32 is faster and accurate to about 1e-5."""
     threads: Count = 1
-    """CPU threads of a job that measures checkpoints or changes them; the last digits depend on
-    it. More are for checkpoints of gigabytes; one is best where many small ones wait."""
+    """CPU threads of a job that measures or ablates checkpoints; the last digits depend on it. Use
+    more for checkpoints of gigabytes, one for many small checkpoints."""
     interventions: Interventions | None = None
-    """What is taken away from the models; null for nothing."""
+    """Ablations of the models; null for none."""
     forces: Forces | None = None
-    """Forces on sinks and their values; null for none, which costs nothing."""
+    """Forces on sinks and their values; null for none."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Probe:
@@ -88,6 +89,11 @@ class Probe(Section):
     def of_compute(self) -> dict[str, Any]:
         """The values that decide how checkpoints are run."""
         return self.model_dump(mode="json", include={"device", "dtype", "statistics"})
+
+    def of_rows(self) -> dict[str, Any]:
+        """The values that decide the rows of every job on a checkpoint, whatever its batches: all
+        that are not known to decide something else."""
+        return self.model_dump(mode="json", exclude={*_OF_BATCHES, "interventions", "forces"})
 
 
 _OF_BATCHES = ("domains", "texts", "parquet", "prompts", "sequences", "length", "first_token")

@@ -40,8 +40,8 @@ class Config(Section):
         Annotated[str, Field(pattern=r"^[a-z0-9+]+://[\w@%+=:,.-][\w@%+=:,./-]*[\w@%+=:,.-]$")]
         | None
     ) = None
-    """Address that receives copies of all that people read: tables, manifests, selections, the
-    report as an archive. Such as s3://bucket/folder."""
+    """Address to copy the results to at the end: tables, manifests, selections, the report as an
+    archive. For example s3://bucket/folder."""
 
     @model_validator(mode="before")
     @classmethod

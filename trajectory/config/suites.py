@@ -78,7 +78,7 @@ class Schedule(Section):
     cosine: Cosine | None = None
     """What follows the warm-up, if it is half a cosine: learning rates follow from it."""
     source: str | None = None
-    """Where it is written."""
+    """Source of these facts."""
 
 
 class KnownBad(Section):
@@ -98,11 +98,11 @@ class Missing(Section):
     """Checkpoints reported not to exist."""
 
     steps: list[Step] = []
-    """The steps, or:"""
+    """The missing steps; or give `first` and `last`."""
     first: Step | None = None
-    """First of them."""
+    """First missing step."""
     last: Step | None = None
-    """Last of them."""
+    """Last missing step."""
     reason: str | None = None
     """What is known about them."""
     link: str | None = None
@@ -135,8 +135,8 @@ class Select(Section):
     last: Step | None = None
     """Last step that may be chosen."""
     budget: Size | None = None
-    """Most bytes of weights to fetch; the rule's choice is thinned until it fits, that of each
-    trajectory by the same share."""
+    """Most bytes of weights to fetch; the rule's choice is thinned until it fits, by the same share
+    in every trajectory."""
     include: list[str] = []
     """Revisions that may be chosen whatever the audit says."""
     exclude: list[str] = []
@@ -160,7 +160,7 @@ class Suite(Section):
     """
 
     like: Name | None = None
-    """A suite of the registry whose facts are taken over."""
+    """A suite of the registry to copy facts from."""
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
     """Repository on the hub: organisation/name."""
     folder: ExpandedPath | None = None
@@ -182,22 +182,22 @@ class Suite(Section):
     and, where there are, stage, ingredient, tokens, unit (M, B or T). The default reads the names
     of OLMo, Pythia, SmolLM and Apertus."""
     counts: Literal["steps", "checkpoints"] = "steps"
-    """What the number in a name counts."""
+    """What the number in a revision's name counts."""
     tokens_per_step: Count | dict[Annotated[int, Field(ge=1)], Count] | None = None
     """Training tokens per step, of all stages or by stage."""
     published: Count | None = None
-    """Checkpoints of the first stage when last counted; only `trajectory plan` reckons with it."""
+    """Checkpoints of the first stage when last counted; used only by `trajectory plan`."""
     spacing: Count | None = None
     """Usual distance of two checkpoints, in steps."""
     first_token: FirstToken | None = None
-    """What stands at position 0. Where the config does not state it here, probe.first_token holds
-    if the config states that, else what the registry knows; null for probe.first_token."""
+    """Token at position 0. If not set here, the config's probe.first_token applies if set, else the
+    registry's value; null for probe.first_token."""
     schedule: Schedule | None = None
     """Learning rate."""
     main: str | None = None
     """What the branch main holds."""
     main_is: list[str] = []
-    """Revisions that rightly hold the weights of main."""
+    """Revisions whose weights may equal those of main."""
     known_bad: list[KnownBad] = []
     """Revisions reported to be wrong; never selected unless select.include names them."""
     missing: list[Missing] = []
@@ -213,7 +213,8 @@ class Suite(Section):
     select: Select = Select()
     """Checkpoints that are measured."""
     audit: Literal["all", "selected", "none"] = "all"
-    """Whose files are compared before anything is fetched: one request per revision, cached."""
+    """Revisions whose files are compared before anything is fetched; one request per revision,
+    cached."""
     weights: Literal["download", "keep", "stream"] = "download"
     """download: fetch, measure, delete; keep: fetch and keep; stream: read what is needed over the
     network, nothing on disk."""
@@ -241,6 +242,27 @@ class Suite(Section):
         if isinstance(self.tokens_per_step, dict):
             return self.tokens_per_step.get(stage or 1)
         return self.tokens_per_step
+
+    def of_rows(self) -> dict[str, Any]:
+        """The values that decide the rows of a checkpoint whose row of the selection is known: all
+        that are not known to decide something else."""
+        return self.model_dump(mode="json", exclude={*_OF_LISTING, *_OF_BATCHES, *_OF_NOTHING})
+
+
+_OF_LISTING = (
+    *("like", "repository", "folder", "pattern", "counts", "tokens_per_step", "main_is"),
+    *("known_bad", "stages", "select", "audit", "schedule"),
+)
+"""A suite's keys that decide which checkpoints there are, and what is listed of each."""
+
+_OF_BATCHES = ("first_token",)
+"""Those that decide its token batches."""
+
+_OF_NOTHING = (
+    *("family", "parameters", "architecture", "dtype", "bytes", "files", "published", "spacing"),
+    *("main", "missing", "licence", "needs", "note", "weights"),
+)
+"""Those that say what to expect, or how weights are had: the same rows follow."""
 
 
 def _or_nothing(schema: dict[str, Any]) -> None:

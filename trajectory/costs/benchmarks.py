@@ -14,12 +14,19 @@ from trajectory.errors import TrajectoryError
 MIB = 1024**2
 
 
-def read_benchmarks(folder: Path) -> list[dict[str, Any]]:
+def read_benchmarks(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of ``costs`` of every benchmark below ``folder``: <rule>.tsv or <rule>/<job>.tsv.
 
-    Raises TrajectoryError if one is not a benchmark of Snakemake's.
+    And a message for each file that is no benchmark of Snakemake's. A job that is done is not run
+    again for its benchmark, so a damaged one costs its row and no more.
     """
-    return [_row(folder, path) for path in sorted(folder.rglob("*.tsv"))]
+    rows, damaged = [], []
+    for path in sorted(folder.rglob("*.tsv")):
+        try:
+            rows.append(_row(folder, path))
+        except TrajectoryError as error:
+            damaged.append(str(error))
+    return rows, damaged
 
 
 def _row(folder: Path, path: Path) -> dict[str, Any]:
@@ -37,7 +44,7 @@ def _row(folder: Path, path: Path) -> dict[str, Any]:
             "bytes_read": _number(found["io_in"], MIB),
             "bytes_written": _number(found["io_out"], MIB),
         }
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, OSError, csv.Error) as error:
         raise TrajectoryError(f"{path}: not a benchmark of Snakemake's ({error})") from None
 
 

@@ -1,7 +1,7 @@
 """What a job on one checkpoint takes, by formulas from the sizes of its model.
 
-Time and memory are estimates, good to a factor of two or so; None stands for what cannot be told
-because a size is not known.
+Time is an estimate, good to a factor of two or so; memory is one from above, held to measured jobs
+by a test. None stands for what cannot be told because a size is not known.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ START = 15.0
 """Seconds that a process takes to start, and to write its tables."""
 
 SEQUENCES_AT_ONCE = 16
-TOKEN_BLOCK, VOCABULARY_BLOCK = 2048, 8192
+TOKEN_BLOCK, VOCABULARY_BLOCK, SPREAD_BLOCK = 2048, 8192, 128
+"""As the probe has them."""
 
 HELD_BYTES = 2_000_000_000
 """Bytes of changed models' residual streams that one pass over the weights holds."""
@@ -82,26 +83,35 @@ def moved(suite: Suite, tokens: int, loss: bool, size: int) -> int:
 
 
 def memory_of(suite: Suite, probe: Probe, tokens: int | None = None, held: int = 0) -> int | None:
-    """Bytes of one job: two blocks, the residual stream, and one block's activations.
+    """Peak resident bytes of one job; None where a size is not known.
+
+    That is the process, two blocks, the residual streams, and the greater of one block's work and
+    the loss's.
 
     Args:
         suite: its sizes.
-        probe: how many sequences, and in which type.
+        probe: how many sequences, and in which types.
         tokens: that pass through; all of the probe's if None.
         held: further residual streams.
     """
     sizes, parameters = suite.architecture, body(suite)
     if parameters is None or sizes is None or not sizes.layers or not sizes.width:
         return None
-    mlp = sizes.mlp or 4 * sizes.width
-    at_once = SEQUENCES_AT_ONCE * probe.length
-    numbers = (
-        2 * parameters // sizes.layers
-        + (3 + held) * (tokens_of(probe) if tokens is None else tokens) * sizes.width
-        + at_once * (8 * sizes.width + 3 * mlp)
-        + VOCABULARY_BLOCK * (sizes.width + TOKEN_BLOCK)
+    width, mlp, heads = sizes.width, sizes.mlp or 4 * sizes.width, sizes.heads or sizes.width // 64
+    tokens = tokens_of(probe) if tokens is None else tokens
+    item, kept = ITEM[probe.dtype], ITEM[probe.statistics]
+    stored = ITEM[suite.dtype] if suite.dtype else item
+    # Of another type in the file: a third block as it is stored, and as it is converted.
+    blocks = 2 * item + (stored + item if suite.dtype not in (None, probe.dtype) else 0)
+    at_once = min(SEQUENCES_AT_ONCE, max(1, -(-tokens // probe.length)))
+    part = min(tokens, at_once * probe.length)
+    work = part * item * (3 * mlp + 6 * width) + kept * (
+        8 * part * width + 3 * at_once * heads * SPREAD_BLOCK * probe.length
     )
-    return PROCESS + max(4, ITEM[probe.dtype]) * numbers
+    rows = min(VOCABULARY_BLOCK, sizes.vocabulary or VOCABULARY_BLOCK)
+    loss = 4 * (tokens * width + rows * width + 2 * rows * min(tokens, TOKEN_BLOCK))
+    streams = (2 + held) * tokens * width * item
+    return PROCESS + blocks * (parameters // sizes.layers) + streams + max(work, loss)
 
 
 def computing_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
@@ -186,9 +196,13 @@ def effects_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
 
 
 def forces_memory(suite: Suite, probe: Probe) -> int | None:
-    """Bytes that measuring a checkpoint's forces takes: the way up and the way back."""
-    memory = memory_of(suite, probe)
-    return None if memory is None else 2 * memory
+    """Bytes that measuring a checkpoint's forces takes: the way up and the way back, and what
+    enters every block."""
+    memory, sizes = memory_of(suite, probe), suite.architecture
+    if memory is None or sizes is None:
+        return None
+    streams = (sizes.layers or 0) * tokens_of(probe) * (sizes.width or 0) * ITEM[probe.dtype]
+    return PROCESS + 2 * (memory - PROCESS) + streams
 
 
 def forces_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:

@@ -26,6 +26,7 @@ from trajectory.costs.estimates import (
     described,
     effects_memory,
     effects_seconds,
+    forces_memory,
     forces_seconds,
     memory_of,
     moved,
@@ -130,6 +131,8 @@ def _planned(config: Config, known: dict[str, _Known], jobs: int, flops: float) 
         memory = [memory_of(suite, config.probe)]
         if config.probe.interventions:
             memory.append(effects_memory(suite, config.probe))
+        if config.probe.forces:
+            memory.append(forces_memory(suite, config.probe))
         plans.append(
             SuitePlan(
                 name,

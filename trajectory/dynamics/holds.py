@@ -17,11 +17,9 @@ import polars as pl
 from trajectory.config import Config, Hold, NanoHold
 from trajectory.config.nano import EMBEDDED
 from trajectory.dynamics.seeds import student
+from trajectory.dynamics.series import ACTIVE
 
 Row = dict[str, Any]
-
-ACTIVE = "trigger"
-"""Domain of a toy's queries that need their attention; sinks are of the others."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,6 @@ import polars as pl
 from trajectory.dynamics.reinforcement import NORMAL, RESOLVED
 from trajectory.dynamics.seeds import student
 
-RISE = (-1.5, 1.0)
-"""ln(step / onset) of a sink's rise: from .22 to 2.7 of the onset's step."""
-
 STRONG = 3.0
 """Standard errors from which a force is told from zero at a single record."""
 
@@ -108,7 +105,7 @@ def _mean(values: Iterable[float]) -> float:
 
 def rising(courses: pl.DataFrame, readers: str = "late") -> pl.DataFrame:
     """Records of the rise of a sink, as these readers see it."""
-    return courses.filter((pl.col("readers") == readers) & pl.col("age").is_between(*RISE))
+    return courses.filter((pl.col("readers") == readers) & pl.col("rising"))
 
 
 def selecting(courses: pl.DataFrame, name: str, readers: str = "late") -> list[Contrast]:
@@ -144,19 +141,17 @@ def strong(courses: pl.DataFrame, readers: str = "late") -> list[Contrast]:
 
 
 def useful(courses: pl.DataFrame, readers: str = "late") -> list[Contrast]:
-    """The sink's drain force before the onset, in standard errors: negative where its value is
-    pushed to grow."""
-    before = rising(courses, readers).filter(pl.col("age") <= 0)
-    return list(contrasts(before, pl.col("drain_strength"), error=lambda k: math.sqrt(1 + 1 / k)))
+    """The sink's drain force over the rise, in standard errors: negative where its value is pushed
+    to grow."""
+    rows = rising(courses, readers)
+    return list(contrasts(rows, pl.col("drain_strength"), error=lambda k: math.sqrt(1 + 1 / k)))
 
 
 def sinks_and_shams(placed: pl.DataFrame) -> pl.DataFrame:
-    """Keys with a coupling and both arrows, in heads that have a sink, from its rise on; with
+    """Keys with a coupling and both arrows, in heads whose sink has begun; with
     ``agree``: both arrows have the coupling's sign and are within a factor of two of it, empty
     where the coupling is not told from zero."""
-    known = placed.drop_nulls(["coupling", "sink_arrow", "drain_arrow"]).filter(
-        pl.col("since_onset") >= RISE[0]
-    )
+    known = placed.drop_nulls(["coupling", "sink_arrow", "drain_arrow"]).filter("begun")
     coupling = pl.col("coupling")
     resolved = coupling.abs() > RESOLVED * pl.col("coupling_se")
     near = pl.all_horizontal(
@@ -190,6 +185,16 @@ def arrows_agree(contrast: Contrast) -> str:
     if contrast.sink < 1 / 2 or (contrast.high is not None and contrast.high < 0):
         return NO
     return contrast.verdict if contrast.sink >= MOST else OPEN
+
+
+def gains(reinforcement: pl.DataFrame, courses: pl.DataFrame) -> pl.DataFrame:
+    """Rows of ``reinforcement`` with a loop gain and its interval, at sinks that are past their
+    midst in every trajectory of the group."""
+    place = ["group", "step", "domain", "readers", "layer"]
+    risen = courses.filter(pl.col("key_kind") == "sink").group_by(place).agg(pl.col("risen").all())
+    at_sinks = reinforcement.filter(pl.col("key") == "sink")
+    known = at_sinks.drop_nulls(["gain", "gain_high"])
+    return known.join(risen.filter("risen"), on=place, how="semi")
 
 
 UPDATES = 5
@@ -257,3 +262,30 @@ def forked(forks: pl.DataFrame, updates: int = UPDATES) -> list[Forked]:
                 )
             )  # fmt: skip
     return found
+
+
+def held(holds: pl.DataFrame) -> pl.DataFrame:
+    """The table ``holds`` with what each change amounts to.
+
+    Columns added: ``moved``, the sign of the measured change where its interval excludes zero, else
+    0; ``verdict``, of what a prediction was made for and is no sham: yes where it moved with the
+    predicted sign, no where with the other, else undecided.
+    """
+    sign = pl.col("predicted").sign()
+    moved = (
+        pl.when(pl.col("observed_low") > 0)
+        .then(1)
+        .when(pl.col("observed_high") < 0)
+        .then(-1)
+        .otherwise(0)
+    )
+    asked = ~pl.col("sham") & pl.col("predicted").is_not_null()
+    return holds.with_columns(moved.alias("moved")).with_columns(
+        pl.when(asked & (pl.col("moved") != 0) & (pl.col("moved") == sign))
+        .then(pl.lit(YES))
+        .when(asked & (pl.col("moved") != 0))
+        .then(pl.lit(NO))
+        .when(asked)
+        .then(pl.lit(OPEN))
+        .alias("verdict")
+    )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from trajectory.dynamics.reinforcement import PLACE, points
-from trajectory.dynamics.series import group_of
+from trajectory.dynamics.series import with_group
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]
@@ -82,10 +82,7 @@ def motion_test_rows(motions: pl.DataFrame, seed: int) -> list[Row]:
     """
     if motions.is_empty():
         return []
-    groups = {name: group_of(name) for name in motions["trajectory"].unique()}
-    motions = motions.with_columns(
-        pl.col("trajectory").replace_strict(groups, return_dtype=pl.String).alias("group")
-    )
+    motions = with_group(motions)
     place = ["group", "domain", "readers", "key", "key_kind"]
     rows = []
     for names, part in motions.sort(*place, *PLACE[:2]).group_by(place, maintain_order=True):

@@ -7,16 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trajectory.dynamics.theory import (
-    Descent,
-    Held,
-    Path,
-    SimplifiedModel,
-    descend,
-    gradient_flow,
-    late_sink_logit,
-    stationary_value,
-)
+from trajectory.dynamics.flow import Descent, Held, Path, descend, gradient_flow
+from trajectory.dynamics.theory import SimplifiedModel, late_sink_logit, stationary_value
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -12,11 +12,11 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from trajectory.dynamics.series import group_of
+from trajectory.dynamics.series import with_group
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]
-Clock = dict[tuple[Hashable, str], float]
+Clock = dict[tuple[str, str], float]
 
 PLACE = ("trajectory", "step", "domain", "readers", "layer", "head", "key")
 """What names a row of ``forces`` and of ``arrows``."""
@@ -41,29 +41,27 @@ def points(forces: pl.DataFrame, arrows: pl.DataFrame | None) -> pl.DataFrame:
     return forces.join(arrows.select(*PLACE, *more), on=PLACE, how="left")
 
 
-def clock(onsets: pl.DataFrame, *, heads: bool = False) -> Clock:
-    """Onsets of sinks: of each trajectory's lead head, or of every head.
+def clock(onsets: pl.DataFrame) -> Clock:
+    """Onsets of the sinks of lead heads.
 
     Returns:
-        (trajectory, domain) → onset, or ((trajectory, layer, head), domain) → onset; with '' for
-        the domain the earliest of all domains.
+        (trajectory, domain) → onset; with '' for the domain the earliest of all domains.
     """
     rows = onsets.filter(
         (pl.col("phenomenon") == "sink")
         & (pl.col("level") == "head")
         & pl.col("onset").is_not_null()
-        & (pl.col("lead") | heads)
+        & pl.col("lead")
     )
     found: Clock = {}
     for row in rows.iter_rows(named=True):
         name = row["trajectory"]
-        key = (name, row["layer"], row["head"]) if heads else name
-        found[key, row["domain"]] = row["onset"]
-        found[key, ""] = min(row["onset"], found.get((key, ""), math.inf))
+        found[name, row["domain"]] = row["onset"]
+        found[name, ""] = min(row["onset"], found.get((name, ""), math.inf))
     return found
 
 
-def since_onset(dates: Clock, name: Hashable, domain: str, step: int) -> float | None:
+def since_onset(dates: Clock, name: str, domain: str, step: int) -> float | None:
     """ln(step / onset), None without an onset or at step 0."""
     onset = dates.get((name, domain), dates.get((name, "")))
     return None if onset is None or step <= 0 else math.log(step / onset)
@@ -89,23 +87,21 @@ def lead_heads(forces: pl.DataFrame) -> pl.DataFrame:
     return ordered.unique(record, keep="first", maintain_order=True).select(*record, "head")
 
 
-def over_heads(name: str) -> pl.Expr:
-    """The mean over heads; of a standard error that of the mean, as of independent ones."""
-    if name.endswith("_se"):
-        return pl.col(name).pow(2).sum().sqrt() / pl.len()
-    return pl.col(name).mean()
-
-
 def reinforcement_rows(
-    forces: pl.DataFrame, arrows: pl.DataFrame | None, onsets: pl.DataFrame
+    forces: pl.DataFrame,
+    arrows: pl.DataFrame | None,
+    onsets: pl.DataFrame,
+    means: pl.DataFrame | None = None,
 ) -> list[Row]:
     """Rows of the table ``reinforcement``.
 
     Args:
         forces, arrows, onsets: those tables; None or empty arrows leave theirs empty.
+        means: the table ``force_means``; without it a single trajectory's mean over heads has no
+            interval.
     """
     dates = clock(onsets)
-    whole = _with_roles(points(forces, arrows))
+    whole = _with_roles(points(forces, arrows), means)
     place = ["group", "step", "domain", "readers", "layer", "role", "key"]
     rows = []
     ordered = whole.sort(*place, "trajectory").iter_rows(named=True)
@@ -114,24 +110,33 @@ def reinforcement_rows(
     return rows
 
 
-def _with_roles(whole: pl.DataFrame) -> pl.DataFrame:
+def _with_roles(whole: pl.DataFrame, means: pl.DataFrame | None) -> pl.DataFrame:
     """One row per trajectory and role of the head: the lead's, and the mean over several heads."""
-    groups = {name: group_of(name) for name in whole["trajectory"].unique()}
-    whole = whole.with_columns(
-        pl.col("trajectory").replace_strict(groups, return_dtype=pl.String).alias("group")
-    )
+    whole = with_group(whole)
     lead = whole.join(lead_heads(whole), on=["trajectory", "step", "layer", "head"], how="semi")
-    place = ["trajectory", "group", *(n for n in PLACE[1:] if n != "head"), "key_kind"]
+    own = [n for n in PLACE if n != "head"]
+    place = ["group", *own, "key_kind"]
     numbers = [n for n, kind in whole.schema.items() if kind == pl.Float64]
+    errors = [n for n in numbers if n.endswith("_se")]
     # A mean of some heads' numbers would change with those that were asked for.
     every = (
         whole.group_by(place)
         .agg(
             pl.len().alias("heads"),
-            *(pl.when(pl.col(n).is_not_null().all()).then(over_heads(n)).alias(n) for n in numbers),
+            *(
+                pl.when(pl.col(n).is_not_null().all()).then(pl.col(n).mean()).alias(n)
+                for n in numbers
+                if n not in errors
+            ),
         )
         .filter(pl.col("heads") > 1)
     )
+    # Heads share their sequences: the error of their mean is not to be had from theirs.
+    if means is not None:
+        known = [n for n in errors if n in means.columns]
+        every = every.join(means.select(*own, *known), on=own, how="left")
+    absent = [n for n in errors if n not in every.columns]
+    every = every.with_columns(pl.lit(None, pl.Float64).alias(n) for n in absent)
     shared = [*place, *numbers]
     return pl.concat(
         [

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from trajectory.config.nano import EMBEDDED
 from trajectory.dynamics.laws import Array
+
+DORMANT, ACTIVE = "non_trigger", "trigger"
+"""Domains of a toy: where the paper's head sleeps, and where it works and is no sink."""
 
 WHOLE = -1
 """Head of a layer's statistic; layer of a whole trajectory's."""
@@ -51,9 +56,22 @@ class Series:
         )
 
 
+SEED = re.compile(r"[/-]seed\d+$")
+"""End of a trajectory's name of which this project trains several."""
+
+
 def group_of(trajectory: str) -> str:
-    """What differs in its seed only: a BB variant with all its seeds, or a suite."""
-    return trajectory.rsplit("/", 1)[0] if trajectory.startswith("bb/") else trajectory
+    """What differs in its seed only: a BB variant, a training of the embedded model, or a suite."""
+    own = trajectory.startswith(("bb/", EMBEDDED))
+    return SEED.sub("", trajectory) if own else trajectory
+
+
+def with_group(frame: pl.DataFrame) -> pl.DataFrame:
+    """Add the column ``group`` beside ``trajectory``."""
+    groups = {t: group_of(t) for t in frame["trajectory"].unique()}
+    return frame.with_columns(
+        pl.col("trajectory").replace_strict(groups, return_dtype=pl.String).alias("group")
+    )
 
 
 def head_series(heads: pl.DataFrame, statistic: str) -> Iterator[Series]:

@@ -1,60 +1,29 @@
-"""The Hugging Face hub, asked patiently: every answer is content or a typed error.
-
-``huggingface_hub`` makes the requests, so endpoint, access token, proxies and offline mode are its
-own settings (``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``). What it leaves to its callers is
-done here: timeouts everywhere, one policy of waiting for every kind of request, pacing, and errors
-that say what happened.
-"""
+"""The Hugging Face hub: what a repository has, and where its files lie."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
-
-# Read when huggingface_hub is imported.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+from typing import Any
 
 import httpx2
 from huggingface_hub import HfApi, hf_hub_url
-from huggingface_hub.utils import build_hf_headers, get_session, validate_repo_id
+from huggingface_hub.utils import validate_repo_id
 
 from trajectory.config.fetch import Fetch
 from trajectory.errors import TrajectoryError
-from trajectory.hub import answers, environment, errors
+from trajectory.hub import answers, errors
 from trajectory.hub.content import File, Hasher, is_commit
+from trajectory.hub.http import Answer, Client, Source, say
 from trajectory.hub.pacing import Pace
-from trajectory.hub.ranges import SLOWEST, brisk
-from trajectory.hub.refusals import asked_wait, explain, raise_for_status, window
+from trajectory.hub.refusals import window
 from trajectory.outside import inside
 from trajectory.tables import atomic
-
-Answer = TypeVar("Answer")
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds to wait for a connection."""
-
-LONGEST_WAIT = 60.0
-"""Seconds between two attempts, unless the hub asks for more."""
-
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-_OURS = "trajectory: "
-
-
-def say(text: str) -> None:
-    """Tell the log what is waited for."""
-    print(errors.without_secrets(text), file=sys.stderr, flush=True)
 
 
 class Hub:
@@ -73,24 +42,8 @@ class Hub:
         self.fetch = fetch
         self.cache = cache or default_cache()
         self.pace = Pace()
+        self.http = Client(fetch, self.api.endpoint, self._hear)
         self._forgets = False
-
-    @cached_property
-    def session(self) -> httpx2.Client:
-        """The client, set up when it is first needed: a run of local suites asks nobody.
-
-        Raises Misconfigured if the environment does not let one be set up.
-        """
-        environment.check_endpoint(self.api.endpoint)
-        environment.check_token()
-        try:
-            session = get_session()
-        except (ValueError, ImportError, OSError, httpx2.InvalidURL) as error:
-            raise environment.misconfigured(error) from None
-        timeout = self.fetch.timeout
-        session.timeout = httpx2.Timeout(timeout, connect=min(CONNECT_TIMEOUT, timeout))
-        session.event_hooks["response"] = [self._hear]
-        return session
 
     def refs(self, repository: str) -> dict[str, str]:
         """Every branch with the commit it points to; one request.
@@ -102,10 +55,10 @@ class Hub:
 
         def ask() -> dict[str, str]:
             validate_repo_id(repository)
-            content, _ = self._ask(address)
+            content, _ = self.http.ask(address)
             return answers.branches(content)
 
-        return self._patiently(where, lambda: self._paced(ask))
+        return self.http.patiently(where, lambda: self._paced(ask))
 
     def files(self, repository: str, commit: str, where: str) -> tuple[File, ...]:
         """The files of a commit, listed once and remembered.
@@ -118,7 +71,7 @@ class Hub:
         if (known := _recall(remembered)) is not None:
             return known
 
-        files = self._patiently(where, lambda: self._paced(self._tree, repository, commit))
+        files = self.http.patiently(where, lambda: self._paced(self._tree, repository, commit))
         self._remember(remembered, files)
         return files
 
@@ -127,92 +80,19 @@ class Hub:
 
         Raises CheckpointError if it cannot be had or differs from its hash.
         """
-        content = self.read_range(repository, commit, file, 0, file.size, where)
+        content = bytearray(file.size)
+        source = self.source(repository, commit, file)
+        self.http.fill(source, 0, memoryview(content), where)
         hasher = Hasher(file)
         hasher.update(content)
         if hasher.digest != file.digest:
             raise errors.Altered(f"{where}: {file.path} differs from its published hash")
-        return content
+        return bytes(content)
 
-    def read_range(
-        self, repository: str, commit: str, file: File, start: int, stop: int, where: str
-    ) -> bytes:
-        """Bytes ``start`` to ``stop`` of a file.
-
-        Raises CheckpointError if they cannot be had.
-        """
-        blocks = bytearray()
-
-        def take(at: int) -> int:
-            with self.open(repository, commit, file, at, stop, where) as (begins, arriving):
-                if begins != at:
-                    blocks.clear()
-                skip = start - begins if begins < start else 0
-                for block in arriving:
-                    taken = block[skip:]
-                    skip = max(0, skip - len(block))
-                    blocks.extend(taken[: stop - start - len(blocks)])
-                    if len(blocks) >= stop - start:
-                        break
-            return start + len(blocks)
-
-        self.until(stop, lambda: start + len(blocks), take, where)
-        return bytes(blocks)
-
-    def until(
-        self, stop: int, position: Callable[[], int], take: Callable[[int], int], where: str
-    ) -> None:
-        """Call ``take(position)`` until ``stop`` is reached; patience starts anew with each gain.
-
-        Raises CheckpointError as ``take`` does, or if connections keep ending early.
-        """
-
-        def attempt() -> None:
-            if (reached := take(position())) < stop:
-                raise httpx2.ReadError(f"it ended at byte {reached:,} of {stop:,}")
-
-        self._patiently(where, attempt, progress=position)
-
-    @contextmanager
-    def open(
-        self, repository: str, commit: str, file: File, start: int, stop: int, where: str
-    ) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """Ask for bytes ``start`` to ``stop``: yields where the answer begins, and its blocks.
-
-        The answer begins at 0 where the host ignores ranges.
-
-        Raises:
-            Truncated: if the host says that the file has another size than it listed.
-            httpx2.HTTPError, HfHubHTTPError: as the request does.
-        """
+    def source(self, repository: str, commit: str, file: File) -> Source:
+        """Where a file lies."""
         url = hf_hub_url(repository, file.path, revision=commit, endpoint=self.api.endpoint)
-        headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
-        if stop > 0:
-            headers["Range"] = f"bytes={start}-{stop - 1}"
-        with self.session.stream("GET", url, headers=headers) as response:
-            if response.status_code == 416:
-                raise errors.Truncated(
-                    f"{where}: {file.path} has {file.size:,} bytes by its listing, but the hub "
-                    f"serves none from byte {start:,} on"
-                )
-            raise_for_status(response)
-            begins, size = _extent(response)
-            coding = response.headers.get("Content-Encoding", "identity")
-            if begins is None or begins not in (0, start) or coding != "identity":
-                given = response.headers.get("Content-Range") if coding == "identity" else coding
-                raise errors.HubBroken(
-                    f"{where}: {file.path}: the answer is not the bytes that were asked for "
-                    f"({given}); a proxy may have changed it"
-                )
-            check_size(file, size, where)
-            # As it arrives: what came is kept.
-            yield begins, brisk(response.iter_raw(), self.fetch.timeout)
-
-    def _ask(self, address: str) -> tuple[bytes, httpx2.Response]:
-        """The whole of a short answer."""
-        with self.session.stream("GET", address, headers=build_hf_headers()) as answer:
-            raise_for_status(answer)
-            return answers.whole(answer, self.fetch.timeout + self.fetch.patience), answer
+        return Source(url, file.path, file.size)
 
     def _tree(self, repository: str, commit: str) -> tuple[File, ...]:
         """As ``HfApi.list_repo_tree``, which sets no timeout, repeats requests by itself, and
@@ -221,7 +101,7 @@ class Hub:
         query: str | None = "recursive=True&expand=False"
         found: dict[str, File] = {}
         while query is not None:
-            content, answer = self._ask(f"{address}?{query}")
+            content, answer = self.http.ask(f"{address}?{query}")
             for file in answers.listed(content):
                 if found.setdefault(file.path, file) is not file:
                     raise ValueError(f"it lists {file.path!r} twice")
@@ -235,7 +115,7 @@ class Hub:
     def _paced(self, ask: Callable[..., Answer], *arguments: Any) -> Answer:
         wait = self.pace.wait()
         if wait > 1:
-            say(f"{_OURS}{wait:.0f} s until the hub's next window of requests")
+            say(f"trajectory: {wait:.0f} s until the hub's next window of requests")
         time.sleep(wait)
         self.pace.asked()
         return ask(*arguments)
@@ -246,41 +126,6 @@ class Hub:
         if info is not None and info.resource_type == "api":
             self.pace.told(info.remaining, info.reset_in_seconds, info.limit, info.window_seconds)
 
-    def _patiently(
-        self,
-        where: str,
-        ask: Callable[[], Answer],
-        progress: Callable[[], int] = lambda: 0,
-    ) -> Answer:
-        """Ask until there is an answer, the error is final, or patience ends without progress."""
-        begun: float | None = None  # the first failure: waiting for a window is no impatience
-        before, attempt = progress(), 0
-        while True:
-            started = time.monotonic()
-            try:
-                return ask()
-            except errors.CheckpointError:
-                raise
-            except Exception as error:
-                problem = explain(error, where)
-                if problem is None:
-                    raise
-                if isinstance(problem, errors.Offline) or not problem.again:
-                    raise problem from None
-                gained, taken = progress() - before, time.monotonic() - started
-                if begun is None or gained > SLOWEST * taken:
-                    begun, before, attempt = time.monotonic(), progress(), 0
-                attempt += 1
-                left = begun + self.fetch.patience - time.monotonic()
-                asked = asked_wait(error)
-                if left <= 0 or (asked or 0) > left:
-                    raise problem from None
-                # Jobs that failed together should not come back together.
-                own = min(LONGEST_WAIT, 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
-                wait = min(own if asked is None else asked, left)
-                say(f"{_OURS}{problem}; again in {wait:.1f} s")
-                time.sleep(wait)
-
     def _remember(self, path: Path, files: tuple[File, ...]) -> None:
         """Keep a listing, where that can be written: a job's node may have no home folder."""
         try:
@@ -288,7 +133,7 @@ class Hub:
                 handle.write(json.dumps([asdict(file) for file in files]).encode())
         except TrajectoryError as error:
             if not self._forgets:
-                say(f"{_OURS}listings are not remembered ({error})")
+                say(f"trajectory: listings are not remembered ({error})")
             self._forgets = True
 
     def _remembered(self, repository: str, commit: str) -> Path:
@@ -308,22 +153,3 @@ def _recall(path: Path) -> tuple[File, ...] | None:
         return tuple(File(**entry) for entry in json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-
-
-def _extent(response: httpx2.Response) -> tuple[int | None, int | None]:
-    """Where an answer begins, and the size of the whole file; None where it is not said."""
-    found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
-    if response.status_code == 206:
-        size = found[2] if found else "*"
-        return int(found[1]) if found else None, None if size == "*" else int(size)
-    length = response.headers.get("Content-Length")
-    return 0, int(length) if length is not None else None
-
-
-def check_size(file: File, served: int | None, where: str) -> None:
-    """Raise Truncated if a host says that a file has another size than it listed."""
-    if served is not None and served != file.size:
-        raise errors.Truncated(
-            f"{where}: {file.path} has {file.size:,} bytes by its listing, but the hub "
-            f"serves {served:,}"
-        )

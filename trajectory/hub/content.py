@@ -153,7 +153,7 @@ class Hasher:
         if self.kind == "git":
             self._hash.update(f"blob {file.size}\0".encode())
 
-    def update(self, block: bytes) -> None:
+    def update(self, block: bytes | bytearray) -> None:
         """Take in more of the content."""
         self._hash.update(block)
 

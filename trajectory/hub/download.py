@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-from trajectory.hub.client import Hub, say
+from trajectory.hub.client import Hub
 from trajectory.hub.content import File, file_digest
 from trajectory.hub.errors import Altered
+from trajectory.hub.http import say
 from trajectory.outside import inside
 
 PARTIAL = ".partial"
@@ -100,6 +101,7 @@ def _append(
     cancelled: threading.Event,
 ) -> None:
     """Bring ``partial`` to its full size."""
+    source = hub.source(repository, commit, file)
     with partial.open("ab") as handle:
         if handle.tell() > file.size:
             handle.truncate(0)
@@ -108,7 +110,7 @@ def _append(
         def take(at: int) -> int:
             if at == file.size:
                 return at
-            with hub.open(repository, commit, file, at, file.size, where) as (begins, blocks):
+            with hub.http.open(source, at, file.size, where) as (begins, blocks):
                 if begins != at:  # the host ignores ranges
                     handle.truncate(begins)
                     handle.seek(begins)
@@ -119,4 +121,4 @@ def _append(
                 handle.flush()
             return handle.tell()
 
-        hub.until(file.size, handle.tell, take, where)
+        hub.http.until(file.size, handle.tell, take, where)

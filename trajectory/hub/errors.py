@@ -28,7 +28,7 @@ class CheckpointError(TrajectoryError):
 
     kind: ClassVar[str] = "error"
     again: ClassVar[bool] = False
-    """Whether the same request may succeed later."""
+    """Whether another run may succeed."""
 
     def __init__(self, message: str) -> None:
         super().__init__(without_secrets(message))
@@ -72,7 +72,7 @@ class RateLimited(CheckpointError):
 
 
 class HubBroken(CheckpointError):
-    """5xx, for longer than the run is patient."""
+    """5xx, 408 or 425, for longer than the run is patient."""
 
     kind = "hub_broken"
     again = True
@@ -132,6 +132,10 @@ class DiskFull(CheckpointError):
     again = True
 
 
+PASSING = (RateLimited, HubBroken, Unreachable)
+"""Kinds after which the same request is made again, as long as the run is patient."""
+
+
 def of_checkpoint(error: TrajectoryError, where: str, folder: Path) -> TrajectoryError:
     """What the probe says of the files in ``folder``, said of the checkpoint ``where``."""
     kind = CorruptCheckpoint if isinstance(error, DamagedFiles) else TrajectoryError
@@ -143,6 +147,8 @@ def by_status(
     status: int | None, advice: str = "set HF_TOKEN to a token that may read"
 ) -> tuple[type[CheckpointError] | None, str]:
     """Kind of an HTTP status that refuses, and what it means; None for any other.
+
+    ``PASSING`` has the kinds after which the request is made again.
 
     Args:
         status: of the answer.
@@ -156,6 +162,6 @@ def by_status(
         return Truncated, "the hub serves fewer bytes than it lists (416)"
     if status == 429:
         return RateLimited, "the hub limits the rate of requests (429)"
-    if status is not None and (status >= 500 or status == 408):
+    if status is not None and (status >= 500 or status in (408, 425)):
         return HubBroken, f"the hub answers {status}"
     return None, ""

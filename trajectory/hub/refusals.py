@@ -38,7 +38,7 @@ def window(response: httpx2.Response) -> RateLimitInfo | None:
 def asked_wait(error: Exception) -> float | None:
     """Seconds that a busy hub asks to wait; None where it does not say."""
     response = getattr(error, "response", None)
-    if response is None or response.status_code != 429:
+    if response is None or response.status_code not in (429, 503):
         return None
     info = window(response)
     if info is not None and info.remaining == 0:

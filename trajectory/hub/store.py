@@ -19,8 +19,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from trajectory.errors import TrajectoryError, UnusableFolder
-from trajectory.hub.client import say
 from trajectory.hub.errors import DiskFull
+from trajectory.hub.http import say
 from trajectory.outside import inside
 
 KEPT = ".kept"

@@ -9,8 +9,7 @@ from typing import Any
 from trajectory.config.forces import Forces
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
-from trajectory.hub.errors import of_checkpoint
-from trajectory.hub.ranges import RemoteError
+from trajectory.hub.errors import CheckpointError, of_checkpoint
 from trajectory.probe.compute import Compute
 from trajectory.probe.forces.checkpoint import checkpoint_forces
 from trajectory.probe.forces.configured import at_step, wanted_of
@@ -38,7 +37,7 @@ def forces_of(
         weights: tensors that lie elsewhere.
 
     Returns:
-        rows of ``forces``, ``force_layers`` and ``arrows``, and facts for their provenance.
+        rows of the tables of forces by their names, and facts for their provenance.
 
     Raises:
         TrajectoryError: if the checkpoint cannot be measured, or has no such head or key.
@@ -57,8 +56,8 @@ def forces_of(
                 weights=weights,
                 device=compute.device,
             )
-    except RemoteError:
-        raise  # who opened the connection knows what to make of it
+    except CheckpointError:  # not of its files
+        raise
     except TrajectoryError as error:
         where = f"suite '{row['suite']}', revision '{row['revision']}'"
         raise of_checkpoint(error, where, folder) from None

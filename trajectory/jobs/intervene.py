@@ -9,8 +9,7 @@ from typing import Any
 from trajectory.config.interventions import Interventions
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
-from trajectory.hub.errors import of_checkpoint
-from trajectory.hub.ranges import RemoteError
+from trajectory.hub.errors import CheckpointError, of_checkpoint
 from trajectory.probe.branches import Branch
 from trajectory.probe.compute import Compute
 from trajectory.probe.effects import measure_effects
@@ -66,8 +65,8 @@ def intervene(
                 weights=weights,
                 device=compute.device,
             )
-    except RemoteError:
-        raise  # who opened the connection knows what to make of it
+    except CheckpointError:  # not of its files
+        raise
     except TrajectoryError as error:
         where = f"suite '{row['suite']}', revision '{row['revision']}'"
         raise of_checkpoint(error, where, folder) from None

@@ -7,8 +7,7 @@ from typing import Any
 
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
-from trajectory.hub.errors import of_checkpoint
-from trajectory.hub.ranges import RemoteError
+from trajectory.hub.errors import CheckpointError, of_checkpoint
 from trajectory.probe.compute import Compute
 from trajectory.probe.holds import holding, read_holds
 from trajectory.probe.language_model import measure_checkpoint_files
@@ -54,7 +53,7 @@ def measure_checkpoint(
                 losses=losses,
                 device=compute.device,
             )
-    except RemoteError:
+    except CheckpointError:  # not of its files
         raise
     except TrajectoryError as error:
         raise of_checkpoint(error, where, folder) from None

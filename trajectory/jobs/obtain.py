@@ -13,7 +13,7 @@ from trajectory.checkpoints.local import revision_folder
 from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.errors import DamagedFiles
-from trajectory.hub.client import CONNECT_TIMEOUT, Hub, check_size
+from trajectory.hub.client import Hub
 from trajectory.hub.content import (
     CONFIG,
     INDEX,
@@ -24,13 +24,9 @@ from trajectory.hub.content import (
     weight_files,
 )
 from trajectory.hub.download import fetch_files
-from trajectory.hub.environment import token_advice
 from trajectory.hub.errors import (
     Altered,
-    CheckpointError,
     CorruptCheckpoint,
-    Unreachable,
-    by_status,
     of_checkpoint,
 )
 from trajectory.hub.store import KEPT, Store
@@ -143,26 +139,15 @@ def check_index(folder: Path, files: list[File], where: str) -> None:
 @contextmanager
 def _streamed(config: Config, suite: Suite, row: Row, where: str, hub: Hub) -> Iterator[Obtained]:
     """Weights read over the network when they are asked for; only the config lies in a folder."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
-
-    from trajectory.hub.ranges import Patience, RemoteError
     from trajectory.probe.remote import RemoteWeights
 
     assert suite.repository is not None
     commit = row["commit"]
     files = needed_files(hub.files(suite.repository, commit, where), where)
     small = {file.path: file for file in files if file.path in (CONFIG, INDEX)}
-    weights = weight_files(files)
-    urls = {
-        file.path: hf_hub_url(
-            suite.repository, file.path, revision=commit, endpoint=hub.api.endpoint
-        )
-        for file in weights
+    weights = {
+        file.path: hub.source(suite.repository, commit, file) for file in weight_files(files)
     }
-    fetch = config.fetch
-    connect = min(CONNECT_TIMEOUT, fetch.timeout)
-    patience = Patience(connect, fetch.timeout, fetch.patience)
     parent = str(_MEMORY) if _MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="trajectory-", dir=parent) as temporary:
         folder = Path(temporary)
@@ -171,23 +156,10 @@ def _streamed(config: Config, suite: Suite, row: Row, where: str, hub: Hub) -> I
             (folder / path).write_bytes(content)
         check_index(folder, files, where)
         try:
-            remote = RemoteWeights(
-                urls, where, build_hf_headers, hub.session, patience, fetch.connections
-            )
+            remote = RemoteWeights(hub.http, weights, where)
             try:
-                for file in weights:
-                    check_size(file, remote.reader.sizes.get(file.path), where)
                 yield Obtained(folder, remote)
             finally:
                 remote.close()
-        except RemoteError as error:
-            raise _typed(error, where) from None
         except DamagedFiles as error:
             raise of_checkpoint(error, where, folder) from None
-
-
-def _typed(error: Any, where: str) -> CheckpointError:
-    kind, message = by_status(error.status, token_advice())
-    if kind is not None:
-        return kind(f"{where}: {message}")
-    return (Unreachable if error.again else CheckpointError)(f"{where}: {error}")

@@ -6,7 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trajectory.checkpoints.edited import checked_selection
+from trajectory.checkpoints.pinned import paths, read_unpinned
+from trajectory.checkpoints.selection import asked_in_vain
+from trajectory.config import Config
 from trajectory.hub import errors
+from trajectory.jobs.bundles import bundle_tables
 
 Row = dict[str, Any]
 
@@ -24,6 +29,32 @@ UNLISTED = "*"
 
 SUSPECT = "suspect"
 """Kind of failure of a checkpoint that is asked for by name or step, and excluded by the audit."""
+
+
+def run_outcomes(config: Config) -> list[Row]:
+    """Rows of the ``outcomes`` table of a run, suite by suite.
+
+    Raises TrajectoryError if a table of it is missing or damaged.
+    """
+    from trajectory.schemas import BUNDLE, MANIFEST
+    from trajectory.tables import read
+
+    became: dict[str, dict[str, Row]] = {}
+    for path in bundle_tables(config):
+        for row in read(path, BUNDLE).to_pylist():
+            became.setdefault(row["suite"], {})[row["revision"]] = row
+    unpinned = read_unpinned(config)
+    rows = [unlisted_row(name, why.kind, why.reason) for name, why in unpinned.items()]
+    for name in (name for name in config.suites.names() if name not in unpinned):
+        manifest, selection = paths(config, name)
+        listed = read(manifest, MANIFEST).to_pylist()
+        chosen, in_vain = None, set[str]()
+        if name in config.suites.public():
+            suite = config.suites.suite(name)
+            chosen = checked_selection(selection, name, suite)
+            in_vain = asked_in_vain(suite, listed, chosen)
+        rows += outcome_rows(listed, chosen, became.get(name, {}), in_vain)
+    return rows
 
 
 def outcome_rows(

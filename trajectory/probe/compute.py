@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ import torch
 from trajectory.errors import TrajectoryError
 
 CPU = torch.device("cpu")
+MUCH_SLOWER = 4.0
+"""Times slower than float32 from which half precision is advised against."""
 
 DTYPES = {
     "float32": torch.float32,
@@ -67,6 +70,35 @@ def find_device(name: str) -> torch.device:
             f"probe.device {name}: torch finds no such device here; choose cpu or auto"
         )
     return torch.device(name)
+
+
+def advice_on_speed(device: torch.device, dtype: torch.dtype) -> str | None:
+    """One line if matrix products in ``dtype`` are much slower here than in float32, else None.
+
+    A processor without units for half precision emulates it, 30 to 250 times slower. Both types are
+    timed for a few milliseconds.
+    """
+    if device.type != "cpu" or dtype not in (torch.bfloat16, torch.float16):
+        return None
+    ratio = _seconds(dtype) / _seconds(torch.float32)
+    if ratio < MUCH_SLOWER:
+        return None
+    name = str(dtype).removeprefix("torch.")
+    return (
+        f"{name} is about {ratio:.0f} times slower than float32 on this processor, which has no "
+        f"units for it; float32 is faster here and more exact"
+    )
+
+
+def _seconds(dtype: torch.dtype, size: int = 128) -> float:
+    """Least time of a product of two matrices."""
+    matrix = torch.ones(size, size, dtype=dtype)
+    found = []
+    for _ in range(5):
+        started = time.perf_counter()
+        torch.mm(matrix, matrix)
+        found.append(time.perf_counter() - started)
+    return min(found)
 
 
 def _known(option: str, name: object, choices: Iterable[str]) -> None:

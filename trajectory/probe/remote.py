@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import httpx2
 import torch
 from pydantic import (
     BaseModel,
@@ -25,7 +24,8 @@ from pydantic import (
 from torch import Tensor
 
 from trajectory.errors import DamagedFiles, TrajectoryError
-from trajectory.hub.ranges import Patience, Range, RangeReader, join
+from trajectory.hub.http import Client, Source
+from trajectory.hub.ranges import Range, RangeReader, join
 
 HEADER_LIMIT = 100_000_000
 """Longest header the format allows."""
@@ -87,29 +87,21 @@ class RemoteWeights:
     for. A file that changes while it is read is not noticed: pin URLs to a commit.
 
     Args:
-        urls: URL of every safetensors file, by name.
+        client: what asks for them, and waits.
+        files: where every safetensors file lies, by name.
         where: the checkpoint, named in errors.
-        headers, client, patience, connections: as in ``RangeReader``.
 
     Raises:
-        RemoteError: if a header cannot be had.
+        CheckpointError: if a header cannot be had.
         DamagedFiles: if a file is no safetensors file, or two files hold the same tensor.
     """
 
-    def __init__(
-        self,
-        urls: Mapping[str, str],
-        where: object,
-        headers: Callable[[], Mapping[str, str]] = dict,
-        client: httpx2.Client | None = None,
-        patience: Patience | None = None,
-        connections: int = 4,
-    ) -> None:
+    def __init__(self, client: Client, files: Mapping[str, Source], where: str) -> None:
         self.where = where
-        self.reader = RangeReader(urls, headers, client, patience, connections)
+        self.reader = RangeReader(client, files, where)
         self._entries: dict[str, Entry] = {}
         try:
-            for file in sorted(urls):
+            for file in sorted(files):
                 for name, entry in read_header(self.reader, file, where).items():
                     if name in self._entries:
                         raise DamagedFiles(
@@ -124,11 +116,6 @@ class RemoteWeights:
     def bytes_read(self) -> int:
         """Bytes received so far."""
         return self.reader.bytes_read
-
-    @property
-    def requests(self) -> int:
-        """Requests answered so far."""
-        return self.reader.requests
 
     def names(self) -> list[str]:
         """Names of all tensors."""
@@ -178,7 +165,7 @@ class RemoteWeights:
         return _tensor(buffer, entry).reshape(-1, *entry.shape[1:]).to(dtype)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Stop reading."""
         self.reader.close()
 
     def _fetch(self, wanted: Mapping[str, Range]) -> dict[str, memoryview]:
@@ -204,10 +191,13 @@ def read_header(reader: RangeReader, file: str, where: object) -> dict[str, Entr
 
     Raises DamagedFiles if it is not one.
     """
+    whole = reader.files[file].size
+    if whole < 8:
+        raise DamagedFiles(f"{where}: {file}: no safetensors file ({whole} bytes)")
     size = int.from_bytes(reader.fetch([Range(file, 0, 8)])[0], "little")
     if not 2 <= size <= HEADER_LIMIT:
         raise DamagedFiles(f"{where}: {file}: no safetensors file (header of {size} bytes)")
-    if (whole := reader.sizes.get(file)) is not None and 8 + size > whole:
+    if 8 + size > whole:
         raise DamagedFiles(f"{where}: {file}: its header of {size:,} bytes is longer than the file")
     (text,) = reader.fetch([Range(file, 8, 8 + size)])
     return parse_header(bytes(text), file, where)

@@ -10,8 +10,9 @@ import polars as pl
 from trajectory.config import Dynamics, Variant
 from trajectory.dynamics.claims.evidence import Value, ending, pooled
 from trajectory.dynamics.claims.ledger import NOT_REPRODUCED, REPRODUCED, decide
+from trajectory.dynamics.series import group_of, with_group
 from trajectory.report import words
-from trajectory.report.run import Run, domain_rank, dormant, group_of, with_group, world_rank
+from trajectory.report.run import Run, domain_rank, dormant, world_rank
 
 PHENOMENA = ("sink", "drain", "peak")
 NAMES = {"sink": "attention sink", "drain": "value-state drain", "peak": "residual-state peak"}

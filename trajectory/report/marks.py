@@ -7,9 +7,10 @@ from typing import Any
 
 import altair as alt
 
+from trajectory.dynamics.series import group_of
 from trajectory.report.page import Captions, Checks, Control, Legend, Value
 from trajectory.report.palette import colours, dashes, kinds
-from trajectory.report.run import Run, group_of
+from trajectory.report.run import Run
 from trajectory.schemas import Table
 
 GREY = "#888888"

@@ -25,11 +25,12 @@ REASONS: dict[str, str] = {
         "its config names no Bigram-Backcopy variant",
     ),
     **dict.fromkeys(
-        ("forces", "force_layers", "reinforcement", "motions", "motion_tests"),
+        ("forces", "force_means", "force_layers", "reinforcement", "motions", "motion_tests"),
         "its config asks for no forces",
     ),
     "arrows": "its config asks for no arrows of the gradient flow",
-    "forks": "no variant of its config asks for forks",
+    "holds": "no experiment of its config holds a value or forces a sink beside a control",
+    "forks": "no training of its config asks for forks",
     "bb_comparisons": "no Bigram-Backcopy variant of its config has a control with seeds in common",
     **dict.fromkeys(
         ("bb_interventions", "bb_intervened"), "no variant of its config names interventions"

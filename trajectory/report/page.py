@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import altair as alt
@@ -173,13 +175,8 @@ class Figure:
 
     def specification(self, controls: Sequence[Control]) -> dict[str, Any]:
         """Its Vega-Lite specification with a parameter for every control that it uses."""
-        # On the whole chart: a parameter that two layers bring is a duplicate signal to Vega.
-        spec: dict[str, Any] = self.chart.properties(
-            width="container", height=self.height
-        ).to_dict()
+        spec = copy.deepcopy(self._vega_lite)
         spec["description"] = f"{self.title}. {self.reading}"
-        spec.pop("config", None)
-        spec.pop("$schema", None)
         used = " ".join(_expressions(spec))
         spec["params"] = [
             *spec.get("params", []),
@@ -189,6 +186,19 @@ class Figure:
                 if re.search(rf"\b{c.name}\b", used)
             ),
         ]
+        return spec
+
+    @cached_property
+    def _vega_lite(self) -> dict[str, Any]:
+        """The chart alone. Several parts of a report ask for it, and Altair takes its time.
+
+        Not validated: that takes most of a report's time, and the tests do it for every chart.
+        """
+        # On the whole chart: a parameter that two layers bring is a duplicate signal to Vega.
+        sized = self.chart.properties(width="container", height=self.height)
+        spec: dict[str, Any] = sized.to_dict(validate=False)
+        spec.pop("config", None)
+        spec.pop("$schema", None)
         return spec
 
     def sources(self, spec: Mapping[str, Any]) -> set[str]:
@@ -272,6 +282,13 @@ class Items:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """Passages, each with what it is about: sentences that stand one below the other."""
+
+    passages: Sequence[tuple[str, Sequence[str]]]
+
+
+@dataclass(frozen=True)
 class Code:
     """Lines to copy."""
 
@@ -283,7 +300,7 @@ class Contents:
     """The questions of all other pages, with this run's answers."""
 
 
-Block = Figure | Missing | Grid | Heading | Items | Code | Contents
+Block = Figure | Missing | Grid | Heading | Items | Terms | Code | Contents
 
 
 @dataclass(frozen=True)

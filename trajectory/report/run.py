@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from trajectory.config import Config
+from trajectory.dynamics.series import group_of
 from trajectory.schemas import COSTS, MANIFEST
 from trajectory.tables import check_header, ordered, provenance
 
@@ -41,19 +42,6 @@ def is_bb(trajectory: str) -> bool:
 def world_rank(trajectory: str) -> tuple[bool, str]:
     """Sort key of a trajectory or group: BB first, then by name."""
     return not is_bb(trajectory), trajectory
-
-
-def group_of(trajectory: str) -> str:
-    """What shares a colour: a BB variant with all its seeds, or a suite."""
-    return trajectory.rsplit("/", 1)[0] if is_bb(trajectory) else trajectory
-
-
-def with_group(frame: pl.DataFrame) -> pl.DataFrame:
-    """Add the column ``group`` beside ``trajectory``."""
-    groups = {t: group_of(t) for t in frame["trajectory"].unique()}
-    return frame.with_columns(
-        pl.col("trajectory").replace_strict(groups, return_dtype=pl.String).alias("group")
-    )
 
 
 def dormant(frame: pl.DataFrame) -> pl.DataFrame:

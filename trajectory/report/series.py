@@ -10,7 +10,8 @@ import polars as pl
 
 from trajectory.dynamics.laws import BY_NAME, evaluate
 from trajectory.dynamics.portraits import floor_log_odds
-from trajectory.report.run import Run, with_group
+from trajectory.dynamics.series import with_group
+from trajectory.report.run import Run
 
 CURVE_POINTS = 40
 """Points of a fitted curve: more than its window has records, fewer than a screen has pixels."""

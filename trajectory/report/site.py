@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 import vl_convert
+from altair.utils.schemapi import debug_mode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from trajectory import __version__
@@ -53,7 +54,7 @@ def build(
     theme: str = "light",
     draw: bool = True,
     copies: Path | None = None,
-) -> None:
+) -> list[Page]:
     """Write the report of the run in ``results`` to ``output``, replacing what is there at once.
 
     Args:
@@ -62,6 +63,9 @@ def build(
         theme: look of the exported figures.
         draw: whether figures are exported.
         copies: another folder that gets the figures, ``<page>/<chart>.svg``.
+
+    Returns:
+        the pages.
 
     Raises TrajectoryError if a table is missing or damaged, nothing is measured, the theme is
     unknown, or the folder cannot be written or holds something else.
@@ -76,7 +80,8 @@ def build(
             f"{results}: nothing to show: no checkpoint could be measured; "
             f"{results}/logs/complete.log says why"
         )
-    pages = [make(run) for make in PAGES]
+    with debug_mode(False):  # as in Figure: the tests validate every chart
+        pages = [make(run) for make in PAGES]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as name:
@@ -94,6 +99,7 @@ def build(
             fresh.replace(output)
     except OSError as error:
         raise TrajectoryError(f"{output}: cannot be written ({error.strerror})") from None
+    return pages
 
 
 def _check_replaceable(output: Path, copies: Path | None) -> None:

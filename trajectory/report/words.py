@@ -7,7 +7,8 @@ from statistics import mean
 
 import polars as pl
 
-from trajectory.report.run import domain_rank, group_of, is_bb, world_rank
+from trajectory.dynamics.series import group_of
+from trajectory.report.run import domain_rank, is_bb, world_rank
 from trajectory.schemas.base import UNSTEPPED
 
 LISTED_GROUPS = 6
@@ -27,6 +28,13 @@ def at_step(step: int) -> str:
 def listed(parts: Sequence[str]) -> str:
     """'a, b and c'."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def few(parts: Sequence[str]) -> str:
+    """The same of the first ones, with how many more there are."""
+    shown = list(parts[:LISTED_GROUPS])
+    rest = len(parts) - len(shown)
+    return listed([*shown, f"{rest} more"] if rest else shown)
 
 
 def runs(numbers: Sequence[int]) -> str:

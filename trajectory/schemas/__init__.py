@@ -23,7 +23,7 @@ from trajectory.schemas.checkpoints import CHECKPOINTS
 from trajectory.schemas.claims import CLAIMS
 from trajectory.schemas.costs import COSTS
 from trajectory.schemas.fitted import LAWS, PHENOMENA, SEEDS
-from trajectory.schemas.forces import ARROWS, FORCE_LAYERS, FORCE_TABLES, FORCES
+from trajectory.schemas.forces import ARROWS, FORCE_LAYERS, FORCE_MEANS, FORCE_TABLES, FORCES
 from trajectory.schemas.forecasts import FORECAST_SCORES, FORECASTS
 from trajectory.schemas.forks import FORKS
 from trajectory.schemas.heads import HEADS
@@ -64,6 +64,7 @@ __all__ = [
     "EFFECTS",
     "FORCES",
     "FORCE_LAYERS",
+    "FORCE_MEANS",
     "FORCE_TABLES",
     "FORECASTS",
     "FORECAST_SCORES",
@@ -107,7 +108,7 @@ TABLES: dict[str, Table] = {
         *(BB_SCALARS, BB_MILESTONES, BB_COMPARISONS),
         FORKS,
         HOLDS,
-        *(FORCES, FORCE_LAYERS, ARROWS),
+        *(FORCES, FORCE_MEANS, FORCE_LAYERS, ARROWS),
         *(REINFORCEMENT, MOTIONS, MOTION_TESTS),
         CLAIMS,
         *(INTERVENTIONS, INTERVENTION_LAYERS, HEAD_EFFECTS),

@@ -201,7 +201,7 @@ BB_SCALARS = Table(
         field(
             "section",
             pa.string(),
-            "what the experiment is part of: tasks, structures, mitigations or causes",
+            "section of the report: tasks, structures, mitigations or causes",
             nullable=True,
         ),
         field(
@@ -211,7 +211,7 @@ BB_SCALARS = Table(
             "match",
             pa.string(),
             "'step': at its last record; 'loss': where its loss first reached the greater of its own "
-            "and its control's last loss, linearly between records",
+            "and its control's final loss, interpolated linearly between records",
         ),
         number("step", "optimiser steps taken there", "steps"),
         field(
@@ -284,16 +284,20 @@ BB_COMPARISONS = Table(
         field(
             "control",
             pa.string(),
-            "experiment it is compared with; its own name for the control itself",
+            "experiment it is compared with; for the control, its own name",
         ),
-        field("section", pa.string(), "what the experiment is part of", nullable=True),
-        field("sham", pa.bool_(), "a null: the same change where it should not matter"),
-        field("about", pa.string(), "what the experiment changes, in words"),
+        field("section", pa.string(), "section of the report", nullable=True),
+        field(
+            "sham",
+            pa.bool_(),
+            "whether this is a sham: the same change where it should have no effect",
+        ),
+        field("about", pa.string(), "purpose of the experiment, in words"),
         field(
             "measure",
             pa.string(),
             "'step': at the last record of both; 'loss': where both first reached the greater of their "
-            "last losses; 'rate': least-squares slope per ln(step) from the change on, at the records of both",
+            "final losses; 'rate': least-squares slope per ln(step) from the change on, at the records of both",
         ),
         field("statistic", pa.string(), "column of bb_scalars"),
         field("seeds", pa.int32(), "seeds that both have"),
@@ -308,7 +312,7 @@ BB_COMPARISONS = Table(
         number("difference_high", "upper end of it", nullable=True),
         number(
             "p_value",
-            "two-sided exact sign-flip test of the paired differences; 2^(1−seeds) at least",
+            "p of the two-sided exact sign-flip test of the paired differences; at least 2^(1−seeds)",
             nullable=True,
         ),
     ),

@@ -1,4 +1,4 @@
-"""The ``checkpoints`` table: losses, rates over all heads, and what was measured."""
+"""The ``checkpoints`` table: losses, rates over all heads, and measured value."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ CHECKPOINTS = Table(
         field(
             "audit",
             pa.string(),
-            "what the suite's manifest says of this checkpoint: good, unaudited, or what is wrong with it",
+            "verdict of the suite's manifest on this checkpoint",
             nullable=True,
         ),
     ),

@@ -12,11 +12,11 @@ CLAIMS = Table(
     ("claim", "criterion", "subject", "domain"),
     (
         field("claim", pa.string(), "the claim's short name"),
-        field("criterion", pa.string(), "one of the conditions that decide it"),
+        field("criterion", pa.string(), "one of the claim's conditions"),
         field(
             "subject",
             pa.string(),
-            "what it is decided on: a trajectory, a group of seeds (bb/<variant>), a comparison (a vs b), or run",
+            "subject of the verdict: a trajectory, a group of seeds (bb/<variant>), a comparison (a vs b), or run",
         ),
         field("domain", pa.string(), "domain it is decided on, or all"),
         field("world", pa.string(), "world it is measured in: bb, language_model or both"),
@@ -24,7 +24,7 @@ CLAIMS = Table(
         field(
             "source",
             pa.string(),
-            "where: section or figure of arXiv 2410.13835, or that it is measured here",
+            "section or figure of arXiv 2410.13835, or a note that the claim is this project's",
         ),
         field("computation", pa.string(), "how the measured value is computed"),
         number("measured", "the value that decides", nullable=True),
@@ -42,7 +42,7 @@ CLAIMS = Table(
         field(
             "verdict",
             pa.string(),
-            "reproduced: the whole interval lies within the limits; not reproduced: the whole interval lies outside; undecided: the interval contains a limit; not measurable at this size: the model or its training is too small to speak for the claim; not measurable: this run does not hold what is needed",
+            "reproduced: the whole interval lies within the limits; not reproduced: the whole interval lies outside; undecided: the interval contains a limit; not measurable at this size: the model or its training is too small for the claim; not measurable: the run lacks what is needed",
         ),
         field("reason", pa.string(), "why, in one sentence with the numbers"),
         field(

@@ -24,7 +24,7 @@ LAWS = Table(
         field(
             "window",
             pa.string(),
-            "onset: from the last record before the lead head's sink to the end, or from the first positive step where there is no sink; all: from the first positive step; late: the later half of the onset window in ln step. Intervals and hold-out only for onset; the others show how far the window decides",
+            "onset: from the last record before the lead head's sink to the end, or from the first positive step where there is no sink; all: from the first positive step; late: the later half of the onset window in ln step. Intervals and hold-out only for onset; the other windows show how much the result depends on it",
         ),
         field("law", pa.string(), "name of the curve"),
         field("formula", pa.string(), "the curve; t in steps"),
@@ -74,7 +74,7 @@ LAWS = Table(
         field(
             "verdict",
             pa.string(),
-            "named: this law is told apart from all others by likelihood and by hold-out; plausible: not excluded; excluded; constant: the series does not vary. A series without a named law is undecided",
+            "named: likelihood and hold-out single out this law; plausible: not excluded; excluded; constant: the series does not vary. A series without a named law is undecided",
         ),
         field(
             "best",

@@ -16,14 +16,14 @@ from trajectory.schemas.base import (
     number,
 )
 
-FORCE_TABLES = ("forces", "force_layers", "arrows")
+FORCE_TABLES = ("forces", "force_means", "force_layers", "arrows")
 """What a measurement of forces is written to."""
 
 READERS = field(
     "readers",
     pa.string(),
-    "queries i > s that read the key changed: late, from query 16 on unless the config says "
-    "otherwise, or early, before it",
+    "queries i > s for which the key is changed: late, from query 16 on (or the config's first_late), "
+    "or early, before it",
 )
 KEY = field(
     "key",
@@ -32,7 +32,9 @@ KEY = field(
     "whose value is made the same in all sequences",
 )
 KEY_KIND = field(
-    "key_kind", pa.string(), "sink, or a sham to compare it with: position, token, constant"
+    "key_kind",
+    pa.string(),
+    "sink, or the kind of sham it is compared with: position, token, constant",
 )
 _HOOKS = "a is added to the key's logit, b to the logarithm of its value, as these readers see it"
 
@@ -47,6 +49,50 @@ def _measured(
     )
 
 
+_FIRST = (
+    *_measured("weight", "mean weight A of readers on the key"),
+    *_measured("sharpness", "Σ A²(1 − A) over readers, per predicted token"),
+    *_measured("value_ratio", "mean ‖v‖ over the key's places / median over the other tokens"),
+    *_measured(
+        "sink_force",
+        f"−∂L/∂a, L the mean loss of a sequence; {_HOOKS}: descent raises the logit where positive",
+        "nats per nat",
+    ),
+    *_measured(
+        "escape",
+        "part of sink_force: Σ A(1 − A) g·m per sequence, g = ∂L/∂o of the head's output, m the mean of the other values under the rest of A: what attending less to the rest of the context is worth",
+        "nats per nat",
+    ),
+    *_measured(
+        "brake",
+        "part of sink_force: −Σ A(1 − A) g·v_s: what the key's own value is worth, negative where it costs",
+        "nats per nat",
+    ),
+    *_measured(
+        "drain_force",
+        f"+∂L/∂b; {_HOOKS}: descent shrinks the value where positive",
+        "nats per e-fold",
+    ),
+)
+
+_SECOND = (
+    *_measured(
+        "coupling",
+        "R = ∂²L/∂a∂b; empty where second derivatives are not measured",
+        "nats per nat and e-fold",
+        nullable=True,
+    ),
+    *_measured(
+        "fisher",
+        "Fisher part of the coupling: covariance under the model's own law of the changes of the logits along a and b; positive at most keys",
+        "nats per nat and e-fold",
+        nullable=True,
+    ),
+    *_measured("rest", "coupling − fisher", "nats per nat and e-fold", nullable=True),
+    *_measured("logit_curvature", "∂²L/∂a²", "nats per nat²", nullable=True),
+    *_measured("value_curvature", "∂²L/∂b²", "nats per e-fold²", nullable=True),
+)
+
 FORCES = Table(
     "forces",
     "trajectory × step × domain × readers × layer × head × key",
@@ -60,46 +106,30 @@ FORCES = Table(
         ),
         *(KEY, KEY_KIND),
         field("sequences", pa.int32(), "sequences with such readers"),
-        *_measured("weight", "mean weight A of readers on the key"),
-        *_measured("sharpness", "Σ A²(1 − A) over readers, per predicted token"),
-        *_measured("value_ratio", "mean ‖v‖ over the key's places / median over the other tokens"),
-        *_measured(
-            "sink_force",
-            f"−∂L/∂a, L the mean loss of a sequence; {_HOOKS}: descent raises the logit where positive",
-            "nats per nat",
-        ),
-        *_measured(
-            "escape",
-            "part of sink_force: Σ A(1 − A) g·m per sequence, g = ∂L/∂o of the head's output, m the mean of the other values under the rest of A: what leaving the context is worth",
-            "nats per nat",
-        ),
-        *_measured(
-            "brake",
-            "part of sink_force: −Σ A(1 − A) g·v_s: what the key's own value costs",
-            "nats per nat",
-        ),
-        *_measured(
-            "drain_force",
-            f"+∂L/∂b; {_HOOKS}: descent shrinks the value where positive",
-            "nats per e-fold",
-        ),
-        *_measured(
-            "coupling",
-            "R = ∂²L/∂a∂b; empty for heads whose second derivatives are not asked for",
-            "nats per nat and e-fold",
-            nullable=True,
-        ),
-        *_measured(
-            "fisher",
-            "Fisher part of the coupling: covariance under the model's own law of the changes of the logits along a and b; positive at most keys",
-            "nats per nat and e-fold",
-            nullable=True,
-        ),
-        *_measured("rest", "coupling − fisher", "nats per nat and e-fold", nullable=True),
-        *_measured("logit_curvature", "∂²L/∂a²", "nats per nat²", nullable=True),
-        *_measured("value_curvature", "∂²L/∂b²", "nats per e-fold²", nullable=True),
+        *_FIRST,
+        *_SECOND,
     ),
 )
+
+FORCE_MEANS = Table(
+    "force_means",
+    "trajectory × step × domain × readers × layer × key",
+    ("trajectory", "step", "domain", "readers", "layer", "key"),
+    (
+        *(TRAJECTORY, STEP, TOKENS, DOMAIN, READERS, LAYER, KEY, KEY_KIND),
+        field("heads", pa.int32(), "heads of the layer, all of which are averaged"),
+        field(
+            "coupled_heads",
+            pa.int32(),
+            "heads whose second derivatives are measured, over which coupling and what follows are averaged",
+        ),
+        field("sequences", pa.int32(), "sequences with such readers"),
+        *_FIRST,
+        *_SECOND,
+    ),
+)
+"""Heads read the same sequences, so their errors are not independent. Here heads are averaged
+sequence by sequence, and the errors are those of these means."""
 
 FORCE_LAYERS = Table(
     "force_layers",
@@ -163,9 +193,13 @@ ARROWS = Table(
             "cosine of ∇α and ∇ ln‖v‖: what raises the logit also lengthens the value where positive",
             nullable=True,
         ),
-        *_measured("sink_by_sink", f"∂α'/∂a, {_TIME}", nullable=True),
-        *_measured("drain_by_drain", f"∂d'/∂d, {_TIME}", nullable=True),
-        *_measured("sink_motion", f"α' = −∇α·∇L, {_TIME}", "nats", nullable=True),
-        *_measured("drain_motion", f"d' = −∇d·∇L, {_TIME}", "e-folds", nullable=True),
+        *_measured("sink_by_sink", "∂α'/∂a, per unit of time of θ' = −∇L", nullable=True),
+        *_measured("drain_by_drain", "∂d'/∂d, per unit of time of θ' = −∇L", nullable=True),
+        *_measured(
+            "sink_motion", "α' = −∇α·∇L, per unit of time of θ' = −∇L", "nats", nullable=True
+        ),
+        *_measured(
+            "drain_motion", "d' = −∇d·∇L, per unit of time of θ' = −∇L", "e-folds", nullable=True
+        ),
     ),
 )

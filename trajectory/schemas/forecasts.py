@@ -29,14 +29,14 @@ FORECASTS = Table(
         field("last_seen", pa.int64(), "last record the prediction has seen", unit="steps"),
         number(
             "predicted",
-            "the competing laws' predictions, averaged by their evidence and drawn towards the last seen value as far as served the statistic's past predictions best",
+            "average of the laws' predictions, weighted by evidence and shrunk towards the last seen value; the shrinkage is what worked best for the statistic's past predictions",
         ),
         number(
             "low",
             "lower end of the 95 % prediction interval, as wide as the statistic's past predictions needed",
         ),
         number("high", "upper end of the 95 % prediction interval"),
-        number("observed", "what was measured"),
+        number("observed", "measured value"),
         number("persistence", "the last seen value, as the simplest prediction"),
     ),
 )

@@ -332,7 +332,7 @@ HEADS = Table(
         field(
             "sink_agreement",
             pa.string(),
-            "which signs single out the key of greatest column mass in more than half of the sequences: all (least value and greatest residual norm), value, residual, or none",
+            "signs that single out the key of greatest column mass in more than half of the sequences: all (least value norm and greatest residual norm), value, residual, or none",
             nullable=True,
         ),
         field(

@@ -11,33 +11,40 @@ HOLDS = Table(
     "experiment × changed layer × domain",
     ("experiment", "layer", "domain"),
     (
-        field("experiment", pa.string(), "trajectories without their seed"),
-        field("control", pa.string(), "those they are compared with, seed by seed"),
-        field("sham", pa.bool_(), "a null: the same change where it should not matter"),
-        field("about", pa.string(), "what the experiment changes, in words"),
+        field("experiment", pa.string(), "group of trajectories that differ in their seed"),
+        field("control", pa.string(), "group they are compared with, seed by seed"),
+        field(
+            "sham",
+            pa.bool_(),
+            "whether this is a sham: the same change where it should have no effect",
+        ),
+        field("about", pa.string(), "purpose of the experiment, in words"),
         field(
             "kind",
             pa.string(),
             "hold_value: the value at a position is held; force_attention: queries attend to it",
         ),
         LAYER,
-        field("position", pa.int32(), "key position; 0 is the sink, where effects are read"),
+        field(
+            "position",
+            pa.int32(),
+            "position of the key that is changed; 0 is the sink. Effects are read at the sink",
+        ),
         field("from_step", pa.int64(), "first step with the change", unit="steps"),
         DOMAIN,
         STEP,
         field("seeds", pa.int32(), "seeds that both have"),
         number(
             "cause",
-            "hold_value: drain that is withheld, ln ‖v_s‖ of the experiment minus of the control, "
-            "mean over heads and seeds. force_attention: sink that is added, log-odds of the weight "
-            "that readers give s in effect minus the control's; empty where all weight is moved. "
-            "0 for a sham, which leaves both alone",
+            "hold_value: drain withheld, ln ‖v_s‖ of the experiment minus the control's, "
+            "mean over heads and seeds. force_attention: sink added, log-odds of the readers' "
+            "effective weight on s minus the control's; empty if all weight is moved. 0 for a sham",
             "e-folds or nats",
             nullable=True,
         ),
         number(
             "gain",
-            "what the loss's curvature at the controls' sink makes of it: hold_value: χ = R/∂²L/∂a², "
+            "predicted response per unit of cause, from the loss's curvature at the controls' sink: hold_value: χ = R/∂²L/∂a², "
             "nats of the sink's rest point per e-fold of drain; force_attention: C = R/∂²L/∂b², "
             "e-folds of the value's rest point per nat of sink; a ratio of sums over heads, seeds and "
             "measured steps from the change on. Empty where the curvature is not measured, or within "

@@ -39,13 +39,13 @@ INTERVENTIONS = Table(
         TOKENS,
         DOMAIN,
         _INTERVENTION,
-        field("changes", pa.string(), "what it changes, as in the config"),
+        field("changes", pa.string(), "its changes, as in the config"),
         number("loss", "mean negative log-likelihood per predicted token", "nats/token"),
         _LOSS_DIFFERENCE,
         _LOSS_DIFFERENCE_SE,
         number(
             "sink_weight",
-            "mean over blocks of the mean of A_is, as queries and keys give it, over heads and queries i > s that see s; a head that is zeroed or moved in the same layer counts with what it would give",
+            "mean over blocks of the mean of A_is, computed from queries and keys, over heads and queries i > s that see s; a zeroed or moved head of the same layer counts with the weight its queries and keys give",
         ),
         number("sink_weight_floor", "the same mean for uniform attention over the visible keys"),
         number(
@@ -143,7 +143,7 @@ HEAD_EFFECTS = Table(
         field(
             "rank_loss",
             pa.int32(),
-            "place by loss_difference among the same heads, from 1, greatest first",
+            "rank by loss_difference among the same heads; 1 is the greatest",
         ),
     ),
 )

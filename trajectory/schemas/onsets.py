@@ -45,7 +45,7 @@ ONSETS = Table(
             "the head with the greatest mean sink_excess over the last quarter of the recorded steps of this trajectory and domain",
         ),
         field("leads_layer", pa.bool_(), "the head with the greatest such mean in its layer"),
-        number("threshold", "value of the phenomenon's statistic that counts as reached"),
+        number("threshold", "value from which the phenomenon's statistic counts as reached"),
         field(
             "status",
             pa.string(),
@@ -62,7 +62,7 @@ ONSETS = Table(
         field(
             "by_step",
             pa.int64(),
-            "first record at the threshold from which on the series is never short of it at two records in a row, confirmed by the next record",
+            "first record of the lasting crossing: at the threshold, as is the next record, and afterwards never short of it at two records in a row",
             unit="steps",
             nullable=True,
         ),
@@ -100,17 +100,17 @@ ONSETS = Table(
         number("change", "height of the fitted ramp, in the statistic's unit", nullable=True),
         number(
             "p_change",
-            "probability of so good a ramp if the series were a straight line in ln step with AR(1) noise (simulated)",
+            "null: probability of a ramp that fits as well, for a straight line in ln step with AR(1) noise (simulated)",
             nullable=True,
         ),
         number(
             "p_initial",
-            "share of the initial model's heads (depths) of all trajectories of the same group whose statistic lies as far from their median as this series does over its last quarter, itself counted: the null of step 0",
+            "null of step 0: share of the untrained model's heads (or depths), over all trajectories of the group, that lie as far from their median as this series does over its last quarter; the series itself counts",
             nullable=True,
         ),
         number(
             "p_shuffled",
-            "share of series as large in change, itself counted, once the layer's heads are shuffled at every record: small where the change is this head's own, large where the layer's heads change together",
+            "null: share of series with as large a change after the layer's heads are shuffled at every record, the series itself counted. Small: the change is this head's own; large: the layer changes together",
             nullable=True,
         ),
         number("noise", "standard deviation of the series about its ramp", nullable=True),
@@ -179,7 +179,7 @@ CONTRASTS = Table(
         field(
             "gated",
             pa.bool_(),
-            f"the difference reaches the gate threshold; where the sink is stronger there is one, and the output is smaller; where it is weaker the sink's weight is below {ACTIVE_BELOW:g}: dormant on one domain, active on the other",
+            f"dormant on one domain, active on the other: the difference reaches the gate threshold; the domain with the stronger sink has a sink and the smaller output; on the other the sink's weight is below {ACTIVE_BELOW:g}",
         ),
     ),
 )

@@ -48,7 +48,7 @@ REINFORCEMENT = Table(
         field(
             "errors",
             pa.string(),
-            "what the intervals are made of. seeds: Student's over the trajectories; sequences: 1.96 "
+            "source of the intervals. seeds: Student's over the trajectories; sequences: 1.96 "
             "standard errors over the sequences of the one trajectory, those of several heads as "
             "independent",
         ),

@@ -10,7 +10,7 @@ _SUITE = field("suite", pa.string(), "name of the suite")
 _REVISION = field("revision", pa.string(), "checkpoint's name, as published")
 _COMMIT = field("commit", pa.string(), "content the name is pinned to")
 _STAGE = field(
-    "stage", pa.int16(), "training stage, from 1; null where there is one", nullable=True
+    "stage", pa.int16(), "training stage, from 1; null if the suite has one stage", nullable=True
 )
 _INGREDIENT = field(
     "ingredient", pa.int16(), "one of several runs of the same stage, from 1", nullable=True
@@ -19,9 +19,9 @@ _BYTES = field("bytes", pa.int64(), "size of its weights", unit="bytes", nullabl
 _VERDICT = field(
     "verdict",
     pa.string(),
-    "good; unaudited; known_bad: reported by others; main_weights: all weight files are main's; "
-    "duplicate: all are those of another step, or the step is another revision's too; "
-    "shared_shard: one of several is another revision's; "
+    "good; unaudited; known_bad: reported by others; main_weights: all weight files equal main's; "
+    "duplicate: all equal another step's, or another revision has the same step; "
+    "shared_shard: one of several files equals another revision's; "
     "missing_shard; changed_config: architecture, rotary positions or clipping differ from the rest "
     "of its trajectory; changed_dtype: only the floating-point type does; pickle_only; no_weights; no_config; not_a_checkpoint: the name states no step, and there are others",
 )
@@ -39,7 +39,7 @@ MANIFEST = Table(
         field(
             "trajectory",
             pa.string(),
-            "the training run it belongs to: the suite, or <suite>/stage<n>[-ingredient<k>] after the first stage; of a single checkpoint whose name states no step the suite, or <suite>/<revision> beside others; null where it is none",
+            "training run: the suite, or <suite>/stage<n>[-ingredient<k>] after the first stage; of a single checkpoint whose name states no step the suite, or <suite>/<revision> beside others; null where it is none",
             nullable=True,
         ),
         _STAGE,
@@ -70,8 +70,8 @@ MANIFEST = Table(
             for name, what in (
                 ("layers", "decoder blocks"),
                 ("heads", "query heads per block"),
-                ("width", "numbers of the residual stream"),
-                ("mlp", "numbers of the MLP's inner layer"),
+                ("width", "numbers per position of the residual stream"),
+                ("mlp", "numbers per position of the MLP's inner layer"),
                 ("vocabulary", "rows of the embedding"),
             )
         ),

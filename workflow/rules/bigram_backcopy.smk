@@ -37,7 +37,7 @@ rule bb_train:
         code=code_digest("trajectory.bb.train"),
     shell:
         "trajectory bb train --config {params.config} --variant {wildcards.variant}"
-        " --seed {wildcards.seed} --output {params.folder} --state {params.state} 2>&1 | tee {log}"
+        " --seed {wildcards.seed} --output {params.folder} --state {params.state} > {log} 2>&1"
 
 
 rule bb_gather:

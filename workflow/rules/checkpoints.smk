@@ -25,7 +25,7 @@ rule nano_pretrain:
         code=code_digest("trajectory.nano.pretrain"),
     shell:
         "trajectory suites pretrain {wildcards.suite} --config {params.config} --output {output}"
-        " 2>&1 | tee {log}"
+        " > {log} 2>&1"
 
 
 rule manifest:
@@ -114,9 +114,7 @@ rule batches:
             f"{input.tokenizer}/tokenizer" if wildcards.suite in EMBEDDED else input.tokenizer
         ),
         config=RESOLVED,
-        probe=values_digest(CONFIG.probe.of_batches()),
-        first_token=lambda wildcards: wildcards.suite in PUBLIC
-        and PUBLIC[wildcards.suite].first_token,
+        probe=lambda wildcards: values_digest(probe_of(CONFIG, wildcards.suite).of_batches()),
         code=code_digest("trajectory.jobs.batches"),
     shell:
         "trajectory suites batches {wildcards.suite} --config {params.config}"

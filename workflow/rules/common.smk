@@ -1,14 +1,15 @@
 """Validation of the config, and what all rules share."""
 
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from trajectory.checkpoints.edited import checked_selection
-from trajectory.checkpoints.listed import CHANGED_FROM, MEASURED_FROM, listed_digest, with_rates
+from trajectory.checkpoints.listed import with_rates
 from trajectory.checkpoints.pinned import is_listed, read_unpinned, unpinned_path
 from trajectory.config import RESOLVED_NAME, check_files
 from trajectory.config import parse as parse_config
+from trajectory.costs.expected import expected_seconds
 from trajectory.costs.needs import (
     needs,
     needs_changed,
@@ -19,9 +20,11 @@ from trajectory.costs.needs import (
 from trajectory.errors import TrajectoryError
 from trajectory.inputs import check_inputs, probe_files, variant_files
 from trajectory.jobs.bundles import effect_tables, force_bundles, force_tables, suite_bundles
+from trajectory.jobs.deciding import FORCES, INTERVENE, MEASURE, decided_digest, probe_of
 from trajectory.provenance import code_digest, values_digest
 from trajectory.repair import look, mend, remember
 from trajectory.results import check_results, claim
+from trajectory.terminal import attach
 from trajectory.workflow import (
     BB_MEASUREMENTS,
     EFFECT_TABLES,
@@ -30,8 +33,11 @@ from trajectory.workflow import (
     check_scheduler,
     check_storage,
     claimed_threads,
+    growing,
+    last_told,
     refuse,
     use_own_commands,
+    values,
 )
 
 try:
@@ -75,19 +81,31 @@ def claim_results():
         refuse(error)
 
 
-def last_told():
-    """What the last run that came to its end said of missing checkpoints, and when."""
-    path = Path(RESULTS, "logs/complete.log")
-    return (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) if path.is_file() else None
+TOLD_BEFORE = {rule: last_told(CONFIG.results, rule) for rule in ("complete", "report")}
 
 
-TOLD_BEFORE = last_told()
+def last_word(rule):
+    """What this run's job of a rule printed; nothing if it had none.
+
+    ``complete`` names the checkpoints that could not be measured, ``report`` says what was found.
+    """
+    now = last_told(CONFIG.results, rule)
+    return now[0] if now and now != TOLD_BEFORE[rule] else ""
 
 
-def what_is_missing():
-    """The checkpoints that could not be measured, as the run's last word, if it got that far."""
-    told = last_told()
-    return told[0] if told and told != TOLD_BEFORE else ""
+TERMINAL = attach(workflow, partial(expected_seconds, CONFIG))
+
+
+def follow():
+    """Say from now on how far the run is."""
+    if TERMINAL is not None:
+        TERMINAL.plan((job.rule.name, job.wildcards_dict) for job in workflow.dag.needrun_jobs())
+        TERMINAL.start()
+
+
+def stop_following():
+    if TERMINAL is not None:
+        TERMINAL.stop()
 
 
 def share(busy):
@@ -99,17 +117,6 @@ def share(busy):
         return claimed_threads(busy, cores)
 
     return claimed
-
-
-def growing(base):
-    """A resource that doubles with every attempt: a killed job gets more of it."""
-    return lambda wildcards, attempt: base * 2 ** (attempt - 1)
-
-
-def values(section, without=None):
-    """A config section as parameters: a change of any value left in reruns the rule."""
-    kept = section.model_dump(mode="json", exclude=without) if section is not None else None
-    return values_digest(kept)
 
 
 def stored(*paths):

@@ -26,13 +26,11 @@ rule forces:
         revisions=lambda wildcards: forced_bundle(wildcards).revisions,
         config=RESOLVED,
         where_from=where_from,
-        listed=lambda wildcards: what_is_listed(
-            wildcards.suite, forced_bundle(wildcards).revisions, CHANGED_FROM
+        decided=lambda wildcards: decided(
+            FORCES, wildcards.suite, forced_bundle(wildcards).revisions
         ),
-        forces=values(FORCES),
-        compute=values_digest([CONFIG.probe.of_compute(), CONFIG.probe.threads]),
         folder=subpath(output[0], ancestor=2),
-        code=code_digest("trajectory.jobs.forces", "trajectory.jobs.bundle"),
+        code=code_digest("trajectory.jobs.bundle"),
     shell:
         "trajectory forces {wildcards.suite} {params.revisions} --config {params.config}"
         " {params.where_from} --batches {input.batches} --output {params.folder}"
@@ -42,7 +40,7 @@ rule forces:
 rule gather_forces:
     input:
         expand("{part}/{table}.parquet", part=FORCED_TOYS, table=FORCE_TABLES),
-        forced=forced if FORCES else [],
+        forced=forced if CONFIG.probe.forces else [],
     output:
         expand("{results}/tables/{table}.parquet", results=RESULTS, table=FORCE_TABLES),
     log:

@@ -25,11 +25,9 @@ rule intervene:
     params:
         config=RESOLVED,
         where_from=where_from,
-        listed=lambda wildcards: what_is_listed(wildcards.suite, [wildcards.revision], CHANGED_FROM),
-        interventions=values(CHANGED),
-        compute=values_digest([CONFIG.probe.of_compute(), CONFIG.probe.threads]),
+        decided=lambda wildcards: decided(INTERVENE, wildcards.suite, [wildcards.revision]),
         folder=subpath(output[0], ancestor=2),
-        code=code_digest("trajectory.jobs.intervene", "trajectory.jobs.bundle"),
+        code=code_digest("trajectory.jobs.bundle"),
     shell:
         "trajectory intervene {wildcards.suite} {wildcards.revision} --config {params.config}"
         " {params.where_from} --batches {input.batches} --output {params.folder}"

@@ -27,14 +27,12 @@ rule measure:
     params:
         revisions=lambda wildcards: bundles_of(wildcards.suite)[wildcards.bundle].revisions,
         where_from=where_from,
-        listed=lambda wildcards: what_is_listed(
-            wildcards.suite, bundles_of(wildcards.suite)[wildcards.bundle].revisions, MEASURED_FROM
+        decided=lambda wildcards: decided(
+            MEASURE, wildcards.suite, bundles_of(wildcards.suite)[wildcards.bundle].revisions
         ),
-        loss=lambda wildcards: wildcards.suite not in PUBLIC or PUBLIC[wildcards.suite].loss,
-        compute=values_digest([CONFIG.probe.of_compute(), CONFIG.probe.threads]),
         config=RESOLVED,
         folder=subpath(output[0], ancestor=2),
-        code=code_digest("trajectory.jobs.measure", "trajectory.jobs.bundle"),
+        code=code_digest("trajectory.jobs.bundle"),
     shell:
         "trajectory measure {wildcards.suite} {params.revisions} --config {params.config}"
         " {params.where_from} --batches {input.batches} --output {params.folder}"
@@ -83,7 +81,7 @@ rule outcomes:
     params:
         config=RESOLVED,
         left_out=lambda wildcards: sorted(read_unpinned(CONFIG)),
-        code=code_digest("trajectory.jobs.outcomes", "trajectory.checkpoints.selection"),
+        code=code_digest("trajectory.jobs.outcomes"),
     shell:
         "trajectory suites outcomes --config {params.config} --output {output} > {log} 2>&1"
 

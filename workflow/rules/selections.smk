@@ -116,12 +116,12 @@ def where_from(wildcards):
     return f"--listed {selection_path(wildcards.suite)}"
 
 
-def what_is_listed(suite, revisions, columns):
-    """What the tables of a public suite's checkpoints take from its selection."""
-    if suite in EMBEDDED:
-        return None
+def decided(kind, suite, revisions):
+    """A digest of all that decides the rows of a suite's checkpoints, but for its token batches."""
+    if suite in EMBEDDED:  # listed in a manifest, which is an input
+        return decided_digest(kind, CONFIG, suite)
     pinned(suite)
-    return [listed_digest(rows_once(suite)[revision], columns) for revision in revisions]
+    return [decided_digest(kind, CONFIG, suite, rows_once(suite)[name]) for name in revisions]
 
 
 @cache
@@ -160,7 +160,6 @@ def intervened_once():
     return found
 
 
-FORCES = CONFIG.probe.forces
 FORCED_TOYS = [
     f"{RESULTS}/bb/{name}/seed{seed}"
     for name, seed in CONFIG.bb_trajectories()
@@ -168,7 +167,7 @@ FORCED_TOYS = [
 ]
 FORCE_OUTPUTS = (
     expand("{results}/tables/{table}.parquet", results=RESULTS, table=FORCE_TABLES)
-    if FORCED_TOYS or (FORCES and CONFIG.suites.names())
+    if FORCED_TOYS or (CONFIG.probe.forces and CONFIG.suites.names())
     else []
 )
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trajectory.dynamics.theory import MeanField, SimplifiedModel
+from trajectory.dynamics.mean_field import MeanField
+from trajectory.dynamics.theory import SimplifiedModel
 from trajectory.probe.attention import probe_attention
 from trajectory.probe.forces.coupling import Coupling, Target, couple
 from trajectory.probe.forces.first import first_order

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from trajectory.dynamics.claims.evidence import (
-    ACTIVE,
-    DORMANT,
     POSITIVE,
     Evidence,
     Value,
@@ -35,6 +33,7 @@ from trajectory.dynamics.claims.readings import (
     types_of_lead,
     weighted_spread,
 )
+from trajectory.dynamics.series import ACTIVE, DORMANT
 
 CAUSES = Ledger()
 

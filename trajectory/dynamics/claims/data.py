@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 import polars as pl
 
 from trajectory.dynamics.claims.evidence import (
-    DORMANT,
     Absent,
     Evidence,
     Group,
@@ -22,6 +21,7 @@ from trajectory.dynamics.claims.evidence import (
 )
 from trajectory.dynamics.claims.kinds import of_task
 from trajectory.dynamics.claims.ledger import Claim, Finding, Ledger, Measure
+from trajectory.dynamics.series import DORMANT
 
 DATA = Ledger()
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 from scipy import stats
 
 from trajectory.config import Config, Dynamics
 from trajectory.dynamics.ending import end_value
 from trajectory.dynamics.laws import Array
+from trajectory.dynamics.rise import passing
 from trajectory.dynamics.seeds import student
-from trajectory.dynamics.series import group_of, late, log_steps
+from trajectory.dynamics.series import DORMANT, group_of
 from trajectory.schemas.ranges import FREE, RANGES, Limits, within
 from trajectory.tables import ordered
 
@@ -24,9 +24,6 @@ World = Literal["bb", "language_model", "both"]
 
 Spec = dict[str, Any]
 """A variant's config as plain values."""
-
-DORMANT, ACTIVE = "non_trigger", "trigger"
-"""Where the paper's toy head sleeps and where it works."""
 
 
 class Absent(Exception):
@@ -314,15 +311,10 @@ def midway(steps: Array, values: Array, part: float = 0.5) -> Moment:
     Linear in ln step between records, at the first record beyond. Raises Absent for a series that
     stays.
     """
-    first, end = float(values[0]), float(late(values).mean())
-    if abs(end - first) <= 1e-9 * np.abs(values).max():
+    found = passing(steps, values, part)
+    if found is None:
         raise Absent("the series does not move")
-    along = (values - first) / (end - first)
-    i = int((along >= part).argmax())
-    x = log_steps(steps)
-    within = (part - along[i - 1]) / (along[i] - along[i - 1])
-    step = math.exp(x[i - 1] + within * (x[i] - x[i - 1]))
-    return Moment(step, float(steps[i - 1]), float(steps[i]))
+    return Moment(*found)
 
 
 def world_of(name: str) -> World:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from trajectory.dynamics.claims.evidence import (
-    DORMANT,
     Absent,
     Evidence,
     Group,
@@ -18,24 +17,17 @@ from trajectory.dynamics.claims.evidence import (
     World,
     by_language_model,
     difference,
-    midway,
     pooled,
     share,
     world_of,
 )
 from trajectory.dynamics.claims.kinds import PLAIN, of_task, over_seeds
 from trajectory.dynamics.claims.ledger import Finding, Measure
-from trajectory.dynamics.series import late
+from trajectory.dynamics.rise import Rise, begun, rise_of, risen, rising
+from trajectory.dynamics.series import DORMANT
 
 SINK, POSITION, CONSTANT = "sink", "position", "constant"
 """Kinds of keys."""
-
-AHEAD = 4.0
-"""The force on a sink comes before its weight: it is looked for from this part of the last step at
-which there is none. Earlier records tell how the task begins, not how the sink does."""
-
-BEGUN = 0.1
-"""A sink has begun once this part of its rise is done for good."""
 
 ERRORS = 3.0
 """Standard errors from which a force counts."""
@@ -56,31 +48,29 @@ class Site:
         layer: the lead head's.
         readers: a toy's are the late ones; in a language model the early ones, which come first
             here, feel the force first and count as well.
-        before: last recorded step at which less than ``BEGUN`` of the sink excess is there.
-        midway: step at which it is midway.
+        when: its sink's rise.
     """
 
     trajectory: str
     domain: str
     layer: int
     readers: tuple[str, ...]
-    before: float
-    midway: float
+    when: Rise
 
     @property
     def rise(self) -> pl.Expr:
         """Records before the sink and while it rises."""
-        return pl.col("step").is_between(self.before / AHEAD, self.midway)
+        return rising(pl.col("step"), self.when.before, self.when.midway)
 
     @property
     def begun(self) -> pl.Expr:
         """Records from its beginning on."""
-        return pl.col("step") > self.before
+        return begun(pl.col("step"), self.when.before)
 
     @property
     def risen(self) -> pl.Expr:
         """Records from its midst on."""
-        return pl.col("step") >= self.midway
+        return risen(pl.col("step"), self.when.midway)
 
 
 def site(evidence: Evidence, trajectory: str, domain: str) -> Site:
@@ -93,11 +83,11 @@ def site(evidence: Evidence, trajectory: str, domain: str) -> Site:
         raise Absent(f"{trajectory} has no sink: its excess ends at {excess:.2g}, below {least:g}")
     layer = evidence.phenomenon(trajectory, of)["layer"]
     steps, values = evidence.of_lead(trajectory, of, "sink_excess")
-    moment = midway(steps, values)
-    short = values < values[0] + BEGUN * (late(values).mean() - values[0])
-    before = float(steps[short].max(initial=steps[0]))
+    when = rise_of(steps, values)
+    if when is None:
+        raise Absent(f"the sink of {trajectory} does not rise")
     readers = ("late",) if toy else ("early", "late")
-    return Site(trajectory, domain, int(layer), readers, before, moment.step)
+    return Site(trajectory, domain, int(layer), readers, when)
 
 
 def records(
@@ -105,8 +95,8 @@ def records(
 ) -> pl.DataFrame:
     """Rows by step and key: means over the heads of the lead layer that are measured.
 
-    Their errors (columns ``_se``) count as independent: taken over sequences in trials, the error
-    of the mean of eight heads was that.
+    Args:
+        table: ``force_means``, in which they are means already, or ``arrows``.
     """
     where = {"trajectory": at.trajectory, "domain": at.domain, "layer": at.layer}
     frame = evidence.frame(table).filter(**where, readers=readers).drop_nulls(columns)
@@ -115,13 +105,8 @@ def records(
             f"'{table}' holds no {columns[0]} of {readers} readers in layer {at.layer} of "
             f"{at.trajectory}"
         )
-    over_heads = [
-        (pl.col(name).pow(2).sum().sqrt() / pl.len()).alias(name)
-        if name.endswith("_se")
-        else pl.col(name).mean()
-        for name in columns
-    ]
-    return frame.group_by("step", "key", "key_kind").agg(over_heads).sort("step", "key")
+    means = frame.group_by("step", "key", "key_kind").agg(pl.col(columns).mean())
+    return means.sort("step", "key")
 
 
 def within(rows: pl.DataFrame, window: pl.Expr, at: Site) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -131,7 +116,7 @@ def within(rows: pl.DataFrame, window: pl.Expr, at: Site) -> tuple[pl.DataFrame,
     if not found[0].height:
         raise Absent(
             f"{at.trajectory} has no record of forces in the window: its sink begins after step "
-            f"{at.before:.3g} and is midway at {at.midway:.3g}"
+            f"{at.when.before:.3g} and is midway at {at.when.midway:.3g}"
         )
     if not found[1].height:
         raise Absent(f"{at.trajectory} has no positional sham to compare its sink with")
@@ -143,9 +128,9 @@ def holding(evidence: Evidence, at: Site, columns: list[str], holds: pl.Expr) ->
     found = []
     for readers in at.readers:
         with suppress(Absent):
-            found.append(records(evidence, "forces", at, columns, readers))
+            found.append(records(evidence, "force_means", at, columns, readers))
     if not found:
-        raise Absent(f"'forces' holds no {columns[0]} in layer {at.layer} of {at.trajectory}")
+        raise Absent(f"'force_means' holds no {columns[0]} in layer {at.layer} of {at.trajectory}")
     rows = pl.concat([frame.with_columns(holds=holds) for frame in found])
     return rows.group_by("step", "key", "key_kind").agg(pl.col("holds").any()).sort("step", "key")
 

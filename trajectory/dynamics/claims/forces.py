@@ -31,16 +31,17 @@ from trajectory.dynamics.claims.force_readings import (
 )
 from trajectory.dynamics.claims.kinds import ONE_LAYER, THREE_LAYERS, sgd, softmax
 from trajectory.dynamics.claims.ledger import Claim, Ledger
+from trajectory.dynamics.rise import RISING, SINCE
 
 FORCED = Ledger()
 
 MEASURED = "measured here; the paper reads mutual reinforcement off curves (section 4)"
 """Source of what is not the paper's own claim."""
 
-RISE = "the records from a quarter of the last step with less than a tenth of the sink's rise up to its midst"
+RISE = f"the records {RISING}"
 """When a claim on what makes a sink looks."""
 
-BEGUN = "the records from a tenth of the sink's rise on"
+BEGUN = f"the records {SINCE}"
 """When a claim on a sink that has begun looks."""
 
 # --- the arrows of the gradient flow -------------------------------------------------------------
@@ -60,7 +61,7 @@ shams showed in trials, .4 to .5, about halfway."""
 def _arrows(evidence: Evidence, at: Site, column: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Coupling and arrow at the sink and, summed over them, at positional shams, by step."""
     arrows = records(evidence, "arrows", at, [column]).rename({column: "arrow"})
-    loss = records(evidence, "forces", at, ["coupling"]).select("step", "key", "coupling")
+    loss = records(evidence, "force_means", at, ["coupling"]).select("step", "key", "coupling")
     both = arrows.join(loss, on=["step", "key"])
     sink, shams = within(both, at.begun, at)
     summed = shams.group_by("step").agg(pl.col("arrow", "coupling").sum()).sort("step")
@@ -119,7 +120,7 @@ for _name, _symbol, _column in (
         _name,
         f"share of {BEGUN} at which the coupling R and {_symbol}/R are positive, {_symbol} within a factor {EQUAL:g} of R, and that does not hold at the positional shams together; late readers, heads of the lead layer",
         at_least=0.5,
-        tables=("arrows", "forces", "heads", "phenomena"),
+        tables=("arrows", "force_means", "heads", "phenomena"),
     )(
         both_worlds(
             "arrows",
@@ -150,7 +151,7 @@ def _gain(kind: str) -> Reading:
         at = site(evidence, trajectory, domain)
         names = ["coupling", "logit_curvature", "value_curvature"]
         errors = [f"{name}_se" for name in names]
-        rows = records(evidence, "forces", at, [*names, *errors])
+        rows = records(evidence, "force_means", at, [*names, *errors])
         rows = within(rows, at.risen, at)[kind != SINK]
         r, a, b = (pl.col(name) for name in names)
         rows = rows.filter((a > 0) & (b > 0)).select(
@@ -174,8 +175,8 @@ FORCED.criterion(
     "below one",
     "R²/(∂²L/∂a² · ∂²L/∂b²) of late readers at the sink, median over the records from its midst on where both curvatures are positive",
     at_most=1,
-    tables=("forces", "heads", "phenomena"),
-)(both_worlds("forces", _gain(SINK), {"at positional shams": _gain(POSITION)}))
+    tables=("force_means", "heads", "phenomena"),
+)(both_worlds("force_means", _gain(SINK), {"at positional shams": _gain(POSITION)}))
 
 # --- what selects the sink -----------------------------------------------------------------------
 
@@ -229,10 +230,10 @@ for _name, _test, _what in (
         _name,
         f"share of {RISE} at which {_what}, minus the same share at positional shams; late readers, in a language model the early ones as well; mean of the heads of the lead layer",
         at_least=MORE,
-        tables=("forces", "heads", "phenomena"),
+        tables=("force_means", "heads", "phenomena"),
     )(
         both_worlds(
-            "forces",
+            "force_means",
             _ahead(_test),
             {
                 "share at the sink": _share(_test, SINK),
@@ -252,7 +253,7 @@ NO_BRAKE = Claim(
 def _pairs(evidence: Evidence, at: Site, column: str) -> pl.DataFrame:
     """Forces at positions whose value is made constant, beside those at the same ones unchanged."""
     columns = [column, f"{column}_se"]
-    rows = records(evidence, "forces", at, columns, at.readers[0]).filter(at.rise)
+    rows = records(evidence, "force_means", at, columns, at.readers[0]).filter(at.rise)
     place = pl.col("key").str.split(" ").list.last().alias("place")
     held, free = (
         rows.filter(key_kind=kind).select("step", place, *columns) for kind in (CONSTANT, POSITION)
@@ -288,7 +289,7 @@ def _between_positions(column: str) -> Reading:
 
     def of(evidence: Evidence, trajectory: str, domain: str) -> Value:
         at = site(evidence, trajectory, domain)
-        rows = records(evidence, "forces", at, [column], at.readers[0])
+        rows = records(evidence, "force_means", at, [column], at.readers[0])
         rows = rows.filter(at.rise, key_kind=POSITION)
         means = rows.group_by("key").agg(pl.col(column).mean())[column]
         if len(means) < 2:
@@ -308,10 +309,10 @@ for _name, _column in (
         f"{_column} at a position whose value is its mean over sequences, minus {_column} at the same position unchanged, mean over {RISE}, paired by seed and step; late readers, in a language model the early ones",
         unit="nats per nat",
         at_least=0,
-        tables=("forces", "heads", "phenomena"),
+        tables=("force_means", "heads", "phenomena"),
     )(
         both_worlds(
-            "forces",
+            "force_means",
             _freed(_column),
             {"greatest difference of two positions": _between_positions(_column)},
         )
@@ -339,7 +340,7 @@ def _drain(kind: str) -> Reading:
 
     def of(evidence: Evidence, trajectory: str, domain: str) -> Value:
         at = site(evidence, trajectory, domain)
-        rows = records(evidence, "forces", at, ["drain_force", "drain_force_se"])
+        rows = records(evidence, "force_means", at, ["drain_force", "drain_force_se"])
         return mean_of(within(rows, at.rise, at)[kind != SINK], "drain_force")
 
     return of
@@ -359,8 +360,8 @@ for _name, _where, _what, _lowest in (
         unit="nats per e-fold",
         at_least=_lowest,
         at_most=0 if _lowest is None else None,
-        tables=("forces", "heads", "phenomena"),
-    )(toys("forces", _drain(SINK), BESIDE_DRAIN, _where, _what))
+        tables=("force_means", "heads", "phenomena"),
+    )(toys("force_means", _drain(SINK), BESIDE_DRAIN, _where, _what))
 
 FORCED.criterion(
     ORDER_LM,
@@ -368,5 +369,5 @@ FORCED.criterion(
     DRAIN.format(RISE=RISE),
     unit="nats per e-fold",
     at_least=0,
-    tables=("forces", "heads", "phenomena"),
-)(language_models("forces", _drain(SINK), BESIDE_DRAIN))
+    tables=("force_means", "heads", "phenomena"),
+)(language_models("force_means", _drain(SINK), BESIDE_DRAIN))

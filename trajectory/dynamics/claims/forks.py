@@ -17,6 +17,7 @@ from trajectory.dynamics.claims.force_readings import (
     site,
 )
 from trajectory.dynamics.claims.ledger import Claim, Ledger
+from trajectory.dynamics.rise import SINCE
 
 FORKED = Ledger()
 
@@ -45,7 +46,7 @@ def _forks(evidence: Evidence, at: Site, hooked: Hooked, kind: str) -> pl.DataFr
     if not kept.height:
         raise Absent(
             f"{at.trajectory} has no fork of {UPDATES} updates with the {hooked} of a key of kind "
-            f"'{kind}' hooked after step {at.before:g}, from where on there is a sink"
+            f"'{kind}' hooked after step {at.when.before:g}, from where on there is a sink"
         )
     return kept
 
@@ -97,7 +98,7 @@ for _name, _hooked, _unit in _CASES:
     FORKED.criterion(
         FORKS,
         _name,
-        f"{_column} {UPDATES} updates after the {_hooked} is hooked, mean over the forks from a tenth of the sink's rise on: at the sink, or at the sink minus at positional shams, the lesser of the two in each seed",
+        f"{_column} {UPDATES} updates after the {_hooked} is hooked, mean over the forks {SINCE}: at the sink, or at the sink minus at positional shams, the lesser of the two in each seed",
         unit=_unit,
         at_least=0,
         tables=("forks", "heads", "phenomena"),

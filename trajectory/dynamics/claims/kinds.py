@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from trajectory.dynamics.claims.evidence import (
-    ACTIVE,
-    DORMANT,
     Absent,
     Evidence,
     Group,
@@ -19,7 +17,7 @@ from trajectory.dynamics.claims.evidence import (
     world_of,
 )
 from trajectory.dynamics.claims.ledger import Finding
-from trajectory.dynamics.series import group_of
+from trajectory.dynamics.series import ACTIVE, DORMANT, group_of
 
 ONE_LAYER = "Bigram-Backcopy run with one layer, softmax attention and AdamW"
 TWO_LAYERS = "Bigram-Backcopy run with two layers, softmax attention and AdamW"

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from trajectory.dynamics.claims.evidence import (
-    DORMANT,
     Absent,
     Evidence,
     Value,
@@ -35,6 +34,7 @@ from trajectory.dynamics.claims.readings import (
     scaled,
 )
 from trajectory.dynamics.compare import MARGIN
+from trajectory.dynamics.series import DORMANT
 
 PEAKS = Ledger()
 

@@ -8,7 +8,6 @@ from typing import Any
 import polars as pl
 
 from trajectory.dynamics.claims.evidence import (
-    DORMANT,
     Absent,
     Evidence,
     Value,
@@ -38,6 +37,7 @@ from trajectory.dynamics.claims.readings import (
     scaled,
 )
 from trajectory.dynamics.compare import MARGIN
+from trajectory.dynamics.series import DORMANT
 from trajectory.schemas.ranges import RANGES
 
 PRETRAINED = Ledger()

@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 
 from trajectory.dynamics.claims.evidence import (
-    DORMANT,
     POSITIVE,
     Absent,
     Evidence,
@@ -20,6 +19,7 @@ from trajectory.dynamics.claims.kinds import Of
 from trajectory.dynamics.compare import MARGIN
 from trajectory.dynamics.ending import line
 from trajectory.dynamics.laws import Array
+from trajectory.dynamics.series import DORMANT
 from trajectory.schemas.ranges import Limits
 
 TOGETHER = math.log(2)

@@ -9,8 +9,6 @@ import numpy as np
 import polars as pl
 
 from trajectory.dynamics.claims.evidence import (
-    ACTIVE,
-    DORMANT,
     Absent,
     Evidence,
     Moment,
@@ -39,6 +37,7 @@ from trajectory.dynamics.claims.readings import (
     types_of_lead,
     weighted_mean,
 )
+from trajectory.dynamics.series import ACTIVE, DORMANT
 
 TOY = Ledger()
 

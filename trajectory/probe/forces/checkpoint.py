@@ -31,7 +31,7 @@ def checkpoint_forces(
     weights: Weights | None = None,
     device: torch.device = CPU,
 ) -> dict[str, list[Row]]:
-    """Rows of ``forces``, ``force_layers`` and ``arrows``, each domain on its own sequences.
+    """Rows of the tables of forces, each domain on its own sequences.
 
     Args:
         folder: config of a known family, and its safetensors unless ``weights`` are given.

@@ -1,4 +1,4 @@
-"""From a model and a batch to rows of ``forces``, ``force_layers`` and ``arrows``."""
+"""From a model and a batch to rows of the tables of forces."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Wanted:
 
 
 def measure_forces(stack: Stack, setting: Setting, wanted: Wanted) -> dict[str, list[Row]]:
-    """Rows of the three tables, without the columns that name a trajectory and its step.
+    """Rows of the four tables, without the columns that name a trajectory and its step.
 
     Args:
         stack: the model.
@@ -67,23 +67,32 @@ def measure_forces(stack: Stack, setting: Setting, wanted: Wanted) -> dict[str, 
     heads = _chosen(forces, unchanged, wanted)
     rows = list(_force_rows(forces.heads, unchanged))
     _refuse_unseen(rows, unchanged)
+    means = list(_mean_rows(forces.heads, unchanged))
     bends, arrows = _second_order(stack, streams, unchanged, wanted, heads, forces.heads)
     for layer in sorted({layer for layer, _ in heads}):
         mine = [head for head in heads if head[0] == layer]
         for key in constant:
             with held_constant(stack, streams, unchanged, layer, key) as (changed, alone):
                 found = first_order(stack, changed, alone, down_to=layer)
-                rows += _force_rows([h for h in found.heads if h.layer == layer], alone)
+                own = [h for h in found.heads if h.layer == layer]
+                rows += _force_rows(own, alone)
+                means += _mean_rows(own, alone)
                 more = _second_order(stack, changed, alone, wanted, mine, found.heads)
             bends += more[0]
             arrows += more[1]
     _add_coupling(rows, bends)
+    _add_mean_coupling(means, bends)
     layers = [
         _layer_row(readers, one)
         for readers in _one_per_domain(setting.readers)
         for one in forces.layers
     ]
-    tables = {"forces": rows, "force_layers": layers, "arrows": [_arrow_row(a) for a in arrows]}
+    tables = {
+        "forces": rows,
+        "force_means": means,
+        "force_layers": layers,
+        "arrows": [_arrow_row(a) for a in arrows],
+    }
     for found_rows in tables.values():
         for row in found_rows:
             _check_finite(row)
@@ -174,15 +183,39 @@ def _force_rows(heads: Sequence[HeadForces], setting: Setting) -> Iterator[Row]:
                     }
 
 
-def _names(readers: Readers, layer: int, head: int, key: Key) -> Row:
+def _mean_rows(heads: Sequence[HeadForces], setting: Setting) -> Iterator[Row]:
+    """Means over the heads of a layer, taken sequence by sequence."""
+    for one in heads:
+        for n, key in enumerate(setting.keys):
+            for m, readers in enumerate(setting.readers):
+                known = ~one.values["weight"][:, 0, n, m].isnan()
+                if int(known.sum()) < 2:
+                    continue
+                numbers: Row = {}
+                for name, values in one.values.items():
+                    numbers |= _spread(name, values[known, :, n, m].mean(1))
+                yield {
+                    **_place(readers, one.layer, key),
+                    "heads": one.values["weight"].shape[1],
+                    "coupled_heads": 0,
+                    "sequences": int(known.sum()),
+                    **numbers,
+                    **dict.fromkeys(_BENT),
+                }
+
+
+def _place(readers: Readers, layer: int, key: Key) -> Row:
     return {
         "domain": readers.domain,
         "readers": readers.name,
         "layer": layer,
-        "head": head,
         "key": key.name,
         "key_kind": key.kind,
     }
+
+
+def _names(readers: Readers, layer: int, head: int, key: Key) -> Row:
+    return _place(readers, layer, key) | {"head": head}
 
 
 _SECOND = ("coupling", "fisher", "rest", "logit_curvature", "value_curvature")
@@ -199,12 +232,35 @@ def _add_coupling(rows: list[Row], bends: Sequence[Coupling]) -> None:
         row = places.get(tuple(names[name] for name in _PLACE))
         if row is None:
             continue
-        of = target.readers.places.any(1).cpu()
-        row |= _spread("coupling", bend.coupling[of])
-        row |= _spread("fisher", bend.fisher[of])
-        row |= _spread("rest", (bend.coupling - bend.fisher)[of])
-        row |= _spread("logit_curvature", bend.logit_curvature[of])
-        row |= _spread("value_curvature", bend.value_curvature[of])
+        for name, values in _bent(bend).items():
+            row |= _spread(name, values)
+
+
+def _add_mean_coupling(rows: list[Row], bends: Sequence[Coupling]) -> None:
+    """Fill the means over heads of what was measured at some or all of a layer's heads."""
+    place = [name for name in _PLACE if name != "head"]
+    found: dict[tuple[object, ...], list[dict[str, Tensor]]] = {}
+    for bend in bends:
+        names = _place(bend.target.readers, bend.target.layer, bend.target.key)
+        found.setdefault(tuple(names[name] for name in place), []).append(_bent(bend))
+    for row in rows:
+        heads = found.get(tuple(row[name] for name in place), [])
+        row["coupled_heads"] = len(heads)
+        for name in _SECOND if heads else ():
+            row.update(_spread(name, torch.stack([head[name] for head in heads]).mean(0)))
+
+
+def _bent(bend: Coupling) -> dict[str, Tensor]:
+    """Second derivatives of the sequences with readers."""
+    of = bend.target.readers.places.any(1).cpu()
+    values = {
+        "coupling": bend.coupling,
+        "fisher": bend.fisher,
+        "rest": bend.coupling - bend.fisher,
+        "logit_curvature": bend.logit_curvature,
+        "value_curvature": bend.value_curvature,
+    }
+    return {name: value[of] for name, value in values.items()}
 
 
 def _arrow_row(arrows: Arrows) -> Row:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import polars as pl
 
@@ -54,33 +56,13 @@ def make(run: Run) -> Page:
     first, second = domains[0], domains[1]
     gated = _gated(run)
     contrasts = _contrasts(run)
-    last = len(cube[chosen]["steps"]) - 1
-    step = cube[chosen]["steps"][-1]
-    own = frame.filter((pl.col("trajectory") == chosen) & (pl.col("step") == step))
-    pair = (
-        own.filter(pl.col("domain") == first)
-        .rename({"sink_log_odds": "first"})
-        .drop("domain")
-        .join(
-            own.filter(pl.col("domain") == second).rename({"sink_log_odds": "second"}),
-            on=["trajectory", "step", "layer", "head"],
-        )
-        .drop_nulls(["first", "second"])
-    )
+    pair = _on_both(frame, cube, chosen)
     threshold = run.config.dynamics.sink_threshold
     top = _top(pair, threshold)
     picked = (pl.col("layer") == top[0]) & (pl.col("head") == top[1])
     pair = pair.with_columns(picked.alias("picked"))
     head = _head_cut(frame, chosen, top)
-    controls: list[Control] = [
-        Choice("chosen_trajectory", "trajectory", [(t, t) for t in names], chosen, "Run"),
-        Choice("chosen_domain", "domain", [(d, d) for d in run.domains], first, "Run"),
-        Choice("other_domain", "against", [(d, d) for d in run.domains], second, "Run"),
-        Slider("chosen_record", "training", last, last, "Record"),
-        Number("chosen_layer", "layer", top[0], cube[chosen]["layers"] - 1, "Head"),
-        Number("chosen_head", "head", top[1], cube[chosen]["heads"] - 1, "Head"),
-        marks.legend(run),
-    ]
+    controls = _controls(run, cube, chosen, top)
     blocks: list[Block] = [
         _pair(run, first, second, sentences.of_pair(pair, first, second, threshold)),
         _difference(run, names, domains, sentences.of_head(head, STATISTIC, domains)),
@@ -104,6 +86,38 @@ def make(run: Run) -> Page:
         note="Move through training with the slider; click a head, or choose its layer and number, "
         "to see it on every domain.",
     )
+
+
+def _on_both(frame: pl.DataFrame, cube: dict[str, Any], chosen: str) -> pl.DataFrame:
+    """The chosen trajectory's heads at its last record, on its first two domains."""
+    first, second = cube[chosen]["domains"][:2]
+    step = cube[chosen]["steps"][-1]
+    own = frame.filter((pl.col("trajectory") == chosen) & (pl.col("step") == step))
+    return (
+        own.filter(pl.col("domain") == first)
+        .rename({"sink_log_odds": "first"})
+        .drop("domain")
+        .join(
+            own.filter(pl.col("domain") == second).rename({"sink_log_odds": "second"}),
+            on=["trajectory", "step", "layer", "head"],
+        )
+        .drop_nulls(["first", "second"])
+    )
+
+
+def _controls(run: Run, cube: dict[str, Any], chosen: str, top: tuple[int, int]) -> list[Control]:
+    names = [t for t in run.trajectories if t in cube]
+    first, second = cube[chosen]["domains"][:2]
+    last = len(cube[chosen]["steps"]) - 1
+    return [
+        Choice("chosen_trajectory", "trajectory", [(t, t) for t in names], chosen, "Run"),
+        Choice("chosen_domain", "domain", [(d, d) for d in run.domains], first, "Run"),
+        Choice("other_domain", "against", [(d, d) for d in run.domains], second, "Run"),
+        Slider("chosen_record", "training", last, last, "Record"),
+        Number("chosen_layer", "layer", top[0], cube[chosen]["layers"] - 1, "Head"),
+        Number("chosen_head", "head", top[1], cube[chosen]["heads"] - 1, "Head"),
+        marks.legend(run),
+    ]
 
 
 def _answer(run: Run) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Choice, Control, Figure, Missing, Page
-from trajectory.report.run import Run, with_group, world_rank
+from trajectory.report.run import Run, world_rank
 from trajectory.schemas import ALIGNED, ALIGNMENT_SCALES, ALIGNMENTS
 
 AXES = {
@@ -75,14 +76,8 @@ def make(run: Run) -> Page:
     axes = [(a, AXES.get(a, a)) for a in AXES if a in set(scores["axis"])]
     kinds = [r for r in RESCALINGS if r in set(scores["rescaling"])]
     data = {"aligned": aligned, "scores": scores}
-    controls: list[Control] = [
-        Choice("aligned_statistic", "statistic", [(s, marks.called(s)) for s in statistics], first,
-               "Collapse"),
-        Choice("aligned_axis", "against", axes, axes[0][0], "Collapse"),
-        Choice("aligned_rescaling", "rescaled in", [(k, k.replace("_", " ")) for k in kinds],
-               kinds[-1], "Collapse"),
-        marks.legend(run, sorted(aligned["trajectory"].unique(), key=world_rank)),
-    ]  # fmt: skip
+    trajectories = sorted(aligned["trajectory"].unique(), key=world_rank)
+    controls = [*_choices(statistics, first, axes, kinds), marks.legend(run, trajectories)]
     chosen = {
         "aligned_statistic": first,
         "aligned_axis": axes[0][0],
@@ -115,6 +110,18 @@ def make(run: Run) -> Page:
         blocks.append(_scales(run, told(data["scales"], _CHOSEN, _scales_reading)))
     return Page("alignment", "Alignment", title, lead, blocks, controls, data,
                 note="The grey line is the common curve.", answer=_answer(scores))  # fmt: skip
+
+
+def _choices(
+    statistics: Sequence[str], first: str, axes: list[tuple[str, str]], kinds: list[str]
+) -> list[Control]:
+    return [
+        Choice("aligned_statistic", "statistic", [(s, marks.called(s)) for s in statistics], first,
+               "Collapse"),
+        Choice("aligned_axis", "against", axes, axes[0][0], "Collapse"),
+        Choice("aligned_rescaling", "rescaled in", [(k, k.replace("_", " ")) for k in kinds],
+               kinds[-1], "Collapse"),
+    ]  # fmt: skip
 
 
 def _answer(scores: pl.DataFrame) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, palette, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Items, Missing, Page
-from trajectory.report.run import Run, with_group
+from trajectory.report.run import Run
 from trajectory.schemas import COSTS, MANIFEST
 
 STATES = ("measured", "failed", "not selected", "excluded")

@@ -6,11 +6,12 @@ import altair as alt
 import polars as pl
 
 from trajectory.dynamics.circuit import last_records, roles
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Choice, Control, Figure, Heading, Missing, Page
 from trajectory.report.parts import circuit as parts
-from trajectory.report.run import Run, is_bb, with_group
+from trajectory.report.run import Run, is_bb
 
 BY_DEPTH = (
     ("norms", "residual_norm_sink", "Residual norm of the sink", "layers", "‖h‖ of the sink", True),

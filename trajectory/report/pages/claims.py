@@ -56,6 +56,7 @@ CHARTS = {
     "bb_scalars": "mitigations.html#mitigations",
     "bb_comparisons": "mitigations.html#mitigations",
     "forces": "reinforcement.html#force-sink",
+    "force_means": "reinforcement.html#force-sink",
     "arrows": "reinforcement.html#agreement",
     "interventions": "active.html#changes",
     "intervention_layers": "active.html#changes",

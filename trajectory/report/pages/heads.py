@@ -37,33 +37,8 @@ def make(run: Run) -> Page:
         domains=run.domains,
     )
     chosen, domain, layer, head = _first(run, cube)
-    last = len(cube[chosen]["steps"]) - 1
-    statistics = [(name, marks.titled(HEADS, name)) for name in STATISTICS]
-    controls: list[Control] = [
-        Choice(
-            "chosen_trajectory", "trajectory", [(t, t) for t in run.trajectories], chosen, "Run"
-        ),
-        Choice("chosen_domain", "domain", [(d, d) for d in run.domains], domain, "Run"),
-        Choice("chosen_statistic", "statistic", statistics, "sink_excess", "Run"),
-        Slider("chosen_record", "training", last, last, "Record"),
-        Number("chosen_layer", "layer", layer, cube[chosen]["layers"] - 1, "Head"),
-        Number("chosen_head", "head", head, cube[chosen]["heads"] - 1, "Head"),
-    ]
-    step = cube[chosen]["steps"][-1]
-    own = frame.filter(pl.col("trajectory") == chosen)
-    here = own.filter((pl.col("layer") == layer) & (pl.col("domain") == domain))
-    picked = ((pl.col("layer") == layer) & (pl.col("head") == head)).alias("picked")
-    value = pl.col("sink_excess").alias("value")
-    cuts = {
-        "map": own.filter((pl.col("domain") == domain) & (pl.col("step") == step)).with_columns(
-            value, picked
-        ),
-        "head": own.filter((pl.col("layer") == layer) & (pl.col("head") == head)).with_columns(
-            value
-        ),
-        "layer": here.with_columns(value, picked),
-    }
-    cuts = {name: cut.drop_nulls("value") for name, cut in cuts.items()}
+    controls = _controls(run, cube, (chosen, domain, layer, head))
+    cuts = _cuts(frame, cube, (chosen, domain, layer, head))
     threshold, named = run.config.dynamics.sink_threshold, marks.spoken(HEADS, "sink_excess")
     streams = series.streams(run, ["residual_ratio"])
     strongest = _strongest(run)
@@ -103,6 +78,44 @@ def make(run: Run) -> Page:
         ),
         answer=_answer(run),
     )
+
+
+def _controls(run: Run, cube: dict[str, Any], first: tuple[str, str, int, int]) -> list[Control]:
+    """What is chosen on the page, beginning with one head of one trajectory on one domain."""
+    chosen, domain, layer, head = first
+    last = len(cube[chosen]["steps"]) - 1
+    statistics = [(name, marks.titled(HEADS, name)) for name in STATISTICS]
+    return [
+        Choice(
+            "chosen_trajectory", "trajectory", [(t, t) for t in run.trajectories], chosen, "Run"
+        ),
+        Choice("chosen_domain", "domain", [(d, d) for d in run.domains], domain, "Run"),
+        Choice("chosen_statistic", "statistic", statistics, "sink_excess", "Run"),
+        Slider("chosen_record", "training", last, last, "Record"),
+        Number("chosen_layer", "layer", layer, cube[chosen]["layers"] - 1, "Head"),
+        Number("chosen_head", "head", head, cube[chosen]["heads"] - 1, "Head"),
+    ]
+
+
+def _cuts(
+    frame: pl.DataFrame, cube: dict[str, Any], first: tuple[str, str, int, int]
+) -> dict[str, pl.DataFrame]:
+    """What the first choices leave of the cube: the map, the head, the layer."""
+    chosen, domain, layer, head = first
+    step = cube[chosen]["steps"][-1]
+    own = frame.filter(pl.col("trajectory") == chosen)
+    here = own.filter((pl.col("layer") == layer) & (pl.col("domain") == domain))
+    of_head = (pl.col("layer") == layer) & (pl.col("head") == head)
+    picked = of_head.alias("picked")
+    value = pl.col("sink_excess").alias("value")
+    cuts = {
+        "map": own.filter((pl.col("domain") == domain) & (pl.col("step") == step)).with_columns(
+            value, picked
+        ),
+        "head": own.filter(of_head).with_columns(value),
+        "layer": here.with_columns(value, picked),
+    }
+    return {name: cut.drop_nulls("value") for name, cut in cuts.items()}
 
 
 def _first(run: Run, cube: dict[str, Any]) -> tuple[str, str, int, int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, series, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Choice, Control, Figure, Heading, Missing, Page, Value
@@ -31,7 +32,7 @@ def make(run: Run) -> Page:
     data = {"risks": risks}
     blocks: list[Block] = [_risks(run, risks)]
     if run.has("bb_milestones"):
-        data["milestones"] = series.with_group(run.frame("bb_milestones"))
+        data["milestones"] = with_group(run.frame("bb_milestones"))
         blocks.append(_milestones(run, data["milestones"]))
     else:
         blocks.append(Missing("Milestones", reason("bb_milestones"), "milestones"))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.findings import NO, UNDECIDED, UNDEFINED, YES, Ending, endings
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Control, Figure, Heading, Missing, Page
 from trajectory.report.parts.comparisons import forest, measured, table
-from trajectory.report.run import Run, dormant, is_bb, with_group
+from trajectory.report.run import Run, dormant, is_bb
 from trajectory.schemas import BB_SCALARS, PHENOMENA
 
 SECTIONS = {

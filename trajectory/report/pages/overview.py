@@ -70,6 +70,47 @@ PANELS: tuple[tuple[str, str, str, Table, str, tuple[float, str] | None], ...] =
 def make(run: Run) -> Page:
     """The page."""
     lines = overview(run)
+    figures, data = _phenomena(run, lines)
+    blocks: list[Block] = [
+        *figures,
+        Heading("Questions and answers"),
+        Contents(),
+        Heading("What this run shows"),
+        _table(lines, run),
+        *_gated(run),
+        Heading("Where this run differs from the paper's size"),
+        Items(
+            differences(endings(run))
+            or [
+                "Nowhere: every phenomenon that the paper reports for such a run is there, and "
+                "every one that it reports absent is absent, with intervals that decide it."
+            ]
+        ),
+        Heading("This run"),
+        _facts(run),
+        *configured.grids(run.config),
+        Heading("What was measured, and what is missing"),
+        _tables(run),
+    ]
+    return Page(
+        "index",
+        "Overview",
+        "Do attention sinks, value-state drains and residual-state peaks rise together?",
+        "Bigram-Backcopy transformers (BB) above, language-model pretraining (LM) below, measured "
+        "by the same code.",
+        blocks,
+        [marks.group_legend(run)],
+        data,
+        note="The head with the greatest sink, the depth with the greatest peak (between two "
+        "blocks: one layer has none), on dormant domains. Line: mean over the seeds of a variant; "
+        f"band: their range. Dotted: the weight of uniform attention. {_patterns(run)}",
+        part="Start",
+        answer=_answer(lines),
+    )
+
+
+def _phenomena(run: Run, lines: list[Line]) -> tuple[list[Block], dict[str, pl.DataFrame]]:
+    """A small chart of each phenomenon in each world, and what they are drawn from."""
     heads = dormant(series.lead_heads(run, ["sink_weight", "sink_weight_floor", "value_ratio"]))
     streams = dormant(series.streams(run, ["residual_ratio"]).filter(pl.col("lead_layer")))
     data: dict[str, pl.DataFrame] = {}
@@ -108,42 +149,7 @@ def make(run: Run) -> Page:
                     height=190,
                 )
             )
-    blocks: list[Block] = [
-        *figures,
-        Heading("Questions and answers"),
-        Contents(),
-        Heading("What this run shows"),
-        _table(lines, run),
-        *_gated(run),
-        Heading("Where this run differs from the paper's size"),
-        Items(
-            differences(endings(run))
-            or [
-                "Nowhere: every phenomenon that the paper reports for such a run is there, and "
-                "every one that it reports absent is absent, with intervals that decide it."
-            ]
-        ),
-        Heading("This run"),
-        _facts(run),
-        *configured.grids(run.config),
-        Heading("What was measured, and what is missing"),
-        _tables(run),
-    ]
-    return Page(
-        "index",
-        "Overview",
-        "Do attention sinks, value-state drains and residual-state peaks rise together?",
-        "Bigram-Backcopy transformers (BB) above, language-model pretraining (LM) below, measured "
-        "by the same code.",
-        blocks,
-        [marks.group_legend(run)],
-        data,
-        note="The head with the greatest sink, the depth with the greatest peak (between two "
-        "blocks: one layer has none), on dormant domains. Line: mean over the seeds of a variant; "
-        f"band: their range. Dotted: the weight of uniform attention. {_patterns(run)}",
-        part="Start",
-        answer=_answer(lines),
-    )
+    return figures, data
 
 
 def _by_depth(run: Run, profile: pl.DataFrame) -> list[Block]:

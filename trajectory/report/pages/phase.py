@@ -9,8 +9,8 @@ import altair as alt
 import numpy as np
 import polars as pl
 
+from trajectory.dynamics.mean_field import MeanField
 from trajectory.dynamics.portraits import floor_log_odds
-from trajectory.dynamics.theory import MeanField
 from trajectory.report import marks, series, words
 from trajectory.report.page import (
     Block,

@@ -6,12 +6,14 @@ import polars as pl
 
 from trajectory.dynamics import levels
 from trajectory.dynamics.courses import courses, placed
+from trajectory.dynamics.rise import RISING, SINCE, sinks
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Control, Figure, Heading, Items, Missing, Page
-from trajectory.report.parts import agreement, answers, established
+from trajectory.report.page import Block, Control, Figure, Heading, Missing, Page, Terms
+from trajectory.report.parts import agreement, answered, answers, established, holds
 from trajectory.report.parts import courses as over_training
-from trajectory.report.run import Run, with_group
+from trajectory.report.run import Run
 
 TITLE = "Do sink and drain drive each other?"
 LEAD = (
@@ -19,12 +21,10 @@ LEAD = (
     "of the gradient flow can, against shams that the same queries read."
 )
 NOTE = (
-    "Sinks are judged in heads whose sink has an observed onset, from ln(step / onset) = "
-    f"{levels.RISE[0]:g} on; a rise ends at {levels.RISE[1]:g}. A positive R alone is no evidence: "
-    "its Fisher part is positive at any key. Evidence is that R, R_a and R_d agree at sinks and "
-    "not at shams, that forks have one sign over seeds, that the force on a sink's weight exceeds "
-    "that on shams. Triangles: a position whose value is made constant. Crosses: all places of a "
-    "token. Band: 95 % of the positional shams of all trajectories."
+    f"Forces are judged while a sink rises: {RISING}. Arrows are judged {SINCE}. Both take heads "
+    "whose sink has an observed onset. A positive R alone is no evidence: its Fisher part is "
+    "positive at any key. Evidence is that R, R_a and R_d agree at sinks and not at shams, that "
+    "forks have one sign over seeds, and that the force on a sink's weight exceeds that on shams."
 )
 
 
@@ -32,18 +32,17 @@ def make(run: Run) -> Page:
     """The page."""
     data: dict[str, pl.DataFrame] = {}
     controls: list[Control] = []
-    rows = _placed(run)
+    rows, course = _placed(run)
     forks = levels.forked(with_group(run.frame("forks"))) if run.has("forks") else []
     known = levels.sinks_and_shams(rows) if rows is not None else None
     blocks: list[Block] = [Heading("What this run established", name="established")]
-    blocks.append(Items(_paragraph(run, rows, known, forks)))
-    blocks += _forces(run, rows, data, controls)
+    blocks.append(Terms(_passages(run, course, known, forks)))
+    blocks += _forces(run, rows, course, data, controls)
     blocks.append(Heading("What trainings answer", name="answers"))
-    told = established.motion(run.frame("motion_tests")) if run.has("motion_tests") else ""
     blocks.append(answers.forks(run, data))
     if forks:
         blocks.append(answers.table(forks))
-    blocks += [answers.holds(run, data), answers.motion(run, data, told)]
+    blocks += [*holds.blocks(run, data), answers.motion(run, data)]
     drawn = {
         trajectory
         for name in ("agreement", "courses")
@@ -74,46 +73,56 @@ def _answer(
     return found or "Not decided: no head with a sink has arrows of the flow, and none was forked."
 
 
-def _placed(run: Run) -> pl.DataFrame | None:
-    """The run's forces with their arrows on the sinks' clocks, None without any."""
-    if not run.has("forces"):
-        return None
+def _placed(run: Run) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
+    """The run's forces with their arrows, and their course over training; None without any."""
+    if not all(run.has(name) for name in ("forces", "force_means")):
+        return None, None
     arrows = run.frame("arrows") if run.has("arrows") else None
-    return placed(run.frame("forces"), arrows, run.frame("onsets"))
+    columns = ("trajectory", "step", "domain", "layer", "head", "sink_excess")
+    found = sinks(run.frame("heads", *columns), run.frame("onsets"))
+    return (
+        placed(run.frame("forces"), arrows, found),
+        courses(run.frame("force_means"), found),
+    )
 
 
-def _paragraph(
+def _passages(
     run: Run,
-    rows: pl.DataFrame | None,
+    course: pl.DataFrame | None,
     known: pl.DataFrame | None,
     forks: list[levels.Forked],
-) -> list[str]:
-    """A passage for each level of access."""
-    told = []
-    if rows is None or known is None:
-        told.append(established.missing("Forces", "forces"))
-    else:
-        course = courses(rows)
-        told.append(established.forces(course))
-        told.append(
+) -> list[tuple[str, list[str]]]:
+    """A passage for each level of access: what it established, or that it was not run."""
+    leads = run.frame("leads") if run.has("leads") else None
+    found = [
+        ("Forces", established.missing("forces") if course is None else established.forces(course)),
+        (
+            "Flow arrows",
             established.arrows(known)
-            if run.has("arrows")
-            else established.missing("Flow arrows", "arrows")
-        )
-    told.append(
-        established.forks(forks) if run.has("forks") else established.missing("Forks", "forks")
-    )
+            if known is not None and run.has("arrows")
+            else established.missing("arrows"),
+        ),
+        ("Forks", answered.forks(forks) if run.has("forks") else established.missing("forks")),
+        (
+            "Holds",
+            answered.holds(levels.held(run.frame("holds")))
+            if run.has("holds")
+            else established.missing("holds"),
+        ),
+        ("Curves", established.curves(run.frame("onsets"), leads)),
+    ]
     if run.has("motion_tests"):
-        told.append(established.motion(run.frame("motion_tests")))
-    if rows is not None and known is not None:
+        found.append(("Force and motion", answered.motion(run.frame("motion_tests"))))
+    if course is not None and known is not None:
         table = run.frame("reinforcement") if run.has("reinforcement") else None
-        told.append(established.false(course, known, table))
-    return told
+        found.append(("Found false", established.false(course, known, table)))
+    return found
 
 
 def _forces(
     run: Run,
     rows: pl.DataFrame | None,
+    course: pl.DataFrame | None,
     data: dict[str, pl.DataFrame],
     controls: list[Control],
 ) -> list[Block]:
@@ -121,7 +130,7 @@ def _forces(
         "The loss's coupling and the flow's two arrows",
         "The force on the sink's weight",
     )
-    if rows is None:
+    if rows is None or course is None:
         return [
             Missing(figure, reason("forces"), "agreement"),
             Missing(force, reason("forces"), "force-sink"),
@@ -134,7 +143,7 @@ def _forces(
     else:
         data["agreement"] = points
         blocks.append(agreement.figure(points, rows))
-    drawn = over_training.drawn(run, courses(rows))
+    drawn = over_training.drawn(run, course)
     if drawn.is_empty():
         why = "no trajectory with forces has a sink whose onset was observed"
         return [*blocks, Missing(force, why, "force-sink")]

@@ -252,7 +252,8 @@ def _positions(frame: pl.DataFrame, run: Run) -> pl.DataFrame:
         .with_columns(pl.col("step").shift(-1).over("trajectory").alias("until"))
         .with_columns(pl.col("until").fill_null(pl.col("step") * 1.1))
     )
-    return found.join(following, on=["trajectory", "step"])
+    placed = found.join(following, on=["trajectory", "step"])
+    return placed.sort("trajectory", "domain", "step", "top_position")
 
 
 def _places(run: Run, positions: pl.DataFrame, first: tuple[str, str]) -> Figure:

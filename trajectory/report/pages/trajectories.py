@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from trajectory.report import marks, series, words
-from trajectory.report.page import Captions, Choice, Figure, Page, Switch
+from trajectory.report.page import Captions, Choice, Control, Figure, Page, Switch
 from trajectory.report.palette import dash_names
 from trajectory.report.parts import endings
 from trajectory.report.run import Run
@@ -70,6 +70,9 @@ PANELS = (
     Panel("loss", "Loss", "checkpoints", "loss", CHECKPOINTS, "loss (nats/token)"),
 )  # fmt: skip
 
+TABLES_OF = {"heads": HEADS, "streams": LAYERS, "checkpoints": CHECKPOINTS}
+"""Data set → the table that defines its statistics."""
+
 _GROUPS = {
     "heads": "of a head",
     "streams": "of the residual stream",
@@ -107,48 +110,13 @@ def make(run: Run) -> Page:
         for axis, title in AXES.items()
         if axis in ("step", "onset") or clock[axis].null_count() < clock.height
     ]
-    layers = sorted(heads["layer"].unique())
-    page_heads = sorted(heads["head"].unique())
-    place: list[tuple[str | int, str]] = [("lead", "lead"), ("all", "all")]
+    layers = sorted({*heads["layer"].unique(), *streams["layer"].unique()})
+    controls = _controls(run, measured, axes, layers, sorted(heads["head"].unique()))
     curves = run.has("laws")
     if curves:
         data["curves"] = series.law_curves(run)
-    tables = {"heads": HEADS, "streams": LAYERS, "checkpoints": CHECKPOINTS}
-    options = [
-        (column, marks.titled(tables[name], column))
-        for name, columns in measured.items()
-        for column in columns
-    ]
-    groups = {_GROUPS[name]: list(columns) for name, columns in measured.items() if columns}
-    controls = [
-        Choice("chosen_axis", "against", axes, "step", "Axis"),
-        Choice(
-            "chosen_layer",
-            "layer",
-            [*place, *((n, str(n)) for n in sorted({*layers, *streams["layer"].unique()}))],
-            "lead",
-            "Where",
-        ),
-        Choice(
-            "chosen_head", "head", [*place, *((n, str(n)) for n in page_heads)], "lead", "Where"
-        ),
-        *([Switch("draw_laws", "best law of the lead", True, "Fits")] if curves else []),
-        Choice("chosen_statistic", "statistic", options, "sink_weight", "Any statistic", groups),
-        *marks.filters(run),
-    ]
     figures = [_panel(run, panel, curves) for panel in PANELS]
-    explorer = _explorer(run, {tables[name]: list(found) for name, found in measured.items()})
-    dashes = ", ".join(f"{domain} {name}" for domain, name in dash_names(run.domains).items())
-    note = (
-        f"Lines: {dashes}. Step 0 is measured and in the tables; a logarithmic axis cannot show "
-        "it. Lead: the layer of the head with the greatest sink of its trajectory and domain, and "
-        "the head with the greatest sink of its layer; for the residual stream, the depth between "
-        "two blocks with the greatest ratio (one layer has none: choose a depth). Wide bands: the "
-        "best law of each lead series over its window. Sentences tell of the lead, of all "
-        "trajectories on the domains shown at first, whatever is chosen."
-        + (" Drawn at 100 records of each trajectory at most." if run.thinned else "")
-        + _without_onset(run)
-    )
+    explorer = _explorer(run, {TABLES_OF[name]: list(found) for name, found in measured.items()})
     return Page(
         "trajectories",
         "Trajectories",
@@ -157,9 +125,48 @@ def make(run: Run) -> Page:
         [*figures[:4], explorer, *figures[4:]],
         controls,
         data,
-        note=note,
+        note=_note(run),
         part="Measured",
         answer=endings.change(heads, streams),
+    )
+
+
+def _controls(
+    run: Run,
+    measured: Mapping[str, Mapping[str, pl.Series]],
+    axes: Sequence[tuple[str, str]],
+    layers: Sequence[int],
+    heads: Sequence[int],
+) -> list[Control]:
+    place: list[tuple[str | int, str]] = [("lead", "lead"), ("all", "all")]
+    options = [
+        (column, marks.titled(TABLES_OF[name], column))
+        for name, columns in measured.items()
+        for column in columns
+    ]
+    groups = {_GROUPS[name]: list(columns) for name, columns in measured.items() if columns}
+    laws = [Switch("draw_laws", "best law of the lead", True, "Fits")] if run.has("laws") else []
+    return [
+        Choice("chosen_axis", "against", axes, "step", "Axis"),
+        Choice("chosen_layer", "layer", [*place, *((n, str(n)) for n in layers)], "lead", "Where"),
+        Choice("chosen_head", "head", [*place, *((n, str(n)) for n in heads)], "lead", "Where"),
+        *laws,
+        Choice("chosen_statistic", "statistic", options, "sink_weight", "Any statistic", groups),
+        *marks.filters(run),
+    ]
+
+
+def _note(run: Run) -> str:
+    dashes = ", ".join(f"{domain} {name}" for domain, name in dash_names(run.domains).items())
+    return (
+        f"Lines: {dashes}. Step 0 is measured and in the tables; a logarithmic axis cannot show "
+        "it. Lead: the layer of the head with the greatest sink of its trajectory and domain, and "
+        "the head with the greatest sink of its layer; for the residual stream, the depth between "
+        "two blocks with the greatest ratio (one layer has none: choose a depth). Wide bands: the "
+        "best law of each lead series over its window. Sentences tell of the lead, of all "
+        "trajectories on the domains shown at first, whatever is chosen."
+        + (" Drawn at 100 records of each trajectory at most." if run.thinned else "")
+        + _without_onset(run)
     )
 
 
@@ -285,10 +292,41 @@ def _panel(run: Run, panel: Panel, curves: bool) -> Figure:
 
 def _explorer(run: Run, columns: Mapping[Table, list[str]]) -> Figure:
     first = "sink_weight"
-    names = {"heads": "heads", "layers": "streams", "checkpoints": "checkpoints"}
+    every = [(table, column) for table, found in columns.items() for column in found]
+    return Figure(
+        "any",
+        "Any statistic",
+        alt.layer(*_explored(run, columns, marks.titled(HEADS, first))),
+        endings.ending(run, HEADS, first),
+        data="heads",
+        definition=marks.definition(HEADS, first),
+        wide=True,
+        height=320,
+        patches={
+            "chosen_axis": _x_patches(),
+            "chosen_statistic": {
+                column: {
+                    "y": marks.patched_axis(
+                        "y", marks.titled(table, column), log=column in marks.LOGARITHMIC
+                    )
+                }
+                for table, column in every
+            },
+        },
+        captions=Captions(
+            ("chosen_statistic",),
+            {(column,): endings.ending(run, table, column) for table, column in every},
+            {(column,): marks.definition(table, column) for table, column in every},
+        ),
+    )
+
+
+def _explored(run: Run, columns: Mapping[Table, list[str]], title: str) -> list[alt.Chart]:
+    """Lines and points of the chosen statistic, from whichever table has it."""
+    names = {table: name for name, table in TABLES_OF.items()}
     layers: list[alt.Chart] = []
     for table, found in columns.items():
-        base, detail = _filtered(names[table.name], "datum[chosen_statistic]")
+        base, detail = _filtered(names[table], "datum[chosen_statistic]")
         base = base.transform_calculate(value="datum[chosen_statistic]").transform_filter(
             f"indexof({found}, chosen_statistic) >= 0"
         )
@@ -298,7 +336,7 @@ def _explorer(run: Run, columns: Mapping[Table, list[str]]) -> Figure:
         )
         encoded = base.encode(
             x=_x(),
-            y=marks.value_axis("value", marks.titled(HEADS, first)),
+            y=marks.value_axis("value", title),
             color=marks.colour(run),
             detail=detail,
         )
@@ -318,41 +356,7 @@ def _explorer(run: Run, columns: Mapping[Table, list[str]]) -> Figure:
                     x=_x(), y="floor:Q", color=marks.colour(run), detail=detail
                 )
             )
-    return Figure(
-        "any",
-        "Any statistic",
-        alt.layer(*layers),
-        endings.ending(run, HEADS, first),
-        data="heads",
-        definition=marks.definition(HEADS, first),
-        wide=True,
-        height=320,
-        patches={
-            "chosen_axis": _x_patches(),
-            "chosen_statistic": {
-                column: {
-                    "y": marks.patched_axis(
-                        "y", marks.titled(table, column), log=column in marks.LOGARITHMIC
-                    )
-                }
-                for table, found in columns.items()
-                for column in found
-            },
-        },
-        captions=Captions(
-            ("chosen_statistic",),
-            {
-                (column,): endings.ending(run, table, column)
-                for table, found in columns.items()
-                for column in found
-            },
-            {
-                (column,): marks.definition(table, column)
-                for table, found in columns.items()
-                for column in found
-            },
-        ),
-    )
+    return layers
 
 
 def _floor(columns: Sequence[str]) -> str:

@@ -34,6 +34,9 @@ WORLDS = ("Bigram-Backcopy", "language model")
 ERRORS = 1.96
 """Standard errors that a bar reaches to each side."""
 
+POWERS = "datum.value == 0 ? '0' : format(datum.value, '~e')"
+"""Labels of an axis of powers of ten with a zero."""
+
 UNIT = "nats per nat and e-fold"
 
 
@@ -106,7 +109,7 @@ def _chart(points: pl.DataFrame) -> Chart:
         return (
             channel(f"{column}:Q", title=title)
             .scale(type="symlog", constant=constant, domain=ends, nice=False, clamp=True)
-            .axis(values=ticks, format="~e", labelOverlap="parity")
+            .axis(values=ticks, labelExpr=POWERS, labelOverlap="parity")
         )
 
     across, along = f"R, coupling of the loss ({UNIT})", f"R_a (filled), R_d (open) ({UNIT})"
@@ -182,23 +185,21 @@ def reading(known: pl.DataFrame) -> str:
             "No head with an observed onset of its sink has all three numbers: there is no sink "
             "whose arrows could be compared with its coupling."
         )
-    told = [_agreement(sinks, "sinks, from their rise on,")]
+    told = [_agreement(sinks, "sinks that have begun")]
     for kind, (called, _) in SHAMS.items():
         own = known.filter(pl.col("key_kind") == kind)
         if own.filter("resolved").height:
             told.append(_agreement(own, f"shams that are {called}"))
     return (
-        f"Both arrows have R's sign and are within a factor of {levels.WITHIN:g} of it at "
-        f"{words.listed(told)}."
+        f"Both arrows have R's sign and lie within a factor of {levels.WITHIN:g} of it in "
+        f"{words.listed(told)}. In brackets: medians of R_a/R and R_d/R."
     )
 
 
 def _agreement(part: pl.DataFrame, called: str) -> str:
     resolved = part.filter("resolved")
-    agree = int(resolved["agree"].sum())
-    medians = " and ".join(
-        f"{name} {words.number(words.median(resolved[column]))}"
-        for name, column in (("R_a/R", "sink_ratio"), ("R_d/R", "drain_ratio"))
-    )
-    of = f"{agree} of {resolved.height} {called}"
-    return f"{of} (medians: {medians})" if resolved.height else of
+    of = f"{int(resolved['agree'].sum())} of {resolved.height} {called}"
+    if resolved.is_empty():
+        return of
+    medians = (words.number(words.median(resolved[n])) for n in ("sink_ratio", "drain_ratio"))
+    return f"{of} ({', '.join(medians)})"

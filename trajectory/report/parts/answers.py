@@ -1,17 +1,21 @@
-"""What trainings answer: forks and holds against their predictions, and motion against force."""
+"""What trainings answer: forks against their predictions, and motion against force."""
 
 from __future__ import annotations
+
+import math
 
 import altair as alt
 import polars as pl
 
 from trajectory.dynamics import levels
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Cell, Chart, Figure, Grid, Missing
 from trajectory.report.palette import KINDS, QUIET
-from trajectory.report.run import Run, with_group
-from trajectory.schemas import BB_COMPARISONS, FORKS, MOTION_TESTS
+from trajectory.report.parts.answered import P_VALUE
+from trajectory.report.run import Run
+from trajectory.schemas import FORKS, MOTION_TESTS
 
 KEYS = {"sink": KINDS[2], "position": QUIET, "token": KINDS[0]}
 ARROWS = {"value": "drain → sink (value hooked)", "logit": "sink → drain (logit hooked)"}
@@ -38,7 +42,7 @@ def forks(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
     return Figure(
         "forks",
         title,
-        _scatter("forks", "kind", "arrow"),
+        _scatter(),
         f"At sinks {same} of {words.count(len(ratios), 'answer')} have the predicted sign; they "
         f"are {words.number(words.median(pl.Series(ratios)))} of the prediction in the median.",
         data="forks",
@@ -52,8 +56,9 @@ def forks(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
 def table(forks: list[levels.Forked]) -> Grid:
     """Every answer of a fork over seeds, with how many seeds reinforce and what was predicted."""
     rows: list[list[str | Cell]] = []
+    digits = _digits([fork.mean for fork in forks])
     for fork in sorted(forks, key=lambda f: (f.group, f.hooked, f.step, f.kind != "sink")):
-        told = f"{words.number(fork.mean, 3)} {words.interval(fork.low, fork.high, 3)}".strip()
+        ends = "" if fork.low is None else f" [{fork.low:.{digits}f}, {fork.high:.{digits}f}]"
         rows.append(
             [
                 Cell(fork.group),
@@ -61,8 +66,8 @@ def table(forks: list[levels.Forked]) -> Grid:
                 Cell(f"{fork.step:,}", "number"),
                 fork.kind if fork.kind == "sink" else f"sham: {fork.kind}",
                 Cell(f"{fork.positive} of {fork.seeds}", "number"),
-                Cell(told, "number"),
-                Cell(words.number(fork.predicted, 3), "number"),
+                Cell(f"{fork.mean:.{digits}f}{ends}", "number"),
+                Cell("—" if fork.predicted is None else f"{fork.predicted:.{digits}f}", "number"),
             ]
         )
     return Grid(
@@ -73,18 +78,24 @@ def table(forks: list[levels.Forked]) -> Grid:
         "per e-fold where the value is hooked, e-folds per nat where the logit is. Positive: "
         "reinforcement.",
         fold=12,
-        title="What forks answer, seed by seed",
+        title="What forks answer, over seeds",
     )
 
 
-def _scatter(data: str, kind: str, shape: str) -> Chart:
-    base = marks.named(data)
+def _digits(values: list[float]) -> int:
+    """Decimals that show two digits of the median of these numbers' sizes."""
+    middle = words.median(pl.Series(values).abs())
+    return min(9, max(2, 1 - math.floor(math.log10(middle)))) if middle else 2
+
+
+def _scatter() -> Chart:
+    base = marks.named("forks")
     x = alt.X("predicted:Q", title="predicted")
     color = (
-        alt.Color(f"{kind}:N", title="key").scale(domain=list(KEYS), range=list(KEYS.values()))
+        alt.Color("kind:N", title="key").scale(domain=list(KEYS), range=list(KEYS.values()))
     ).legend(orient="top")
     tips = [
-        *(alt.Tooltip(f"{n}:N") for n in ("group", kind, shape)),
+        *(alt.Tooltip(f"{n}:N") for n in ("group", "kind", "arrow")),
         *marks.tips(FORKS, ["step", "updates"]),
         *marks.tips(None, ["positive", "seeds", "mean", "low", "high", "predicted"],
                     positive="seeds with reinforcement", mean="measured, mean over seeds"),
@@ -97,57 +108,25 @@ def _scatter(data: str, kind: str, shape: str) -> Chart:
         bars.encode(y=alt.Y("low:Q", title="measured"), y2="high:Q"),
         shared.mark_point(filled=True, size=50, opacity=0.9).encode(
             y="mean:Q",
-            shape=alt.Shape(f"{shape}:N", title=None).legend(
-                orient="top", columns=1, symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY
+            shape=alt.Shape("arrow:N", title=None).legend(
+                orient="top",
+                columns=1,
+                labelLimit=0,
+                symbolFillColor=marks.GREY,
+                symbolStrokeColor=marks.GREY,
             ),
         ),
     )
 
 
-def holds(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
-    """What holding a value or a logit changed, against what was predicted beforehand."""
-    title = "Holds: measured against predicted"
-    if not run.has("bb_comparisons"):
-        return Missing(title, reason("bb_comparisons"), "holds")
-    rows = run.frame("bb_comparisons")
-    if "predicted" not in rows.columns:
-        return Missing(title, "its comparisons hold no prediction", "holds")
-    held = [name for name, variant in run.config.bb.variants.items() if variant.during]
-    rows = rows.filter(pl.col("variant").is_in(held)).drop_nulls("predicted")
-    if rows.is_empty():
-        return Missing(title, "no variant that holds a value or a logit has a prediction", "holds")
-    data["holds"] = rows.with_columns(
-        pl.when("sham").then(pl.lit("position")).otherwise(pl.lit("sink")).alias("kind"),
-        pl.col("difference").alias("mean"),
-        pl.col("difference_low").alias("low"),
-        pl.col("difference_high").alias("high"),
-        pl.format("bb/{}", "variant").alias("group"),
-    )
-    same = int((rows["difference"] * rows["predicted"] > 0).sum())
-    return Figure(
-        "holds",
-        title,
-        _scatter("holds", "kind", "statistic"),
-        f"{same} of {words.count(rows.height, 'difference')} have the predicted sign.",
-        data="holds",
-        table="bb_comparisons",
-        definition=marks.definition(BB_COMPARISONS, "difference"),
-        height=300,
-    )
-
-
-def motion(run: Run, data: dict[str, pl.DataFrame], told: str) -> Figure | Missing:
+def motion(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
     """How well force and flow order the changes until the next record, against shuffled heads."""
     title = "From force to motion"
     if not run.has("motion_tests"):
         return Missing(title, reason("motion_tests"), "motion")
     rows = run.frame("motion_tests").drop_nulls("rank_correlation")
-    domains = {"all", *run.shown_domains}
-    toys = rows.filter(pl.col("domain") == "all")["group"].unique().to_list()
-    rows = rows.filter(
-        (pl.col("domain").is_in(list(domains)))
-        & ((pl.col("domain") == "all") | ~pl.col("group").is_in(toys))
-        & (pl.col("readers") == "late")
+    rows = rows.filter(pl.col("readers") == "late").join(
+        _domains(run, rows), on=["group", "domain"]
     )
     if rows.is_empty():
         return Missing(title, "no head has two neighbouring records with forces", "motion")
@@ -181,11 +160,37 @@ def motion(run: Run, data: dict[str, pl.DataFrame], told: str) -> Figure | Missi
             null.encode(x=alt.X("rank_null_low:Q", title=title_x), x2="rank_null_high:Q"),
             base.mark_point(filled=True, size=44, opacity=1).encode(x=x),
         ),
-        told,
+        _motion_reading(rows),
         data="motion",
         table="motion_tests",
-        definition="Points: Spearman's rank correlation; bars: 95 % of it with the predictor "
-        "shuffled among heads. " + marks.definition(MOTION_TESTS, "shuffled"),
+        definition="Points: Spearman's rank correlation. Bars: 95 % of it with the predictor "
+        f"shuffled among heads. Shuffled: {marks.definition(MOTION_TESTS, 'shuffled')}",
         wide=True,
         height=min(900, max(160, 30 * rows["line"].n_unique())),
+    )
+
+
+def _domains(run: Run, rows: pl.DataFrame) -> pl.DataFrame:
+    """Of each group the domain that is drawn: all queries together, or the first that is shown."""
+    found = []
+    for (group,), part in rows.group_by("group", maintain_order=True):
+        own = set(part["domain"])
+        order = ["all", *run.shown_domains, *sorted(own)]
+        found.append({"group": group, "domain": next(d for d in order if d in own)})
+    return pl.DataFrame(found, {"group": pl.String, "domain": pl.String})
+
+
+def _motion_reading(rows: pl.DataFrame) -> str:
+    sinks = rows.filter(pl.col("key_kind") == "sink").drop_nulls("rank_p")
+    told = []
+    for predictor in ("force", "flow"):
+        own = sinks.filter(pl.col("predictor") == predictor)
+        if own.height:
+            better = (own["rank_p"] <= P_VALUE) & (own["rank_correlation"] > 0)
+            told.append(f"the {predictor} does so in {better.sum()} of {own.height} tests")
+    if not told:
+        return "No sink has heads to shuffle: nothing is told from chance."
+    return (
+        "Does a predictor order the changes of heads until the next record better than shuffled "
+        f"heads would? At sinks {words.listed(told)} (p ≤ {P_VALUE:g})."
     )

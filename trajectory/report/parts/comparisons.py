@@ -127,26 +127,8 @@ def forest(
         base = base.transform_filter(
             "datum.statistic == compared_statistic && datum.measure == compared_measure"
         )
-    tips = marks.tips(
-        BB_COMPARISONS,
-        ["seeds", "mean", "low", "high", "control_mean", "p_value"],
-    )
-    words_of = [
-        alt.Tooltip(f"{n}:N") for n in ("variant", "control", "about", "statistic", "measure")
-    ]
     titles = {s: [marks.called(s), "difference to the control"] for s in _options(run)[0]}
-    layers = marks.forest(
-        base,
-        BB_COMPARISONS,
-        "difference",
-        ("difference_low", "difference_high"),
-        "difference to the control" if fixed else titles[_first(run)[0]],
-        y=alt.Y("label:N", title=None).axis(labelLimit=220),
-        tooltip=[*words_of, *tips],
-        color=alt.Color("statistic:N", title=None).legend(orient="top") if fixed
-        else marks.colour(run),
-        yOffset=alt.YOffset("statistic:N") if fixed else alt.Undefined,
-    )  # fmt: skip
+    layers = _layers(run, base, fixed, titles)
     captions = None if fixed else _captions(run, rows)
     figure = Figure(
         name,
@@ -164,6 +146,30 @@ def forest(
         height=max(140, (44 if fixed else 26) * rows["variant"].n_unique()),
     )
     return figure, {name: rows}
+
+
+def _layers(
+    run: Run, base: alt.Chart, fixed: bool, titles: Mapping[str, list[str]]
+) -> list[alt.Chart]:
+    tips = marks.tips(
+        BB_COMPARISONS,
+        ["seeds", "mean", "low", "high", "control_mean", "p_value"],
+    )
+    words_of = [
+        alt.Tooltip(f"{n}:N") for n in ("variant", "control", "about", "statistic", "measure")
+    ]
+    return marks.forest(
+        base,
+        BB_COMPARISONS,
+        "difference",
+        ("difference_low", "difference_high"),
+        "difference to the control" if fixed else titles[_first(run)[0]],
+        y=alt.Y("label:N", title=None).axis(labelLimit=220),
+        tooltip=[*words_of, *tips],
+        color=alt.Color("statistic:N", title=None).legend(orient="top") if fixed
+        else marks.colour(run),
+        yOffset=alt.YOffset("statistic:N") if fixed else alt.Undefined,
+    )  # fmt: skip
 
 
 def table(run: Run, sections: Collection[str]) -> Grid | Missing:

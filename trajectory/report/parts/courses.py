@@ -28,6 +28,12 @@ FORCES_DRAWN = {
 BIN = 0.5
 """e-folds of the step over which shams share a band."""
 
+SHOWN = (
+    ". Line: the mean over the lead layer's heads; filled where its sink rises, which is what is "
+    "judged. Band: 95 % of the positional shams of all trajectories. Triangles: a position whose "
+    "value is made constant. Crosses: all places of a token"
+)
+
 AXIS = "ln(step / onset of the sink)"
 
 
@@ -85,9 +91,9 @@ def figures(run: Run, rows: pl.DataFrame, readers: Choice) -> list[Figure]:
                 captions=captions,
                 data="courses",
                 table="reinforcement",
-                definition=marks.definition(FORCES, column),
-                narrow=True,
-                height=230,
+                definition=marks.definition(FORCES, column) + (SHOWN if name == "sink" else ""),
+                wide=name == "sink",
+                height=280 if name == "sink" else 230,
             )
         )
     return found
@@ -129,7 +135,12 @@ def _chart(run: Run, name: str, title: str) -> Chart:
         .mark_point(shape="cross", size=26, filled=True, opacity=0.8)
         .encode(color=alt.value(KINDS[0]), tooltip=tips),
         sinks.mark_line(strokeWidth=1.6, opacity=0.85),
-        sinks.mark_point(filled=True, size=24, opacity=0.9).encode(tooltip=tips),
+        *(
+            sinks.transform_filter(f"{'' if rising else '!'}datum.rising")
+            .mark_point(filled=rising, size=30, opacity=0.9)
+            .encode(tooltip=tips)
+            for rising in (True, False)
+        ),
     )
 
 
@@ -145,13 +156,16 @@ def reading(rows: pl.DataFrame, name: str, readers: str) -> str:
         if at["sink"].drop_nulls().is_empty():
             continue
         parts = [
-            f"{words.number(words.median(v), 1)} standard errors in the median of "
-            f"{words.count(v.drop_nulls().len(), 'record')} {where}"
-            for v, where in ((at["sink"], "of the sink"), (at["position"], "of positional shams"))
+            f"{words.number(words.median(v), 1)} {where} "
+            f"({words.count(v.drop_nulls().len(), 'record')})"
+            for v, where in ((at["sink"], "at the sink"), (at["position"], "at positional shams"))
             if v.drop_nulls().len()
         ]
-        told.append(f"in {world} {' against '.join(parts)}")
+        told.append(f"in {world} {', '.join(parts)}")
     if not told:
         return f"No {readers} record lies within the rise of a sink whose onset is known."
-    called = {"sink": "The sink force", "escape": "The escape", "brake": "The brake"}[name]
-    return f"{called} as {readers} queries see it is, during the rise, {words.listed(told)}."
+    called = {"sink": "force", "escape": "escape", "brake": "brake"}[name]
+    return (
+        f"Median {called} during the rise for {readers} queries, in standard errors: "
+        f"{'; '.join(told)}."
+    )

@@ -7,11 +7,12 @@ import re
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Figure, Missing, Part
 from trajectory.report.palette import KINDS
-from trajectory.report.run import Run, domain_rank, with_group
+from trajectory.report.run import Run, domain_rank
 from trajectory.schemas import GATES, HEAD_EFFECTS, INTERVENTIONS
 
 TEXT = (

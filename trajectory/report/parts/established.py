@@ -1,173 +1,134 @@
-"""What a run established about mutual reinforcement, level by level of access, in one paragraph.
+"""What a run established about mutual reinforcement, level by level of access, in sentences.
 
-Every clause is computed: from ``trajectory.dynamics.levels``, each number against its null.
+Every sentence is computed: from ``trajectory.dynamics.levels``, each number against its null. What
+whole trainings answer is in ``answered``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import polars as pl
 
 from trajectory.dynamics import levels
 from trajectory.dynamics.levels import NO, OPEN, YES, Contrast, Forked
+from trajectory.dynamics.series import ACTIVE
 from trajectory.report import words
 from trajectory.report.missing import reason
+from trajectory.report.run import is_bb
 
-P_VALUE = 0.05
-"""Below it shuffled heads do not explain an agreement."""
+ORDERS = {
+    "sink": "sink first",
+    "drain": "drain first",
+    "together": "do both together",
+    "undecided": "are undecided",
+}
+"""Order of ``leads`` → what is told of the heads with it."""
 
-NOT = "not measured in this run, because"
+
+def missing(table: str) -> list[str]:
+    """What is told of a level that a run has no table of."""
+    return [f"Not measured in this run, because {reason(table)}."]
 
 
-def forces(courses: pl.DataFrame) -> str:
+def forces(courses: pl.DataFrame) -> list[str]:
     """What selects the sink: the force on its weight, and which part of it."""
-    found = [(r, c) for r in ("late", "early") for c in levels.selecting(courses, "sink", r)]
-    if not found:
-        return "Forces: no trajectory with forces has a sink whose rise was recorded."
-    told = []
-    for readers in ("late", "early"):
-        own = [c for r, c in found if r == readers and c.difference is not None]
+    selecting = {
+        readers: [c for c in levels.selecting(courses, "sink", readers) if c.difference is not None]
+        for readers in ("late", "early")
+    }
+    if not any(selecting.values()):
+        return ["No trajectory with forces has a sink whose rise was recorded beside shams."]
+    told = ["Forces are means over the rise of a sink, in standard errors of one record."]
+    for readers, own in selecting.items():
         if own:
-            told.append(f"for {readers} queries {_verdicts(own, 'above', 'below')}")
+            told.append(
+                f"For {readers} queries the force on the sink's weight "
+                f"{_verdicts(own, 'exceeds', 'is below')}."
+            )
     shares = [c for c in levels.strong(courses) if c.sham is not None]
-    strong = (
-        f" It exceeds {levels.STRONG:g} standard errors in {_percent(c.sink for c in shares)} of "
-        f"late records at sinks and in {_percent(c.sham or 0.0 for c in shares)} at the shams."
-        if shares
-        else ""
-    )
-    text = (
-        "Forces: while a sink rises the force on its weight is, against positional shams, "
-        f"{'; '.join(told)}.{strong}"
-    )
+    if shares:
+        told.append(
+            f"At single records it exceeds {levels.STRONG:g} errors in "
+            f"{_percent(c.sink for c in shares)} of cases at the sink, and in "
+            f"{_percent(c.sham or 0.0 for c in shares)} at the shams (late queries)."
+        )
     brakes = [c for c in levels.selecting(courses, "brake") if c.difference is not None]
     if brakes:
         parts = [
-            f"{say} in {_few(groups)}"
-            for verdict, say in ((YES, "smaller"), (NO, "greater"), (OPEN, "undecided"))
+            f"{say} in {words.few(groups)}"
+            for verdict, say in ((YES, "less"), (NO, "more"), (OPEN, "not decidedly less"))
             if (groups := [c.group for c in brakes if c.verdict == verdict])
         ]
-        text += (
-            " What the key's own value costs, the brake, is at the sink, against the shams, "
-            f"{', '.join(parts)}."
-        )
+        told.append(f"The sink's own value costs, against that of shams, {', '.join(parts)}.")
     constant = [c for c in levels.constancy(courses) if c.difference is not None]
     if constant:
-        text += (
-            " Making a position's value constant changes the force on it by "
-            f"{_numbers(constant)} standard errors."
+        numbers = _each(constant, _difference)
+        told.append(f"A value made constant changes the force on its position by {numbers}.")
+    drained = levels.useful(courses)
+    if drained:
+        numbers = _each(drained, lambda c: words.number(c.sink, 1))
+        told.append(
+            f"Meanwhile the force on the sink's value is {numbers}: descent drains it where "
+            "positive, lengthens it where negative."
         )
-    before = levels.useful(courses)
-    if before:
-        text += (
-            " Before its onset the force that drains the sink's value is "
-            f"{_each(before, lambda c: words.number(c.sink, 1))} standard errors; where it is "
-            "negative descent lengthens the value."
-        )
-    return text
+    return told
 
 
-def arrows(known: pl.DataFrame) -> str:
+def arrows(known: pl.DataFrame) -> list[str]:
     """Whether the flow's two arrows are the loss's one number, at sinks and at shams."""
     if known.is_empty():
-        return "Flow arrows: no head whose sink's onset was observed has them."
+        return ["No head whose sink's onset was observed has them."]
     contrasts = levels.agreeing(known)
     if not contrasts:
-        return "Flow arrows: no coupling was told from zero."
+        return ["No coupling was told from zero."]
     told = []
     for verdict, say in (
-        (YES, "R_a and R_d are R at the sink and less so at positional shams"),
-        (NO, "they are not R at the sink, or are R no less at shams"),
-        (OPEN, "undecided"),
+        (YES, "R_a and R_d agree with R at the sink, and less so at positional shams, in"),
+        (NO, "They do not agree with R at the sink, or agree no less at shams, in"),
+        (OPEN, "It is undecided in"),
     ):
         own = [c for c in contrasts if levels.arrows_agree(c) == verdict]
         if own:
-            told.append(f"{say} {_groups(own, _share)}")
-    text = f"Flow arrows: {'; '.join(told)}."
+            told.append(f"{say} {words.few([f'{c.group} ({_share(c)})' for c in own])}.")
     tokens = [c for c in levels.agreeing(known, "token") if c.sham is not None]
     if tokens:
-        text += f" At all places of a token they agree in {_percent(c.sham or 0 for c in tokens)}."
-    return text
+        told.append(
+            f"At all places of a token they agree in {_percent(c.sham or 0 for c in tokens)} of "
+            "records."
+        )
+    return told
 
 
-def forks(found: Sequence[Forked]) -> str:
-    """The optimiser's own answer to a hook on the value and on the logit."""
-    own = [f for f in found if f.kind == "sink"]
-    if not own:
-        return f"Forks: none of {levels.UPDATES} updates holds a hook on a sink."
-    told = []
-    for hooked, arrow in (("value", "drain drives the sink"), ("logit", "the sink drives drain")):
-        mine = [f for f in own if f.hooked == hooked]
-        if not mine:
-            continue
-        parts = []
-        for sign, say in ((1, "yes in all seeds"), (-1, "the reverse in all seeds"), (0, "mixed")):
-            steps = [f"{f.group} at {f.step:,}" for f in mine if f.sign == sign]
-            if steps:
-                parts.append(f"{say}: {_few(steps)}")
-        near = [f.mean / f.predicted for f in mine if f.predicted]
-        ratio = f", {words.number(words.median(pl.Series(near)))} of the prediction" if near else ""
-        told.append(f"{arrow} ({'; '.join(parts)}{ratio})")
-    shams = [f for f in found if f.kind == "position"]
-    weaker = [
-        abs(s.mean) < abs(f.mean)
-        for f in own
-        for s in shams
-        if (s.group, s.step, s.hooked) == (f.group, f.step, f.hooked)
+def curves(onsets: pl.DataFrame, leads: pl.DataFrame | None) -> list[str]:
+    """What curves alone say: when the sink begins, and whether it comes before the drain."""
+    lead = onsets.filter(
+        pl.col("lead")
+        & (pl.col("phenomenon") == "sink")
+        & (pl.col("level") == "head")
+        & (pl.col("domain") != ACTIVE)
+    )
+    seen = lead.filter(pl.col("onset").is_not_null())
+    told = [
+        f"{seen.height} of {words.count(lead.height, 'lead head')} begin their sink between two "
+        "records."
     ]
-    null = (
-        f" Positional shams answer less in {sum(weaker)} of {len(weaker)} comparisons."
-        if weaker
-        else ""
-    )
-    return f"Forks, {levels.UPDATES} updates: {'; '.join(told)}.{null}"
+    if leads is not None:
+        pairs = leads.filter(
+            (pl.col("first") == "sink")
+            & (pl.col("second") == "drain")
+            & (pl.col("event") == "crossing")
+        ).join(seen, on=["trajectory", "domain", "layer", "head"], how="semi")
+        orders = dict(pairs.group_by("order").len().rows())
+        parts = [f"{orders[name]} {say}" for name, say in ORDERS.items() if name in orders]
+        if parts:
+            told.append(f"Of {pairs.height} that drain as well, {words.listed(parts)}.")
+    return [*told, "An order is no arrow."]
 
 
-def motion(tests: pl.DataFrame) -> str:
-    """Whether the first-order force says what moves until the next record."""
-    whole = (pl.col("domain") == "all").any().over("group")
-    own = tests.filter(
-        (pl.col("key") == "sink")
-        & (pl.col("predictor") == "force")
-        & (pl.col("readers") == "late")
-        & (~whole | (pl.col("domain") == "all"))
-    )
-    if own.is_empty():
-        return "Force and motion: no sink has two neighbouring records with forces."
-    told = []
-    for variable, called in (("sink", "the sink's log-odds"), ("drain", "the value's norm")):
-        rows = own.filter(pl.col("variable") == variable)
-        tested = rows.drop_nulls("rank_p")
-        tells = (pl.col("rank_p") <= P_VALUE) & (pl.col("rank_correlation") > 0)
-        parts = [
-            f"{say} {_few([_moved(row) for row in part.to_dicts()])}"
-            for say, part in (("it does in", tested.filter(tells)),
-                              ("it does not in", tested.filter(~tells)))
-            if part.height
-        ]  # fmt: skip
-        alone = rows.filter(pl.col("rank_p").is_null())["group"].to_list()
-        if alone:
-            parts.append(f"no heads to shuffle in {_few(alone)}")
-        told.append(f"Of {called} {', '.join(parts)}")
-    return (
-        "Force and motion: does the first-order force tell, better than with heads shuffled "
-        f"(p ≤ {P_VALUE:g} of the rank correlation), what moves until the next record? "
-        f"{'. '.join(told)}."
-    )
-
-
-def _moved(row: dict[str, Any]) -> str:
-    return (
-        f"{row['group']} ({words.number(row['rank_correlation'])}, shuffled "
-        f"{words.number(row['rank_null'])}; signs agree in "
-        f"{words.number(100 * row['sign_agreement'], 0)} %, shuffled "
-        f"{words.number(100 * (row['sign_null'] or 0), 0)} %)"
-    )
-
-
-def false(courses: pl.DataFrame, known: pl.DataFrame, reinforcement: pl.DataFrame | None) -> str:
+def false(
+    courses: pl.DataFrame, known: pl.DataFrame, reinforcement: pl.DataFrame | None
+) -> list[str]:
     """Attractive statements that this run's numbers contradict."""
     found = []
     shams = known.filter(pl.col("key_kind") == "position")
@@ -175,51 +136,33 @@ def false(courses: pl.DataFrame, known: pl.DataFrame, reinforcement: pl.DataFram
         share = float((shams["coupling"] > 0).mean() or 0)  # type: ignore[arg-type]
         if share >= levels.MOST:
             found.append(
-                "that a positive coupling marks a sink: R > 0 at "
-                f"{words.number(100 * share, 0)} % of positional shams too"
+                "That a positive coupling marks a sink: R > 0 at "
+                f"{words.number(100 * share, 0)} % of positional shams too."
             )
-    pushed = [c for c in levels.useful(courses) if c.sink < 0]
+    pushed = [c for c in levels.useful(courses) if c.sink < 0 and c.verdict == NO]
     if pushed:
+        numbers = _each(pushed, lambda c: words.number(c.sink, 1))
         found.append(
-            f"that a drained value starts the sink, in {words.listed([c.group for c in pushed])}: "
-            "before the onset the force on the sink's value is "
-            f"{_each(pushed, lambda c: words.number(c.sink, 1))} standard errors, towards growth"
+            "That a drained value starts the sink: while the sink rises descent lengthens its "
+            f"value, with a force of {numbers} standard errors, below that on shams."
         )
-    gains = _gains(reinforcement)
+    gains = levels.gains(reinforcement, courses) if reinforcement is not None else pl.DataFrame()
     if gains.height and max(gains["gain_high"]) < 1:
         found.append(
-            f"that the pair runs away: the loop gain is at most {words.number(max(gains['gain']))} "
-            "at sinks, with intervals below 1"
+            f"That the pair runs away: the loop gain is at most {words.number(max(gains['gain']))} "
+            "at sinks from their midst on, with intervals below 1."
         )
-    return f"Found false: {'; '.join(found)}." if found else "Nothing of this was found false."
-
-
-def _gains(reinforcement: pl.DataFrame | None) -> pl.DataFrame:
-    if reinforcement is None:
-        return pl.DataFrame({"gain": [], "gain_high": []})
-    return reinforcement.filter(
-        (pl.col("key") == "sink") & (pl.col("since_onset") >= levels.RISE[0])
-    ).drop_nulls(["gain", "gain_high"])
-
-
-def missing(level: str, table: str) -> str:
-    """The clause of a level that a run has no table of."""
-    return f"{level}: {NOT} {reason(table)}."
+    return found or ["Nothing of this was found false."]
 
 
 def answer(known: pl.DataFrame, found: Sequence[Forked]) -> str:
     """The page's question, as far as arrows and forks decide it; R > 0 alone never does."""
     judged = [(c, levels.arrows_agree(c)) for c in levels.agreeing(known)] if known.height else []
-    yes = [c.group for c, verdict in judged if verdict == YES]
-    no = [c.group for c, verdict in judged if verdict == NO]
-    unclear = [c.group for c, verdict in judged if verdict == OPEN]
-    parts = []
-    if yes:
-        parts.append(f"yes in {words.listed(yes)}")
-    if no:
-        parts.append(f"not shown in {words.listed(no)}")
-    if unclear:
-        parts.append(f"undecided in {words.listed(unclear)}")
+    parts = [
+        f"{say} in {words.listed(groups)}"
+        for verdict, say in ((YES, "yes"), (NO, "not shown"), (OPEN, "undecided"))
+        if (groups := [c.group for c, own in judged if own == verdict])
+    ]
     flow = f"In the gradient flow: {', '.join(parts)}." if parts else ""
     signs = [f.sign for f in found if f.kind == "sink"]
     forked = (
@@ -233,48 +176,37 @@ def answer(known: pl.DataFrame, found: Sequence[Forked]) -> str:
 
 
 def _verdicts(found: Sequence[Contrast], above: str, below: str) -> str:
-    parts = []
-    for verdict, say in ((YES, above), (NO, below), (OPEN, "undecided")):
+    """'exceeds that on positional shams in bb/a (by …); it is undecided in bb/b (…)'."""
+    parts: list[str] = []
+    shams = "that on positional shams"
+    for verdict, say in ((YES, f"{above} {shams}"), (NO, f"{below} {shams}"), (OPEN, "undecided")):
         own = [c for c in found if c.verdict == verdict]
         if own:
-            parts.append(f"{say} {_groups(own, _difference)}")
-    return ", ".join(parts)
-
-
-def _groups(found: Sequence[Contrast], tell: Callable[[Contrast], str]) -> str:
-    return f"in {_few([f'{c.group} ({tell(c)})' for c in found])}"
+            numbers = [f"{c.group} ({_difference(c)}, {_over(c)})" for c in own]
+            start = "it is " if parts and verdict == OPEN else "is " if verdict == OPEN else ""
+            parts.append(f"{start}{say} in {words.few(numbers)}")
+    return "; ".join(parts)
 
 
 def _difference(c: Contrast) -> str:
-    over = words.count(c.trajectories, "seed") if c.group.startswith("bb/") else "one trajectory"
-    between = f" {words.interval(c.low, c.high, 1)}".rstrip()
-    return f"by {words.number(c.difference, 1)}{between} standard errors, {over}"
+    return f"{words.number(c.difference, 1)} {words.interval(c.low, c.high, 1)}".strip()
+
+
+def _over(c: Contrast) -> str:
+    several = is_bb(c.group) or c.trajectories > 1
+    return words.count(c.trajectories, "seed") if several else "one trajectory"
 
 
 def _share(c: Contrast) -> str:
     sham = "none measured" if c.sham is None else f"{words.number(100 * c.sham, 0)} %"
-    over = words.count(c.trajectories, "seed") if c.group.startswith("bb/") else "one trajectory"
-    return f"{words.number(100 * c.sink, 0)} % of records against {sham} at shams, {over}"
-
-
-def _numbers(found: Sequence[Contrast]) -> str:
-    return _each(
-        found,
-        lambda c: f"{words.number(c.difference, 1)} {words.interval(c.low, c.high, 1)}".strip(),
-    )
+    return f"{words.number(100 * c.sink, 0)} % of records, shams {sham}, {_over(c)}"
 
 
 def _each(found: Sequence[Contrast], tell: Callable[[Contrast], str]) -> str:
-    return _few([f"{tell(c)} ({c.group})" for c in found])
+    return words.few([f"{tell(c)} ({c.group})" for c in found])
 
 
 def _percent(values: Iterable[float]) -> str:
     found = sorted(100 * v for v in values)
     low, high = (words.number(v, 0) for v in (found[0], found[-1]))
     return f"{low} %" if low == high else f"{low} to {high} %"
-
-
-def _few(parts: Sequence[str]) -> str:
-    shown = list(parts[: words.LISTED_GROUPS])
-    rest = len(parts) - len(shown)
-    return words.listed([*shown, f"{rest} more"] if rest else shown)

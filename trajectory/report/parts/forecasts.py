@@ -5,10 +5,11 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Choice, Figure, Missing, Part
-from trajectory.report.run import Run, with_group, world_rank
+from trajectory.report.run import Run, world_rank
 from trajectory.schemas import FORECAST_SCORES, FORECASTS, HEADS, LAYERS
 
 TEXT = (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Figure, Missing, Part
 from trajectory.report.parts.comparisons import forest
-from trajectory.report.run import Run, is_bb, with_group
+from trajectory.report.run import Run, is_bb
 from trajectory.schemas import BB_INTERVENTIONS
 
 TEXT = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.series import group_of
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Captions, Choice, Figure, Missing, Part, Value
@@ -57,7 +58,7 @@ def _maps(run: Run) -> pl.DataFrame:
     if cells > MOST_CELLS:
         rows = rows.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
         seeds = sorted(rows.select(pl.col("trajectory").unique()).collect()["trajectory"])
-        firsts = {t.rsplit("/", 1)[0]: t for t in reversed(seeds)}
+        firsts = {group_of(t): t for t in reversed(seeds)}
         rows = rows.filter(pl.col("trajectory").is_in(list(firsts.values())))
     frame = (
         rows.select("trajectory", *CHOSEN, "query", "token", "trigger", "weights")

@@ -8,10 +8,11 @@ from functools import partial
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Choice, Figure, Missing, Part
-from trajectory.report.run import Run, dormant, with_group, world_rank
+from trajectory.report.run import Run, dormant, world_rank
 from trajectory.schemas import LEADS, ONSETS
 
 PHENOMENA = ("sink", "drain", "peak")

@@ -8,9 +8,10 @@ import altair as alt
 import polars as pl
 
 from trajectory.dynamics.circuit import last_records
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.page import Block, Captions, Figure, Part
-from trajectory.report.run import Run, domain_rank, with_group
+from trajectory.report.run import Run, domain_rank
 from trajectory.schemas import HEAD_EFFECTS
 
 MOST = 24

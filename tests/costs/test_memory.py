@@ -1,0 +1,109 @@
+"""Memory as it is planned, against the peak of processes that do the job."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trajectory.config.probe import Probe
+from trajectory.config.suites import Architecture, Suite
+from trajectory.costs.estimates import PROCESS, memory_of
+
+SIZES = {"layers": 4, "heads": 8, "width": 512, "mlp": 2048, "vocabulary": 16000}
+
+# Runs a small model first, so that what is only imported when it is needed counts as the process.
+# VmHWM begins anew with a program; ru_maxrss does not.
+JOB = """
+import json, sys, torch
+from pathlib import Path
+from transformers import Olmo2Config, Olmo2ForCausalLM
+import polars
+from trajectory.corpus.tokens import TokenBatch
+from trajectory.jobs.measure import measure_checkpoint
+from trajectory.probe.compute import Compute
+
+torch.set_num_threads(1)
+given = json.loads(sys.argv[1])
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+def measure(folder, sequences, length, vocabulary):
+    tokens = torch.randint(0, vocabulary, (sequences, length))
+    texts = [[str(token) for token in line] for line in tokens.tolist()]
+    row = {"suite": "s", "trajectory": "s", "step": 1, "tokens": None, "revision": "a",
+           "commit": "0" * 40, "verdict": "good"}
+    compute = Compute.of("cpu", given["dtype"], given["statistics"])
+    measure_checkpoint(row, Path(folder), [TokenBatch("x", tokens, texts, "raw")], compute=compute)
+
+measure(given["small"], 1, 32, 64)
+before = peak()
+measure(given["large"], given["sequences"], given["length"], given["vocabulary"])
+print(json.dumps([before, peak()]))
+"""
+
+MAKE = """
+import json, sys, torch
+from transformers import Olmo2Config, Olmo2ForCausalLM
+
+for folder, layers, heads, width, mlp, vocabulary, dtype in json.loads(sys.argv[1]):
+    torch.manual_seed(0)
+    config = Olmo2Config(
+        hidden_size=width, num_hidden_layers=layers, intermediate_size=mlp,
+        num_attention_heads=heads, num_key_value_heads=heads, vocab_size=vocabulary,
+        max_position_embeddings=4096, tie_word_embeddings=False, pad_token_id=None,
+        bos_token_id=None, eos_token_id=None,
+    )
+    Olmo2ForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
+"""
+
+
+def python(code: str, argument: Any) -> str:
+    command = [sys.executable, "-c", code, json.dumps(argument)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    parent = tmp_path_factory.mktemp("models")
+    large = [*SIZES.values()]
+    made = [[str(parent / dtype), *large, dtype] for dtype in ("float32", "bfloat16")]
+    python(MAKE, [*made, [str(parent / "small"), 2, 2, 32, 64, 64, "float32"]])
+    return parent
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("stored", "dtype", "statistics", "sequences", "length"),
+    [
+        ("float32", "float32", "float64", 1, 1024),
+        ("float32", "float32", "float32", 16, 64),
+        ("bfloat16", "float32", "float64", 1, 256),
+    ],
+)
+def test_a_job_takes_what_is_planned(
+    folders: Path, stored: str, dtype: str, statistics: str, sequences: int, length: int
+) -> None:
+    of_probe = {"sequences": sequences, "length": length, "dtype": dtype, "statistics": statistics}
+    given = {"small": str(folders / "small"), "large": str(folders / stored), **of_probe}
+    before, peak = json.loads(python(JOB, {**given, "vocabulary": SIZES["vocabulary"]}))
+    size, rows = SIZES["width"], SIZES["vocabulary"] * SIZES["width"]
+    suite = Suite.model_validate(
+        {
+            "architecture": Architecture(**SIZES),
+            "parameters": SIZES["layers"] * (4 * size**2 + 3 * size * SIZES["mlp"]) + 2 * rows,
+            "dtype": stored,
+        }
+    )
+    planned = memory_of(suite, Probe.model_validate({"domains": ["prose"], **of_probe}))
+    assert planned is not None
+    assert 0.6 * PROCESS < before < PROCESS
+    assert 0.75 < (planned - PROCESS) / (peak - before) < 1.7, (planned, before, peak)
