@@ -36,6 +36,10 @@ MAY_IMPORT = {
     "costs": {"config", "checkpoints", "jobs"},
     "repair": {"tables", "schemas", "config", "checkpoints"},
     "api": {"schemas", "corpus", "probe"},
+    "study": {
+        *("tables", "schemas", "config", "corpus", "hub", "checkpoints", "jobs", "probe"),
+        *("results", "dynamics", "report"),
+    },
     "dynamics": {"tables", "schemas", "config"},
     "report": {"tables", "schemas", "config", "dynamics"},
 }

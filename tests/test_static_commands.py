@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trajectory.cli import static
 from trajectory.errors import TrajectoryError
 from trajectory.nano.pretrain import save_tokenizer, train_tokenizer
+from trajectory.schemas.base import ACTIVE_BELOW
 
 WORDS = "Summer is warm. Winter is cold, and the rest is weather. " * 40
 CODE = "def f(x):\n    return x + 1\n\n" * 60
@@ -122,3 +124,8 @@ def test_two_models_of_one_name_and_a_folder_without_weights(stand: Path, tmp_pa
     (other / "config.json").unlink()
     with pytest.raises(TrajectoryError, match="holds 2 checkpoints, a to b; name one"):
         static.circuit([other], ["prose=prose.txt"], tmp_path / "out", **SMALL)
+
+
+def test_the_gate_is_that_of_the_tables() -> None:
+    """Written out in the command, which may not import the schemas when it starts."""
+    assert inspect.signature(static.heads).parameters["gate"].default == ACTIVE_BELOW
