@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from trajectory.schemas import TABLES
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -64,6 +66,21 @@ def test_every_guide_is_in_the_site_and_in_the_readme() -> None:
     for path in (ROOT / "docs").glob("*.md"):
         assert f": {path.name}\n" in site
         assert f"(docs/{path.name})" in readme
+
+
+def test_the_map_of_the_package_names_what_there_is() -> None:
+    """Every room is in the architecture's table; each module, function and column exists."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    package = ROOT / "trajectory"
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert {name for name in rooms if f"| `{name}` |" in text} == rooms
+    for name in re.findall(r"`((?:[\w/]+/)?\w+\.py)`", text):
+        assert (package / name).is_file() or (ROOT / name).is_file(), name
+    for module, names in re.findall(r"`([\w/]+\.py)` \(`(\w+)`\)", text):
+        assert re.search(rf"^(def|class) {names}\b", (package / module).read_text(), re.M), names
+    for table, column in re.findall(r"`(\w+)\.(\w+)`", text):
+        if column != "py":
+            assert table in TABLES and column in TABLES[table].schema.names, f"{table}.{column}"
 
 
 def test_what_builds_the_site_is_pinned() -> None:
