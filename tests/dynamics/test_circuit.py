@@ -52,7 +52,7 @@ def changes() -> pl.DataFrame:
 
 
 def test_the_writer_and_the_eraser_are_named_and_nobody_else() -> None:
-    found = roles(depths(), "m", "d", 2.0)
+    found = roles(changes(), depths(), "m", "d", 2.0)
     assert [(r.layer, r.does, r.norm) for r in found] == [
         (1, "writes", "residual_norm_sink"),
         (3, "erases", "residual_norm_sink"),
@@ -64,7 +64,7 @@ def test_the_writer_and_the_eraser_are_named_and_nobody_else() -> None:
 
 
 def test_a_norm_that_is_no_peak_has_no_writer() -> None:
-    assert roles(depths(scale=0.02), "m", "d", 2.0) == [], "at most 2.2 of 2"
+    assert roles(changes(), depths(scale=0.02), "m", "d", 2.0) == [], "at most 2.2 of 2"
 
 
 def test_the_layers_behind_a_part_are_compared() -> None:

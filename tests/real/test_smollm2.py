@@ -37,13 +37,20 @@ def folder() -> Path:
         pytest.skip(str(reason))
 
 
-@pytest.fixture(scope="module")
-def batch(folder: Path) -> TokenBatch:
-    probe = {"domains": ["prose"], "sequences": 8, "length": 64, "first_token": "bos"}
+def prose(folder: Path, sequences: int, length: int) -> TokenBatch:
+    """Python's documentation, with nothing in front of it."""
+    probe = {
+        "domains": ["prose"], "sequences": sequences, "length": length, "first_token": "raw"
+    }  # fmt: skip
     config = parse({"name": "s", "results": "r", "suites": {"nano-olmo": {}}, "probe": probe})
     rows = make_batches("smollm2", folder, config.probe)
     tokens = torch.tensor([row["tokens"] for row in rows])
-    return TokenBatch("prose", tokens, [row["texts"] for row in rows], "bos")
+    return TokenBatch("prose", tokens, [row["texts"] for row in rows], "raw")
+
+
+@pytest.fixture(scope="module")
+def batch(folder: Path) -> TokenBatch:
+    return prose(folder, 8, 64)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +80,11 @@ def test_it_speaks_english_and_splits_numbers(folder: Path) -> None:
     assert tokenizer.decode(following).strip() == "Paris"
 
 
-def test_its_loss_on_python_s_documentation(effects: Effects) -> None:
-    (loss,) = (row["loss"] for row in effects.interventions if row["intervention"] == "none")
-    assert loss == pytest.approx(2.9, abs=0.2)
+def test_its_loss_on_python_s_documentation(folder: Path) -> None:
+    found = measure_checkpoint_files(
+        folder, [prose(folder, 4, 256)], statistics=torch.float32, full=False
+    )
+    assert found.losses["prose"].mean == pytest.approx(2.9, abs=0.2)
 
 
 def test_the_mlp_of_layer_11_makes_the_peak_and_what_rests_on_it(effects: Effects) -> None:

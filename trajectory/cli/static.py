@@ -135,9 +135,10 @@ def _print_circuit(config: Config) -> None:
     from trajectory.dynamics.circuit import behind, roles
     from trajectory.tables import ordered
 
-    screen = console()
+    screen, peak = console(), config.dynamics.peak_threshold
     depths = ordered(config.results, "intervention_layers").collect()
-    found = behind(ordered(config.results, "interventions").collect(), depths)
+    changes = ordered(config.results, "interventions").collect()
+    found = behind(changes, depths)
     for (trajectory,), part in found.group_by("trajectory", maintain_order=True):
         domain = _domains(config, str(trajectory))[0]
         grid = Table("zeroed", "Δ loss", "sink behind", "value ratio", "greatest ‖h_s‖", box=None)
@@ -149,7 +150,7 @@ def _print_circuit(config: Config) -> None:
             )
         screen.print(f"{trajectory} on {domain}: unchanged → without, in the layers behind")
         screen.print(grid)
-        for role in roles(depths, str(trajectory), domain, config.dynamics.peak_threshold):
+        for role in roles(changes, depths, str(trajectory), domain, peak):
             screen.print(f"  {role.sentence}", soft_wrap=True)
 
 

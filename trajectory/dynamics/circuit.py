@@ -140,7 +140,9 @@ class Role:
         )
 
 
-def roles(depths: pl.DataFrame, trajectory: str, domain: str, peak: float) -> list[Role]:
+def roles(
+    interventions: pl.DataFrame, depths: pl.DataFrame, trajectory: str, domain: str, peak: float
+) -> list[Role]:
     """The parts that write a peak or erase it, in the order of layers.
 
     A part writes a norm if the norm doubles at least over its block, to a peak, and without the
@@ -149,11 +151,14 @@ def roles(depths: pl.DataFrame, trajectory: str, domain: str, peak: float) -> li
     behind the last block counts as well: what erases a peak is often there.
 
     Args:
+        interventions: the table, which says what each change is.
         depths: the table ``intervention_layers``.
         trajectory, domain: whose; its last record is read.
         peak: how many times the median norm of the other positions a peak is at least.
     """
     own = last_records(depths).filter(trajectory=trajectory, domain=domain)
+    given = last_records(interventions).filter(trajectory=trajectory, domain=domain)
+    places = {row["intervention"]: place_of(row["changes"]) for row in given.to_dicts()}
     found = []
     rest = _curves(own, "residual_norm_rest").get(UNCHANGED, [])
     for norm in NORMS:
@@ -162,8 +167,8 @@ def roles(depths: pl.DataFrame, trajectory: str, domain: str, peak: float) -> li
         if plain is None:
             continue
         for name, curve in curves.items():
-            kind, layer = _swept(name)
-            if layer is None or layer + 1 >= len(plain):
+            kind, layer = places.get(name, ("", None))
+            if kind not in PARTS or layer is None or layer + 1 >= len(plain):
                 continue
             ends = plain[layer], plain[layer + 1], curve[layer + 1]
             does = _does(*ends)
@@ -189,12 +194,6 @@ def _curves(own: pl.DataFrame, norm: str) -> dict[str, Sequence[float]]:
         str(name): part.sort("layer")[norm].to_list()
         for (name,), part in own.group_by("intervention")
     }
-
-
-def _swept(name: str) -> tuple[str, int | None]:
-    """Kind and layer of a change of the sweeps, by its name."""
-    found = re.fullmatch(r"(zero_mlp|zero_attention)-L(\d+)", name)
-    return (found[1], int(found[2])) if found else ("", None)
 
 
 def _short(value: float) -> str:

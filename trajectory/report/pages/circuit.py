@@ -168,11 +168,14 @@ def _answer(run: Run, names: list[str]) -> str:
     """The parts that write and erase each model's peak, on its first domain."""
     if not run.has("intervention_layers"):
         return ""
+    changes = run.frame("interventions")
     depths, peak = run.frame("intervention_layers"), run.config.dynamics.peak_threshold
     told = []
     for trajectory in names:
         own = [d for t, d in run.series if t == trajectory]
         if depths.filter(trajectory=trajectory).is_empty():
             continue
-        told.append(parts.told_roles(trajectory, own[0], roles(depths, trajectory, own[0], peak)))
+        told.append(
+            parts.told_roles(trajectory, own[0], roles(changes, depths, trajectory, own[0], peak))
+        )
     return " ".join(told[: words.LISTED_GROUPS])

@@ -41,7 +41,8 @@ def make(run: Run, names: list[str], first: tuple[str, str]) -> Part:
     data: dict[str, pl.DataFrame] = {}
     if run.has("intervention_layers") and run.has("interventions"):
         depths = last_records(run.frame("intervention_layers"))
-        found = behind(run.frame("interventions"), depths)
+        changes = run.frame("interventions")
+        found = behind(changes, depths)
         if found.height:
             label = pl.col("at").cast(pl.String).fill_null(pl.col("intervention"))
             data["behind"] = with_group(found).with_columns(
@@ -51,7 +52,7 @@ def make(run: Run, names: list[str], first: tuple[str, str]) -> Part:
             kinds = sorted(data["behind"]["kind"].unique(), key=_kind_rank)
             options = [(kind, kind.replace("_", " ")) for kind in kinds]
             controls.append(Choice("chosen_kind", "change", options, kinds[0], "Changed"))
-            blocks += [_by_depth(run, depths, first, *line) for line in LINES]
+            blocks += [_by_depth(run, changes, depths, first, *line) for line in LINES]
             blocks += [_bars(run, data["behind"], first, *bar) for bar in BARS]
     if run.has("head_effects"):
         part = ranked.make(run, first)
@@ -88,6 +89,7 @@ def _chosen(chart: alt.Chart) -> alt.Chart:
 
 def _by_depth(
     run: Run,
+    changes: pl.DataFrame,
     depths: pl.DataFrame,
     first: tuple[str, str],
     column: str,
@@ -113,7 +115,7 @@ def _by_depth(
     )
     plain = base.transform_filter("datum.unchanged").encode(color=alt.value(marks.GREY))
     peak = run.config.dynamics.peak_threshold
-    text, captions = marks.by_series(run, partial(_role_reading, depths, peak), first)
+    text, captions = marks.by_series(run, partial(_role_reading, changes, depths, peak), first)
     return Figure(
         f"changed-{column.replace('_', '-')}",
         title,
@@ -136,10 +138,12 @@ def by_changed_layer(run: Run) -> alt.Color:
     return marks.by_layer(run, "heads", "changed layer", "viridis", column="at")
 
 
-def _role_reading(depths: pl.DataFrame, peak: float, trajectory: str, domain: str) -> str:
+def _role_reading(
+    changes: pl.DataFrame, depths: pl.DataFrame, peak: float, trajectory: str, domain: str
+) -> str:
     if depths.filter(trajectory=trajectory, domain=domain).is_empty():
         return f"Nothing was zeroed in {trajectory} on {domain}."
-    return told_roles(trajectory, domain, roles(depths, trajectory, domain, peak))
+    return told_roles(trajectory, domain, roles(changes, depths, trajectory, domain, peak))
 
 
 def told_roles(trajectory: str, domain: str, found: list[Role]) -> str:
