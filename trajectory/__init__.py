@@ -1,3 +1,3 @@
 """Training trajectories of attention sinks, value-state drains and residual-state peaks."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
