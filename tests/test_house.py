@@ -38,6 +38,10 @@ MAY_IMPORT = {
     "api": {"schemas", "corpus", "probe"},
     "dynamics": {"tables", "schemas", "config"},
     "report": {"tables", "schemas", "config", "dynamics"},
+    "static": {
+        *("tables", "schemas", "config", "corpus", "hub", "checkpoints", "probe", "jobs"),
+        *("results", "dynamics", "report"),
+    },
 }
 HEAVY = (
     "torch",

@@ -10,7 +10,6 @@ import typer
 
 from trajectory.cli.options import Threads, check_writable, existing_folder, set_up_torch
 from trajectory.errors import TrajectoryError
-from trajectory.schemas.base import ACTIVE_BELOW
 
 if TYPE_CHECKING:
     import polars as pl
@@ -65,7 +64,7 @@ def heads(
     ] = None,
     gate: Annotated[
         float, typer.Option(help="Weight on the sink below which a head is active on a domain.")
-    ] = ACTIVE_BELOW,
+    ] = 0.5,
     sequences: Sequences = 8,
     length: Length = 64,
     first_token: FirstToken = "eos_prepended",
@@ -101,7 +100,7 @@ def _study(
         existing_folder(folder)
     texts = _texts(domain or [])
     set_up_torch(threads)
-    from trajectory.jobs.static import Study, name_of, run
+    from trajectory.static import Study, name_of, run
 
     output = output or Path(f"{name_of(folders[0])}-{kind}")
     check_writable(output)
