@@ -277,6 +277,11 @@ def expected_sinks(
         note("own_top_floor", floors[top])
         note("own_sink_rate", float(any(value > 0.3 for value in mass.values())))
         note("place", top)
+        if beside := [j for j in order if j != sink]:
+            note("other_mass", mass[beside[0]])
+            note("other_floor", floors[beside[0]])
+            note("other_sink_rate", float(mass[beside[0]] > 0.3))
+            note("other_token", texts[b][beside[0]])
         for j, value in mass.items():
             note(f"{'later' if texts[b][j] in texts[b][:j] else 'first'} {texts[b][j]}", value)
         considered = values[b, sorted(mass)]
@@ -304,6 +309,9 @@ def expected_sinks(
             pools["top_token"]
         )
         _follow(row, pools, texts)
+    if "other_token" in row:
+        found = pools["other_token"]
+        row["other_token_share"] = found.count(row["other_token"]) / len(found)
     return {name: value for name, value in row.items() if name != "place" and " " not in name}
 
 

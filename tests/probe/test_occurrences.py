@@ -81,6 +81,16 @@ def test_a_sink_at_a_position_and_one_at_no_place() -> None:
     assert mixed["own_sink_rate"] == 1
 
 
+def test_a_secondary_sink_is_seen_beside_the_first_position() -> None:
+    found = columns(words(), [{0: 0.5, p: 0.45, p + 3: 0.05} for p in PLACES])
+    assert (found["top_token"], found["other_token"]) == ("<s>", "the")
+    assert found["other_mass"] == pytest.approx(0.45)
+    assert found["other_sink_rate"] == found["other_token_share"] == 1
+    assert found["other_token_first_mass"] == pytest.approx(0.45)
+    assert found["other_token_later_mass"] == pytest.approx(0.05)
+    assert found["second_mass"] < 0.3, "at a fixed position it is a quarter of that"
+
+
 def test_a_rare_token_has_no_masses_of_its_own() -> None:
     texts = [list(row) for row in words() * 5]
     texts[0][1] = "once"

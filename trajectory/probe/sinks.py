@@ -56,6 +56,7 @@ class Sinks:
         mass, floor: Σ_i A_ij over the queries i > j that count, [H, T], and of 1/(visible keys).
         seen: how many queries that is, [T].
         needed: how many there must be for a key to be a sink.
+        others: per head, how often each did besides the sink.
         tops, seconds: per head, how often each (position, token) collected most, and second most.
         kinds, second_kinds: per head, how often a key of each kind did, [H, K].
         value_minima: how often each position had the least value norm, [H, T].
@@ -71,6 +72,7 @@ class Sinks:
     needed: int = 0
     tops: dict[int, Counter[tuple[int, str]]] = field(default_factory=dict)
     seconds: dict[int, Counter[tuple[int, str]]] = field(default_factory=dict)
+    others: dict[int, Counter[tuple[int, str]]] = field(default_factory=dict)
     kinds: Tensor | None = None
     second_kinds: Tensor | None = None
     value_minima: Tensor | None = None
@@ -94,6 +96,7 @@ class Sinks:
         if active.any():
             part.signs(self)
             part.secondary(self.sums)
+            part.besides(self)
             self.names = keys.tokens.names
             self.masses.add(part.mean, enough, keys.tokens)
 
@@ -115,6 +118,7 @@ class Sinks:
         masses = [self._of_token(head, token) for head, (token, _) in enumerate(tokens)]
         found["top_token_first_mass"] = [early for early, _ in masses]
         found["top_token_later_mass"] = [later for _, later in masses]
+        self._others(found)
         found["sits_on"] = [
             rule(place, share, *mass)
             for place, (_, share), mass in zip(
@@ -151,6 +155,15 @@ class Sinks:
                 found["top_is_value_minimum"], found["top_is_residual_maximum"], strict=True
             )
         ]
+
+    def _others(self, found: dict[str, list[Any]]) -> None:
+        """Which tokens collect most besides the sink."""
+        for head, counter in self.others.items():
+            token, share = _most_common(counter)
+            early, later = self._of_token(head, token)
+            found["other_token"][head], found["other_token_share"][head] = token, share
+            found["other_token_first_mass"][head] = early
+            found["other_token_later_mass"][head] = later
 
     def _of_token(self, head: int, token: str) -> tuple[float | None, float | None]:
         """Column mass of the token's first and later occurrences; None for one that is rare."""
@@ -220,6 +233,19 @@ class _Part:
             ("own_top_mass", own),
             ("own_top_floor", (self.floor / self.seen).gather(1, top)),
             ("own_sink_rate", own > SINK_RATE_THRESHOLD),
+        ):
+            sinks.sums.sequences(name, statistics.or_nan(values.double(), taken))
+
+    def besides(self, sinks: Sinks) -> None:
+        """The greatest key of each sequence other than the sink, wherever it stands."""
+        place = torch.arange(self.mean.shape[2], device=self.mean.device)
+        mass, other = self.mean.masked_fill(place == self.sink, -1.0).max(2)
+        taken = self.active[:, None] & (mass >= 0)
+        _count(sinks.others, other, taken, self.keys.texts)
+        for name, values in (
+            ("other_mass", mass),
+            ("other_floor", (self.floor / self.seen).gather(1, other)),
+            ("other_sink_rate", mass > SINK_RATE_THRESHOLD),
         ):
             sinks.sums.sequences(name, statistics.or_nan(values.double(), taken))
 
@@ -343,12 +369,14 @@ def _sink_kind(excess: float, value_ratio: float) -> str:
 _MEANS = (
     *("top_is_value_minimum", "top_is_residual_maximum", "top_value_ratio", "sink_count"),
     *("own_top_mass", "own_top_floor", "own_sink_rate"),
+    *("other_mass", "other_floor", "other_sink_rate"),
     *("delimiter_mass", "delimiter_floor", "endoftext_mass", "endoftext_floor"),
     *("column_entropy", "sink_column_entropy"),
 )
 
 COLUMNS = (
     *("top_position", "top_mass", "top_floor", "top_token", "top_token_share", "top_kind"),
+    *("other_token", "other_token_share", "other_token_first_mass", "other_token_later_mass"),
     *("top_position_share", "top_token_first_mass", "top_token_later_mass", "sits_on"),
     *("top_is_sink", "top_first_share", "top_delimiter_share", "top_endoftext_share"),
     *("value_minimum_position", "residual_maximum_position", "sink_agreement", "sink_kind"),

@@ -17,6 +17,7 @@ from trajectory.schemas.base import SINK_RATE_THRESHOLD, SITS_ON
 COLUMNS = (
     *("trajectory", "domain", "step", "layer", "head"),
     *("own_top_mass", "own_top_floor", "own_sink_rate", "sits_on", "sink_kind"),
+    *("other_mass", "other_sink_rate", "other_token", "other_token_share"),
     *("top_token", "top_token_share", "top_token_first_mass", "top_token_later_mass", "top_mass"),
 )
 
@@ -39,9 +40,9 @@ def last_heads(run: Run) -> pl.DataFrame:
     frame = last_records(run.frame("heads", *COLUMNS)).drop_nulls("own_top_mass")
     return frame.with_columns(
         pl.col("sits_on").replace(CALLED).alias("follows"),
-        pl.col("top_token")
-        .map_elements(lambda text: text.translate(WRITTEN), return_dtype=pl.String)
-        .alias("top_token"),
+        pl.col("top_token", "other_token").map_elements(
+            lambda text: text.translate(WRITTEN), return_dtype=pl.String
+        ),
     ).drop("sits_on")
 
 
@@ -66,7 +67,8 @@ def figure(run: Run, frame: pl.DataFrame, first: tuple[str, str]) -> Figure:
                 *marks.tips(HEADS, ["trajectory", "domain", "layer", "head"]),
                 *marks.tips(HEADS, ["own_top_mass", "own_sink_rate", "top_mass", "top_token"]),
                 *marks.tips(HEADS, ["top_token_share", "top_token_first_mass"]),
-                *marks.tips(HEADS, ["top_token_later_mass"]),
+                *marks.tips(HEADS, ["top_token_later_mass", "other_mass", "other_sink_rate"]),
+                *marks.tips(HEADS, ["other_token", "other_token_share"]),
             ],
         )
     )
@@ -101,4 +103,20 @@ def _reading(frame: pl.DataFrame, trajectory: str, domain: str) -> str:
         f"On {domain} {float(rate.sum()) / rate.len():.0%} of {trajectory}'s pairs of sequence and "
         f"head have a key above {SINK_RATE_THRESHOLD}; {sinks.height} of "
         f"{words.count(own.height, 'head')} are sinks by their sequences' own keys{where}{most}."
+        f"{_besides(own)}"
+    )
+
+
+def _besides(own: pl.DataFrame) -> str:
+    """What the sequences' greatest keys are besides the sink position."""
+    rows = own.drop_nulls("other_sink_rate")
+    if rows.is_empty():
+        return ""
+    top = rows.sort("other_sink_rate", "layer", "head", descending=[True, False, False]).row(
+        0, named=True
+    )
+    return (
+        f" Besides the sink position the head with most secondary sinks is layer {top['layer']} "
+        f"head {top['head']}: {top['other_sink_rate']:.0%} of its sequences have one, most often "
+        f"on “{top['other_token']}”."
     )
