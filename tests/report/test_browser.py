@@ -296,7 +296,7 @@ def test_charts_without_rows_are_laid_out_too(opened: webdriver.Chrome) -> None:
 def test_the_slider_moves_the_map_through_training(opened: webdriver.Chrome) -> None:
     last = marks(opened, "map", "rect")
     slider = opened.find_element(By.NAME, "chosen_record")
-    assert slider.get_attribute("aria-valuetext") == "step 1000"
+    assert slider.get_attribute("aria-valuetext") == "step 1,000"
     slider.send_keys(Keys.HOME)
     settle(opened)
     first = marks(opened, "map", "rect")

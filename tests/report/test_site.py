@@ -38,6 +38,7 @@ NAMES = [
         "heads",
         "phase",
         "sinks",
+        "circuit",
         "active",
         "dynamics",
         "alignment",
@@ -188,7 +189,7 @@ def test_differences_from_the_paper_are_said(run: Run) -> None:
     """The synthetic three-layer run has no peak, which the paper's size has."""
     assert findings.differences(findings.endings(run)) == [
         "bb/adamw-3l on non_trigger: the paper's size shows a residual-state peak; "
-        "this reduced run ends without one (ratio 1.00 [1.00, 1.00] at step 1000)."
+        "this reduced run ends without one (ratio 1.00 [1.00, 1.00] at step 1,000)."
     ]
 
 
@@ -253,7 +254,7 @@ def test_seeds_on_both_sides_of_a_threshold_leave_the_phenomenon_undecided(
     assert (cell.verdict, cell.agrees) == ("undecided", None)
     assert findings.differences([end]) == [
         "bb/adamw-3l on non_trigger: the paper's size shows a residual-state peak; this reduced "
-        "run does not decide it (ratio 2.47 [1.10, 3.83] over 3 seeds at step 1000)."
+        "run does not decide it (ratio 2.47 [1.10, 3.83] over 3 seeds at step 1,000)."
     ]
     assert "Undecided, with an interval that holds the threshold or with none: bb/adamw-3l" in (
         mitigations.make(run).figures[2].reading

@@ -49,9 +49,14 @@ def make(run: Run) -> Page:
         positions = _positions(frame, run)
         data |= {"shares": shares, "positions": positions}
         first = (chosen, domain)
-        data["own"] = own.last_heads(run)
+        heads = own.last_heads(run)
+        if heads.is_empty():
+            why = "its tables were measured before each sequence's own greatest key was kept"
+            blocks.append(Missing("Sinks wherever they sit", why, "own"))
+        else:
+            data["own"] = heads
+            blocks.append(own.figure(run, heads, first))
         blocks += [
-            own.figure(run, data["own"], first),
             _kinds(run, frame, first),
             _places(run, positions, first),
             Heading("Which tokens"),

@@ -150,8 +150,8 @@ def told_roles(trajectory: str, domain: str, found: list[Role]) -> str:
     """Which parts write the peaks and which erase them."""
     if not found:
         return (
-            f"In {trajectory} on {domain} no single part writes or erases a peak: with none of "
-            "them away does one vanish, or one stay that vanishes."
+            f"In {trajectory} on {domain} no single part writes or erases a peak: zeroing one of "
+            "them neither removes a peak nor keeps one."
         )
     return f"In {trajectory} on {domain} {words.listed([role.sentence for role in found])}."
 

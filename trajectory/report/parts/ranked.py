@@ -11,7 +11,7 @@ from trajectory.dynamics.circuit import last_records
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.page import Block, Captions, Figure, Part
-from trajectory.report.run import Run, domain_rank
+from trajectory.report.run import Run, domain_rank, is_bb
 from trajectory.schemas import HEAD_EFFECTS
 
 MOST = 24
@@ -81,9 +81,8 @@ def _figure(
         color=marks.by_domain(run, domains)["color"], tooltip=tips
     )
     joined = base.mark_line(strokeWidth=1, color=marks.GREY).encode(detail="name:N")
-    captions = Captions.of(
-        "chosen_trajectory", run.trajectories, partial(_reading, found, name, column)
-    )
+    models = [t for t in run.trajectories if not is_bb(t)]
+    captions = Captions.of("chosen_trajectory", models, partial(_reading, found, name, column))
     return Figure(
         f"ranked-{name}",
         title,
