@@ -133,7 +133,7 @@ def by_depth(
         _depth_reading(profile, column, log),
         data="profile",
         table=table,
-        definition=f"By depth at the last record; {axis}.",
+        definition=f"by depth at the last record; {axis}",
         narrow=True,
         height=220,
     )
