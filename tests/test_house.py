@@ -263,3 +263,12 @@ def test_every_rule_that_computes_is_timed(root: Path) -> None:
                 untimed.add(re.search(r"(?:rule|checkpoint) (\w+):", block)[1])
     after_the_costs = {"costs", "complete", "pack", "publish", "published"}
     assert untimed == after_the_costs
+
+
+def test_no_module_is_longer_than_a_reader_keeps_in_mind(root: Path) -> None:
+    long = {
+        str(path.relative_to(root)): lines
+        for path in (root / "trajectory").rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 400
+    }
+    assert not long

@@ -6,16 +6,8 @@ any job starts; a mistake is reported as one line per key.
 
 from trajectory.config.alignment import Alignment
 from trajectory.config.base import LogSpaced, resolve_steps
-from trajectory.config.bb import (
-    SGD,
-    AdamW,
-    BigramBackcopy,
-    Hold,
-    Intervention,
-    Muon,
-    Task,
-    Variant,
-)
+from trajectory.config.bb import BigramBackcopy, Variant
+from trajectory.config.bb_parts import SGD, AdamW, Hold, Intervention, Muon, Task
 from trajectory.config.dynamics import Dynamics
 from trajectory.config.fetch import Fetch
 from trajectory.config.forces import Forces

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import altair as alt
 import polars as pl
+
+from trajectory.report.specs import expressions, named
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 Value = str | int | float | bool
@@ -177,7 +179,7 @@ class Figure:
         """Its Vega-Lite specification with a parameter for every control that it uses."""
         spec = copy.deepcopy(self._vega_lite)
         spec["description"] = f"{self.title}. {self.reading}"
-        used = " ".join(_expressions(spec))
+        used = " ".join(expressions(spec))
         spec["params"] = [
             *spec.get("params", []),
             *(
@@ -203,7 +205,7 @@ class Figure:
 
     def sources(self, spec: Mapping[str, Any]) -> set[str]:
         """Names of the page's data sets that the specification draws."""
-        return set(_named(spec)) - set(spec.get("datasets", {}))
+        return set(named(spec)) - set(spec.get("datasets", {}))
 
 
 @dataclass(frozen=True)
@@ -373,29 +375,3 @@ class Page:
     def figures(self) -> list[Figure]:
         """The charts of the page."""
         return [block for block in self.blocks if isinstance(block, Figure)]
-
-
-def _expressions(node: Any) -> Iterator[str]:
-    """Every Vega expression in a specification."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key in ("filter", "calculate", "expr", "test") and isinstance(value, str):
-                yield value
-            else:
-                yield from _expressions(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _expressions(value)
-
-
-def _named(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        if isinstance(data := node.get("data"), dict) and "name" in data:
-            yield data["name"]
-        if isinstance(origin := node.get("from"), dict) and "data" in origin:
-            yield from _named(origin)
-        for value in node.values():
-            yield from _named(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _named(value)

@@ -1,0 +1,156 @@
+"""What a Bigram-Backcopy experiment is made of: task, optimisers, interventions, maps."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from trajectory.config.base import Count, ExpandedPath, Fraction, Positive, Section
+
+LayerIndex = Annotated[int, Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Task(Section):
+    """The Bigram-Backcopy task and its relatives (arXiv 2410.13835, section 2 and its code)."""
+
+    rule: Literal["backcopy", "bigram", "bigram_backward", "bietti", "backcopy_first", "repeat"] = (
+        "backcopy"
+    )
+    """What follows a trigger: the token before it (backcopy); a bigram draw, as after any other
+    token (bigram, 'markov'); a draw from the bigram law of the token before it (bigram_backward,
+    'dormant Markov'); the token that the sequence has drawn for this trigger (bietti, arXiv
+    2306.00802); from its second occurrence on, the token before its first one (backcopy_first,
+    'dormant Biette'); the token itself, for every token that the sequence has had before, while all
+    others are independent draws of the unigram law (repeat, 'icl'). Names in quotes are those of
+    the authors' code."""
+    triggers: Count = 3
+    """k: the k most frequent characters are triggers. The paper: 3 and 5."""
+    mix: Fraction = 1.0
+    """Interpolation: with this probability the rule holds at a trigger, else the bigram law does.
+    For backcopy and bigram_backward."""
+    start: bool = True
+    """Whether sequences start with ⟨s⟩."""
+    delimiter: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Probability that a character is followed by the delimiter ⟨d⟩; 0 for no delimiter."""
+    after_delimiter: Literal["same", "permuted"] = "same"
+    """Whether characters change their roles after the first ⟨d⟩ ('double tasks')."""
+    length: Annotated[int, Field(ge=16)] = 64
+    """Tokens the model sees per sequence, ⟨s⟩ included. The paper: 256."""
+    text: ExpandedPath | None = None
+    """A text whose character pairs replace the shipped table of tiny Shakespeare."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Task:
+        if self.mix < 1 and self.rule not in ("backcopy", "bigram_backward"):
+            raise ValueError(f"mix {self.mix:g} is for backcopy and bigram_backward")
+        if self.after_delimiter == "permuted" and not self.delimiter:
+            raise ValueError("after_delimiter 'permuted' needs a delimiter above 0")
+        if self.after_delimiter == "permuted" and self.rule in ("bietti", "backcopy_first"):
+            raise ValueError(f"after_delimiter 'permuted' is not for {self.rule}")
+        if self.delimiter and self.rule == "repeat":
+            raise ValueError("repeat is a rule without delimiters")
+        return self
+
+
+class AdamW(Section):
+    """AdamW as in the authors' runs."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: Positive = 1e-3
+    """Learning rate. The paper: 3e-4 at width 256."""
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    """Decay of the moment estimates."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """Decoupled weight decay."""
+
+
+class SGD(Section):
+    """SGD with momentum as in the authors' runs."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: Positive = 0.03
+    """Learning rate. The paper: 0.03."""
+    momentum: Fraction = 0.9
+    """Momentum."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """L2 penalty."""
+
+
+class Muon(Section):
+    """Muon (torch.optim.Muon) for the blocks' matrices, AdamW for everything else."""
+
+    name: Literal["muon"] = "muon"
+    lr: Positive = 1e-3
+    """Learning rate of both; Muon's updates are scaled to AdamW's root mean square."""
+    momentum: Fraction = 0.95
+    """Momentum."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """Decoupled weight decay."""
+
+
+class LearningRate(Section):
+    """The learning rate over the steps; constant in the paper."""
+
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Steps of linear warm-up."""
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    """From the warm-up on: constant, or down to 0 at the last step."""
+
+
+class Intervention(Section):
+    """A change of the trained model, applied at every recorded step; training goes on without it.
+
+    The head statistics of a layer whose attention is replaced are those of its queries and keys.
+    """
+
+    kind: Literal[
+        "zero_attention",
+        "zero_mlp",
+        "zero_layer",
+        "oracle_attention",
+        "mean_value",
+        "reset_value",
+        "level_residual",
+    ]
+    """zero_attention, zero_mlp, zero_layer: attention, MLP or both write nothing.
+    oracle_attention: non-triggers attend to position 0 alone, triggers to the token before.
+    mean_value: the value at position 0 becomes the mean of the others'. reset_value: it becomes
+    what it was at step 0, without ⟨s⟩ in the mean over sequences. level_residual: the residual at
+    position 0 is scaled to the mean norm of the others where it enters the layer."""
+    layers: Annotated[list[LayerIndex], Field(min_length=1)] = [0]
+    """Layers that are changed."""
+
+    @property
+    def label(self) -> str:
+        """The intervention in one word and its layers, as the tables name it."""
+        return f"{self.kind} {','.join(map(str, self.layers))}"
+
+
+class Hold(Section):
+    """A change of the model while it trains: the causal test of mutual reinforcement."""
+
+    kind: Literal["hold_value", "force_attention"]
+    """hold_value: the value at ``position`` is frozen at ``from_step`` (no drain), at the mean over
+    sequences if they differ, and W_O gets no gradient through it. force_attention: non-trigger
+    queries attend to ``position``."""
+    layer: LayerIndex = 0
+    """Layer that is changed."""
+    position: Annotated[int, Field(ge=0)] = 0
+    """Key position: 0 is the sink. Any other is a sham, for which `sham` must be true."""
+    from_step: Annotated[int, Field(ge=0)] = 0
+    """First step with the change; must be before the last step."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """force_attention: share of the weight that is moved."""
+
+
+class Maps(Section):
+    """Attention maps kept of some probe sequences."""
+
+    sequences: Annotated[int, Field(ge=0)] = 2
+    """How many sequences; 0 for none."""
+    length: Count = 32
+    """How many of their first positions."""
+    records: Count = 4
+    """How many recorded steps, evenly spaced among them, the last included."""

@@ -1,0 +1,33 @@
+"""Walks through Vega-Lite specifications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def expressions(node: Any) -> Iterator[str]:
+    """Every Vega expression in a specification."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("filter", "calculate", "expr", "test") and isinstance(value, str):
+                yield value
+            else:
+                yield from expressions(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from expressions(value)
+
+
+def named(node: Any) -> Iterator[str]:
+    """The name of every data set that a specification draws."""
+    if isinstance(node, dict):
+        if isinstance(data := node.get("data"), dict) and "name" in data:
+            yield data["name"]
+        if isinstance(origin := node.get("from"), dict) and "data" in origin:
+            yield from named(origin)
+        for value in node.values():
+            yield from named(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from named(value)
