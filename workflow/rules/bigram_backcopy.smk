@@ -37,7 +37,9 @@ rule bb_train:
         code=code_digest("trajectory.bb.train"),
     shell:
         "trajectory bb train --config {params.config} --variant {wildcards.variant}"
-        " --seed {wildcards.seed} --output {params.folder} --state {params.state} > {log} 2>&1"
+        " --seed {wildcards.seed} --output {params.folder} --state {params.state} 2>&1"
+        # What ended it is also told here: the log may lie on a disk that is full.
+        " | tee {log} | sed -n '/^error: /p'"
 
 
 rule bb_gather:

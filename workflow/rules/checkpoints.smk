@@ -25,7 +25,8 @@ rule nano_pretrain:
         code=code_digest("trajectory.nano.pretrain"),
     shell:
         "trajectory suites pretrain {wildcards.suite} --config {params.config} --output {output}"
-        " > {log} 2>&1"
+        # What ended it is also told here: the log may lie on a disk that is full.
+        " 2>&1 | tee {log} | sed -n '/^error: /p'"
 
 
 rule manifest:
