@@ -173,7 +173,7 @@ def test_more_steps_checkpoints_and_bytes_are_expected_to_take_longer() -> None:
 
     few, many = run(), run(toy={"steps": 4000}, nano={"checkpoints": [0, 100, 200, 300, 400]})
     assert seconds(many, "bb_train", variant="a") > seconds(few, "bb_train", variant="a") > LEAST
-    of_nano = {"suite": "nano-olmo"}
+    of_nano = {"suite": "nano-olmo", "bundle": "stage1-step0"}
     assert seconds(many, "measure", **of_nano) > seconds(few, "measure", **of_nano)
     assert seconds(few, "measure", suite="olmo2-1b") > 10 * seconds(few, "measure", **of_nano)
     assert seconds(few, "gather") == LEAST

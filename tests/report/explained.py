@@ -253,9 +253,14 @@ def _effects(suites: list[str], steps: list[int]) -> dict[str, list[Row]]:
                             loss_difference=0.0 if kind == "none" else 0.001 * step,
                         )
                     )  # fmt: skip
-                    layers.append(
-                        filled(TABLES["intervention_layers"], **names, intervention=kind, layer=0)
-                    )
+                    layers += [
+                        filled(
+                            TABLES["intervention_layers"], **names, intervention=kind, layer=layer,
+                            sink_weight=0.3 if layer else None,
+                            value_ratio=0.5 if layer else None,
+                        )
+                        for layer in range(3)
+                    ]  # fmt: skip
     return {"head_effects": effects, "interventions": changes, "intervention_layers": layers}
 
 

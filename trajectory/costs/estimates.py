@@ -213,7 +213,9 @@ def forces_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
         return seconds
     forces = probe.forces
     keys = 1 + len(forces.positions) + len(forces.tokens) + len(forces.constant)
-    return seconds * (FIRST_ORDER + (SECOND_ORDER * keys if forces.coupling else 0))
+    share = tokens_of(probe, forces.sequences) / tokens_of(probe)
+    passes = FIRST_ORDER + (SECOND_ORDER * keys if forces.coupling else 0)
+    return START + share * (seconds - START) * passes
 
 
 def described(nano: NanoOlmo) -> Suite:

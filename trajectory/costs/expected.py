@@ -14,6 +14,7 @@ from trajectory.costs.estimates import (
     pretraining_seconds,
     training_seconds,
 )
+from trajectory.jobs.bundles import force_bundles, suite_bundles
 
 SPEED = 3e10
 """Operations per second of a thread; jobs that end correct it."""
@@ -39,7 +40,7 @@ def expected_seconds(config: Config, rule: str, wildcards: Mapping[str, str]) ->
     if nano is not None:
         if rule == "nano_pretrain":
             return pretraining_seconds(nano, SPEED)
-        suite, checkpoints = described(nano), len(nano.checkpoint_steps())
+        suite, checkpoints = described(nano), _together(config, rule, wildcards)
     elif (public := config.suites.public().get(wildcards.get("suite", ""))) is not None:
         suite, checkpoints = public, 1
     else:
@@ -54,3 +55,11 @@ def expected_seconds(config: Config, rule: str, wildcards: Mapping[str, str]) ->
         return OTHERWISE.get(rule, LEAST)
     fetching = (suite.bytes or 0) / config.fetch.bandwidth if nano is None else 0.0
     return START + checkpoints * (each - START + fetching)
+
+
+def _together(config: Config, rule: str, wildcards: Mapping[str, str]) -> int:
+    """Checkpoints of the embedded suite that the job measures."""
+    cut = {"measure": suite_bundles, "forces": force_bundles}.get(rule)
+    found = cut(config, wildcards["suite"]) if cut else []
+    sizes = {bundle.name: len(bundle.revisions) for bundle in found}
+    return sizes.get(wildcards.get("bundle", ""), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import altair as alt
 import polars as pl
@@ -45,9 +46,7 @@ def make(run: Run, names: list[str], first: tuple[str, str]) -> Part:
         found = behind(changes, depths)
         if found.height:
             label = pl.col("at").cast(pl.String).fill_null(pl.col("intervention"))
-            data["behind"] = with_group(found).with_columns(
-                label=label, order=pl.int_range(pl.len())
-            )
+            data["behind"] = with_group(found).with_columns(label=label)
             data["changed"] = with_group(_lines(run, depths))
             kinds = sorted(data["behind"]["kind"].unique(), key=_kind_rank)
             options = [(kind, kind.replace("_", " ")) for kind in kinds]
@@ -121,8 +120,10 @@ def _by_depth(
         title,
         alt.layer(
             plain.mark_line(strokeWidth=5, opacity=0.5).encode(tooltip=tips),
-            changed.mark_line(strokeWidth=1.4, opacity=0.9),
-            changed.mark_point(filled=True, size=18, opacity=0.9).encode(tooltip=tips),
+            changed.mark_line(strokeWidth=1.4, opacity=0.9, invalid="show"),
+            changed.mark_point(filled=True, size=18, opacity=0.9, invalid="show").encode(
+                tooltip=tips
+            ),
         ),
         text,
         captions=captions,
@@ -133,9 +134,13 @@ def _by_depth(
     )
 
 
-def by_changed_layer(run: Run) -> alt.Color:
-    """The layer that is changed, from dark to bright; grey where several are."""
-    return marks.by_layer(run, "heads", "changed layer", "viridis", column="at")
+def by_changed_layer(run: Run) -> Any:
+    """The layer that is changed, from dark to bright; grey where several are.
+
+    A mark in these colours needs ``invalid="show"``: Vega-Lite leaves out what has no number.
+    """
+    color = marks.by_layer(run, "heads", "changed layer", "viridis", column="at")
+    return alt.when("isValid(datum.at)").then(color).otherwise(alt.value(marks.GREY))
 
 
 def _role_reading(
@@ -170,7 +175,7 @@ def _bars(
             f"datum.kind == chosen_kind && isValid(datum.{column})"
         )
     )
-    x = alt.X("label:N", title="changed layer", sort={"field": "order"}).axis(
+    x = alt.X("label:N", title="changed layer", sort=None).axis(
         labelAngle=0, labelOverlap=True, labelLimit=120
     )
     tips = [
@@ -183,7 +188,7 @@ def _bars(
         tips.append(alt.Tooltip(f"{before}:Q", title="of the unchanged model", format=".4~g"))
     else:
         tips += marks.tips(INTERVENTIONS, ["loss_difference_se"])
-    bars = base.mark_bar(width={"band": 0.8}).encode(
+    bars = base.mark_bar(width={"band": 0.8}, invalid="show").encode(
         x=x,
         y=alt.Y(f"{column}:Q", title=axis),
         color=by_changed_layer(run),
