@@ -39,7 +39,7 @@ rule bb_train:
         "trajectory bb train --config {params.config} --variant {wildcards.variant}"
         " --seed {wildcards.seed} --output {params.folder} --state {params.state} 2>&1"
         # What ended it is also told here: the log may lie on a disk that is full.
-        " | tee {log} | sed -n '/^error: /p'"
+        " | tee {log} | (grep '^error: ' || true)"
 
 
 rule bb_gather:

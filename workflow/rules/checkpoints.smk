@@ -26,7 +26,7 @@ rule nano_pretrain:
     shell:
         "trajectory suites pretrain {wildcards.suite} --config {params.config} --output {output}"
         # What ended it is also told here: the log may lie on a disk that is full.
-        " 2>&1 | tee {log} | sed -n '/^error: /p'"
+        " 2>&1 | tee {log} | (grep '^error: ' || true)"
 
 
 rule manifest:
