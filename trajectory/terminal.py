@@ -122,7 +122,12 @@ class Terminal(logging.Handler):
         if not self.active():
             return
         event = str(getattr(record, "event", "") or "")
-        told = record.__dict__
+        with self._alone:  # the thread that tells reads what is noted here
+            if self._note(event, record.__dict__):
+                self._tell(now=event == "job_error")
+
+    def _note(self, event: str, told: Mapping[str, Any]) -> bool:
+        """Whether the event is one that the line tells of."""
         if event == "run_info":
             self.total = int(told["stats"].get("total", 0))
         elif event == "job_info":
@@ -135,9 +140,8 @@ class Terminal(logging.Handler):
         elif event == "progress":
             self.done, self.total = told["done"], told["total"]
         else:
-            return
-        with self._alone:
-            self._tell(now=event == "job_error")
+            return False
+        return True
 
     def _begin(self, told: Mapping[str, Any]) -> None:
         rule = told["rule_name"]

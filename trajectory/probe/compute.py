@@ -75,8 +75,8 @@ def find_device(name: str) -> torch.device:
 def advice_on_speed(device: torch.device, dtype: torch.dtype) -> str | None:
     """One line if matrix products in ``dtype`` are much slower here than in float32, else None.
 
-    A processor without units for half precision emulates it, 30 to 250 times slower. Both types are
-    timed for a few milliseconds.
+    A processor without units for half precision emulates it. Both types are timed for a few
+    milliseconds.
     """
     if device.type != "cpu" or dtype not in (torch.bfloat16, torch.float16):
         return None

@@ -37,9 +37,8 @@ from trajectory.report.page import (
     Missing,
     Page,
 )
-from trajectory.report.pages import circuit
 from trajectory.report.palette import dash_names
-from trajectory.report.parts import configured
+from trajectory.report.parts import configured, depths
 from trajectory.report.run import ACTIVE_DOMAIN, Run, dormant, is_bb
 from trajectory.schemas import HEADS, LAYERS, TABLES, Table
 from trajectory.schemas.base import ACTIVE_BELOW, UNSTEPPED
@@ -119,7 +118,7 @@ def _phenomena(run: Run, lines: list[Line]) -> tuple[list[Block], dict[str, pl.D
     by_depth = bool(single) and all(map(run.is_static, single))
     for world, called in WORLDS:
         if world == "lm" and by_depth:
-            data["profile"] = dormant(circuit.profiles(run, single))
+            data["profile"] = dormant(depths.profiles(run, single))
             figures += _by_depth(run, data["profile"])
             continue
         for name, title, column, table, axis, line in PANELS:
@@ -155,9 +154,9 @@ def _phenomena(run: Run, lines: list[Line]) -> tuple[list[Block], dict[str, pl.D
 def _by_depth(run: Run, profile: pl.DataFrame) -> list[Block]:
     """The panels of single checkpoints: by depth in place of steps."""
     names = {"weights": "sink-lm", "values": "drain-lm", "norms": "peak-lm"}
-    of = {one[0]: one[1:] for one in circuit.BY_DEPTH}
+    of = {one[0]: one[1:] for one in depths.BY_DEPTH}
     return [
-        circuit.by_depth(run, profile, name, *of[found], domain=False)
+        depths.by_depth(run, profile, name, *of[found], domain=False)
         for found, name in names.items()
     ]
 

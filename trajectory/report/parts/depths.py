@@ -1,0 +1,119 @@
+"""Norms, weights and value ratios by depth at the last record, for *Overview* and *Circuit*."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from trajectory.dynamics.circuit import last_records
+from trajectory.dynamics.series import with_group
+from trajectory.report import marks, words
+from trajectory.report.page import Figure
+from trajectory.report.run import Run
+
+BY_DEPTH = (
+    ("norms", "residual_norm_sink", "Residual norm of the sink", "layers", "‖h‖ of the sink", True),
+    ("weights", "sink_weight", "Weight on the sink", "heads", "mean over heads", False),
+    ("values", "value_ratio", "Value ratio", "heads", "‖v‖ of the sink / rest, mean", True),
+)
+"""Charts by depth: name, column, title, table, axis, and whether that is logarithmic."""
+
+
+def profiles(run: Run, names: list[str]) -> pl.DataFrame:
+    """One row per trajectory, domain and depth at the last record: norms, weights, value ratios."""
+    place = ["trajectory", "domain", "step", "layer"]
+    heads = last_records(
+        run.frame("heads", *place, "head", "sink_weight", "value_ratio").filter(
+            pl.col("trajectory").is_in(names)
+        )
+    )
+    of_layers = heads.group_by(place).agg(
+        pl.col("sink_weight").mean(),
+        pl.col("sink_weight").max().alias("greatest"),
+        pl.col("value_ratio").mean(),
+    )
+    norms = ("residual_norm_sink", "residual_norm_rest", "residual_norm_rest_max")
+    streams = last_records(
+        run.frame("layers", *place, *norms).filter(pl.col("trajectory").is_in(names))
+    )
+    joined = streams.join(of_layers, on=place, how="left")
+    return with_group(joined.sort("trajectory", "domain", "layer"))
+
+
+def by_depth(
+    run: Run,
+    profile: pl.DataFrame,
+    name: str,
+    column: str,
+    title: str,
+    table: str,
+    axis: str,
+    log: bool,
+    *,
+    domain: bool = True,
+) -> Figure:
+    """A statistic by depth, a line per trajectory and domain.
+
+    Args:
+        run, profile: as ``profiles`` makes it, the page's data set of that name.
+        name, column, title, table, axis, log: as in ``BY_DEPTH``.
+        domain: whether the page has a list of domains that filters it.
+    """
+    base = marks.shown(marks.named("profile"), domain=domain).transform_filter(
+        f"isValid(datum.{column})"
+    )
+    if log:
+        base = base.transform_filter(f"datum.{column} > 0")
+    encoded = base.encode(
+        x=depth_axis("depth" if table == "layers" else "layer"),
+        y=marks.value_axis(column, axis, log=log),
+        color=marks.colour(run),
+        detail=["trajectory:N", "domain:N"],
+    )
+    told = ["residual_norm_rest", "residual_norm_rest_max"] if table == "layers" else ["greatest"]
+    tips = [
+        *marks.tips(None, ["trajectory", "domain", "layer", column]),
+        *marks.tips(None, told, greatest="greatest of a head"),
+    ]
+    layers = [
+        encoded.mark_line(strokeWidth=1.8).encode(strokeDash=marks.dash(run)),
+        encoded.mark_point(filled=True, size=22).encode(tooltip=tips),
+    ]
+    if column == "value_ratio":
+        layers.insert(0, marks.reference(1.0, "like any other value"))
+    return Figure(
+        name,
+        title,
+        alt.layer(*layers),
+        _depth_reading(profile, column, log),
+        data="profile",
+        table=table,
+        definition=f"by depth at the last record; {axis}",
+        narrow=True,
+        height=220,
+    )
+
+
+def depth_axis(title: str, column: str = "layer") -> alt.X:
+    """Layers in the order of their numbers, whole ones."""
+    axis = alt.Axis(format="d", tickMinStep=1)
+    return alt.X(f"{column}:Q", title=title).axis(axis).scale(zero=False, nice=False, padding=6)
+
+
+def _depth_reading(profile: pl.DataFrame, column: str, least_too: bool) -> str:
+    """Where each trajectory has the most of it, and the least."""
+    told = []
+    for (trajectory,), part in profile.drop_nulls(column).group_by(
+        "trajectory", maintain_order=True
+    ):
+        first = part["domain"][0]
+        own = part.filter(domain=first).sort(column, "layer")
+        low, high = own.row(0, named=True), own.row(-1, named=True)
+        text = f"{words.number(high[column])} at {high['layer']}"
+        if least_too:
+            text += f" and {words.number(low[column])} at {low['layer']}"
+        told.append(f"{trajectory} on {first} {text}")
+        if len(told) == words.LISTED_GROUPS:
+            break
+    what = "Most and least" if least_too else "Most"
+    return f"{what}: {words.listed(told)}."
