@@ -204,6 +204,7 @@ def test_what_decides_numbers_is_in_a_digest_or_in_the_values(
         ),  # which jobs there are
         "tokens_per_step_of",  # decides a listed row, which is digested
         "label",  # a name
+        *("places", "placed", "refuse_holds"),  # of layers that the values name
         *(
             "load",
             "parse",

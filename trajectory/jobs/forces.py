@@ -13,7 +13,8 @@ from trajectory.hub.errors import CheckpointError, of_checkpoint
 from trajectory.probe.compute import Compute
 from trajectory.probe.forces.checkpoint import checkpoint_forces
 from trajectory.probe.forces.configured import at_step, wanted_of
-from trajectory.probe.holds import holding, read_holds
+from trajectory.probe.holds import read_holds
+from trajectory.probe.interventions import intervening
 from trajectory.probe.measure import Row
 from trajectory.probe.weights import Weights
 
@@ -45,7 +46,7 @@ def forces_of(
     settings = at_step(settings, row["step"])
     chosen = [batch.first(settings.sequences) for batch in batches]
     try:
-        with holding(read_holds(folder)):
+        with intervening(read_holds(folder)):
             found = checkpoint_forces(
                 folder,
                 chosen,

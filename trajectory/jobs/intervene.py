@@ -13,8 +13,8 @@ from trajectory.hub.errors import CheckpointError, of_checkpoint
 from trajectory.probe.branches import Branch
 from trajectory.probe.compute import Compute
 from trajectory.probe.effects import measure_effects
-from trajectory.probe.holds import holding, read_holds
-from trajectory.probe.interventions import Intervention
+from trajectory.probe.holds import read_holds
+from trajectory.probe.interventions import Intervention, intervening
 from trajectory.probe.measure import Row
 from trajectory.probe.scan import KERNEL
 from trajectory.probe.weights import Weights
@@ -48,12 +48,12 @@ def intervene(
     """
     chosen = [batch.first(settings.sequences) for batch in batches]
     branches = [
-        Branch(name, tuple(Intervention(c.kind, c.layer, c.head) for c in changes))
+        Branch(name, tuple(Intervention(c.kind, n, c.head) for c in changes for n in c.layers))
         for name, changes in settings.named.items()
     ]
     heads = None if settings.heads == "all" else settings.heads
     try:
-        with holding(read_holds(folder)):
+        with intervening(read_holds(folder)):
             found = measure_effects(
                 folder,
                 chosen,

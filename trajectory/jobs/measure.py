@@ -9,7 +9,8 @@ from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
 from trajectory.hub.errors import CheckpointError, of_checkpoint
 from trajectory.probe.compute import Compute
-from trajectory.probe.holds import holding, read_holds
+from trajectory.probe.holds import read_holds
+from trajectory.probe.interventions import intervening
 from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.probe.measure import Row, rates
 from trajectory.probe.scan import KERNEL
@@ -43,7 +44,7 @@ def measure_checkpoint(
     where = f"suite '{listed['suite']}', revision '{listed['revision']}'"
     compute = compute or Compute()
     try:
-        with holding(read_holds(folder)):
+        with intervening(read_holds(folder)):
             measured = measure_checkpoint_files(
                 folder,
                 batches,

@@ -139,7 +139,7 @@ def _check(branches: Sequence[Branch], model: StreamedModel) -> None:
             )
         for change in branch.changes:
             try:
-                check(change, model.blocks)
+                check(change, dict(enumerate(model.blocks)))
             except TrajectoryError as error:
                 raise TrajectoryError(f"'{branch.name}': {error}") from None
 
