@@ -221,3 +221,14 @@ def test_log_spaced_steps(first: int, count: int, last: int) -> None:
     ratio = (last / first) ** (1 / (count - 1))
     for a, b in pairwise(steps[1:]):
         assert b - a <= a * (ratio - 1) + 0.5 * (1 + ratio) + 1
+
+
+def test_held_trainings_are_known_by_their_groups(root: Path) -> None:
+    causes = load(root / "workflow" / "configs" / "nano-causes.yaml")
+    assert causes.held() == {
+        f"nano-olmo-{name}{sham}"
+        for name in ("value-held", "sink-forced")
+        for sham in ("", "-sham")
+    }
+    toys = load(root / "config.yaml").held()
+    assert "bb/drain-held" in toys and "bb/free" not in toys and "nano-olmo" not in toys
