@@ -166,8 +166,10 @@ class Pretraining:
         self.step += 1
 
     def _descend(self, tokens: Tensor) -> None:
-        logits = self.model(input_ids=tokens, use_cache=False).logits[:, :-1]
-        loss = functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        # Cut before the read-out: the gradient of cut logits is as large as all of them again.
+        read = self.model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
+        logits = self.model.lm_head(read.flatten(0, 1))
+        loss = functional.cross_entropy(logits, tokens[:, 1:].flatten())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
 
