@@ -157,7 +157,7 @@ def _residuals(layers: pl.DataFrame) -> dict[str, Series]:
         if among.is_empty():
             return np.full(rows["step"].n_unique(), np.nan)
         final = among.filter(pl.col("step") == pl.col("step").max())
-        chosen = final.sort(name, "layer", descending=[True, False])["layer"][0]
+        chosen = final.sort(name, "layer", descending=[True, False], nulls_last=True)["layer"][0]
         return _floats(among.filter(pl.col("layer") == chosen)[name])
 
     return {name: greatest(name) for name in ("residual_excess", "residual_ratio")}

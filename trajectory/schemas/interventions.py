@@ -93,7 +93,11 @@ INTERVENTION_LAYERS = Table(
             "mean over sequences of the maximum over the domain's positions j ≠ s of ‖h_j‖",
             "activation",
         ),
-        number("residual_ratio", "mean over sequences of ‖h_s‖ / median ‖h_j‖, j ≠ s"),
+        number(
+            "residual_ratio",
+            "mean over sequences of ‖h_s‖ / median ‖h_j‖, j ≠ s; empty where that median is 0",
+            nullable=True,
+        ),
         number(
             "sink_weight",
             "mean over the block's heads and queries i > s that see s of A_is, as queries and keys give it; empty at the last depth, or without attention",
