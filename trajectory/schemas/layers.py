@@ -8,6 +8,7 @@ from trajectory.schemas.base import (
     DOMAIN,
     MASSIVE,
     MASSIVE_CHANNEL,
+    RESIDUAL_NORMS,
     SINK_RATE_THRESHOLD,
     SPARSE,
     SPECTRUM,
@@ -36,22 +37,7 @@ LAYERS = Table(
             "leaves the last block, before the final norm",
         ),
         field("sink_position", pa.int32(), "position s, from 0"),
-        number("residual_norm_sink", "mean over sequences of ‖h_s‖", "activation"),
-        number(
-            "residual_norm_rest",
-            "mean over sequences of the median over the domain's positions j ≠ s of ‖h_j‖",
-            "activation",
-        ),
-        number(
-            "residual_norm_rest_max",
-            "mean over sequences of the maximum over the domain's positions j ≠ s of ‖h_j‖",
-            "activation",
-        ),
-        number(
-            "residual_ratio",
-            "mean over sequences of ‖h_s‖ / median ‖h_j‖, j ≠ s; empty where that median is 0",
-            nullable=True,
-        ),
+        *RESIDUAL_NORMS,
         number(
             "residual_ratio_se",
             "standard error of residual_ratio, from its spread over sequences; empty for fewer than two sequences",
