@@ -18,6 +18,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trajectory.bb.evaluation import Evaluation
 from trajectory.bb.interventions import changes_of
 from trajectory.bb.laboratory import measure_types
 from trajectory.bb.model import Transformer, rotate
@@ -532,6 +533,23 @@ def test_contradictions_are_refused(tmp_path: Path, changes: dict, message: str)
         load(path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_dead_mlp_leaves_nothing_of_the_simplified_model_without_attention() -> None:
+    chosen = variant(model="simplified")
+    task = load_task(chosen.task)
+    model = Simplified(task, chosen)
+    with torch.no_grad():
+        model.blocks[0].mlp[0].weight.abs_().neg_()  # no ReLU lets anything through
+    evaluation = Evaluation(task, chosen, "x", torch.device("cpu"))
+    changes = [Intervention("zero_attention", 0)]
+    rows = evaluation.rows(model, 0, changes, {})
+    leaving = [row for row in rows["layers"] if row["layer"] == 1]
+    assert len(leaving) == 2
+    for row in leaving:
+        assert row["residual_norm_sink"] == row["residual_norm_rest_max"] == 0
+        assert row["kurtosis"] is None and row["residual_ratio"] is None
+    validate(from_rows(rows["layers"], TABLES["layers"]), TABLES["layers"], "layers")
 
 
 def test_weights_that_are_lost_are_said_at_the_next_record() -> None:

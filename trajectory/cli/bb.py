@@ -15,9 +15,8 @@ from trajectory.cli.options import (
     RunConfig,
     Threads,
     check_writable,
-    set_up_torch,
-    write_measurements,
 )
+from trajectory.jobs.process import set_up_torch, write_measurements
 
 if TYPE_CHECKING:
     from trajectory.config import Variant

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trajectory.config.base import Count, Name, Section, refuse_repeats
+from trajectory.config.base import Count, Name, OfCheckpoints, Section, StepList, refuse_repeats
 from trajectory.config.layers import LayerIndex
 
 Everywhere = Literal["zero_attention", "zero_mlp", "mean_value", "mean_residual"]
@@ -37,11 +37,11 @@ class Change(Section):
         return self
 
 
-class Interventions(Section):
+class Interventions(OfCheckpoints):
     """Ablated models: their losses, sinks and residual norms, compared with the unchanged
     model's."""
 
-    checkpoints: Literal["last", "all"] | Annotated[list[LayerIndex], Field(min_length=1)] = "last"
+    checkpoints: Literal["last", "all"] | StepList = "last"
     """Checkpoints of each trajectory: the last measured one, all, or these steps."""
     named: dict[Name, Annotated[list[Change], Field(min_length=1)]] = {}
     """Groups of changes made together, by a name that you choose."""
@@ -61,11 +61,3 @@ class Interventions(Section):
         refuse_repeats("every", self.every)
         refuse_repeats("heads", self.heads if isinstance(self.heads, list) else ())
         return self
-
-    def choose(self, steps: list[int]) -> list[int]:
-        """The steps meant, of those that a trajectory measures."""
-        if self.checkpoints == "all":
-            return steps
-        if self.checkpoints == "last":
-            return [max(steps)]
-        return sorted(set(self.checkpoints) & set(steps))

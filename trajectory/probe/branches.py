@@ -151,7 +151,7 @@ class Branches:
             at_sink, middle = statistics.sink_and_rest(norms, others, sink)
             sums.sequences("residual_norm_sink", at_sink)
             sums.sequences("residual_norm_rest", middle)
-            sums.sequences("residual_ratio", at_sink / middle)
+            sums.sequences("residual_ratio", statistics.ratio(at_sink, middle))
             highest = norms[:, 0].masked_fill(~others, -torch.inf).amax(1)
             highest = statistics.or_nan(highest, others.any(1))
             sums.sequences("residual_norm_rest_max", highest[:, None])
