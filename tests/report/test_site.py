@@ -165,7 +165,8 @@ def test_legends_of_pictures_name_what_is_drawn(pages: list[Page]) -> None:
         return found
 
     toys = ["bb/adamw-3l", "bb/relu-1l", "bb/softmax-1l"]
-    assert legends("laboratory", "risks") == {"group": toys}
+    both = ["non_trigger", "trigger"]
+    assert legends("laboratory", "risks") == {"group": toys, "domain": both}
     assert legends("sinks", "weight") == {"group": [*toys, "nano-olmo"]}, "both domains are solid"
 
 
