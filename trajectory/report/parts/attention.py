@@ -305,8 +305,10 @@ def _weights_told(rows: pl.DataFrame, domain: str) -> dict[int, str]:
     for (step,), part in rows.group_by("step", maintain_order=True):
         resting = part.filter(pl.col("weight") >= HALF).height
         at = int(str(step))
+        heads = (
+            f"{resting} of {words.count(part.height, 'head')} give" if resting else "no head gives"
+        )
         told[at] = (
-            f"At {words.at_step(at)} {resting} of {words.count(part.height, 'head')} give the sink "
-            f"half of their attention or more on {domain}."
+            f"At {words.at_step(at)} {heads} the sink half its attention or more on {domain}."
         )
     return told

@@ -123,8 +123,9 @@ function showLegends(node, drawn) {
       const encoding = node[channel];
       if (encoding?.legend !== null || !encoding.scale?.domain) continue;
       const own = encoding.scale.domain.filter((name) => drawn[encoding.field]?.has(name));
-      const looks = new Set(own.map((name) => String(encoding.scale.range[encoding.scale.domain.indexOf(name)])));
-      if (channel === "strokeDash" && looks.size < 2) continue;
+      const looks = own.map((name) => encoding.scale.range[encoding.scale.domain.indexOf(name)]);
+      encoding.scale = { ...encoding.scale, domain: own, range: looks };
+      if (channel === "strokeDash" && new Set(looks.map(String)).size < 2) continue;
       encoding.legend = { title: null, orient: "bottom", columns: 3, values: own, symbolOpacity: 1, labelLimit: 320 };
       if (channel === "strokeDash") Object.assign(encoding.legend, { symbolType: "stroke", symbolSize: 400 });
     }
