@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,85 +13,15 @@ from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from trajectory.config import parse
-from trajectory.report.site import build
-
-from .chromium import open_page, requests, start
-from .synthetic import RISING, make_results
+from .chromium import choose, click, colours, marks, open_page, settle, silent
+from .synthetic import RISING
 from .test_site import NAMES
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    driver = start(tmp_path_factory.mktemp("chromium"))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    results = make_results(tmp_path_factory.mktemp("results"))
-    variants = {"softmax-1l": {"seeds": [0, 1]}, "relu-1l": {}, "adamw-3l": {"layers": 3}}
-    config = parse(
-        {
-            "name": "synthetic",
-            "results": str(results),
-            "bb": {"variants": variants},
-            "suites": {"nano-olmo": {}},
-        }
-    )
-    build(results, config, results / "report", draw=False)
-    return results / "report"
-
-
-def silent(browser: webdriver.Chrome, folder: str) -> None:
-    assert browser.get_log("browser") == [], "the console has messages"
-    outside = [url for url in requests(browser) if not url.startswith((folder, "data:"))]
-    assert outside == [], "the page asked for something outside its folder"
-
-
-@pytest.fixture
-def opened(browser: webdriver.Chrome, site: Path, request: Any) -> Iterator[webdriver.Chrome]:
-    """The page named by the test's marker, watched."""
-    open_page(browser, site / f"{request.param}.html")
-    yield browser
-    silent(browser, site.as_uri())
-
 
 on = pytest.mark.parametrize
 
 
 def page(name: str) -> Any:
     return pytest.mark.parametrize("opened", [name], indirect=True)
-
-
-def marks(browser: webdriver.Chrome, figure: str, kind: str = "symbol") -> list[tuple[Any, ...]]:
-    """Places and colours of a chart's marks of one kind, from the scene that is on the screen."""
-    found = browser.execute_script(
-        "return report.marks(arguments[0]).filter(m => m.type === arguments[1])"
-        ".map(({item: i}) => [Math.round(i.x * 10), Math.round(i.y * 10), i.fill || i.stroke])",
-        figure,
-        kind,
-    )
-    return [tuple(mark) for mark in found]
-
-
-def colours(found: list[tuple[Any, ...]]) -> set[str]:
-    return {mark[2] for mark in found}
-
-
-def settle(browser: webdriver.Chrome) -> None:
-    browser.execute_async_script("report.settled().then(arguments[0])")
-
-
-def choose(browser: webdriver.Chrome, name: str, text: str) -> None:
-    Select(browser.find_element(By.NAME, name)).select_by_visible_text(text)
-    settle(browser)
-
-
-def click(browser: webdriver.Chrome, selector: str) -> None:
-    browser.find_element(By.CSS_SELECTOR, selector).click()
-    settle(browser)
 
 
 @on("name", NAMES)
@@ -511,7 +440,7 @@ def test_pages_can_be_walked_with_the_keyboard(browser: webdriver.Chrome, site: 
             )
         )
     assert reached[0] == "#main"
-    assert "trajectories.html" in reached and "theme" in reached and "shown" in reached
+    assert "trajectories.html" in reached and "theme" in reached and "chosen_axis" in reached
     browser.find_element(By.LINK_TEXT, "Claims").send_keys(Keys.ENTER)
     assert "Claims" in browser.title
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from trajectory.report import marks
-from trajectory.report.page import Block, Control, Heading, Page
+from trajectory.report.controls import Control
+from trajectory.report.page import Block, Heading, Page
 from trajectory.report.parts import forecasts, laws, onsets, theory
 from trajectory.report.run import Run
 
