@@ -96,7 +96,7 @@ def _patches(points: Mapping[str, pl.DataFrame], axes: Sequence[str]) -> dict[st
     found = {}
     for axis in axes:
         low, high = _domain(points, axis)
-        most = max(frame.filter(axis=axis)["x"].max() or low for frame in points.values())  # type: ignore[type-var]
+        most = max(frame.filter(axis=axis)["x"].max() or low for frame in points.values())
         found[axis] = {
             "x": {
                 "title": AXES[axis],
