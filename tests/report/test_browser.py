@@ -11,7 +11,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
 from .chromium import choose, click, colours, marks, open_page, settle, silent
 from .synthetic import RISING
@@ -164,6 +164,7 @@ def test_the_axis_can_be_time_since_onset_or_loss(opened: webdriver.Chrome) -> N
 @page("trajectories")
 def test_any_statistic_can_be_drawn_and_is_then_defined(opened: webdriver.Chrome) -> None:
     before = marks(opened, "any")
+    opened.find_element(By.CSS_SELECTOR, "#any .defined summary").click()
     caption = opened.find_element(By.CSS_SELECTOR, "#any figcaption")
     assert "attention weight A_is" in caption.text
     choose(opened, "chosen_statistic", "residual ratio, sink / rest")
@@ -196,11 +197,9 @@ def test_hovering_tells_the_numbers_with_units(opened: webdriver.Chrome) -> None
     point = opened.find_elements(By.CSS_SELECTOR, "#chart-delta_logit .mark-symbol path")[-1]
     opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", point)
     ActionChains(opened).move_to_element(point).perform()
-    tooltip = WebDriverWait(opened, 5).until(
-        lambda b: b.find_element(By.CSS_SELECTOR, "#vg-tooltip-element.visible")
-    )
-    for word in ("trajectory", "domain", "step (steps)", "Δlogit (nats)"):
-        assert word in tooltip.text
+    told = opened.find_element(By.CSS_SELECTOR, '.readout[data-of="delta_logit"]').text
+    for word in ("training step: 1,000", "Δlogit (nats)", "nano-olmo, prose", "layer 0, head 0"):
+        assert word in told
 
 
 @page("trajectories")
