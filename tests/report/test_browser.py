@@ -60,14 +60,14 @@ def test_a_phone_shows_charts_before_choices(browser: webdriver.Chrome, site: Pa
     )
     try:
         open_page(browser, site / "dynamics.html")
-        assert not browser.find_element(By.NAME, "chosen_forecast").is_displayed()
+        assert not browser.find_element(By.NAME, "chosen_phenomenon").is_displayed()
         assert browser.find_element(By.CLASS_NAME, "group").is_displayed()
         ends = browser.execute_script(
             "const view = report.views.get('onsets').view; return [view.origin()[0], view.width()]"
         )
         assert ends[0] < ends[1], "names take more room than marks"
         browser.find_element(By.CSS_SELECTOR, "#choices summary").click()
-        assert browser.find_element(By.NAME, "chosen_forecast").is_displayed()
+        assert browser.find_element(By.NAME, "chosen_phenomenon").is_displayed()
         open_page(browser, site / "heads.html")
         assert browser.find_element(By.NAME, "chosen_record").is_displayed(), "what it is about"
     finally:
@@ -356,16 +356,6 @@ def test_a_linear_axis_has_ticks_of_its_own(opened: webdriver.Chrome) -> None:
         ".map(e => e.textContent)"
     )
     assert "3" in linear or "3.0" in linear
-
-
-@page("dynamics")
-def test_a_forecast_s_axis_names_its_statistic(opened: webdriver.Chrome) -> None:
-    chosen = Select(opened.find_element(By.NAME, "chosen_forecast"))
-    for label in [option.text for option in chosen.options][:2]:
-        choose(opened, "chosen_forecast", label)
-        titles = opened.find_elements(By.CSS_SELECTOR, "#chart-bands .role-axis-title text")
-        names = " ".join(title.text for title in titles).replace("Δlogit", "delta_logit")
-        assert label.rsplit(" · ", 1)[1].replace("_", " ") in names.replace("_", " ")
 
 
 @page("sinks")

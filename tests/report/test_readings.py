@@ -113,7 +113,7 @@ def test_every_choice_has_its_sentence_and_the_first_one_stands_below(
 def test_charts_that_follow_a_choice_do_not_tell_of_another(pages: dict[str, Page]) -> None:
     """Every chart that a choice filters has a sentence of its own for each value of it."""
     followed = re.compile(
-        r"\b(chosen_(?:trajectory|domain|pair|forecast|phenomenon)|fitted_statistic|"
+        r"\b(chosen_(?:trajectory|domain|pair|phenomenon)|fitted_statistic|"
         r"compared_statistic|aligned_statistic)\b"
     )
     for page in pages.values():

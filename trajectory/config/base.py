@@ -54,7 +54,7 @@ def _plain(path: Path) -> Path:
     """Refuse what is no folder of its own on a file system, and what a shell or Snakemake would
     read as something else than part of a file's name."""
     if re.match(r"[\w+.-]+:/", str(path)):
-        raise ValueError(f"'{path}' is an address, not a path; 'publish' sends copies to one")
+        raise ValueError(f"'{path}' is an address, not a path")
     if path == Path():
         raise ValueError("needs a folder of its own, found '.'")
     if odd := re.search(r"[^\w@%+=:,./-]|^-", str(path)):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from types import NoneType
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from trajectory.config.alignment import Alignment
 from trajectory.config.base import FirstToken, Name, PlainPath, Section
@@ -37,12 +37,6 @@ class Config(Section):
     """Onsets and laws."""
     alignment: Alignment = Alignment()
     """Trajectories on one axis."""
-    publish: (
-        Annotated[str, Field(pattern=r"^[a-z0-9+]+://[\w@%+=:,.-][\w@%+=:,./-]*[\w@%+=:,.-]$")]
-        | None
-    ) = None
-    """Address to copy the results to at the end: tables, manifests, selections, the report as an
-    archive. For example s3://bucket/folder."""
 
     @model_validator(mode="before")
     @classmethod
