@@ -142,6 +142,11 @@ class NanoOlmo(Section):
         resolve_steps(self.checkpoints, self.steps)
         return self
 
+    @property
+    def context(self) -> int:
+        """Tokens that the model takes."""
+        return max(256, self.length)
+
     def checkpoint_steps(self) -> list[int]:
         """Steps saved as revisions, ascending."""
         return resolve_steps(self.checkpoints, self.steps)

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from trajectory.errors import TrajectoryError
+from trajectory.errors import reading
 
 FILE = "holds.json"
 """What a checkpoint was trained with, beside its weights."""
@@ -106,17 +107,26 @@ def stated(holds: Sequence[Hold]) -> str:
 def read_holds(folder: Path) -> list[Hold]:
     """The holds of a checkpoint in a folder; none where it has none.
 
-    Raises TrajectoryError if the file that states them is damaged.
+    Raises DamagedFiles if the file that states them is damaged.
     """
     path = folder / FILE
     if not path.is_file():
         return []
-    try:
-        return [
-            Held(found["layer"], found["position"], torch.tensor(found["value"]))
-            if found["kind"] == "hold_value"
-            else Forced(found["layer"], found["position"], found["share"])
-            for found in json.loads(path.read_text(encoding="utf-8"))
-        ]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise TrajectoryError(f"{path}: damaged ({error}); pretrain this suite again") from None
+    with reading(f"{path}: damaged; pretrain this suite again"):
+        return [_hold(found) for found in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def _hold(found: dict[str, Any]) -> Hold:
+    """A hold as it is stated; raises whatever a statement of something else makes it raise."""
+    place = found["layer"], found["position"]
+    if not all(type(number) is int and number >= 0 for number in place):
+        raise ValueError(f"layer and position are {place}")
+    if found["kind"] == "hold_value":
+        value = torch.tensor(found["value"], dtype=torch.float32)
+        if not bool(value.isfinite().all()):
+            raise ValueError("a held value is not finite")
+        return Held(*place, value)
+    share = found["share"]
+    if found["kind"] != "force_attention" or type(share) not in (int, float) or not 0 < share <= 1:
+        raise ValueError(f"kind {found['kind']!r}, share {share!r}")
+    return Forced(*place, share)
