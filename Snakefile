@@ -46,7 +46,6 @@ include: "workflow/rules/theory.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/costs.smk"
 include: "workflow/rules/report.smk"
-include: "workflow/rules/publish.smk"
 
 
 onstart:
@@ -72,7 +71,6 @@ rule all:
     input:
         mended,
         f"{RESULTS}/report",
-        published,
         # What people read, and the parts it is made of: without them here, what is deleted once
         # all is made would stay away.
         *READ,

@@ -1,4 +1,4 @@
-"""Laws, onsets and forecasts on simulated series whose truth is known.
+"""Laws and onsets on simulated series whose truth is known.
 
     python benchmarks/laws.py speed       # 1,024 heads × 31 checkpoints: point fits, 200 bootstraps
     python benchmarks/laws.py coverage    # 95 % intervals of every law's parameters
@@ -6,7 +6,6 @@
     python benchmarks/laws.py onsets      # crossing and change-point intervals, false changes
     python benchmarks/laws.py leads       # lags between two onsets
     python benchmarks/laws.py lines       # slopes, and values at the end
-    python benchmarks/laws.py forecasts   # prediction intervals
     python benchmarks/laws.py all --count 500
 
 The noise is AR(1); its standard deviation is given as a share of the curve's range. One core:
@@ -26,11 +25,10 @@ from trajectory.dynamics.change import change_points
 from trajectory.dynamics.compare import holdout_errors, verdicts
 from trajectory.dynamics.ending import line
 from trajectory.dynamics.fitting import fit
-from trajectory.dynamics.forecast import forecast_rows
 from trajectory.dynamics.laws import BY_NAME, LAWS, Array, evaluate
 from trajectory.dynamics.onset import crossing_intervals, lasting_crossing
 from trajectory.dynamics.phases import difference, order
-from trajectory.dynamics.series import Series, log_steps
+from trajectory.dynamics.series import log_steps
 from trajectory.dynamics.uncertainty import bootstrap, closed, lag1_weights, profile
 
 LAG1 = 0.6
@@ -233,29 +231,6 @@ def lines(count: int, rng: np.random.Generator) -> None:
             print(f"{points:2} records, ρ = {lag1}: slope covered {slope:.3f}, end {level:.3f}")
 
 
-def forecasts(count: int, rng: np.random.Generator) -> None:
-    """Coverage and error of predictions from the first quarter and half of the steps."""
-    steps = np.unique(np.geomspace(10, 4000, 40).round())
-    for name in BY_NAME:
-        values = np.stack([draw(rng, name, steps) for _ in range(count)])
-        values = values + ar1.simulate(rng, values.shape, LAG1, 0.02)
-        series = [Series("t", "d", 0, i, name, steps, row) for i, row in enumerate(values)]
-        rows, scores = forecast_rows(series, [0.25, 0.5])
-        for share in (0.25, 0.5):
-            own = [row for row in rows if row["share"] == share]
-            inside = np.mean([row["low"] <= row["observed"] <= row["high"] for row in own])
-            of = [score for score in scores if score["share"] == share]
-            error, last = (
-                np.sqrt(np.mean([score[key] ** 2 for score in of]))
-                for key in ("error", "persistence_error")
-            )
-            width = np.mean([score["width"] for score in of])
-            print(
-                f"{name:12} first {share:.0%}: covered {inside:.3f}, width {width:.3f}, "
-                f"error {error:.3f} (last value {last:.3f})"
-            )
-
-
 PARTS: dict[str, Callable[[int, np.random.Generator], None]] = {
     "speed": speed,
     "coverage": coverage,
@@ -263,7 +238,6 @@ PARTS: dict[str, Callable[[int, np.random.Generator], None]] = {
     "onsets": onsets,
     "leads": leads,
     "lines": lines,
-    "forecasts": forecasts,
 }
 
 

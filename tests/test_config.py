@@ -91,11 +91,10 @@ def variant(**values: object) -> dict[str, object]:
         (variant() | {"results": 'a"b'}, ["results: '\"' in 'a\"b': commands carry this path"]),
         (variant() | {"results": "results/{x}"}, ["results: '{' in 'results/{x}': commands"]),
         (variant() | {"results": "-x"}, ["results: '-' in '-x': commands carry this path"]),
-        (variant() | {"results": "s3://b/x"}, ["results: 's3:/b/x' is an address, not a path; '"]),
+        (variant() | {"results": "s3://b/x"}, ["results: 's3:/b/x' is an address, not a path"]),
         (variant() | {"results": ""}, ["results: needs a folder of its own, found '.'"]),
         (variant() | {"results": "$NOT_SET/x"}, ["results: '$NOT_SET/x': a variable in it is not"]),
         (variant() | {"results": "~none/x"}, ["results: '~none/x': no such user has a home"]),
-        (variant() | {"publish": "s3://a b/c"}, ["publish: string should match pattern"]),
     ],
 )
 def test_each_mistake_is_one_line_that_names_file_and_key(values: object, lines: list[str]) -> None:
@@ -116,7 +115,6 @@ def test_paths_are_expanded_once_for_all_commands(monkeypatch: pytest.MonkeyPatc
             "results": "~/out",
             "bb": {"variants": {"x": {"task": {"text": "$SCRATCH/a text.txt"}}}},
             "suites": {"mine": {"folder": "${SCRATCH}/mine"}},
-            "publish": "s3://runs/one",
         }
     )
     assert config.results == Path("/home/me/out")
@@ -221,3 +219,14 @@ def test_log_spaced_steps(first: int, count: int, last: int) -> None:
     ratio = (last / first) ** (1 / (count - 1))
     for a, b in pairwise(steps[1:]):
         assert b - a <= a * (ratio - 1) + 0.5 * (1 + ratio) + 1
+
+
+def test_held_trainings_are_known_by_their_groups(root: Path) -> None:
+    causes = load(root / "workflow" / "configs" / "nano-causes.yaml")
+    assert causes.held() == {
+        f"nano-olmo-{name}{sham}"
+        for name in ("value-held", "sink-forced")
+        for sham in ("", "-sham")
+    }
+    toys = load(root / "config.yaml").held()
+    assert "bb/drain-held" in toys and "bb/free" not in toys and "nano-olmo" not in toys

@@ -18,16 +18,17 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trajectory.bb.changes import ForceAttention, SetValue, changing
-from trajectory.bb.interventions import intervened
+from trajectory.bb.evaluation import Evaluation
+from trajectory.bb.interventions import changes_of
 from trajectory.bb.laboratory import measure_types
 from trajectory.bb.model import Transformer, rotate
 from trajectory.bb.simplified import Simplified
 from trajectory.bb.task import load_task
 from trajectory.bb.train import Machine, train
-from trajectory.config import Intervention, Task, Variant, load
+from trajectory.config import Task, Variant, load
 from trajectory.errors import TrajectoryError
 from trajectory.probe.attention import AttentionCall, observe
+from trajectory.probe.interventions import Intervention, intervening
 from trajectory.probe.kinds import dense_weights
 from trajectory.schemas import TABLES
 from trajectory.tables import from_rows, read, validate
@@ -97,6 +98,7 @@ def test_rotation_depends_on_the_distance_alone() -> None:
     torch.testing.assert_close(q.norm(dim=-1)[..., 0], q.norm(dim=-1)[..., 11])
 
 
+FORCE = {"kind": "force_attention", "share": 0.5}
 EVERY = [
     {"attention": "sigmoid", "value_gate": True},
     {"attention": "softpick", "heads": 2},
@@ -115,16 +117,16 @@ EVERY = [
             {"kind": "zero_layer", "layers": [1]},
             {"kind": "oracle_attention", "layers": [1]},
             {"kind": "mean_value"},
-            {"kind": "reset_value"},
-            {"kind": "level_residual", "layers": [1]},
+            {"kind": "reset_value", "layers": [0]},
+            {"kind": "mean_residual", "layers": [1]},
         ],
     },
     {
         "layers": 2,
         "sham": True,
         "during": [
-            {"kind": "hold_value", "from_step": 2},
-            {"kind": "force_attention", "layer": 1, "position": 1, "from_step": 1, "share": 0.5},
+            {"kind": "hold_value", "layers": [0], "from_step": 2},
+            {**FORCE, "layers": [1], "position": 1, "from_step": 1},
         ],
     },
 ]
@@ -246,22 +248,45 @@ def test_forced_and_oracle_attention() -> None:
     model = Transformer(task.vocabulary, variant(heads=2))
     tokens = task.sample(4, 24, torch.Generator().manual_seed(1))
     trigger = task.is_trigger(tokens)
-    value = torch.randn(4, 2, 24, 8)
-    output = torch.randn(4, 24, 2, 8)
-    forced = ForceAttention(0, position=3, share=0.25).output(output, value, trigger)
-    oracle = ForceAttention(0, oracle=True).output(output, value, trigger)
+    oracle, forced = (
+        Intervention("oracle_attention", 0),
+        Intervention("force_attention", 0, position=3, share=0.25),
+    )
+    plain, before = attended(model, tokens)
+    after_force, seen = attended(model, tokens, forced, queries=~trigger)
+    after_oracle, copied = attended(model, tokens, oracle, queries=~trigger)
+    value, output = before.value, before.output
+    assert torch.equal(before.attended, output)
     for b in range(4):
         for i in range(24):
             moved = i > 3 and not trigger[b, i]
-            expected = 0.75 * output[b, i] + 0.25 * value[b, :, 3] if moved else output[b, i]
-            torch.testing.assert_close(forced[b, i], expected)
+            mixed = 0.75 * output[b, :, i] + 0.25 * value[b, :, 3]
+            torch.testing.assert_close(seen.output[b, :, i], mixed if moved else output[b, :, i])
             target = value[b, :, i - 1] if trigger[b, i] else value[b, :, 0]
-            torch.testing.assert_close(oracle[b, i], target)
-    with torch.no_grad():
-        plain = model(tokens)
-        with changing([ForceAttention(0, oracle=True)], trigger):
-            assert not torch.allclose(model(tokens), plain)
-        torch.testing.assert_close(model(tokens), plain)
+            torch.testing.assert_close(copied.output[b, :, i], target)
+    for call in (seen, copied):
+        assert torch.equal(call.attended, output)
+    assert not torch.allclose(after_force, plain) and not torch.allclose(after_oracle, plain)
+    assert torch.equal(attended(model, tokens)[0], plain)
+    with pytest.raises(TrajectoryError, match="oracle_attention layer 0: needs the queries"):
+        attended(model, tokens, oracle)
+
+
+def attended(
+    model: torch.nn.Module,
+    tokens: torch.Tensor,
+    *changes: Intervention,
+    queries: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, AttentionCall]:
+    """The logits of a changed model, and its one layer's attention call."""
+    calls: list[AttentionCall] = []
+    with (
+        torch.no_grad(),
+        intervening(changes, model.blocks, queries),
+        observe(SimpleNamespace(attention=calls.append)),
+    ):
+        logits = model(tokens)
+    return logits, calls[0]
 
 
 @pytest.mark.parametrize("kind", ["zero_attention", "zero_layer", "mean_value"])
@@ -274,8 +299,9 @@ def test_an_intervention_holds_where_training_forces_attention(kind: str) -> Non
     trigger = task.is_trigger(tokens)
     block = model.blocks[0]
     x = model.tokens(tokens) + model.positions.weight
-    change = Intervention.model_validate({"kind": kind})
-    with torch.no_grad(), intervened(change, [block], [ForceAttention(0)], trigger, {}):
+    (wanted,) = variant(interventions=[{"kind": kind}]).interventions
+    changes = [Intervention("force_attention", 0), *changes_of(wanted, model.blocks, {})]
+    with torch.no_grad(), intervening(changes, model.blocks, ~trigger):
         got = block(x)
     if kind == "zero_layer":
         torch.testing.assert_close(got, x)
@@ -300,8 +326,8 @@ def test_a_held_value_gets_no_gradient_and_gives_w_o_none(kind: str) -> None:
     attention = model.blocks[0].attention
     x = torch.randn(3, 24, 16, dtype=torch.float64, requires_grad=True)
     held = torch.randn(1, 16, dtype=torch.float64)
-    trigger = torch.zeros(3, 24, dtype=torch.bool)
-    with changing([SetValue(0, 0, held, hold_projection=True)], trigger):
+    hold = Intervention("hold_value", 0, value=held)
+    with intervening([hold], model.blocks, withhold=True):
         written = attention(x)
     target = torch.randn_like(written)
     got = torch.autograd.grad((written * target).sum(), [x, *attention.parameters()])
@@ -317,6 +343,32 @@ def test_a_held_value_gets_no_gradient_and_gives_w_o_none(kind: str) -> None:
     expected = torch.autograd.grad(((free + fixed) * target).sum(), [x, *attention.parameters()])
     for one, other in zip(got, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_layers_left_out_are_all_that_have_what_is_changed() -> None:
+    kinds = ("zero_mlp", "mean_value", "zero_layer")
+    chosen = variant(
+        layers=3,
+        no_attn=[2],
+        no_ffn=[0],
+        interventions=[{"kind": kind} for kind in kinds],
+        during=[{"kind": "hold_value", "from_step": 2}],
+    )
+    labels = [change.label for change in chosen.interventions]
+    assert labels == ["zero_mlp 1,2", "mean_value 0,1", "zero_layer 0,1,2"]
+    assert chosen.during[0].places == [0, 1]
+    named = {**SMALL, "layers": 2, "interventions": [{"kind": "mean_value", "layers": [0, 1]}]}
+    plain = {**named, "interventions": [{"kind": "mean_value"}]}
+    assert Variant.model_validate(plain).training() == Variant.model_validate(named).training()
+
+
+def test_forces_are_measured_with_the_holds_of_the_training() -> None:
+    """Queries are forced in the sequences that forces are measured on, and in no others."""
+    forces = {"sequences": 4, "readers": ["late"], "positions": [1], "constant": []}
+    chosen = variant(during=[{**FORCE, "from_step": 2}], forces={**forces, "first_late": 8})
+    rows = train("x", chosen, 0)["forces"]
+    assert {row["step"] for row in rows} == {0, 3, 8}
+    assert all(math.isfinite(row["sink_force"]) for row in rows)
 
 
 def test_a_held_value_stays_while_the_rest_trains() -> None:
@@ -454,14 +506,16 @@ def during(kind: str, **keys: int) -> dict:
         ({"task": {"mix": 0.5, "rule": "bietti"}}, "mix 0.5 is for backcopy"),
         ({"task": {"after_delimiter": "permuted"}}, "needs a delimiter above 0"),
         ({"optimizer": {"name": "adam"}}, "'adamw', 'sgd', 'muon'"),
-        ({"layers": 2, "no_attn": [0], "interventions": [{"kind": "mean_value"}]},
+        ({"layers": 2, "no_attn": [0], "interventions": [{"kind": "mean_value", "layers": [0]}]},
          "mean_value: layer 0 has no attention"),
-        (during("hold_value", position=16), "position 16 is beyond 15, the last one at length 16"),
+        (during("hold_value", position=15), "position 15 is beyond 14, the last one that a query"),
         (during("force_attention", position=15), "position 15 is beyond 14"),
         (during("hold_value", from_step=20), "from_step 20 is not before the last step 20"),
         (during("hold_value", position=1), "position 1 is not the sink, a sham: say 'sham: true'"),
         ({"during": [{"kind": "hold_value"}, {"kind": "force_attention"}]},
-         "layer 0 has hold_value and force_attention; one at a time"),
+         "during: layer 0 is changed twice; one change per layer"),
+        ({"no_ffn": [0], "interventions": [{"kind": "zero_mlp"}]},
+         "zero_mlp: no layer has what it changes"),
         ({"model": "simplified", "interventions": [{"kind": "zero_layer"}]},
          "zero_layer: the simplified model has one layer"),
         ({"head_gate": True, "during": [{"kind": "hold_value"}]}, "not defined behind a head gate"),
@@ -479,6 +533,23 @@ def test_contradictions_are_refused(tmp_path: Path, changes: dict, message: str)
         load(path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_dead_mlp_leaves_nothing_of_the_simplified_model_without_attention() -> None:
+    chosen = variant(model="simplified")
+    task = load_task(chosen.task)
+    model = Simplified(task, chosen)
+    with torch.no_grad():
+        model.blocks[0].mlp[0].weight.abs_().neg_()  # no ReLU lets anything through
+    evaluation = Evaluation(task, chosen, "x", torch.device("cpu"))
+    changes = [Intervention("zero_attention", 0)]
+    rows = evaluation.rows(model, 0, changes, {})
+    leaving = [row for row in rows["layers"] if row["layer"] == 1]
+    assert len(leaving) == 2
+    for row in leaving:
+        assert row["residual_norm_sink"] == row["residual_norm_rest_max"] == 0
+        assert row["kurtosis"] is None and row["residual_ratio"] is None
+    validate(from_rows(rows["layers"], TABLES["layers"]), TABLES["layers"], "layers")
 
 
 def test_weights_that_are_lost_are_said_at_the_next_record() -> None:

@@ -161,7 +161,10 @@ def changing(folder: Path, interventions: dict, **suite: object) -> Config:
 
 
 def test_changed_models_compute_from_where_they_differ(tmp_path: Path) -> None:
-    early, late = {"kind": "zero_mlp", "layer": 0}, {"kind": "zero_head", "layer": 12, "head": 0}
+    early, late = (
+        {"kind": "zero_mlp", "layers": [0]},
+        {"kind": "zero_head", "layers": [12], "head": 0},
+    )
     both = {"named": {"late": [late], "both": [late, early]}, "every": ["zero_mlp"], "heads": [14]}
     run = changing(tmp_path, {**both, "sequences": 2})
     suite, probe = run.suites.suite("s"), run.probe  # 16 layers of 16 heads

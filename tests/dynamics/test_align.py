@@ -94,6 +94,14 @@ def test_a_sink_that_is_there_from_the_first_record_has_no_time_since_its_onset(
     assert "step" in axes and "since_onset" not in axes
 
 
+def test_held_trainings_are_left_out() -> None:
+    heads, layers, checkpoints = tables()
+    some = Alignment(surrogates=19, bootstraps=20)
+    found = align(heads, layers, checkpoints, some, 0.2, held={"lm"})["alignment_scales"]
+    names = {row["trajectory"] for row in found}
+    assert names and "lm" not in names
+
+
 def test_a_run_without_sinks_has_empty_tables() -> None:
     heads, layers, checkpoints = tables()
     still = heads.filter(pl.col("trajectory") == "bb/none/seed0")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trajectory.dynamics.alignment import STEP, Curve, collapse, judge
+from trajectory.dynamics.alignment import STEP, Curve, _Grid, collapse, judge
 
 
 def rise(x: np.ndarray) -> np.ndarray:
@@ -96,3 +96,22 @@ def test_what_cannot_be_collapsed_is_refused() -> None:
     short = Curve(np.linspace(0, STEP / 2, 3), np.arange(3.0))
     with pytest.raises(ValueError, match="cover 0.1 of ln axis"):
         collapse([short, short], "time")
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_losses_at_every_shift_are_the_unexplained_variances(linear: bool) -> None:
+    """Against one shift after the other, computed as defined."""
+    rng = np.random.default_rng(4)
+    curves = [Curve(np.linspace(0, 3, 20) + k, 50 + rng.normal(size=20).cumsum()) for k in (0, 2)]
+    grid = _Grid(curves)
+    common = grid.values[1]
+    first, last = grid.spans[0]
+    seen = grid.values[0, first:last]
+    found = grid._losses(0, common, linear)
+    for k, shift in enumerate(range(-grid.reach, grid.reach + 1)):
+        places = np.clip(np.arange(first, last) - shift, 0, len(common) - 1)
+        under = common[places]
+        if linear:
+            slope = max(np.cov(under, seen, bias=True)[0, 1], 0) / max(under.var(), 1e-12)
+            under = seen.mean() + slope * (under - under.mean())
+        assert found[k] == pytest.approx(np.square(seen - under).mean(), abs=1e-9), shift

@@ -21,12 +21,12 @@ from trajectory.nano.training import (
     Pretraining,
     attending,
     end_of,
-    held_projections,
     state_path,
     streams_of,
 )
 from trajectory.probe.attention import observe
-from trajectory.probe.holds import Forced, Held, holding, read_holds
+from trajectory.probe.holds import read_holds
+from trajectory.probe.interventions import Intervention, intervening
 from trajectory.schemas import BATCHES, FORKS
 from trajectory.tables import from_rows, write
 
@@ -35,10 +35,11 @@ SIZES = {
     **{"steps": 6, "checkpoints": [0, 2, 6], "warmup": 2},
 }
 FORKED = {"steps": [3], "lengths": [1, 2], "positions": [1], "sequences": 8}
+FORCE = {"kind": "force_attention"}
 HELD = {
     "free": {},
-    "value": {"during": [{"kind": "hold_value", "from_step": 2, "layer": n} for n in (0, 1)]},
-    "forced": {"during": [{"kind": "force_attention", "from_step": 2, "share": 0.75}]},
+    "value": {"during": [{"kind": "hold_value", "from_step": 2}]},
+    "forced": {"during": [{**FORCE, "from_step": 2, "layers": [0], "share": 0.75}]},
 }
 
 
@@ -112,10 +113,10 @@ def test_a_held_value_is_that_of_its_first_step(suites: Path) -> None:
     run = training(suites / "free")
     for _ in range(2):
         run.update()
-    values = run.values()
+    values = run.values_at(0)
     for hold in holds:
-        assert isinstance(hold, Held)
-        assert torch.equal(hold.value, values[hold.layer][:, 0])
+        assert hold.kind == "hold_value"
+        assert torch.equal(hold.value, values[hold.layer])
     model = AutoModelForCausalLM.from_pretrained(suites / "value" / "stage1-step6")
     tokens = torch.randint(0, 512, (2, 24))
     seen = {}
@@ -124,7 +125,7 @@ def test_a_held_value_is_that_of_its_first_step(suites: Path) -> None:
         def attention(self, call) -> None:
             seen[call.layer] = call.value[:, :, 0]
 
-    with attending(model), observe(Reader()), holding(holds):
+    with attending(model), observe(Reader()), intervening(holds):
         model(tokens)
     for hold in holds:
         assert torch.equal(seen[hold.layer], hold.value.expand_as(seen[hold.layer]))
@@ -134,7 +135,7 @@ def test_forced_queries_give_the_mixture(suites: Path) -> None:
     """Against attention written out: 0.25 of the output and 0.75 of the sink's value."""
     model = AutoModelForCausalLM.from_pretrained(suites / "forced" / "stage1-step6")
     (hold,) = read_holds(suites / "forced" / "stage1-step6")
-    assert hold == Forced(0, 0, 0.75)
+    assert hold == Intervention("force_attention", 0, position=0, share=0.75)
     tokens = torch.randint(0, 512, (2, 24))
     seen = []
 
@@ -144,10 +145,10 @@ def test_forced_queries_give_the_mixture(suites: Path) -> None:
 
     with torch.no_grad(), attending(model), observe(Reader()):
         model(tokens)
-        with holding([hold]):
+        with intervening([hold]):
             model(tokens)
     free, forced = (call for call in seen if call.layer == 0)
-    assert forced.changed and not free.changed
+    assert torch.equal(forced.attended, free.output) and torch.equal(free.attended, free.output)
     assert torch.equal(forced.output[:, :, 0], free.output[:, :, 0])
     mixed = 0.25 * free.output[:, :, 1:] + 0.75 * free.value[:, :, :1]
     assert torch.allclose(forced.output[:, :, 1:], mixed, atol=1e-6)
@@ -156,13 +157,14 @@ def test_forced_queries_give_the_mixture(suites: Path) -> None:
 def test_the_projection_gets_no_gradient_through_a_held_value(suites: Path) -> None:
     """Against W_O's gradient with the held value made nothing where W_O reads it."""
     run = training(suites / "free")
-    layer, held = 1, Held(1, 0, torch.randn(2, 8))
+    layer, held = 1, Intervention("hold_value", 1, value=torch.randn(2, 8))
+    layers = run.model.model.layers
     tokens = torch.randint(0, 512, (2, 24))
     block = run.model.model.layers[layer].self_attn
     plain, without = [], []
     for found, context in (
-        (plain, lambda: holding([held])),
-        (without, lambda: held_projections(run.model, [held])),
+        (plain, lambda: intervening([held])),
+        (without, lambda: intervening([held], layers, withhold=True)),
     ):
         run.model.zero_grad()
         with attending(run.model), context():
@@ -184,7 +186,7 @@ def test_the_projection_gets_no_gradient_through_a_held_value(suites: Path) -> N
             calls.append(call)
 
     handle = block.o_proj.register_forward_hook(keep)
-    with attending(run.model), holding([held]), observe(Reader()):
+    with attending(run.model), intervening([held]), observe(Reader()):
         run.model(tokens).logits.square().mean().backward()
     handle.remove()
     call = next(call for call in calls if call.layer == layer)
@@ -254,7 +256,7 @@ def test_every_experiment_and_seed_is_a_suite_of_its_own() -> None:
     [
         ({"seeds": [1, 1]}, "seeds: 1 is there twice"),
         ({"seed": 3, "seeds": [1]}, "seed and seeds: give one"),
-        ({"during": [{"kind": "hold_value", "layer": 2}]}, "no layer 2; there are 2"),
+        ({"during": [{"kind": "hold_value", "layers": [2]}]}, "no layer 2; there are 2"),
         ({"during": [{"kind": "hold_value", "from_step": 6}]}, "from_step 6 is not before"),
         ({"during": [{"kind": "force_attention", "position": 23}]}, "23 is beyond 22"),
         ({"forks": {**FORKED, "steps": [7]}}, "step 7 is not reached; the last one is 6"),

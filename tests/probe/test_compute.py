@@ -65,7 +65,7 @@ def test_grouped_keys_reach_other_devices_kernels_repeated(monkeypatch: pytest.M
 
 def test_a_call_moves_as_a_whole() -> None:
     q = torch.ones(1, 2, 3, 4)
-    call = AttentionCall(1, q, q[:, :1], q[:, :1], q, 0.5, "softmax", torch.ones(8, 8), 2)
+    call = AttentionCall(1, q, q[:, :1], q[:, :1], q, q, 0.5, "softmax", torch.ones(8, 8), 2)
     moved = call.on_host()
     assert moved.query.equal(q) and moved.window == 2 and moved.null_logit is None
 

@@ -1,4 +1,4 @@
-"""The hooks on a key's logit and value, and the constant value, against loops and plain paths."""
+"""The hooks on a key's logit and value, and values that are held, against loops and plain paths."""
 
 from __future__ import annotations
 
@@ -14,14 +14,8 @@ from trajectory.bb.train import make_model
 from trajectory.config import Variant
 from trajectory.probe.attention import observe
 from trajectory.probe.forces.first import Calls
-from trajectory.probe.hooks import (
-    Constant,
-    Hook,
-    attend_hooked,
-    current_hooks,
-    held_values,
-    hooking,
-)
+from trajectory.probe.hooks import Hook, attend_hooked, current_hooks, hooking
+from trajectory.probe.interventions import Intervention, intervening
 from trajectory.probe.kinds import Kind
 from trajectory.probe.rows import batch_rows
 
@@ -57,7 +51,7 @@ def row_of(kind: Kind, z: list[float], null: float) -> list[float]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_hooked_attention_by_loops(kind: Kind) -> None:
-    """Two hooks that overlap, another layer's, and a constant value, in every sequence and head."""
+    """Two hooks that overlap, and another layer's, in every sequence and head."""
     query, key, value, null = made()
     generator = torch.Generator().manual_seed(1)
     keys = torch.rand(B, T, generator=generator) < 0.3
@@ -68,11 +62,9 @@ def test_hooked_attention_by_loops(kind: Kind) -> None:
         Hook(2, 3, torch.arange(T) == 0, torch.arange(T) >= 2, -0.4, 0.7),
         Hook(5, 1, keys, readers, 3.0, 3.0),
     ]
-    constant = Constant(2, torch.arange(T) == 1, value[0, :, 4].clone())
-    with hooking([*hooks, constant]):
-        held = held_values(2, value)
+    with hooking(hooks):
         found = attend_hooked(
-            2, query, key, held, 0.6, kind, null if kind == "sink_logit" else None
+            2, query, key, value, 0.6, kind, null if kind == "sink_logit" else None
         )
     for s in range(B):
         for h in range(H):
@@ -81,7 +73,7 @@ def test_hooked_attention_by_loops(kind: Kind) -> None:
                 z, values = [], []
                 for j in range(i + 1):
                     logit = 0.6 * float(query[s, h, i] @ key[s, group, j])
-                    own = value[s, group, j] if j != 1 else value[0, group, 4]
+                    own = value[s, group, j]
                     first = bool(keys[s, j] and readers[s, i] and j < i)
                     second = j == 0 and i >= 2
                     if h == 1 and first:
@@ -123,14 +115,12 @@ def test_rows_of_a_batch_see_their_own_hooks() -> None:
     query, key, value, _ = made()
     keys = torch.eye(B, T, dtype=torch.bool)
     hook = Hook(0, 1, keys, torch.ones(B, T, dtype=torch.bool), torch.arange(3.0).double(), 0.5)
-    held = Constant(0, keys, value[0, :, 4].clone())
 
     def run(rows: slice) -> Tensor:
         with batch_rows(rows):
-            values = held_values(0, value[rows])
-            return attend_hooked(0, query[rows], key[rows], values, 0.6, "softmax")
+            return attend_hooked(0, query[rows], key[rows], value[rows], 0.6, "softmax")
 
-    with hooking([hook, held]):
+    with hooking([hook]):
         whole = run(slice(0, 3))
         for rows in (slice(0, 1), slice(1, 3)):
             part = run(rows)
@@ -196,11 +186,11 @@ def test_a_constant_value_is_the_same_in_all_sequences() -> None:
     model, tokens = toy(layers=1)
     value = values_of(model, tokens, 0)
     assert not torch.allclose(value[0, :, 4], value[1, :, 4])
-    held = Constant(0, torch.arange(20) == 4, value[:, :, 4].mean(0))
+    held = Intervention("hold_value", 0, position=4, value=value[:, :, 4].mean(0))
     projection = model.blocks[0].attention.v_proj
 
     def nudged(x: float) -> Tensor:
-        """Output at later positions, the value at 4 moved by hand before the hook."""
+        """Output at later positions, the value at 4 moved by hand before it is held."""
         handle = projection.register_forward_hook(
             lambda _, __, out: out + x * (torch.arange(20) == 4)[:, None]
         )
@@ -211,7 +201,9 @@ def test_a_constant_value_is_the_same_in_all_sequences() -> None:
         return found
 
     assert not torch.allclose(nudged(1.0), nudged(0.0))
-    with hooking([held]):
+    with intervening([held]), hooking():
+        assert torch.equal(nudged(1.0), nudged(0.0))
+    with intervening([held]):
         assert torch.equal(nudged(1.0), nudged(0.0))
 
 
@@ -219,10 +211,10 @@ def test_a_value_that_is_constant_already_stays() -> None:
     """⟨s⟩ stands at the same place in all sequences: its value is its mean."""
     model, tokens = toy()
     value = values_of(model, tokens, 0)
-    held = Constant(0, torch.arange(20) == 0, value[:, :, 0].mean(0))
-    with hooking([held]):
+    held = Intervention("hold_value", 0, value=value[:, :, 0].mean(0))
+    with intervening([held]):
         changed = model(tokens)
     assert torch.allclose(changed, model(tokens), rtol=1e-9, atol=1e-12)
-    other = Constant(0, torch.arange(20) == 3, value[:, :, 3].mean(0))
-    with hooking([other]):
+    other = Intervention("hold_value", 0, position=3, value=value[:, :, 3].mean(0))
+    with intervening([other]):
         assert not torch.allclose(model(tokens), changed)

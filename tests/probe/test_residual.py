@@ -79,3 +79,26 @@ def test_a_stream_that_is_no_number_is_seen() -> None:
     row = read(hidden, np.ones(hidden.shape[:2], bool))
     assert np.isnan(row["massive_top"])
     assert (row["massive_position"], row["massive_channel"]) == (4, 2)
+
+
+def test_a_stream_of_zeros_has_no_shape() -> None:
+    """As after zero_attention where a toy's MLP is dead, at some positions or at all of them."""
+    row = read(np.zeros((2, LENGTH, WIDTH)), np.ones((2, LENGTH), bool))
+    undefined = {name for name, number in row.items() if number is None}
+    assert undefined == {
+        *("residual_ratio", "residual_ratio_se", "kurtosis", "kurtosis_sink", "massive_ratio"),
+        *("matrix_entropy", "participation_ratio", "channel_ratio", "top_channels_share"),
+        *("residual_norm_delimiter", "residual_norm_endoftext"),
+    }
+    assert row["residual_norm_sink"] == row["residual_norm_rest_max"] == row["massive_top"] == 0
+
+    hidden = np.zeros((2, LENGTH, WIDTH))
+    hidden[0, 0] = 1.0  # the sink of the first sequence: kurtosis 1
+    hidden[1, 1:, 2] = 5.0  # all others of the second: a spike, of kurtosis D
+    row = read(hidden, np.ones(hidden.shape[:2], bool))
+    assert row["kurtosis"] == pytest.approx((1 + 6 * WIDTH) / 7)
+    assert row["kurtosis_sink"] == pytest.approx(1)
+    assert row["residual_ratio"] == 0, (
+        "of the second sequence: the first has no median to divide by"
+    )
+    assert row["residual_ratio_se"] is None

@@ -21,7 +21,7 @@ def call(dtype: torch.dtype, window: int | None = None) -> tuple[AttentionCall, 
     output = torch.nn.functional.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=mask is None, scale=0.4
     )
-    made = AttentionCall(3, q, k, v, output, 0.4, "softmax", torch.zeros(4, 16), window)
+    made = AttentionCall(3, q, k, v, output, output, 0.4, "softmax", torch.zeros(4, 16), window)
     work = torch.float32 if dtype != torch.float64 else dtype
     return made, scan(q.to(work), k.to(work), 0.4, 0, window).weight
 
@@ -40,11 +40,11 @@ def test_large_logits_are_no_damage(statistic: torch.dtype) -> None:
     q[..., :4] += 25
     k[..., :4] += 100
     output = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    made = AttentionCall(3, q, k, v, output, 128**-0.5, "softmax", torch.zeros(4, 8 * 128))
+    made = AttentionCall(3, q, k, v, output, output, 128**-0.5, "softmax", torch.zeros(4, 8 * 128))
     weights = scan(q.to(statistic), k.to(statistic), made.scale, 0).weight
     check_call(made, weights, 0)
     with pytest.raises(TrajectoryError, match="attention output differs"):
-        check_call(replace(made, output=output * 1.01), weights, 0)
+        check_call(replace(made, attended=output * 1.01), weights, 0)
     with pytest.raises(TrajectoryError, match="sink weights differ"):
         check_call(made, weights + 1e-3, 0)
 
@@ -52,12 +52,12 @@ def test_large_logits_are_no_damage(statistic: torch.dtype) -> None:
 def test_what_a_broken_kernel_or_a_forgotten_window_would_do_is_caught() -> None:
     made, weights = call(torch.float32)
     with pytest.raises(TrajectoryError, match="layer 3: attention output differs .* by "):
-        check_call(replace(made, output=made.output * 1.01), weights, 0)
+        check_call(replace(made, attended=made.output * 1.01), weights, 0)
     with pytest.raises(TrajectoryError, match="layer 3: sink weights differ"):
         check_call(made, weights + 1e-3, 0)
     with pytest.raises(TrajectoryError, match="attention output differs"):
         check_call(replace(made, window=20), weights, 0)
-    broken = replace(made, output=made.output * torch.nan)
+    broken = replace(made, attended=made.output * torch.nan)
     with pytest.raises(TrajectoryError, match="differs from a dense float64 computation by nan"):
         check_call(broken, weights, 0)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -62,6 +63,41 @@ def open_page(browser: webdriver.Chrome, page: Path | str, *, seconds: float = 6
             "return !document.getElementById('payload') || document.body.dataset.drawn"
         )
     )
+
+
+def silent(browser: webdriver.Chrome, folder: str) -> None:
+    assert browser.get_log("browser") == [], "the console has messages"
+    outside = [url for url in requests(browser) if not url.startswith((folder, "data:"))]
+    assert outside == [], "the page asked for something outside its folder"
+
+
+def marks(browser: webdriver.Chrome, figure: str, kind: str = "symbol") -> list[tuple[Any, ...]]:
+    """Places and colours of a chart's marks of one kind, from the scene that is on the screen."""
+    found = browser.execute_script(
+        "return report.marks(arguments[0]).filter(m => m.type === arguments[1])"
+        ".map(({item: i}) => [Math.round(i.x * 10), Math.round(i.y * 10), i.fill || i.stroke])",
+        figure,
+        kind,
+    )
+    return [tuple(mark) for mark in found]
+
+
+def colours(found: list[tuple[Any, ...]]) -> set[str]:
+    return {mark[2] for mark in found}
+
+
+def settle(browser: webdriver.Chrome) -> None:
+    browser.execute_async_script("report.settled().then(arguments[0])")
+
+
+def choose(browser: webdriver.Chrome, name: str, text: str) -> None:
+    Select(browser.find_element(By.NAME, name)).select_by_visible_text(text)
+    settle(browser)
+
+
+def click(browser: webdriver.Chrome, selector: str) -> None:
+    browser.find_element(By.CSS_SELECTOR, selector).click()
+    settle(browser)
 
 
 def first_chart(browser: webdriver.Chrome) -> float:

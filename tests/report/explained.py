@@ -46,7 +46,6 @@ def make(
     found: dict[str, list[Row]] = {
         **_theory(),
         **_collapse(trajectories, domains, late),
-        **_forecasts(trajectories, domains, late),
         **_laboratory(toy, late),
         **_comparisons(toy, late),
         **_effects([t for t in trajectories if t not in toy], steps),
@@ -102,38 +101,6 @@ def _collapse(
                         )
                     )  # fmt: skip
     return {"alignments": alignments, "alignment_scales": scales, "aligned": aligned}
-
-
-def _forecasts(
-    trajectories: list[str], domains: dict[str, str], steps: list[int]
-) -> dict[str, list[Row]]:
-    forecasts, scores = [], []
-    for trajectory in trajectories:
-        for share in (0.25, 0.5):
-            names = {
-                "trajectory": trajectory,
-                "domain": domains[trajectory],
-                "layer": 0,
-                "head": 0,
-                "statistic": "delta_logit",
-                "share": share,
-            }
-            scores.append(
-                filled(
-                    TABLES["forecast_scores"], **names, points=9, coverage=0.9, error=0.2 / share,
-                    persistence_error=0.7,
-                )
-            )  # fmt: skip
-            for step in steps[int(len(steps) * share) :]:
-                value = math.log(step)
-                forecasts.append(
-                    filled(
-                        TABLES["forecasts"], **names, step=step, last_seen=steps[0],
-                        predicted=value, low=value - 1, high=value + 1, observed=value + 0.3,
-                        persistence=1.0,
-                    )
-                )  # fmt: skip
-    return {"forecasts": forecasts, "forecast_scores": scores}
 
 
 def _laboratory(toy: list[str], steps: list[int]) -> dict[str, list[Row]]:

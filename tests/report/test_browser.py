@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,87 +11,17 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
-from trajectory.config import parse
-from trajectory.report.site import build
-
-from .chromium import open_page, requests, start
-from .synthetic import RISING, make_results
+from .chromium import choose, click, colours, marks, open_page, settle, silent
+from .synthetic import RISING
 from .test_site import NAMES
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    driver = start(tmp_path_factory.mktemp("chromium"))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    results = make_results(tmp_path_factory.mktemp("results"))
-    variants = {"softmax-1l": {"seeds": [0, 1]}, "relu-1l": {}, "adamw-3l": {"layers": 3}}
-    config = parse(
-        {
-            "name": "synthetic",
-            "results": str(results),
-            "bb": {"variants": variants},
-            "suites": {"nano-olmo": {}},
-        }
-    )
-    build(results, config, results / "report", draw=False)
-    return results / "report"
-
-
-def silent(browser: webdriver.Chrome, folder: str) -> None:
-    assert browser.get_log("browser") == [], "the console has messages"
-    outside = [url for url in requests(browser) if not url.startswith((folder, "data:"))]
-    assert outside == [], "the page asked for something outside its folder"
-
-
-@pytest.fixture
-def opened(browser: webdriver.Chrome, site: Path, request: Any) -> Iterator[webdriver.Chrome]:
-    """The page named by the test's marker, watched."""
-    open_page(browser, site / f"{request.param}.html")
-    yield browser
-    silent(browser, site.as_uri())
-
 
 on = pytest.mark.parametrize
 
 
 def page(name: str) -> Any:
     return pytest.mark.parametrize("opened", [name], indirect=True)
-
-
-def marks(browser: webdriver.Chrome, figure: str, kind: str = "symbol") -> list[tuple[Any, ...]]:
-    """Places and colours of a chart's marks of one kind, from the scene that is on the screen."""
-    found = browser.execute_script(
-        "return report.marks(arguments[0]).filter(m => m.type === arguments[1])"
-        ".map(({item: i}) => [Math.round(i.x * 10), Math.round(i.y * 10), i.fill || i.stroke])",
-        figure,
-        kind,
-    )
-    return [tuple(mark) for mark in found]
-
-
-def colours(found: list[tuple[Any, ...]]) -> set[str]:
-    return {mark[2] for mark in found}
-
-
-def settle(browser: webdriver.Chrome) -> None:
-    browser.execute_async_script("report.settled().then(arguments[0])")
-
-
-def choose(browser: webdriver.Chrome, name: str, text: str) -> None:
-    Select(browser.find_element(By.NAME, name)).select_by_visible_text(text)
-    settle(browser)
-
-
-def click(browser: webdriver.Chrome, selector: str) -> None:
-    browser.find_element(By.CSS_SELECTOR, selector).click()
-    settle(browser)
 
 
 @on("name", NAMES)
@@ -131,14 +60,14 @@ def test_a_phone_shows_charts_before_choices(browser: webdriver.Chrome, site: Pa
     )
     try:
         open_page(browser, site / "dynamics.html")
-        assert not browser.find_element(By.NAME, "chosen_forecast").is_displayed()
+        assert not browser.find_element(By.NAME, "chosen_phenomenon").is_displayed()
         assert browser.find_element(By.CLASS_NAME, "group").is_displayed()
         ends = browser.execute_script(
             "const view = report.views.get('onsets').view; return [view.origin()[0], view.width()]"
         )
         assert ends[0] < ends[1], "names take more room than marks"
         browser.find_element(By.CSS_SELECTOR, "#choices summary").click()
-        assert browser.find_element(By.NAME, "chosen_forecast").is_displayed()
+        assert browser.find_element(By.NAME, "chosen_phenomenon").is_displayed()
         open_page(browser, site / "heads.html")
         assert browser.find_element(By.NAME, "chosen_record").is_displayed(), "what it is about"
     finally:
@@ -235,6 +164,7 @@ def test_the_axis_can_be_time_since_onset_or_loss(opened: webdriver.Chrome) -> N
 @page("trajectories")
 def test_any_statistic_can_be_drawn_and_is_then_defined(opened: webdriver.Chrome) -> None:
     before = marks(opened, "any")
+    opened.find_element(By.CSS_SELECTOR, "#any .defined summary").click()
     caption = opened.find_element(By.CSS_SELECTOR, "#any figcaption")
     assert "attention weight A_is" in caption.text
     choose(opened, "chosen_statistic", "residual ratio, sink / rest")
@@ -267,11 +197,9 @@ def test_hovering_tells_the_numbers_with_units(opened: webdriver.Chrome) -> None
     point = opened.find_elements(By.CSS_SELECTOR, "#chart-delta_logit .mark-symbol path")[-1]
     opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", point)
     ActionChains(opened).move_to_element(point).perform()
-    tooltip = WebDriverWait(opened, 5).until(
-        lambda b: b.find_element(By.CSS_SELECTOR, "#vg-tooltip-element.visible")
-    )
-    for word in ("trajectory", "domain", "step (steps)", "Δlogit (nats)"):
-        assert word in tooltip.text
+    told = opened.find_element(By.CSS_SELECTOR, '.readout[data-of="delta_logit"]').text
+    for word in ("training step: 1,000", "Δlogit (nats)", "nano-olmo, prose", "layer 0, head 0"):
+        assert word in told
 
 
 @page("trajectories")
@@ -430,16 +358,6 @@ def test_a_linear_axis_has_ticks_of_its_own(opened: webdriver.Chrome) -> None:
     assert "3" in linear or "3.0" in linear
 
 
-@page("dynamics")
-def test_a_forecast_s_axis_names_its_statistic(opened: webdriver.Chrome) -> None:
-    chosen = Select(opened.find_element(By.NAME, "chosen_forecast"))
-    for label in [option.text for option in chosen.options][:2]:
-        choose(opened, "chosen_forecast", label)
-        titles = opened.find_elements(By.CSS_SELECTOR, "#chart-bands .role-axis-title text")
-        names = " ".join(title.text for title in titles).replace("Δlogit", "delta_logit")
-        assert label.rsplit(" · ", 1)[1].replace("_", " ") in names.replace("_", " ")
-
-
 @page("sinks")
 def test_a_trajectory_offers_its_own_domains(opened: webdriver.Chrome) -> None:
     choose(opened, "chosen_trajectory", "bb/relu-1l/seed0")
@@ -511,7 +429,7 @@ def test_pages_can_be_walked_with_the_keyboard(browser: webdriver.Chrome, site: 
             )
         )
     assert reached[0] == "#main"
-    assert "trajectories.html" in reached and "theme" in reached and "shown" in reached
+    assert "trajectories.html" in reached and "theme" in reached and "chosen_axis" in reached
     browser.find_element(By.LINK_TEXT, "Claims").send_keys(Keys.ENTER)
     assert "Claims" in browser.title
 

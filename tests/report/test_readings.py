@@ -14,7 +14,8 @@ import pytest
 
 from trajectory.config import Config, parse
 from trajectory.report import sentences, series, words
-from trajectory.report.page import Choice, Figure, Grid, Legend, Page
+from trajectory.report.controls import Choice, Legend, Slider
+from trajectory.report.page import Figure, Grid, Page
 from trajectory.report.pages import PAGES, active, alignment, laboratory, mitigations, phase
 from trajectory.report.parts import effects, endings, interventions, maps, theory, types
 from trajectory.report.run import Run
@@ -85,8 +86,12 @@ def test_every_choice_has_its_sentence_and_the_first_one_stands_below(
 ) -> None:
     counted = 0
     for page in pages.values():
-        lists = {c.name: [v for v, _ in c.options] for c in page.controls if isinstance(c, Choice)}
-        first = {c.name: c.value for c in page.controls if isinstance(c, Choice)}
+        lists: dict[str, list[Any]] = {
+            c.name: [v for v, _ in c.options] for c in page.controls if isinstance(c, Choice)
+        }
+        sliders = [c for c in page.controls if isinstance(c, Slider) and c.places]
+        lists |= {c.name: list(range(len(c.places))) for c in sliders}
+        first = {c.name: c.value for c in page.controls if isinstance(c, Choice | Slider)}
         for chart in page.figures:
             if chart.captions is None or chart.provided:
                 continue
@@ -108,7 +113,7 @@ def test_every_choice_has_its_sentence_and_the_first_one_stands_below(
 def test_charts_that_follow_a_choice_do_not_tell_of_another(pages: dict[str, Page]) -> None:
     """Every chart that a choice filters has a sentence of its own for each value of it."""
     followed = re.compile(
-        r"\b(chosen_(?:trajectory|domain|pair|forecast|phenomenon)|fitted_statistic|"
+        r"\b(chosen_(?:trajectory|domain|pair|phenomenon)|fitted_statistic|"
         r"compared_statistic|aligned_statistic)\b"
     )
     for page in pages.values():
@@ -124,14 +129,14 @@ def test_charts_that_follow_a_choice_do_not_tell_of_another(pages: dict[str, Pag
 
 def test_every_page_answers_its_question(pages: dict[str, Page]) -> None:
     for page in pages.values():
+        if page.name == "index":  # its title is the answer, see test_front
+            continue
         assert re.fullmatch(r"[A-Z0-9].{20,}\.", page.answer), page.name
         measured = re.search(r"\d", page.answer) or re.search("cannot say|no single", page.answer)
         assert measured, f"{page.name} answers without a number"
 
 
 def test_the_answers_count_what_the_synthetic_runs_hold(pages: dict[str, Page]) -> None:
-    assert pages["index"].answer.startswith("5 of 6 series")
-    assert "2 with both" in pages["index"].answer, "only the language model has a peak"
     assert "weight rises in 5 of 6" in pages["trajectories"].answer
     assert "residual ratio rises in 2 of 3" in pages["trajectories"].answer
     assert pages["active"].answer.startswith("3 of 12 heads")

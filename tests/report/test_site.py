@@ -18,7 +18,8 @@ import vl_convert
 from trajectory.config import Config, Variant, load, parse
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode, figures, findings, marks
-from trajectory.report.page import Choice, Code, Contents, Items, Legend, Page, Terms
+from trajectory.report.controls import Choice, Legend
+from trajectory.report.page import Code, Findings, Folded, Glossary, Inline, Items, Page, Terms
 from trajectory.report.pages import PAGES, active, claims, mitigations
 from trajectory.report.pages.trajectories import PANELS, _reading
 from trajectory.report.palette import colours, dashes
@@ -94,6 +95,9 @@ def test_there_is_a_page_per_question(pages: list[Page], site: Path) -> None:
 def test_pages_ask_for_nothing_outside_their_folder(site: Path) -> None:
     for page in site.glob("*.html"):
         text = page.read_text()
+        # What a reader may follow, and no browser asks for by itself.
+        text, followed = re.subn(r'<a href="https://arxiv.org/[^"]*" rel="noreferrer">', "", text)
+        assert followed == 1, "the paper"
         for target in re.findall(r'(?:src|href)="([^"]*)"', text):
             if target != "data:,":
                 name, _, anchor = target.partition("#")
@@ -161,8 +165,8 @@ def test_legends_of_pictures_name_what_is_drawn(pages: list[Page]) -> None:
         return found
 
     toys = ["bb/adamw-3l", "bb/relu-1l", "bb/softmax-1l"]
-    assert legends("index", "sink-bb") == {"group": toys}
-    assert legends("index", "sink-lm") == {"group": ["nano-olmo"], "domain": ["prose", "code"]}
+    both = ["non_trigger", "trigger"]
+    assert legends("laboratory", "risks") == {"group": toys, "domain": both}
     assert legends("sinks", "weight") == {"group": [*toys, "nano-olmo"]}, "both domains are solid"
 
 
@@ -390,7 +394,7 @@ def test_weights_have_their_floor_beside_them(pages: list[Page]) -> None:
                 drawn += 1
                 fields = {axis["field"] for axis in found}
                 assert fields & {"floor", "sink_weight_floor"}, figure.name
-    assert drawn >= 4, "overview (two worlds), trajectories, sinks"
+    assert drawn >= 2, "trajectories, sinks"
 
 
 def test_charts_can_be_downloaded_as_numbers(site: Path, run: Run) -> None:
@@ -400,12 +404,13 @@ def test_charts_can_be_downloaded_as_numbers(site: Path, run: Run) -> None:
     assert {row["trajectory"] for row in rows} == set(run.trajectories)
 
 
-def test_the_config_lies_beside_the_pages_and_its_sizes_stand_on_the_first(
+def test_the_config_lies_beside_the_pages_and_its_sizes_stand_with_the_data(
     site: Path, config: Config
 ) -> None:
     assert load(site / "data/config.json") == config
-    text = (site / "index.html").read_text()
-    assert 'href="data/config.json"' in text
+    for page in site.glob("*.html"):
+        assert 'href="data/config.json"' in page.read_text(), page.name
+    text = (site / "data.html").read_text()
     rows = re.findall(r"<tr>(.*?)</tr>", text, re.S)
     cells = [re.findall(r">([^<>]+)</t[hd]>", row) for row in rows]
     toy = "bb/adamw-3l softmax 3 64 64 64 1,000 adamw 0.001 0"
@@ -415,9 +420,7 @@ def test_the_config_lies_beside_the_pages_and_its_sizes_stand_on_the_first(
 
 
 def test_boxes_are_of_what_the_page_draws(pages: list[Page], run: Run) -> None:
-    """Seeds are drawn together on the overview; ReLU attention has no log-odds to portray."""
-    (overview,) = (control for control in pages[0].controls if isinstance(control, Legend))
-    assert overview.value == run.groups
+    """ReLU attention has no log-odds to portray."""
     for page in pages:
         boxes = [set(c.value) for c in page.controls if isinstance(c, Legend)]
         for shown in boxes if page.name in ("phase", "alignment") else []:
@@ -438,8 +441,8 @@ def test_claims_lead_to_the_chart_that_decides_them(site: Path, pages: list[Page
         drawn = next(page for page in pages if f"{page.name}.html" == name)
         names = {
             block.name
-            for block in drawn.blocks
-            if not isinstance(block, Items | Terms | Code | Contents)
+            for block in drawn.every_block
+            if not isinstance(block, Items | Terms | Code | Findings | Glossary | Inline | Folded)
         }
         assert anchor in names, target
 
@@ -450,8 +453,9 @@ def test_every_example_of_the_data_page_finds_rows(
     """Run as they stand there, beside the pages; not every table holds every trajectory."""
     monkeypatch.chdir(site)
     examples = re.findall(r"<pre><code>(.*?)</code></pre>", (site / "data.html").read_text(), re.S)
+    examples = [html.unescape(text) for text in examples if text.startswith("import")]
     assert len(examples) > 20
-    for example in map(html.unescape, examples):
+    for example in examples:
         names: dict[str, Any] = {}
         exec(example, names)
         (frame,) = (found for found in names.values() if isinstance(found, pl.DataFrame))

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trajectory.bb.changes import Change, changing
 from trajectory.bb.forces import toy_forces
-from trajectory.bb.interventions import NONE, intervened
+from trajectory.bb.interventions import NONE, changes_of
 from trajectory.bb.laboratory import measure_types
 from trajectory.bb.schedule import learning_rate, map_steps
 from trajectory.bb.task import BigramTask
 from trajectory.config import Variant
 from trajectory.probe.forces.configured import at_step
+from trajectory.probe.interventions import Intervention, intervening
 from trajectory.probe.loss import Loss
 from trajectory.probe.measure import Batch, Row, measure, rates
 from trajectory.schemas import (
@@ -58,7 +58,7 @@ class Evaluation:
         self.law = law.to(device)
         self.entropy = -torch.xlogy(self.law, self.law).sum(-1)
         self.unigrams = task.unigrams.to(device)
-        self.trigger = trigger.to(device)
+        self.forced = ~trigger.to(device)
         self.task, self.variant, self.trajectory = task, variant, trajectory
         self.map_steps = set(map_steps(variant))
         forces = variant.forces
@@ -68,7 +68,7 @@ class Evaluation:
         self,
         model: nn.Module,
         step: int,
-        standing: Sequence[Change],
+        holds: Sequence[Intervention],
         initial_values: Mapping[int, Tensor],
     ) -> dict[str, list[Row]]:
         """Every table's rows for the model as it is before ``step``.
@@ -76,25 +76,27 @@ class Evaluation:
         Args:
             model: a ``Transformer`` or ``Simplified``.
             step: updates taken.
-            standing: changes that the model is being trained with.
+            holds: that the model is being trained with.
             initial_values: every layer's value at position 0 before training, [H, d].
         """
         variant = self.variant
         assert isinstance(model.blocks, nn.ModuleList)
-        blocks = list(model.blocks)
+        blocks = model.blocks
         names = {
             "trajectory": self.trajectory,
             "step": step,
             "tokens": step * variant.batch * variant.task.length,
         }
         maps = (variant.maps.sequences, variant.maps.length) if step in self.map_steps else (0, 0)
-        with changing(standing, self.trigger):
-            logits, heads, layers = measure(lambda: model(self.inputs), blocks, self.batch)
-            types, residuals, drawn = measure_types(model, blocks, self.task, self.inputs, maps)
-            forces = self._forces(model, step) if step in self.force_steps else {}
+        with intervening(holds, blocks, self.forced):
+            logits, heads, layers = measure(lambda: model(self.inputs), list(blocks), self.batch)
+            types, residuals, drawn = measure_types(
+                model, list(blocks), self.task, self.inputs, maps
+            )
+        forces = self._forces(model, blocks, step, holds) if step in self.force_steps else {}
         risks = self._risks(logits)
         changed, reread = self._interventions(
-            model, blocks, risks, (heads, layers), standing, initial_values
+            model, blocks, risks, (heads, layers), holds, initial_values
         )
         return {
             HEADS.name: [{**names, **row} for row in heads],
@@ -117,14 +119,17 @@ class Evaluation:
             **{name: [{**names, **row} for row in found] for name, found in forces.items()},
         }
 
-    def _forces(self, model: nn.Module, step: int) -> dict[str, list[Row]]:
+    def _forces(
+        self, model: nn.Module, blocks: nn.ModuleList, step: int, holds: Sequence[Intervention]
+    ) -> dict[str, list[Row]]:
         forces = self.variant.forces
         assert forces is not None
         first = slice(0, forces.sequences)
         domains = {name: member[first] for name, member in self.batch.domains.items()}
         texts = self.batch.texts[first]
         inputs, law = self.inputs[first], self.law[first]
-        return toy_forces(model, inputs, law, domains, texts, at_step(forces, step))
+        with intervening(holds, blocks, self.forced[first], withhold=True):
+            return toy_forces(model, inputs, law, domains, texts, at_step(forces, step))
 
     def _facts(self, step: int) -> Row:
         return {
@@ -168,10 +173,10 @@ class Evaluation:
     def _interventions(
         self,
         model: nn.Module,
-        blocks: list[nn.Module],
+        blocks: nn.ModuleList,
         risks: Mapping[str, Mapping[str, Any]],
         unchanged: tuple[list[Row], list[Row]],
-        standing: Sequence[Change],
+        holds: Sequence[Intervention],
         initial_values: Mapping[int, Tensor],
     ) -> tuple[list[Row], list[Row]]:
         """Rows of ``bb_interventions`` and ``bb_intervened``; none where none are asked for."""
@@ -179,9 +184,10 @@ class Evaluation:
             return [], []
         found = [(NONE, risks, *unchanged)]
         for intervention in self.variant.interventions:
-            with intervened(intervention, blocks, standing, self.trigger, initial_values):
+            changes = [*holds, *changes_of(intervention, blocks, initial_values)]
+            with intervening(changes, blocks, self.forced):
                 logits, heads, layers = measure(
-                    lambda: model(self.inputs), blocks, self.batch, full=False
+                    lambda: model(self.inputs), list(blocks), self.batch, full=False
                 )
             found.append((intervention.label, self._risks(logits), heads, layers))
         changed = [

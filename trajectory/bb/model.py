@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trajectory.bb.changes import change_output, change_value, change_written
 from trajectory.config import Variant
 from trajectory.probe.attention import probe_attention
 from trajectory.probe.kinds import Kind
@@ -57,12 +56,12 @@ class Attention(nn.Module):
             query, key = rotate(query), rotate(key)
         if gate is not None:
             value = value * gate.transpose(1, 2)[..., None]
-        value = change_value(self.layer_idx, value)
         output, _ = probe_attention(self, query, key, value, None)  # (B, T, H, d)
-        mixed = change_output(self.layer_idx, output, value).reshape(batch, length, width)
+        mixed = output.reshape(batch, length, width)
         if self.head_gate is not None:
             mixed = mixed * self.head_gate(x).sigmoid()
-        return change_written(self, self.o_proj(mixed), query, key, value)
+        written: Tensor = self.o_proj(mixed)
+        return written
 
 
 class MLP(nn.Module):

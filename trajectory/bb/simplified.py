@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trajectory.bb.changes import change_output, change_value
 from trajectory.bb.task import BigramTask
 from trajectory.config import Variant
 from trajectory.probe.attention import probe_attention
@@ -65,10 +64,9 @@ class SimplifiedAttention(nn.Module):
         value = torch.cat([sink, value[:, 1:]], 1)
         value = functional.pad(value, (0, query.shape[-1] - size))
         key = self.keys[:length].expand(batch, -1, -1)
-        value = change_value(0, value[:, None])
-        output, _ = probe_attention(self, query[:, None], key[:, None], value, None, scaling=1.0)
-        mixed: Tensor = change_output(0, output, value)[:, :, 0, :size]
-        return mixed
+        query, key, value = (tensor[:, None] for tensor in (query, key, value))  # one head
+        output, _ = probe_attention(self, query, key, value, None, scaling=1.0)
+        return output[:, :, 0, :size]
 
 
 class SimplifiedBlock(nn.Module):

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trajectory.bb.changes import Change, ForceAttention, SetValue, values_at
 from trajectory.bb.evaluation import Evaluation
 from trajectory.bb.forks import fork
 from trajectory.bb.model import Transformer
@@ -22,6 +21,8 @@ from trajectory.bb.task import BigramTask, load_task
 from trajectory.bb.updates import Updates
 from trajectory.config import Variant
 from trajectory.errors import TrajectoryError
+from trajectory.probe.holds import Holds
+from trajectory.probe.interventions import values_at
 from trajectory.probe.measure import Row
 from trajectory.schemas import BB_MEASUREMENTS, FORCE_TABLES, FORKS, MEASUREMENTS
 
@@ -80,7 +81,7 @@ def train(
     recorded, kept = set(variant.recorded_steps()), set(variant.checkpoint_steps())
     forked = set(variant.forks.steps) if variant.forks else set()
     for step in range(run.step, variant.steps + 1):
-        run.start_changes(step)
+        run.holds.start(step, run.values_at)
         if step in recorded:
             run.record(step)
         if step in kept:
@@ -126,8 +127,8 @@ class Training:
         self.evaluation = Evaluation(
             self.task, variant, f"bb/{self.name}/seed{self.seed}", self.device
         )
-        self.held: dict[int, Tensor] = {}
-        self.initial_values = values_at(self.model, self.evaluation.inputs, 0)
+        self.holds = Holds(variant.during)
+        self.initial_values = self.values_at(0)
         self._batches: Iterator[Tensor] | None = None
         self.state = None
         if machine.state is not None:
@@ -151,7 +152,10 @@ class Training:
         self.model.load_state_dict(found["model"])
         for optimiser, values in zip(self.optimisers, found["optimisers"], strict=True):
             optimiser.load_state_dict(values)
-        self.held = {i: value.to(self.device) for i, value in found["held"].items()}
+        self.holds.held = {
+            number: {layer: value.to(self.device) for layer, value in values.items()}
+            for number, values in found["held"].items()
+        }
 
     def save(self, step: int) -> None:
         """Keep the state before ``step``, if it is time."""
@@ -162,28 +166,13 @@ class Training:
                     "tables": self.tables,
                     "model": self.model.state_dict(),
                     "optimisers": [o.state_dict() for o in self.optimisers],
-                    "held": self.held,
+                    "held": self.holds.held,
                 }
             )
 
-    def start_changes(self, step: int) -> None:
-        """Note the values that are held from this step on."""
-        for i, hold in enumerate(self.variant.during):
-            if hold.kind == "hold_value" and hold.from_step == step:
-                found = values_at(self.model, self.evaluation.inputs, hold.position)
-                self.held[i] = found[hold.layer]
-
-    def changes(self, step: int) -> list[Change]:
-        """The changes that the model trains with at this step."""
-        found: list[Change] = []
-        for i, hold in enumerate(self.variant.during):
-            if step < hold.from_step:
-                continue
-            if hold.kind == "hold_value":
-                found.append(SetValue(hold.layer, hold.position, self.held[i], True))
-            else:
-                found.append(ForceAttention(hold.layer, hold.position, hold.share))
-        return found
+    def values_at(self, position: int) -> dict[int, Tensor]:
+        """Every layer's value at a position, [H, d], the mean over the evaluation's sequences."""
+        return values_at(lambda: self.model(self.evaluation.inputs), position)
 
     def record(self, step: int) -> None:
         """Measure the model as it is before the update."""
@@ -192,7 +181,7 @@ class Training:
                 f"{self.evaluation.trajectory}: weights are no longer finite at step {step}; a "
                 "smaller learning rate may help"
             )
-        rows = self.evaluation.rows(self.model, step, self.changes(step), self.initial_values)
+        rows = self.evaluation.rows(self.model, step, self.holds.at(step), self.initial_values)
         for table, found in rows.items():
             self.tables[table] += found
 
@@ -221,7 +210,7 @@ class Training:
         if self._batches is None:
             self._batches = self.updates.batches(step)
         batch = next(self._batches)
-        loss = self.updates.take(self.model, self.optimisers, batch, step, self.changes(step))
+        loss = self.updates.take(self.model, self.optimisers, batch, step, self.holds.at(step))
         if step % 100 == 0 and not bool(loss.isfinite()):
             raise TrajectoryError(
                 f"{self.evaluation.trajectory}: the loss is {float(loss)} at step {step}; a "

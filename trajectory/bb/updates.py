@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count
 
@@ -13,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from trajectory.bb.changes import Change, changing
 from trajectory.bb.optimisers import set_learning_rate
 from trajectory.bb.schedule import learning_rate
 from trajectory.bb.task import BigramTask
 from trajectory.config import Variant
 from trajectory.probe.forks import HooksOf, hooked_parts
+from trajectory.probe.interventions import Intervention, intervening
 
 DRAWN_AT_ONCE = 32
 """Batches per call of the sampler, whose cost is per position rather than per sequence."""
@@ -61,7 +60,7 @@ class Updates:
         optimisers: list[Optimizer],
         batch: Tensor,
         step: int,
-        changes: Sequence[Change] = (),
+        holds: Sequence[Intervention] = (),
         hooks: HooksOf | None = None,
     ) -> Tensor:
         """One optimiser step; the loss before it.
@@ -70,15 +69,17 @@ class Updates:
             model, optimisers: what is changed.
             batch: tokens with the next one behind them, [B, T + 1].
             step: updates taken before.
-            changes: of the model, while it trains.
+            holds: that the model trains with.
             hooks: held during the update.
         """
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
+        assert isinstance(model.blocks, nn.ModuleList)
         for part in batch.split(self._at_once()):
             inputs = part[:, :-1]
-            held = changing(changes, self.task.is_trigger(inputs)) if changes else nullcontext()
+            forced = ~self.task.is_trigger(inputs) if holds else None
+            held = intervening(holds, model.blocks, forced, withhold=True)
             with held, hooked_parts(hooks, inputs):
                 loss = self._loss(model, inputs, part[:, 1:]) * (len(part) / len(batch))
             loss.backward()

@@ -20,13 +20,11 @@ from trajectory.cli import (
     corpus,
     costs,
     dynamics,
-    forces,
     holds,
-    interventions,
-    measure,
     plan,
     reinforcement,
     report,
+    revisions,
     static,
     suites,
     tables,
@@ -51,9 +49,9 @@ app.command("bigrams", rich_help_panel=BEFORE)(corpus.bigrams)
 app.command("report", rich_help_panel=AFTER)(report.report)
 app.command("claims", rich_help_panel=AFTER)(claims.claims)
 app.command("costs", rich_help_panel=AFTER)(costs.costs)
-app.command("measure", rich_help_panel=STAGES)(measure.measure_revisions)
-app.command("intervene", rich_help_panel=STAGES)(interventions.intervene_revisions)
-app.command("forces", rich_help_panel=STAGES)(forces.measure_forces)
+app.command("measure", rich_help_panel=STAGES)(revisions.measure)
+app.command("intervene", rich_help_panel=STAGES)(revisions.intervene)
+app.command("forces", rich_help_panel=STAGES)(revisions.forces)
 app.command("dynamics", rich_help_panel=STAGES)(dynamics.dynamics)
 app.command("reinforcement", rich_help_panel=STAGES)(reinforcement.reinforcement)
 app.command("holds", rich_help_panel=STAGES)(holds.holds)

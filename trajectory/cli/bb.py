@@ -15,9 +15,8 @@ from trajectory.cli.options import (
     RunConfig,
     Threads,
     check_writable,
-    set_up_torch,
-    write_measurements,
 )
+from trajectory.jobs.process import set_up_torch, write_measurements
 
 if TYPE_CHECKING:
     from trajectory.config import Variant
@@ -30,9 +29,7 @@ app = typer.Typer(
 @app.command("list")
 def bb_list(config: ConfigFile = DEFAULT_CONFIG) -> None:
     """List the variants of a config and their purposes."""
-    from rich.table import Table
-
-    from trajectory.cli.printing import console
+    from trajectory.cli.printing import show
     from trajectory.config import load
 
     head = (
@@ -43,21 +40,23 @@ def bb_list(config: ConfigFile = DEFAULT_CONFIG) -> None:
         "size",
         "differs from its control in",
     )
-    grid = Table(*head, box=None)
+    rows = []
     variants = load(config).bb.variants
     for name, v in variants.items():
         control = variants.get(v.control) if v.control else None
         size = "simplified" if v.model == "simplified" else f"{v.layers}L width {v.width}"
         size += f", batch {v.batch} × T {v.task.length}, {v.steps} steps"
-        grid.add_row(
-            name,
-            v.about or "—",
-            v.section or "",
-            " ".join(map(str, v.seeds)),
-            size,
-            ", ".join(_differences(v, control)) or "nothing: the paper's default",
+        rows.append(
+            (
+                name,
+                v.about or "—",
+                v.section or "",
+                " ".join(map(str, v.seeds)),
+                size,
+                ", ".join(_differences(v, control)) or "nothing: the paper's default",
+            )
         )
-    console().print(grid)
+    show(head, rows)
 
 
 @app.command("show")

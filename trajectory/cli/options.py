@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from trajectory.errors import TrajectoryError
-
-if TYPE_CHECKING:
-    from trajectory.probe.measure import Row
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The run's config.", show_default=True)]
 RunConfig = Annotated[
@@ -59,25 +55,3 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise TrajectoryError(f"{folder}: cannot be written ({error.strerror})") from None
-
-
-def set_up_torch(threads: int) -> None:
-    """Set torch up before anything else imports it."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    import torch
-
-    torch.set_num_threads(threads)
-
-
-def write_measurements(rows: dict[str, list[Row]], output: Path, facts: dict[str, Any]) -> None:
-    """Write the measurement tables of one trajectory or checkpoint, with their provenance."""
-    from trajectory import provenance
-    from trajectory.probe.scan import KERNEL
-    from trajectory.schemas import TABLES
-    from trajectory.tables import from_rows, write
-
-    defaults = {"device": "cpu", "dtype": "float32", "kernel": KERNEL}
-    described = provenance.describe(**{**defaults, **facts})
-    for name, found in rows.items():
-        write(from_rows(found, TABLES[name]), TABLES[name], output / f"{name}.parquet", described)
-    print(f"{output}: {', '.join(f'{len(r)} rows of {n}' for n, r in rows.items())}")

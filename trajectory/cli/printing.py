@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 
 
 def console() -> Console:
@@ -14,3 +17,27 @@ def console() -> Console:
     """
     width = None if sys.stdout.isatty() else 240
     return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def show(head: Sequence[str], rows: Sequence[Sequence[str]], where: Console | None = None) -> None:
+    """Print a line per row where all of them fit the terminal, else a block per row.
+
+    A block begins with the row's first cell; each other cell that is not empty stands below it with
+    its column's title, on as many lines as it takes. Nothing is cut.
+    """
+    screen = where or console()
+    wide = Table(*head, box=None)
+    for row in rows:
+        wide.add_row(*row)
+    if Measurement.get(screen, screen.options.update(width=10_000), wide).maximum <= screen.width:
+        screen.print(wide)
+        return
+    for first, *others in rows:
+        screen.print(first, overflow="fold")
+        told = [(title, text) for title, text in zip(head[1:], others, strict=True) if text]
+        block = Table(box=None, show_header=False, pad_edge=False)
+        block.add_column(no_wrap=True)
+        block.add_column(overflow="fold")
+        for title, text in told:
+            block.add_row(f"  {title}", text)
+        screen.print(block)

@@ -53,5 +53,5 @@ def report(
 
     for page in build(source, loaded, folder, theme=theme, draw=figures, copies=copies):
         if page.name in FINDINGS:
-            print(fill(f"{page.label}: {page.answer}", 80, subsequent_indent="  "))
+            print(fill(f"{page.label}: {page.answer or page.question}", 80, subsequent_indent="  "))
     print(f"open {folder / 'index.html'}")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajectory.cli.options import Threads, check_writable, existing_folder, set_up_torch
+from trajectory.cli.options import Threads, check_writable, existing_folder
 from trajectory.errors import TrajectoryError
+from trajectory.jobs.process import set_up_torch
 
 if TYPE_CHECKING:
     import polars as pl

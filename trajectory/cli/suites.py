@@ -15,10 +15,9 @@ from trajectory.cli.options import (
     Threads,
     check_writable,
     existing_folder,
-    set_up_torch,
-    write_measurements,
 )
 from trajectory.errors import TrajectoryError, is_disk_full
+from trajectory.jobs.process import set_up_torch, write_measurements
 
 if TYPE_CHECKING:
     from trajectory.config import Config, NanoOlmo

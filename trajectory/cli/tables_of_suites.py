@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from trajectory.checkpoints.narrow import Narrowed
-from trajectory.cli.printing import console
+from trajectory.cli.printing import console, show
 from trajectory.config import Config
 from trajectory.config.nano import NanoOlmo
 from trajectory.config.suites import Suite
@@ -28,25 +30,51 @@ def gigabytes(size: int | None) -> str:
 
 
 def registry_table(known: dict[str, dict[str, Any]]) -> None:
-    """Print every suite of the registry, one line each."""
-    grid = Table("suite", "repository", "family", "each", "dtype", "", box=None)
-    for column in grid.columns[:2]:
-        column.no_wrap = True
+    """Print every suite of the registry; those that differ in size and seed only, on one line."""
+    alike: dict[tuple[str, ...], list[str]] = {}
     for name, entry in known.items():
         suite = Suite.model_validate(entry)
         remark = "not measurable: see show" if suite.needs else ""
         if suite.known_bad:
             remark = "has known-bad revisions"
-        grid.add_row(
-            name,
-            suite.repository or "several",
-            suite.family or "?",
-            gigabytes(suite.bytes),
-            suite.dtype or "?",
-            remark,
-        )
-    console().print(grid)
-    print("'trajectory suites show NAME' explains one. nano-olmo is pretrained by the workflow.")
+        owner = (suite.repository or "several").split("/", maxsplit=1)[0]
+        facts = (owner, suite.family or "?", gigabytes(suite.bytes), suite.dtype or "?", remark)
+        alike.setdefault((_SIZE_OR_SEED.sub(_blank, name), *facts), []).append(name)
+    rows = [(braced(names), *facts) for (_, *facts), names in alike.items()]
+    show(("suite", "by", "family", "each", "dtype", "remark"), rows)
+    print(
+        "Braces stand for several names, as in a shell: a-{1b,7b} is a-1b and a-7b. 'trajectory "
+        "suites show NAME' explains one. nano-olmo is pretrained by the workflow."
+    )
+
+
+_SIZE_OR_SEED = re.compile(r"(?<=-)\d+(?:\.\d+)?[mb](?=-|$)|(?<=-seed)\d+")
+"""A model's size, or the number of a seed, in a suite's name."""
+
+
+def _blank(_: re.Match[str]) -> str:
+    return "*"
+
+
+def braced(names: Sequence[str]) -> str:
+    """Names that differ in size and seed only as one, 'a-{1b,7b}-seed{1..9}'; several where not
+    every combination is there."""
+    parts = [_SIZE_OR_SEED.findall(name) for name in names]
+    choices = [list(dict.fromkeys(column)) for column in zip(*parts, strict=True)]
+    if len(names) == 1 or math.prod(map(len, choices)) != len(names):
+        return ", ".join(names)
+    told = iter(choices)
+    return _SIZE_OR_SEED.sub(lambda _: _brace(next(told)), names[0])
+
+
+def _brace(choices: Sequence[str]) -> str:
+    if len(choices) == 1:
+        return choices[0]
+    if all(c.isdigit() for c in choices):
+        numbers = [int(c) for c in choices]
+        if numbers == list(range(numbers[0], numbers[-1] + 1)):
+            return f"{{{numbers[0]}..{numbers[-1]}}}"
+    return f"{{{','.join(choices)}}}"
 
 
 def suite_table(name: str, suite: Suite | NanoOlmo) -> None:
@@ -97,11 +125,11 @@ def audit_table(name: str, rows: Sequence[Row], chosen: Sequence[Row]) -> None:
         row for row in rows if row["trajectory"] is not None and (row["excluded"] or row["reason"])
     ]
     if suspects:
-        grid = Table("suspect", "excluded", "verdict", "reason", box=None)
-        for row in suspects[:MOST_ROWS]:
-            excluded = "yes" if row["excluded"] else "no"
-            grid.add_row(row["revision"], excluded, row["verdict"], row["reason"])
-        console().print(grid)
+        told = [
+            (r["revision"], "yes" if r["excluded"] else "no", r["verdict"], r["reason"] or "")
+            for r in suspects[:MOST_ROWS]
+        ]
+        show(("suspect", "excluded", "verdict", "reason"), told)
         if len(suspects) > MOST_ROWS:
             print(f"and {len(suspects) - MOST_ROWS} more: see the manifest")
     sizes = [row["bytes"] for row in chosen]
@@ -134,28 +162,23 @@ def outcome_table(
         print(f"The audit excluded {len(excluded)} revisions: see the report, or the manifests.")
     if not absent and not unchanged:
         return
-    grid = Table("suite", "missing", "why", "reason", box=None)
-    for column in grid.columns[:3]:
-        column.no_wrap = True
-    for row in absent:
-        grid.add_row(row["suite"], row["revision"], row["error"], row["reason"])
-    for row in unchanged:
-        what = f"{row['revision']}, interventions"
-        grid.add_row(row["suite"], what, row["error"], row["reason"])
-    console().print(grid)
+    told = [(r["suite"], r["revision"], r["error"], r["reason"]) for r in absent]
+    told += [
+        (r["suite"], f"{r['revision']}, interventions", r["error"], r["reason"]) for r in unchanged
+    ]
+    show(("suite", "missing", "why", "reason"), [[text or "" for text in row] for row in told])
     if retried or unlisted:
         print("Run the same command again to retry temporary failures.")
 
 
 def plan_table(plans: Sequence[SuitePlan], config: Config, flops: float) -> None:
     """Print what each suite will cost."""
-    grid = Table(
+    head = (
         *("suite", "checkpoints", "changed models", "to fetch", "disk at once", "memory per job"),
         *("fetching", "computing", "sizes from"),
-        box=None,
     )
-    for found in plans:
-        grid.add_row(
+    rows = [
+        (
             found.name,
             "?" if found.checkpoints is None else str(found.checkpoints),
             _changed(found),
@@ -166,7 +189,9 @@ def plan_table(plans: Sequence[SuitePlan], config: Config, flops: float) -> None
             duration(found.computing),
             _SOURCES[found.source],
         )
-    console().print(grid)
+        for found in plans
+    ]
+    show(head, rows)
     print(
         f"Estimates: {config.fetch.bandwidth / 1e6:,.0f} MB/s (fetch.bandwidth), "
         f"{flops / 1e9:,.0f} GFLOP/s a thread, float32, one job at a time; good to a factor of two."

@@ -35,7 +35,8 @@ def align(results: Results, config: RunConfig = None) -> None:
     heads, layers, checkpoints = (
         ordered(results, name).collect() for name in ("heads", "layers", "checkpoints")
     )
-    rows = collapse(heads, layers, checkpoints, loaded.alignment, loaded.dynamics.sink_threshold)
+    threshold, held = loaded.dynamics.sink_threshold, loaded.held()
+    rows = collapse(heads, layers, checkpoints, loaded.alignment, threshold, held)
     _write(results, rows, alignment=loaded.alignment.model_dump(mode="json"))
 
 

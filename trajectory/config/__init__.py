@@ -7,12 +7,13 @@ any job starts; a mistake is reported as one line per key.
 from trajectory.config.alignment import Alignment
 from trajectory.config.base import LogSpaced, resolve_steps
 from trajectory.config.bb import BigramBackcopy, Variant
-from trajectory.config.bb_parts import SGD, AdamW, Hold, Intervention, Muon, Task
+from trajectory.config.bb_parts import SGD, AdamW, Intervention, Muon, Task
 from trajectory.config.dynamics import Dynamics
 from trajectory.config.fetch import Fetch
 from trajectory.config.forces import Forces
 from trajectory.config.forks import Forks
-from trajectory.config.nano import NanoExperiment, NanoHold, NanoOlmo
+from trajectory.config.layers import Hold
+from trajectory.config.nano import NanoExperiment, NanoOlmo
 from trajectory.config.probe import Probe
 from trajectory.config.reading import RESOLVED_NAME, check_files, load, parse, resolved
 from trajectory.config.run import Config
@@ -34,7 +35,6 @@ __all__ = [
     "LogSpaced",
     "Muon",
     "NanoExperiment",
-    "NanoHold",
     "NanoOlmo",
     "Probe",
     "Select",

@@ -54,7 +54,7 @@ def _plain(path: Path) -> Path:
     """Refuse what is no folder of its own on a file system, and what a shell or Snakemake would
     read as something else than part of a file's name."""
     if re.match(r"[\w+.-]+:/", str(path)):
-        raise ValueError(f"'{path}' is an address, not a path; 'publish' sends copies to one")
+        raise ValueError(f"'{path}' is an address, not a path")
     if path == Path():
         raise ValueError("needs a folder of its own, found '.'")
     if odd := re.search(r"[^\w@%+=:,./-]|^-", str(path)):
@@ -77,6 +77,9 @@ def refuse_repeats(key: str, values: Sequence[object]) -> None:
         raise ValueError(f"{key}: {twice[0]} is there twice")
 
 
+StepList = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
 class Section(BaseModel):
     """A part of the config: unknown keys are refused, values cannot be changed once read."""
 
@@ -94,7 +97,21 @@ class LogSpaced(Section):
     """Distinct steps wanted between the first and the last, both included."""
 
 
-StepList = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+class OfCheckpoints(Section):
+    """A part of the probe that looks at some of the checkpoints which a trajectory measures."""
+
+    checkpoints: Literal["last", "all"] | StepList = "all"
+    """Checkpoints of each trajectory: the last measured one, all, or these steps."""
+
+    def choose(self, steps: list[int]) -> list[int]:
+        """The steps meant, of those that a trajectory measures."""
+        if self.checkpoints == "all":
+            return steps
+        if self.checkpoints == "last":
+            return [max(steps)]
+        return sorted(set(self.checkpoints) & set(steps))
+
+
 Steps = Annotated[
     Annotated[LogSpaced, Tag("<log-spaced>")] | Annotated[StepList, Tag("<list>")],
     Discriminator(lambda value: "<list>" if isinstance(value, list) else "<log-spaced>"),

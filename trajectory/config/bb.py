@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trajectory.config.base import (
     Count,
@@ -19,9 +19,7 @@ from trajectory.config.base import (
 from trajectory.config.bb_parts import (
     SGD,
     AdamW,
-    Hold,
     Intervention,
-    LayerIndex,
     LearningRate,
     Maps,
     Muon,
@@ -29,6 +27,10 @@ from trajectory.config.bb_parts import (
 )
 from trajectory.config.forces import Forces
 from trajectory.config.forks import Forks
+from trajectory.config.layers import Change, Hold, LayerIndex, placed, refuse_holds
+
+OF_ANY_LAYER = ("zero_layer", "mean_residual")
+"""Changes that need neither attention nor an MLP."""
 
 
 class Variant(Section):
@@ -112,6 +114,20 @@ class Variant(Section):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     """Seeds; each draws its own initial weights and its own training data."""
 
+    @field_validator("interventions", "during")
+    @classmethod
+    def _placed(cls, changes: list[Change], info: ValidationInfo) -> list[Change]:
+        if not {"layers", "no_attn", "no_ffn"} <= info.data.keys():
+            return changes  # which are wrong themselves
+
+        def _having(kind: str) -> list[int]:
+            lacking = [] if kind in OF_ANY_LAYER else info.data["no_attn"]
+            if kind == "zero_mlp":
+                lacking = info.data["no_ffn"]
+            return [layer for layer in range(info.data["layers"]) if layer not in lacking]
+
+        return placed(changes, _having)
+
     @model_validator(mode="after")
     def _consistent(self) -> Variant:
         if self.width % self.heads:
@@ -126,7 +142,9 @@ class Variant(Section):
         if self.checkpoints is not None:
             resolve_steps(self.checkpoints, self.steps)
         self._check_layers()
-        self._check_holds()
+        refuse_holds(self.during, self.task.length, self.steps, self.sham)
+        if self.head_gate and any(hold.kind == "hold_value" for hold in self.during):
+            raise ValueError("hold_value is not defined behind a head gate")
         if self.forces is not None:
             self._check_forces(self.forces)
         if self.forks is not None:
@@ -144,8 +162,8 @@ class Variant(Section):
             "no_attn": self.no_attn,
             "no_ffn": self.no_ffn,
             "linear_ffn": self.linear_ffn,
-            "interventions": [layer for change in self.interventions for layer in change.layers],
-            "during": [change.layer for change in self.during],
+            "interventions": [layer for change in self.interventions for layer in change.places],
+            "during": [layer for hold in self.during for layer in hold.places],
         }
         for key, layers in named.items():
             if layers and max(layers) >= self.layers:
@@ -153,41 +171,14 @@ class Variant(Section):
         both = set(self.no_ffn) & set(self.linear_ffn)
         if both:
             raise ValueError(f"layer {min(both)} is in no_ffn and in linear_ffn")
-        used = [(change.kind, n) for change in self.interventions for n in change.layers]
-        for kind, layer in (*used, *((change.kind, change.layer) for change in self.during)):
-            if layer in self.no_attn and kind not in ("zero_mlp", "zero_layer", "level_residual"):
+        changes: list[Intervention | Hold] = [*self.interventions, *self.during]
+        for kind, layer in [(change.kind, n) for change in changes for n in change.places]:
+            if layer in self.no_attn and kind not in ("zero_mlp", *OF_ANY_LAYER):
                 raise ValueError(f"{kind}: layer {layer} has no attention")
             if layer in self.no_ffn and kind == "zero_mlp":
                 raise ValueError(f"zero_mlp: layer {layer} has no MLP")
         if len(self.no_attn) and set(self.no_attn) >= set(range(self.layers)):
             raise ValueError("no_attn: at least one layer needs attention, or there are no heads")
-
-    def _check_holds(self) -> None:
-        for change in self.during:
-            # A query attends to what comes before it: nobody can be made to see the last position.
-            last = self.task.length - (1 if change.kind == "hold_value" else 2)
-            if change.position > last:
-                raise ValueError(
-                    f"{change.kind}: position {change.position} is beyond {last}, the last one at "
-                    f"length {self.task.length}"
-                )
-            if change.from_step >= self.steps:
-                raise ValueError(
-                    f"{change.kind}: from_step {change.from_step} is not before the last step "
-                    f"{self.steps}: nothing would change"
-                )
-            if change.position and not self.sham:
-                raise ValueError(
-                    f"{change.kind}: position {change.position} is not the sink, a sham: say "
-                    "'sham: true', or hold position 0"
-                )
-        if self.head_gate and any(change.kind == "hold_value" for change in self.during):
-            raise ValueError("hold_value is not defined behind a head gate")
-        kinds = [(change.layer, change.kind) for change in self.during]
-        for layer in sorted({layer for layer, _ in kinds}):
-            here = [kind for other, kind in kinds if other == layer]
-            if len(here) > 1:
-                raise ValueError(f"during: layer {layer} has {' and '.join(here)}; one at a time")
 
     def _check_forces(self, forces: Forces) -> None:
         forces.refuse_beyond(self.task.length)
@@ -243,8 +234,8 @@ class Variant(Section):
             raise ValueError("the simplified model is of the backcopy rule with ⟨s⟩")
         if self.optimizer.name == "muon":
             raise ValueError("the simplified model's parameters are vectors; muon is for matrices")
-        if any(change.kind == "level_residual" for change in self.interventions):
-            raise ValueError("level_residual: the simplified model has no residual stream")
+        if any(change.kind == "mean_residual" for change in self.interventions):
+            raise ValueError("mean_residual: the simplified model has no residual stream")
         if any(change.kind == "zero_layer" for change in self.interventions):
             raise ValueError(
                 "zero_layer: the simplified model has one layer and would write nothing"

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from trajectory.config.base import Count, ExpandedPath, Fraction, Positive, Section
+from trajectory.config.layers import Placed
 
-LayerIndex = Annotated[int, Field(ge=0)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -99,7 +99,7 @@ class LearningRate(Section):
     """From the warm-up on: constant, or down to 0 at the last step."""
 
 
-class Intervention(Section):
+class Intervention(Placed):
     """A change of the trained model, applied at every recorded step; training goes on without it.
 
     The head statistics of a layer whose attention is replaced are those of its queries and keys.
@@ -112,37 +112,18 @@ class Intervention(Section):
         "oracle_attention",
         "mean_value",
         "reset_value",
-        "level_residual",
+        "mean_residual",
     ]
     """zero_attention, zero_mlp, zero_layer: attention, MLP or both write nothing.
     oracle_attention: non-triggers attend to position 0 alone, triggers to the token before.
     mean_value: the value at position 0 becomes the mean of the others'. reset_value: it becomes
-    what it was at step 0, without ⟨s⟩ in the mean over sequences. level_residual: the residual at
+    what it was at step 0, without ⟨s⟩ in the mean over sequences. mean_residual: the residual at
     position 0 is scaled to the mean norm of the others where it enters the layer."""
-    layers: Annotated[list[LayerIndex], Field(min_length=1)] = [0]
-    """Layers that are changed."""
 
     @property
     def label(self) -> str:
         """The intervention in one word and its layers, as the tables name it."""
-        return f"{self.kind} {','.join(map(str, self.layers))}"
-
-
-class Hold(Section):
-    """A change of the model while it trains: the causal test of mutual reinforcement."""
-
-    kind: Literal["hold_value", "force_attention"]
-    """hold_value: the value at ``position`` is frozen at ``from_step`` (no drain), at the mean over
-    sequences if they differ, and W_O gets no gradient through it. force_attention: non-trigger
-    queries attend to ``position``."""
-    layer: LayerIndex = 0
-    """Layer that is changed."""
-    position: Annotated[int, Field(ge=0)] = 0
-    """Key position: 0 is the sink. Any other is a sham, for which `sham` must be true."""
-    from_step: Annotated[int, Field(ge=0)] = 0
-    """First step with the change; must be before the last step."""
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """force_attention: share of the weight that is moved."""
+        return f"{self.kind} {','.join(map(str, self.places))}"
 
 
 class Maps(Section):

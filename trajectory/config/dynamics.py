@@ -26,7 +26,5 @@ class Dynamics(Section):
     """Records a curve needs to be fitted."""
     bootstraps: Annotated[int, Field(ge=20)] = 200
     """Replicates behind the intervals of the laws' parameters."""
-    forecast_shares: list[Annotated[float, Field(gt=0, lt=1)]] = [0.25, 0.5]
-    """First shares of a trajectory's steps from which its later records are predicted."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of bootstraps and simulated nulls."""

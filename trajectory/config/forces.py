@@ -6,15 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trajectory.config.base import Count, Section, refuse_repeats
-from trajectory.config.forks import ForkedHead, Place
+from trajectory.config.base import Count, OfCheckpoints, StepList, refuse_repeats
+from trajectory.config.forks import ForkedHead
 
 
-class Forces(Section):
+class Forces(OfCheckpoints):
     """Forces on a head's weight and value at the sink and at shams, their coupling, and the arrows
     of the gradient flow."""
 
-    checkpoints: Literal["last", "all"] | Annotated[list[Place], Field(min_length=1)] = "all"
+    checkpoints: Literal["last", "all"] | StepList = "all"
     """Checkpoints of each trajectory: the last measured one, all, or these steps; for a
     Bigram-Backcopy run, recorded steps."""
     sequences: Annotated[int, Field(ge=2)] = 64
@@ -39,7 +39,7 @@ class Forces(Section):
     """Measure second derivatives of the loss at the chosen heads."""
     arrows: bool = True
     """Measure the arrows of the gradient flow as well."""
-    second_order: Literal["all"] | Annotated[list[Place], Field(min_length=1)] = "all"
+    second_order: Literal["all"] | StepList = "all"
     """Checkpoints at which coupling and arrows, the costly part, are measured: all, or these
     steps."""
 
@@ -56,14 +56,6 @@ class Forces(Section):
         if self.arrows and not self.coupling:
             raise ValueError("arrows go on from the coupling: say 'coupling: true' or no arrows")
         return self
-
-    def choose(self, steps: list[int]) -> list[int]:
-        """The steps meant, of those that a trajectory measures."""
-        if self.checkpoints == "all":
-            return steps
-        if self.checkpoints == "last":
-            return [max(steps)]
-        return sorted(set(self.checkpoints) & set(steps))
 
     def refuse_beyond(self, length: int) -> None:
         """Raise ValueError unless sequences of ``length`` tokens have the readers and the keys."""

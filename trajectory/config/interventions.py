@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trajectory.config.base import Count, Name, Section, refuse_repeats
+from trajectory.config.base import Count, Name, OfCheckpoints, Section, StepList, refuse_repeats
+from trajectory.config.layers import LayerIndex
 
-Layer = Annotated[int, Field(ge=0)]
 Everywhere = Literal["zero_attention", "zero_mlp", "mean_value", "mean_residual"]
 
 
@@ -23,10 +23,11 @@ class Change(Section):
     nothing, not even a bias. mean_value: the sink's value becomes the mean of the others'.
     mean_residual: the sink's residual, where it enters the layer, is scaled to the mean norm of the
     others."""
-    layer: Layer
-    """Decoder block, from 0."""
+    layers: Annotated[list[LayerIndex], Field(min_length=1)]
+    """Decoder blocks that are changed, from 0. They are named, for a config does not know how many
+    a checkpoint has; `every` changes each in turn."""
     head: Annotated[int, Field(ge=0)] | None = None
-    """Query head, from 0; for zero_head and head_to_sink."""
+    """Query head, from 0, in each of the layers; for zero_head and head_to_sink."""
 
     @model_validator(mode="after")
     def _head(self) -> Change:
@@ -36,17 +37,17 @@ class Change(Section):
         return self
 
 
-class Interventions(Section):
+class Interventions(OfCheckpoints):
     """Ablated models: their losses, sinks and residual norms, compared with the unchanged
     model's."""
 
-    checkpoints: Literal["last", "all"] | Annotated[list[Layer], Field(min_length=1)] = "last"
+    checkpoints: Literal["last", "all"] | StepList = "last"
     """Checkpoints of each trajectory: the last measured one, all, or these steps."""
     named: dict[Name, Annotated[list[Change], Field(min_length=1)]] = {}
     """Groups of changes made together, by a name that you choose."""
     every: list[Everywhere] = []
     """Changes made at each layer in turn, one model per layer."""
-    heads: Literal["all"] | list[Layer] = []
+    heads: Literal["all"] | list[LayerIndex] = []
     """Layers whose heads are zeroed one by one, which ranks them: all, or a list."""
     sequences: Count | None = None
     """Sequences per domain, from the start of the probe's; null for all of them."""
@@ -60,11 +61,3 @@ class Interventions(Section):
         refuse_repeats("every", self.every)
         refuse_repeats("heads", self.heads if isinstance(self.heads, list) else ())
         return self
-
-    def choose(self, steps: list[int]) -> list[int]:
-        """The steps meant, of those that a trajectory measures."""
-        if self.checkpoints == "all":
-            return steps
-        if self.checkpoints == "last":
-            return [max(steps)]
-        return sorted(set(self.checkpoints) & set(steps))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from trajectory.config.base import (
     Count,
@@ -18,44 +19,10 @@ from trajectory.config.base import (
     resolve_steps,
 )
 from trajectory.config.forks import Forks
+from trajectory.config.layers import Hold, placed, refuse_holds
 
 EMBEDDED = "nano-olmo"
 """The suite that a run pretrains itself."""
-
-
-class NanoHold(Section):
-    """A change of nano-olmo while it trains: the causal test of mutual reinforcement.
-
-    Its checkpoints are measured with the change.
-    """
-
-    kind: Literal["hold_value", "force_attention"]
-    """hold_value: the value at ``position`` is frozen at ``from_step`` in every head (no drain), at
-    the mean over sequences if they differ, and W_O gets no gradient through it. force_attention:
-    every head's later queries attend to ``position``."""
-    layer: Annotated[int, Field(ge=0)] = 0
-    """Layer that is changed."""
-    position: Annotated[int, Field(ge=0)] = 0
-    """Key position: 0 is the sink. Any other is a sham, for which `sham` must be true."""
-    from_step: Annotated[int, Field(ge=0)] = 0
-    """First step with the change; must be before the last step."""
-    share: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """force_attention: share of the weight that is moved."""
-
-    def refuse_missing(self, nano: NanoOlmo) -> None:
-        """Raise ValueError unless the training has what is changed."""
-        if self.layer >= nano.layers:
-            raise ValueError(f"{self.kind}: no layer {self.layer}; there are {nano.layers}, from 0")
-        if self.position > nano.length - 2:
-            raise ValueError(
-                f"{self.kind}: position {self.position} is beyond {nano.length - 2}, the last one "
-                f"that a query reads at length {nano.length}"
-            )
-        if self.from_step >= nano.steps:
-            raise ValueError(
-                f"{self.kind}: from_step {self.from_step} is not before the last step "
-                f"{nano.steps}: nothing would change"
-            )
 
 
 class NanoExperiment(Section):
@@ -65,19 +32,8 @@ class NanoExperiment(Section):
     """Purpose of the experiment, in words."""
     sham: bool = False
     """Whether this is a sham: the same change where it should have no effect."""
-    during: Annotated[list[NanoHold], Field(min_length=1)]
+    during: Annotated[list[Hold], Field(min_length=1)]
     """Changes of the model while it trains, one per layer."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> NanoExperiment:
-        refuse_repeats("during: layer", [change.layer for change in self.during])
-        for change in self.during:
-            if change.position and not self.sham:
-                raise ValueError(
-                    f"{change.kind}: position {change.position} is not the sink, a sham: say "
-                    "'sham: true', or hold position 0"
-                )
-        return self
 
 
 class NanoOlmo(Section):
@@ -115,8 +71,8 @@ class NanoOlmo(Section):
     """Seed of the initial weights and the order of the data."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
     """Several seeds, one training each: nano-olmo-seed0, nano-olmo-seed1; only `seed` if empty."""
-    during: list[NanoHold] = []
-    """Changes of the model while it trains."""
+    during: list[Hold] = []
+    """Changes of the model while it trains, one per layer."""
     experiments: dict[Name, NanoExperiment] = {}
     """Trainings with a change while they train, by name. Each seed, such as nano-olmo-<name>-seed0,
     is compared with the unchanged training."""
@@ -124,13 +80,29 @@ class NanoOlmo(Section):
     """Copies that train on for a few steps with a hook on a key; none if empty. The optimiser's
     state is kept at their steps."""
 
+    @field_validator("during")
+    @classmethod
+    def _placed(cls, holds: list[Hold], info: ValidationInfo) -> list[Hold]:
+        return _in_all_layers(holds, info)
+
+    @field_validator("experiments")
+    @classmethod
+    def _experiments_placed(
+        cls, experiments: dict[str, NanoExperiment], info: ValidationInfo
+    ) -> dict[str, NanoExperiment]:
+        return {
+            name: experiment.model_copy(update={"during": _in_all_layers(experiment.during, info)})
+            for name, experiment in experiments.items()
+        }
+
     @model_validator(mode="after")
     def _consistent(self) -> NanoOlmo:
         if self.seeds is not None and self.seed:
             raise ValueError("seed and seeds: give one")
         refuse_repeats("seeds", self.seeds or [])
-        for change in (*self.during, *(c for e in self.experiments.values() for c in e.during)):
-            change.refuse_missing(self)
+        self._refuse_holds("during", self.during, sham=True)
+        for name, experiment in self.experiments.items():
+            self._refuse_holds(f"experiments.{name}", experiment.during, experiment.sham)
         if self.forks is not None:
             if self.during:
                 raise ValueError("forks and during: give one; forks are of the free training")
@@ -146,6 +118,17 @@ class NanoOlmo(Section):
     def context(self) -> int:
         """Tokens that the model takes."""
         return max(256, self.length)
+
+    def _refuse_holds(self, key: str, holds: Sequence[Hold], sham: bool) -> None:
+        try:
+            for hold in holds:
+                if max(hold.places) >= self.layers:
+                    raise ValueError(
+                        f"no layer {max(hold.places)}; there are {self.layers}, from 0"
+                    )
+            refuse_holds(holds, self.length, self.steps, sham)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
 
     def checkpoint_steps(self) -> list[int]:
         """Steps saved as revisions, ascending."""
@@ -169,3 +152,9 @@ class NanoOlmo(Section):
                 own = name if self.seeds is None else f"{name}-seed{seed}"
                 found[own] = self.model_copy(update={**changes, "seed": seed})
         return found
+
+
+def _in_all_layers(holds: list[Hold], info: ValidationInfo) -> list[Hold]:
+    if "layers" not in info.data:
+        return holds  # nor is the section right
+    return placed(holds, lambda kind: list(range(info.data["layers"])))

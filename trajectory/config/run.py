@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from types import NoneType
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from trajectory.config.alignment import Alignment
 from trajectory.config.base import FirstToken, Name, PlainPath, Section
 from trajectory.config.bb import BigramBackcopy, Variant
 from trajectory.config.dynamics import Dynamics
 from trajectory.config.fetch import Fetch
+from trajectory.config.nano import EMBEDDED
 from trajectory.config.probe import Probe
 from trajectory.config.suites import Suites
 from trajectory.errors import TrajectoryError
@@ -36,12 +37,6 @@ class Config(Section):
     """Onsets and laws."""
     alignment: Alignment = Alignment()
     """Trajectories on one axis."""
-    publish: (
-        Annotated[str, Field(pattern=r"^[a-z0-9+]+://[\w@%+=:,.-][\w@%+=:,./-]*[\w@%+=:,.-]$")]
-        | None
-    ) = None
-    """Address to copy the results to at the end: tables, manifests, selections, the report as an
-    archive. For example s3://bucket/folder."""
 
     @model_validator(mode="before")
     @classmethod
@@ -92,6 +87,15 @@ class Config(Section):
             known = ", ".join(self.bb.variants) or "none"
             raise TrajectoryError(f"unknown variant '{name}'; this config has: {known}")
         return self.bb.variants[name]
+
+    def held(self) -> set[str]:
+        """Groups of trajectories that train with a value held or attention forced."""
+        toys = {f"bb/{name}" for name, variant in self.bb.variants.items() if variant.during}
+        nano = self.suites.nano_olmo
+        if nano is None:
+            return toys
+        changed = {f"{EMBEDDED}-{name}" for name in nano.experiments}
+        return toys | changed | ({EMBEDDED} if nano.during else set())
 
     def bb_trajectories(self) -> list[tuple[str, int]]:
         """(variant, seed) of every Bigram-Backcopy trajectory."""

@@ -170,7 +170,7 @@ def _first_layers(changed: Interventions, layers: int, heads: int) -> list[int]:
     """The first changed layer of every changed model."""
     ranked = range(layers) if changed.heads == "all" else changed.heads
     return [
-        *(min(change.layer for change in changes) for changes in changed.named.values()),
+        *(min(min(c.layers) for c in changes) for changes in changed.named.values()),
         *(layer for _ in changed.every for layer in range(layers)),
         *(layer for layer in ranked for _ in range(heads)),
     ]

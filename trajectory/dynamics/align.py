@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from trajectory.config import Alignment
 from trajectory.dynamics.alignment import SHORTEST, Curve, Judged, Rescaling, judge
 from trajectory.dynamics.phases import inner
 from trajectory.dynamics.portraits import Portrait, portraits
+from trajectory.dynamics.series import group_of
 
 Row = dict[str, Any]
 Array = NDArray[np.float64]
@@ -49,6 +50,7 @@ def align(
     checkpoints: pl.DataFrame,
     settings: Alignment,
     threshold: float,
+    held: Collection[str] = (),
 ) -> dict[str, list[Row]]:
     """Rows of ``alignments``, ``alignment_scales`` and ``aligned``.
 
@@ -61,8 +63,11 @@ def align(
         heads, layers, checkpoints: the measurement tables.
         settings: surrogates, bootstraps and their seed.
         threshold: sink_excess that counts as a sink.
+        held: groups of trajectories that trained with a value held or attention forced. They are
+            left out: their course is not the one of training.
     """
-    chosen = _leading(portraits(heads, threshold))
+    free = [t for t in heads["trajectory"].unique() if group_of(t) not in held]
+    chosen = _leading(portraits(heads.filter(pl.col("trajectory").is_in(free)), threshold))
     rows: dict[str, list[Row]] = {"alignments": [], "alignment_scales": [], "aligned": []}
     rng = np.random.default_rng(settings.seed)
     for statistic in STATISTICS:

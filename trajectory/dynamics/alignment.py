@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -104,9 +103,14 @@ class _Grid:
         linear = rescaling == "time_and_amplitude"
         for _ in range(SWEEPS if rescaling != "none" else 0):
             before = shifts.copy()
+            lain = self._lain(shifts, linear)
+            total = lain.sum(0)
             for i in range(count):
-                losses = self._losses(i, self._others(i, shifts, linear), linear)
-                shifts[i] = int(losses.argmin()) - self.reach
+                others = (total - lain[i]) / (count - 1)
+                shifts[i] = int(self._losses(i, others, linear).argmin()) - self.reach
+                total -= lain[i]
+                lain[i] = self._laid(i, int(shifts[i]), linear)
+                total += lain[i]
             shifts = np.clip(shifts - round(shifts.mean()), -self.reach, self.reach)
             if (shifts == before).all():
                 break
@@ -120,41 +124,54 @@ class _Grid:
         return first + float(crossed[0] if len(crossed) else len(seen) / 2)
 
     def _moved(self, i: int, shift: int) -> Array:
-        places = np.clip(np.arange(len(self.grid)) + shift, 0, len(self.grid) - 1)
-        moved: Array = self.values[i][places]
+        """Curve i after a shift of at most ``reach``; its end values stay."""
+        values = self.values[i]
+        kept = values[max(shift, 0) : len(values) + min(shift, 0)]
+        filled = np.full(abs(shift), values[-1] if shift > 0 else values[0])
+        return np.concatenate([kept, filled] if shift > 0 else [filled, kept])
+
+    def _laid(self, i: int, shift: int, linear: bool) -> Array:
+        """Curve i after its shift, standardised if amplitudes differ."""
+        moved = self._moved(i, shift)
+        if linear:
+            first, last = self.spans[i]
+            seen = self.values[i, first:last]
+            moved = (moved - seen.mean()) / (seen.std() + 1e-12)
         return moved
 
+    def _lain(self, shifts: NDArray[np.int64], linear: bool) -> Array:
+        """All curves after their shifts, (curves, points of the grid)."""
+        return np.stack([self._laid(j, int(shift), linear) for j, shift in enumerate(shifts)])
+
     def _others(self, i: int, shifts: NDArray[np.int64], linear: bool) -> Array:
-        """Mean of the other curves after their shifts, each standardised if amplitudes differ."""
-        curves = []
-        for j in range(len(self.values)):
-            if j != i:
-                moved = self._moved(j, int(shifts[j]))
-                if linear:
-                    first, last = self.spans[j]
-                    seen = self.values[j, first:last]
-                    moved = (moved - seen.mean()) / (seen.std() + 1e-12)
-                curves.append(moved)
-        mean: Array = np.mean(curves, axis=0)
+        """Mean of the other curves after their shifts."""
+        mean: Array = np.delete(self._lain(shifts, linear), i, axis=0).mean(0)
         return mean
 
     def _losses(self, i: int, common: Array, linear: bool, seen: Array | None = None) -> Array:
-        """Unexplained variance of curve i at every shift from −reach to reach."""
+        """Unexplained variance of curve i at every shift from −reach to reach.
+
+        Sums over windows are differences of running sums, which keep their digits because the
+        curves are centred first.
+        """
         first, last = self.spans[i]
         seen = self.values[i, first:last] if seen is None else seen
-        padded = np.pad(common, self.reach, mode="edge")
-        # At shift k the point g of curve i lies at g − k of the common curve.
-        windows = sliding_window_view(padded, last - first)
-        rows = first + self.reach - np.arange(-self.reach, self.reach + 1)
-        windows = windows[rows]
+        size, centre = last - first, seen.mean()
+        reach = self.reach
+        ends = np.full(reach, common[0]), np.full(reach, common[-1])
+        padded = np.concatenate([ends[0], common, ends[1]])[first : last + 2 * reach] - centre
+        # At shift k the point g of curve i lies at g − k of the common curve, so windows run
+        # backwards.
+        together = np.correlate(padded, seen - centre, "valid")[::-1] / size
+        squares = _window_sums(np.square(padded), size)[::-1] / size
         if not linear:
-            return np.square(seen - windows).mean(1)
-        mean, deviation = windows.mean(1), windows.std(1)
-        together = ((windows - mean[:, None]) * (seen - seen.mean())).mean(1)
-        explained = np.where(
-            deviation > 1e-9, np.maximum(together, 0) / np.maximum(deviation, 1e-9), 0
-        )
-        return seen.var() - explained**2
+            losses: Array = seen.var() - 2 * together + squares
+            return losses
+        means = _window_sums(padded, size)[::-1] / size
+        deviation = np.sqrt(np.maximum(squares - np.square(means), 0))
+        moves = deviation > 1e-6 * (np.ptp(padded) + 1e-12)
+        explained = np.where(moves, np.maximum(together, 0) / np.where(moves, deviation, 1), 0)
+        return seen.var() - np.square(explained)
 
     def _at(self, i: int, common: Array, shift: int) -> Array:
         first, last = self.spans[i]
@@ -166,21 +183,20 @@ class _Grid:
         count = len(self.values)
         offsets, amplitudes = np.zeros(count), np.ones(count)
         left, total = np.zeros(count), np.zeros(count)
+        lain = self._lain(shifts, linear)
+        together = lain.sum(0)
         for i in range(count):
             first, last = self.spans[i]
             seen = self.values[i, first:last]
-            common = self._others(i, shifts, linear)
-            left[i] = self._losses(i, common, linear)[shifts[i] + self.reach]
+            others = (together - lain[i]) / (count - 1)
+            left[i] = self._losses(i, others, linear)[shifts[i] + self.reach]
             total[i] = seen.var() + 1e-12
             if linear:
                 offsets[i], amplitudes[i] = seen.mean(), seen.std() + 1e-12
-        moved = np.stack([self._moved(i, int(shifts[i])) for i in range(count)])
-        inside = np.stack(
-            [
-                (np.arange(len(self.grid)) + s >= first) & (np.arange(len(self.grid)) + s < last)
-                for s, (first, last) in zip(shifts, self.spans, strict=True)
-            ]
-        )
+        moved = self._lain(shifts, linear=False)
+        places = np.arange(len(self.grid)) + shifts[:, None]
+        starts, ends = np.array(self.spans).T[:, :, None]
+        inside = (places >= starts) & (places < ends)
         scaled = (moved - offsets[:, None]) / amplitudes[:, None]
         seen_by = inside.sum(0)
         common = np.where(inside, scaled, 0).sum(0) / np.maximum(seen_by, 1)
@@ -238,6 +254,13 @@ class _Grid:
             float(min(low, shifts[i]) - 0.5) * STEP,
             float(max(high, shifts[i]) + 0.5) * STEP,
         )
+
+
+def _window_sums(values: Array, size: int) -> Array:
+    """Sums of every ``size`` values in a row."""
+    running = np.concatenate([[0.0], values.cumsum()])
+    sums: Array = running[size:] - running[:-size]
+    return sums
 
 
 def _ascending(axis: Array, values: Array) -> tuple[Array, Array]:

@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 
 from trajectory.config import Dynamics
-from trajectory.dynamics import forecast
 from trajectory.dynamics.contrast import domain_contrasts
 from trajectory.dynamics.ending import phenomenon_row
 from trajectory.dynamics.fits import HEAD_STATISTICS, LAYER_STATISTICS, law_rows
@@ -18,8 +17,6 @@ from trajectory.dynamics.seeds import seed_rows
 from trajectory.dynamics.series import LAST_QUARTER, head_series, layer_series
 from trajectory.schemas import (
     CONTRASTS,
-    FORECAST_SCORES,
-    FORECASTS,
     GATES,
     LAWS,
     LEADS,
@@ -67,16 +64,6 @@ def analyse(heads: pl.DataFrame, layers: pl.DataFrame, settings: Dynamics) -> di
         for (trajectory, domain), place in lead.items()
     ]
     leads = lead_rows(onsets, settings.together)
-    leading = [
-        *(
-            one
-            for name in forecast.HEAD_STATISTICS
-            for one in head_series(heads, name)
-            if (one.trajectory, one.domain, one.layer, one.head) in of_layers
-        ),
-        *(one for name in forecast.LAYER_STATISTICS for one in layer_series(layers, name)),
-    ]
-    forecasts, scores = forecast.forecast_rows(leading, settings.forecast_shares)
     contrasts = domain_contrasts(heads, settings.gate_threshold, settings.sink_threshold)
     found = {
         ONSETS.name: onsets,
@@ -86,8 +73,6 @@ def analyse(heads: pl.DataFrame, layers: pl.DataFrame, settings: Dynamics) -> di
         SEEDS.name: seed_rows(phenomena, onsets, leads, laws),
         CONTRASTS.name: contrasts.to_dicts(),
         GATES.name: gate_rows(contrasts, onsets, settings.together),
-        FORECASTS.name: forecasts,
-        FORECAST_SCORES.name: scores,
     }
     for rows in found.values():
         _forget_steps(rows)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from trajectory.config import BigramBackcopy, Variant
+from trajectory.dynamics.milestones import milestones
 from trajectory.schemas.ranges import FREE, RANGES, Limits, within
 
 Row = dict[str, Any]
@@ -157,7 +158,7 @@ def _residuals(layers: pl.DataFrame) -> dict[str, Series]:
         if among.is_empty():
             return np.full(rows["step"].n_unique(), np.nan)
         final = among.filter(pl.col("step") == pl.col("step").max())
-        chosen = final.sort(name, "layer", descending=[True, False])["layer"][0]
+        chosen = final.sort(name, "layer", descending=[True, False], nulls_last=True)["layer"][0]
         return _floats(among.filter(pl.col("layer") == chosen)[name])
 
     return {name: greatest(name) for name in ("residual_excess", "residual_ratio")}
@@ -170,7 +171,7 @@ def summarise(settings: BigramBackcopy, frames: Frames) -> dict[str, list[Row]]:
         for name, variant in settings.variants.items()
         for seed in variant.seeds
     }
-    scalars, milestones = [], []
+    scalars, passed = [], []
     for (name, seed), course in courses.items():
         variant = settings.variants[name]
         control = courses.get((variant.control, seed)) if variant.control else None
@@ -180,10 +181,10 @@ def summarise(settings: BigramBackcopy, frames: Frames) -> dict[str, list[Row]]:
             assert matched is not None  # its own last loss is not above the common one
             found.append(("loss", matched))
         scalars += [_scalar_row(course, variant, match, *taken) for match, taken in found]
-        milestones += _milestones(course)
+        passed += _milestones(course)
     return {
         "bb_scalars": scalars,
-        "bb_milestones": milestones,
+        "bb_milestones": passed,
         "bb_comparisons": _comparisons(settings, courses),
     }
 
@@ -210,70 +211,13 @@ def _scalar_row(
 
 
 def _milestones(course: Course) -> list[Row]:
-    values, steps = course.values, course.steps
-    rows = []
-
-    def add(name: str, definition: str, i: int | None, step: float | None, value: float) -> None:
-        rows.append(
-            {
-                "trajectory": f"bb/{course.variant}/seed{course.seed}",
-                "variant": course.variant,
-                "seed": course.seed,
-                "milestone": name,
-                "definition": definition,
-                "after_step": None if i is None else int(steps[max(0, i - 1)]),
-                "by_step": None if i is None else int(steps[i]),
-                "step": step,
-                "value": None if i is None else value,
-            }
-        )
-
-    def cross(
-        name: str,
-        definition: str,
-        series: Series,
-        level: float,
-        first: int = 0,
-        rising: bool = False,
-    ) -> None:
-        """First record from ``first`` on at which the series is at or beyond the level."""
-        sign = -1 if rising else 1
-        below = np.flatnonzero(sign * series[first:] <= sign * level)
-        if not len(below):
-            add(name, definition, None, None, 0.0)
-            return
-        i = first + int(below[0])
-        step = float(steps[i])
-        if i > first:
-            part = (series[i - 1] - level) / (series[i - 1] - series[i])
-            step = float(steps[i - 1] + part * (steps[i] - steps[i - 1]))
-        add(name, definition, i, step, float(series[i]))
-
-    bigram, backcopy = values["bigram_excess"], values["backcopy_excess"]
-    cross("bigram_90", "bigram_excess ≤ 10 % of its first", bigram, 0.1 * bigram[0])
-    if not np.isnan(backcopy).any():
-        cross("backcopy_50", "backcopy_excess ≤ 50 % of its first", backcopy, 0.5 * backcopy[0])
-        cross("backcopy_90", "backcopy_excess ≤ 10 % of its first", backcopy, 0.1 * backcopy[0])
-    sink = values["sink_excess"]
-    half = 0.5 * sink.max() if sink.max() >= 0.2 else np.inf
-    cross(
-        "sink_50",
-        "sink_excess ≥ half of its maximum, if that is at least 0.2",
-        sink,
-        half,
-        rising=True,
-    )
-    norm = values["output_value_norm_sink"]
-    peak = int(norm.argmax())
-    add(
-        "value_peak",
-        "maximum of ‖W_O v_s‖; value: that over its first",
-        peak,
-        float(steps[peak]),
-        float(norm[peak] / norm[0]),
-    )
-    cross("drain_50", "‖W_O v_s‖ ≤ half of its maximum, after it", norm, 0.5 * norm[peak], peak)
-    return rows
+    names = {
+        "trajectory": f"bb/{course.variant}/seed{course.seed}",
+        "variant": course.variant,
+        "seed": course.seed,
+    }
+    found = milestones(course.steps, course.values)
+    return [{**names, **one.row(course.steps)} for one in found]
 
 
 def _comparisons(settings: BigramBackcopy, courses: Mapping[tuple[str, int], Course]) -> list[Row]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from trajectory.config import Config, Hold, NanoHold
+from trajectory.config import Config, Hold
 from trajectory.config.nano import EMBEDDED
 from trajectory.dynamics.seeds import student
 from trajectory.dynamics.series import ACTIVE
@@ -38,7 +38,7 @@ class Experiment:
     control: str
     about: str
     sham: bool
-    during: Sequence[Hold | NanoHold]
+    during: Sequence[Hold]
     pairs: Sequence[tuple[str, str]]
 
 
@@ -74,10 +74,10 @@ def hold_rows(
     """
     rows = []
     for experiment in chosen:
-        for hold in experiment.during:
-            for domain, step, states in _states(experiment, hold.layer, heads):
-                gain = _gain(forces, experiment, hold, domain)
-                rows.append(_row(experiment, hold, domain, step, states, gain))
+        for hold, layer in ((h, layer) for h in experiment.during for layer in h.places):
+            for domain, step, states in _states(experiment, layer, heads):
+                gain = _gain(forces, experiment, hold, layer, domain)
+                rows.append(_row(experiment, hold, layer, domain, step, states, gain))
     return rows
 
 
@@ -117,7 +117,8 @@ def _states(
 
 def _row(
     experiment: Experiment,
-    hold: Hold | NanoHold,
+    hold: Hold,
+    layer: int,
     domain: str,
     step: int,
     states: Sequence[tuple[State, State]],
@@ -138,7 +139,7 @@ def _row(
         "sham": experiment.sham,
         "about": experiment.about,
         "kind": hold.kind,
-        "layer": hold.layer,
+        "layer": layer,
         "position": hold.position,
         "from_step": hold.from_step,
         "domain": domain,
@@ -179,7 +180,7 @@ def _added(share: float, own: State, free: State) -> float:
 
 
 def _gain(
-    forces: pl.DataFrame | None, experiment: Experiment, hold: Hold | NanoHold, domain: str
+    forces: pl.DataFrame | None, experiment: Experiment, hold: Hold, layer: int, domain: str
 ) -> float | None:
     """χ or C of a layer at the controls' sink, from the change on.
 
@@ -191,7 +192,7 @@ def _gain(
     second = "logit_curvature" if hold.kind == "hold_value" else "value_curvature"
     of_sink = forces.filter(
         pl.col("trajectory").is_in([control for _, control in experiment.pairs])
-        & (pl.col("layer") == hold.layer)
+        & (pl.col("layer") == layer)
         & (pl.col("key_kind") == "sink")
         & (pl.col("readers") == "late")
         & (pl.col("step") >= hold.from_step)

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from trajectory.errors import TrajectoryError, UnusableFolder
+from trajectory.jobs.process import Rows
 from trajectory.outside import inside
 from trajectory.schemas import BATCHES, MEASUREMENTS, TABLES
 from trajectory.tables import check_header, provenance, read
@@ -19,8 +20,6 @@ KILLS = 3
 """Times a process may be killed over one checkpoint before that checkpoint counts as failed."""
 
 _STARTED = ".started"
-
-Rows = dict[str, list[dict[str, Any]]]
 
 
 def measure_bundle(

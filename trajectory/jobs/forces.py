@@ -8,12 +8,10 @@ from typing import Any
 
 from trajectory.config.forces import Forces
 from trajectory.corpus.tokens import TokenBatch
-from trajectory.errors import TrajectoryError
-from trajectory.hub.errors import CheckpointError, of_checkpoint
+from trajectory.jobs.checkpoint import as_trained, facts_of, names_of
 from trajectory.probe.compute import Compute
 from trajectory.probe.forces.checkpoint import checkpoint_forces
 from trajectory.probe.forces.configured import at_step, wanted_of
-from trajectory.probe.holds import holding, read_holds
 from trajectory.probe.measure import Row
 from trajectory.probe.weights import Weights
 
@@ -44,27 +42,17 @@ def forces_of(
     """
     settings = at_step(settings, row["step"])
     chosen = [batch.first(settings.sequences) for batch in batches]
-    try:
-        with holding(read_holds(folder)):
-            found = checkpoint_forces(
-                folder,
-                chosen,
-                wanted_of(settings),
-                settings.readers,
-                settings.first_late,
-                compute.dtype,
-                weights=weights,
-                device=compute.device,
-            )
-    except CheckpointError:  # not of its files
-        raise
-    except TrajectoryError as error:
-        where = f"suite '{row['suite']}', revision '{row['revision']}'"
-        raise of_checkpoint(error, where, folder) from None
-    names = {"trajectory": row["trajectory"], "step": row["step"], "tokens": row["tokens"]}
-    facts = {
-        "commit": row["commit"],
-        "batches": {batch.domain: batch.sha256 for batch in chosen},
-        **compute.names,
-    }
-    return {table: [{**names, **r} for r in rows] for table, rows in found.items()}, facts
+    with as_trained(row, folder):
+        found = checkpoint_forces(
+            folder,
+            chosen,
+            wanted_of(settings),
+            settings.readers,
+            settings.first_late,
+            compute.dtype,
+            weights=weights,
+            device=compute.device,
+        )
+    names = names_of(row)
+    rows = {table: [{**names, **r} for r in of_table] for table, of_table in found.items()}
+    return rows, facts_of(row, chosen, compute)

@@ -8,15 +8,12 @@ from typing import Any
 
 from trajectory.config.interventions import Interventions
 from trajectory.corpus.tokens import TokenBatch
-from trajectory.errors import TrajectoryError
-from trajectory.hub.errors import CheckpointError, of_checkpoint
+from trajectory.jobs.checkpoint import as_trained, facts_of, names_of, scan_facts
 from trajectory.probe.branches import Branch
 from trajectory.probe.compute import Compute
 from trajectory.probe.effects import measure_effects
-from trajectory.probe.holds import holding, read_holds
 from trajectory.probe.interventions import Intervention
 from trajectory.probe.measure import Row
-from trajectory.probe.scan import KERNEL
 from trajectory.probe.weights import Weights
 from trajectory.schemas import HEAD_EFFECTS, INTERVENTION_LAYERS, INTERVENTIONS
 
@@ -48,50 +45,31 @@ def intervene(
     """
     chosen = [batch.first(settings.sequences) for batch in batches]
     branches = [
-        Branch(name, tuple(Intervention(c.kind, c.layer, c.head) for c in changes))
+        Branch(name, tuple(Intervention(c.kind, n, c.head) for c in changes for n in c.layers))
         for name, changes in settings.named.items()
     ]
-    heads = None if settings.heads == "all" else settings.heads
-    try:
-        with holding(read_holds(folder)):
-            found = measure_effects(
-                folder,
-                chosen,
-                branches,
-                heads,
-                settings.every,
-                compute.dtype,
-                compute.statistics,
-                weights=weights,
-                device=compute.device,
-            )
-    except CheckpointError:  # not of its files
-        raise
-    except TrajectoryError as error:
-        where = f"suite '{row['suite']}', revision '{row['revision']}'"
-        raise of_checkpoint(error, where, folder) from None
-    names = {"trajectory": row["trajectory"], "step": row["step"], "tokens": row["tokens"]}
-    of_domain = {batch.domain: batch for batch in chosen}
+    with as_trained(row, folder):
+        found = measure_effects(
+            folder,
+            chosen,
+            branches,
+            None if settings.heads == "all" else settings.heads,
+            settings.every,
+            compute.dtype,
+            compute.statistics,
+            weights=weights,
+            device=compute.device,
+        )
+    names = names_of(row)
     origin = {"revision": row["revision"], "commit": row["commit"], "dtype": compute.names["dtype"]}
+    of_batch = {
+        batch.domain: {"first_token": batch.first_token, "batch": batch.sha256} for batch in chosen
+    }
     rows = {
         INTERVENTIONS.name: [
-            {
-                **names,
-                **r,
-                **origin,
-                "first_token": of_domain[r["domain"]].first_token,
-                "batch": of_domain[r["domain"]].sha256,
-            }
-            for r in found.interventions
+            {**names, **r, **origin, **of_batch[r["domain"]]} for r in found.interventions
         ],
         INTERVENTION_LAYERS.name: [{**names, **r} for r in found.intervention_layers],
         HEAD_EFFECTS.name: [{**names, **r} for r in found.head_effects],
     }
-    facts = {
-        "commit": row["commit"],
-        "batches": {domain: batch.sha256 for domain, batch in of_domain.items()},
-        "statistics": str(compute.statistics).removeprefix("torch."),
-        "kernel": KERNEL,
-        **compute.names,
-    }
-    return rows, facts
+    return rows, facts_of(row, chosen, compute) | scan_facts(compute)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trajectory.corpus.tokens import TokenBatch
-from trajectory.errors import TrajectoryError
-from trajectory.hub.errors import CheckpointError, of_checkpoint
+from trajectory.jobs.checkpoint import as_trained, facts_of, names_of, scan_facts
 from trajectory.probe.compute import Compute
-from trajectory.probe.holds import holding, read_holds
-from trajectory.probe.language_model import measure_checkpoint_files
+from trajectory.probe.language_model import Measurement, measure_checkpoint_files
 from trajectory.probe.measure import Row, rates
-from trajectory.probe.scan import KERNEL
 from trajectory.probe.weights import Weights
 
 
@@ -40,63 +38,46 @@ def measure_checkpoint(
     Raises:
         TrajectoryError: if it cannot be measured.
     """
-    where = f"suite '{listed['suite']}', revision '{listed['revision']}'"
     compute = compute or Compute()
-    try:
-        with holding(read_holds(folder)):
-            measured = measure_checkpoint_files(
-                folder,
-                batches,
-                compute.dtype,
-                compute.statistics,
-                weights=weights,
-                losses=losses,
-                device=compute.device,
-            )
-    except CheckpointError:  # not of its files
-        raise
-    except TrajectoryError as error:
-        raise of_checkpoint(error, where, folder) from None
-    names = {
-        "trajectory": listed["trajectory"],
-        "step": listed["step"],
-        "tokens": listed["tokens"],
-    }
-    checkpoints = []
-    for batch in batches:
-        loss = measured.losses.get(batch.domain)
-        checkpoints.append(
-            {
-                **names,
-                "domain": batch.domain,
-                "loss": loss.mean if loss else None,
-                "loss_se": loss.standard_error if loss else None,
-                "predictions": loss.predictions if loss else 0,
-                "risk": None,
-                "excess_risk": None,
-                "excess_risk_bb": None,
-                "learning_rate": listed.get("learning_rate"),
-                "integrated_learning_rate": listed.get("integrated_learning_rate"),
-                **rates(measured.heads, measured.layers, batch.domain),
-                "revision": listed["revision"],
-                "commit": listed["commit"],
-                "first_token": batch.first_token,
-                "batch": batch.sha256,
-                **compute.names,
-                "bytes_read": measured.bytes_read,
-                "audit": listed["verdict"],
-            }
+    with as_trained(listed, folder):
+        measured = measure_checkpoint_files(
+            folder,
+            batches,
+            compute.dtype,
+            compute.statistics,
+            weights=weights,
+            losses=losses,
+            device=compute.device,
         )
+    names = names_of(listed)
     rows = {
         "heads": [{**names, **r} for r in measured.heads],
         "layers": [{**names, **r} for r in measured.layers],
-        "checkpoints": checkpoints,
+        "checkpoints": [
+            {**names, **_checkpoint_row(listed, measured, batch), **compute.names}
+            for batch in batches
+        ],
     }
-    facts = {
+    return rows, facts_of(listed, batches, compute) | scan_facts(compute)
+
+
+def _checkpoint_row(listed: Mapping[str, Any], measured: Measurement, batch: TokenBatch) -> Row:
+    """A checkpoint's row of ``checkpoints`` on one domain, but for its names and how it was run."""
+    loss = measured.losses.get(batch.domain)
+    return {
+        "domain": batch.domain,
+        "loss": loss.mean if loss else None,
+        "loss_se": loss.standard_error if loss else None,
+        "predictions": loss.predictions if loss else 0,
+        # known of toys alone
+        **dict.fromkeys(("risk", "excess_risk", "excess_risk_bb")),
+        "learning_rate": listed.get("learning_rate"),
+        "integrated_learning_rate": listed.get("integrated_learning_rate"),
+        **rates(measured.heads, measured.layers, batch.domain),
+        "revision": listed["revision"],
         "commit": listed["commit"],
-        "batches": {batch.domain: batch.sha256 for batch in batches},
-        "statistics": str(compute.statistics).removeprefix("torch."),
-        "kernel": KERNEL,
-        **compute.names,
+        "first_token": batch.first_token,
+        "batch": batch.sha256,
+        "bytes_read": measured.bytes_read,
+        "audit": listed["verdict"],
     }
-    return rows, facts

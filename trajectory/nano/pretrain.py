@@ -31,7 +31,8 @@ from trajectory.nano.training import (
     streams_of,
 )
 from trajectory.probe.holds import FILE as HOLDS
-from trajectory.probe.holds import Hold, stated
+from trajectory.probe.holds import stated
+from trajectory.probe.interventions import Intervention
 
 
 def pretrain(
@@ -59,7 +60,7 @@ def pretrain(
     for step in range(config.steps + 1):
         run.start_holds()
         if step in wanted:
-            save_revision(run.model, folder / revision_name(step), run.facts(), run.holds())
+            save_revision(run.model, folder / revision_name(step), run.facts(), run.holding())
         if step in forked:
             run.save(state_path(folder, step))
         if step < config.steps:
@@ -99,7 +100,10 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, length: int) -> None:
 
 
 def save_revision(
-    model: OlmoForCausalLM, folder: Path, state: dict[str, float], holds: Sequence[Hold] = ()
+    model: OlmoForCausalLM,
+    folder: Path,
+    state: dict[str, float],
+    holds: Sequence[Intervention] = (),
 ) -> None:
     """Save weights (safetensors), config, the state of training and its holds to ``folder``."""
     extra = {TRAINING_STATE: json.dumps(state, indent=1) + "\n"}

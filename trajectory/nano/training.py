@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import OlmoConfig, OlmoForCausalLM
 
 from trajectory.config import NanoOlmo
 from trajectory.corpus.tokens import body, cut, stream
 from trajectory.errors import TrajectoryError
-from trajectory.probe.attention import AttentionCall, observe, repeat_heads
 from trajectory.probe.forks import HooksOf, hooked_parts
-from trajectory.probe.holds import Forced, Held, Hold, holding
-from trajectory.probe.kinds import dense_weights
+from trajectory.probe.holds import Holds
+from trajectory.probe.interventions import Intervention, intervening, values_at
 from trajectory.probe.streaming import NAME as PROBE  # which registers it with transformers
 
 NAME = "nano-olmo"
@@ -107,7 +106,7 @@ class Pretraining:
             weight_decay=config.weight_decay,
             fused=True,
         )
-        self.held: dict[int, Tensor] = {}
+        self.holds = Holds(config.during)
         self.clipped = 1.0
         """Factor that the last update's gradient was clipped by."""
         self.batch = torch.empty(0, config.length, dtype=torch.int64)
@@ -124,42 +123,17 @@ class Pretraining:
 
     def start_holds(self) -> None:
         """Note the values that are held from this step on."""
-        starting = [
-            (i, change)
-            for i, change in enumerate(self.config.during)
-            if change.kind == "hold_value" and change.from_step == self.step
-        ]
-        if not starting:
-            return
-        found = self.values()
-        for i, change in starting:
-            self.held[i] = found[change.layer][:, change.position]
+        self.holds.start(self.step, self.values_at)
 
-    def holds(self) -> list[Hold]:
-        """The changes that the model trains with at this step."""
-        found: list[Hold] = []
-        for i, change in enumerate(self.config.during):
-            if self.step < change.from_step:
-                continue
-            if change.kind == "hold_value":
-                found.append(Held(change.layer, change.position, self.held[i]))
-            else:
-                found.append(Forced(change.layer, change.position, change.share))
-        return found
+    def holding(self) -> list[Intervention]:
+        """The holds that the model trains with at this step."""
+        return self.holds.at(self.step)
 
-    def values(self) -> dict[int, Tensor]:
-        """Every layer's values without the holds, [G, T, d], the mean over training sequences."""
-        found: dict[int, Tensor] = {}
-
-        class Reader:
-            def attention(self, call: AttentionCall) -> None:
-                found[call.layer] = call.value.mean(0)
-
+    def values_at(self, position: int) -> dict[int, Tensor]:
+        """Every layer's value without the holds, [G, d], the mean over training sequences."""
         rng = np.random.default_rng(READING_SEED)
         tokens = draw(self.streams, self.config, self.end, rng, 64)
-        with torch.no_grad(), observe(Reader()):
-            self.forward(tokens)
-        return found
+        return values_at(lambda: self.forward(tokens), position)
 
     def forward(self, tokens: Tensor) -> None:
         """Run the blocks on tokens [B, T], for whoever observes their attention."""
@@ -177,11 +151,11 @@ class Pretraining:
             group["lr"] = rate
         tokens = draw(self.streams, self.config, self.end, self.rng, self.config.batch)
         self.batch = tokens
-        holds = self.holds()
+        holds = self.holding()
         if holds or hooks is not None:
-            with attending(self.model), held_projections(self.model, holds):
-                with hooked_parts(hooks, tokens):
-                    self._descend(tokens)
+            held = intervening(holds, self.model.model.layers, withhold=True)
+            with attending(self.model), held, hooked_parts(hooks, tokens):
+                self._descend(tokens)
         else:
             self._descend(tokens)
         greatest = self.config.gradient_clip
@@ -192,8 +166,10 @@ class Pretraining:
         self.step += 1
 
     def _descend(self, tokens: Tensor) -> None:
-        logits = self.model(input_ids=tokens, use_cache=False).logits[:, :-1]
-        loss = functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        # Cut before the read-out: the gradient of cut logits is as large as all of them again.
+        read = self.model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
+        logits = self.model.lm_head(read.flatten(0, 1))
+        loss = functional.cross_entropy(logits, tokens[:, 1:].flatten())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
 
@@ -203,7 +179,7 @@ class Pretraining:
             "step": self.step,
             "integrated": self.integrated,
             "rng": self.rng.bit_generator.state,
-            "held": self.held,
+            "held": self.holds.held,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -211,7 +187,8 @@ class Pretraining:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a state of a training with this config; what it holds is copied."""
         state = copy.deepcopy(dict(state))
-        self.step, self.integrated, self.held = state["step"], state["integrated"], state["held"]
+        self.step, self.integrated = state["step"], state["integrated"]
+        self.holds.held = state["held"]
         self.rng.bit_generator.state = state["rng"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -233,49 +210,6 @@ def attending(model: OlmoForCausalLM) -> Iterator[None]:
         yield
     finally:
         model.config._attn_implementation = before
-
-
-@contextmanager
-def held_projections(model: OlmoForCausalLM, holds: Sequence[Hold]) -> Iterator[None]:
-    """Apply holds inside the block; W_O gets no gradient through a value that is held.
-
-    Else training could drain ‖W_O v‖ by turning W_O away from it. The forward pass is the same.
-    """
-    held = {hold.layer: hold for hold in holds if isinstance(hold, Held)}
-    parts: dict[int, Tensor] = {}
-
-    class Reader:
-        def attention(self, call: AttentionCall) -> None:
-            if call.layer in held:
-                parts[call.layer] = _through_held(call, held[call.layer])
-
-    def hook(layer: int) -> Any:
-        def without(module: nn.Linear, _: Any, written: Tensor) -> Tensor:
-            part, weight = parts.pop(layer), module.weight
-            still = functional.linear(part, weight.detach())
-            return written + still - functional.linear(part, weight)
-
-        return without
-
-    blocks = model.model.layers
-    handles = [blocks[n].self_attn.o_proj.register_forward_hook(hook(n)) for n in held]
-    try:
-        with holding(holds), observe(Reader()):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _through_held(call: AttentionCall, hold: Held) -> Tensor:
-    """What the heads give of a held value, [B, T, H·d]."""
-    with torch.no_grad():
-        heads = call.query.shape[1]
-        key = repeat_heads(call.key, heads)
-        weights = dense_weights(call.kind, call.query, key, call.scale, call.null_logit)
-        column = weights[..., hold.position, None]  # (B, H, T, 1)
-        value = hold.value.repeat_interleave(heads // len(hold.value), 0)
-        return (column * value.to(column)[:, None]).transpose(1, 2).flatten(2)
 
 
 def draw(

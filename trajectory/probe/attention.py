@@ -7,7 +7,7 @@ lines. It sees queries, keys and values after clipping, query-key norm and rotar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trajectory.errors import TrajectoryError
-from trajectory.probe.holds import force_output, forced_at, hold_values
-from trajectory.probe.hooks import attend_hooked, current_hooks, held_values
-from trajectory.probe.interventions import active_at, change_output, change_values
+from trajectory.probe.hooks import attend_hooked, current_hooks
+from trajectory.probe.interventions import OF_OUTPUT, Acting, acting_at, output_projection
 from trajectory.probe.kinds import Kind, dense_weights
 from trajectory.probe.rows import current_rows
 from trajectory.probe.short import attend_short, suits
@@ -37,14 +36,14 @@ class AttentionCall:
         layer: index of the decoder block.
         query: [B, H, T, d], after everything that precedes the dot product.
         key, value: [B, G, T, d], G key-value heads, not repeated.
-        output: [B, H, T, d], before W_O.
+        output: [B, H, T, d], what the heads give W_O.
+        attended: Σ_j A_ij v_j, [B, H, T, d]: the output, unless an intervention changed it.
         scale: factor of the dot product.
         kind: how logits become weights.
         null_logit: [H], the learned logit of the null key of kind ``sink_logit``.
         output_projection: W_O, [D, H·d].
         window: how many of the last keys a query sees; None for all of them.
         rows: which sequences of the batch these are.
-        changed: an intervention changed the output, which attention alone does not explain.
     """
 
     layer: int
@@ -52,12 +51,12 @@ class AttentionCall:
     key: Tensor
     value: Tensor
     output: Tensor
+    attended: Tensor
     scale: float
     kind: Kind
     output_projection: Tensor
     window: int | None = None
     rows: slice = field(default_factory=lambda: slice(None))
-    changed: bool = False
     null_logit: Tensor | None = None
 
     def on_host(self) -> AttentionCall:
@@ -120,6 +119,51 @@ def probe_attention(
     Raises:
         TrajectoryError: for any other mask, or dropout, which the statistics would ignore.
     """
+    window, visible = _window(module, query, attention_mask, sliding_window, dropout)
+    layer = module.layer_idx
+    assert isinstance(layer, int)
+    acting = acting_at(layer)
+    for act in acting:
+        value = act.on_value(value)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    kind: Kind = getattr(module, "attention_kind", "softmax")
+    null_logit: Tensor | None = getattr(module, "null_logit", None)
+    if current_hooks() is not None:
+        attended = attend_hooked(layer, query, key, value, scale, kind, null_logit, visible)
+    elif kind != "softmax":
+        heads = query.shape[1]
+        weights = dense_weights(kind, query, repeat_heads(key, heads), scale, null_logit)
+        attended = weights.to(value.dtype) @ repeat_heads(value, heads)
+    elif suits(query, key, visible):
+        attended = attend_short(query, key, value, scale)
+    else:
+        attended = _mixed(query, key, value, scale, visible)
+    output = _changed(acting, attended, value, window)
+    if withheld := [act for act in acting if act.withholds]:
+        with torch.no_grad():
+            repeated = repeat_heads(key, query.shape[1])
+            weights = dense_weights(kind, query, repeated, scale, null_logit, visible)
+            for act in withheld:
+                act.note(weights)
+    observer = _observer.get()
+    if observer is not None:
+        weight = output_projection(module).weight
+        told = (layer, query, key, value, output, attended, scale, kind, weight, window)
+        observer.attention(AttentionCall(*told, current_rows(), null_logit))
+    return output.transpose(1, 2).contiguous(), None
+
+
+def _window(
+    module: nn.Module,
+    query: Tensor,
+    mask: Tensor | None,
+    sliding_window: int | None,
+    dropout: float,
+) -> tuple[int | None, Tensor | None]:
+    """How many of the last keys a query sees, and which, bool [T, T]; None for all before it.
+
+    Raises TrajectoryError unless the mask is that of plain or sliding-window causal attention.
+    """
     length = query.shape[2]
     window = sliding_window if sliding_window is not None and sliding_window < length else None
     if window is not None and window < 2:
@@ -128,54 +172,23 @@ def probe_attention(
             "for with less no query sees a key but its own"
         )
     visible = sliding_mask(length, window, query.device)
-    if dropout or not _is_mask(attention_mask, visible, length):
+    if dropout or not _is_mask(mask, visible, length):
         raise TrajectoryError(
             f"layer {module.layer_idx}: the probe measures causal attention over whole sequences, "
             "with or without a sliding window; other masks (padding on the left, packed "
             "documents) and dropout are not supported"
         )
-    kind: Kind = getattr(module, "attention_kind", "softmax")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    layer = module.layer_idx
-    assert isinstance(layer, int)
-    value = held_values(layer, change_values(layer, hold_values(layer, value)))
-    null_logit: Tensor | None = getattr(module, "null_logit", None)
-    if current_hooks() is not None:
-        output = attend_hooked(layer, query, key, value, scale, kind, null_logit, visible)
-    elif kind != "softmax":
-        heads = query.shape[1]
-        weights = dense_weights(kind, query, repeat_heads(key, heads), scale, null_logit)
-        output = weights.to(value.dtype) @ repeat_heads(value, heads)
-    elif suits(query, key, visible):
-        output = attend_short(query, key, value, scale)
-    else:
-        output = _mixed(query, key, value, scale, visible)
-    if forced_at(layer):
-        output = force_output(layer, output, repeat_heads(value, query.shape[1]))
-    if active_at(layer):
-        repeated = repeat_heads(value, query.shape[1])
-        output = change_output(layer, output, repeated, window)
-    observer = _observer.get()
-    if observer is not None:
-        projection = module.o_proj if hasattr(module, "o_proj") else module.dense
-        assert isinstance(projection, nn.Linear)
-        observer.attention(
-            AttentionCall(
-                layer,
-                query,
-                key,
-                value,
-                output,
-                scale,
-                kind,
-                projection.weight,
-                window,
-                current_rows(),
-                active_at(layer) or forced_at(layer),
-                null_logit,
-            )
-        )
-    return output.transpose(1, 2).contiguous(), None
+    return window, visible
+
+
+def _changed(acting: Sequence[Acting], output: Tensor, value: Tensor, window: int | None) -> Tensor:
+    """The heads' outputs [B, H, T, d] after the interventions on them."""
+    changing = [act for act in acting if act.change.kind in OF_OUTPUT]
+    if changing:
+        value = repeat_heads(value, output.shape[1])
+    for act in changing:
+        output = act.on_output(output, value, window)
+    return output
 
 
 def _mixed(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from trajectory.probe import statistics
 from trajectory.probe.accumulate import Sums
 from trajectory.probe.attention import AttentionCall, observe, repeat_heads
-from trajectory.probe.interventions import Intervention, changing
+from trajectory.probe.interventions import Intervention, intervening
 from trajectory.probe.measure import Batch
 from trajectory.probe.scan import scan
 
@@ -106,7 +106,8 @@ class Branches:
             if layer >= branch.first:
                 entering = self.hidden.get(branch.name, hidden)
                 changes = branch.at(layer)
-                with changing(changes, inner):
+                inside = [change for change in changes if change.kind != "mean_residual"]
+                with intervening(inside, {layer: inner}):
                     self.hidden[branch.name] = self._run(branch.name, layer, changes, entering, run)
 
     def finish(self, depth: int, hidden: Tensor) -> None:
@@ -150,7 +151,7 @@ class Branches:
             at_sink, middle = statistics.sink_and_rest(norms, others, sink)
             sums.sequences("residual_norm_sink", at_sink)
             sums.sequences("residual_norm_rest", middle)
-            sums.sequences("residual_ratio", at_sink / middle)
+            sums.sequences("residual_ratio", statistics.ratio(at_sink, middle))
             highest = norms[:, 0].masked_fill(~others, -torch.inf).amax(1)
             highest = statistics.or_nan(highest, others.any(1))
             sums.sequences("residual_norm_rest_max", highest[:, None])

@@ -139,7 +139,7 @@ def _check(branches: Sequence[Branch], model: StreamedModel) -> None:
             )
         for change in branch.changes:
             try:
-                check(change, model.blocks)
+                check(change, dict(enumerate(model.blocks)))
             except TrajectoryError as error:
                 raise TrajectoryError(f"'{branch.name}': {error}") from None
 
@@ -230,7 +230,9 @@ def _whole(layers: Sequence[Row]) -> dict[str, Any]:
         "sink_weight": sum(weights) / len(weights),
         "sink_weight_floor": sum(floors) / len(floors),
         **{
-            f"{name}_max": max((row[name] for row in layers[1:-1]), default=None)
+            f"{name}_max": max(
+                (row[name] for row in layers[1:-1] if row[name] is not None), default=None
+            )
             for name in ("residual_norm_sink", "residual_ratio")
         },
     }

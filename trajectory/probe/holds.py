@@ -1,4 +1,4 @@
-"""Changes of attention that a model is trained with, and measured with afterwards.
+"""Holds: interventions that a model trains with, and that its checkpoints are measured with.
 
 A value that is held at one position, or queries that are made to attend to it: what mutual
 reinforcement comes to when one of the two is taken out of it.
@@ -7,104 +7,75 @@ reinforcement comes to when one of the two is taken out of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from trajectory.config import Hold
 from trajectory.errors import reading
+from trajectory.probe.interventions import Intervention
 
 FILE = "holds.json"
 """What a checkpoint was trained with, beside its weights."""
 
-
-@dataclass(frozen=True)
-class Held:
-    """The value at one position is a constant.
-
-    Attributes:
-        layer: decoder block, from 0.
-        position: which key.
-        value: the constant, [G, d].
-    """
-
-    layer: int
-    position: int
-    value: Tensor
+Held = dict[int, dict[int, Tensor]]
+"""Values that are held, [G, d], by the number of their hold and by layer."""
 
 
-@dataclass(frozen=True)
-class Forced:
-    """Every head's later queries put ``share`` of their weight on one position."""
-
-    layer: int
-    position: int
-    share: float
-
-
-Hold = Held | Forced
-
-_active: ContextVar[tuple[Hold, ...]] = ContextVar("holds", default=())
-
-
-@contextmanager
-def holding(holds: Sequence[Hold]) -> Iterator[None]:
-    """Apply the holds to every forward pass inside the block."""
-    token = _active.set(tuple(holds))
-    try:
-        yield
-    finally:
-        _active.reset(token)
-
-
-def hold_values(layer: int, value: Tensor) -> Tensor:
-    """The values [B, G, T, d] of a layer under the current holds."""
-    for hold in _active.get():
-        if isinstance(hold, Held) and hold.layer == layer:
-            here = torch.arange(value.shape[2], device=value.device) == hold.position
-            value = torch.where(here[:, None], hold.value.to(value)[:, None], value)
-    return value
-
-
-def force_output(layer: int, output: Tensor, value: Tensor) -> Tensor:
-    """The heads' outputs [B, H, T, d] of a layer under the current holds.
+class Holds:
+    """The holds of one training.
 
     Args:
-        layer: which one.
-        output: of its attention.
-        value: [B, H, T, d], heads already repeated.
+        during: as in the config.
+
+    Attributes:
+        held: the values of those that have started.
     """
-    for hold in _active.get():
-        if isinstance(hold, Forced) and hold.layer == layer:
-            later = torch.arange(output.shape[2], device=output.device) > hold.position
-            target = value[:, :, hold.position][:, :, None]
-            moved = (1 - hold.share) * output + hold.share * target
-            output = torch.where(later[:, None], moved, output)
-    return output
+
+    def __init__(self, during: Sequence[Hold]) -> None:
+        self.during = during
+        self.held: Held = {}
+
+    def start(self, step: int, values_at: Callable[[int], Mapping[int, Tensor]]) -> None:
+        """Note the values that are held from this step on.
+
+        Args:
+            step: updates taken.
+            values_at: every layer's value [G, d] at a position, in the model as it is.
+        """
+        for number, hold in enumerate(self.during):
+            if hold.kind == "hold_value" and hold.from_step == step:
+                found = values_at(hold.position)
+                self.held[number] = {layer: found[layer] for layer in hold.places}
+
+    def at(self, step: int) -> list[Intervention]:
+        """The interventions that the model trains with at a step."""
+        found = []
+        for number, hold in enumerate(self.during):
+            for layer in hold.places if step >= hold.from_step else ():
+                value = self.held[number][layer] if hold.kind == "hold_value" else None
+                found.append(Intervention(hold.kind, layer, None, hold.position, value, hold.share))
+        return found
 
 
-def forced_at(layer: int) -> bool:
-    """Whether queries of this layer are forced, which its weights do not explain."""
-    return any(isinstance(hold, Forced) and hold.layer == layer for hold in _active.get())
-
-
-def stated(holds: Sequence[Hold]) -> str:
+def stated(holds: Sequence[Intervention]) -> str:
     """Holds as the text of their file."""
     listed = [
-        {"kind": "hold_value", "layer": h.layer, "position": h.position, "value": h.value.tolist()}
-        if isinstance(h, Held)
-        else {"kind": "force_attention", "layer": h.layer, "position": h.position, "share": h.share}
-        for h in holds
+        {
+            "kind": hold.kind,
+            "layer": hold.layer,
+            "position": hold.position,
+            **({"share": hold.share} if hold.value is None else {"value": hold.value.tolist()}),
+        }
+        for hold in holds
     ]
     return json.dumps(listed, indent=1) + "\n"
 
 
-def read_holds(folder: Path) -> list[Hold]:
+def read_holds(folder: Path) -> list[Intervention]:
     """The holds of a checkpoint in a folder; none where it has none.
 
     Raises DamagedFiles if the file that states them is damaged.
@@ -113,20 +84,20 @@ def read_holds(folder: Path) -> list[Hold]:
     if not path.is_file():
         return []
     with reading(f"{path}: damaged; pretrain this suite again"):
-        return [_hold(found) for found in json.loads(path.read_text(encoding="utf-8"))]
+        return [_of_file(values) for values in json.loads(path.read_text(encoding="utf-8"))]
 
 
-def _hold(found: dict[str, Any]) -> Hold:
+def _of_file(values: Mapping[str, Any]) -> Intervention:
     """A hold as it is stated; raises whatever a statement of something else makes it raise."""
-    place = found["layer"], found["position"]
-    if not all(type(number) is int and number >= 0 for number in place):
-        raise ValueError(f"layer and position are {place}")
-    if found["kind"] == "hold_value":
-        value = torch.tensor(found["value"], dtype=torch.float32)
+    kind, layer, position = values["kind"], values["layer"], values["position"]
+    if not all(type(number) is int and number >= 0 for number in (layer, position)):
+        raise ValueError(f"layer and position are {layer}, {position}")
+    if kind == "hold_value":
+        value = torch.tensor(values["value"], dtype=torch.float32)
         if not bool(value.isfinite().all()):
             raise ValueError("a held value is not finite")
-        return Held(*place, value)
-    share = found["share"]
-    if found["kind"] != "force_attention" or type(share) not in (int, float) or not 0 < share <= 1:
-        raise ValueError(f"kind {found['kind']!r}, share {share!r}")
-    return Forced(*place, share)
+        return Intervention(kind, layer, None, position, value)
+    share = values["share"]
+    if kind != "force_attention" or type(share) not in (int, float) or not 0 < share <= 1:
+        raise ValueError(f"kind {kind!r}, share {share!r}")
+    return Intervention(kind, layer, None, position, share=share)

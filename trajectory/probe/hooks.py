@@ -6,6 +6,11 @@ training that runs with one of them held is a fork.
 
 A key is a set of positions, one of them (the sink) or all that hold a token. With grouped keys b
 scales the value for every query head of the group, for the parameters can do no less.
+
+Hooks are no interventions (``probe.interventions``). Those replace values and outputs around
+whichever kernel attends. A hook reaches between logit and weight, and lets some queries read
+another value than others do; its a and b are variables that the loss is differentiated by, twice
+and forwards, which the kernels cannot. So attention is computed from its weights where hooks act.
 """
 
 from __future__ import annotations
@@ -43,26 +48,11 @@ class Hook:
     log_value: Tensor | float = 0.0
 
 
-@dataclass(frozen=True)
-class Constant:
-    """A key's value, the same in every sequence and for every query.
-
-    Attributes:
-        layer: decoder block, from 0.
-        keys: which positions are the key, bool [B, T] or [T].
-        value: the value of each key-value head, [G, d].
-    """
-
-    layer: int
-    keys: Tensor
-    value: Tensor
-
-
-_hooks: ContextVar[tuple[Hook | Constant, ...] | None] = ContextVar("hooks", default=None)
+_hooks: ContextVar[tuple[Hook, ...] | None] = ContextVar("hooks", default=None)
 
 
 @contextmanager
-def hooking(hooks: Sequence[Hook | Constant] = ()) -> Iterator[None]:
+def hooking(hooks: Sequence[Hook] = ()) -> Iterator[None]:
     """Apply the hooks to every attention call inside the block, besides those around it.
 
     All attention is computed from its weights there, also where no hook acts, by operations that
@@ -75,18 +65,9 @@ def hooking(hooks: Sequence[Hook | Constant] = ()) -> Iterator[None]:
         _hooks.reset(token)
 
 
-def current_hooks() -> tuple[Hook | Constant, ...] | None:
+def current_hooks() -> tuple[Hook, ...] | None:
     """The hooks that act now; None outside ``hooking``."""
     return _hooks.get()
-
-
-def held_values(layer: int, value: Tensor) -> Tensor:
-    """A layer's values [B, G, T, d], those that are held constant replaced."""
-    for held in _hooks.get() or ():
-        if isinstance(held, Constant) and held.layer == layer:
-            here = _of_rows(held.keys).to(value.device)[:, None, : value.shape[2], None]
-            value = torch.where(here, held.value.to(value)[:, None], value)
-    return value
 
 
 def attend_hooked(
@@ -104,7 +85,7 @@ def attend_hooked(
     Args:
         layer: decoder block.
         query: [B, H, T, d].
-        key, value: [B, G, T, d]; values as ``held_values`` leaves them.
+        key, value: [B, G, T, d]; values after the interventions on them.
         scale: factor of the dot product.
         kind: how logits become weights.
         null_logit: [H], for ``sink_logit``.
@@ -116,7 +97,7 @@ def attend_hooked(
     scores = query @ key.mT * scale
     if scores.dtype in (torch.bfloat16, torch.float16):
         scores = scores.float()
-    mine = [h for h in _hooks.get() or () if isinstance(h, Hook) and h.layer == layer]
+    mine = [hook for hook in _hooks.get() or () if hook.layer == layer]
     read = [read_pairs(hook, length, query.device).to(scores.dtype)[:, None] for hook in mine]
     own = torch.arange(heads, device=query.device)[:, None, None]  # (H, 1, 1)
     for hook, pairs in zip(mine, read, strict=True):

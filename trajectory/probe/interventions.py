@@ -1,30 +1,48 @@
-"""Interventions on a model while it is measured: what happens without this part?
+"""Interventions: changes of a model's forward pass.
 
-The causal half of the paper's figures: which layers' MLPs make the residual peak, which head
-matters on which domain. An intervention changes the forward pass itself, so every statistic and
-the loss are those of the changed model.
+One engine for toys and language models, for ablations of a trained model and for holds during
+training. What changes attention acts inside ``probe_attention``, before its observer is told; the
+rest acts by hooks on the blocks. Statistics and the loss are those of the changed model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trajectory.errors import TrajectoryError
-from trajectory.probe.rows import current_tokens
+from trajectory.probe.rows import current_rows, current_tokens
 
 Kind = Literal[
-    "zero_head", "head_to_sink", "zero_attention", "zero_mlp", "mean_value", "mean_residual"
+    "zero_head",
+    "head_to_sink",
+    "zero_attention",
+    "zero_mlp",
+    "mean_value",
+    "mean_residual",
+    "hold_value",
+    "force_attention",
+    "oracle_attention",
 ]
 
-OF_ATTENTION = ("zero_head", "head_to_sink", "zero_attention", "mean_value")
-"""Kinds that change a layer's attention heads, and nothing where it has none."""
+OF_HEADS = ("zero_head", "head_to_sink")
+"""Kinds that change one head."""
+
+OF_OUTPUT = (*OF_HEADS, "zero_attention", "force_attention", "oracle_attention")
+"""Kinds that change what heads give, beyond what their values and weights explain."""
+
+OF_BLOCKS = ("zero_attention", "zero_mlp", "mean_residual")
+"""Kinds that need the block itself, not only its attention's calls."""
+
+Blocks = Iterable[nn.Module] | Mapping[int, nn.Module]
+"""All blocks of a model in order, or some of them by layer."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +52,30 @@ class Intervention:
     Attributes:
         kind: what is changed.
             zero_head: the head writes nothing.
-            head_to_sink: the head puts all its weight on the sink, for queries that see it.
+            head_to_sink: the head puts all its weight on the position, for queries that see it.
             zero_attention: the layer's attention writes nothing, not even a bias.
             zero_mlp: the layer's MLP writes nothing.
-            mean_value: the sink's value becomes the mean of the others', in every head.
-            mean_residual: the sink's residual, where it enters the layer, is scaled to the mean
-                norm of the others.
+            mean_value: the position's value becomes the mean of the others', in every head.
+            mean_residual: the position's residual, where it enters the layer, is scaled to the
+                mean norm of the others.
+            hold_value: the position's value is a constant.
+            force_attention: every head's later queries put ``share`` of their weight on the
+                position; only those of the context's ``queries``, if it has some.
+            oracle_attention: the context's ``queries`` attend to the position alone, all others to
+                the token before them.
         layer: decoder block, from 0.
         head: query head, from 0; for zero_head and head_to_sink.
-        sink: the sink position.
+        position: key position, the sink unless it is a sham.
+        value: [G, d], for hold_value.
+        share: for force_attention, above 0, at most 1.
     """
 
     kind: Kind
     layer: int
     head: int | None = None
-    sink: int = 0
+    position: int = 0
+    value: Tensor | None = field(default=None, compare=False)
+    share: float = 1.0
 
     def __str__(self) -> str:
         place = (
@@ -56,33 +83,168 @@ class Intervention:
         )
         return f"{self.kind} {place}"
 
-    def entering(self, hidden: Tensor) -> Tensor:
-        """The residual stream [B, T, D] that enters the changed layer."""
-        return level_sink(hidden, self.sink) if self.kind == "mean_residual" else hidden
-
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise TrajectoryError(
                 f"intervention '{self.kind}': no such kind; there are {', '.join(get_args(Kind))}"
             )
-        if min(self.layer, self.head or 0, self.sink) < 0:
+        if min(self.layer, self.head or 0, self.position) < 0:
             raise TrajectoryError(f"intervention {self}: layers, heads and positions count from 0")
-        needs = self.kind in ("zero_head", "head_to_sink")
-        if needs != (self.head is not None):
-            wanted = "needs a head" if needs else "takes no head"
-            raise TrajectoryError(f"intervention {self.kind} at layer {self.layer}: {wanted}")
+        for part, given, needs in (
+            ("head", self.head, self.kind in OF_HEADS),
+            ("value", self.value, self.kind == "hold_value"),
+        ):
+            if needs != (given is not None):
+                wanted = f"needs a {part}" if needs else f"takes no {part}"
+                raise TrajectoryError(f"intervention {self.kind} at layer {self.layer}: {wanted}")
+        if not 0 < self.share <= 1:
+            raise TrajectoryError(f"intervention {self}: share {self.share:g} is not within 0 … 1")
+
+    def entering(self, hidden: Tensor) -> Tensor:
+        """The residual stream [B, T, D] that enters the changed layer."""
+        return level(hidden, self.position) if self.kind == "mean_residual" else hidden
 
 
-def check(change: Intervention, blocks: Sequence[nn.Module]) -> None:
-    """Raise TrajectoryError unless the blocks have what the intervention changes."""
-    if change.layer >= len(blocks):
+@dataclass
+class Acting:
+    """An intervention inside its context.
+
+    Attributes:
+        change: the intervention.
+        queries: which queries it forces, bool [B, T]; all if None.
+        withhold: whether W_O gets no gradient through the value that it holds.
+        through: what the heads give of that value, [B, T, H·d], until W_O is told.
+    """
+
+    change: Intervention
+    queries: Tensor | None = None
+    withhold: bool = False
+    through: Tensor | None = None
+
+    @property
+    def withholds(self) -> bool:
+        """Whether a gradient has to be taken out of the running call."""
+        return self.withhold and self.change.kind == "hold_value" and torch.is_grad_enabled()
+
+    def on_value(self, value: Tensor) -> Tensor:
+        """The values [B, G, T, d] that attention mixes."""
+        change = self.change
+        if change.kind == "hold_value":
+            assert change.value is not None
+            here = torch.arange(value.shape[2], device=value.device) == change.position
+            return torch.where(here[:, None], change.value.to(value)[:, None], value)
+        if change.kind == "mean_value":
+            weights = _others(value.shape[0], value.shape[2], change.position, value)
+            mean = torch.einsum("bgtd,bt->bgd", value, weights)
+            value = value.clone()
+            value[:, :, change.position] = mean
+        return value
+
+    def on_output(self, output: Tensor, value: Tensor, window: int | None) -> Tensor:
+        """What the heads write before W_O, [B, H, T, d].
+
+        Args:
+            output: of attention, or of the change before this one.
+            value: [B, H, T, d], after all changes.
+            window: how many of the last keys a query sees; all before it if None.
+        """
+        change = self.change
+        if change.kind == "zero_attention":
+            return torch.zeros_like(output)
+        if change.kind in OF_HEADS:
+            output = output.clone()
+            if change.kind == "zero_head":
+                output[:, change.head] = 0
+            else:
+                # Queries before the position, or past the window, cannot see it.
+                seen = slice(change.position, None if window is None else change.position + window)
+                output[:, change.head, seen] = value[:, change.head, change.position][:, None]
+        elif change.kind == "force_attention":
+            target = value[:, :, change.position][:, :, None]
+            moved = (1 - change.share) * output + change.share * target
+            output = torch.where(self._forced(output, window), moved, output)
+        elif change.kind == "oracle_attention":
+            target = value[:, :, change.position][:, :, None]
+            output = torch.where(self._forced(output, None), target, value.roll(1, 2))
+        return output
+
+    def note(self, weights: Tensor) -> None:
+        """Keep what the heads give of the held value; ``weights`` are [B, H, T, T]."""
+        assert self.change.value is not None
+        column = weights[..., self.change.position, None]  # (B, H, T, 1)
+        heads = weights.shape[1]
+        value = self.change.value.repeat_interleave(heads // len(self.change.value), 0)
+        self.through = (column * value.to(column)[:, None]).transpose(1, 2).flatten(2)
+
+    def _forced(self, output: Tensor, window: int | None) -> Tensor:
+        """Which queries are forced, bool [B or 1, 1, T, 1]."""
+        change = self.change
+        place = torch.arange(output.shape[2], device=output.device)
+        if change.kind == "oracle_attention":
+            seen = place >= change.position
+        else:
+            seen = (place > change.position) & (place < change.position + (window or len(place)))
+        if self.queries is not None:
+            seen = seen & self.queries[current_rows()].to(output.device)
+        return seen.view(-1, 1, output.shape[2], 1)
+
+
+_acting: ContextVar[tuple[Acting, ...]] = ContextVar("interventions", default=())
+
+
+@contextmanager
+def intervening(
+    changes: Sequence[Intervention],
+    blocks: Blocks = (),
+    queries: Tensor | None = None,
+    withhold: bool = False,
+) -> Iterator[None]:
+    """Apply interventions to every forward pass inside the block, after those around it.
+
+    Args:
+        changes: what is changed, in this order.
+        blocks: the model's. Values that are held and queries that are forced need none.
+        queries: which queries of the batch are forced, bool [B, T]; all if None.
+        withhold: W_O gets no gradient through a value that is held. Else training could drain
+            ‖W_O v‖ by turning W_O away from it. The forward pass is the same.
+
+    Raises:
+        TrajectoryError: if the blocks have not what an intervention changes.
+    """
+    known = dict(blocks) if isinstance(blocks, Mapping) else dict(enumerate(blocks))
+    acting = [Acting(change, queries, withhold) for change in changes]
+    for change in changes:
+        if change.kind == "oracle_attention" and queries is None:
+            raise TrajectoryError(f"intervention {change}: needs the queries that it forces")
+        if known or withhold or change.kind in OF_BLOCKS:
+            check(change, known)
+    handles = [
+        handle for act in acting if act.change.layer in known for handle in _hooks(act, known)
+    ]
+    token = _acting.set((*_acting.get(), *acting))
+    try:
+        yield
+    finally:
+        _acting.reset(token)
+        for handle in handles:
+            handle.remove()
+
+
+def acting_at(layer: int) -> list[Acting]:
+    """The interventions of a layer, in the order in which they act."""
+    return [act for act in _acting.get() if act.change.layer == layer]
+
+
+def check(change: Intervention, blocks: Mapping[int, nn.Module]) -> None:
+    """Raise TrajectoryError unless the blocks, by layer, have what the intervention changes."""
+    if change.layer not in blocks:
         raise TrajectoryError(
             f"intervention {change.kind}: no layer {change.layer}; there are {len(blocks)}"
         )
     block = blocks[change.layer]
     attention: Any = attention_of(block)
-    if change.kind in OF_ATTENTION and attention is None:
-        having = [str(i) for i, other in enumerate(blocks) if attention_of(other) is not None]
+    if change.kind not in ("zero_mlp", "mean_residual") and attention is None:
+        having = [str(i) for i, other in blocks.items() if attention_of(other) is not None]
         raise TrajectoryError(
             f"intervention {change.kind}: layer {change.layer} has no attention heads; "
             f"those with are {', '.join(having)}"
@@ -103,95 +265,49 @@ def attention_of(block: nn.Module) -> nn.Module | None:
     return next((module for module in found if isinstance(module, nn.Module)), None)
 
 
-_active: ContextVar[tuple[Intervention, ...]] = ContextVar("interventions", default=())
+def output_projection(attention: nn.Module) -> nn.Linear:
+    """W_O of an attention layer."""
+    projection = attention.o_proj if hasattr(attention, "o_proj") else attention.dense
+    assert isinstance(projection, nn.Linear)
+    return projection
 
 
-@contextmanager
-def intervening(
-    interventions: Sequence[Intervention], blocks: Sequence[nn.Module]
-) -> Iterator[None]:
-    """Apply the interventions to every forward pass through ``blocks`` inside the block.
+def values_at(forward: Any, position: int) -> dict[int, Tensor]:
+    """Every layer's value at a position, [G, d], the mean over sequences.
 
-    Raises:
-        TrajectoryError: if the blocks have not what an intervention changes.
+    Args:
+        forward: runs a model whose attention the probe sees, without arguments.
+        position: which key.
     """
-    for change in interventions:
-        check(change, blocks)
-    handles = []
-    for change in interventions:
-        block = blocks[change.layer]
-        if change.kind == "mean_residual":
-            handles.append(block.register_forward_pre_hook(_levelled(change), with_kwargs=True))
-        handles += _silence(change, block)
-    token = _active.set(tuple(interventions))
-    try:
-        yield
-    finally:
-        _active.reset(token)
-        for handle in handles:
-            handle.remove()
+    from trajectory.probe.attention import AttentionCall, observe
+
+    found: dict[int, Tensor] = {}
+
+    class Reader:
+        def attention(self, call: AttentionCall) -> None:
+            found[call.layer] = call.value[:, :, position].mean(0)
+
+    with torch.no_grad(), observe(Reader()):
+        forward()
+    return found
 
 
-@contextmanager
-def changing(changes: Sequence[Intervention], layer: nn.Module) -> Iterator[None]:
-    """Apply the changes of one layer's attention and MLP inside the block.
-
-    What enters the layer is not touched: ``Intervention.entering`` does that.
-    """
-    handles = [handle for change in changes for handle in _silence(change, layer)]
-    token = _active.set(tuple(changes))
-    try:
-        yield
-    finally:
-        _active.reset(token)
-        for handle in handles:
-            handle.remove()
+def level(hidden: Tensor, position: int) -> Tensor:
+    """The stream [B, T, D] with one position scaled to the mean norm of the others."""
+    norms = hidden.norm(dim=-1)
+    mean = (norms * _others(norms.shape[0], norms.shape[1], position, norms)).sum(1)
+    hidden = hidden.clone()
+    hidden[:, position] *= (mean / norms[:, position])[:, None]
+    return hidden
 
 
-def change_values(layer: int, value: Tensor) -> Tensor:
-    """The values [B, G, T, d] that the layer's attention mixes."""
-    for change in _active.get():
-        if change.layer == layer and change.kind == "mean_value":
-            weights = _others(value.shape[0], value.shape[2], change.sink, value)
-            mean = torch.einsum("bgtd,bt->bgd", value, weights)
-            value = value.clone()
-            value[:, :, change.sink] = mean
-    return value
-
-
-def _others(size: int, length: int, sink: int, like: Tensor) -> Tensor:
-    """Weights [B, T] of a mean over the positions besides the sink that hold a token."""
+def _others(size: int, length: int, position: int, like: Tensor) -> Tensor:
+    """Weights [B, T] of a mean over the positions besides this one that hold a token."""
     present = current_tokens()
     if present is None:
         present = torch.ones(size, length, dtype=torch.bool)
-    weights = present.to(like.device) & (torch.arange(length, device=like.device) != sink)
+    weights = present.to(like.device) & (torch.arange(length, device=like.device) != position)
     return weights.to(like.dtype) / weights.sum(1, keepdim=True).to(like.dtype)
-
-
-def change_output(layer: int, output: Tensor, value: Tensor, window: int | None = None) -> Tensor:
-    """What the layer's heads write before W_O, [B, H, T, d], given their values [B, H, T, d].
-
-    A query sees the last ``window`` keys; all before it if None.
-    """
-    for change in _active.get():
-        if change.layer != layer:
-            continue
-        if change.kind == "zero_attention":
-            output = torch.zeros_like(output)
-        elif change.head is not None:
-            output = output.clone()
-            if change.kind == "zero_head":
-                output[:, change.head] = 0
-            else:
-                # Queries before the sink, or past the window, cannot see it.
-                seen = slice(change.sink, None if window is None else change.sink + window)
-                output[:, change.head, seen] = value[:, change.head, change.sink][:, None]
-    return output
-
-
-def active_at(layer: int) -> bool:
-    """Whether an intervention changes this layer's attention."""
-    return any(change.layer == layer for change in _active.get())
 
 
 def _mlp(block: nn.Module, change: Intervention) -> nn.Module:
@@ -201,9 +317,17 @@ def _mlp(block: nn.Module, change: Intervention) -> nn.Module:
     return found
 
 
-def _silence(change: Intervention, block: nn.Module) -> list[Any]:
-    """Hooks by which the block adds nothing from what the intervention zeroes as a whole."""
+def _hooks(acting: Acting, blocks: Mapping[int, nn.Module]) -> list[Any]:
+    """Handles of the hooks on a block by which an intervention acts."""
+    change = acting.change
+    block = blocks[change.layer]
     part: Any
+    if change.kind == "mean_residual":
+        return [block.register_forward_pre_hook(_levelled(change), with_kwargs=True)]
+    if change.kind == "hold_value" and acting.withhold:
+        attention = attention_of(block)
+        assert attention is not None
+        return [output_projection(attention).register_forward_hook(_withheld(acting))]
     if change.kind == "zero_mlp":
         part, norm = _mlp(block, change), "mlp_norm"
     elif change.kind == "zero_attention":
@@ -221,15 +345,6 @@ def _nothing(_: nn.Module, __: Any, output: Any) -> Any:
     return torch.zeros_like(output)
 
 
-def level_sink(hidden: Tensor, sink: int) -> Tensor:
-    """The stream [B, T, D] with the sink scaled to the mean norm of the other positions."""
-    norms = hidden.norm(dim=-1)
-    mean = (norms * _others(norms.shape[0], norms.shape[1], sink, norms)).sum(1)
-    hidden = hidden.clone()
-    hidden[:, sink] *= (mean / norms[:, sink])[:, None]
-    return hidden
-
-
 def _levelled(change: Intervention) -> Any:
     """A hook that changes what enters a layer."""
 
@@ -240,5 +355,18 @@ def _levelled(change: Intervention) -> Any:
         if args:
             return (hidden, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": hidden}
+
+    return hook
+
+
+def _withheld(acting: Acting) -> Any:
+    """A hook on W_O that takes its gradient through a held value out; the numbers stay."""
+
+    def hook(projection: nn.Linear, _: Any, written: Tensor) -> Tensor:
+        part, acting.through = acting.through, None
+        if part is None:
+            return written
+        weight = projection.weight
+        return written + functional.linear(part, weight.detach()) - functional.linear(part, weight)
 
     return hook

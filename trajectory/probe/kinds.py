@@ -17,20 +17,26 @@ SOFTPICK_EPSILON = 1e-8
 
 
 def dense_weights(
-    kind: Kind, query: Tensor, key: Tensor, scale: float, null_logit: Tensor | None = None
+    kind: Kind,
+    query: Tensor,
+    key: Tensor,
+    scale: float,
+    null_logit: Tensor | None = None,
+    visible: Tensor | None = None,
 ) -> Tensor:
-    """Attention weights A_ij, 0 for j > i, [B, H, T, T], float32 where the inputs are half.
+    """Attention weights A_ij, 0 where unseen, [B, H, T, T], float32 where the inputs are half.
 
     Args:
         kind: how logits become weights, as in ``weights_of``.
         query, key: [B, H, T, d], heads already repeated.
         scale: factor of the dot product.
         null_logit: [H], for ``sink_logit``.
+        visible: which keys a query sees, bool [T, T]; all up to its own if None.
     """
     scores = query @ key.transpose(-1, -2) * scale
     if scores.dtype in (torch.bfloat16, torch.float16):
         scores = scores.float()
-    return weights_of(kind, scores, null_logit)
+    return weights_of(kind, scores, null_logit, visible)
 
 
 def weights_of(

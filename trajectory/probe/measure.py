@@ -143,7 +143,7 @@ class _Probe:
         present = self.batch.present[call.rows].to(device)
         sets = torch.stack(list(domains.values()), 1) if self.full else None
         reader = HeadReader(call, present, self.batch.sink, self.dtype, sets)
-        if call.rows.start in (None, 0) and not call.changed:
+        if call.rows.start in (None, 0):
             check_call(call, reader.per_query["sink_weight"], self.batch.sink)
         for domain, member in domains.items():
             if member.any():

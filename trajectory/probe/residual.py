@@ -49,7 +49,10 @@ class _Positions:
         power = squares.sum(-1)
         self.squares, self.magnitudes = squares, hidden.abs()
         self.norms = power.sqrt()  # (b, T)
-        self.kurtosis = hidden.shape[-1] * squares.square().sum(-1) / power.square()
+        fourth = hidden.shape[-1] * squares.square().sum(-1)
+        # A stream of zeros has no kurtosis. What is no number counts, so that damage is seen.
+        self.shaped = power.square() != 0
+        self.kurtosis = statistics.ratio(fourth, power.square())
         self.greatest = self.magnitudes.amax(-1)
 
 
@@ -103,11 +106,11 @@ class StreamReader:
         at_sink, middle = statistics.sink_and_rest(norms[:, None], others, self.sink)
         sums.sequences("residual_norm_sink", at_sink)
         sums.sequences("residual_norm_rest", middle)
-        sums.spread("residual_ratio", at_sink / middle)
+        sums.spread("residual_ratio", statistics.ratio(at_sink, middle))
         highest = norms.masked_fill(~others, -torch.inf).amax(1)
         sums.sequences("residual_norm_rest_max", statistics.or_nan(highest, others.any(1))[:, None])
         sums.queries("rest", norms[:, None], others)
-        sums.queries("kurtosis", positions.kurtosis[:, None], counted)
+        sums.queries("kurtosis", positions.kurtosis[:, None], counted & positions.shaped)
         spread = statistics.or_nan(positions.kurtosis[:, self.sink], active)
         sums.sequences("kurtosis_sink", spread[:, None])
         self._special(depth, norms, counted, part)
@@ -176,7 +179,7 @@ class StreamReader:
             if depth.spectra == SPECTRUM[0]:
                 return
             rows = values[here][: SPECTRUM[1]]
-            if len(rows) < 2 or not bool(rows.isfinite().all()):
+            if len(rows) < 2 or not bool(rows.isfinite().all()) or not bool(rows.any()):
                 continue
             depth.spectra += 1
             # Eigenvalues of the smaller side, on the CPU in float64: a few hundred at most.
@@ -205,7 +208,7 @@ class StreamReader:
             row[f"massive{suffix}_channel"] = channel
             row[f"massive{suffix}_token"] = token
         median = row["massive_median"]
-        row["massive_ratio"] = None if median is None else row["massive_top"] / max(median, 1e-300)
+        row["massive_ratio"] = row["massive_top"] / median if median else None
         return row | _channels(depth.channels)
 
 
@@ -237,11 +240,12 @@ def _channels(squares: Tensor) -> dict[str, Any]:
     norms = squares.sqrt()
     median = norms.median()
     top = squares.topk(min(TOP_CHANNELS, len(squares))).values.sum()
+    whole = squares.sum()
     return {
-        "channel_ratio": float(norms.max() / median.clamp_min(1e-300)),
+        "channel_ratio": float(norms.max() / median) if median else None,
         "top_channel": int(norms.argmax()),
         "massive_channels": int((norms > MASSIVE_CHANNEL * median).sum()),
-        "top_channels_share": float(top / squares.sum().clamp_min(1e-300)),
+        "top_channels_share": float(top / whole) if whole else None,
     }
 
 

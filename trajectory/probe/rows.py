@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from torch import Tensor
 
@@ -41,3 +42,9 @@ def current_tokens() -> Tensor | None:
     """Which positions of the current rows hold a token, bool [b, T]; None if all do."""
     present = _present.get()
     return None if present is None else present[_rows.get()]
+
+
+def rows_of(value: Any, rows: slice, size: int) -> Any:
+    """A keyword argument for some sequences; what has no batch axis is for all of them."""
+    batched = isinstance(value, Tensor) and value.ndim > 1 and len(value) == size > 1
+    return value[rows] if batched else value

@@ -130,12 +130,23 @@ def scan(
     if sets is None:
         return Scan(odds, rest, entropy, total, None, None)
     mass, surprise = (t.view(batch, heads, -1, length).transpose(1, 2) for t in (mass, surprise))
-    late = (sets & sees).to(q)  # (B, N, T)
+    mass[..., sink], surprise[..., sink] = _of_sink(odds, sees, sets)
+    return Scan(odds, rest, entropy, total, mass, surprise)
+
+
+def _of_sink(odds: Tensor, sees: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
+    """Mass and surprise of the sink's own column, both [B, N, H].
+
+    Args:
+        odds: log-odds of A_is, [B, H, T].
+        sees: which queries i > s see the sink, bool [T].
+        sets: bool [B, N, T].
+    """
+    late = (sets & sees).to(odds)
     weight = odds.sigmoid().masked_fill(~sees, 0)
     log_weight = logsigmoid(odds).masked_fill(~sees, 0)
-    mass[..., sink] = torch.einsum("bni,bhi->bnh", late, weight)
-    surprise[..., sink] = -torch.einsum("bni,bhi->bnh", late, weight * log_weight)
-    return Scan(odds, rest, entropy, total, mass, surprise)
+    mass = torch.einsum("bni,bhi->bnh", late, weight)
+    return mass, -torch.einsum("bni,bhi->bnh", late, weight * log_weight)
 
 
 def _hide(scores: Tensor, before: int, window: int | None) -> None:

@@ -64,7 +64,7 @@ def check_call(call: AttentionCall, weights: Tensor, sink: int) -> None:
         dense = scores.masked_fill(~allowed, -math.inf).softmax(-1)
     expected = dense @ value
     kind = call.query.dtype
-    error = float((call.output[:1, :, prefix].double() - expected).norm())
+    error = float((call.attended[:1, :, prefix].double() - expected).norm())
     rounding = _step(kind) * greatest
     tolerance = max(TOLERANCE[kind], 4 * rounding)
     allowed_error = tolerance * float(expected.norm())  # 0 where ReLU attention is all zero

@@ -306,6 +306,11 @@ def sink_and_rest(norms: Tensor, rest: Tensor, sink: int) -> tuple[Tensor, Tenso
     return or_nan(norms[:, :, sink], rest.any(1)[:, None]), median
 
 
+def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Their ratio; NaN where the denominator is 0."""
+    return or_nan(numerator / denominator, denominator != 0)
+
+
 def or_nan(values: Tensor, present: Tensor) -> Tensor:
     """``values`` where ``present``, NaN elsewhere."""
     return torch.where(present, values, torch.nan)

@@ -34,7 +34,7 @@ from trajectory.probe.compute import CPU, DTYPES
 from trajectory.probe.families import IGNORED, Family, State, family_of
 from trajectory.probe.memory import return_freed_memory
 from trajectory.probe.rope import check_rope
-from trajectory.probe.rows import batch_rows
+from trajectory.probe.rows import batch_rows, rows_of
 from trajectory.probe.weights import LocalWeights, Weights
 
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
@@ -84,12 +84,6 @@ class StreamedLayer(nn.Module):
         if self.index % LAYERS_BETWEEN_TRIMS == LAYERS_BETWEEN_TRIMS - 1:
             return_freed_memory()
         return output
-
-
-def rows_of(value: Any, rows: slice, size: int) -> Any:
-    """A keyword argument for some sequences; what has no batch axis is for all of them."""
-    batched = isinstance(value, Tensor) and value.ndim > 1 and len(value) == size > 1
-    return value[rows] if batched else value
 
 
 class LayerReader:

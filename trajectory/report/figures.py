@@ -68,6 +68,7 @@ class Theme:
             },
             "header": {**text, **sizes},
             "text": {"color": self.ink},
+            "style": {"ink": {"color": self.ink}},
         }
 
 
@@ -113,7 +114,9 @@ def _show_legends(node: Any, drawn: Mapping[str, set[Any]]) -> None:
     if isinstance(node, dict):
         for channel in ("color", "strokeDash"):
             encoding = node.get(channel)
-            if isinstance(encoding, dict) and encoding.get("legend", ...) is None:
+            if not isinstance(encoding, dict) or encoding.get("legend", ...) is not None:
+                continue
+            if encoding["scale"] is not None:  # else the rows hold the colours
                 scale = zip(encoding["scale"]["domain"], encoding["scale"]["range"], strict=True)
                 own = {name: look for name, look in scale if name in drawn[encoding["field"]]}
                 told = {"title": None, "orient": "bottom", "columns": 3, "values": list(own)}

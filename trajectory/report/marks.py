@@ -8,7 +8,8 @@ from typing import Any
 import altair as alt
 
 from trajectory.dynamics.series import group_of
-from trajectory.report.page import Captions, Checks, Control, Legend, Value
+from trajectory.report.controls import Checks, Control, Legend, Value
+from trajectory.report.page import Captions
 from trajectory.report.palette import colours, dashes, kinds
 from trajectory.report.run import Run
 from trajectory.schemas import Table

@@ -35,8 +35,6 @@ REASONS: dict[str, str] = {
     **dict.fromkeys(
         ("bb_interventions", "bb_intervened"), "no variant of its config names interventions"
     ),
-    "forecasts": "no series has enough records to predict some from others",
-    "forecast_scores": "no series has enough records to predict some from others",
 }
 
 ELSEWHERE: dict[str, str] = {

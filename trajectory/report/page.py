@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,98 +12,10 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from trajectory.report.controls import Control, Fixed, Value
 from trajectory.report.specs import expressions, named
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart
-Value = str | int | float | bool
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A list of which one value is chosen.
-
-    Attributes:
-        name: the parameter of charts that it sets.
-        label: what it is called.
-        options: values with their names.
-        value: the first choice.
-        section: the frame it stands in.
-        groups: title → the values that stand below it in a long list; empty where it is short.
-    """
-
-    name: str
-    label: str
-    options: Sequence[tuple[Value, str]]
-    value: Value
-    section: str = "Show"
-    groups: Mapping[str, Sequence[Value]] = field(default_factory=dict)
-    kind: str = "choice"
-
-
-@dataclass(frozen=True)
-class Checks:
-    """A list of which any values are chosen; the parameter is an array."""
-
-    name: str
-    label: str
-    options: Sequence[tuple[Value, str]]
-    value: Sequence[Value]
-    section: str = "Show"
-    kind: str = "checks"
-
-
-@dataclass(frozen=True)
-class Switch:
-    """On or off."""
-
-    name: str
-    label: str
-    value: bool
-    section: str = "Show"
-    kind: str = "switch"
-
-
-@dataclass(frozen=True)
-class Slider:
-    """A place in a list that depends on other choices, such as the records of a trajectory."""
-
-    name: str
-    label: str
-    last: int
-    value: int
-    section: str = "Show"
-    kind: str = "slider"
-
-
-@dataclass(frozen=True)
-class Number:
-    """A whole number from 0; the page's script bounds it."""
-
-    name: str
-    label: str
-    value: int
-    last: int
-    section: str = "Show"
-    kind: str = "number"
-
-
-@dataclass(frozen=True)
-class Legend:
-    """Every trajectory with its colour, to be shown or hidden; the parameter is an array."""
-
-    groups: Sequence[tuple[str, str, Sequence[str]]]
-    name: str = "shown"
-    label: str = "Trajectory"
-    section: str = "Trajectory"
-    kind: str = "legend"
-
-    @property
-    def value(self) -> list[str]:
-        """All trajectories."""
-        return [trajectory for _, _, seeds in self.groups for trajectory in seeds]
-
-
-Control = Choice | Checks | Switch | Slider | Number | Legend
 
 
 @dataclass(frozen=True)
@@ -158,6 +70,10 @@ class Figure:
         patches: control → value → changes of encodings by channel, which draw the chart anew.
         captions: what stands below it for each choice; None if ``reading`` tells of all choices.
         picks: columns of a clicked mark → the control that takes its value.
+        board: charts of the same board are read together: what points at one points at all.
+        inset: the chart in whose corner it stands; '' for a place of its own.
+        room: part of that chart's width that it may take.
+        when: control and value without which it is hidden; none for always.
     """
 
     name: str
@@ -174,6 +90,10 @@ class Figure:
     patches: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     captions: Captions | None = None
     picks: Mapping[str, str] = field(default_factory=dict)
+    board: str = ""
+    inset: str = ""
+    room: float = 1.0
+    when: tuple[str, Value] | None = None
 
     def specification(self, controls: Sequence[Control]) -> dict[str, Any]:
         """Its Vega-Lite specification with a parameter for every control that it uses."""
@@ -183,7 +103,10 @@ class Figure:
         spec["params"] = [
             *spec.get("params", []),
             *(
-                {"name": c.name, "value": list(c.value) if isinstance(c, Checks) else c.value}
+                {
+                    "name": c.name,
+                    "value": list(c.value) if isinstance(c.value, list | tuple) else c.value,
+                }
                 for c in controls
                 if re.search(rf"\b{c.name}\b", used)
             ),
@@ -298,11 +221,86 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Contents:
-    """The questions of all other pages, with this run's answers."""
+class Finding:
+    """One thing that the run found.
+
+    Attributes:
+        question: that it answers.
+        verdict: yes, mixed, no or not tested.
+        text: one sentence.
+        link: to the chart that shows it.
+    """
+
+    question: str
+    verdict: str
+    text: str
+    link: str
 
 
-Block = Figure | Missing | Grid | Heading | Items | Terms | Code | Contents
+@dataclass(frozen=True)
+class Findings:
+    """The run's findings, a line each, and in grey what it is not."""
+
+    rows: Sequence[Finding]
+    caveat: str = ""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A claim: its name, its verdict on a chip and in full, what it says, where it is decided."""
+
+    name: str
+    verdict: str
+    standing: str
+    text: str
+    link: str
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """All claims beside each other."""
+
+    name: str
+    tiles: Sequence[Tile]
+
+
+@dataclass(frozen=True)
+class Glossary:
+    """The words that a newcomer needs, each with a pictogram of the templates and one line."""
+
+    title: str
+    entries: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Inline:
+    """The place of some of the page's controls, which else stand at its top."""
+
+    controls: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Blocks that unfold."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+Block = (
+    Figure
+    | Missing
+    | Grid
+    | Heading
+    | Items
+    | Terms
+    | Code
+    | Findings
+    | Tiles
+    | Glossary
+    | Inline
+    | Folded
+)
 
 
 @dataclass(frozen=True)
@@ -334,7 +332,7 @@ class Page:
         name: file name without its ending.
         label: in the list of pages.
         part: of that list, where it begins a new one.
-        question: the page's title.
+        question: the page's title; on the first page what the run found.
         lead: a sentence below it.
         answer: what this run's data say to the question; '' where it was not measured.
         blocks: in order.
@@ -361,17 +359,41 @@ class Page:
     answer: str = ""
 
     @property
+    def every_block(self) -> list[Block]:
+        """Its blocks, folded ones too."""
+        return list(_unfolded(self.blocks))
+
+    @property
     def reasons(self) -> list[str]:
         """Why parts of it are missing."""
-        return [block.reason for block in self.blocks if isinstance(block, Missing)]
+        return [block.reason for block in self.every_block if isinstance(block, Missing)]
 
     @property
     def told(self) -> str:
         """Its answer, or why there is none."""
-        missing = (block.sentence for block in self.blocks if isinstance(block, Missing))
+        missing = (block.sentence for block in self.every_block if isinstance(block, Missing))
         return self.answer or next(missing, "")
 
     @property
     def figures(self) -> list[Figure]:
         """The charts of the page."""
-        return [block for block in self.blocks if isinstance(block, Figure)]
+        return [block for block in self.every_block if isinstance(block, Figure)]
+
+    @property
+    def at_the_top(self) -> list[Control]:
+        """The controls that have no place of their own."""
+        placed = {n for block in self.blocks if isinstance(block, Inline) for n in block.controls}
+        return [c for c in self.controls if c.name not in placed and not isinstance(c, Fixed)]
+
+    @property
+    def summary(self) -> str:
+        """What it says, for a list of pages or a search."""
+        return self.told or self.lead
+
+
+def _unfolded(blocks: Iterable[Block]) -> Iterator[Block]:
+    for block in blocks:
+        if isinstance(block, Folded):
+            yield from _unfolded(block.blocks)
+        else:
+            yield block

@@ -22,7 +22,7 @@ and the first five stay apart for colour-blind readers."""
 QUIET = "#8A939C"
 """Of the kind that is only the rest."""
 
-_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [3, 5])
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [3, 5])
 """Solid for the first domain of a world, then others; a trigger is dotted."""
 
 _DASH_NAMES = ("solid", "dashed", "dotted", "dash-dotted", "finely dotted")
@@ -41,12 +41,12 @@ def kinds(names: Sequence[str]) -> dict[str, str]:
 def dashes(domains: list[str]) -> dict[str, list[int]]:
     """A line pattern for each domain."""
     language = [d for d in domains if d not in ("trigger", "non_trigger")]
-    given = {"non_trigger": _DASHES[0], "trigger": _DASHES[2]}
-    patterns = [_DASHES[0], _DASHES[1], *_DASHES[3:]]
+    given = {"non_trigger": DASHES[0], "trigger": DASHES[2]}
+    patterns = [DASHES[0], DASHES[1], *DASHES[3:]]
     found = given | {d: patterns[i % len(patterns)] for i, d in enumerate(language)}
     return {d: found[d] for d in domains}
 
 
 def dash_names(domains: list[str]) -> dict[str, str]:
     """What each domain's line pattern is called."""
-    return {d: _DASH_NAMES[_DASHES.index(p)] for d, p in dashes(domains).items()}
+    return {d: _DASH_NAMES[DASHES.index(p)] for d, p in dashes(domains).items()}

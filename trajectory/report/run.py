@@ -10,6 +10,8 @@ import numpy as np
 import polars as pl
 
 from trajectory.config import Config
+from trajectory.dynamics.courses import courses, placed
+from trajectory.dynamics.rise import sinks
 from trajectory.dynamics.series import group_of
 from trajectory.schemas import COSTS, MANIFEST
 from trajectory.tables import check_header, ordered, provenance
@@ -182,6 +184,18 @@ class Run:
     def phenomena(self) -> pl.DataFrame:
         """The run's phenomena table."""
         return self.frame("phenomena")
+
+    @cached_property
+    def forced(self) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+        """Forces with their arrows, and their course over training; None where none is measured."""
+        if not all(self.has(name) for name in ("forces", "force_means")):
+            return None
+        arrows = self.frame("arrows") if self.has("arrows") else None
+        columns = ("trajectory", "step", "domain", "layer", "head", "sink_excess")
+        found = sinks(self.frame("heads", *columns), self.frame("onsets"))
+        return placed(self.frame("forces"), arrows, found), courses(
+            self.frame("force_means"), found
+        )
 
     @cached_property
     def manifests(self) -> dict[str, pl.DataFrame]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from itertools import groupby
@@ -21,7 +21,8 @@ from trajectory import __version__
 from trajectory.config import RESOLVED_NAME, Config, resolved
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode, figures
-from trajectory.report.page import Page
+from trajectory.report.controls import Slider
+from trajectory.report.page import Block, Page
 from trajectory.report.pages import PAGES
 from trajectory.report.palette import KINDS
 from trajectory.report.run import SUITE_FOLDERS, Run
@@ -29,7 +30,10 @@ from trajectory.report.run import SUITE_FOLDERS, Run
 NEEDED = ("heads", "layers", "checkpoints", "onsets", "phenomena")
 """Tables without which there is nothing to report; what needs another says that it is missing."""
 
-ASSETS = ("style.css", "theme.js", "tables.js", "sentences.js", "page.js")
+ASSETS = (
+    *("style.css", "theme.js", "tables.js"),
+    *("sentences.js", "cuts.js", "reader.js", "view.js", "page.js"),
+)
 
 POLICY = "; ".join(
     (
@@ -122,13 +126,15 @@ def _check_replaceable(output: Path, copies: Path | None) -> None:
 
 @cache
 def _templates() -> Environment:
-    return Environment(
+    found = Environment(
         loader=PackageLoader("trajectory.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.globals["grouped"] = _by_kind
+    return found
 
 
 def _write_assets(folder: Path) -> None:
@@ -155,8 +161,9 @@ def _write_page(folder: Path, page: Page, pages: list[Page], config: Config, dra
             version=__version__,
             policy=POLICY,
             figures=draw,
-            sections=_grouped(page.controls, lambda control: control.section),
-            blocks=_grouped(page.blocks, lambda block: type(block).__name__),
+            sections=_grouped(page.at_the_top, lambda control: control.section),
+            blocks=_by_kind(page.blocks),
+            config_name=RESOLVED_NAME,
             payload=encode.page_json(_payload(page)) if page.figures else "",
         )
     )
@@ -167,6 +174,10 @@ def _write_page(folder: Path, page: Page, pages: list[Page], config: Config, dra
 
 def _grouped(members: Any, key: Callable[[Any], str]) -> list[tuple[str, list[Any]]]:
     return [(name, list(found)) for name, found in groupby(members, key)]
+
+
+def _by_kind(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:
+    return _grouped(blocks, lambda block: type(block).__name__)
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:
@@ -189,12 +200,18 @@ def _payload(page: Page) -> dict[str, Any]:
                 "patches": dict(figure.patches),
                 "captions": figure.captions.payload() if figure.captions else None,
                 "picks": dict(figure.picks),
+                "board": figure.board,
             }
         )
     found: dict[str, Any] = {
         "figures": charts,
         "facts": dict(page.facts),
         "palette": list(KINDS),
+        "places": {
+            control.name: list(control.places)
+            for control in page.controls
+            if isinstance(control, Slider) and control.places
+        },
         "data": {name: encode.columns(page.data[name]) for name in sorted(used)},
     }
     return found | ({"cube": page.cube} if page.cube else {})

@@ -24,7 +24,6 @@ from trajectory.schemas.claims import CLAIMS
 from trajectory.schemas.costs import COSTS
 from trajectory.schemas.fitted import LAWS, PHENOMENA, SEEDS
 from trajectory.schemas.forces import ARROWS, FORCE_LAYERS, FORCE_MEANS, FORCE_TABLES, FORCES
-from trajectory.schemas.forecasts import FORECAST_SCORES, FORECASTS
 from trajectory.schemas.forks import FORKS
 from trajectory.schemas.heads import HEADS
 from trajectory.schemas.holds import HOLDS
@@ -66,8 +65,6 @@ __all__ = [
     "FORCE_LAYERS",
     "FORCE_MEANS",
     "FORCE_TABLES",
-    "FORECASTS",
-    "FORECAST_SCORES",
     "FORKS",
     "GATES",
     "HEADS",
@@ -102,7 +99,6 @@ TABLES: dict[str, Table] = {
         *(HEADS, LAYERS, CHECKPOINTS),
         *(MANIFEST, SELECTION, OUTCOMES, BATCHES, BUNDLE, COSTS),
         *(ONSETS, LEADS, LAWS, PHENOMENA, SEEDS, CONTRASTS, GATES),
-        *(FORECASTS, FORECAST_SCORES),
         *(THEORY_CURVES, ALIGNMENTS, ALIGNMENT_SCALES, ALIGNED),
         *(BB_TYPES, BB_RESIDUALS, BB_MAPS, BB_INTERVENTIONS, BB_INTERVENED),
         *(BB_SCALARS, BB_MILESTONES, BB_COMPARISONS),

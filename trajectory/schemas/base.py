@@ -125,3 +125,24 @@ def number(
 ) -> pa.Field:
     """A float64 column."""
     return field(name, pa.float64(), definition, unit=unit, source=source, nullable=nullable)
+
+
+RESIDUAL_NORMS: tuple[pa.Field, ...] = (
+    number("residual_norm_sink", "mean over sequences of ‖h_s‖", "activation"),
+    number(
+        "residual_norm_rest",
+        "mean over sequences of the median over the domain's positions j ≠ s of ‖h_j‖",
+        "activation",
+    ),
+    number(
+        "residual_norm_rest_max",
+        "mean over sequences of the maximum over the domain's positions j ≠ s of ‖h_j‖",
+        "activation",
+    ),
+    number(
+        "residual_ratio",
+        "mean over sequences of ‖h_s‖ / median ‖h_j‖, j ≠ s; empty where that median is 0",
+        nullable=True,
+    ),
+)
+"""Norms of the residual stream at one depth."""

@@ -8,6 +8,7 @@ from trajectory.schemas.base import (
     DOMAIN,
     HEAD,
     LAYER,
+    RESIDUAL_NORMS,
     STEP,
     TOKENS,
     TRAJECTORY,
@@ -82,18 +83,7 @@ INTERVENTION_LAYERS = Table(
             pa.int16(),
             "depth l: the stream that enters block l, or leaves the last block",
         ),
-        number("residual_norm_sink", "mean over sequences of ‖h_s‖", "activation"),
-        number(
-            "residual_norm_rest",
-            "mean over sequences of the median over the domain's positions j ≠ s of ‖h_j‖",
-            "activation",
-        ),
-        number(
-            "residual_norm_rest_max",
-            "mean over sequences of the maximum over the domain's positions j ≠ s of ‖h_j‖",
-            "activation",
-        ),
-        number("residual_ratio", "mean over sequences of ‖h_s‖ / median ‖h_j‖, j ≠ s"),
+        *RESIDUAL_NORMS,
         number(
             "sink_weight",
             "mean over the block's heads and queries i > s that see s of A_is, as queries and keys give it; empty at the last depth, or without attention",

@@ -8,6 +8,7 @@ from trajectory.schemas.base import (
     DOMAIN,
     MASSIVE,
     MASSIVE_CHANNEL,
+    RESIDUAL_NORMS,
     SINK_RATE_THRESHOLD,
     SPARSE,
     SPECTRUM,
@@ -36,18 +37,7 @@ LAYERS = Table(
             "leaves the last block, before the final norm",
         ),
         field("sink_position", pa.int32(), "position s, from 0"),
-        number("residual_norm_sink", "mean over sequences of ‖h_s‖", "activation"),
-        number(
-            "residual_norm_rest",
-            "mean over sequences of the median over the domain's positions j ≠ s of ‖h_j‖",
-            "activation",
-        ),
-        number(
-            "residual_norm_rest_max",
-            "mean over sequences of the maximum over the domain's positions j ≠ s of ‖h_j‖",
-            "activation",
-        ),
-        number("residual_ratio", "mean over sequences of ‖h_s‖ / median ‖h_j‖, j ≠ s"),
+        *RESIDUAL_NORMS,
         number(
             "residual_ratio_se",
             "standard error of residual_ratio, from its spread over sequences; empty for fewer than two sequences",
@@ -120,7 +110,7 @@ LAYERS = Table(
         ),
         number(
             "massive_ratio",
-            "massive_top / massive_median",
+            "massive_top / massive_median; empty where that median is 0",
             source="arXiv 2508.03616",
             nullable=True,
         ),
@@ -132,8 +122,9 @@ LAYERS = Table(
         ),
         number(
             "channel_ratio",
-            "greatest over median channel norm; a channel's norm is the root of its mean square over the domain's positions and the sink",
+            "greatest over median channel norm; a channel's norm is the root of its mean square over the domain's positions and the sink; empty where the median is 0",
             source="arXiv 2603.05498",
+            nullable=True,
         ),
         field("top_channel", pa.int32(), "channel of the greatest norm"),
         field(
@@ -144,11 +135,20 @@ LAYERS = Table(
         ),
         number(
             "top_channels_share",
-            f"share of the summed squared norms in the {TOP_CHANNELS} greatest channels",
+            f"share of the summed squared norms in the {TOP_CHANNELS} greatest channels; empty where all are 0",
             source="arXiv 2603.05498",
+            nullable=True,
         ),
-        number("kurtosis", "mean over positions of D·Σh⁴ / (Σh²)²; 3 for a Gaussian"),
-        number("kurtosis_sink", "the same at the sink, mean over sequences"),
+        number(
+            "kurtosis",
+            "mean over positions where h ≠ 0 of D·Σh⁴ / (Σh²)²; 3 for a Gaussian; empty where there are none",
+            nullable=True,
+        ),
+        number(
+            "kurtosis_sink",
+            "the same at the sink, mean over sequences where h_s ≠ 0",
+            nullable=True,
+        ),
         number(
             "matrix_entropy",
             f"exp(H(σ²/Σσ²)) of the singular values of the positions-by-channels matrix, mean over the domain's first {SPECTRUM[0]} sequences, at most {SPECTRUM[1]} positions each: the effective rank",

@@ -119,24 +119,6 @@ def share(busy):
     return claimed
 
 
-def stored(*paths):
-    """The copies of these files at the config's address."""
-    return [storage(f"{CONFIG.publish}/{path.removeprefix(RESULTS + '/')}") for path in paths]
-
-
-def published(wildcards):
-    """The copies of a run, if its config asks for them."""
-    if not CONFIG.publish:
-        return []
-    suites = listed_suites()
-    return stored(
-        *(path for output in READ for path in output),
-        *(manifest_path(suite) for suite in suites),
-        *(selection_path(suite) for suite in suites if suite not in EMBEDDED),
-        PACKED,
-    )
-
-
 wildcard_constraints:
     variant="[a-z0-9][a-z0-9._-]*",
     suite="[a-z0-9][a-z0-9._-]*",

@@ -1,12 +1,9 @@
-"""What is found in every trajectory: onsets, leads, laws, phenomena, gates, forecasts.
+"""What is found in every trajectory: onsets, leads, laws, phenomena, gates.
 
 Inputs: the run's measurement tables. Outputs: the tables of what was found, beside them.
 """
 
-FOUND = (
-    *("onsets", "leads", "laws", "phenomena", "seeds", "contrasts", "gates"),
-    *("forecasts", "forecast_scores"),
-)
+FOUND = ("onsets", "leads", "laws", "phenomena", "seeds", "contrasts", "gates")
 
 
 rule dynamics:

@@ -44,7 +44,7 @@ rule report:
     params:
         results=lambda wildcards, input: Path(input[0]).parents[1],
         config=RESOLVED,
-        values=values(CONFIG, without={"fetch", "publish"}),
+        values=values(CONFIG, without={"fetch"}),
         code=code_digest("trajectory.report.site"),
     shell:
         "trajectory report --config {params.config} --results {params.results}"

@@ -45,6 +45,7 @@ rule align:
         config=RESOLVED,
         alignment=values(CONFIG.alignment),
         threshold=CONFIG.dynamics.sink_threshold,
+        held=sorted(CONFIG.held()),
         code=code_digest("trajectory.dynamics.align"),
     shell:
         "trajectory align --config {params.config} --results {params.results} > {log} 2>&1"

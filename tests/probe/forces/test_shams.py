@@ -13,7 +13,7 @@ from trajectory.probe.forces.first import Calls, first_order
 from trajectory.probe.forces.keys import Key, Keys
 from trajectory.probe.forces.measure import Wanted, measure_forces
 from trajectory.probe.forces.shams import held_constant
-from trajectory.probe.hooks import Constant, hooking
+from trajectory.probe.interventions import Intervention, intervening
 
 from .toys import CLOSE, apart, difference, toy
 
@@ -25,12 +25,12 @@ def test_streams_are_those_of_a_model_whose_value_is_held() -> None:
     calls = Calls()
     with torch.no_grad(), observe(calls):
         made.model(made.tokens)
-    held = Constant(1, key.places, calls.calls[1].value[:, :, 4].mean(0))
+    held = Intervention("hold_value", 1, position=4, value=calls.calls[1].value[:, :, 4].mean(0))
     with held_constant(made.stack, streams, made.setting, 1, key) as (changed, alone):
         assert [k.name for k in alone.keys] == [key.name]
         assert torch.equal(changed[1], streams[1])
         logits = made.model.head(made.model.norm(changed[-1]))
-    with torch.no_grad(), hooking([held]):
+    with torch.no_grad(), intervening([held]):
         assert apart(logits, made.model(made.tokens)) < 1e-12
     assert not torch.allclose(logits, made.model(made.tokens))
 
@@ -47,6 +47,19 @@ def test_forces_at_a_constant_value_are_slopes_of_the_held_model() -> None:
             drain = difference(lambda x: made.losses(target.hook(log_value=x)))
     assert apart(values["sink_force"][:, 1, 0, 0], force) < CLOSE
     assert apart(values["drain_force"][:, 1, 0, 0], drain) < CLOSE
+
+
+def test_forces_on_forced_queries_are_slopes_of_the_forced_model() -> None:
+    """Only what is left of their own weights answers to a hook."""
+    made = toy(size=5, layers=2)
+    force = Intervention("force_attention", 0, share=0.6)
+    with intervening([force], made.stack.blocks):
+        values = first_order(made.stack, made.stack.streams(), made.setting).heads[0].values
+        for n, key in enumerate(made.setting.keys):
+            target = Target(0, 1, key, made.setting.readers[0])
+            with torch.no_grad():
+                slope = -difference(lambda x, hook=target.hook: made.losses(hook(logit=x)))
+            assert apart(values["sink_force"][:, 1, n, 0], slope) < CLOSE
 
 
 def test_a_constant_sham_where_the_value_is_constant_is_the_key_itself() -> None:

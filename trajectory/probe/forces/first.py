@@ -73,8 +73,8 @@ class Calls:
 
     def attention(self, call: AttentionCall) -> None:
         """Take note of one layer's attention."""
-        if torch.is_grad_enabled() and not call.output.requires_grad:
-            call.output.requires_grad_()  # attention that reads token ids, weights frozen
+        if torch.is_grad_enabled() and not call.attended.requires_grad:
+            call.attended.requires_grad_()  # attention that reads token ids, weights frozen
         self.calls.append(call)
 
     @property
@@ -123,7 +123,7 @@ def _through(
         entering = stream[rows].detach().requires_grad_()
         with torch.enable_grad(), observe(calls):
             leaving = block(entering, rows)
-        wanted = [entering, *(call.output for call in calls.calls)]
+        wanted = [entering, *(call.attended for call in calls.calls)]
         before, *outputs = torch.autograd.grad(leaving, wanted, gradient[rows])
         parts.append(before)
         for call, output in zip(calls.calls, outputs, strict=True):
@@ -139,7 +139,10 @@ def _through(
 def _of_heads(
     call: AttentionCall, gradient: Tensor, rows: slice, setting: Setting
 ) -> dict[str, Tensor]:
-    """Per-sequence numbers of a block's heads, [b, H, n, m]; ``gradient`` is ∂L/∂o."""
+    """Per-sequence numbers of a block's heads, [b, H, n, m]; ``gradient`` is ∂L/∂o.
+
+    o is what the weights give: queries that are forced depend on it less.
+    """
     size, heads, length, _ = call.query.shape
     device = call.query.device
     wide = torch.float64 if call.query.dtype == torch.float64 else torch.float32

@@ -13,7 +13,8 @@ from trajectory.probe.attention import observe
 from trajectory.probe.forces.first import Calls
 from trajectory.probe.forces.keys import Key, Setting
 from trajectory.probe.forces.stack import Stack, chunks
-from trajectory.probe.hooks import Constant, hooking
+from trajectory.probe.hooks import hooking
+from trajectory.probe.interventions import Intervention, intervening
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def held_constant(
         streams: what enters each block and leaves the last, unchanged.
         setting: batch, law, keys and readers.
         layer: where the value is held.
-        key: its places; one in each sequence.
+        key: its places: the same position in every sequence that has it.
 
     Yields:
         the streams that follow, and the setting with this key alone.
@@ -40,8 +41,9 @@ def held_constant(
                 block(streams[layer][rows], rows)
             here = key.places[rows].to(streams[layer].device)
             values.append(calls.only.value.transpose(1, 2)[here])  # (places, G, d)
-    held = Constant(layer, key.places, torch.cat(values).mean(0))
-    with hooking([held]):
+    (position,) = key.places.any(0).nonzero()[:, 0].tolist()
+    held = Intervention("hold_value", layer, position=position, value=torch.cat(values).mean(0))
+    with intervening([held]), hooking():
         changed = list(streams[: layer + 1])
         for m in range(layer, stack.depth):
             with stack.block(m) as block, torch.no_grad():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from trajectory.probe.forces.readout import Law, ReadOut
-from trajectory.probe.rows import batch_rows, tokens_at
-from trajectory.probe.streaming import StreamedLayer, StreamedModel, rows_of
+from trajectory.probe.rows import batch_rows, rows_of, tokens_at
+
+if TYPE_CHECKING:  # whose transformers a toy has no use for
+    from trajectory.probe.streaming import StreamedLayer, StreamedModel
 
 VOCABULARY_BLOCK = 16384
 """Rows of a streamed read-out in memory at once."""
@@ -134,11 +136,10 @@ class FileStack:
         layers = self.model.blocks
 
         def enter(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            assert isinstance(layer, StreamedLayer)
             kwargs = dict(kwargs)
             stream = args[0] if args else kwargs.pop("hidden_states")
             found.append(stream)
-            self.calls[layer.index] = (args[1:], kwargs)
+            self.calls[cast("StreamedLayer", layer).index] = (args[1:], kwargs)
 
         handles = [layer.register_forward_pre_hook(enter, with_kwargs=True) for layer in layers]
         try:
@@ -152,8 +153,7 @@ class FileStack:
     @contextmanager
     def block(self, layer: int, before: bool = False) -> Iterator[Block]:
         """A block, read from its file for as long as the context lasts."""
-        streamed = self.model.blocks[layer]
-        assert isinstance(streamed, StreamedLayer)
+        streamed = cast("StreamedLayer", self.model.blocks[layer])
         inner = streamed.layer
         state = streamed.reader.take(layer, layer - 1 if before else layer + 1)
         inner.load_state_dict(state, assign=True)

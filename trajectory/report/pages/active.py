@@ -8,19 +8,10 @@ import altair as alt
 import polars as pl
 
 from trajectory.report import encode, marks, sentences, series, words
+from trajectory.report.controls import Choice, Control, Number, Slider
 from trajectory.report.findings import gated_heads
 from trajectory.report.missing import reason
-from trajectory.report.page import (
-    Block,
-    Choice,
-    Control,
-    Figure,
-    Heading,
-    Missing,
-    Number,
-    Page,
-    Slider,
-)
+from trajectory.report.page import Block, Figure, Heading, Missing, Page
 from trajectory.report.parts import effects
 from trajectory.report.run import Run
 from trajectory.schemas import CONTRASTS, HEADS

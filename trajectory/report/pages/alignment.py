@@ -11,8 +11,9 @@ import polars as pl
 
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
+from trajectory.report.controls import Choice, Control
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Captions, Choice, Control, Figure, Missing, Page
+from trajectory.report.page import Block, Captions, Figure, Missing, Page
 from trajectory.report.run import Run, world_rank
 from trajectory.schemas import ALIGNED, ALIGNMENT_SCALES, ALIGNMENTS
 

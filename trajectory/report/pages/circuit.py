@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from trajectory.dynamics.circuit import roles
 from trajectory.report import marks, words
+from trajectory.report.controls import Choice, Control
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Choice, Control, Heading, Missing, Page
+from trajectory.report.page import Block, Heading, Missing, Page
 from trajectory.report.parts import circuit as parts
 from trajectory.report.parts import depths
 from trajectory.report.run import Run, is_bb

@@ -41,8 +41,6 @@ CHARTS = {
     "leads": "dynamics.html#leads",
     "laws": "dynamics.html#verdicts",
     "theory_curves": "dynamics.html#theory-sink",
-    "forecasts": "dynamics.html#bands",
-    "forecast_scores": "dynamics.html#coverage",
     "contrasts": "active.html#plane",
     "gates": "active.html#without",
     "alignments": "alignment.html#scores",

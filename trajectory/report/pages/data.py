@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
+import altair as alt
 import polars as pl
 
+from trajectory import __version__
+from trajectory.config import RESOLVED_NAME
+from trajectory.provenance import code_commit
 from trajectory.report.missing import ELSEWHERE, reason
 from trajectory.report.page import Block, Cell, Code, Grid, Heading, Missing, Page
-from trajectory.report.run import SUITE_FOLDERS, Run
+from trajectory.report.parts import configured
+from trajectory.report.run import SUITE_FOLDERS, Run, is_bb
 from trajectory.schemas import TABLES, Table
+
+CITATIONS = f"""@article{{guo2024activedormant,
+  title   = {{Active-Dormant Attention Heads: Mechanistically Demystifying Extreme-Token
+             Phenomena in LLMs}},
+  author  = {{Guo, Tianyu and Pai, Druv and Bai, Yu and Jiao, Jiantao and Jordan, Michael I. and
+             Mei, Song}},
+  journal = {{arXiv preprint arXiv:2410.13835}},
+  year    = {{2024}}
+}}
+@software{{trajectory,
+  title   = {{trajectory: attention sinks, value-state drains and residual-state peaks over
+             training}},
+  author  = {{{{The trajectory maintainers}}}},
+  version = {{{__version__}}}
+}}"""
+"""What to cite, in BibTeX."""
 
 
 def make(run: Run) -> Page:
     """The page."""
-    blocks: list[Block] = []
+    blocks: list[Block] = [
+        Heading("This run", name="run"),
+        _facts(run),
+        *configured.grids(run.config),
+        Heading("What was measured, and what is missing"),
+        _tables(run),
+        Heading("To cite", "The paper, and this software.", "cite"),
+        Code(CITATIONS),
+    ]
     for name, table in TABLES.items():
         blocks += _table(run, name, table)
     return Page(
@@ -83,3 +113,40 @@ def _of_one(path: Path) -> str:
 def _beside(path: Path, name: str) -> str:
     """The file's name beside the pages."""
     return f"{name}-{path.name}" if name in SUITE_FOLDERS else path.name
+
+
+def _facts(run: Run) -> Grid:
+    facts = run.provenance("heads")
+    records = run.records
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    toy = sum(map(is_bb, run.trajectories))
+    rows = [
+        ["Run", run.config.name],
+        ["Runs", f"{toy} Bigram-Backcopy, {len(run.trajectories) - toy} language-model"],
+        ["Checkpoints", f"{records.height:,}"],
+        ["Domains", ", ".join(run.domains)],
+        ["Measured by", f"trajectory {facts['trajectory']}, {versions}"],
+        ["Report by", f"Python {platform.python_version()}, Altair {alt.__version__}"],
+        ["Code", code_commit() or "not in a git work tree"],
+    ]
+    cells: list[list[str | Cell]] = [[key, Cell(value, "long")] for key, value in rows]
+    cells.append(["Config", Cell(RESOLVED_NAME, link=f"data/{RESOLVED_NAME}")])
+    note = (
+        "The paper trains Bigram-Backcopy transformers at width 256, batch 512 and T = 256. "
+        "nano-olmo is a small OLMo trained by this workflow on texts of the local Python "
+        "installation: a stand-in for a public suite, not a result about OLMo."
+    )
+    return Grid("facts", ["", ""], cells, note)
+
+
+def _tables(run: Run) -> Grid:
+    rows = []
+    for name, table in TABLES.items():
+        there = run.has(name)
+        text = (
+            f"{run.height(name):,} rows, one per {table.row}"
+            if there
+            else ELSEWHERE.get(name) or f"Not measured in this run, because {reason(name)}."
+        )
+        rows.append([Cell(name, link=f"#{name}"), Cell(text, "long")])
+    return Grid("tables", ["table", "what it holds"], rows)

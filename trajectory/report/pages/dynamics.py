@@ -1,16 +1,17 @@
-"""*Dynamics*: onsets, leads, laws, the theory's curves and forecasts, with their intervals."""
+"""*Dynamics*: onsets, leads, laws and the theory's curves, with their intervals."""
 
 from __future__ import annotations
 
 from trajectory.report import marks
-from trajectory.report.page import Block, Control, Heading, Page
-from trajectory.report.parts import forecasts, laws, onsets, theory
+from trajectory.report.controls import Control
+from trajectory.report.page import Block, Heading, Page
+from trajectory.report.parts import laws, onsets, theory
 from trajectory.report.run import Run
 
 
 def make(run: Run) -> Page:
     """The page."""
-    parts = [onsets.make(run), laws.make(run), theory.make(run), forecasts.make(run)]
+    parts = [onsets.make(run), laws.make(run), theory.make(run)]
     blocks: list[Block] = []
     for part in parts:
         blocks += [Heading(part.title, part.text, part.name), *part.blocks]
@@ -19,7 +20,7 @@ def make(run: Run) -> Page:
         "dynamics",
         "Dynamics",
         "What laws do the three phenomena follow, and which comes first?",
-        "Onsets, curves and forecasts of both worlds, each with its interval; the theory's curves.",
+        "Onsets and curves of both worlds, each with its interval; the theory's curves.",
         blocks,
         marks.filters(run, *sorted(own, key=_section)),
         {name: frame for part in parts for name, frame in part.data.items()},

@@ -10,7 +10,8 @@ import polars as pl
 
 from trajectory.dynamics.phases import inner
 from trajectory.report import encode, marks, sentences, series, words
-from trajectory.report.page import Captions, Choice, Control, Figure, Number, Page, Slider
+from trajectory.report.controls import Choice, Control, Number, Slider
+from trajectory.report.page import Captions, Figure, Page
 from trajectory.report.run import Run, dormant
 from trajectory.schemas import HEADS, LAYERS
 

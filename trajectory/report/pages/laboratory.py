@@ -9,8 +9,9 @@ import polars as pl
 
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks, series, words
+from trajectory.report.controls import Choice, Control, Value
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Choice, Control, Figure, Heading, Missing, Page, Value
+from trajectory.report.page import Block, Figure, Heading, Missing, Page
 from trajectory.report.parts import interventions, types
 from trajectory.report.run import Run, dormant, is_bb
 from trajectory.schemas import BB_MILESTONES, CHECKPOINTS

@@ -7,9 +7,10 @@ import polars as pl
 
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
+from trajectory.report.controls import Control
 from trajectory.report.findings import NO, UNDECIDED, UNDEFINED, YES, Ending, endings
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Control, Figure, Heading, Missing, Page
+from trajectory.report.page import Block, Figure, Heading, Missing, Page
 from trajectory.report.parts.comparisons import forest, measured, table
 from trajectory.report.run import Run, dormant, is_bb
 from trajectory.schemas import BB_SCALARS, PHENOMENA

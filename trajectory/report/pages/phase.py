@@ -12,16 +12,8 @@ import polars as pl
 from trajectory.dynamics.mean_field import MeanField
 from trajectory.dynamics.portraits import floor_log_odds
 from trajectory.report import marks, series, words
-from trajectory.report.page import (
-    Block,
-    Chart,
-    Checks,
-    Choice,
-    Control,
-    Figure,
-    Missing,
-    Page,
-)
+from trajectory.report.controls import Checks, Choice, Control
+from trajectory.report.page import Block, Chart, Figure, Missing, Page
 from trajectory.report.parts import flows
 from trajectory.report.run import Run, dormant
 from trajectory.schemas import HEADS

@@ -5,12 +5,12 @@ from __future__ import annotations
 import polars as pl
 
 from trajectory.dynamics import levels
-from trajectory.dynamics.courses import courses, placed
-from trajectory.dynamics.rise import RISING, SINCE, sinks
+from trajectory.dynamics.rise import RISING, SINCE
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks
+from trajectory.report.controls import Control
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Control, Figure, Heading, Missing, Page, Terms
+from trajectory.report.page import Block, Figure, Heading, Missing, Page, Terms
 from trajectory.report.parts import agreement, answered, answers, established, holds
 from trajectory.report.parts import courses as over_training
 from trajectory.report.run import Run
@@ -32,7 +32,7 @@ def make(run: Run) -> Page:
     """The page."""
     data: dict[str, pl.DataFrame] = {}
     controls: list[Control] = []
-    rows, course = _placed(run)
+    rows, course = run.forced or (None, None)
     forks = levels.forked(with_group(run.frame("forks"))) if run.has("forks") else []
     known = levels.sinks_and_shams(rows) if rows is not None else None
     blocks: list[Block] = [Heading("What this run established", name="established")]
@@ -71,19 +71,6 @@ def _answer(
         return "This run measured neither forces nor forks, so it cannot say."
     found = established.answer(known if known is not None else pl.DataFrame(), forks)
     return found or "Not decided: no head with a sink has arrows of the flow, and none was forked."
-
-
-def _placed(run: Run) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
-    """The run's forces with their arrows, and their course over training; None without any."""
-    if not all(run.has(name) for name in ("forces", "force_means")):
-        return None, None
-    arrows = run.frame("arrows") if run.has("arrows") else None
-    columns = ("trajectory", "step", "domain", "layer", "head", "sink_excess")
-    found = sinks(run.frame("heads", *columns), run.frame("onsets"))
-    return (
-        placed(run.frame("forces"), arrows, found),
-        courses(run.frame("force_means"), found),
-    )
 
 
 def _passages(

@@ -8,8 +8,9 @@ import altair as alt
 import polars as pl
 
 from trajectory.report import marks, palette, series, words
+from trajectory.report.controls import Choice
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Cell, Choice, Figure, Grid, Heading, Missing, Page
+from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Missing, Page
 from trajectory.report.parts import own
 from trajectory.report.run import ACTIVE_DOMAIN, Run, dormant
 from trajectory.schemas import HEADS

@@ -11,7 +11,8 @@ import polars as pl
 import pyarrow as pa
 
 from trajectory.report import marks, series, words
-from trajectory.report.page import Captions, Choice, Control, Figure, Page, Switch
+from trajectory.report.controls import Choice, Control, Switch
+from trajectory.report.page import Captions, Figure, Page
 from trajectory.report.palette import dash_names
 from trajectory.report.parts import endings
 from trajectory.report.run import Run

@@ -11,7 +11,8 @@ import polars as pl
 from trajectory.dynamics.circuit import Role, behind, last_records, place_of, roles
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
-from trajectory.report.page import Block, Choice, Control, Figure, Part
+from trajectory.report.controls import Choice, Control
+from trajectory.report.page import Block, Figure, Part
 from trajectory.report.parts import ranked
 from trajectory.report.run import Run
 from trajectory.schemas import INTERVENTION_LAYERS, INTERVENTIONS

@@ -10,8 +10,9 @@ import altair as alt
 import polars as pl
 
 from trajectory.report import marks, words
+from trajectory.report.controls import Choice, Value
 from trajectory.report.missing import reason
-from trajectory.report.page import Captions, Cell, Choice, Figure, Grid, Missing, Value
+from trajectory.report.page import Captions, Cell, Figure, Grid, Missing
 from trajectory.report.run import Run
 from trajectory.schemas import BB_COMPARISONS, COMPARED
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import altair as alt
 import polars as pl
 
 from trajectory.dynamics import levels
+from trajectory.dynamics.series import group_of
 from trajectory.report import marks, words
-from trajectory.report.page import Captions, Chart, Choice, Figure
+from trajectory.report.controls import Choice
+from trajectory.report.names import Names
+from trajectory.report.page import Captions, Chart, Figure
 from trajectory.report.palette import KINDS, QUIET
 from trajectory.report.run import Run, is_bb
 from trajectory.schemas import FORCES
@@ -29,12 +33,16 @@ BIN = 0.5
 """e-folds of the step over which shams share a band."""
 
 SHOWN = (
-    ". Line: the mean over the lead layer's heads; filled where its sink rises, which is what is "
-    "judged. Band: 95 % of the positional shams of all trajectories. Triangles: a position whose "
-    "value is made constant. Crosses: all places of a token"
+    ". Thin: toys; thick: language models. Line: the mean over the lead layer's heads; filled "
+    "where its sink rises, which is what is judged. Band: 95 % of the positional shams of all "
+    "trajectories. Triangles: a position whose value is made constant. Crosses: all places of a "
+    "token"
 )
 
 AXIS = "ln(step / onset of the sink)"
+
+TOY = "test(/^bb\\//, datum.trajectory)"
+"""Whether a row is of a toy."""
 
 
 def drawn(run: Run, courses: pl.DataFrame) -> pl.DataFrame:
@@ -46,7 +54,16 @@ def drawn(run: Run, courses: pl.DataFrame) -> pl.DataFrame:
         )
     }
     chosen = pl.col("trajectory").replace_strict(domains, return_dtype=pl.String)
-    return courses.filter((pl.col("domain") == chosen) & pl.col("age").is_not_null())
+    found = courses.filter((pl.col("domain") == chosen) & pl.col("age").is_not_null())
+    names = Names(run.config)
+    labels = {t: names.of(group_of(t)) for t in found["trajectory"].unique()}
+    age = pl.when(pl.col("key_kind") == "sink").then(pl.col("age"))
+    place = pl.int_range(pl.len())
+    last = place == place.filter(age == age.max()).first()  # one name, whatever ends together
+    return found.with_columns(
+        pl.col("trajectory").replace_strict(labels, return_dtype=pl.String).alias("label"),
+        last.over("readers", "group").fill_null(False).alias("last"),
+    )
 
 
 def band(rows: pl.DataFrame) -> pl.DataFrame:
@@ -78,6 +95,7 @@ def control(rows: pl.DataFrame) -> Choice:
 def figures(run: Run, rows: pl.DataFrame, readers: Choice) -> list[Figure]:
     """A chart of the force and of each of its parts."""
     found = []
+    ages = float(rows["age"].min()), float(rows["age"].max())  # type: ignore[arg-type]
     for name, (title, axis, column) in FORCES_DRAWN.items():
         captions = Captions.of(
             "chosen_readers", [v for v, _ in readers.options], partial(reading, rows, name)
@@ -86,7 +104,7 @@ def figures(run: Run, rows: pl.DataFrame, readers: Choice) -> list[Figure]:
             Figure(
                 f"force-{name}",
                 title,
-                _chart(run, name, axis),
+                _chart(run, name, axis, ages),
                 captions.readings[(readers.value,)],
                 captions=captions,
                 data="courses",
@@ -99,9 +117,11 @@ def figures(run: Run, rows: pl.DataFrame, readers: Choice) -> list[Figure]:
     return found
 
 
-def _chart(run: Run, name: str, title: str) -> Chart:
+def _chart(run: Run, name: str, title: str, ages: tuple[float, float]) -> Chart:
     y = alt.Y(f"{name}_strength:Q", title=title).scale(type="symlog", constant=3)
-    x = alt.X("age:Q", title=AXIS)
+    low, high = ages
+    # Behind the lines there is room for their names.
+    x = alt.X("age:Q", title=AXIS).scale(domain=[low, high + 0.3 * (high - low)], nice=False)
     base = (
         marks.shown(marks.named("courses"), domain=False)
         .transform_filter("datum.readers == chosen_readers")
@@ -112,9 +132,10 @@ def _chart(run: Run, name: str, title: str) -> Chart:
         *marks.tips(FORCES, ["step", "weight", "sink_force", "escape", "brake"]),
         alt.Tooltip(f"{name}_strength:Q", title="in standard errors", format=".3~g"),
     ]
-    sinks = base.transform_filter("datum.key_kind == 'sink'").encode(
-        color=marks.colour(run), detail=["trajectory:N"]
-    )
+    every = base.transform_filter("datum.key_kind == 'sink'")
+    toys = every.transform_filter(TOY).encode(color=marks.colour(run), detail=["trajectory:N"])
+    models = every.transform_filter(f"!{TOY}").encode(detail=["trajectory:N"])
+    named = every.transform_filter("datum.last").mark_text(align="left", dx=6, fontSize=11)
     others = base.transform_filter("indexof(['token', 'constant'], datum.key_kind) >= 0").encode(
         color=alt.value(QUIET)
     )
@@ -134,14 +155,22 @@ def _chart(run: Run, name: str, title: str) -> Chart:
         others.transform_filter("datum.key_kind == 'token'")
         .mark_point(shape="cross", size=26, filled=True, opacity=0.8)
         .encode(color=alt.value(KINDS[0]), tooltip=tips),
-        sinks.mark_line(strokeWidth=1.6, opacity=0.85),
-        *(
-            sinks.transform_filter(f"{'' if rising else '!'}datum.rising")
-            .mark_point(filled=rising, size=30, opacity=0.9)
-            .encode(tooltip=tips)
-            for rising in (True, False)
-        ),
+        toys.mark_line(strokeWidth=1.4, opacity=0.85),
+        models.mark_line(style="ink", strokeWidth=3.5, opacity=0.9),
+        *_points(toys.mark_point, tips),
+        *_points(partial(models.mark_point, style="ink"), tips),
+        named.encode(text="label:N"),
     )
+
+
+def _points(mark: Callable[..., alt.Chart], tips: list[alt.Tooltip]) -> list[alt.Chart]:
+    """Filled where the sink rises."""
+    return [
+        mark(filled=rising, size=30, opacity=0.9)
+        .transform_filter(f"{'' if rising else '!'}datum.rising")
+        .encode(tooltip=tips)
+        for rising in (True, False)
+    ]
 
 
 def reading(rows: pl.DataFrame, name: str, readers: str) -> str:

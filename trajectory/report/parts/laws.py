@@ -6,8 +6,9 @@ import altair as alt
 import polars as pl
 
 from trajectory.report import marks, palette, series, words
+from trajectory.report.controls import Choice
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Captions, Cell, Choice, Figure, Grid, Missing, Part
+from trajectory.report.page import Block, Captions, Cell, Figure, Grid, Missing, Part
 from trajectory.report.run import Run, dormant, world_rank
 from trajectory.schemas import LAWS
 

@@ -7,8 +7,9 @@ import polars as pl
 
 from trajectory.dynamics.series import group_of
 from trajectory.report import marks, words
+from trajectory.report.controls import Choice, Value
 from trajectory.report.missing import reason
-from trajectory.report.page import Captions, Choice, Figure, Missing, Part, Value
+from trajectory.report.page import Captions, Figure, Missing, Part
 from trajectory.report.run import Run
 from trajectory.schemas import BB_MAPS
 

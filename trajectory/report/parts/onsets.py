@@ -10,8 +10,9 @@ import polars as pl
 
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
+from trajectory.report.controls import Choice
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Captions, Choice, Figure, Missing, Part
+from trajectory.report.page import Block, Captions, Figure, Missing, Part
 from trajectory.report.run import Run, dormant, world_rank
 from trajectory.schemas import LEADS, ONSETS
 

@@ -24,7 +24,9 @@ function state() {
   const now = {};
   for (const input of controls?.elements ?? []) {
     if (!input.name) continue;
-    if ("list" in input.dataset) {
+    if (input.type === "radio") {
+      if (input.checked) now[input.name] = valueOf(input.value);
+    } else if ("list" in input.dataset) {
       now[input.name] ??= [];
       if (input.checked) now[input.name].push(input.value);
     } else if (input.type === "checkbox") now[input.name] = input.checked;
@@ -44,6 +46,14 @@ function offer(name, values) {
 
 function bound() {
   const now = state();
+  for (const [name, places] of Object.entries(payload.places)) {
+    const slider = controls.elements[name];
+    slider.setAttribute("aria-valuetext", places[Number(slider.value)]);
+    slider.parentElement.querySelector("output").textContent = places[Number(slider.value)];
+  }
+  for (const part of document.querySelectorAll("[data-when]")) {
+    part.hidden = String(now[part.dataset.when]) !== part.dataset.value;
+  }
   const of = payload.cube?.[now.chosen_trajectory];
   for (const [name, limits] of Object.entries(payload.facts.limits ?? {})) offer(name, limits[now.chosen_trajectory]);
   offer("chosen_domain", of?.domains);
@@ -75,124 +85,23 @@ function choose(values) {
   changed();
 }
 
-// ---- data -----------------------------------------------------------------------------------
-
-// Each chart gets rows of its own: Vega writes into them.
-function rows(name, text) {
-  const { rows: count, columns } = payload.data[name];
-  const choosable = new Set(
-    [...text.matchAll(/datum\[(\w+)\]/g)].flatMap(([, name]) => [...controls.elements[name].options].map((o) => o.value)),
-  );
-  const readers = Object.entries(columns)
-    .filter(([column]) => choosable.has(column) || text.includes(column))
-    .map(([column, values]) => [
-      column,
-      Array.isArray(values) ? (i) => values[i]
-        : "all" in values ? () => values.all
-        : (i) => (values.codes[i] === null ? null : values.texts[values.codes[i]]),
-    ]);
-  return Array.from({ length: count }, (_, i) => {
-    const row = {};
-    for (const [column, read] of readers) row[column] = read(i);
-    return row;
-  });
-}
-
-const EMPTY = 65535;
-const decoded = new Map();
-
-// value(domain, record, layer, head) of one statistic of one trajectory
-function cubeReader(trajectory, statistic) {
-  const of = payload.cube[trajectory];
-  const key = `${trajectory}\n${statistic}`;
-  if (!decoded.has(key)) {
-    const text = atob(of.values[statistic].codes);
-    const bytes = new Uint8Array(text.length);
-    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-    decoded.set(key, new Uint16Array(bytes.buffer));
-  }
-  const codes = decoded.get(key);
-  const { low, high, log } = of.values[statistic];
-  return (domain, record, layer, head) => {
-    const code = codes[((domain * of.steps.length + record) * of.layers + layer) * of.heads + head];
-    if (code === EMPTY) return null;
-    const value = low + (code / (EMPTY - 1)) * (high - low);
-    return log ? Math.exp(value) : value;
-  };
-}
-
-const statistic = (now) => now.chosen_statistic ?? Object.keys(payload.cube[now.chosen_trajectory].values)[0];
-const range = (n) => Array.from({ length: n }, (_, i) => i);
-
-// What charts cut out of the cube, given the page's choices.
-const cuts = {
-  // every head of one trajectory at one record
-  map(now, name = statistic(now)) {
-    const of = payload.cube[now.chosen_trajectory];
-    const read = cubeReader(now.chosen_trajectory, name);
-    const domain = of.domains.indexOf(now.chosen_domain);
-    return range(of.layers).flatMap((layer) => range(of.heads).map((head) => ({
-      trajectory: now.chosen_trajectory, domain: now.chosen_domain,
-      step: of.steps[now.chosen_record], layer, head,
-      value: read(domain, now.chosen_record, layer, head),
-      picked: layer === now.chosen_layer && head === now.chosen_head,
-    }))).filter((row) => row.value !== null);
-  },
-  // one head on every domain over all records
-  head(now) {
-    const of = payload.cube[now.chosen_trajectory];
-    const read = cubeReader(now.chosen_trajectory, statistic(now));
-    return of.domains.flatMap((domain, d) => of.steps.map((step, record) => ({
-      trajectory: now.chosen_trajectory, domain, step, layer: now.chosen_layer, head: now.chosen_head,
-      value: read(d, record, now.chosen_layer, now.chosen_head),
-    })));
-  },
-  // all heads of one layer on one domain over all records
-  layer(now) {
-    const of = payload.cube[now.chosen_trajectory];
-    const read = cubeReader(now.chosen_trajectory, statistic(now));
-    const domain = of.domains.indexOf(now.chosen_domain);
-    return range(of.heads).flatMap((head) => of.steps.map((step, record) => ({
-      trajectory: now.chosen_trajectory, domain: now.chosen_domain, step, layer: now.chosen_layer, head,
-      value: read(domain, record, now.chosen_layer, head), picked: head === now.chosen_head,
-    })));
-  },
-  // every head's statistic on two domains at one record
-  pair(now) {
-    const of = payload.cube[now.chosen_trajectory];
-    const read = cubeReader(now.chosen_trajectory, statistic(now));
-    const [one, other] = [of.domains.indexOf(now.chosen_domain), of.domains.indexOf(now.other_domain)];
-    return range(of.layers).flatMap((layer) => range(of.heads).map((head) => ({
-      trajectory: now.chosen_trajectory, step: of.steps[now.chosen_record], layer, head,
-      first: read(one, now.chosen_record, layer, head), second: read(other, now.chosen_record, layer, head),
-      picked: layer === now.chosen_layer && head === now.chosen_head,
-    }))).filter((row) => row.first !== null && row.second !== null);
-  },
-};
-
-// The controls on which each cut depends.
-const CUT_BY = {
-  map: ["chosen_trajectory", "chosen_domain", "chosen_statistic", "chosen_record", "chosen_layer", "chosen_head"],
-  head: ["chosen_trajectory", "chosen_statistic", "chosen_layer", "chosen_head"],
-  layer: ["chosen_trajectory", "chosen_domain", "chosen_statistic", "chosen_layer", "chosen_head"],
-  pair: ["chosen_trajectory", "chosen_domain", "other_domain", "chosen_record", "chosen_layer", "chosen_head"],
-};
-
 // ---- charts ---------------------------------------------------------------------------------
 
 const NARROW = 480; // pixels: a phone, where legends stand one below the other
 
-function theme(width) {
+const LIGHT = { ink: "#1c2430", faint: "#d5dbe1" }; // of files, whatever the page looks like
+
+function theme(width, look) {
   const style = getComputedStyle(document.documentElement);
-  const ink = style.getPropertyValue("--ink").trim();
-  const faint = style.getPropertyValue("--faint").trim();
+  const ink = look?.ink ?? style.getPropertyValue("--ink").trim();
+  const faint = look?.faint ?? style.getPropertyValue("--faint").trim();
   const text = { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
   return {
     range: { category: payload.palette },
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
     axis: { ...text, domainColor: faint, tickColor: faint, gridColor: faint, gridOpacity: 0.45, labelOverlap: true },
     legend: { ...text, gradientLength: 120, ...(width < NARROW && { layout: { top: { direction: "vertical" } } }) },
-    header: text, title: { color: ink }, text: { color: ink },
+    header: text, title: { color: ink }, text: { color: ink }, style: { ink: { color: ink } },
   };
 }
 
@@ -220,6 +129,18 @@ function fit(spec, width) {
       if (legend && encoding[channel].type !== "quantitative") legend.columns = encoding.y?.axis?.labelLimit ? 1 : 2;
     }
   }
+}
+
+// Several legends stand one below the other where side by side they would leave the chart.
+function roomForLegends(spec, width) {
+  const legends = new Set();
+  for (const encoding of encodings(spec)) {
+    for (const channel of ["color", "fill", "stroke", "shape", "strokeDash"]) {
+      const { field, legend } = encoding[channel] ?? {};
+      if (field && legend?.orient === "top") legends.add(field);
+    }
+  }
+  return legends.size > 2 && width < 2 * NARROW ? 0 : width;
 }
 
 // An axis's title or kind cannot depend on a parameter: such a choice draws the chart anew.
@@ -281,9 +202,24 @@ function caption(figure, now, data) {
   if (figure.captions && !Object.keys(figure.provided).length) {
     reading.textContent = figure.captions.readings[chosen] ?? "Nothing was measured for this choice.";
   }
+  figure.told ??= reading.textContent;
+  if (!figure.captions && !Object.keys(figure.provided).length) reading.textContent = figure.told;
   const definition = figure.captions?.definitions[chosen];
   if (definition) element.querySelector(".definition").textContent = `${definition}.`;
-  return `${element.querySelector("h3").textContent}. ${reading.textContent}`;
+  return described(element, reading);
+}
+
+const described = (element, reading) => `${element.querySelector(".title").textContent}. ${reading.textContent}`;
+
+// Where the page's list hides something, the sentence tells of what is left.
+function tellShown(figure, now) {
+  const own = (figure.spec.params ?? []).map(({ name }) => name);
+  const hides = ["shown", "shown_domains"].filter((name) => own.includes(name) && name in now);
+  if (!hides.some((name) => JSON.stringify(now[name]) !== JSON.stringify(usual[name]))) return;
+  const element = document.getElementById(figure.name);
+  const reading = element.querySelector(".reading");
+  reading.textContent = shownSentence(figure, reading.textContent);
+  views.get(figure.name).view.description(described(element, reading));
 }
 
 async function draw(figure) {
@@ -293,10 +229,12 @@ async function draw(figure) {
   const result = await vegaEmbed(`#chart-${figure.name}`, spec, {
     actions: false,
     ast: true, // expressions are interpreted, so the page needs no right to make code of text
-    config: theme(document.getElementById(figure.name).clientWidth),
+    config: theme(roomForLegends(spec, document.getElementById(figure.name).clientWidth)),
     renderer,
     logLevel: 1, // errors: that a filter leaves a chart empty is said below it
-    tooltip: { theme: document.documentElement.dataset.theme === "dark" ? "dark" : "light" },
+    tooltip: reads(figure)
+      ? () => {} // the page's own reader tells what is near
+      : { theme: document.documentElement.dataset.theme === "dark" ? "dark" : "light" },
   });
   views.set(figure.name, result);
   if (Object.keys(figure.picks).length) {
@@ -307,6 +245,8 @@ async function draw(figure) {
     });
   }
   showEmptiness(figure);
+  attachReader(figure);
+  tellShown(figure, now);
 }
 
 async function update(figure, now) {
@@ -318,6 +258,8 @@ async function update(figure, now) {
   view.description(caption(figure, now, data));
   await view.runAsync();
   showEmptiness(figure);
+  tellShown(figure, now);
+  silence();
 }
 
 // One piece of work after the other; a slider that moves on leaves older places out.
@@ -338,8 +280,13 @@ function controlling(figure) {
   ]);
 }
 
-function changed() {
+function changed(moving = false) {
   bound();
+  remember(moving);
+  redraw();
+}
+
+function redraw() {
   const turn = ++latest;
   work = work.then(async () => {
     if (turn !== latest) return; // a later choice is waiting, and will be told apart from the last drawn
@@ -372,18 +319,49 @@ function tally(box) {
   all.indeterminate = !all.checked && own.some((seed) => seed.checked);
 }
 
-controls?.addEventListener("change", ({ target }) => {
+// Controls may stand anywhere on the page; they all belong to its one form.
+document.addEventListener("change", ({ target }) => {
+  if (!target.form || target.form !== controls) return;
   if ("all" in target.dataset) {
     for (const seed of target.closest(".group").querySelectorAll("[data-list]")) seed.checked = target.checked;
     changed();
-  } else if (target.name !== "chosen_record") {
+  } else if (target.type !== "range") {
     if (target.closest(".group")) tally(target);
     changed();
   }
 });
-controls?.addEventListener("input", ({ target }) => {
-  if (target.name === "chosen_record") changed();
+document.addEventListener("input", ({ target }) => {
+  if (target.form && target.form === controls && target.type === "range") changed(true);
 });
+
+// ---- play -----------------------------------------------------------------------------------
+
+const EACH_FRAME = 450; // milliseconds
+
+for (const button of document.querySelectorAll("[data-plays]")) {
+  const slider = controls.elements[button.dataset.plays];
+  let running = null;
+  const stop = () => {
+    clearInterval(running);
+    running = null;
+    button.textContent = "▶ play";
+  };
+  const advance = () => {
+    slider.value = Number(slider.value) + 1;
+    if (Number(slider.value) >= Number(slider.max)) stop();
+    changed(true);
+  };
+  button.addEventListener("click", () => {
+    if (running !== null) return stop();
+    if (Number(slider.value) >= Number(slider.max)) slider.value = 0;
+    changed(true);
+    running = setInterval(advance, EACH_FRAME);
+    button.textContent = "❚❚ pause";
+  });
+  slider.addEventListener("pointerdown", stop);
+  slider.addEventListener("keydown", stop);
+}
+
 controls?.addEventListener("submit", (event) => event.preventDefault());
 let drawnTheme = document.documentElement.dataset.theme;
 document.addEventListener("themechange", () => {
@@ -393,5 +371,6 @@ document.addEventListener("themechange", () => {
 });
 
 bound();
+begin();
 work = work.then(drawAll);
-window.report = { marks, views, settled: () => work };
+window.report = { marks, views, plotted, settled: () => work };

@@ -110,3 +110,28 @@ const sentences = {
     );
   },
 };
+
+// What is left of a chart of which the page's list hides a part: of lines where they end, in the
+// mean of the runs of a group; of anything else how many marks, and what was said of all.
+function shownSentence(figure, whole) {
+  if (reads(figure) !== "lines") {
+    const count = marks(figure.name).length;
+    return `${counted(count)} ${count === 1 ? "mark is" : "marks are"} left of what this tells of: ${whole}`;
+  }
+  const ends = new Map();
+  for (const own of grouped(figure, plotted(figure)).values()) {
+    const last = own.reduce((best, one) => (one.x > best.x ? one : best));
+    const { datum } = last;
+    const name = [datum.label ?? datum.group ?? datum.trajectory, datum.domain].filter(Boolean).join(" on ");
+    const value = datum[fieldsOf(figure, datum)[1]];
+    if (!ends.has(name)) ends.set(name, []);
+    ends.get(name).push(value);
+  }
+  if (!ends.size) return "Nothing is shown.";
+  const told = [...ends].map(([name, values]) => {
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    return `${rounded(mean)} (${name}${values.length > 1 ? `, mean of ${values.length} lines` : ""})`;
+  });
+  const few = told.length > 8 ? [...told.slice(0, 8), `${told.length - 8} more`] : told;
+  return `Of what is shown, ${titles(figure)[1]} ends at ${listed(few)}.`;
+}

@@ -1,0 +1,232 @@
+"""What a reader does to a chart: points, plays, switches, links, takes it along."""
+
+from __future__ import annotations
+
+import csv
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from .chromium import choose, click, colours, marks, open_page, settle
+from .synthetic import STEPS
+
+
+def page(name: str) -> Any:
+    return pytest.mark.parametrize("opened", [name], indirect=True)
+
+
+def point(browser: webdriver.Chrome, figure: str, across: float, up: float = 0.5) -> None:
+    """Move the pointer to a place of the plot, as parts of its width and height."""
+    chart = browser.find_element(By.ID, f"chart-{figure}")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
+    x, y = browser.execute_script(
+        "const {view} = report.views.get(arguments[0]);"
+        "const [left, top] = view.origin();"
+        "const box = arguments[1].querySelector('svg, canvas').getBoundingClientRect();"
+        "return [box.left + left + arguments[2] * view.width(),"
+        " box.top + top + arguments[3] * view.height()]",
+        figure, chart, across, up,
+    )  # fmt: skip
+    action = ActionChains(browser, duration=0)
+    action.w3c_actions.pointer_action.move_to_location(round(x), round(y))
+    action.perform()
+
+
+def readout(browser: webdriver.Chrome, figure: str) -> list[str]:
+    rows = browser.find_elements(By.CSS_SELECTOR, f'.readout[data-of="{figure}"] > div')
+    return [row.text for row in rows]
+
+
+@page("index")
+def test_wherever_one_points_the_nearest_x_is_read_of_all_lines(opened: webdriver.Chrome) -> None:
+    random.seed(0)
+    for _ in range(40):
+        point(opened, "sink", random.random(), random.uniform(0.55, 1))  # the inset is above
+        told = readout(opened, "sink")
+        assert told and told[0].startswith("training step / step at which the sink appears: ")
+        assert {row.rsplit(":", 1)[0] for row in told[2:]} <= {
+            "1 layer, AdamW", "3 layers, AdamW", "nano-olmo",
+        }  # fmt: skip
+        assert len(told) >= 3
+    # One place on all three panels: their axis is the same.
+    point(opened, "sink", 0.3, 0.8)
+    places = [readout(opened, name)[0].rsplit(": ", 1)[1] for name in ("sink", "drain", "peak")]
+    assert len(set(places)) == 1, places
+    assert opened.find_elements(By.CSS_SELECTOR, '.cover[data-of="sink"] polyline')
+
+
+@page("index")
+def test_the_number_that_is_read_is_the_one_that_was_drawn(opened: webdriver.Chrome) -> None:
+    click(opened, "[name=chosen_axis][value=step]")
+    point(opened, "sink", 0.0, 0.8)
+    first = next(step for step in STEPS if step)
+    told = readout(opened, "sink")
+    assert told[0] == f"training step: {first}"
+    (row,) = (row for row in told if row.startswith("nano-olmo"))
+    drawn = opened.execute_script(
+        "return payload.data.sink.columns.mean[payload.data.sink.columns.x.findIndex((x, i) => {"
+        "const {codes, texts} = payload.data.sink.columns.group;"
+        "const {codes: a, texts: b} = payload.data.sink.columns.axis;"
+        "return x === arguments[0] && texts[codes[i]] === 'nano-olmo' && b[a[i]] === 'step'})]",
+        first,
+    )
+    assert float(row.rsplit(": ", 1)[1]) == pytest.approx(drawn, rel=1e-2)
+
+
+@page("index")
+def test_a_finger_reads_a_chart_as_a_pointer_does(opened: webdriver.Chrome) -> None:
+    opened.execute_script(
+        "const stage = document.getElementById('chart-drain');"
+        "const box = stage.querySelector('svg').getBoundingClientRect();"
+        "stage.dispatchEvent(new PointerEvent('pointerdown', {pointerType: 'touch',"
+        " clientX: box.left + 120, clientY: box.top + 80, bubbles: true}))"
+    )
+    assert len(readout(opened, "drain")) >= 3
+
+
+@page("index")
+def test_the_switch_changes_the_axis_of_all_three_panels(opened: webdriver.Chrome) -> None:
+    inset = opened.find_element(By.ID, "alone")
+    assert inset.is_displayed(), "ReLU attention has no onset"
+    for value, title in (("step", "training step"), ("tokens", "training tokens")):
+        click(opened, f"[name=chosen_axis][value={value}]")
+        for name in ("sink", "drain", "peak"):
+            found = opened.find_elements(By.CSS_SELECTOR, f"#chart-{name} .role-axis-title text")
+            assert title in [element.text for element in found]
+        names = opened.execute_script(
+            "return report.marks('sink').filter(m => m.type === 'text').map(m => m.item.text)"
+        )
+        assert "1 layer, ReLU, AdamW" in names and not inset.is_displayed()
+
+
+@page("index")
+def test_play_moves_through_training_and_stops_at_its_end(opened: webdriver.Chrome) -> None:
+    slider = opened.find_element(By.NAME, "chosen_frame")
+    last = slider.get_property("value")
+    before = colours(marks(opened, "model-weights", "rect"))
+    slider.send_keys(Keys.HOME)
+    settle(opened)
+    assert slider.get_property("value") == "0"
+    assert colours(marks(opened, "model-weights", "rect")) != before
+    assert "step 0" in (slider.get_attribute("aria-valuetext") or "")
+    assert "step 0" in opened.find_element(By.CSS_SELECTOR, "#model-weights .reading").text
+    button = opened.find_element(By.CSS_SELECTOR, "[data-plays=chosen_frame]")
+    button.click()
+    assert "pause" in button.text
+    WebDriverWait(opened, 60).until(lambda _: slider.get_property("value") == last)
+    WebDriverWait(opened, 5).until(lambda _: "play" in button.text)
+    settle(opened)
+    assert colours(marks(opened, "model-weights", "rect")) == before
+
+
+@page("index")
+def test_every_tile_and_finding_leads_somewhere(opened: webdriver.Chrome, site: Path) -> None:
+    links = [
+        a.get_attribute("href") or ""
+        for a in opened.find_elements(By.CSS_SELECTOR, ".tile, .findings a")
+    ]
+    assert len(links) > 4
+    for link in links:
+        name, _, anchor = link.rsplit("/", 1)[1].partition("#")
+        text = (site / name).read_text()
+        assert not anchor or f'id="{anchor}"' in text, link
+
+
+def hash_of(browser: webdriver.Chrome) -> str:
+    return str(browser.execute_script("return location.hash"))
+
+
+@page("trajectories")
+def test_choices_stand_in_the_address_and_back_undoes_them(opened: webdriver.Chrome) -> None:
+    first = marks(opened, "sink")
+    choose(opened, "chosen_axis", "loss (nats/token), falling")
+    assert hash_of(opened) == "#?chosen_axis=loss"
+    second = marks(opened, "sink")
+    click(opened, "[name=shown][value='nano-olmo']")
+    assert hash_of(opened) == "#?chosen_axis=loss&shown=!nano-olmo"
+    assert marks(opened, "sink") != second
+    for expected, address in ((second, "#?chosen_axis=loss"), (first, "")):
+        opened.back()
+        settle(opened)
+        assert (marks(opened, "sink"), hash_of(opened)) == (expected, address)
+    opened.forward()
+    settle(opened)
+    assert marks(opened, "sink") == second
+
+
+def test_a_pasted_link_and_a_reload_restore_the_view(browser: webdriver.Chrome, site: Path) -> None:
+    address = (site / "heads.html").as_uri()
+    view = "#head?chosen_trajectory=bb%2Fadamw-3l%2Fseed0&chosen_record=3&chosen_layer=2"
+    open_page(browser, "about:blank")
+    open_page(browser, address + view)
+    for _ in range(2):
+        assert browser.find_element(By.NAME, "chosen_layer").get_property("value") == "2"
+        assert browser.find_element(By.NAME, "chosen_record").get_property("value") == "3"
+        text = browser.find_element(By.CSS_SELECTOR, "#map .reading").text
+        assert f"At step {STEPS[3]}" in text
+        top = browser.execute_script(
+            "return document.getElementById('head').getBoundingClientRect().top"
+        )
+        assert -5 < top < 900, "the chart that the link names is in sight"
+        browser.refresh()
+        WebDriverWait(browser, 30).until(
+            lambda b: b.execute_script("return document.body.dataset.drawn")
+        )
+
+
+@page("trajectories")
+def test_a_link_of_a_chart_carries_the_view(opened: webdriver.Chrome) -> None:
+    choose(opened, "chosen_head", "all")
+    opened.find_element(By.CSS_SELECTOR, "#loss .anchor").click()
+    assert hash_of(opened) == "#loss?chosen_head=all"
+
+
+@pytest.fixture
+def downloads(browser: webdriver.Chrome, tmp_path: Path) -> Iterator[Path]:
+    browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    yield tmp_path
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "default"})
+
+
+def taken(browser: webdriver.Chrome, folder: Path, figure: str, kind: str) -> bytes:
+    for path in folder.iterdir():
+        path.unlink()
+    link = browser.find_element(By.CSS_SELECTOR, f"#{figure} [data-kind={kind}]")
+    browser.execute_script("arguments[0].click()", link)
+    settle(browser)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        found = [p for p in folder.iterdir() if p.suffix == f".{kind}"]
+        if found and found[0].stat().st_size:
+            return found[0].read_bytes()
+        time.sleep(0.1)
+    raise AssertionError(f"no {kind} of {figure} came")
+
+
+@page("trajectories")
+def test_what_is_hidden_is_in_no_sentence_and_no_file(
+    opened: webdriver.Chrome, downloads: Path
+) -> None:
+    whole = opened.find_element(By.CSS_SELECTOR, "#sink .reading").text
+    assert "nano-olmo" in whole
+    drawing = taken(opened, downloads, "sink", "svg").decode()
+    assert "nano-olmo" in drawing and "<svg" in drawing
+    click(opened, "[name=shown][value='nano-olmo']")
+    told = opened.find_element(By.CSS_SELECTOR, "#sink .reading").text
+    assert "nano-olmo" not in told and told.startswith("Of what is shown")
+    rows = list(csv.DictReader(taken(opened, downloads, "sink", "csv").decode().splitlines()))
+    assert {row["group"] for row in rows} == {"bb/softmax-1l", "bb/relu-1l", "bb/adamw-3l"}
+    assert "nano-olmo" not in taken(opened, downloads, "sink", "svg").decode()
+    assert taken(opened, downloads, "sink", "png").startswith(b"\x89PNG")
+    click(opened, "[name=shown][value='nano-olmo']")
+    assert opened.find_element(By.CSS_SELECTOR, "#sink .reading").text == whole

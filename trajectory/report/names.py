@@ -1,0 +1,146 @@
+"""What people call a run's variants and models: "3 layers, AdamW" for ``bb/adamw-3l``.
+
+Tables and downloads keep the names of the config; pages say these.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+from trajectory.config import Config, Variant
+from trajectory.dynamics.series import SEED, group_of
+from trajectory.report.run import is_bb
+
+OPTIMISERS = {"adamw": "AdamW", "sgd": "SGD", "muon": "Muon"}
+
+ATTENTIONS = {
+    "relu": ("ReLU", "ReLU attention"),
+    "sigmoid": ("sigmoid", "sigmoid attention"),
+    "softpick": ("softpick", "softpick attention"),
+    "softmax_off_by_one": ("off by one", "a null key with logit 0"),
+    "sink_logit": ("sink logit", "a null key with a learned logit"),
+}
+"""Kind of attention → in a list of features, and as what a change is."""
+
+FLAGS = {
+    "value_gate": "value gate",
+    "head_gate": "head gate",
+    "qk_norm": "QK norm",
+    "clip_qkv": "clipped QKV",
+}
+
+CHOICES = {
+    ("model", "simplified"): "simplified model",
+    ("norm", "post"): "post-norm",
+    ("norm", "none"): "no norm",
+    ("positions", "rope"): "rotary positions",
+    ("positions", "none"): "no positions",
+}
+
+HOLDS = {"hold_value": "value held", "force_attention": "sink forced"}
+
+
+def features(variant: Variant) -> list[tuple[str, str]]:
+    """What a variant is, each in a list of features and as what a change is: its layers, what is
+    not the paper's, its optimiser."""
+    layers = f"{variant.layers} layer{'s' if variant.layers > 1 else ''}"
+    return [(layers, layers), *_own(variant), (_optimiser(variant), _optimiser(variant))]
+
+
+def _own(variant: Variant) -> Iterator[tuple[str, str]]:
+    """Everything that differs from the paper's task and model."""
+    if variant.attention in ATTENTIONS:
+        yield ATTENTIONS[variant.attention]
+    for key, told in FLAGS.items():
+        if getattr(variant, key):
+            yield told, told
+    for (key, value), told in CHOICES.items():
+        if getattr(variant, key) == value:
+            yield told, told
+    for key, told in (
+        ("no_attn", "no attention"),
+        ("no_ffn", "no MLP"),
+        ("linear_ffn", "linear MLP"),
+    ):
+        if layers := getattr(variant, key):
+            text = f"{told} in {', '.join(map(str, layers))}"
+            yield text, text
+    yield from ((text, text) for text in _task(variant))
+    for hold in variant.during:
+        text = HOLDS[hold.kind] + (f" at position {hold.position}" if hold.position else "")
+        yield text, text
+
+
+def _task(variant: Variant) -> Iterator[str]:
+    task = variant.task
+    if task.rule != "backcopy":
+        yield f"{task.rule.replace('_', ' ')} task"
+    if task.mix < 1:
+        yield f"rule with probability {task.mix:g}"
+    if task.triggers != 3:
+        yield f"{task.triggers} triggers"
+    if not task.start:
+        yield "no ⟨s⟩"
+    if task.delimiter:
+        yield "two tasks" if task.after_delimiter == "permuted" else "delimiter"
+
+
+def _optimiser(variant: Variant) -> str:
+    name = OPTIMISERS[variant.optimizer.name]
+    decay = getattr(variant.optimizer, "weight_decay", None)
+    usual = getattr(Variant().optimizer, "weight_decay", None)
+    if variant.optimizer.name != "adamw" or decay == usual:
+        return name
+    return f"{name}, weight decay {decay:g}"
+
+
+def change(variant: Variant, control: Variant) -> str:
+    """What a variant has that its control has not: 'ReLU attention'; '' where features agree."""
+    own = {short for short, _ in features(control)}
+    return " and ".join(long for short, long in features(variant) if short not in own)
+
+
+class Names:
+    """What the variants and models of one run are called.
+
+    Of two variants with the same features the first in the config keeps them as its name; the name
+    in the config tells the others from it.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.labels: dict[str, str] = {}
+        taken: set[str] = set()
+        for name, variant in config.bb.variants.items():
+            label = ", ".join(short for short, _ in features(variant))
+            if label in taken:
+                label = f"{label} ({re.sub('[-_]', ' ', name)})"
+            taken.add(label)
+            self.labels[f"bb/{name}"] = label
+
+    def of(self, name: str) -> str:
+        """A group, or a trajectory with its seed; a language model keeps its name."""
+        group = group_of(name)
+        label = self.labels.get(group)
+        if label is None:
+            return name
+        seed = SEED.search(name) if is_bb(name) else None
+        return f"{label}, seed {seed.group().rsplit('seed')[1]}" if seed else label
+
+    def within(self, text: str) -> str:
+        """A sentence with the names of the config replaced; quoted, for they hold commas."""
+        return self._pattern.sub(lambda m: f"“{self.of(m.group())}”", text) if self.labels else text
+
+    def inside(self, text: str) -> str:
+        """The same without quotes, for a cell or an entry of a list."""
+        return self._pattern.sub(lambda m: self.of(m.group()), text) if self.labels else text
+
+    def payload(self) -> Mapping[str, str]:
+        """As the page's script reads them."""
+        return self.labels
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        longest = sorted(self.labels, key=len, reverse=True)
+        return re.compile(rf"(?:{'|'.join(map(re.escape, longest))})(?:/seed\d+)?(?![\w/-])")

@@ -1,0 +1,203 @@
+"""What a run found, for a reader with one minute: a title, three findings, and what it is not."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from trajectory.dynamics import levels
+from trajectory.report import words
+from trajectory.report.names import Names, change
+from trajectory.report.page import Finding
+from trajectory.report.parts.tally import Tallies, Tally, share
+from trajectory.report.run import Run
+
+YES, MIXED, NO, UNTESTED = "yes", "mixed", "no", "not tested"
+"""Verdicts that stand on chips, the same for findings and claims."""
+
+Change = tuple[str, str, str]
+"""Variant, its control, what the one has that the other has not."""
+
+
+def title(run: Run, found: Tallies) -> str:
+    """The run's finding in plain words."""
+    sink = found.of["sink"]
+    if not sink.yes:
+        return _without_sink(found)
+    drained = found.within("drain", sink.yes)
+    several, static = len(sink.yes) > 1, all(map(run.is_static, run.trajectories))
+    # A checkpoint alone grows nothing.
+    verb = ("have" if several else "has") if static else ("grow" if several else "grows")
+    told = f"{_who(run, found)} {verb} an attention sink"
+    if drained.decidable and len(drained.yes) == drained.decidable:
+        told += (
+            " with a drained value" if static else f" and drain{'' if several else 's'} its value"
+        )
+    elif drained.yes:
+        told += f", whose value drains in {share(drained)}"
+    removed = _removers(run, found)
+    prevent = "prevents it" if len(removed) == 1 else "prevent it"
+    return f"{told}; {words.few(removed)} {prevent}" if removed else told
+
+
+def _without_sink(found: Tallies) -> str:
+    if found.of["sink"].open:
+        return "This run does not decide whether its models end with an attention sink"
+    return f"None of {words.count(len(found.groups), 'model')} ends with an attention sink"
+
+
+def _who(run: Run, found: Tallies) -> str:
+    """The models with a sink. Toys are named as a whole where all of them have one but those whose
+    change removes it."""
+    yes = set(found.of["sink"].yes)
+    toys, models = ([g for g in own if g in yes] for own in (found.toys, found.models))
+    removed = {f"bb/{name}" for name, _, _ in _removed(run, found)}
+    parts = []
+    if toys:
+        whole = len(toys) == len(set(found.toys) - removed)
+        parts.append("Toy models" if whole else f"{len(toys)} of {len(found.toys)} toy models")
+        if whole and len(toys) == 1:
+            parts = ["A toy model"]
+    if len(models) == 1:
+        parts += models
+    elif models:
+        of = "" if len(models) == len(found.models) else f" of {len(found.models)}"
+        parts.append(f"{len(models)}{of} language models")
+    return words.listed(parts)
+
+
+def _compared(run: Run, found: Tallies) -> list[Change]:
+    """Every main variant with a control that ends with a sink, and what is changed."""
+    variants = run.config.bb.variants
+    yes = set(found.of["sink"].yes)
+    rows = []
+    for name, variant in variants.items():
+        control = variants.get(variant.control or "")
+        if control is None or f"bb/{name}" not in found.toys or f"bb/{variant.control}" not in yes:
+            continue
+        rows.append((name, str(variant.control), change(variant, control) or name))
+    return rows
+
+
+def _removed(run: Run, found: Tallies) -> list[Change]:
+    """The changes without whose like the sink is there."""
+    without = set(found.of["sink"].no)
+    return [row for row in _compared(run, found) if f"bb/{row[0]}" in without]
+
+
+def _removers(run: Run, found: Tallies) -> list[str]:
+    return list(dict.fromkeys(what for _, _, what in _removed(run, found)))
+
+
+def findings(run: Run, found: Tallies, names: Names, known: pl.DataFrame | None) -> list[Finding]:
+    """Where the sink appears, what comes with it, what removes it.
+
+    Args:
+        run, found, names: the run, its main models, what they are called.
+        known: from ``levels.sinks_and_shams``; None where no arrows were measured.
+    """
+    return [_where(found), _with(found, names, known), _without(run, found)]
+
+
+def _where(found: Tallies) -> Finding:
+    """Whether it appears, and in which worlds."""
+    told, worlds = [], []
+    for groups, noun in ((found.toys, "toy variant"), (found.models, "language model")):
+        if groups:
+            worlds.append(found.within("sink", groups))
+            told.append(f"in {share(worlds[-1], noun)}")
+    absent = "" if found.toys else " This run has no toys."
+    absent = absent if found.models else " This run has no language model."
+    verdict = _verdict(found.of["sink"])
+    # What removes it in toys does not make it absent from them.
+    verdict = YES if verdict == MIXED and all(own.yes for own in worlds) else verdict
+    return Finding(
+        "Does an attention sink appear?",
+        verdict,
+        f"It is there at the end {words.listed(told)}.{absent}",
+        "trajectories.html#sink",
+    )
+
+
+def _verdict(own: Tally) -> str:
+    """Yes where all that is defined is yes, no where all is no."""
+    if not own.decidable:
+        return UNTESTED
+    return YES if len(own.yes) == own.decidable else NO if len(own.no) == own.decidable else MIXED
+
+
+def _with(found: Tallies, names: Names, known: pl.DataFrame | None) -> Finding:
+    """What comes with the sink, and whether sink and drain drive each other."""
+    sinking = found.of["sink"].yes
+    drain, peak = (found.within(name, sinking) for name in ("drain", "peak"))
+    if not sinking:
+        return Finding(
+            "What comes with it?", UNTESTED, "No model ends with a sink.", "reinforcement.html"
+        )
+    text = f"Of those with a sink its value drains in {share(drain)}"
+    text += (
+        f", and its residual peaks in {share(peak)} that can have a peak."
+        if peak.decidable
+        else "; none has a second layer for a residual peak."
+    )
+    return Finding(
+        "What comes with it?",
+        _verdict(drain),
+        f"{text} {_drive(names, known)}".strip(),
+        "reinforcement.html",
+    )
+
+
+def _drive(names: Names, known: pl.DataFrame | None) -> str:
+    """Whether the flow's arrows say that sink and drain drive each other."""
+    judged = (
+        []
+        if known is None or known.is_empty()
+        else [(c.group, levels.arrows_agree(c)) for c in levels.agreeing(known)]
+    )
+    if not judged:
+        return "Whether they drive each other was not measured."
+    own = [names.of(group) for group, verdict in judged if verdict == levels.YES]
+    if not own:
+        return "That they drive each other is not shown."
+    told = words.few([f"“{name}”" for name in own])
+    return f"They drive each other in {told} ({len(own)} of {len(judged)} measured)."
+
+
+def _without(run: Run, found: Tallies) -> Finding:
+    """Which change of a toy removes it."""
+    rows = _compared(run, found)
+    question = "What removes it?"
+    if not rows:
+        why = "No variant with a change has a control that ends with a sink."
+        return Finding(question, UNTESTED, why, "mitigations.html")
+    removed = _removers(run, found)
+    kept = list(dict.fromkeys(w for n, _, w in rows if f"bb/{n}" in set(found.of["sink"].yes)))
+    open_ = list(dict.fromkeys(w for n, _, w in rows if f"bb/{n}" in set(found.of["sink"].open)))
+    parts = [
+        f"{words.few(own)} {verb if len(own) > 1 else single}"
+        for own, verb, single in (
+            (removed, "remove it", "removes it"),
+            (kept, "do not", "does not"),
+            (open_, "are undecided", "is undecided"),
+        )
+        if own
+    ]
+    verdict = YES if removed else MIXED if open_ else NO
+    return Finding(question, verdict, f"{'; '.join(parts)}.", "mitigations.html#sink")
+
+
+def caveat(run: Run) -> str:
+    """What the models of this run are not."""
+    told = []
+    for name, nano in run.config.suites.embedded().items():
+        if name in run.trajectories:
+            told.append(
+                f"{name} is an OLMo of {nano.layers} layers and width {nano.width}, trained here "
+                "on texts of the local Python: a stand-in, no result about OLMo."
+            )
+            break
+    variants = [v for n, v in run.config.bb.variants.items() if f"bb/{n}" in run.groups]
+    if variants and max(v.width for v in variants) < 256:
+        most = max(v.width for v in variants)
+        told.append(f"Toys are smaller than the paper's: width {most} at most, there 256.")
+    return " ".join(told)

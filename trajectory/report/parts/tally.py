@@ -1,0 +1,112 @@
+"""Which models a run's story is about, and how many of them end with each phenomenon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from trajectory.dynamics.series import group_of
+from trajectory.report import words
+from trajectory.report.findings import NO, UNDECIDED, UNDEFINED, YES, Ending, endings
+from trajectory.report.run import Run, is_bb
+
+MIXED = "mixed"
+"""On a model whose domains differ."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Models by what they end with, in the order of pages.
+
+    Attributes:
+        yes, no, undecided, mixed, undefined: groups by their verdict, one for all dormant domains.
+    """
+
+    yes: Sequence[str] = ()
+    no: Sequence[str] = ()
+    undecided: Sequence[str] = ()
+    mixed: Sequence[str] = ()
+    undefined: Sequence[str] = ()
+
+    @property
+    def decidable(self) -> int:
+        """Models in which the phenomenon is defined."""
+        return len(self.yes) + len(self.no) + len(self.open)
+
+    @property
+    def open(self) -> list[str]:
+        """Models that do not decide it as a whole."""
+        return [*self.undecided, *self.mixed]
+
+
+def is_held(run: Run, group: str) -> bool:
+    """Whether a part of the model was held or forced while it trained, or it is only the control
+    of such trainings."""
+    variant = run.config.bb.variants.get(group.removeprefix("bb/")) if is_bb(group) else None
+    if variant is not None:
+        return bool(variant.during) or variant.section == "causes"
+    trained = run.config.suites.embedded()
+    return any(training.during for name, training in trained.items() if group_of(name) == group)
+
+
+def main(run: Run) -> list[str]:
+    """The models that the first page tells of: those that trained freely, or all if none did."""
+    return [g for g in run.groups if not is_held(run, g)] or run.groups
+
+
+def tally(found: Iterable[Ending], groups: Iterable[str], phenomenon: str) -> Tally:
+    """The verdicts on a phenomenon, each model's once."""
+    by_group: dict[str, set[str]] = {g: set() for g in groups}
+    for end in found:
+        if end.group in by_group:
+            by_group[end.group].add(end.cells[phenomenon].verdict)
+    kinds: dict[str, list[str]] = {v: [] for v in (YES, NO, UNDECIDED, MIXED, UNDEFINED)}
+    for group, verdicts in by_group.items():
+        known = verdicts - {UNDEFINED}
+        kinds[known.pop() if len(known) == 1 else MIXED if known else UNDEFINED].append(group)
+    return Tally(kinds[YES], kinds[NO], kinds[UNDECIDED], kinds[MIXED], kinds[UNDEFINED])
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """The main models of a run.
+
+    Attributes:
+        groups: all of them.
+        toys, models: those of each world.
+        of: phenomenon → tally over all of them.
+    """
+
+    groups: Sequence[str]
+    toys: Sequence[str]
+    models: Sequence[str]
+    of: dict[str, Tally]
+
+    @classmethod
+    def read(cls, run: Run) -> Tallies:
+        """What the run's main models end with."""
+        groups, found = main(run), endings(run)
+        return cls(
+            groups,
+            [g for g in groups if is_bb(g)],
+            [g for g in groups if not is_bb(g)],
+            {p: tally(found, groups, p) for p in ("sink", "drain", "peak")},
+        )
+
+    def within(self, phenomenon: str, groups: Iterable[str]) -> Tally:
+        """The same tally over some of the models."""
+        whole, own = self.of[phenomenon], set(groups)
+        return Tally(
+            *(
+                [g for g in part if g in own]
+                for part in (whole.yes, whole.no, whole.undecided, whole.mixed, whole.undefined)
+            )
+        )
+
+
+def share(found: Tally, noun: str = "") -> str:
+    """'3 of 4', with how many are undecided; the noun behind the total."""
+    told = f"{len(found.yes)} of {found.decidable}"
+    if noun:
+        told = f"{len(found.yes)} of {words.count(found.decidable, noun)}"
+    return f"{told} ({len(found.open)} undecided)" if found.open else told

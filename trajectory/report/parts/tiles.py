@@ -1,0 +1,76 @@
+"""All claims of the ledger as a strip of tiles, what contradicts the paper first."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from trajectory.dynamics.claims.ledger import (
+    MOSTLY,
+    MOSTLY_NOT,
+    NOT_REPRODUCED,
+    PARTLY,
+    REPRODUCED,
+    UNDECIDED,
+    standings,
+)
+from trajectory.report import words
+from trajectory.report.missing import reason
+from trajectory.report.page import Missing, Tile, Tiles
+from trajectory.report.parts.story import MIXED, NO, UNTESTED, YES
+from trajectory.report.run import Run
+
+CHIPS = {
+    NOT_REPRODUCED: NO,
+    MOSTLY_NOT: NO,
+    PARTLY: MIXED,
+    UNDECIDED: MIXED,
+    MOSTLY: YES,
+    REPRODUCED: YES,
+}
+"""Standing of a claim → verdict of its chip; any other was not tested."""
+
+ORDER = (NO, MIXED, YES, UNTESTED)
+"""What contradicts first."""
+
+
+def tiles(run: Run) -> Tiles | Missing:
+    """A tile for every claim."""
+    if not run.has("claims"):
+        return Missing("Claims", reason("claims"), "ledger")
+    return Tiles("ledger", found(run.frame("claims")))
+
+
+def found(claims: pl.DataFrame) -> list[Tile]:
+    """Every claim with its chip, in the order of the strip and within it of the ledger."""
+    rows = claims.to_dicts()
+    statements = {row["claim"]: row["statement"] for row in rows}
+    every = [
+        Tile(
+            called(claim),
+            CHIPS.get(standing.verdict, UNTESTED),
+            standing.verdict,
+            statements[claim],
+            f"claims.html#{anchor(claim)}",
+        )
+        for claim, standing in standings(rows).items()
+    ]
+    return sorted(every, key=lambda tile: ORDER.index(tile.verdict))
+
+
+def called(claim: str) -> str:
+    """A claim's name for people."""
+    text = claim.replace("-", " ")
+    return text[0].upper() + text[1:]
+
+
+def anchor(claim: str) -> str:
+    """Where the page of claims tells of it."""
+    return "claim-" + claim.replace(" ", "-")
+
+
+def counted(strip: Tiles) -> str:
+    """How many claims have each verdict."""
+    verdicts = [tile.verdict for tile in strip.tiles]
+    parts = [f"{verdicts.count(v)} {v}" for v in ORDER if v in verdicts]
+    told = f"Of {words.count(len(verdicts), 'claim')}: {words.listed(parts)}."
+    return f"Does this run show what the paper says? {told}"
