@@ -150,8 +150,10 @@ def _weight_map(index: Path) -> dict[str, str]:
     """The file of each tensor, as an index of shards says."""
     with reading(f"{index}: not an index of safetensors"):
         found = json_file(index).get("weight_map")
-        if not isinstance(found, dict) or not all(
-            isinstance(v, str) and Path(v).name == v for v in found.values()
+        if (
+            not isinstance(found, dict)
+            or not found
+            or not all(isinstance(v, str) and Path(v).name == v for v in found.values())
         ):
             raise ValueError("weight_map does not name a file beside it for every tensor")
         return found
