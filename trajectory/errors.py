@@ -40,7 +40,9 @@ def reading(what: str) -> Iterator[None]:
         yield
     except (TrajectoryError, ImportError, MemoryError):
         raise  # known already, or nothing that files can do
-    except Exception as error:  # their readers raise what a damaged file happens to make them
+    except BaseException as error:  # their readers raise what a damaged file happens to make them
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # that one is Rust's mistake; any other is a wish to end
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = " ".join(lines[:2]) or "no reason given"
         if not isinstance(error, (OSError, ValueError)):

@@ -57,8 +57,11 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
         ]
     for domain, prompts in probe.prompts.items():
         for i, prompt in enumerate(prompts):
-            tokens = tokenizer.encode_prompt(prompt)
             where = f"suite '{suite}', domain '{domain}', prompt {i}"
+            try:
+                tokens = tokenizer.encode_prompt(prompt)
+            except TrajectoryError as error:
+                raise TrajectoryError(f"{where}: {error}") from None
             if len(tokens) < 2:
                 raise TrajectoryError(f"{where}: fewer than two tokens")
             _check_length(len(tokens), context, where)
