@@ -78,7 +78,9 @@ def last_told(results: Path, rule: str) -> tuple[str, int] | None:
         rule: one without wildcards.
     """
     path = results / "logs" / f"{rule}.log"
-    return (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) if path.is_file() else None
+    if not path.is_file():
+        return None
+    return path.read_text(encoding="utf-8", errors="replace"), path.stat().st_mtime_ns
 
 
 def growing(base: int) -> Callable[[object, int], int]:

@@ -14,7 +14,7 @@ from trajectory.dynamics.courses import courses, placed
 from trajectory.dynamics.rise import sinks
 from trajectory.dynamics.series import group_of
 from trajectory.schemas import COSTS, MANIFEST
-from trajectory.tables import check_header, ordered, provenance
+from trajectory.tables import ordered, provenance, read
 
 ACTIVE_DOMAIN = "trigger"
 """Where the BB head is active; sinks are looked for on every other domain, dormant by the paper."""
@@ -202,16 +202,14 @@ class Run:
         """The manifest of every suite that has one."""
         found = {}
         for path in sorted((self.results / "manifests").glob("*.parquet")):
-            check_header(path, MANIFEST)
-            found[path.stem] = pl.read_parquet(path)
+            found[path.stem] = pl.DataFrame(read(path, MANIFEST))
         return found
 
     @property
     def costs(self) -> pl.DataFrame:
         """What every job cost."""
         (path,) = self.files(COSTS.name)
-        check_header(path, COSTS)
-        return pl.read_parquet(path)
+        return pl.DataFrame(read(path, COSTS))
 
     def provenance(self, name: str) -> dict[str, Any]:
         """What wrote the table."""
