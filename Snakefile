@@ -86,6 +86,7 @@ rule all:
         *READ,
         manifests,
         BB_TABLES_OF_RUNS,
+        batched,
         bundled,
         intervened if EFFECTS else [],
         forced if FORCE_OUTPUTS else [],
