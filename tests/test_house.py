@@ -205,6 +205,7 @@ def test_what_decides_numbers_is_in_a_digest_or_in_the_values(
         "tokens_per_step_of",  # decides a listed row, which is digested
         "label",  # a name
         "held",  # which trajectories are aligned, a parameter of that rule
+        "context",  # a limit that nano-olmo states, from its length; no number follows from it
         *("places", "placed", "refuse_holds"),  # of layers that the values name
         *(
             "load",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from trajectory.checkpoints.pinned import read_unpinned
 from trajectory.config import Config, parse
 from trajectory.errors import TrajectoryError
 from trajectory.repair import SEEN_NAME, Found, look, mend, remember
@@ -126,6 +127,22 @@ def test_nothing_outside_the_results_is_removed(run: Config, tmp_path: Path) -> 
     with pytest.raises(TrajectoryError, match="leads out of"):
         mend(run, Found({run.results / "report": "is gone"}))
     assert (thesis / "index.html").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"suite\tsett", b"suite\tsettings\tkind\treason\ns\t1", b"\xff", b'"' * 200_000],
+)
+def test_a_torn_table_of_what_is_not_pinned_is_made_again(run: Config, content: bytes) -> None:
+    path = run.results / "unpinned.tsv"
+    path.write_bytes(content)
+    with pytest.raises(TrajectoryError, match=f"^{path}: damaged; delete it and run again$"):
+        read_unpinned(run)
+    found = look(run)
+    assert found.unusable == {path: "it cannot be read"}
+    mend(run, found)
+    assert not path.exists()
+    assert read_unpinned(run) == {}
 
 
 def test_a_folder_whose_name_has_an_equals_sign_adds_no_column(run: Config) -> None:

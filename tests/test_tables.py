@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +164,66 @@ def test_written_files_follow_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_may_not_grow_leaves_the_old_one_and_one_line(tmp_path: Path) -> None:
+    """EFBIG: a quota, a limit of the process, or what a file system can hold."""
+    path = tmp_path / "file"
+    path.write_text("old")
+    code = (
+        "import resource, sys; from pathlib import Path; from trajectory.tables import atomic\n"
+        "from trajectory import cli\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "def write():\n with atomic(Path(sys.argv[1])) as f: f.write(b'new' * 9999)\n"
+        "cli.app = write; cli.main()"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    wanted = "error: no space left ([Errno 27] File too large); make room and run again\n"
+    assert done.stderr == wanted
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path], "and nothing half-written"
+
+
+def test_a_scan_reads_what_was_written_or_nothing(tmp_path: Path) -> None:
+    """Polars compares no checksums, and believes what row groups say of their values."""
+    path = tmp_path / "tables" / "checkpoints.parquet"
+    rows = [row(step, loss=1.0 + step / 64, loss_se=0.25) for step in range(50)]
+    write(from_rows(rows, CHECKPOINTS), CHECKPOINTS, path, {})
+    whole = path.read_bytes()
+    right = scan(tmp_path, "checkpoints").collect()
+    least, most = (struct.pack("<d", value) for value in (1.0, 1.0 + 49 / 64))
+    refused = 0
+    for at in range(4, len(whole) - 8, 37):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 64]) + whole[at + 1 :])
+        try:
+            found = scan(tmp_path, "checkpoints").filter(pl.col("loss") > 0).collect()
+        except TrajectoryError:
+            refused += 1
+            continue
+        assert found.equals(right), at
+    assert refused > 20
+    other = whole.replace(most, least)  # of the footer: the pages are compressed
+    assert other != whole
+    path.write_bytes(other)
+    assert scan(tmp_path, "checkpoints").filter(pl.col("loss") > 1.5).collect().height == 17
+
+
+@pytest.mark.parametrize("text", [b"{}", b"[1]", b"\xff\xfe", b'{"key": ', b"x" * 99])
+def test_broken_metadata_is_a_file_that_is_made_again(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "checkpoints.parquet"
+    write(from_rows([row()], CHECKPOINTS), CHECKPOINTS, path, {})
+    broken = tmp_path / "broken.parquet"
+    data = read(path, CHECKPOINTS)
+    metadata = {**data.schema.metadata, b"trajectory.provenance": text}
+    pq.write_table(data.replace_schema_metadata(metadata), broken)
+    if text == b"{}":
+        assert provenance(broken) == {}
+        return
+    with pytest.raises(TrajectoryError, match=f"^{broken}: not a readable Parquet file") as caught:
+        provenance(broken)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

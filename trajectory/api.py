@@ -243,7 +243,7 @@ def _batch(
     rows = []
     for n, text in enumerate(texts):
         try:
-            (ids,) = tokenizer.encode([text])
+            (ids,) = tokenizer.encode([text], length)
         except TrajectoryError as error:
             raise TrajectoryError(f"domain '{domain}', text {n}: {error}") from None
         row = [*first, *ids][:length]

@@ -12,8 +12,17 @@ class TrajectoryError(Exception):
     """
 
 
+def one_line(text: str) -> str:
+    """The text with its control characters written out: names from outside may hold line breaks,
+    sequences that terminals obey, or halves of characters, which no file can store."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class DamagedFiles(TrajectoryError):
     """Files of a checkpoint cannot be read as what they should be, or contradict each other."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class UnusableFolder(TrajectoryError):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
 
 from trajectory.config import Config, Variant
+from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
+from trajectory.outside import json_file
+
+CONFIG = "config.json"
 
 
 def variant_files(variant: Variant) -> list[str]:
@@ -20,7 +25,8 @@ def probe_files(config: Config) -> list[str]:
 
 
 def check_inputs(config: Config, source: str = "config") -> None:
-    """Raise TrajectoryError, a line for each, if files that a run would read are not there."""
+    """Raise TrajectoryError, a line for each, if files that a run would read are not there, or its
+    sequences are longer than the context of a suite's model, as far as that is known."""
     named = {
         f"bb.variants.{name}.task.text": variant_files(variant)
         for name, variant in config.bb.variants.items()
@@ -33,8 +39,46 @@ def check_inputs(config: Config, source: str = "config") -> None:
         for path in found
         if not Path(path).exists()
     ]
-    if absent:
-        raise TrajectoryError("\n".join(absent))
+    if wrong := [*absent, *_too_long(config, source)]:
+        raise TrajectoryError("\n".join(wrong))
+
+
+def _too_long(config: Config, source: str) -> Iterator[str]:
+    """What is wrong with the probe's length, a line for each suite."""
+    probe = config.probe
+    if not (probe.domains or probe.texts or probe.parquet):
+        return  # prompts are as long as they are
+    contexts: dict[str, int | None]
+    contexts = {name: nano.context for name, nano in config.suites.embedded().items()}
+    contexts |= {name: _context(suite) for name, suite in config.suites.public().items()}
+    for name, context in contexts.items():
+        if context is not None and probe.length > context:
+            known = (
+                ""
+                if name in config.suites.embedded()
+                else (f", or state the context under suites.{name}.architecture")
+            )
+            yield (
+                f"{source}: probe.length: {probe.length:,} tokens, but the context of suite "
+                f"'{name}' is {context:,}; set it to that or less{known}"
+            )
+
+
+def _context(suite: Suite) -> int | None:
+    """Tokens that a suite's model takes: as its folder's config.json says, else as the config or
+    the registry does of the first stage; None where nobody does."""
+    if suite.folder is not None:
+        try:
+            first = next(
+                iter(sorted([*suite.folder.glob(CONFIG), *suite.folder.glob(f"*/{CONFIG}")]))
+            )
+            found = json_file(first).get("max_position_embeddings")
+        except (StopIteration, OSError, ValueError):
+            found = None
+        return found if type(found) is int else None
+    if suite.stages != [1] or suite.architecture is None:
+        return None
+    return suite.architecture.context
 
 
 def _probe_files(config: Config) -> dict[str, list[str]]:

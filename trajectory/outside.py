@@ -8,6 +8,9 @@ from typing import Any
 
 from trajectory.errors import TrajectoryError
 
+MOST_BYTES = 1 << 28
+"""Bytes of a file that is read as a whole: a config, an index of shards, a tokenizer."""
+
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -43,6 +46,19 @@ def json_object(text: str | bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"it holds a JSON {type(found).__name__}, not an object")
     return found
+
+
+def json_file(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: in one line, if it holds none, is larger than any, or is a git-lfs pointer.
+    """
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path.name} is larger than {MOST_BYTES:,} bytes")
+    refuse_pointer(path)
+    return json_object(path.read_bytes())
 
 
 def refuse_pointer(path: Path) -> None:

@@ -130,10 +130,10 @@ def _sight(path: Path) -> Sight:
 
 def _unreadable(path: Path) -> str | None:
     """Why a Parquet file cannot be read to its end; None if it can."""
-    from trajectory.tables import read_whole
+    from trajectory.tables import check_pages
 
     try:
-        read_whole(path)
+        check_pages(path)
     except TrajectoryError as error:
         return str(error).removeprefix(f"{path}: ")
     return None

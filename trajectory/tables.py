@@ -9,7 +9,8 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,8 @@ class atomic:
                 self._handle.close()
                 self._temporary.replace(self.path)
         finally:
-            self._handle.close()
+            with suppress(OSError):  # what found no room is tried once more, and again finds none
+                self._handle.close()
             self._temporary.unlink(missing_ok=True)
 
 
@@ -152,7 +154,8 @@ def check_header(path: Path, table: Table) -> None:
     if not path.is_file():
         raise _fail(path, "no such file; run the stage that writes it")
     with _readable(path):
-        metadata = pq.read_schema(path).metadata or {}
+        schema = pq.read_schema(path)
+        metadata = schema.metadata or {}
         kind = metadata.get(_TABLE_KEY, b"").decode()
         digest = metadata.get(_SCHEMA_KEY, b"").decode()
     if kind != table.name:
@@ -160,6 +163,8 @@ def check_header(path: Path, table: Table) -> None:
         raise _fail(path, f"{found}, expected a '{table.name}' table; move it away and run again")
     if digest != table.digest:
         raise _fail(path, f"a '{kind}' table of another version; delete it and run again")
+    if not schema.equals(table.schema):
+        raise _fail(path, f"a '{kind}' table with other columns; delete it and run again")
 
 
 def read(path: Path, table: Table) -> pa.Table:
@@ -184,11 +189,18 @@ def read_whole(path: Path) -> pa.Table:
             return file.read()
 
 
+_UNREADABLE = (
+    *(pa.ArrowException, OSError, ValueError, OverflowError),
+    *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
+)
+"""What libraries raise of a file that is no Parquet file, or a damaged one."""
+
+
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+    except _UNREADABLE as error:
         reason = str(error).split("\n")[0].split(". ")[0]
         message = f"not a readable Parquet file ({reason}); delete it and run again"
         raise _fail(path, message) from None
@@ -218,13 +230,40 @@ def gather(
 def scan(results: Path | str, name: str) -> pl.LazyFrame:
     """All trajectories of a results folder as one lazy frame: ``scan("results", "heads")``.
 
-    Raises TrajectoryError if ``name`` is no table or the run has not written it yet.
+    Raises TrajectoryError if ``name`` is no table, the run has not written it yet or it is damaged.
     """
     if name not in TABLES:
         raise TrajectoryError(f"unknown table '{name}'; there are {', '.join(TABLES)}")
     path = Path(results) / "tables" / f"{name}.parquet"
     check_header(path, TABLES[name])
-    return pl.scan_parquet(path)
+    about = path.stat()
+    _check_once(path, about.st_size, about.st_mtime_ns)
+    return _lazily(path)
+
+
+def check_pages(path: Path) -> None:
+    """Read all of a Parquet file, a part at a time, with either library that will.
+
+    Arrow compares pages with their checksums and Polars does not, which is stricter with what
+    stands in front of a page.
+
+    Raises TrajectoryError if it cannot be read, or a checksum differs.
+    """
+    with _readable(path):
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for _ in file.iter_batches():
+                pass
+        _lazily(path).select(pl.all().null_count()).collect(engine="streaming")
+
+
+@cache
+def _check_once(path: Path, size: int, changed: int) -> None:
+    check_pages(path)
+
+
+def _lazily(path: Path) -> pl.LazyFrame:
+    # Row groups' least and greatest values stand where no checksum covers them.
+    return pl.scan_parquet(path, use_statistics=False, hive_partitioning=False, glob=False)
 
 
 def ordered(results: Path | str, name: str) -> pl.LazyFrame:

@@ -32,7 +32,7 @@ def test_the_first_texts_of_a_column(source: str, tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_named(source: str, tmp_path: Path) -> None:
     with pytest.raises(TrajectoryError, match=r"a\.parquet: no column 'body'; there are text, n"):
         read_texts(source, "body", 4)
-    with pytest.raises(TrajectoryError, match="column 'n' is Int64, not String"):
+    with pytest.raises(TrajectoryError, match="column 'n' is int64, not string"):
         read_texts(source, "n", 4)
     (tmp_path / "c.parquet").write_text("no parquet")
     for missing in ("c.parquet", "none.parquet"):
@@ -82,7 +82,7 @@ def test_the_hub_s_files_are_read_as_far_as_they_are_needed(
     assert read_texts("hf://datasets/o/n/*.parquet", "text", 9) == ["one", "two", "three"]
     with pytest.raises(TrajectoryError, match="no column 'body'; there are text, n"):
         read_texts("hf://datasets/o/n/a.parquet", "body", 3)
-    with pytest.raises(TrajectoryError, match="column 'n' is int64, not String"):
+    with pytest.raises(TrajectoryError, match="column 'n' is int64, not string"):
         read_texts("hf://datasets/o/n/a.parquet", "n", 3)
     with pytest.raises(TrajectoryError, match="cannot be read as Parquet"):
         read_texts("hf://datasets/o/n/b.parquet", "n", 3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -118,6 +117,24 @@ def test_a_text_that_spells_special_tokens_is_text(tmp_path: Path) -> None:
     assert again == rows, "and that leaves nothing behind"
 
 
+def test_sequences_beyond_the_context_are_refused_before_weights_are_fetched(
+    tmp_path: Path,
+) -> None:
+    folder = saved(tmp_path / "t", trained())
+    (folder / "config.json").write_text('{"max_position_embeddings": 20}')
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT * 9)
+    assert make_batches("s", folder, probe(folder, texts={"mine": text}, length=20))
+    with pytest.raises(
+        TrajectoryError, match="^suite 's', domain 'mine': 21 tokens, but the model's"
+    ):
+        make_batches("s", folder, probe(folder, texts={"mine": text}, length=21))
+    with pytest.raises(
+        TrajectoryError, match="^suite 's', domain 'said', prompt 1: .* context is 20"
+    ):
+        make_batches("s", folder, probe(folder, prompts={"said": ["ab", TEXT]}))
+
+
 def test_a_mark_in_front_of_a_text_is_no_token(tmp_path: Path) -> None:
     folder = saved(tmp_path / "t", trained())
     text = tmp_path / "text.txt"
@@ -126,20 +143,6 @@ def test_a_mark_in_front_of_a_text_is_no_token(tmp_path: Path) -> None:
         text.write_bytes(mark + TEXT.encode())
         found.append(make_batches("s", folder, probe(folder, texts={"mine": text})))
     assert found[0] == found[1]
-
-
-def test_a_long_text_costs_what_is_needed_of_it(tmp_path: Path) -> None:
-    folder = saved(tmp_path / "t", trained())
-    text = tmp_path / "text.txt"
-    text.write_text(f"{TEXT} " * 60_000)
-    assert text.stat().st_size > 4_000_000
-    tracemalloc.start()
-    rows = make_batches("s", folder, probe(folder, texts={"mine": text}, sequences=8))
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert [len(row["tokens"]) for row in rows] == [16] * 8
-    assert most < 5 * text.stat().st_size
-    assert len({tuple(row["tokens"]) for row in rows}) > 1
 
 
 @pytest.mark.parametrize(

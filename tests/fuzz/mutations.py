@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import json
+import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+
+from trajectory.errors import TrajectoryError
 
 SECONDS, MEGABYTES = 10.0, 2048
 
@@ -65,9 +73,54 @@ def altered(draw: st.DrawFn, value: object) -> object:
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Fail if what is inside takes longer than ten seconds, or two gigabytes more."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Fail if what is inside takes longer than ten seconds, or two gigabytes more than the process
+    had when the first input was tried; each such block is an input."""
     started = time.monotonic()
     yield
-    assert time.monotonic() - started < SECONDS
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEGABYTES * 1024
+    seconds, now = time.monotonic() - started, peak()
+    assert seconds < SECONDS
+    assert now - BEFORE < MEGABYTES * 1024
+    TRIED["inputs"] += 1
+    TRIED["milliseconds"] = max(TRIED["milliseconds"], round(1000 * seconds))
+
+
+def peak() -> int:
+    """Most kilobytes that this process had in memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def quietly(read: Callable[[], Any]) -> Any:
+    """What is read, or None where a typed error of one line says why not."""
+    with bounded():
+        try:
+            return read()
+        except TrajectoryError as error:
+            assert len(str(error).splitlines()) == 1, str(error)
+            str(error).encode()
+            return None
+
+
+def say_what_was_tried() -> None:
+    """Append to the file of ``TRAJECTORY_FUZZ_LOG`` what this process tried, as JSON."""
+    if path := os.environ.get("TRAJECTORY_FUZZ_LOG"):
+        told = {**TRIED, "megabytes": (peak() - BEFORE) // 1024}
+        with Path(path).open("a") as handle:
+            handle.write(json.dumps(told) + "\n")
+
+
+MANY = int(os.environ.get("TRAJECTORY_FUZZ", "25"))
+"""Examples of each test."""
+
+TRIED = {"inputs": 0, "milliseconds": 0}
+"""Inputs that were tried in this process, and the longest time that one took."""
+
+BEFORE = peak()
+
+many = settings(
+    max_examples=MANY,
+    deadline=None,  # a bound of time is among what is asserted
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+atexit.register(say_what_was_tried)

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import struct
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors
 import torch
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
@@ -44,31 +41,13 @@ from trajectory.repair import SEEN_NAME, look
 from trajectory.schemas import HEADS, MANIFEST
 from trajectory.tables import from_rows, read, read_whole, validate, write
 
-from .mutations import JSON, altered, bounded, damaged
+from .mutations import JSON, altered, bounded, damaged, many, quietly
 
-MANY = int(os.environ.get("TRAJECTORY_FUZZ", "25"))
-"""Examples of each test."""
-
-many = settings(
-    max_examples=MANY,
-    deadline=10_000,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 NAMES = st.one_of(
     st.text(max_size=60),
     st.from_regex(r"(stage\d{1,6}-)?(ingredient\d{1,6}-)?step-?\d{1,24}(-tokens\d{1,20}[MBT])?"),
     st.sampled_from(["main", "..", ".", "step1", "a/b", "step1;rm", "model", "step²", "-rf"]),
 )
-
-
-def quietly(read: Callable[[], Any]) -> Any:
-    """What is read, or None where a typed error of one line says why not."""
-    with bounded():
-        try:
-            return read()
-        except TrajectoryError as error:
-            assert len(str(error).splitlines()) == 1, str(error)
-            return None
 
 
 @many
@@ -110,6 +89,7 @@ def test_shards(found: list[tuple[int, int]]) -> None:
     quietly(lambda: missing_shards(files))
 
 
+NOTE = [{"path": "a", "size": 1, "digest": "git:" + "0" * 40}]
 REFS = {"branches": [{"name": "main", "targetCommit": "0" * 40}], "tags": []}
 PAGE = [
     {"type": "file", "path": "a", "size": 1, "oid": "0" * 40},
@@ -119,12 +99,12 @@ PAGE = [
 
 
 @many
-@given(st.one_of(altered(REFS), altered(PAGE), JSON), st.data())
+@given(st.one_of(altered(REFS), altered(PAGE), altered(NOTE), JSON), st.data())
 def test_hub_answers(value: object, data: st.DataObject) -> None:
     content = json.dumps(value).encode()
     if data.draw(st.booleans()):
         content = data.draw(damaged(content))
-    for reader in (answers.branches, answers.listed):
+    for reader in (answers.branches, answers.listed, answers.remembered):
         with bounded():
             try:
                 found = reader(content)

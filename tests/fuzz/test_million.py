@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,19 +10,32 @@ from pathlib import Path
 
 import pytest
 
-TESTS = 14
-"""Tests beside this one that draw inputs."""
+INPUTS = int(os.environ.get("TRAJECTORY_FUZZ_INPUTS", "1000000"))
+"""Inputs in all."""
+
+PARSERS = {
+    "test_fuzz.py": 14,
+    "test_fuzz_files.py": 7,
+}
+"""Tests beside this one that draw inputs, but for the one that measures whole checkpoints."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-def test_a_million_inputs(root: Path) -> None:
-    each = str(1_000_000 // TESTS)
-    command = [sys.executable, "-m", "pytest", "tests/fuzz/test_fuzz.py", "-q", "-x", "-p",
-               "no:cacheprovider", "-o", "timeout=0"]  # fmt: skip
-    done = subprocess.run(
-        command, cwd=root, env={**os.environ, "TRAJECTORY_FUZZ": each}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-5000:]
-    assert f"{TESTS} passed" in done.stdout
+def test_a_million_inputs(root: Path, tmp_path: Path) -> None:
+    log = tmp_path / "tried.jsonl"
+    each = -(-INPUTS // sum(PARSERS.values()))
+    for name, parsers in PARSERS.items():
+        command = [sys.executable, "-m", "pytest", f"tests/fuzz/{name}", "-q", "-x", "-p",
+                   "no:cacheprovider", "-o", "timeout=0"]  # fmt: skip
+        environment = {
+            **os.environ, "TRAJECTORY_FUZZ": str(each), "TRAJECTORY_FUZZ_LOG": str(log)
+        }  # fmt: skip
+        done = subprocess.run(
+            command, cwd=root, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-5000:]
+        assert f"{parsers + (name == 'test_fuzz_files.py')} passed" in done.stdout
+    tried = [json.loads(line) for line in log.read_text().splitlines()]
+    print(*tried, sep="\n")
+    assert sum(one["inputs"] for one in tried) >= INPUTS

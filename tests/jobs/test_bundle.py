@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from trajectory.errors import TrajectoryError, UnusableFolder
@@ -61,6 +62,16 @@ def test_what_is_measured_is_kept(bench: Bench) -> None:
     bench.run()
     assert bench.asked == ["step1", "step2", "step3"]
     assert is_measured(bench.folder / "step3", "key3")
+
+
+def test_a_table_that_does_not_say_what_decided_it_is_measured_again(bench: Bench) -> None:
+    bench.run()
+    path = bench.folder / "step2" / "layers.parquet"
+    data = pq.read_table(path)
+    metadata = {**data.schema.metadata, b"trajectory.provenance": b'{"key": '}
+    pq.write_table(data.replace_schema_metadata(metadata), path)
+    assert all(row["measured"] for row in bench.run())
+    assert bench.asked == ["step2"]
 
 
 @pytest.mark.parametrize("revision", ["..", "../../x", "linked", "."])

@@ -25,7 +25,7 @@ def revision_folders(name: str, folder: Path) -> list[Path]:
     Raises TrajectoryError if there are none.
     """
     try:
-        found = sorted(p for p in folder.iterdir() if (p / CONFIG).is_file())
+        found = sorted(p for p in folder.iterdir() if _is_checkpoint(p))
         if (folder / CONFIG).is_file() and not any(parse_revision(p.name) for p in found):
             return [folder.absolute()]
     except OSError as error:
@@ -38,6 +38,13 @@ def revision_folders(name: str, folder: Path) -> list[Path]:
             "each revision is a folder"
         )
     return found
+
+
+def _is_checkpoint(path: Path) -> bool:
+    try:
+        return (path / CONFIG).is_file()
+    except PermissionError:  # lost+found, where the folder is a disk of its own
+        return False
 
 
 def revision_folder(folder: Path, revision: str) -> Path:

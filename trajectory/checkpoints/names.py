@@ -56,7 +56,8 @@ class RevisionName:
 def parse_revision(name: str, pattern: str | None = None) -> RevisionName | None:
     """What a revision's whole name states; None if it is not the name of a checkpoint.
 
-    It is none, either, with numbers that no training run has: a date in place of the step.
+    It is none, either, with numbers that no training run has: a date in place of the step; or with
+    characters that move a terminal's cursor in place of being shown.
 
     Args:
         name: the branch's name.
@@ -67,7 +68,7 @@ def parse_revision(name: str, pattern: str | None = None) -> RevisionName | None
     Raises:
         TrajectoryError: if another group than step is not what it should be.
     """
-    if len(name) > LONGEST:
+    if len(name) > LONGEST or not name.isprintable():
         return None
     found = re.fullmatch(pattern or DEFAULT_PATTERN, name, re.ASCII)
     if found is None:

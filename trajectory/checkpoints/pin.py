@@ -204,7 +204,7 @@ class _Looked:
             found = self.hub.files(self.repository, row["commit"], where)
             self.files[row["commit"]] = found
             config = config_file(found)
-            if config is not None and config.digest not in self.configs:
+            if config is not None and config.digest not in self.configs and config.size < BLOCK:
                 content = self.hub.read(self.repository, row["commit"], config, where)
                 self.configs[config.digest] = content
             report(n)

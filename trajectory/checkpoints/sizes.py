@@ -29,7 +29,7 @@ def with_sizes(config: Config, name: str) -> Suite:
     says what is wrong.
     """
     suite = config.suites.suite(name)
-    if suite.architecture and suite.parameters and suite.bytes:
+    if suite.architecture and suite.architecture.layers and suite.parameters and suite.bytes:
         return suite
     if suite.folder is not None:
         found = _in_folder(name, suite.folder)
@@ -44,10 +44,11 @@ def _filled_in(suite: Suite, found: Mapping[str, Any]) -> Suite:
     if dtype not in ITEM:
         return suite
     size = suite.bytes or found["bytes"]
-    sizes = Architecture.model_validate({key: found[key] for key in SIZES})
+    known = suite.architecture.model_dump(exclude_none=True) if suite.architecture else {}
+    sizes = Architecture.model_validate({key: found[key] for key in SIZES} | known)
     return suite.model_copy(
         update={
-            "architecture": suite.architecture or sizes,
+            "architecture": sizes,
             "parameters": suite.parameters or (size or 0) // ITEM[dtype] or None,
             "dtype": dtype,
             "bytes": size,

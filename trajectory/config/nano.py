@@ -114,6 +114,11 @@ class NanoOlmo(Section):
         resolve_steps(self.checkpoints, self.steps)
         return self
 
+    @property
+    def context(self) -> int:
+        """Tokens that the model takes."""
+        return max(256, self.length)
+
     def _refuse_holds(self, key: str, holds: Sequence[Hold], sham: bool) -> None:
         try:
             for hold in holds:

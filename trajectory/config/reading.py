@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,14 @@ def _keys(location: tuple[str | int, ...]) -> list[str]:
     ]
 
 
+@cache
+def _schema() -> dict[str, Any]:
+    return Config.model_json_schema(by_alias=True)
+
+
 def _known_keys(location: list[str]) -> list[str]:
     """The keys the config knows at ``location``, read off its JSON schema."""
-    schema = Config.model_json_schema(by_alias=True)
+    schema = _schema()
     node: dict[str, Any] = schema
 
     def follow(node: dict[str, Any]) -> list[dict[str, Any]]:

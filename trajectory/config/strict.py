@@ -48,7 +48,8 @@ def read_yaml(path: Path) -> Any:
         for wrong, at in _mistakes(node, "", set()):
             raise TrajectoryError(f"{path}, line {at.start_mark.line + 1}: {wrong}")
         return yaml.load(text, _LOADER)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
+        # The last three are the library's, of a value that is not what its own tag says.
         raise TrajectoryError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     except RecursionError:
         raise TrajectoryError(f"{path}: not YAML (it is nested too deeply)") from None

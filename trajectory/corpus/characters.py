@@ -101,9 +101,14 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")  # a mark in front is no part of the text
     except OSError as error:
-        raise TrajectoryError(f"{path}: cannot be read ({error.strerror})") from None
+        raise unreadable(path, error) from None
     except UnicodeDecodeError as error:
         raise TrajectoryError(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
+def unreadable(path: Path, error: OSError) -> TrajectoryError:
+    """What is said of a text that cannot be read."""
+    return TrajectoryError(f"{path}: cannot be read ({error.strerror})")
 
 
 def load_bigrams(text: Path | None = None) -> Bigrams:

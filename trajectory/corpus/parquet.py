@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from glob import glob
 from pathlib import Path
+from typing import IO
 
 from trajectory.errors import TrajectoryError
 
 HUB = "hf://"
+
+AT_ONCE = 1000
+"""Rows that are read together."""
 
 
 def read_texts(source: str, column: str, rows: int) -> list[str]:
@@ -22,62 +28,75 @@ def read_texts(source: str, column: str, rows: int) -> list[str]:
         TrajectoryError: if the source cannot be read, or the column is not there, holds no strings
             or only empty ones.
     """
-    found = _on_hub(source, column, rows) if source.startswith(HUB) else _here(source, column, rows)
+    found: list[str | None] = []
+    try:
+        for file in _files(source):
+            with file as handle:
+                found += _texts_of(handle, source, column, rows - len(found))
+            if len(found) >= rows:
+                break
+    except TrajectoryError:
+        raise
+    except Exception as error:  # the hub's, the network's, Arrow's
+        raise _unreadable(source, error) from None
     texts = [text for text in found if text]
     if not texts:
         raise TrajectoryError(f"{source}: column '{column}' holds no text in its first {rows} rows")
     return texts
 
 
-def _here(source: str, column: str, rows: int) -> list[str | None]:
-    import polars as pl
+def _files(source: str) -> Iterator[IO[bytes]]:
+    """The files of a source, in the order of their names.
 
-    try:
-        frame = pl.scan_parquet(source, glob=not Path(source).exists(), hive_partitioning=False)
-        schema = frame.collect_schema()
-        if column not in schema:
-            raise _no_column(source, column, schema.names())
-        if schema[column] not in (pl.String, pl.Categorical, pl.Enum):
-            raise TrajectoryError(f"{source}: column '{column}' is {schema[column]}, not String")
-        return frame.select(column).head(rows).collect()[column].cast(pl.String).to_list()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(source, error) from None
+    Those on the hub come through ``huggingface_hub``, whose endpoint, token and offline mode hold.
+
+    Raises TrajectoryError if there are none.
+    """
+    if source.startswith(HUB):
+        from huggingface_hub import HfFileSystem
+
+        files = HfFileSystem(skip_instance_cache=True)
+        place = source.removeprefix(HUB)
+        for name in sorted(files.glob(place)) if set("*?[") & set(place) else [place]:
+            yield files.open(name, "rb")
+        return
+    if "://" in source:
+        raise TrajectoryError(f"{source}: no path, and no address of the hub ({HUB}datasets/…)")
+    path = Path(source)
+    if path.is_dir():
+        paths = sorted(path.rglob("*.parquet"))
+    elif path.exists():
+        paths = [path]
+    else:
+        paths = sorted(map(Path, glob(source, recursive=True)))  # noqa: PTH207
+    if not paths:
+        raise TrajectoryError(f"{source}: cannot be read as Parquet (no such file)")
+    for found in paths:
+        yield found.open("rb")
 
 
-def _on_hub(source: str, column: str, rows: int) -> list[str | None]:
-    """Through ``huggingface_hub``, whose endpoint, token and offline mode hold: Polars asks
-    huggingface.co whatever is set."""
+def _texts_of(handle: IO[bytes], source: str, column: str, rows: int) -> list[str | None]:
+    """The first ``rows`` texts of one file."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
-    from huggingface_hub import HfFileSystem
 
     found: list[str | None] = []
-    try:
-        files = HfFileSystem(skip_instance_cache=True)
-        place = source.removeprefix(HUB)
-        for path in sorted(files.glob(place)) if set("*?[") & set(place) else [place]:
-            with files.open(path, "rb") as handle, pq.ParquetFile(handle) as table:
-                schema = table.schema_arrow
-                if column not in schema.names:
-                    raise _no_column(source, column, schema.names)
-                for group in range(table.num_row_groups):
-                    values = table.read_row_group(group, columns=[column])[column]
-                    if pa.types.is_dictionary(values.type):
-                        values = pc.cast(values, values.type.value_type)
-                    if not (
-                        pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-                    ):
-                        raise TrajectoryError(
-                            f"{source}: column '{column}' is {values.type}, not String"
-                        )
-                    found += values[: rows - len(found)].to_pylist()
-                    if len(found) >= rows:
-                        return found
-    except TrajectoryError:
-        raise
-    except Exception as error:  # the hub's, the network's, Arrow's
-        raise _unreadable(source, error) from None
+    with pq.ParquetFile(handle, page_checksum_verification=True) as table:
+        schema = table.schema_arrow
+        if column not in schema.names:
+            raise _no_column(source, column, schema.names)
+        kind = schema.field(column).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if kind not in (pa.string(), pa.large_string(), pa.string_view()):
+            raise TrajectoryError(f"{source}: column '{column}' is {kind}, not string")
+        for batch in table.iter_batches(min(rows, AT_ONCE), columns=[column]):
+            values = batch.column(0)
+            if pa.types.is_dictionary(values.type):
+                values = pc.cast(values, kind)
+            found += values[: rows - len(found)].to_pylist()
+            if len(found) >= rows:
+                break
     return found
 
 

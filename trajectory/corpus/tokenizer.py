@@ -13,8 +13,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from trajectory.corpus.documents import Text, check_text, encode, encode_start
 from trajectory.errors import DamagedFiles, TrajectoryError, reading
-from trajectory.outside import json_object, refuse_pointer
+from trajectory.outside import json_file, refuse_pointer
 
 FILE = "tokenizer.json"
 CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
@@ -22,9 +23,6 @@ CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
 
 VOCABULARIES = (FILE, "tokenizer.model", "vocab.json")
 """Files one of which every tokenizer has."""
-
-AT_ONCE = 64
-"""Texts encoded together: what a library keeps of each is many times its size."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +44,24 @@ class TextTokenizer:
         """Ids of the tokens that begin or end a text."""
         return sorted({id_ for id_ in (self.bos_token_id, self.eos_token_id) if id_ is not None})
 
-    def encode(self, texts: Iterable[str]) -> list[list[int]]:
+    def encode(self, texts: Iterable[str], most: int | None = None) -> list[list[int]]:
         """Ids of each text, with no token put around it.
+
+        Args:
+            texts: what is encoded.
+            most: ids wanted of each text, from its first; all if None.
 
         Raises:
             TrajectoryError: for a text that has no UTF-8 form.
         """
-        given = list(texts)
-        found: list[list[int]] = []
-        for start in range(0, len(given), AT_ONCE):
-            part = given[start : start + AT_ONCE]
-            check_texts(part)
-            encoded = self.backend_tokenizer.encode_batch_fast(part, add_special_tokens=False)
-            found += [encoding.ids for encoding in encoded]
-        return found
+        given = [Text(text) for text in texts]
+        if most is None:
+            return [encode(self.backend_tokenizer, text).tolist() for text in given]
+        return [encode_start(self.backend_tokenizer, text, most).tolist() for text in given]
 
     def encode_prompt(self, prompt: str) -> list[int]:
         """Ids of a prompt, in which a special token that is spelt is meant."""
-        check_texts([prompt])
+        check_text(prompt)
         self.backend_tokenizer.encode_special_tokens = False
         try:
             return list(self.backend_tokenizer.encode(prompt, add_special_tokens=False).ids)
@@ -137,8 +135,7 @@ def _config(path: Path, where: object) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    refuse_pointer(path)
-    values = json_object(path.read_bytes())
+    values = json_file(path)
     own = values.get("auto_map")
     if (own and path.name != "config.json") or (isinstance(own, dict) and "AutoTokenizer" in own):
         raise TrajectoryError(
@@ -167,15 +164,3 @@ def _named(backend: Tokenizer, configs: Sequence[dict[str, Any]], name: str) -> 
         if type(id_) is int and 0 <= id_ < 1 << 31 and backend.id_to_token(id_) is not None:
             return id_
     return None
-
-
-def check_texts(texts: Sequence[str]) -> None:
-    """Raise TrajectoryError for a text that has no UTF-8 form."""
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise TrajectoryError(
-                f"a text holds half a character at place {error.start} (U+"
-                f"{ord(text[error.start]):04X}), which has no UTF-8 form"
-            ) from None

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from torch import Tensor
 
-from trajectory.corpus.tokenizer import AT_ONCE, TextTokenizer, check_texts
+from trajectory.corpus.documents import Document, as_document, between, encode_group, grouped
+from trajectory.corpus.tokenizer import TextTokenizer
 from trajectory.corpus.tokenizer import load_tokenizer as load_tokenizer  # noqa: PLC0414
 from trajectory.errors import TrajectoryError
 
@@ -22,18 +23,10 @@ FirstToken = Literal["eos_prepended", "bos", "raw"]
 
 
 LONG = 2_000_000
-"""Characters above which a text is not encoded as a whole."""
+"""Characters of texts above which only pieces of them are encoded."""
 
 CHARACTERS = 32
 """Characters that are sure to hold a token: four or five mostly do."""
-
-
-class Encoder(Protocol):
-    """What is used of a ``tokenizers.Tokenizer``."""
-
-    def encode_batch_fast(  # noqa: D102
-        self, texts: list[str], *, add_special_tokens: bool
-    ) -> list: ...
 
 
 @dataclass(frozen=True)
@@ -116,19 +109,20 @@ def first_id(tokenizer: TextTokenizer, policy: FirstToken, where: object) -> int
     return found
 
 
-def stream(encoder: Encoder, texts: Iterable[str], end: int | None) -> NDArray[np.int64]:
+def stream(
+    encoder: Tokenizer, texts: Iterable[str | Document], end: int | None
+) -> NDArray[np.int64]:
     """All texts as one run of token ids, each text ended by ``end``; by nothing if None.
 
     Tokens that the tokenizer would put around a text of its own accord are left out.
+
+    Raises TrajectoryError for a text that has no UTF-8 form.
     """
-    given = list(texts)
     after = [] if end is None else [end]
     parts = [np.empty(0, dtype=np.int64)]
-    for start in range(0, len(given), AT_ONCE):
-        part = given[start : start + AT_ONCE]
-        check_texts(part)
-        for encoding in encoder.encode_batch_fast(part, add_special_tokens=False):
-            parts.append(np.array([*encoding.ids, *after], dtype=np.int64))
+    for group in grouped([as_document(text) for text in texts]):
+        for ids in encode_group(encoder, group):
+            parts += [ids, np.array(after, dtype=np.int64)]
     return np.concatenate(parts)
 
 
@@ -175,22 +169,25 @@ def spread(ids: NDArray[np.int64], sequences: int, length: int, first: int | Non
 
 
 def sampled(
-    tokenizer: TextTokenizer, text: str, sequences: int, length: int, first: int | None
+    tokenizer: TextTokenizer,
+    texts: Sequence[Document],
+    sequences: int,
+    length: int,
+    first: int | None,
 ) -> Tensor:
-    """Sequences at even distances over one long text, int64 [at most sequences, length].
+    """Sequences at even distances over long texts, int64 [at most sequences, length].
 
-    Only the pieces that are needed are encoded, each from a word's beginning on: a text of
-    gigabytes costs no more than one of a few. A piece that gives too few tokens is left out.
+    Each is part of the run of tokens that ``stream`` would make of all texts, but only what is
+    needed of them is read and encoded. A place at which too few tokens begin is left out.
 
-    Raises TrajectoryError if none gives enough.
+    Raises TrajectoryError if none has enough.
     """
     taken = body(length, first)
     size = CHARACTERS * taken
+    ends = np.cumsum([len(text) for text in texts])
     rows = []
-    for start in np.linspace(0, len(text) - size, sequences).astype(np.int64).tolist():
-        piece = text[start : start + size]
-        space = re.search(r"\s", piece) if start else None
-        (ids,) = tokenizer.encode([piece[space.start() :] if space else piece])
+    for start in np.linspace(0, ends[-1] - size, sequences).astype(np.int64).tolist():
+        ids = _run(tokenizer, texts, ends, start, size)
         if len(ids) >= taken:
             rows.append(ids[:taken])
     if not rows:
@@ -198,10 +195,31 @@ def sampled(
             f"no {size:,} characters of its text give one sequence of {taken} tokens; set a "
             "smaller probe.length"
         )
-    stream_ = np.array(rows, dtype=np.int64)
-    return cut(stream_.ravel(), np.arange(len(rows)) * taken, length, first)
+    return cut(np.concatenate(rows), np.arange(len(rows)) * taken, length, first)
 
 
-def is_long(text: str, sequences: int, length: int) -> bool:
-    """Whether a text is so long that only pieces of it are encoded."""
-    return len(text) > max(LONG, 2 * CHARACTERS * sequences * length)
+def _run(
+    tokenizer: TextTokenizer,
+    texts: Sequence[Document],
+    ends: NDArray[np.int64],
+    start: int,
+    size: int,
+) -> NDArray[np.int64]:
+    """Ids of the tokens that begin in ``size`` characters of all texts, from ``start`` on."""
+    after = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    parts = []
+    n = int(np.searchsorted(ends, start, side="right"))
+    while n < len(texts) and ends[n] - len(texts[n]) < start + size:
+        own = int(ends[n]) - len(texts[n])
+        within = max(0, start - own), min(len(texts[n]), start + size - own)
+        parts.append(between(tokenizer.backend_tokenizer, texts[n], *within))
+        if within[1] == len(texts[n]):
+            parts.append(np.array(after, dtype=np.int64))
+        n += 1
+    return np.concatenate(parts)
+
+
+def is_long(texts: Sequence[Document], sequences: int, length: int) -> bool:
+    """Whether texts are so long that only pieces of them are encoded."""
+    size = sum(len(text) for text in texts)
+    return size > max(LONG, 2 * CHARACTERS * sequences * length)

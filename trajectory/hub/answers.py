@@ -5,8 +5,11 @@ An answer is read up to a bound of bytes and of time, and every field has to be 
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import httpx2
@@ -50,6 +53,13 @@ class _File(_Told):
     lfs: _Large | None = None
 
 
+class _Known(_Told):
+    path: str
+    size: _Bytes
+    digest: Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|git:[0-9a-f]{40})$")]
+
+
+_KNOWN = TypeAdapter(list[_Known])
 _REFS = TypeAdapter(_Refs)
 _ENTRIES = TypeAdapter(list[dict[str, Any]])
 _FILE = TypeAdapter(_File)
@@ -87,16 +97,42 @@ def listed(content: bytes) -> list[File]:
     return [File(f.path, f.size, f"sha256:{f.lfs.oid}" if f.lfs else f"git:{f.oid}") for f in found]
 
 
+def noted(files: Sequence[File]) -> bytes:
+    """A commit's files as a note that ``remembered`` reads."""
+    return json.dumps([asdict(file) for file in files]).encode()
+
+
+def remembered(content: bytes) -> tuple[File, ...]:
+    """A commit's files as they were noted when it was listed.
+
+    Raises:
+        ValueError: in one line, if the note is damaged.
+    """
+    try:
+        found = _KNOWN.validate_json(content)
+    except ValidationError as error:
+        raise ValueError(_first(error)) from None
+    if not found:
+        raise ValueError("it names no files")
+    return tuple(File(f.path, f.size, f.digest) for f in found)
+
+
 def next_page(answer: httpx2.Response) -> str | None:
     """The query of the link to a listing's next page; None where this page is the last.
 
     Host and path of the link are left aside: a mirror may pass on those of another host, and the
     access token goes to no host but the configured one.
+
+    Raises:
+        ValueError: if the link is no address.
     """
     link = answer.links.get("next", {}).get("url")
     if link is None:
         return None
-    return httpx2.URL(link).query.decode("ascii")
+    try:
+        return httpx2.URL(link).query.decode("ascii")
+    except httpx2.InvalidURL as error:
+        raise ValueError(f"the link to its next page is no address ({error})") from None
 
 
 def whole(answer: httpx2.Response, seconds: float) -> bytes:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 from trajectory.config.fetch import Fetch
 from trajectory.errors import TrajectoryError
 from trajectory.hub import answers, errors
-from trajectory.hub.content import File, Hasher, is_commit
+from trajectory.hub.content import File, Hasher, check_small, is_commit
 from trajectory.hub.http import Answer, Client, Source, say
 from trajectory.hub.pacing import Pace
 from trajectory.hub.refusals import window
@@ -72,14 +70,16 @@ class Hub:
             return known
 
         files = self.http.patiently(where, lambda: self._paced(self._tree, repository, commit))
-        self._remember(remembered, files)
+        if files:  # a commit without any is somebody's mistake, not to be kept for ever
+            self._remember(remembered, files)
         return files
 
     def read(self, repository: str, commit: str, file: File, where: str) -> bytes:
         """A small file, checked against its hash.
 
-        Raises CheckpointError if it cannot be had or differs from its hash.
+        Raises CheckpointError if it cannot be had, differs from its hash, or is not small.
         """
+        check_small([file], where)
         content = bytearray(file.size)
         source = self.source(repository, commit, file)
         self.http.fill(source, 0, memoryview(content), where)
@@ -130,7 +130,7 @@ class Hub:
         """Keep a listing, where that can be written: a job's node may have no home folder."""
         try:
             with atomic(path) as handle:
-                handle.write(json.dumps([asdict(file) for file in files]).encode())
+                handle.write(answers.noted(files))
         except TrajectoryError as error:
             if not self._forgets:
                 say(f"trajectory: listings are not remembered ({error})")
@@ -149,7 +149,8 @@ def default_cache() -> Path:
 
 
 def _recall(path: Path) -> tuple[File, ...] | None:
+    """A listing that was remembered; None if there is none, or it is damaged."""
     try:
-        return tuple(File(**entry) for entry in json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return answers.remembered(path.read_bytes())
+    except (OSError, ValueError):
         return None

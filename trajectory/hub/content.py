@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trajectory.hub.errors import CheckpointError, CorruptCheckpoint, PickleOnly
+from trajectory.outside import MOST_BYTES
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
@@ -81,7 +82,8 @@ def needed_files(files: Sequence[File], where: str) -> list[File]:
 
     Raises:
         PickleOnly: if all weights are pickled.
-        CorruptCheckpoint: if the config, the index or a shard is missing.
+        CorruptCheckpoint: if the config, the index or a shard is missing, or one of the first two
+            is larger than any.
     """
     named = {file.path: file for file in files}
     weights = weight_files(files)
@@ -89,6 +91,7 @@ def needed_files(files: Sequence[File], where: str) -> list[File]:
         raise no_weights(files, where)
     if CONFIG not in named:
         raise CorruptCheckpoint(f"{where}: it has no {CONFIG}")
+    check_small([named[path] for path in (CONFIG, INDEX) if path in named], where)
     if missing := missing_shards(files):
         raise CorruptCheckpoint(f"{where}: {missing}")
     if weights[0].path == SINGLE:
@@ -96,6 +99,16 @@ def needed_files(files: Sequence[File], where: str) -> list[File]:
     if INDEX not in named:
         raise CorruptCheckpoint(f"{where}: it has shards, but no {INDEX}")
     return [named[CONFIG], named[INDEX], *weights]
+
+
+def check_small(files: Sequence[File], where: str) -> None:
+    """Raise CorruptCheckpoint for a file to be read whole that is listed as larger than any."""
+    for file in files:
+        if file.size > MOST_BYTES:
+            raise CorruptCheckpoint(
+                f"{where}: {file.path} has {file.size:,} bytes by its listing, more than any "
+                f"({MOST_BYTES:,})"
+            )
 
 
 def no_weights(files: Sequence[File], where: str) -> CheckpointError:
@@ -124,14 +137,16 @@ def local_revision(folder: Path) -> Revision:
         with path.open("rb") as handle:
             digest = hashlib.file_digest(handle, "sha256").hexdigest()
         files.append(File(path.name, path.stat().st_size, f"sha256:{digest}"))
-    return Revision(folder.name, content_digest(files), tuple(files))
+    # A file system's name need not be text; shown so, it is none that can be selected.
+    name = folder.name.encode(errors="backslashreplace").decode()
+    return Revision(name, content_digest(files), tuple(files))
 
 
 def content_digest(files: Sequence[File]) -> str:
     """SHA-256 over the names and contents of files, as ``sha256:<hex>``."""
     total = hashlib.sha256()
     for file in sorted(files, key=lambda file: file.path):
-        total.update(f"{file.path} {file.digest}\n".encode())
+        total.update(f"{file.path} {file.digest}\n".encode(errors="surrogateescape"))
     return f"sha256:{total.hexdigest()}"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trajectory.hub.client import Hub
 from trajectory.hub.content import File, file_digest
-from trajectory.hub.errors import Altered
+from trajectory.hub.errors import Altered, HubBroken
 from trajectory.hub.http import say
 from trajectory.outside import inside
 
@@ -117,7 +117,9 @@ def _append(
                 for block in blocks:
                     if cancelled.is_set():
                         raise Cancelled
-                    handle.write(block[: file.size - handle.tell()])
+                    if handle.tell() + len(block) > file.size:  # or it would never end
+                        raise HubBroken(f"{where}: {file.path}: the hub sends more than it lists")
+                    handle.write(block)
                 handle.flush()
             return handle.tell()
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
-from trajectory.errors import DamagedFiles, TrajectoryError
+from trajectory.errors import DamagedFiles, TrajectoryError, one_line
 
 _SECRETS = (
     (re.compile(r"hf_[A-Za-z0-9]{4,}"), "hf_…"),
@@ -31,7 +31,7 @@ class CheckpointError(TrajectoryError):
     """Whether another run may succeed."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(without_secrets(message))
+        super().__init__(one_line(without_secrets(message)))
 
 
 class UnknownRepository(CheckpointError):
@@ -139,7 +139,7 @@ PASSING = (RateLimited, HubBroken, Unreachable)
 def of_checkpoint(error: TrajectoryError, where: str, folder: Path) -> TrajectoryError:
     """What the probe says of the files in ``folder``, said of the checkpoint ``where``."""
     kind = CorruptCheckpoint if isinstance(error, DamagedFiles) else TrajectoryError
-    reason = str(error).removeprefix(f"{where}: ")
+    reason = one_line(str(error)).removeprefix(f"{where}: ")
     return kind(f"{where}: {reason.removeprefix(f'{folder}/').removeprefix(f'{folder}: ')}")
 
 

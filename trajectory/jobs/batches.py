@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import torch
 
 from trajectory.config import Probe
 from trajectory.corpus import stdlib
-from trajectory.corpus.characters import read_text
+from trajectory.corpus.documents import Document, Text, TextFile
 from trajectory.corpus.parquet import read_texts
 from trajectory.corpus.tokenizer import load_tokenizer
 from trajectory.corpus.tokens import TokenBatch, first_id, is_long, sampled, spread, stream
 from trajectory.errors import TrajectoryError
+from trajectory.hub.content import CONFIG
+from trajectory.outside import json_file
 from trajectory.schemas import BATCHES
 from trajectory.tables import read
 
@@ -28,20 +31,14 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
     """
     tokenizer = load_tokenizer(tokenizer_folder, f"suite '{suite}'")
     first = first_id(tokenizer, probe.first_token, f"suite '{suite}'")
+    context = _context(tokenizer_folder)
     rows = []
-    sources: dict[str, list[str]] = {
-        domain: stdlib.split(stdlib.documents(domain))[1] for domain in probe.domains
-    }
-    sources |= {name: [read_text(path)] for name, path in probe.texts.items()}
-    sources |= {
-        name: read_texts(given.source, given.column, given.rows)
-        for name, given in probe.parquet.items()
-    }
-    for domain, held_out in sources.items():
+    for domain, held_out in _sources(probe):
         size = probe.sequences, probe.length
+        _check_length(probe.length, context, f"suite '{suite}', domain '{domain}'")
         try:
-            if len(held_out) == 1 and is_long(held_out[0], *size):
-                sequences = sampled(tokenizer, held_out[0], *size, first).tolist()
+            if is_long(held_out, *size):
+                sequences = sampled(tokenizer, held_out, *size, first).tolist()
             else:
                 ids = stream(tokenizer.backend_tokenizer, held_out, tokenizer.eos_token_id)
                 sequences = spread(ids, *size, first).tolist()
@@ -62,10 +59,10 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
     for domain, prompts in probe.prompts.items():
         for i, prompt in enumerate(prompts):
             tokens = tokenizer.encode_prompt(prompt)
+            where = f"suite '{suite}', domain '{domain}', prompt {i}"
             if len(tokens) < 2:
-                raise TrajectoryError(
-                    f"suite '{suite}', domain '{domain}', prompt {i}: fewer than two tokens"
-                )
+                raise TrajectoryError(f"{where}: fewer than two tokens")
+            _check_length(len(tokens), context, where)
             rows.append(
                 {
                     "suite": suite,
@@ -78,6 +75,34 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
                 }
             )
     return rows
+
+
+def _context(folder: Path) -> int | None:
+    """Tokens that the model takes, as the config says that lies with its tokenizer."""
+    try:
+        found = json_file(folder / CONFIG).get("max_position_embeddings")
+    except (OSError, ValueError):
+        return None
+    return found if type(found) is int else None
+
+
+def _check_length(length: int, context: int | None, where: str) -> None:
+    if context is not None and length > context:
+        raise TrajectoryError(
+            f"{where}: {length:,} tokens, but the model's context is {context:,} "
+            "(max_position_embeddings in its config.json)"
+        )
+
+
+def _sources(probe: Probe) -> Iterator[tuple[str, list[Document]]]:
+    """Every domain of texts with its documents, one domain in memory at a time."""
+    for domain in probe.domains:
+        yield domain, [Text(text) for text in stdlib.split(stdlib.documents(domain))[1]]
+    for name, path in probe.texts.items():
+        yield name, [TextFile(path)]
+    for name, given in probe.parquet.items():
+        found = read_texts(given.source, given.column, given.rows)
+        yield name, [Text(text) for text in found]
 
 
 def read_batches(path: Path) -> list[TokenBatch]:

@@ -102,9 +102,9 @@ def is_measured(folder: Path, key: str, tables: Sequence[str] = MEASUREMENTS) ->
         path = folder / f"{name}.parquet"
         try:
             check_header(path, TABLES[name])
+            if provenance(path).get("key") != key:
+                return False
         except TrajectoryError:
-            return False
-        if provenance(path).get("key") != key:
             return False
     return True
 

@@ -13,12 +13,13 @@ from trajectory.checkpoints.local import revision_folder
 from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.errors import DamagedFiles
+from trajectory.hub import answers
 from trajectory.hub.client import Hub
 from trajectory.hub.content import (
     CONFIG,
     INDEX,
     File,
-    content_digest,
+    file_digest,
     local_revision,
     needed_files,
     weight_files,
@@ -30,8 +31,9 @@ from trajectory.hub.errors import (
     of_checkpoint,
 )
 from trajectory.hub.store import KEPT, Store
-from trajectory.outside import inside, json_object
+from trajectory.outside import inside, json_file
 from trajectory.probe.weights import Weights
+from trajectory.tables import atomic
 
 Row = dict[str, Any]
 
@@ -103,7 +105,7 @@ def _downloaded(
     commit = row["commit"]
     store = store_of(config)
     kept = inside(store.root, store.root / name / commit)
-    if _is_whole(kept):
+    if _is_whole(store, kept):
         yield kept
         return
     hub = hub or Hub(config.fetch)
@@ -114,12 +116,30 @@ def _downloaded(
         fetch_files(hub, suite.repository, commit, files, folder, where)
         check_index(folder, files, where)
         if keeping:
-            (folder / KEPT).write_text(content_digest(files) + "\n", encoding="utf-8")
+            with atomic(folder / KEPT) as handle:
+                handle.write(answers.noted(files))
         yield folder
 
 
-def _is_whole(folder: Path) -> bool:
-    return (folder / KEPT).is_file()
+def _is_whole(store: Store, folder: Path) -> bool:
+    """Whether a kept checkpoint is all there, as it was listed; of one that is not, what differs is
+    removed, so that it is fetched again."""
+    mark = folder / KEPT
+    if not mark.is_file():
+        return False
+    try:
+        files = answers.remembered(mark.read_bytes())
+    except ValueError:
+        files = ()
+    whole = bool(files)
+    for file in files:
+        path = inside(store.root, folder / file.path)
+        if not path.is_file() or file_digest(path, file) != file.digest:
+            path.unlink(missing_ok=True)
+            whole = False
+    if not whole:
+        mark.unlink(missing_ok=True)
+    return whole
 
 
 def check_index(folder: Path, files: list[File], where: str) -> None:
@@ -127,7 +147,7 @@ def check_index(folder: Path, files: list[File], where: str) -> None:
     if not any(file.path == INDEX for file in files):
         return
     try:
-        index = json_object((folder / INDEX).read_bytes())
+        index = json_file(folder / INDEX)
         named = set(index["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptCheckpoint(f"{where}: {INDEX} is no index ({error!r})") from None

@@ -12,7 +12,7 @@ from trajectory.checkpoints.local import revision_folder
 from trajectory.config.suites import Suite
 from trajectory.corpus.tokenizer import VOCABULARIES, has_tokenizer, tokenizer_places
 from trajectory.hub.client import Hub
-from trajectory.hub.content import File
+from trajectory.hub.content import File, check_small
 from trajectory.hub.download import fetch_files
 from trajectory.hub.errors import CorruptCheckpoint
 
@@ -54,6 +54,7 @@ def fetch_tokenizer(
         files = hub.files(suite.repository, commit, where)
         wanted = [file for file in files if file.path in NAMES]
         if _is_tokenizer(wanted):
+            check_small(wanted, where)
             to.mkdir(parents=True, exist_ok=True)
             fetch_files(hub, suite.repository, commit, wanted, to, where)
             return revision

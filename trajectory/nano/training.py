@@ -73,7 +73,7 @@ def architecture(config: NanoOlmo, end: int) -> OlmoConfig:
         intermediate_size=config.mlp,
         num_hidden_layers=config.layers,
         num_attention_heads=config.heads,
-        max_position_embeddings=max(256, config.length),
+        max_position_embeddings=config.context,
         eos_token_id=end,
         pad_token_id=None,
         clip_qkv=None,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from trajectory.config import Hold
-from trajectory.errors import TrajectoryError
+from trajectory.errors import reading
 from trajectory.probe.interventions import Intervention
 
 FILE = "holds.json"
@@ -78,19 +78,26 @@ def stated(holds: Sequence[Intervention]) -> str:
 def read_holds(folder: Path) -> list[Intervention]:
     """The holds of a checkpoint in a folder; none where it has none.
 
-    Raises TrajectoryError if the file that states them is damaged.
+    Raises DamagedFiles if the file that states them is damaged.
     """
     path = folder / FILE
     if not path.is_file():
         return []
-    try:
+    with reading(f"{path}: damaged; pretrain this suite again"):
         return [_of_file(values) for values in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, LookupError, TypeError, TrajectoryError) as error:
-        raise TrajectoryError(f"{path}: damaged ({error}); pretrain this suite again") from None
 
 
 def _of_file(values: Mapping[str, Any]) -> Intervention:
+    """A hold as it is stated; raises whatever a statement of something else makes it raise."""
     kind, layer, position = values["kind"], values["layer"], values["position"]
+    if not all(type(number) is int and number >= 0 for number in (layer, position)):
+        raise ValueError(f"layer and position are {layer}, {position}")
     if kind == "hold_value":
-        return Intervention(kind, layer, None, position, torch.tensor(values["value"]))
-    return Intervention(kind, layer, None, position, share=values["share"])
+        value = torch.tensor(values["value"], dtype=torch.float32)
+        if not bool(value.isfinite().all()):
+            raise ValueError("a held value is not finite")
+        return Intervention(kind, layer, None, position, value)
+    share = values["share"]
+    if kind != "force_attention" or type(share) not in (int, float) or not 0 < share <= 1:
+        raise ValueError(f"kind {kind!r}, share {share!r}")
+    return Intervention(kind, layer, None, position, share=share)

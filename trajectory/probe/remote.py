@@ -6,6 +6,7 @@ of the embedding, can be read without the rest.
 
 from __future__ import annotations
 
+import json
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
@@ -63,7 +64,7 @@ class Entry:
 class _Facts(BaseModel):
     """What a header says of a tensor."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(strict=True)
     dtype: str
     shape: list[_Whole]
     data_offsets: Annotated[list[_Whole], Field(min_length=2, max_length=2)]
@@ -78,6 +79,7 @@ class _Facts(BaseModel):
 
 _HEADER = TypeAdapter(dict[str, Any])
 _FACTS = TypeAdapter(_Facts)
+_METADATA = TypeAdapter(dict[str, str] | None, config=ConfigDict(strict=True))
 
 
 class RemoteWeights:
@@ -210,7 +212,8 @@ def parse_header(text: bytes, file: str, where: object) -> dict[str, Entry]:
     """
     try:
         header = _HEADER.validate_json(text)
-        header.pop("__metadata__", None)
+        _METADATA.validate_python(header.pop("__metadata__", None))
+        json.loads(text, object_pairs_hook=_once)
         facts = {name: _FACTS.validate_python(found) for name, found in header.items()}
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
@@ -218,6 +221,8 @@ def parse_header(text: bytes, file: str, where: object) -> dict[str, Entry]:
         raise DamagedFiles(
             f"{where}: {file}: no safetensors header ({place}{wrong['msg']})"
         ) from None
+    except ValueError as error:
+        raise DamagedFiles(f"{where}: {file}: no safetensors header ({error})") from None
     entries = {}
     end = 0
     for name, found in sorted(facts.items(), key=lambda item: item[1].data_offsets):
@@ -237,6 +242,16 @@ def parse_header(text: bytes, file: str, where: object) -> dict[str, Entry]:
         first = 8 + len(text)
         entries[name] = Entry(file, dtype, list(found.shape), first + start, first + stop)
     return {name: entries[name] for name in facts}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; ValueError for a key that stands twice: readers differ on it."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"'{twice}' stands twice")
+    return found
 
 
 def _tensor(buffer: memoryview, entry: Entry) -> Tensor:

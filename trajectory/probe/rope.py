@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from trajectory.errors import DamagedFiles
+from trajectory.outside import json_file
 
 
 def check_rope(folder: Path, rotary: nn.Module) -> None:
@@ -24,7 +24,7 @@ def check_rope(folder: Path, rotary: nn.Module) -> None:
         DamagedFiles: if that happens.
     """
     path = folder / "config.json"
-    stated = json.loads(path.read_text(encoding="utf-8"))
+    stated = json_file(path)
     parameters = stated.get("rope_parameters") or {}
     used = getattr(rotary, "rope_type", "default")
     kinds: dict[str, str] = used if isinstance(used, dict) else {}

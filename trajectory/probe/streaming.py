@@ -8,6 +8,7 @@ activations, whatever the depth.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from transformers import (
 from transformers.masking_utils import sdpa_mask
 
 from trajectory.errors import DamagedFiles, TrajectoryError, reading
-from trajectory.outside import json_object, refuse_pointer
+from trajectory.outside import json_file
 from trajectory.probe.attention import NAME, probe_attention
 from trajectory.probe.branches import Branches
 from trajectory.probe.compute import CPU, DTYPES
@@ -104,7 +105,9 @@ class LayerReader:
         self.names: dict[int, dict[str, str]] = {}
         for name in weights.names():
             if name.startswith(prefix) and not IGNORED.search(name):
-                index, rest = name.removeprefix(prefix).split(".", 1)
+                index, _, rest = name.removeprefix(prefix).partition(".")
+                if not (re.fullmatch("[0-9]{1,9}", index) and rest):
+                    raise DamagedFiles(f"{name} is a tensor of no layer: '{index}' is no number")
                 self.names.setdefault(int(index), {})[rest] = name
         self._fetcher = ThreadPoolExecutor(1, thread_name_prefix="fetch")
         self._converter = ThreadPoolExecutor(1, thread_name_prefix="convert")
@@ -348,8 +351,7 @@ def read_config(folder: Path) -> PretrainedConfig:
         missing = "no config.json" if folder.is_dir() else "no such folder"
         raise TrajectoryError(f"{folder}: no readable model config ({missing})")
     with reading(f"{folder}: no readable model config"):
-        refuse_pointer(path)
-        model_type = str(json_object(path.read_bytes()).get("model_type"))
+        model_type = str(json_file(path).get("model_type"))
         family_of(model_type, folder)
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         for name in SIZES:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from trajectory.errors import DamagedFiles, TrajectoryError, reading
-from trajectory.outside import json_object, refuse_pointer
+from trajectory.outside import json_file, refuse_pointer
 
 SINGLE = "model.safetensors"
 PAGE = 4096
@@ -149,10 +149,11 @@ class LocalWeights:
 def _weight_map(index: Path) -> dict[str, str]:
     """The file of each tensor, as an index of shards says."""
     with reading(f"{index}: not an index of safetensors"):
-        refuse_pointer(index)
-        found = json_object(index.read_bytes()).get("weight_map")
-        if not isinstance(found, dict) or not all(
-            isinstance(v, str) and Path(v).name == v for v in found.values()
+        found = json_file(index).get("weight_map")
+        if (
+            not isinstance(found, dict)
+            or not found
+            or not all(isinstance(v, str) and Path(v).name == v for v in found.values())
         ):
             raise ValueError("weight_map does not name a file beside it for every tensor")
         return found
@@ -162,5 +163,7 @@ def _open(path: Path) -> safe_open:
     try:
         refuse_pointer(path)
         return safe_open(path, framework="pt")
-    except (OSError, SafetensorError, ValueError) as error:
+    except OSError as error:
+        raise DamagedFiles(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (SafetensorError, ValueError) as error:
         raise DamagedFiles(f"{path}: cannot be read ({error})") from None
