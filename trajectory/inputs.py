@@ -9,9 +9,7 @@ from pathlib import Path
 from trajectory.config import Config, Variant
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
-from trajectory.outside import json_file
-
-CONFIG = "config.json"
+from trajectory.outside import CONFIG, stated_context
 
 
 def variant_files(variant: Variant) -> list[str]:
@@ -68,14 +66,8 @@ def _context(suite: Suite) -> int | None:
     """Tokens that a suite's model takes: as its folder's config.json says, else as the config or
     the registry does of the first stage; None where nobody does."""
     if suite.folder is not None:
-        try:
-            first = next(
-                iter(sorted([*suite.folder.glob(CONFIG), *suite.folder.glob(f"*/{CONFIG}")]))
-            )
-            found = json_file(first).get("max_position_embeddings")
-        except (StopIteration, OSError, ValueError):
-            found = None
-        return found if type(found) is int else None
+        configs = sorted([*suite.folder.glob(CONFIG), *suite.folder.glob(f"*/{CONFIG}")])
+        return stated_context(configs[0]) if configs else None
     if suite.stages != [1] or suite.architecture is None:
         return None
     return suite.architecture.context

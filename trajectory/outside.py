@@ -8,6 +8,9 @@ from typing import Any
 
 from trajectory.errors import TrajectoryError
 
+CONFIG = "config.json"
+"""The file that says what a checkpoint's weights compute."""
+
 MOST_BYTES = 1 << 28
 """Bytes of a file that is read as a whole: a config, an index of shards, a tokenizer."""
 
@@ -66,3 +69,12 @@ def refuse_pointer(path: Path) -> None:
     with path.open("rb") as handle:
         if handle.read(len(_POINTER)) == _POINTER:
             raise ValueError(f"{path.name} is a git-lfs pointer; run git lfs pull in its folder")
+
+
+def stated_context(config: Path) -> int | None:
+    """Tokens that a model takes, as its config.json says; None where it says nothing readable."""
+    try:
+        found = json_file(config).get("max_position_embeddings")
+    except (OSError, ValueError):
+        return None
+    return found if type(found) is int else None

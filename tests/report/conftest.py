@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from selenium import webdriver
 
-from trajectory.config import parse
 from trajectory.report.site import build
 
 from .chromium import open_page, silent, start
-from .synthetic import make_results
+from .synthetic import configured, make_results
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +25,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = make_results(tmp_path_factory.mktemp("results"))
-    variants = {
-        "softmax-1l": {"seeds": [0, 1]},
-        "relu-1l": {"attention": "relu"},
-        "adamw-3l": {"layers": 3},
-    }
-    config = parse(
-        {
-            "name": "synthetic",
-            "results": str(results),
-            "bb": {"variants": variants},
-            "suites": {"nano-olmo": {}},
-        }
-    )
-    build(results, config, results / "report", draw=False)
+    build(results, configured(results), results / "report", draw=False)
     return results / "report"
 
 

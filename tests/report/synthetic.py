@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trajectory.config import Dynamics
+from trajectory.config import Config, Dynamics, parse
 from trajectory.dynamics.analyse import analyse
 from trajectory.schemas import CHECKPOINTS, HEADS, LAYERS, MANIFEST, TABLES, Table
 from trajectory.tables import from_rows, scan, write
@@ -25,6 +25,25 @@ RUNS: dict[str, dict[str, Any]] = {
     "bb/adamw-3l/seed0": {"domains": ("non_trigger", "trigger"), "layers": 3, "peak": False},
     "nano-olmo": {"domains": ("prose", "code"), "layers": 2, "heads": 3, "peak": True},
 }
+
+
+VARIANTS: dict[str, Any] = {
+    "softmax-1l": {"seeds": [0, 1]},
+    "relu-1l": {"attention": "relu"},
+    "adamw-3l": {"layers": 3},
+}
+
+
+def configured(results: Path, variants: dict[str, Any] = VARIANTS) -> Config:
+    """The config of a synthetic run."""
+    return parse(
+        {
+            "name": "synthetic",
+            "results": str(results),
+            "bb": {"variants": variants},
+            "suites": {"nano-olmo": {}},
+        }
+    )
 
 
 def make_results(folder: Path, *, explained: bool = True) -> Path:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trajectory.config import Config, parse
+from trajectory.config import parse
 from trajectory.dynamics.claims.ledger import standings
 from trajectory.report import findings
 from trajectory.report.names import Names, change
@@ -22,13 +22,12 @@ from trajectory.report.parts import attention, clock, cost, story, tiles
 from trajectory.report.parts.tally import Tallies, main
 from trajectory.report.run import Run
 
-from .synthetic import RISING, STEPS, make_results
+from .synthetic import RISING, STEPS, VARIANTS, configured, make_results
 from .test_readings import with_table
 
-VARIANTS = {
-    "softmax-1l": {"seeds": [0, 1]},
+VARIED = {
+    **VARIANTS,
     "relu-1l": {"attention": "relu", "control": "softmax-1l"},
-    "adamw-3l": {"layers": 3},
 }
 
 
@@ -37,20 +36,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_results(tmp_path_factory.mktemp("results"))
 
 
-def configured(results: Path) -> Config:
-    return parse(
-        {
-            "name": "synthetic",
-            "results": str(results),
-            "bb": {"variants": VARIANTS},
-            "suites": {"nano-olmo": {}},
-        }
-    )
-
-
 @pytest.fixture(scope="module")
 def run(results: Path) -> Run:
-    return Run(results, configured(results))
+    return Run(results, configured(results, VARIED))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +71,7 @@ def told(run: Run, results: Path, folder: Path, *changes: tuple[str, str, float]
         return frame
 
     copy = with_table(results, folder, "phenomena", edit)
-    own = Run(copy, configured(copy))
+    own = Run(copy, configured(copy, VARIED))
     found, names = Tallies.read(own), Names(own.config)
     rows = story.findings(own, found, names, None)
     return [story.title(own, found), *(f"{row.verdict}: {row.text}" for row in rows)]
@@ -133,7 +121,7 @@ def test_an_undecided_end_is_no_absence(results: Path, tmp_path: Path) -> None:
             sink_excess_end=pl.when(first).then(0.1).otherwise(0.5),
         ),
     )
-    own = Run(copy, configured(copy))
+    own = Run(copy, configured(copy, VARIED))
     found = Tallies.read(own)
     assert story.title(own, found) == (
         "This run does not decide whether its models end with an attention sink"
@@ -150,7 +138,7 @@ def test_experiments_that_hold_a_part_are_not_the_story(results: Path) -> None:
             "results": str(results),
             "bb": {
                 "variants": {
-                    **VARIANTS,
+                    **VARIED,
                     "adamw-3l": {
                         "layers": 3,
                         "during": [{"kind": "hold_value", "from_step": 10}],

@@ -12,7 +12,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from trajectory.config import Config, parse
 from trajectory.report import sentences, series, words
 from trajectory.report.controls import Choice, Legend, Slider
 from trajectory.report.page import Figure, Grid, Page
@@ -22,25 +21,12 @@ from trajectory.report.run import Run
 from trajectory.schemas import TABLES
 from trajectory.tables import write
 
-from .synthetic import RISING, RUNS, make_results
-
-VARIANTS = {"softmax-1l": {"seeds": [0, 1]}, "relu-1l": {}, "adamw-3l": {"layers": 3}}
+from .synthetic import RISING, RUNS, configured, make_results
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_results(tmp_path_factory.mktemp("results"))
-
-
-def configured(results: Path) -> Config:
-    return parse(
-        {
-            "name": "synthetic",
-            "results": str(results),
-            "bb": {"variants": VARIANTS},
-            "suites": {"nano-olmo": {}},
-        }
-    )
 
 
 @pytest.fixture(scope="module")

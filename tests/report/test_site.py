@@ -29,7 +29,7 @@ from trajectory.schemas import TABLES
 from trajectory.tables import from_rows, write
 
 from . import synthetic
-from .synthetic import RISING, make_results
+from .synthetic import RISING, configured, make_results
 
 NAMES = [
     *(
@@ -55,20 +55,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(results: Path) -> Config:
-    return parse(
-        {
-            "name": "synthetic",
-            "results": str(results),
-            "bb": {
-                "variants": {
-                    "softmax-1l": {"seeds": [0, 1]},
-                    "relu-1l": {"attention": "relu"},
-                    "adamw-3l": {"layers": 3},
-                }
-            },
-            "suites": {"nano-olmo": {}},
-        }
-    )
+    return configured(results)
 
 
 @pytest.fixture(scope="module")

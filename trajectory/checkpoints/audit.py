@@ -15,14 +15,13 @@ from typing import Any
 from trajectory.checkpoints.manifest import SIZES, Row
 from trajectory.config.suites import Suite
 from trajectory.hub.content import (
-    CONFIG,
     File,
     has_pickles,
     missing_shards,
     weight_files,
     weights_digest,
 )
-from trajectory.outside import json_object
+from trajectory.outside import CONFIG, json_object
 
 MAIN = "main"
 

@@ -11,7 +11,8 @@ from trajectory.checkpoints.names import parse_revision
 from trajectory.checkpoints.selection import select
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
-from trajectory.hub.content import CONFIG, File, Revision
+from trajectory.hub.content import File, Revision
+from trajectory.outside import CONFIG
 
 Row = dict[str, Any]
 

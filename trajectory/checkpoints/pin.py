@@ -24,8 +24,9 @@ from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.hub.client import Hub
-from trajectory.hub.content import BLOCK, CONFIG, File, Revision, local_revision
+from trajectory.hub.content import BLOCK, File, Revision, local_revision
 from trajectory.hub.errors import Offline, Unreachable
+from trajectory.outside import CONFIG
 from trajectory.progress import progress
 from trajectory.provenance import describe
 from trajectory.schemas import MANIFEST

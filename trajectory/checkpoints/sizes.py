@@ -14,8 +14,8 @@ from trajectory.checkpoints.pinned import paths
 from trajectory.config import Config
 from trajectory.config.suites import Architecture, Suite
 from trajectory.errors import TrajectoryError
-from trajectory.hub.content import CONFIG, weight_files
-from trajectory.outside import json_object
+from trajectory.hub.content import weight_files
+from trajectory.outside import CONFIG, json_object
 
 ITEM = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes per number."""

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trajectory.hub.errors import CheckpointError, CorruptCheckpoint, PickleOnly
-from trajectory.outside import MOST_BYTES
+from trajectory.outside import CONFIG, MOST_BYTES
 
-CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"model-(?P<number>[0-9]{1,9})-of-(?P<count>[0-9]{1,9})\.safetensors")

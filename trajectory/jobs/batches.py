@@ -15,8 +15,7 @@ from trajectory.corpus.parquet import read_texts
 from trajectory.corpus.tokenizer import load_tokenizer
 from trajectory.corpus.tokens import TokenBatch, first_id, is_long, sampled, spread, stream
 from trajectory.errors import TrajectoryError
-from trajectory.hub.content import CONFIG
-from trajectory.outside import json_file
+from trajectory.outside import CONFIG, stated_context
 from trajectory.schemas import BATCHES
 from trajectory.tables import read
 
@@ -31,7 +30,7 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
     """
     tokenizer = load_tokenizer(tokenizer_folder, f"suite '{suite}'")
     first = first_id(tokenizer, probe.first_token, f"suite '{suite}'")
-    context = _context(tokenizer_folder)
+    context = stated_context(tokenizer_folder / CONFIG)
     rows = []
     for domain, held_out in _sources(probe):
         size = probe.sequences, probe.length
@@ -75,15 +74,6 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
                 }
             )
     return rows
-
-
-def _context(folder: Path) -> int | None:
-    """Tokens that the model takes, as the config says that lies with its tokenizer."""
-    try:
-        found = json_file(folder / CONFIG).get("max_position_embeddings")
-    except (OSError, ValueError):
-        return None
-    return found if type(found) is int else None
 
 
 def _check_length(length: int, context: int | None, where: str) -> None:

@@ -16,7 +16,6 @@ from trajectory.errors import DamagedFiles
 from trajectory.hub import answers
 from trajectory.hub.client import Hub
 from trajectory.hub.content import (
-    CONFIG,
     INDEX,
     File,
     file_digest,
@@ -31,7 +30,7 @@ from trajectory.hub.errors import (
     of_checkpoint,
 )
 from trajectory.hub.store import KEPT, Store
-from trajectory.outside import inside, json_file
+from trajectory.outside import CONFIG, inside, json_file
 from trajectory.probe.weights import Weights
 from trajectory.tables import atomic
 
