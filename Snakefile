@@ -49,21 +49,19 @@ include: "workflow/rules/report.smk"
 
 
 onstart:
-    claim_results()
-    follow()
+    begin()
 
 
 onsuccess:
-    stop_following()
-    remember(CONFIG)
-    print(last_word("report"), end="")
+    end_well()
 
 
 onerror:
-    stop_following()
-    remember(CONFIG)
-    print(f"A job failed. What it printed is above, and in {RESULTS}/logs.")
-    print(last_word("complete"), end="")
+    end_badly()
+
+
+if DEPLOYED:
+    pass_on_handlers(workflow, begin, end_well, end_badly)
 
 
 rule all:
