@@ -23,9 +23,9 @@ if not workflow.config_settings.configfiles:
     configfile: "config.yaml"
 
 
-# Says which platform this needs; the jobs run in the environment that runs Snakemake. For
-# --software-deployment-method apptainer, name an image that has this package installed.
-container: "docker://python:3.11-slim"
+# Read with --software-deployment-method apptainer only; the Dockerfile says how to make it. Without it, jobs
+# run in the environment that runs Snakemake.
+container: "trajectory.sif"
 
 
 report: "workflow/report/workflow.rst"

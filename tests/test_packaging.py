@@ -12,10 +12,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from trajectory import __version__
 
 DISTRIBUTION = f"attention_trajectory-{__version__}"
+MIN_PYTHON = "3.11"
 OWN = ("__pycache__", ".*", "results", "site", "build", "*.egg-info")
 """What a checkout has beside the repository's files."""
 
@@ -86,3 +88,22 @@ def test_a_wheel_in_an_empty_environment_makes_a_run(unpacked: Path, tmp_path: P
     )
     assert "open results/small/report/index.html" in made
     assert (work / "results/small/report/index.html").is_file()
+
+
+def test_the_image_holds_what_a_run_needs(root: Path) -> None:
+    """The recipe copies the checkout; nothing that a run reads may be kept out of it."""
+    recipe = (root / "Dockerfile").read_text()
+    assert f"python:{MIN_PYTHON}-slim" in recipe
+    kept_out = [line.strip("*/") for line in (root / ".dockerignore").read_text().split()]
+    for needed in ("Snakefile", "config.yaml", "workflow", "profiles", "trajectory", "README.md"):
+        assert (root / needed).exists()
+        assert needed not in kept_out
+    removed = recipe.partition("rm -r ")[2].split("\n")[0].split()
+    assert removed == ["trajectory", "build"], "what is imported is what was installed"
+
+
+def test_the_conda_environment_is_the_pinned_one(root: Path) -> None:
+    environment = yaml.safe_load((root / "environment.yaml").read_text())
+    python, _, requirements = environment["dependencies"]
+    assert python == f"python={MIN_PYTHON}"
+    assert requirements["pip"] == ["--constraint constraints.txt", "--editable .[cluster]"]
