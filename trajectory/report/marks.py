@@ -21,6 +21,8 @@ BRIGHT = (0.2, 0.85)
 """The part of a scheme of colours that is seen both on white and on black."""
 
 NAMES = {
+    "trajectory": "run",
+    "group": "model",
     "delta_logit": "Δlogit",
     "delta_logit_sd": "spread of Δlogit",
     "delta_logit_bb": "Δlogit, BB code's definition",

@@ -36,9 +36,13 @@ def domain_rank(domain: str) -> tuple[int, str]:
     return DOMAIN_ORDER.index(domain) if known else len(DOMAIN_ORDER), domain
 
 
+TOYS = "bb/"
+"""How the names of Bigram-Backcopy runs begin."""
+
+
 def is_bb(trajectory: str) -> bool:
     """Whether a trajectory, or a group of them, is a Bigram-Backcopy run."""
-    return trajectory.startswith("bb/")
+    return trajectory.startswith(TOYS)
 
 
 def world_rank(trajectory: str) -> tuple[bool, str]:
