@@ -14,6 +14,7 @@ from trajectory.report import marks, words
 from trajectory.report.controls import Choice, Control
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Figure, Missing, Page
+from trajectory.report.palette import PALETTE
 from trajectory.report.run import Run, world_rank
 from trajectory.schemas import ALIGNED, ALIGNMENT_SCALES, ALIGNMENTS
 
@@ -270,7 +271,7 @@ def _scores(scores: pl.DataFrame, statistics: list[str], first: str) -> Figure:
         axis,
         y=y,
         tooltip=marks.tips(ALIGNMENTS, ["axis", "rescaling", "trajectories", "points", "p_value"]),
-        color=alt.value("#0072B2"),
+        color=alt.value(PALETTE[0]),
         domain=WORST_TO_BEST,
     )
     captions = Captions.of("aligned_statistic", statistics, lambda s: _scores_reading(scores, s))

@@ -13,7 +13,7 @@ from trajectory.report.run import Run, dormant, world_rank
 from trajectory.schemas import LAWS
 
 VERDICTS = ("named", "plausible", "excluded", "constant")
-VERDICT_COLOURS = (palette.KINDS[0], palette.KINDS[3], "#D5DBE1", "#999999")
+VERDICT_COLOURS = (palette.KINDS[0], palette.QUIET, palette.KINDS[2])
 
 MAIN = ("delta_logit", "value_ratio", "residual_ratio")
 """Statistics that the table shows first."""
