@@ -12,13 +12,23 @@
 #   <results>/complete.txt                 that nothing is missing from the tables
 #   <results>/logs/, <results>/benchmarks/ what each job printed, and what it cost
 #   <results>/costs.parquet                where time, memory and bytes went
+from pathlib import Path
+
 from snakemake.utils import min_version
+
+from trajectory.config import check_files
+from trajectory.errors import TrajectoryError
+from trajectory.workflow import refuse
 
 min_version("9.19")
 
 
 # A config file given on the command line replaces the default run; it is not merged into it.
 if not workflow.config_settings.configfiles:
+    try:  # before Snakemake reads it, which would end in a traceback, or not at all
+        check_files([Path("config.yaml")])
+    except TrajectoryError as error:
+        refuse(error)
 
     configfile: "config.yaml"
 

@@ -20,6 +20,11 @@ _HELD: dict[str, int] = {}
 def check_results(config: Config) -> None:
     """Raise TrajectoryError if the results folder cannot be written or belongs to another run."""
     folder = config.results
+    here = Path.cwd()
+    if folder.resolve() in (here, *here.parents):
+        raise TrajectoryError(
+            f"results: {folder} holds this run's own folder {here}; give it a folder of its own"
+        )
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise TrajectoryError(f"results: {folder} cannot be written: {existing} is not a folder")
