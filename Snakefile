@@ -33,9 +33,9 @@ if not workflow.config_settings.configfiles:
     configfile: "config.yaml"
 
 
-# Says which platform this needs; the jobs run in the environment that runs Snakemake. For
-# --software-deployment-method apptainer, name an image that has this package installed.
-container: "docker://python:3.11-slim"
+# Read with --software-deployment-method apptainer only; the Dockerfile says how to make it. Without it, jobs
+# run in the environment that runs Snakemake.
+container: "trajectory.sif"
 
 
 report: "workflow/report/workflow.rst"
@@ -59,21 +59,19 @@ include: "workflow/rules/report.smk"
 
 
 onstart:
-    claim_results()
-    follow()
+    begin()
 
 
 onsuccess:
-    stop_following()
-    remember(CONFIG)
-    print(last_word("report"), end="")
+    end_well()
 
 
 onerror:
-    stop_following()
-    remember(CONFIG)
-    print(f"A job failed. What it printed is above, and in {RESULTS}/logs.")
-    print(last_word("complete"), end="")
+    end_badly()
+
+
+if DEPLOYED:
+    pass_on_handlers(workflow, begin, end_well, end_badly)
 
 
 rule all:

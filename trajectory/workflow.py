@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pydantic import BaseModel
 
@@ -68,6 +68,23 @@ def check_storage(provider: str | None) -> None:
             f"--default-storage-provider {provider}: the jobs of a run share its results folder; "
             "leave it out, and copy what a run has made to a storage"
         )
+
+
+def pass_on_handlers(
+    workflow: Any, start: Callable[[], None], success: Callable[[], None], error: Callable[[], None]
+) -> None:
+    """Let a workflow call the handlers of one of its modules.
+
+    Snakemake keeps those of the main Snakefile alone. The catalogue's has none; one that is written
+    into it replaces these.
+
+    Args:
+        workflow: Snakemake's, while it reads the module.
+        start, success, error: called before the first job, and after the last.
+    """
+    workflow._onstart = lambda log: start()
+    workflow._onsuccess = lambda log: success()
+    workflow._onerror = lambda log: error()
 
 
 def last_told(results: Path, rule: str) -> tuple[str, int] | None:

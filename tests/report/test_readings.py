@@ -278,7 +278,7 @@ def test_interventions_are_told_of_the_chosen_trajectory() -> None:
     assert "“zero_mlp” (+1.50 nats/token on non_trigger)" in ends
     assert "“zero_mlp” (+0.30 nats/token on trigger)" in ends
     over = interventions._over_reading(frame, "bb/a/seed0")
-    assert "“zero_mlp” from step 20" in over and "“zero_attention” at no record" in over
+    assert "“zero_mlp” from step 20" in over and "“zero_attention” at no checkpoint" in over
     assert "“zero_attention” from step 20" in interventions._over_reading(frame, "bb/b/seed0")
 
 
@@ -294,7 +294,7 @@ def test_readings_tell_of_the_domains_that_charts_draw_at_first(pages: dict[str,
             for text in [chart.reading, *texts]:
                 assert "on code" not in text and "/ code" not in text, (name, chart.name)
                 if re.search(r"\d", text):
-                    assert re.match(r"All trajectories, on (non_trigger|prose)", text), text
+                    assert re.match(r"All runs, on (non_trigger|prose)", text), text
                     counted += 1
     assert counted > 20
 
@@ -314,7 +314,7 @@ def test_only_heads_with_a_sink_are_compared_on_two_domains() -> None:
     text = sentences.of_pair(cut, "prose", "code", 0.2)
     assert text == (
         "At step 1,000 1 of 3 heads of lm have a sink on prose or code (log-odds ≥ -1.39 nats); of "
-        "these layer 0 head 0 differs most: 3.00 nats on prose, -1.00 on code; 1 is more dormant "
+        "these layer 0, head 0 differs most: 3.00 nats on prose, -1.00 on code; 1 is more dormant "
         "on prose than on code."
     )
     none = sentences.of_pair(cut[1:], "prose", "code", 0.2)
@@ -405,8 +405,10 @@ def test_experiments_stand_side_by_side_with_their_differences_at_equal_loss(
         row[0].text: dict(zip(grid.head, row, strict=True))
         for row in grid.rows
     }  # fmt: skip
-    assert list(cells) == ["adamw-3l", "relu-1l", "softmax-1l"], "the control first, no cause"
-    row, control = cells["relu-1l"], cells["adamw-3l"]
+    assert list(cells) == ["bb/adamw-3l", "bb/relu-1l", "bb/softmax-1l"], (
+        "the control first, no cause"
+    )
+    row, control = cells["bb/relu-1l"], cells["bb/adamw-3l"]
     assert row["sink excess"].text == "0.250" and row["sink excess"].order == 0.25
     matched = row["sink excess, difference at equal loss"]
     assert (matched.text, matched.order) == ("-0.500 [-0.600, 0.000]", -0.5)
@@ -470,7 +472,7 @@ def test_axes_of_an_exported_collapse_say_what_was_divided(pages: dict[str, Page
         return {(encoding["x"]["title"], encoding["y"]["title"]) for encoding in found}
 
     assert titles(raw) == {("training step", "sink excess")}
-    assert titles(collapsed) == {("training step / scale of the trajectory", "sink excess")}
+    assert titles(collapsed) == {("training step / scale of the run", "sink excess")}
     patches = figure(pages, "alignment", "collapsed").patches
     assert list(patches)[-1] == "aligned_rescaling", "after the statistic, whose unit it takes"
     assert patches["aligned_rescaling"] == {

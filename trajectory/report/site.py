@@ -22,6 +22,8 @@ from trajectory.config import RESOLVED_NAME, Config, resolved
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode, figures
 from trajectory.report.controls import Slider
+from trajectory.report.labelled import labelled
+from trajectory.report.names import Names
 from trajectory.report.page import Block, Page
 from trajectory.report.pages import PAGES
 from trajectory.report.palette import KINDS
@@ -85,15 +87,18 @@ def build(
             f"{results}/logs/complete.log says why"
         )
     with debug_mode(False):  # as in Figure: the tests validate every chart
-        pages = [make(run) for make in PAGES]
+        plain = [make(run) for make in PAGES]
+    names = Names(config)
+    pages = [labelled(page, run, names) for page in plain]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as name:
             fresh = Path(name) / output.name
             (fresh / "data").mkdir(parents=True)
             _write_assets(fresh)
-            for page in pages:
+            for page, own in zip(pages, plain, strict=True):
                 _write_page(fresh, page, pages, config, draw)
+                _write_data(fresh, own)
             _write_tables(fresh, run)
             if draw:
                 _write_figures(fresh, pages, look)
@@ -168,6 +173,10 @@ def _write_page(folder: Path, page: Page, pages: list[Page], config: Config, dra
         )
     )
     (folder / f"{page.name}.html").write_text(text, encoding="utf-8")
+
+
+def _write_data(folder: Path, page: Page) -> None:
+    """The page's data sets as files, with the names of the config."""
     for name in {figure.data for figure in page.figures if figure.data}:
         _flat(page.data[name]).write_csv(folder / "data" / f"{page.name}-{name}.csv")
 
@@ -206,6 +215,7 @@ def _payload(page: Page) -> dict[str, Any]:
     found: dict[str, Any] = {
         "figures": charts,
         "facts": dict(page.facts),
+        "called": dict(page.called),
         "palette": list(KINDS),
         "places": {
             control.name: list(control.places)

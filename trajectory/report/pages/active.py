@@ -38,7 +38,7 @@ def make(run: Run) -> Page:
     two = frame.group_by("trajectory").agg(pl.col("domain").n_unique()).filter(pl.col("domain") > 1)
     frame = frame.join(two, on="trajectory", how="semi")
     if frame.is_empty():
-        why = "none of its trajectories has heads with log-odds on two domains"
+        why = "none of its runs has heads with log-odds on two domains"
         return Page("active", "Active and dormant", title, lead, [Missing("Domain contrast", why)])
     cube = encode.cube(frame, {"sink_log_odds": False}, domains=run.domains)
     names = [t for t in run.trajectories if t in cube]
@@ -101,10 +101,10 @@ def _controls(run: Run, cube: dict[str, Any], chosen: str, top: tuple[int, int])
     first, second = cube[chosen]["domains"][:2]
     last = len(cube[chosen]["steps"]) - 1
     return [
-        Choice("chosen_trajectory", "trajectory", [(t, t) for t in names], chosen, "Run"),
+        Choice("chosen_trajectory", "run", [(t, t) for t in names], chosen, "Run"),
         Choice("chosen_domain", "domain", [(d, d) for d in run.domains], first, "Run"),
         Choice("other_domain", "against", [(d, d) for d in run.domains], second, "Run"),
-        Slider("chosen_record", "training", last, last, "Record"),
+        Slider("chosen_record", "training", last, last, "Checkpoint"),
         Number("chosen_layer", "layer", top[0], cube[chosen]["layers"] - 1, "Head"),
         Number("chosen_head", "head", top[1], cube[chosen]["heads"] - 1, "Head"),
         marks.legend(run),
@@ -249,7 +249,7 @@ def _count(run: Run, gated: pl.DataFrame) -> Figure:
             base.mark_line(strokeWidth=1.6),
             base.mark_point(filled=True, size=26).encode(tooltip=tips),
         ),
-        f"At their last records the share of gated heads is {_shares(grouped)}.",
+        f"At their last checkpoints the share of gated heads is {_shares(grouped)}.",
         data="gated",
         table="contrasts",
         definition=marks.definition(CONTRASTS, "gated"),
@@ -309,8 +309,8 @@ def _plane(run: Run, contrasts: pl.DataFrame) -> Figure:
             marks.reference(0.0, "the same sink on both domains", vertical=True),
             points,
         ),
-        f"In {opposite:,} of {words.count(contrasts.height, 'comparison')} at the last records the "
-        "output is smaller where the sink is stronger, as a head does that rests in its sink.",
+        f"In {opposite:,} of {words.count(contrasts.height, 'comparison')} at the last checkpoints "
+        "the output is smaller where the sink is stronger: the head rests in its sink.",
         data="contrasts",
         table="contrasts",
         definition=marks.definition(CONTRASTS, "log_odds_difference"),

@@ -15,7 +15,7 @@ from trajectory.report.run import Run, is_bb
 def make(run: Run) -> Page:
     """The page."""
     title = "Which layers write the peak, and what rests on it?"
-    lead = "Every language model at its last record, layer by layer."
+    lead = "Every language model at its last checkpoint, layer by layer."
     names = [t for t in run.trajectories if not is_bb(t)]
     if not names:
         why = "its config names no suite of language models"
@@ -31,7 +31,7 @@ def make(run: Run) -> Page:
     else:
         blocks.append(Missing("What writes it", reason("interventions"), "changes"))
     controls: list[Control] = [
-        Choice("chosen_trajectory", "trajectory", [(t, t) for t in names], first[0], "Changed"),
+        Choice("chosen_trajectory", "run", [(t, t) for t in names], first[0], "Changed"),
         Choice("chosen_domain", "domain", [(d, d) for d in run.domains], first[1], "Changed"),
         *changed.controls,
         *marks.filters(run),
@@ -50,8 +50,8 @@ def make(run: Run) -> Page:
             }
         },
         answer=_answer(run, names),
-        note="The lists on the left of trajectories and domains filter the charts by depth; the "
-        "charts of what was changed show one trajectory on one domain.",
+        note="The lists on the left of runs and domains filter the charts by depth; the "
+        "charts of what was changed show one run on one domain.",
     )
 
 

@@ -23,12 +23,12 @@ from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Missing, 
 from trajectory.report.run import Run
 
 COLOURS = {
-    REPRODUCED: "#009E73",
-    MIXED: "#E69F00",
-    NOT_REPRODUCED: "#D55E00",
-    UNDECIDED: "#56B4E9",
-    TOO_SMALL: "#8F98A1",
-    NOT_MEASURABLE: "#B8BFC6",
+    REPRODUCED: "#00A070",
+    MIXED: "#B07C00",
+    NOT_REPRODUCED: "#D86000",
+    UNDECIDED: "#4A90D0",
+    TOO_SMALL: "#8A939C",
+    NOT_MEASURABLE: "#767E87",
 }
 CSS = {REPRODUCED: "yes", NOT_REPRODUCED: "warn", UNDECIDED: "open"}
 

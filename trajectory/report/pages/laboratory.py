@@ -40,7 +40,7 @@ def make(run: Run) -> Page:
     limits: dict[str, Mapping[str, Sequence[Value]]] = {}
     first = interventions.first_changed(run) or trajectories[0]
     controls: list[Control] = [
-        Choice("chosen_trajectory", "trajectory", [(t, t) for t in trajectories], first,
+        Choice("chosen_trajectory", "run", [(t, t) for t in trajectories], first,
                "In detail"),
     ]  # fmt: skip
     for part in (types.make(run, first), interventions.make(run, first)):
@@ -75,7 +75,7 @@ def _answer(run: Run, risks: pl.DataFrame) -> str:
     sinking = dormant(run.phenomena).filter(pl.col("trajectory").str.starts_with("bb/"))
     return (
         f"{told} {sinking.filter('sink').height} of "
-        f"{words.count(sinking.height, 'trajectory', 'trajectories')} end with a sink on "
+        f"{words.count(sinking.height, 'run')} end with a sink on "
         "non-triggers."
     )
 
@@ -138,7 +138,7 @@ def _milestones(run: Run, frame: pl.DataFrame) -> Figure:
         "milestones",
         "Milestones",
         alt.layer(bars, points),
-        f"{reached} of {words.count(frame.height, 'milestone')} (counted per trajectory) were "
+        f"{reached} of {words.count(frame.height, 'milestone')} (counted per run) were "
         f"reached{first}.",
         data="milestones",
         table="bb_milestones",

@@ -26,7 +26,7 @@ SECTIONS = {
 def make(run: Run) -> Page:
     """The page."""
     title = "Which change of attention or optimiser removes which phenomenon?"
-    lead = "Every Bigram-Backcopy variant at its last record, a point per seed."
+    lead = "Every Bigram-Backcopy variant at its last checkpoint, a point per seed."
     if not any(map(is_bb, run.trajectories)):
         missing = Missing("Mitigations", "its config names no Bigram-Backcopy variant")
         return Page("mitigations", "Mitigations", title, lead, [missing])
@@ -122,7 +122,7 @@ def _price(run: Run, prices: pl.DataFrame) -> Figure:
         "price",
         "The price in risk",
         points,
-        f"The least excess risk at the last record is {told[0]}; the greatest is {told[1]}.",
+        f"The least excess risk at the last checkpoint is {told[0]}; the greatest is {told[1]}.",
         data="prices",
         table="bb_scalars",
         definition="excess_risk of checkpoints, mean over all positions of both domains: 0 is the "

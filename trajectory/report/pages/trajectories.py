@@ -161,12 +161,12 @@ def _note(run: Run) -> str:
     dashes = ", ".join(f"{domain} {name}" for domain, name in dash_names(run.domains).items())
     return (
         f"Lines: {dashes}. Step 0 is measured and in the tables; a logarithmic axis cannot show "
-        "it. Lead: the layer of the head with the greatest sink of its trajectory and domain, and "
+        "it. Lead: the layer of the head with the greatest sink of its run and domain, and "
         "the head with the greatest sink of its layer; for the residual stream, the depth between "
         "two blocks with the greatest ratio (one layer has none: choose a depth). Wide bands: the "
-        "best law of each lead series over its window. Sentences tell of the lead, of all "
-        "trajectories on the domains shown at first, whatever is chosen."
-        + (" Drawn at 100 records of each trajectory at most." if run.thinned else "")
+        "best law of each lead head over its window. Sentences tell of the lead, of all "
+        "runs on the domains shown at first, whatever is chosen."
+        + (" Drawn at 100 checkpoints of each run at most." if run.thinned else "")
         + _without_onset(run)
     )
 
@@ -380,10 +380,10 @@ def _reading(run: Run, panel: Panel) -> str:
             rows,
             "the sink's value norm over the rest's ends at "
             f"{words.per_group(rows, 'value_ratio')}; "
-            f"{drained} of {sinking.height} series with a sink end drained.",
+            f"{drained} of {sinking.height} runs with a sink end drained.",
         )
     if panel.name == "residual_ratio" and rows["residual_ratio"].null_count() == rows.height:
-        return "No trajectory shown at first has a stream between two blocks, where a peak can be."
+        return "No run shown at first has a stream between two blocks, where a peak can be."
     if panel.name == "residual_ratio":
         return words.over(
             rows,

@@ -15,7 +15,7 @@ from trajectory.report.run import Run, is_bb
 from trajectory.schemas import BB_RESIDUALS, BB_TYPES
 
 TEXT = (
-    "One trajectory in detail: choose it above. Every point and line is a token type, triggers in "
+    "One run in detail: choose it above. Every point and line is a token type, triggers in "
     "another colour."
 )
 
