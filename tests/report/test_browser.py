@@ -74,7 +74,7 @@ def test_a_phone_shows_charts_before_choices(browser: webdriver.Chrome, site: Pa
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-@page("mitigations")
+@page("laboratory")
 def test_a_press_on_a_columns_title_sorts_by_it(opened: webdriver.Chrome) -> None:
     """By value and back, what is missing last; the names stay in sight at the left."""
     table = opened.find_element(By.CSS_SELECTOR, "#compared table")
@@ -259,7 +259,7 @@ def test_a_smaller_trajectory_bounds_the_choices(opened: webdriver.Chrome) -> No
     assert len(marks(opened, "map", "rect")) == 1
 
 
-@page("active")
+@page("heads")
 def test_the_plane_of_two_domains_follows_training(opened: webdriver.Chrome) -> None:
     last = marks(opened, "pair")
     assert len(last) == 6
@@ -275,7 +275,7 @@ def reading(browser: webdriver.Chrome, figure: str) -> str:
     return browser.find_element(By.CSS_SELECTOR, f"#{figure} .reading").text
 
 
-@on("name", ["heads", "active"])
+@on("name", ["heads"])
 def test_the_script_and_the_page_say_the_same_of_the_first_choices(
     browser: webdriver.Chrome, site: Path, name: str
 ) -> None:
@@ -313,7 +313,7 @@ def test_sentences_follow_the_choices(opened: webdriver.Chrome) -> None:
     )
 
 
-@on(("opened", "figure"), [("heads", "head"), ("active", "head")], indirect=["opened"])
+@on(("opened", "figure"), [("heads", "head")], indirect=["opened"])
 def test_a_legend_has_room_for_the_domains_of_another_trajectory(
     opened: webdriver.Chrome, figure: str
 ) -> None:
@@ -362,7 +362,7 @@ def test_a_linear_axis_has_ticks_of_its_own(opened: webdriver.Chrome) -> None:
     assert "3" in linear or "3.0" in linear
 
 
-@page("sinks")
+@page("heads")
 def test_a_trajectory_offers_its_own_domains(opened: webdriver.Chrome) -> None:
     choose(opened, "chosen_trajectory", "1 layer, ReLU, AdamW, seed 0")
     offered = Select(opened.find_element(By.NAME, "chosen_domain"))
@@ -387,7 +387,7 @@ def test_the_map_moves_to_a_record_that_there_is(opened: webdriver.Chrome) -> No
     assert colours(other) != colours(first), "another sequence's weights"
 
 
-@page("phase")
+@page("alignment")
 def test_light_and_dark_draw_the_same_marks(opened: webdriver.Chrome) -> None:
     def paper() -> str:
         return opened.execute_script("return getComputedStyle(document.body).backgroundColor")
@@ -407,7 +407,7 @@ def test_no_name_leaves_its_chart_on_a_phone(browser: webdriver.Chrome, site: Pa
         {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": True},
     )
     try:
-        for name in ("active", "alignment", "dynamics", "laboratory"):
+        for name in ("heads", "alignment", "dynamics", "laboratory"):
             open_page(browser, site / f"{name}.html")
             cut = browser.execute_script(
                 "return [...document.querySelectorAll('.chart svg')].flatMap(chart => {"

@@ -31,19 +31,8 @@ from . import synthetic
 from .synthetic import RISING, configured, make_results
 
 NAMES = [
-    *(
-        "index",
-        "reinforcement",
-        "trajectories",
-        "heads",
-        "phase",
-        "sinks",
-        "circuit",
-        "active",
-        "dynamics",
-        "alignment",
-    ),
-    *("laboratory", "mitigations", "claims", "checkpoints", "data"),
+    *("index", "reinforcement", "trajectories", "heads", "laboratory", "alignment", "claims"),
+    *("circuit", "dynamics", "checkpoints", "data"),
 ]
 
 
@@ -123,7 +112,9 @@ def test_every_chart_is_drawn_without_a_browser(pages: list[Page]) -> None:
         for figure in page.figures:
             figure.chart.to_dict()  # validated against Vega-Lite's schema, as no report does
             spec = figures.static(figure, page, figures.THEMES["paper"])
-            drawing, image = figures.render(spec, figure.name)
+            files = figures.render(spec, figure.name)
+            drawing, image = files["svg"].decode(), files["png"]
+            assert files["pdf"].startswith(b"%PDF")
             marks = re.findall(
                 r'aria-roledescription="[^"]*mark[^"]*"|role="graphics-symbol"', drawing
             )
@@ -153,7 +144,7 @@ def test_legends_of_pictures_name_what_is_drawn(pages: list[Page]) -> None:
     toys = ["bb/adamw-3l", "bb/relu-1l", "bb/softmax-1l"]
     both = ["non_trigger", "trigger"]
     assert legends("laboratory", "risks") == {"group": toys, "domain": both}
-    assert legends("sinks", "weight") == {"group": [*toys, "nano-olmo"]}, "both domains are solid"
+    assert legends("heads", "weight") == {"group": [*toys, "nano-olmo"]}, "both domains are solid"
 
 
 def test_an_unknown_theme_is_named(results: Path, config: Config, tmp_path: Path) -> None:
@@ -255,7 +246,7 @@ def test_seeds_on_both_sides_of_a_threshold_leave_the_phenomenon_undecided(
     ("kept", "settings", "page", "told"),
     [
         ("nano-olmo", {"suites": {"nano-olmo": {}}}, "alignment", "fewer than two of its"),
-        ("bb/relu-1l/seed0", {"bb": {"variants": {"relu-1l": {}}}}, "mitigations", "has a control"),
+        ("bb/relu-1l/seed0", {"bb": {"variants": {"relu-1l": {}}}}, "laboratory", "has a control"),
     ],
 )
 def test_what_one_trajectory_cannot_show_is_missing_with_its_own_reason(
@@ -355,11 +346,11 @@ def test_weights_have_their_floor_beside_them(pages: list[Page]) -> None:
                 drawn += 1
                 fields = {axis["field"] for axis in found}
                 assert fields & {"floor", "sink_weight_floor"}, figure.name
-    assert drawn >= 2, "trajectories, sinks"
+    assert drawn >= 2, "trajectories, heads"
 
 
 def test_charts_can_be_downloaded_as_numbers(site: Path, run: Run) -> None:
-    with (site / "data/sinks-weights.csv").open() as file:
+    with (site / "data/heads-weights.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == run.leads.height * 21
     assert {row["trajectory"] for row in rows} == set(run.trajectories)
@@ -384,7 +375,7 @@ def test_boxes_are_of_what_the_page_draws(pages: list[Page], run: Run) -> None:
     """ReLU attention has no log-odds to portray."""
     for page in pages:
         boxes = [set(c.value) for c in page.controls if isinstance(c, Legend)]
-        for shown in boxes if page.name in ("phase", "alignment") else []:
+        for shown in boxes if page.name == "alignment" else []:
             frames = [f for f in page.data.values() if "trajectory" in f.columns]
             assert shown == set().union(*(f["trajectory"].unique() for f in frames)), page.name
 
@@ -494,12 +485,19 @@ def test_figures_lie_beside_the_pages_and_are_copied_by_page(
     results: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Drawn by a stand-in: that every chart can be drawn is another test's."""
-    monkeypatch.setattr(figures, "render", lambda spec, where: (f"<svg>{where}</svg>", b"png"))
+    monkeypatch.setattr(
+        figures,
+        "render",
+        lambda spec, where: {"svg": f"<svg>{where}</svg>".encode(), "png": b"png", "pdf": b"pdf"},
+    )
     build(results, config, tmp_path / "report", copies=tmp_path / "figures")
-    page = (tmp_path / "report/sinks.html").read_text()
-    assert 'href="figures/sinks-weight.svg"' in page
-    assert (tmp_path / "report/figures/sinks-weight.svg").read_text() == "<svg>sinks-weight</svg>"
-    assert (tmp_path / "figures/sinks/weight.png").read_bytes() == b"png"
+    page = (tmp_path / "report/heads.html").read_text()
+    assert 'href="figures/heads-weight.svg"' in page
+    assert (tmp_path / "report/figures/heads-weight.svg").read_text() == "<svg>heads-weight</svg>"
+    assert 'href="figures/heads-weight.pdf"' in page
+    for ending in ("png", "pdf"):
+        copied = (tmp_path / f"figures/heads/weight.{ending}").read_bytes()
+        assert copied == ending.encode()
 
 
 def test_long_trajectories_are_drawn_at_records_even_over_log_steps() -> None:

@@ -173,10 +173,21 @@ class Figure:
 
 @dataclass(frozen=True)
 class Folded:
-    """Blocks that unfold."""
+    """Blocks that unfold.
+
+    Attributes:
+        title: what stands there at first.
+        blocks: what unfolds.
+        name: its identifier on the page.
+        verdict: on a chip before the title.
+        text: a sentence behind the title.
+    """
 
     title: str
     blocks: Sequence[Block]
+    name: str = ""
+    verdict: str = ""
+    text: str = ""
 
 
 Block = (

@@ -122,7 +122,7 @@ def _check_replaceable(output: Path, copies: Path | None) -> None:
         )
     if copies is not None:
         for path in copies.rglob("*"):
-            if path.is_symlink() or (path.is_file() and path.suffix not in (".svg", ".png")):
+            if path.is_symlink() or (path.is_file() and path.suffix[1:] not in figures.ENDINGS):
                 raise TrajectoryError(
                     f"{copies}: holds other things than figures, which would be deleted, such as "
                     f"{path.relative_to(copies)}; name a folder that is empty or not there"
@@ -248,9 +248,10 @@ def _write_figures(folder: Path, pages: list[Page], theme: figures.Theme) -> Non
     for page in pages:
         for figure in page.figures:
             name = f"{page.name}-{figure.name}"
-            drawing, image = figures.render(figures.static(figure, page, theme), name)
-            (folder / "figures" / f"{name}.svg").write_text(drawing, encoding="utf-8")
-            (folder / "figures" / f"{name}.png").write_bytes(image)
+            for ending, drawing in figures.render(
+                figures.static(figure, page, theme), name
+            ).items():
+                (folder / "figures" / f"{name}.{ending}").write_bytes(drawing)
 
 
 def _copy_figures(folder: Path, pages: list[Page], copies: Path) -> None:
@@ -261,6 +262,6 @@ def _copy_figures(folder: Path, pages: list[Page], copies: Path) -> None:
         if page.figures:
             (copies / page.name).mkdir()
         for figure in page.figures:
-            for ending in ("svg", "png"):
+            for ending in figures.ENDINGS:
                 source = folder / "figures" / f"{page.name}-{figure.name}.{ending}"
                 shutil.copyfile(source, copies / page.name / f"{figure.name}.{ending}")

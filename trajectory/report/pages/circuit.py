@@ -11,6 +11,9 @@ from trajectory.report.parts import circuit as parts
 from trajectory.report.parts import depths
 from trajectory.report.run import Run, is_bb
 
+PART = "Appendix"
+"""Of the list of pages, which begins here."""
+
 
 def make(run: Run) -> Page:
     """The page."""
@@ -19,7 +22,7 @@ def make(run: Run) -> Page:
     names = [t for t in run.trajectories if not is_bb(t)]
     if not names:
         why = "its config names no suite of language models"
-        return Page("circuit", "Circuit", title, lead, [Missing("By depth", why)])
+        return Page("circuit", "Circuit", title, lead, [Missing("By depth", why)], part=PART)
     profile = depths.profiles(run, names)
     first = names[0], next(d for t, d in run.series if t == names[0])
     data = {"profile": profile}
@@ -44,6 +47,7 @@ def make(run: Run) -> Page:
         blocks,
         controls,
         data,
+        part=PART,
         facts={
             "limits": {
                 "chosen_domain": {t: [d for own, d in run.series if own == t] for t in names}

@@ -59,8 +59,7 @@ def make(run: Run) -> Page:
         "heads",
         "Heads",
         "Which heads become sinks, and when?",
-        "The layer × head map of one run. Move through training with the slider; click a "
-        "head, or choose its layer and number, to see its run.",
+        "One run at a time, layer by head.",
         figures,
         controls,
         {"strongest": strongest, "streams": streams},
@@ -70,8 +69,9 @@ def make(run: Run) -> Page:
             "statistics": {name: marks.spoken(HEADS, name) for name in STATISTICS},
         },
         cuts,
-        note="A statistic's colours are the same for all runs and checkpoints. Values are "
-        "rounded to 1/65534 of their range."
+        note="Move through training with the slider; click a head, or choose its layer and "
+        "number, to see it over training. A statistic's colours are the same for all runs and "
+        "checkpoints. Values are rounded to 1/65534 of their range."
         + (
             " The map moves over at most 100 checkpoints of each run; the tables hold all."
             if run.height("heads") > MOST_CELLS

@@ -1,4 +1,4 @@
-"""*BB laboratory*: what the toy transformers learn, token type by token type."""
+"""*Toy laboratory*: what the toy transformers learn, token type by token type."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make(run: Run) -> Page:
     trajectories = [t for t in run.trajectories if is_bb(t)]
     if not trajectories:
         missing = Missing("Laboratory", "its config names no Bigram-Backcopy variant")
-        return Page("laboratory", "BB laboratory", title, lead, [missing], part="Toy")
+        return Page("laboratory", "Toy laboratory", title, lead, [missing])
     risks = series.checkpoints(run, ["excess_risk"]).drop_nulls("excess_risk")
     own = [d for d in run.domains if d in ("trigger", "non_trigger")]
     data = {"risks": risks}
@@ -51,13 +51,12 @@ def make(run: Run) -> Page:
     domains = marks.domain_checks(run, own)
     return Page(
         "laboratory",
-        "BB laboratory",
+        "Toy laboratory",
         title,
         lead,
         blocks,
         [*controls, domains, marks.legend(run, trajectories)],
         data,
-        part="Toy",
         facts={"limits": limits},
         answer=_answer(run, risks),
     )

@@ -86,7 +86,6 @@ def make(run: Run) -> Page:
         note="A line's colour is its run; a point's fill is its time, from dark (first "
         "checkpoints) to bright (last). The dashed lines are a value like any other's and uniform "
         f"attention. {ARROWS}{flows.TOLD if 'flow' in data else ''}{_without_line(run, frame)}",
-        answer=_reading(frame, "line"),
     )
 
 

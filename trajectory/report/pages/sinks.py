@@ -38,7 +38,7 @@ def make(run: Run) -> Page:
     """The page."""
     frame = _classified(run)
     title = "Where do the sinks sit?"
-    lead = "The key that collects most of a head's attention: its position, its token, its domain."
+    lead = _told(frame)
     weights = series.lead_heads(run, ["sink_weight", "sink_weight_floor", "sink_token"])
     heights = dict(frame.group_by("trajectory").len().rows())
     chosen = max(run.trajectories, key=lambda t: heights.get(t, 0))
@@ -86,13 +86,12 @@ def make(run: Run) -> Page:
                 }
             }
         },
-        answer=_answer(frame),
         note="The list of runs and domains filters the first chart; the other three show "
         "the heads of one run on one domain.",
     )
 
 
-def _answer(frame: pl.DataFrame) -> str:
+def _told(frame: pl.DataFrame) -> str:
     """What heads rest on at the last records, over all trajectories."""
     last = dormant(_last(frame)).drop_nulls("kind")
     if last.is_empty():
@@ -345,7 +344,7 @@ def _tokens(frame: pl.DataFrame) -> Block:
         ],
         rows,
         "At the last checkpoint of each run.",
-        fold=14,
+        fold=4,
     )
 
 

@@ -127,7 +127,6 @@ def make(run: Run) -> Page:
         controls,
         data,
         note=_note(run),
-        part="Measured",
         answer=endings.change(heads, streams),
     )
 
@@ -164,8 +163,8 @@ def _note(run: Run) -> str:
         "it. Lead: the layer of the head with the greatest sink of its run and domain, and "
         "the head with the greatest sink of its layer; for the residual stream, the depth between "
         "two blocks with the greatest ratio (one layer has none: choose a depth). Wide bands: the "
-        "best law of each lead head over its window. Sentences tell of the lead, of all "
-        "runs on the domains shown at first, whatever is chosen."
+        "best law of each lead head over its window. Sentences tell of the lead until something "
+        "else is chosen."
         + (" Drawn at 100 checkpoints of each run at most." if run.thinned else "")
         + _without_onset(run)
     )
@@ -211,6 +210,12 @@ def _choice(filtered: str) -> str:
         f"{chosen} == 'lead' ? datum.lead_{filtered} : "
         f"{chosen} == 'all' || datum.{filtered} == {chosen}"
     )
+
+
+def _of_lead(detail: Sequence[str]) -> str:
+    """Whether the choices leave the leading rows, of which the laws tell."""
+    places = (place for place in ("layer", "head") if f"{place}:N" in detail)
+    return " && ".join(f"indexof(['lead', 'all'], chosen_{place}) >= 0" for place in places)
 
 
 def _x() -> alt.X:
@@ -259,7 +264,8 @@ def _panel(run: Run, panel: Panel, curves: bool) -> Figure:
     if panel.column in FITTED and curves:
         law = (
             _placed("curves", "datum.fitted")
-            .transform_filter(f"draw_laws && datum.statistic == '{panel.column}'")
+            .transform_filter(f"draw_laws && {_of_lead(detail)}")
+            .transform_filter(f"datum.statistic == '{panel.column}'")
             .transform_filter("datum.fitted > 0" if panel.log else "true")
             .mark_line(strokeWidth=7, opacity=0.25, strokeCap="round")
             .encode(

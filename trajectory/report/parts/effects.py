@@ -15,10 +15,7 @@ from trajectory.report.palette import KINDS
 from trajectory.report.run import Run, domain_rank
 from trajectory.schemas import GATES, HEAD_EFFECTS, INTERVENTIONS
 
-TEXT = (
-    "A head that rests costs little when it is taken out; one that works costs much. When a head "
-    "becomes gated, and what the model loses without it."
-)
+TEXT = "A head that rests costs little when it is taken out; one that works costs much."
 
 
 def make(run: Run) -> Part:

@@ -1,4 +1,4 @@
-"""What breaks when a part is taken out: a part of *BB laboratory*."""
+"""What breaks when a part is taken out: a part of *Toy laboratory*."""
 
 from __future__ import annotations
 

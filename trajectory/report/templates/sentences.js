@@ -114,6 +114,14 @@ const sentences = {
   },
 };
 
+// Why a chart is empty: a layer or head that no run shown has, or all that there is is hidden.
+function nothing(figure, now) {
+  const own = (figure.spec.params ?? []).map(({ name }) => name);
+  const places = ["layer", "head"].filter((place) => own.includes(`chosen_${place}`) && Number.isFinite(now[`chosen_${place}`]));
+  const told = places.map((place) => `${place} ${now[`chosen_${place}`]}`).join(", ");
+  return told ? `Nothing was measured in ${told} of what is shown.` : "Nothing to show with these choices.";
+}
+
 // What is left of a chart of which the page's list hides a part: of lines where they end, in the
 // mean of the runs of a group; of anything else how many marks, and what was said of all.
 function shownSentence(figure, whole) {
@@ -130,7 +138,7 @@ function shownSentence(figure, whole) {
     if (!ends.has(name)) ends.set(name, []);
     ends.get(name).push(value);
   }
-  if (!ends.size) return "Nothing is shown.";
+  if (!ends.size) return nothing(figure, state());
   const told = [...ends].map(([name, values]) => {
     const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
     return `${rounded(mean)} (${name}${values.length > 1 ? `, mean of ${values.length} lines` : ""})`;
