@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trajectory.config import parse
 from trajectory.errors import TrajectoryError
-from trajectory.jobs.bundles import ALONE, LEAST, MOST, bundles
+from trajectory.jobs.bundles import ALONE, LEAST, MOST, bundles, force_bundles, force_tables
 from trajectory.jobs.parts import read_parts
 from trajectory.schemas import BUNDLE
 from trajectory.tables import from_rows, write
@@ -47,6 +48,26 @@ def test_ten_checkpoints_more_change_the_bundles_they_fall_in() -> None:
     assert sum(changed) / len(changed) <= 2.5
     assert max(changed) <= len(before) / 2
     assert len(before - set(cut([*steps, *range(200_000, 210_000, 1000)]))) <= 1, "at the end"
+
+
+def test_forces_are_those_of_free_trainings(tmp_path: Path) -> None:
+    """Those of the control say what to expect of an experiment; its own would say nothing more."""
+    held = {"during": [{"kind": "hold_value", "from_step": 1}]}
+    nano = {"steps": 4, "checkpoints": [0, 4], "seeds": [0, 1], "experiments": {"held": held}}
+    config = parse(
+        {
+            "name": "forces",
+            "results": str(tmp_path),
+            "suites": {"nano-olmo": nano},
+            "probe": {"forces": {}},
+        }
+    )
+    found = {name: force_bundles(config, name) for name in config.suites.names()}
+    assert {name for name, own in found.items() if own} == {"nano-olmo-seed0", "nano-olmo-seed1"}
+    assert set(found) > {"nano-olmo-held-seed0", "nano-olmo-held-seed1"}
+    assert {path.parts[-3] for path in force_tables(config)} == {
+        *("nano-olmo-seed0", "nano-olmo-seed1"),
+    }
 
 
 def test_a_bundle_stands_for_the_checkpoints_that_are_measured(tmp_path: Path) -> None:

@@ -141,10 +141,12 @@ def effect_tables(config: Config) -> list[Path]:
 def force_bundles(config: Config, name: str) -> list[Bundle]:
     """The checkpoints of a suite whose forces are measured, as bundles.
 
+    None of an experiment's: the forces of its control say what to expect of it.
+
     Raises TrajectoryError as ``suite_bundles``.
     """
     settings = config.probe.forces
-    if settings is None:
+    if settings is None or _is_experiment(config, name):
         return []
     sizes = {
         revision: size
@@ -153,6 +155,11 @@ def force_bundles(config: Config, name: str) -> list[Bundle]:
     }
     rows = changed_rows(settings, measured_rows(config, name))
     return bundles(name, [(row["revision"], sizes[row["revision"]]) for row in rows])
+
+
+def _is_experiment(config: Config, name: str) -> bool:
+    own, free = config.suites.embedded().get(name), config.suites.nano_olmo
+    return own is not None and free is not None and own.during != free.during
 
 
 def force_tables(config: Config) -> list[Path]:
