@@ -119,6 +119,18 @@ def test_the_hub_s_files_are_read_as_far_as_they_are_needed(
         read_texts("hf://datasets/o/n/b.parquet", "n", 3)
 
 
+def test_a_message_has_no_signature_of_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Files:
+        def __init__(self, **options: object) -> None: ...
+
+        def open(self, path: str, mode: str) -> object:
+            raise OSError("403 Forbidden for url 'https://cdn.example/a?Signature=abc&Key=x'")
+
+    monkeypatch.setattr("huggingface_hub.HfFileSystem", Files)
+    with pytest.raises(TrajectoryError, match=r"403 Forbidden for url 'https://cdn.example/a\?…'"):
+        read_texts("hf://datasets/o/n/a.parquet", "text", 3)
+
+
 @pytest.mark.parametrize("offline", ["", "1"])
 def test_the_configured_hub_is_asked_and_nobody_offline(offline: str) -> None:
     asked: list[str] = []

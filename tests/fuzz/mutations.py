@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import resource
@@ -101,18 +100,19 @@ def quietly(read: Callable[[], Any]) -> Any:
 
 
 def say_what_was_tried() -> None:
-    """Append to the file of ``TRAJECTORY_FUZZ_LOG`` what this process tried, as JSON."""
+    """Append to the file of ``TRAJECTORY_FUZZ_LOG`` what was tried since the last time, as JSON."""
     if path := os.environ.get("TRAJECTORY_FUZZ_LOG"):
         told = {**TRIED, "megabytes": (peak() - BEFORE) // 1024}
         with Path(path).open("a") as handle:
             handle.write(json.dumps(told) + "\n")
+    TRIED.update(inputs=0, milliseconds=0)
 
 
 MANY = int(os.environ.get("TRAJECTORY_FUZZ", "25"))
 """Examples of each test."""
 
 TRIED = {"inputs": 0, "milliseconds": 0}
-"""Inputs that were tried in this process, and the longest time that one took."""
+"""Inputs that a test tried, and the longest time that one took."""
 
 BEFORE = peak()
 
@@ -122,5 +122,3 @@ many = settings(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-
-atexit.register(say_what_was_tried)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub.utils._http as sessions
@@ -16,7 +18,9 @@ from huggingface_hub import constants
 
 from trajectory.config import Probe
 from trajectory.config.fetch import Fetch
-from trajectory.hub import errors
+from trajectory.corpus.parquet import read_texts
+from trajectory.errors import TrajectoryError
+from trajectory.hub import environment, errors
 from trajectory.hub.client import Hub
 from trajectory.jobs.batches import make_batches
 
@@ -129,6 +133,45 @@ def test_a_text_of_the_hub_names_the_variable_as_well(
     with pytest.raises(errors.Misconfigured, match=f"^{name}: .*{message}"):
         make_batches("s", tmp_path, probe)
     assert standin.asked == []
+
+
+def test_a_listing_of_texts_that_goes_on_elsewhere_goes_without_the_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The library lists the files of a pattern, and follows the link to the next page itself."""
+    seen: list[tuple[str, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            host = "hub" if self.server is hub else "other"
+            seen.append((host, self.headers["Authorization"]))
+            listing = "/tree/" in self.path
+            body = b"[]" if listing else b'{"id": "o/n", "sha": "%s"}' % (b"0" * 40)
+            self.send_response(200)
+            if listing and host == "hub":
+                elsewhere = f"http://127.0.0.1:{other.server_address[1]}/tree/x"
+                self.send_header("Link", f'<{elsewhere}>; rel="next"')
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    hub, other = (ThreadingHTTPServer(("127.0.0.1", 0), Handler) for _ in range(2))
+    for server in (hub, other):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{hub.server_address[1]}"
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    environment.client(endpoint)
+    with pytest.raises(TrajectoryError, match="holds no text|cannot be read as Parquet"):
+        read_texts("hf://datasets/o/n/*.parquet", "text", 3)
+    for server in (hub, other):
+        server.shutdown()
+        server.server_close()
+    assert {host for host, _ in seen} == {"hub", "other"}
+    assert {token for host, token in seen if host == "other"} == {None}
+    assert "Bearer hf_secret" in {token for host, token in seen if host == "hub"}
 
 
 def test_a_token_that_has_expired_may_be_unset(

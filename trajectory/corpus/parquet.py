@@ -7,7 +7,7 @@ from glob import glob
 from pathlib import Path
 from typing import IO
 
-from trajectory.errors import TrajectoryError
+from trajectory.errors import TrajectoryError, without_secrets
 
 HUB = "hf://"
 
@@ -121,4 +121,4 @@ def _no_column(source: str, column: str, names: list[str]) -> TrajectoryError:
 
 def _unreadable(source: str, error: Exception) -> TrajectoryError:
     reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-    return TrajectoryError(f"{source}: cannot be read as Parquet ({reason})")
+    return TrajectoryError(f"{source}: cannot be read as Parquet ({without_secrets(reason)})")

@@ -18,6 +18,9 @@ NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
 _TOKEN_PLACES = ("HF_TOKEN_PATH", "HF_HOME", "XDG_CACHE_HOME")
 """Variables that say where the stored access token lies; the first that is set counts."""
 
+_TRUSTED: set[tuple[str, str, int | None]] = set()
+"""Scheme, host and port of the configured hubs."""
+
 _AGENT = "HF_HUB_USER_AGENT_ORIGIN"
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
@@ -36,6 +39,9 @@ def check_numbers() -> None:
 def client(endpoint: str) -> httpx2.Client:
     """``huggingface_hub``'s own client, as the environment wants it; nothing is asked yet.
 
+    It sends the access token to this endpoint, and others so named in this process, alone: the
+    library's own listings follow a link to the next page wherever it leads.
+
     Raises Misconfigured, naming the variable, if it cannot be set up.
     """
     import httpx2
@@ -45,9 +51,23 @@ def client(endpoint: str) -> httpx2.Client:
     check_token()
     check_agent()
     try:
-        return get_session()
+        session = get_session()
     except (ValueError, ImportError, OSError, httpx2.InvalidURL) as error:
         raise misconfigured(error) from None
+    _TRUSTED.add(_origin(httpx2.URL(endpoint)))
+    if _keep_token not in (hooks := session.event_hooks["request"]):
+        hooks.append(_keep_token)
+    return session
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _keep_token(request: httpx2.Request) -> None:
+    """Take the access token out of a request to another host than a configured one."""
+    if _origin(request.url) not in _TRUSTED:
+        request.headers.pop("Authorization", None)
 
 
 def check_endpoint(endpoint: str) -> None:

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import ClassVar
 
 from trajectory.errors import DamagedFiles, TrajectoryError, one_line
-
-_SECRETS = (
-    (re.compile(r"hf_[A-Za-z0-9]{4,}"), "hf_…"),
-    (re.compile(r"(?i)(bearer\s+)[^\s'\"]+"), r"\1…"),
-    (re.compile(r"(https?://[^\s'\"?]+)\?[^\s'\"]+"), r"\1?…"),  # signed links
-    (re.compile(r"(https?://)[^/@\s]+@"), r"\1…@"),
-)
-
-
-def without_secrets(text: str) -> str:
-    """The text without access tokens, signatures of links and passwords."""
-    for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
-    return text
+from trajectory.errors import without_secrets as without_secrets  # noqa: PLC0414
 
 
 class CheckpointError(TrajectoryError):
