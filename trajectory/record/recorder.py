@@ -96,7 +96,7 @@ class Recorder:
         self.measures = not distributed or torch.distributed.get_rank() == 0
         if not self.measures:
             return
-        self.model = ModelInMemory(model)
+        self.given, self.model = model, ModelInMemory(model)
         self.batches = batches_in_memory(self.model, domains, tokenizer, length, first_token)
         self.compute = Compute.of("cpu", "float32", statistics)
         self.folder = Folder(Path(to), name, self._about())
@@ -144,6 +144,7 @@ class Recorder:
                 log.info("%s: step %s is recorded already, and is kept", self.name, f"{step:,}")
             self._kept = True
             return None
+        self.model = ModelInMemory(self.given)  # which may have changed
         measured = measure_model(self.model, self.batches, self.compute.statistics)
         names = {"trajectory": self.name, "step": step, "tokens": tokens}
         rates = {
