@@ -36,6 +36,12 @@ Measure one checkpoint from Python. Tables are read with `trajectory.tables.scan
 
 ::: trajectory.api.MeasuredForces
 
+::: trajectory.record.Recorder
+
+::: trajectory.record.TrajectoryCallback
+
+::: trajectory.record.log_spaced
+
 ::: trajectory.tables.scan
 
 ::: trajectory.probe.interventions.Intervention

@@ -36,6 +36,9 @@ MAY_IMPORT = {
     "costs": {"config", "checkpoints", "jobs"},
     "repair": {"tables", "schemas", "config", "checkpoints"},
     "api": {"schemas", "corpus", "probe"},
+    "record": {
+        *("tables", "schemas", "config", "corpus", "probe", "results", "dynamics"),
+    },
     "study": {
         *("tables", "schemas", "config", "corpus", "hub", "checkpoints", "jobs", "probe"),
         *("results", "dynamics", "report"),

@@ -1,4 +1,4 @@
-"""Measuring a model by hand: three lines from a checkpoint and a text to a Polars frame.
+"""Measuring a model by hand: three lines from a model or a checkpoint, and a text, to a frame.
 
 from trajectory.api import measure
 
@@ -8,30 +8,36 @@ measured.heads.sort("sink_excess", descending=True).head()
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
-import torch
+from torch import nn
 
+from trajectory.corpus.given import Given, batches_of
 from trajectory.corpus.tokenizer import (
     TextTokenizer,
     has_tokenizer,
     load_tokenizer,
+    tokenizer_in_memory,
     tokenizer_places,
 )
-from trajectory.corpus.tokens import FirstToken, TokenBatch, first_id
+from trajectory.corpus.tokens import FirstToken
 from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import Compute
 from trajectory.probe.forces.checkpoint import checkpoint_forces
 from trajectory.probe.forces.keys import Keys
 from trajectory.probe.forces.measure import Heads, Wanted
+from trajectory.probe.in_memory import ModelInMemory, batches_in_memory
 from trajectory.probe.interventions import Intervention
-from trajectory.probe.language_model import measure_checkpoint_files
+from trajectory.probe.language_model import measure_checkpoint_files, measure_model
 from trajectory.probe.streaming import read_config
 from trajectory.schemas import ARROWS, FORCE_LAYERS, FORCE_MEANS, FORCES, HEADS, LAYERS, Table
+
+DType = Literal["float32", "bfloat16", "float16", "float64"]
+Device = Literal["cpu", "cuda", "mps", "auto"]
 
 
 @dataclass(frozen=True)
@@ -50,48 +56,69 @@ class Measured:
 
 
 def measure(
-    checkpoint: Path | str,
-    texts: Mapping[str, Sequence[str] | str],
+    model: Path | str | nn.Module,
+    texts: Given,
     *,
-    tokenizer: Path | str | None = None,
+    tokenizer: Any = None,
     length: int = 512,
     first_token: FirstToken = "raw",
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32",
+    dtype: DType | None = None,
     statistics: Literal["float64", "float32"] = "float64",
-    device: Literal["cpu", "cuda", "mps", "auto"] = "cpu",
+    device: Device | None = None,
     interventions: Sequence[Intervention] = (),
 ) -> Measured:
-    """Every statistic of every head and layer of a local checkpoint, read layer by layer.
+    """Every statistic of every head and layer of a model in memory, or of a local checkpoint.
+
+    A checkpoint is read layer by layer. A model in memory is run where it lies, with the hooks,
+    adapters and edits it carries, and is left as it was: its weights, buffers, attention and each
+    module's training mode, and torch's random states. Autocast and TF32 are off meanwhile: its rows
+    are those of its saved checkpoint.
 
     Args:
-        checkpoint: folder with config, safetensors and tokenizer, of a known family.
+        model: a causal model of transformers; or a folder with config, safetensors and tokenizer.
+            Of a known family.
         texts: texts by domain, or one text; each becomes one sequence of at most ``length`` tokens.
-            Special tokens that a text spells are read as its characters.
-        tokenizer: folder of the tokenizer, where it is not the checkpoint's own. Where that has
-            none, it is looked for beside it: in ``../tokenizer`` and in the folder above.
+            Special tokens that a text spells are read as its characters. Or token ids by domain,
+            [sequences, tokens] or lists of ids, which are taken as they are.
+        tokenizer: a folder, or a tokenizer in memory. A model in memory needs one for texts; with
+            ids it names the tokens. A checkpoint has its own; where it has none, it is looked for
+            beside it: in ``../tokenizer`` and in the folder above.
         length: longest sequence, the first token included; at least 2.
         first_token: what stands at position 0: "raw" for the text's own token, "eos_prepended"
             for the end-of-text token, "bos" for the tokenizer's beginning-of-text token.
-        dtype: floating-point type of the model's computation.
+        dtype: floating-point type of a checkpoint's computation, float32 if None; a model in
+            memory keeps its own.
         statistics: floating-point type of the statistics.
-        device: where the model runs; "auto" is CUDA, else MPS, else the CPU.
+        device: where a checkpoint runs, the CPU if None; "auto" is CUDA, else MPS, else the CPU. A
+            model in memory stays where it is.
         interventions: changes of the forward pass; the numbers are those of the changed model.
 
     Raises:
         TrajectoryError: for arguments that mean nothing, a text of fewer than two tokens, a
-            tokenizer without the token that ``first_token`` asks for, a checkpoint that cannot be
-            read, or one of a family that is not known to be measured right.
+            tokenizer without the token that ``first_token`` asks for or of another size than the
+            model's vocabulary, ids beyond it, a checkpoint that cannot be read, a model that is not
+            causal, or one of a family that is not known to be measured right.
     """
-    compute = Compute.of(device, dtype, statistics)
-    folder, batches = _batches(checkpoint, texts, tokenizer, length, first_token)
-    found = measure_checkpoint_files(
-        folder,
-        batches,
-        compute.dtype,
-        compute.statistics,
-        interventions=interventions,
-        device=compute.device,
-    )
+    if isinstance(model, Path | str):
+        compute = Compute.of(device or "cpu", dtype or "float32", statistics)
+        folder = _of_folder(model)
+        read = _read_tokenizer(folder, tokenizer)
+        found = measure_checkpoint_files(
+            folder,
+            batches_of(texts, read, length, first_token, folder),
+            compute.dtype,
+            compute.statistics,
+            interventions=interventions,
+            device=compute.device,
+        )
+    else:
+        if dtype is not None or device is not None:
+            given = "dtype" if dtype is not None else "device"
+            raise TrajectoryError(f"{given}: a model in memory is measured in its own")
+        own = ModelInMemory(model)
+        compute = Compute.of("cpu", "float32", statistics)
+        batches = batches_in_memory(own, texts, tokenizer, length, first_token)
+        found = measure_model(own, batches, compute.statistics, interventions=interventions)
     losses = {domain: loss.mean for domain, loss in found.losses.items()}
     return Measured(_frame(found.heads, HEADS), _frame(found.layers, LAYERS), losses)
 
@@ -115,9 +142,9 @@ class MeasuredForces:
 
 def forces(
     checkpoint: Path | str,
-    texts: Mapping[str, Sequence[str] | str],
+    texts: Given,
     *,
-    tokenizer: Path | str | None = None,
+    tokenizer: Any = None,
     keys: Keys | None = None,
     heads: Heads = "lead",
     readers: Sequence[Literal["late", "early"]] = ("late", "early"),
@@ -125,15 +152,15 @@ def forces(
     arrows: bool = True,
     length: int = 512,
     first_token: FirstToken = "raw",
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32",
-    device: Literal["cpu", "cuda", "mps", "auto"] = "cpu",
+    dtype: DType = "float32",
+    device: Device = "cpu",
 ) -> MeasuredForces:
     """Forces on every head's weight and value at the sink and at shams, in a local checkpoint.
 
     Args:
         checkpoint: folder with config, safetensors and tokenizer, of a known family.
-        texts: texts by domain, two or more each: their spread gives the standard errors.
-        tokenizer: folder of the tokenizer, as in ``measure``.
+        texts: texts or ids by domain, two or more each: their spread gives the standard errors.
+        tokenizer: as in ``measure``.
         keys: the sink and its shams; positions 1, 2, 4 and 8 if None.
         heads: whose coupling and arrows are measured: of each layer the one with the greatest sink
             weight, "all", or pairs (layer, head).
@@ -151,7 +178,9 @@ def forces(
             that is nowhere or that no reader sees; for a head that does not exist.
     """
     compute = Compute.of(device, dtype, "float64")
-    folder, batches = _batches(checkpoint, texts, tokenizer, length, first_token)
+    folder = _of_folder(checkpoint)
+    read = _read_tokenizer(folder, tokenizer)
+    batches = batches_of(texts, read, length, first_token, folder)
     wanted = Wanted(
         keys or Keys(), heads, tuple(readers[:1]), coupling=coupling, arrows=coupling and arrows
     )
@@ -166,17 +195,8 @@ def forces(
     )
 
 
-def _batches(
-    checkpoint: Path | str,
-    texts: Mapping[str, Sequence[str] | str],
-    tokenizer: Path | str | None,
-    length: int,
-    first_token: FirstToken,
-) -> tuple[Path, list[TokenBatch]]:
-    """The checkpoint's folder, and the texts as batches of its tokenizer."""
-    given = _texts(texts)
-    if length < 2:
-        raise TrajectoryError(f"length {length}: attention to the first token needs at least 2")
+def _of_folder(checkpoint: Path | str) -> Path:
+    """The checkpoint's folder; TrajectoryError unless it is one of a known family."""
     folder = Path(checkpoint)
     if not folder.is_dir():
         raise TrajectoryError(
@@ -184,11 +204,14 @@ def _batches(
             "fetches them from the hub"
         )
     read_config(folder)  # which the tokenizer's reader would call its own
-    read = load_tokenizer(*_tokenizer_of(folder, tokenizer))
-    batches = [
-        _batch(read, domain, found, length, first_token, folder) for domain, found in given.items()
-    ]
-    return folder, batches
+    return folder
+
+
+def _read_tokenizer(folder: Path, given: Any) -> TextTokenizer:
+    """The tokenizer that is given, or the checkpoint's own."""
+    if given is None or isinstance(given, Path | str):
+        return load_tokenizer(*_tokenizer_of(folder, given))
+    return tokenizer_in_memory(given)
 
 
 def _tokenizer_of(folder: Path, given: Path | str | None) -> tuple[Path, Path]:
@@ -208,53 +231,6 @@ def _tokenizer_of(folder: Path, given: Path | str | None) -> tuple[Path, Path]:
             "measure(..., tokenizer=...)"
         )
     return found, found
-
-
-def _texts(texts: Mapping[str, Sequence[str] | str]) -> dict[str, list[str]]:
-    """Lists of texts by domain.
-
-    Raises TrajectoryError unless there is a text in every domain, and nothing but texts.
-    """
-    if not isinstance(texts, Mapping) or not texts:
-        raise TrajectoryError(
-            'texts: give lists of texts by domain, {"prose": ["Summer is warm."]}'
-        )
-    found = {}
-    for domain, given in texts.items():
-        found[domain] = [given] if isinstance(given, str) else list(given)
-        if not found[domain]:
-            raise TrajectoryError(f"domain '{domain}': no texts")
-        for n, text in enumerate(found[domain]):
-            if not isinstance(text, str):
-                raise TrajectoryError(f"domain '{domain}', text {n}: {text!r:.40} is not a text")
-    return found
-
-
-def _batch(
-    tokenizer: TextTokenizer,
-    domain: str,
-    texts: Sequence[str],
-    length: int,
-    first_token: FirstToken,
-    folder: Path,
-) -> TokenBatch:
-    id_ = first_id(tokenizer, first_token, folder)
-    first = [] if id_ is None else [id_]
-    rows = []
-    for n, text in enumerate(texts):
-        try:
-            (ids,) = tokenizer.encode([text], length)
-        except TrajectoryError as error:
-            raise TrajectoryError(f"domain '{domain}', text {n}: {error}") from None
-        row = [*first, *ids][:length]
-        if len(row) < 2:
-            raise TrajectoryError(f"domain '{domain}', text {n}: fewer than two tokens")
-        rows.append(row)
-    longest = max(map(len, rows))
-    tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-    names = [tokenizer.convert_ids_to_tokens(row) for row in tokens.tolist()]
-    lengths = torch.tensor([len(row) for row in rows])
-    return TokenBatch(domain, tokens, names, first_token, lengths, tuple(tokenizer.ends))
 
 
 def _frame(rows: list[dict], table: Table) -> pl.DataFrame:

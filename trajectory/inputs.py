@@ -24,7 +24,13 @@ def probe_files(config: Config) -> list[str]:
 
 def check_inputs(config: Config, source: str = "config") -> None:
     """Raise TrajectoryError, a line for each, if files that a run would read are not there, or its
-    sequences are longer than the context of a suite's model, as far as that is known."""
+    sequences are longer than the context of a suite's model, as far as that is known; or if the run
+    is a recorded training."""
+    if config.recorded:
+        raise TrajectoryError(
+            f"{source}: recorded: a Recorder writes the tables of '{config.recorded[0]}', there is "
+            f"nothing to run; analyse them by hand: trajectory dynamics --results {config.results}"
+        )
     named = {
         f"bb.variants.{name}.task.text": variant_files(variant)
         for name, variant in config.bb.variants.items()

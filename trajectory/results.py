@@ -82,6 +82,14 @@ def claim(config: Config) -> None:
         handle.write(resolved(config).encode())
 
 
+def release(config: Config) -> None:
+    """Let other processes run in the results folder, before this one ends."""
+    lock = _HELD.pop(str((config.results / LOCK_NAME).absolute()), None)
+    if lock is not None:
+        os.ftruncate(lock, 0)
+        os.close(lock)
+
+
 def _lock(config: Config) -> None:
     """Keep every other process from running in the results folder while this one lives.
 

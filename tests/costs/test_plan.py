@@ -22,7 +22,7 @@ from trajectory.costs.needs import needs, needs_changed
 from trajectory.costs.plan import plan, run_plan
 from trajectory.errors import TrajectoryError
 from trajectory.jobs.bundles import Bundle
-from trajectory.probe import effects, statistics, streaming
+from trajectory.probe import effects, loss, statistics
 
 GB = 10**9
 
@@ -185,7 +185,7 @@ def test_changed_models_compute_from_where_they_differ(tmp_path: Path) -> None:
 def test_streams_that_do_not_fit_take_another_pass(tmp_path: Path) -> None:
     assert estimates.HELD_BYTES == effects.HELD_BYTES
     blocks = estimates.TOKEN_BLOCK, estimates.VOCABULARY_BLOCK, estimates.SPREAD_BLOCK
-    assert blocks == (streaming.TOKEN_BLOCK, streaming.VOCABULARY_BLOCK, statistics.SPREAD_BLOCK)
+    assert blocks == (loss.TOKEN_BLOCK, loss.VOCABULARY_BLOCK, statistics.SPREAD_BLOCK)
     everywhere = ["zero_attention", "zero_mlp", "mean_value", "mean_residual"]
     sweeps = {"heads": "all", "every": everywhere}
     run = changing(tmp_path, sweeps, weights="stream", select={"steps": [0]})

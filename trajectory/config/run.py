@@ -25,6 +25,8 @@ class Config(Section):
     """The run's name; a results folder belongs to one name."""
     results: PlainPath
     """Folder the run writes to; ~ and $NAMES are replaced. Two configs must not share one."""
+    recorded: list[Name] = []
+    """Trainings that a `Recorder` writes the tables of: nothing for the workflow to run."""
     bb: BigramBackcopy = BigramBackcopy()
     """Bigram-Backcopy runs."""
     suites: Suites = Suites.model_validate({})
@@ -60,7 +62,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Config:
-        if not self.bb.variants and not self.suites.names():
+        if not (self.bb.variants or self.suites.names() or self.recorded):
             raise ValueError("nothing to do: give bb.variants or suites")
         if self.probe.forces is not None:
             for name, suite in self.suites.public().items():

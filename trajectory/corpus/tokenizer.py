@@ -50,6 +50,11 @@ class TextTokenizer:
         """Ids of the tokens that begin or end a text."""
         return sorted({id_ for id_ in (self.bos_token_id, self.eos_token_id) if id_ is not None})
 
+    @property
+    def size(self) -> int:
+        """Ids from 0 to the greatest that it knows."""
+        return max(self.backend_tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
     def encode(self, texts: Iterable[str], most: int | None = None) -> list[list[int]]:
         """Ids of each text, with no token put around it.
 
@@ -115,6 +120,30 @@ def load_tokenizer(folder: Path, where: object) -> TextTokenizer:
         _check_growth(backend)
         ids = [_named(backend, configs, name) for name in ("bos", "eos")]
     return TextTokenizer(backend, *ids)
+
+
+def tokenizer_in_memory(given: Any) -> TextTokenizer:
+    """A tokenizer that a caller holds, copied: how it cuts and pads for its owner stays.
+
+    Args:
+        given: one of transformers', of the tokenizers library, or a ``TextTokenizer``.
+
+    Raises:
+        TrajectoryError: if it is none of these, or has no fast form.
+    """
+    if isinstance(given, TextTokenizer):
+        return given
+    backend = given if isinstance(given, Tokenizer) else getattr(given, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise TrajectoryError(
+            f"tokenizer: a {type(given).__name__} is neither a folder nor a fast tokenizer"
+        )
+    copied = Tokenizer.from_str(backend.to_str())
+    copied.no_truncation()
+    copied.no_padding()
+    copied.encode_special_tokens = True
+    ids = [getattr(given, f"{name}_token_id", None) for name in ("bos", "eos")]
+    return TextTokenizer(copied, *ids)
 
 
 def _backend(folder: Path, where: object) -> Tokenizer:

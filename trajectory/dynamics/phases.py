@@ -68,6 +68,15 @@ def inner(layers: pl.DataFrame) -> pl.DataFrame:
     return layers.filter((depth > 0) & (depth < last))
 
 
+def single_series(
+    phenomenon: Phenomenon, heads: pl.DataFrame, layers: pl.DataFrame
+) -> list[Series]:
+    """A phenomenon's statistic of every head; of every inner stream for the peak."""
+    if phenomenon.name == "peak":
+        return list(layer_series(inner(layers), phenomenon.statistic))
+    return list(head_series(heads, phenomenon.statistic))
+
+
 def onset_rows(
     heads: pl.DataFrame,
     layers: pl.DataFrame,
@@ -87,11 +96,10 @@ def onset_rows(
     """
     rows: list[Row] = []
     for phenomenon in phenomena(settings):
+        single = single_series(phenomenon, heads, layers)
         if phenomenon.name == "peak":
-            single = list(layer_series(inner(layers), phenomenon.statistic))
             levels = {"layer": single}
         else:
-            single = list(head_series(heads, phenomenon.statistic))
             levels = {
                 "head": single,
                 "layer": list(strongest(single, phenomenon.sign, "layer")),

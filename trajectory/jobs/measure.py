@@ -9,8 +9,8 @@ from typing import Any
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.jobs.checkpoint import as_trained, facts_of, names_of, scan_facts
 from trajectory.probe.compute import Compute
-from trajectory.probe.language_model import Measurement, measure_checkpoint_files
-from trajectory.probe.measure import Row, rates
+from trajectory.probe.language_model import Measurement, domain_row, measure_checkpoint_files
+from trajectory.probe.measure import Row
 from trajectory.probe.weights import Weights
 
 
@@ -63,21 +63,11 @@ def measure_checkpoint(
 
 def _checkpoint_row(listed: Mapping[str, Any], measured: Measurement, batch: TokenBatch) -> Row:
     """A checkpoint's row of ``checkpoints`` on one domain, but for its names and how it was run."""
-    loss = measured.losses.get(batch.domain)
     return {
-        "domain": batch.domain,
-        "loss": loss.mean if loss else None,
-        "loss_se": loss.standard_error if loss else None,
-        "predictions": loss.predictions if loss else 0,
-        # known of toys alone
-        **dict.fromkeys(("risk", "excess_risk", "excess_risk_bb")),
+        **domain_row(measured, batch),
         "learning_rate": listed.get("learning_rate"),
         "integrated_learning_rate": listed.get("integrated_learning_rate"),
-        **rates(measured.heads, measured.layers, batch.domain),
         "revision": listed["revision"],
         "commit": listed["commit"],
-        "first_token": batch.first_token,
-        "batch": batch.sha256,
-        "bytes_read": measured.bytes_read,
         "audit": listed["verdict"],
     }

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from trajectory.errors import TrajectoryError
 from trajectory.probe.hooks import attend_hooked, current_hooks
-from trajectory.probe.interventions import OF_OUTPUT, Acting, acting_at, output_projection
+from trajectory.probe.interventions import OF_OUTPUT, Acting, acting_at, output_weight
 from trajectory.probe.kinds import Kind, dense_weights
 from trajectory.probe.rows import current_rows
 from trajectory.probe.short import attend_short, suits
@@ -147,7 +147,7 @@ def probe_attention(
                 act.note(weights)
     observer = _observer.get()
     if observer is not None:
-        weight = output_projection(module).weight
+        weight = output_weight(module, output)
         told = (layer, query, key, value, output, attended, scale, kind, weight, window)
         observer.attention(AttentionCall(*told, current_rows(), null_logit))
     return output.transpose(1, 2).contiguous(), None

@@ -265,11 +265,27 @@ def attention_of(block: nn.Module) -> nn.Module | None:
     return next((module for module in found if isinstance(module, nn.Module)), None)
 
 
-def output_projection(attention: nn.Module) -> nn.Linear:
-    """W_O of an attention layer."""
+def output_projection(attention: nn.Module) -> nn.Module:
+    """What applies W_O in an attention layer."""
     projection = attention.o_proj if hasattr(attention, "o_proj") else attention.dense
-    assert isinstance(projection, nn.Linear)
+    assert isinstance(projection, nn.Module)
     return projection
+
+
+def output_weight(attention: nn.Module, output: Tensor) -> Tensor:
+    """W_O of an attention layer, [D, H·d]; with an adapter, the matrix that both are together.
+
+    Args:
+        attention: the layer.
+        output: [B, H, T, d], what the heads give W_O.
+    """
+    projection = output_projection(attention)
+    if type(projection) is nn.Linear:
+        return projection.weight
+    with torch.no_grad():  # what is linear is what it makes of the unit vectors
+        units = torch.eye(output.shape[1] * output.shape[-1]).to(output)
+        mapped: Tensor = projection(units) - projection(torch.zeros_like(units[:1]))
+    return mapped.T
 
 
 def values_at(forward: Any, position: int) -> dict[int, Tensor]:

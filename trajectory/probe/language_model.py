@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from trajectory.corpus.tokens import TokenBatch
+from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import CPU
+from trajectory.probe.in_memory import ModelInMemory, borrowed
 from trajectory.probe.interventions import Intervention, intervening
 from trajectory.probe.loss import Loss
-from trajectory.probe.measure import Batch, Row, measure
+from trajectory.probe.measure import Batch, Row, measure, rates
 from trajectory.probe.rows import tokens_at
 from trajectory.probe.selfcheck import check_finite, check_loss
 from trajectory.probe.streaming import StreamedModel, streamed
@@ -22,12 +24,15 @@ from trajectory.probe.weights import Weights
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured: rows of ``heads`` and ``layers``, each domain's loss, bytes read."""
+    """What was measured: rows of ``heads`` and ``layers``, each domain's loss, bytes read.
+
+    No bytes are read of a model in memory.
+    """
 
     heads: list[Row]
     layers: list[Row]
     losses: dict[str, Loss]
-    bytes_read: int = field(compare=False)
+    bytes_read: int | None = field(compare=False)
 
 
 def measure_checkpoint_files(
@@ -62,16 +67,10 @@ def measure_checkpoint_files(
             sequence differs from dense float64 attention, or a loss no language model has (with
             interventions: a loss that is not finite).
     """
-    tokens, batch = together(batches)
     with streamed(folder, dtype, at_once, weights, device) as model:
         if losses:
             model.read_out()  # or a missing one would be noticed after all layers
-        with tokens_at(batch.present), intervening(interventions, model.blocks):
-            hidden, heads, layers = measure(
-                lambda: model.run(tokens), model.blocks, batch, statistics, full
-            )
-        domains = batch.domains.items() if losses else ()
-        found = {name: _loss(model, hidden, tokens, member) for name, member in domains}
+        heads, layers, found = _measured(model, batches, statistics, full, interventions, losses)
         vocabulary = model.config.vocab_size
         read = model.weights.bytes_read
     for name, loss in found.items():
@@ -80,6 +79,79 @@ def measure_checkpoint_files(
         else:
             check_loss(loss.mean, vocabulary, f"domain '{name}'")
     return Measurement(heads, layers, found, read)
+
+
+def measure_model(
+    model: ModelInMemory,
+    batches: Sequence[TokenBatch],
+    statistics: torch.dtype = torch.float64,
+    full: bool = True,
+    at_once: int = 16,
+    interventions: Sequence[Intervention] = (),
+    losses: bool = True,
+) -> Measurement:
+    """The same of a model in memory, which is left as it was.
+
+    What was edited, or is still in training, may pay any price: a loss need only be finite.
+
+    Args:
+        model: the model.
+        batches, statistics, full, at_once, interventions, losses: as in
+            ``measure_checkpoint_files``.
+
+    Raises:
+        TrajectoryError: if an id lies outside the vocabulary, a statistic or a loss is not finite,
+            or the self-check fails.
+    """
+    for batch in batches:
+        greatest, least = int(batch.tokens.max()), int(batch.tokens.min())
+        if greatest >= model.vocabulary or least < 0:
+            raise TrajectoryError(
+                f"domain '{batch.domain}': token {greatest if least >= 0 else least} lies outside "
+                f"the vocabulary of {model.where}, {model.vocabulary} ids from 0; the ids are "
+                "another tokenizer's"
+            )
+    with borrowed(model, at_once):
+        heads, layers, found = _measured(model, batches, statistics, full, interventions, losses)
+    for name, loss in found.items():
+        check_finite(loss.mean, f"domain '{name}'")
+    return Measurement(heads, layers, found, None)
+
+
+def domain_row(measured: Measurement, batch: TokenBatch) -> Row:
+    """Columns of ``checkpoints`` that follow from what was measured on one domain's batch."""
+    loss = measured.losses.get(batch.domain)
+    return {
+        "domain": batch.domain,
+        "loss": loss.mean if loss else None,
+        "loss_se": loss.standard_error if loss else None,
+        "predictions": loss.predictions if loss else 0,
+        # known of toys alone
+        **dict.fromkeys(("risk", "excess_risk", "excess_risk_bb")),
+        **rates(measured.heads, measured.layers, batch.domain),
+        "first_token": batch.first_token,
+        "batch": batch.sha256,
+        "bytes_read": measured.bytes_read,
+    }
+
+
+def _measured(
+    model: StreamedModel | ModelInMemory,
+    batches: Sequence[TokenBatch],
+    statistics: torch.dtype,
+    full: bool,
+    interventions: Sequence[Intervention],
+    losses: bool,
+) -> tuple[list[Row], list[Row], dict[str, Loss]]:
+    """Rows of ``heads`` and ``layers``, and each domain's loss if asked for."""
+    tokens, batch = together(batches)
+    with tokens_at(batch.present), intervening(interventions, model.blocks):
+        hidden, heads, layers = measure(
+            lambda: model.run(tokens), model.blocks, batch, statistics, full
+        )
+    domains = batch.domains.items() if losses else ()
+    found = {name: _loss(model, hidden, tokens, member) for name, member in domains}
+    return heads, layers, found
 
 
 def together(batches: Sequence[TokenBatch]) -> tuple[Tensor, Batch]:
@@ -109,7 +181,9 @@ def predicted(member: Tensor) -> Tensor:
     return member[:, :-1] & member[:, 1:]
 
 
-def _loss(model: StreamedModel, hidden: Tensor, tokens: Tensor, member: Tensor) -> Loss:
+def _loss(
+    model: StreamedModel | ModelInMemory, hidden: Tensor, tokens: Tensor, member: Tensor
+) -> Loss:
     """−log p of the next token at positions whose next token belongs to the domain too."""
     predicts = predicted(member)
     found = model.losses(hidden[:, :-1][predicts.to(hidden.device)], tokens[:, 1:][predicts])

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
+
+VOCABULARY_BLOCK = 8192
+"""Rows of the read-out in memory at once."""
+
+TOKEN_BLOCK = 2048
+"""Positions whose logits are held at once."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,49 @@ class Loss:
         """This mean less that of the same sequences under another model, and its standard error."""
         difference = [a - b for a, b in zip(self.totals, other.totals, strict=True)]
         return sum(difference) / sum(self.counts), _standard_error(difference, self.counts)
+
+
+def surprises(
+    hidden: Tensor, targets: Tensor, blocks: Iterable[tuple[int, int, Callable[[Tensor], Tensor]]]
+) -> Tensor:
+    """−log p of each target, float32 [N], from final states [N, D].
+
+    Args:
+        hidden: final states.
+        targets: token ids, on the same device.
+        blocks: parts of the vocabulary, from which id to which, and what reads their logits
+            [n, stop − start] in float32 out of states [n, D].
+    """
+    total = torch.full((len(targets),), -torch.inf, device=hidden.device)
+    chosen = torch.zeros(len(targets), device=hidden.device)
+    for start, stop, read in blocks:
+        for first in range(0, len(targets), TOKEN_BLOCK):
+            part = slice(first, first + TOKEN_BLOCK)
+            logits = read(hidden[part])
+            total[part] = torch.logaddexp(total[part], logits.logsumexp(1))
+            here = (targets[part] >= start) & (targets[part] < stop)
+            found = logits.gather(1, (targets[part] - start).clamp(0, stop - start - 1)[:, None])
+            chosen[part] = torch.where(here, found[:, 0], chosen[part])
+    return total - chosen
+
+
+def of_weight(
+    rows: int, block: Callable[[int, int], Tensor]
+) -> Iterable[tuple[int, int, Callable[[Tensor], Tensor]]]:
+    """A read-out that is one matrix [V, D], ``VOCABULARY_BLOCK`` rows at a time.
+
+    Args:
+        rows: V.
+        block: its rows from one to another, float32.
+    """
+    for start in range(0, rows, VOCABULARY_BLOCK):
+        stop = min(start + VOCABULARY_BLOCK, rows)
+        weight = block(start, stop)
+        yield start, stop, partial(_logits, weight)
+
+
+def _logits(weight: Tensor, states: Tensor) -> Tensor:
+    return states.float() @ weight.T
 
 
 def _standard_error(totals: Sequence[float], counts: Sequence[float]) -> float | None:

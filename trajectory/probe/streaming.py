@@ -32,6 +32,7 @@ from trajectory.probe.attention import NAME, probe_attention
 from trajectory.probe.branches import Branches
 from trajectory.probe.compute import CPU, DTYPES
 from trajectory.probe.families import IGNORED, Family, State, family_of
+from trajectory.probe.loss import of_weight, surprises
 from trajectory.probe.memory import return_freed_memory
 from trajectory.probe.rope import check_rope
 from trajectory.probe.rows import batch_rows, rows_of
@@ -42,12 +43,6 @@ SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"
 
 AttentionInterface.register(NAME, probe_attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
-
-VOCABULARY_BLOCK = 8192
-"""Rows of the read-out in memory at once."""
-
-TOKEN_BLOCK = 2048
-"""Positions whose logits are held at once."""
 
 LAYERS_BETWEEN_TRIMS = 8
 """Layers after which freed memory goes back to the system, about 6 MB per layer of OLMo-2-1B."""
@@ -66,14 +61,7 @@ class StreamedLayer(nn.Module):
         self.layer.load_state_dict(self.reader.take(self.index), assign=True)
 
         def run(hidden: Tensor) -> Tensor:
-            size = len(hidden)
-            parts = []
-            for start in range(0, size, self.at_once):
-                rows = slice(start, min(start + self.at_once, size))
-                part = {name: rows_of(value, rows, size) for name, value in kwargs.items()}
-                with batch_rows(rows):
-                    parts.append(self.layer(hidden[rows], *args, **part))
-            return torch.cat(parts) if len(parts) > 1 else parts[0]
+            return in_parts(self.layer, hidden, args, kwargs, self.at_once)
 
         if self.branches is None:
             output = run(hidden_states)
@@ -84,6 +72,27 @@ class StreamedLayer(nn.Module):
         if self.index % LAYERS_BETWEEN_TRIMS == LAYERS_BETWEEN_TRIMS - 1:
             return_freed_memory()
         return output
+
+
+def in_parts(
+    layer: nn.Module, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any], at_once: int
+) -> Tensor:
+    """A decoder layer's output [B, T, D] for a stream [B, T, D], ``at_once`` sequences at a time.
+
+    Args:
+        layer: the layer.
+        hidden: the stream that enters it.
+        args, kwargs: what the decoder gives it besides.
+        at_once: sequences that pass it together.
+    """
+    size = len(hidden)
+    parts = []
+    for start in range(0, size, at_once):
+        rows = slice(start, min(start + at_once, size))
+        part = {name: rows_of(value, rows, size) for name, value in kwargs.items()}
+        with batch_rows(rows):
+            parts.append(layer(hidden[rows], *args, **part))
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 class LayerReader:
@@ -253,24 +262,13 @@ class StreamedModel:
 
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """−log p of each target, float32 [N], from final states [N, D]; head read in blocks."""
-        targets = targets.to(hidden.device)
         name = self.read_out()
-        rows = self.weights.shape(name)[0]
-        total = torch.full((len(targets),), -torch.inf, device=hidden.device)
-        chosen = torch.zeros(len(targets), device=hidden.device)
-        for start in range(0, rows, VOCABULARY_BLOCK):
-            stop = min(start + VOCABULARY_BLOCK, rows)
-            block = self.weights.block(name, start, stop, torch.float32).to(hidden.device)
-            for first in range(0, len(targets), TOKEN_BLOCK):
-                part = slice(first, first + TOKEN_BLOCK)
-                logits = hidden[part].float() @ block.T
-                total[part] = torch.logaddexp(total[part], logits.logsumexp(1))
-                here = (targets[part] >= start) & (targets[part] < stop)
-                found = logits.gather(
-                    1, (targets[part] - start).clamp(0, stop - start - 1)[:, None]
-                )
-                chosen[part] = torch.where(here, found[:, 0], chosen[part])
-        return total - chosen
+
+        def block(start: int, stop: int) -> Tensor:
+            return self.weights.block(name, start, stop, torch.float32).to(hidden.device)
+
+        blocks = of_weight(self.weights.shape(name)[0], block)
+        return surprises(hidden, targets.to(hidden.device), blocks)
 
     def close(self) -> None:
         """Stop the reading thread and let go of the weights."""

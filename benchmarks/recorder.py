@@ -1,0 +1,77 @@
+"""What recording costs, as a share of a training of nano-olmo's size.
+
+    python benchmarks/recorder.py [--steps 1000] [--records 24] [--sequences 4] [--length 64]
+
+One process trains with a ``Recorder`` and times each record and each update, by the clock and by
+the CPUs: the share is the time of all records over that of all updates. Other work on the machine
+slows both alike, and the CPUs' time hardly at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+from transformers import OlmoForCausalLM
+
+from trajectory.config import NanoOlmo
+from trajectory.nano.training import architecture
+from trajectory.record import Recorder, log_spaced
+
+
+def main() -> None:
+    """Train, record, print one line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--records", type=int, default=24)
+    parser.add_argument("--sequences", type=int, default=4)
+    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    torch.manual_seed(0)
+    config = NanoOlmo()
+    model = OlmoForCausalLM(architecture(config, 0)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), config.lr, fused=True)
+    ids = torch.randint(0, config.vocabulary, (given.sequences, given.length))
+    at = log_spaced(given.steps, given.records)
+    spent = {what: [0.0, 0.0] for what in ("updates", "records")}
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"to": Path(folder) / "run", "name": "bench", "at": at}
+        with Recorder(model, {"random": ids}, **options) as recorder:
+            for step in range(given.steps + 1):
+                with clocked(spent["records"]):
+                    recorder(step)
+                with clocked(spent["updates"]):
+                    tokens = torch.randint(0, config.vocabulary, (config.batch, config.length))
+                    logits = model(tokens).logits[:, :-1].flatten(0, 1)
+                    loss = functional.cross_entropy(logits, tokens[:, 1:].flatten())
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+    for n, clock in enumerate(("clock", "CPUs")):
+        updates, records = spent["updates"][n], spent["records"][n]
+        print(
+            f"{clock}: {given.steps} updates {updates:.1f} s ({1000 * updates / given.steps:.1f} ms "
+            f"each), {len(at)} records {records:.2f} s ({1000 * records / len(at):.0f} ms each): "
+            f"{100 * records / updates:.1f} % of the training"
+        )
+
+
+@contextmanager
+def clocked(spent: list[float]) -> Iterator[None]:
+    """Add the seconds that the block takes, by the clock and by the CPUs."""
+    before = time.perf_counter(), time.process_time()
+    yield
+    spent[0] += time.perf_counter() - before[0]
+    spent[1] += time.process_time() - before[1]
+
+
+if __name__ == "__main__":
+    main()

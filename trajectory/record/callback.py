@@ -1,0 +1,110 @@
+"""``TrajectoryCallback``: a ``Recorder`` for transformers' ``Trainer``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from trajectory.corpus.given import Given
+from trajectory.record.recorder import Recorder, log_spaced
+
+RECORDS = 24
+"""Steps recorded where none are named."""
+
+
+class TrajectoryCallback(TrainerCallback):
+    """Records the model that a ``Trainer`` trains.
+
+    ``TrajectoryCallback(...).add_to(trainer)`` sends a handful of numbers to wherever the trainer
+    logs. ``Trainer(callbacks=[...])`` works as well, and writes the tables alone: a callback is not
+    told of its trainer.
+
+    Args:
+        domains: texts or token ids by domain, as ``Recorder`` takes them.
+        to: the folder of the tables.
+        name: the training's name.
+        at: the steps to record; 24, evenly spaced in the logarithm, if None.
+        tokenizer: for texts; the trainer's ``processing_class`` if None.
+        options: further ones of ``Recorder``.
+    """
+
+    def __init__(
+        self,
+        domains: Given,
+        *,
+        to: Path | str,
+        name: str,
+        at: Iterable[int] | None = None,
+        tokenizer: Any = None,
+        **options: Any,
+    ) -> None:
+        self.domains, self.at, self.tokenizer = domains, at, tokenizer
+        self.options = {"to": to, "name": name, **options}
+        self.recorder: Recorder | None = None
+        self._log: Callable[[dict[str, float]], None] | None = None
+        self._rate: float | None = None
+        self._integrated: float | None = None
+
+    def add_to(self, trainer: Any) -> TrajectoryCallback:
+        """Join a trainer, and log where it logs."""
+        trainer.add_callback(self)
+        self._log = trainer.log
+        return self
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        processing_class: Any = None,
+        optimizer: Any = None,
+        **_: Any,
+    ) -> None:
+        """Open the folder and record the model as it starts.
+
+        Raises TrajectoryError as ``Recorder``.
+        """
+        assert model is not None
+        at = log_spaced(state.max_steps, RECORDS) if self.at is None else self.at
+        tokenizer = processing_class if self.tokenizer is None else self.tokenizer
+        self.recorder = Recorder(model, self.domains, at=at, tokenizer=tokenizer, **self.options)
+        self._integrated = 0.0 if state.global_step == 0 else None
+        self._record(args, state, optimizer)
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: Any = None,
+        **_: Any,
+    ) -> None:
+        """Record the model after an update, if its step is one to record."""
+        if self._integrated is not None and self._rate is not None:
+            self._integrated += self._rate
+        self._record(args, state, optimizer)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Say what recording cost, and let others write to the folder."""
+        if self.recorder is not None:
+            self.recorder.close()
+
+    def _record(self, args: TrainingArguments, state: TrainerState, optimizer: Any) -> None:
+        assert self.recorder is not None
+        self._rate = None if optimizer is None else float(optimizer.param_groups[0]["lr"])
+        counted = args.include_num_input_tokens_seen not in ("no", False)
+        logged = self.recorder(
+            state.global_step,
+            tokens=int(state.num_input_tokens_seen) if counted else None,
+            learning_rate=self._rate,
+            integrated_learning_rate=None if self._rate is None else self._integrated,
+        )
+        if logged is not None and self._log is not None:
+            self._log(logged)

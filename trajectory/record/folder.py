@@ -1,0 +1,130 @@
+"""The folder that a training is recorded in: whose it is, and its tables on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trajectory import provenance
+from trajectory.config import RESOLVED_NAME, Config, load, parse
+from trajectory.errors import TrajectoryError
+from trajectory.outside import json_file
+from trajectory.results import claim, release
+from trajectory.schemas import TABLES
+from trajectory.tables import atomic, from_rows, read, write
+
+RECORDING = "recording.json"
+"""File that says what is recorded in a folder."""
+
+WRITTEN = ("layers", "heads", "checkpoints")
+"""The tables in the order in which they are written: a record is whole once the last has it."""
+
+_OPEN: set[Path] = set()
+"""Folders that this process records in."""
+
+
+class Folder:
+    """One recorded training on disk, locked until ``close``.
+
+    Args:
+        path: the folder, new or of this training.
+        name: the training's name: its trajectory in the tables.
+        about: what must stay the same over the training's restarts.
+
+    Raises:
+        TrajectoryError: if the folder cannot be written, holds another run or other recordings, is
+            being recorded in, or its tables are damaged.
+    """
+
+    def __init__(self, path: Path, name: str, about: Mapping[str, Any]) -> None:
+        self.path, self.place = path, path.absolute()
+        if self.place in _OPEN:
+            raise TrajectoryError(f"{path}: another Recorder of this process writes here; close it")
+        self.config = _config(path, name)
+        claim(self.config)
+        _OPEN.add(self.place)
+        try:
+            self._identify(about)
+            self.tables = self._whole()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def steps(self) -> list[int]:
+        """Recorded steps, ascending."""
+        return sorted(set(self.tables["checkpoints"].column("step").to_pylist()))
+
+    def add(
+        self, rows: Mapping[str, Sequence[Mapping[str, Any]]], facts: Mapping[str, Any]
+    ) -> None:
+        """Write the tables anew with one record more; a killed process leaves out that one at most.
+
+        Args:
+            rows: of the three tables.
+            facts: for the tables' provenance.
+        """
+        found = {
+            name: pa.concat_tables([self.tables[name], from_rows(rows[name], TABLES[name])])
+            for name in WRITTEN
+        }
+        described = provenance.describe(**facts)
+        for name, table in found.items():
+            write(table, TABLES[name], self._file(name), described)
+        self.tables = found
+
+    def close(self) -> None:
+        """Let others write here."""
+        if self.place in _OPEN:
+            _OPEN.remove(self.place)
+            release(self.config)
+
+    def _file(self, name: str) -> Path:
+        return self.path / "tables" / f"{name}.parquet"
+
+    def _identify(self, about: Mapping[str, Any]) -> None:
+        path, about = self.path / RECORDING, json.loads(json.dumps(about))
+        if path.is_file():
+            try:
+                known = json_file(path)
+            except ValueError:
+                raise TrajectoryError(f"{path}: damaged; record in another folder") from None
+            for key in about.keys() | known.keys():
+                if known.get(key) != about.get(key):
+                    raise TrajectoryError(
+                        f"{self.path}: holds recordings of another training, its {key} is "
+                        f"{known.get(key)!s:.60}, not {about.get(key)!s:.60}; record in another "
+                        "folder"
+                    )
+            return
+        if self._file("checkpoints").exists():
+            raise TrajectoryError(f"{path}: missing beside the tables of a recorded training")
+        with atomic(path) as handle:
+            handle.write((json.dumps(about, indent=1) + "\n").encode())
+
+    def _whole(self) -> dict[str, pa.Table]:
+        """The tables' whole records: what only some tables have was cut off while written."""
+        if not self._file("checkpoints").exists():
+            return {name: TABLES[name].schema.empty_table() for name in WRITTEN}
+        found = {name: read(self._file(name), TABLES[name]) for name in WRITTEN}
+        steps = pc.unique(found["checkpoints"].column("step"))
+        for name, table in found.items():
+            kept = table.filter(pc.is_in(table.column("step"), value_set=steps))
+            found[name] = kept.replace_schema_metadata(None).cast(TABLES[name].schema)
+        return found
+
+
+def _config(path: Path, name: str) -> Config:
+    """The folder's own config, in which thresholds may have been changed, or a new one."""
+    if not (path / RESOLVED_NAME).is_file():
+        return parse({"name": name, "results": str(path), "recorded": [name]}, "Recorder")
+    config = load(path / RESOLVED_NAME)
+    if config.recorded != [name]:
+        other = f"the recorded training '{config.recorded[0]}'" if config.recorded else "a run"
+        raise TrajectoryError(f"{path}: holds {other}, not '{name}'; record in another folder")
+    return config.model_copy(update={"results": path})

@@ -1,0 +1,258 @@
+"""``Recorder``: the probe's statistics of a model while it trains."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import polars as pl
+import torch
+from torch import nn
+
+from trajectory.config import LogSpaced, resolve_steps
+from trajectory.corpus.given import Given
+from trajectory.corpus.tokens import FirstToken, TokenBatch
+from trajectory.errors import TrajectoryError
+from trajectory.probe.compute import Compute
+from trajectory.probe.in_memory import ModelInMemory, batches_in_memory
+from trajectory.probe.language_model import Measurement, domain_row, measure_model
+from trajectory.probe.scan import KERNEL
+from trajectory.record.alarm import Alarm
+from trajectory.record.folder import Folder
+
+log = logging.getLogger("trajectory")
+
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+"""Of the model's config: another training of the same sizes is told apart by its name."""
+
+
+def log_spaced(last: int, count: int, first: int = 1) -> list[int]:
+    """Steps spaced evenly in the logarithm, step 0 and the last step included.
+
+    Args:
+        last: the training's last step.
+        count: steps wanted between the first and the last, both included.
+        first: first step after step 0.
+
+    Raises:
+        TrajectoryError: if there are no such steps.
+    """
+    try:
+        return resolve_steps(LogSpaced(first=first, count=count), last)
+    except ValueError as error:
+        reason = str(error).split("\n")[0]
+        raise TrajectoryError(f"log_spaced({last}, {count}, {first}): {reason}") from None
+
+
+class Recorder:
+    """Measures a model at chosen steps of its training, into the tables of a run's folder.
+
+    Call it with every step, or with those that you choose. It measures at those of ``at``, and
+    writes ``heads``, ``layers`` and ``checkpoints`` anew each time; a killed training loses one
+    record at most. A training that starts again in the same folder goes on with its tables: steps
+    that are recorded already are kept as they are.
+
+    Under DistributedDataParallel every process makes one; the first measures, the others do
+    nothing. A model in parts (FSDP, ZeRO-3, tensor parallel) is refused.
+
+    Args:
+        model: a causal model of a known family, as ``trajectory.api.measure`` takes it.
+        domains: texts or token ids by domain, likewise.
+        to: the folder of the tables.
+        name: the training's name, its ``trajectory`` in the tables; small letters, digits, . _ -.
+        at: the steps to record; every step that it is called with if None.
+        tokenizer: a folder, or a tokenizer in memory; needed for texts.
+        length: longest sequence.
+        first_token: what stands at position 0 of a text.
+        statistics: floating-point type of the statistics.
+
+    Raises:
+        TrajectoryError: as ``measure``; if the folder holds another run or training, or is being
+            written to by another process.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        domains: Given,
+        *,
+        to: Path | str,
+        name: str,
+        at: Iterable[int] | None = None,
+        tokenizer: Any = None,
+        length: int = 128,
+        first_token: FirstToken = "raw",
+        statistics: Literal["float64", "float32"] = "float64",
+    ) -> None:
+        self.name, self.at = name, None if at is None else frozenset(at)
+        self.last: int | None = None
+        self.seconds, self._started, self._ended = 0.0, 0.0, 0.0
+        self._kept = False
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.measures = not distributed or torch.distributed.get_rank() == 0
+        if not self.measures:
+            return
+        self.given, self.model = model, ModelInMemory(model)
+        self.batches = batches_in_memory(self.model, domains, tokenizer, length, first_token)
+        self.compute = Compute.of("cpu", "float32", statistics)
+        self.folder = Folder(Path(to), name, self._about())
+        self.alarm = Alarm(self.folder.config.dynamics)
+        for _ in self._set_in():  # before this start
+            pass
+        log.info("%s: %s", name, self._cost())
+
+    def __call__(
+        self,
+        step: int,
+        *,
+        tokens: int | None = None,
+        learning_rate: float | None = None,
+        integrated_learning_rate: float | None = None,
+    ) -> dict[str, float] | None:
+        """Record the model, if this is a step to record.
+
+        Args:
+            step: optimiser steps taken; each call's is greater than the last one's.
+            tokens: training tokens seen.
+            learning_rate: that of the next update.
+            integrated_learning_rate: sum of the learning rates of the updates taken.
+
+        Returns:
+            a handful of numbers to log by name, None if nothing was recorded.
+
+        Raises:
+            TrajectoryError: for a step that goes backwards, a model that cannot be measured any
+                more, tables that cannot be written.
+        """
+        if type(step) is not int or step < 0:
+            raise TrajectoryError(f"{self.name}: a step is a whole number from 0, found {step!r}")
+        if self.last is not None and step <= self.last:
+            raise TrajectoryError(
+                f"{self.name}: step {step:,} after step {self.last:,}; steps go forwards"
+            )
+        started = time.perf_counter()
+        self._started = self._started or started
+        self._ended, self.last = started, step
+        if not self.measures or (self.at is not None and step not in self.at):
+            return None
+        if step in self.folder.steps:
+            if not self._kept:
+                log.info("%s: step %s is recorded already, and is kept", self.name, f"{step:,}")
+            self._kept = True
+            return None
+        self.model = ModelInMemory(self.given)  # which may have changed
+        measured = measure_model(self.model, self.batches, self.compute.statistics)
+        names = {"trajectory": self.name, "step": step, "tokens": tokens}
+        rates = {
+            "learning_rate": learning_rate,
+            "integrated_learning_rate": integrated_learning_rate,
+        }
+        self._write(measured, names, rates)
+        for sentence in self._set_in():
+            log.warning("%s, %s", self.name, sentence)
+        self._ended = time.perf_counter()
+        self.seconds += self._ended - started
+        return numbers(measured, self.batches)
+
+    @property
+    def share(self) -> float:
+        """Time that recording took, as a share of the rest of the time since the first call."""
+        rest = self._ended - self._started - self.seconds
+        return self.seconds / rest if rest > 0 else 0.0
+
+    def close(self) -> None:
+        """Let others write to the folder, and say what recording cost."""
+        if not self.measures:
+            return
+        self.folder.close()
+        log.info(
+            "%s: recording took %.1f s, %.1f %% of the time between records",
+            *(self.name, self.seconds, 100 * self.share),
+        )
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _about(self) -> dict[str, Any]:
+        config = self.model.config
+        return {
+            "name": self.name,
+            "model": {"class": self.model.where} | {key: getattr(config, key) for key in SIZES},
+            "batches": {batch.domain: batch.sha256 for batch in self.batches},
+            "first_token": self.batches[0].first_token,
+        }
+
+    def _cost(self) -> str:
+        shapes = [batch.tokens.shape for batch in self.batches]
+        sequences, tokens = sum(s[0] for s in shapes), sum(s.numel() for s in shapes)
+        records = "each call" if self.at is None else f"{len(self.at)} steps"
+        return (
+            f"records {records}, each a forward pass of {sequences} sequences, {tokens:,} tokens, "
+            "and their statistics"
+        )
+
+    def _write(self, measured: Measurement, names: dict[str, Any], rates: dict[str, Any]) -> None:
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        ran = {"dtype": dtype, "device": self.model.device.type}
+        unknown = dict.fromkeys(("revision", "commit", "audit"))
+        rows = {
+            "heads": [{**names, **row} for row in measured.heads],
+            "layers": [{**names, **row} for row in measured.layers],
+            "checkpoints": [
+                {**names, **domain_row(measured, batch), **rates, **unknown, **ran}
+                for batch in self.batches
+            ],
+        }
+        facts = self._about() | ran | {"kernel": KERNEL}
+        statistics = str(self.compute.statistics).removeprefix("torch.")
+        self.folder.add(rows, facts | {"statistics": statistics})
+
+    def _set_in(self) -> Iterable[str]:
+        """Sentences about what has set in since the last call."""
+        heads, layers = (pl.DataFrame(self.folder.tables[name]) for name in ("heads", "layers"))
+        return self.alarm.new(heads.sort("step"), layers.sort("step"))
+
+
+def numbers(measured: Measurement, batches: Iterable[TokenBatch]) -> dict[str, float]:
+    """A handful of a record's numbers, as trainers log them.
+
+    Returns:
+        by ``sinks/<domain>/<name>``: ``loss``; ``sink_rate``; ``sink_excess`` and ``value_ratio``
+        of the head that has the greatest sink excess; ``residual_ratio``, the greatest of the
+        streams between blocks.
+    """
+    found: dict[str, float] = {}
+    for batch in batches:
+        domain = batch.domain
+        lead = max(
+            (row for row in measured.heads if row["domain"] == domain),
+            key=lambda row: float(row["sink_excess"]),
+        )
+        streams = [row for row in measured.layers if row["domain"] == domain]
+        depth = max(row["layer"] for row in streams)
+        peaks = [
+            row["residual_ratio"]
+            for row in streams
+            if 0 < row["layer"] < depth and row["residual_ratio"] is not None
+        ]
+        of_domain = {
+            "loss": measured.losses[domain].mean,
+            "sink_rate": domain_row(measured, batch)["sink_rate"],
+            "sink_excess": lead["sink_excess"],
+            "value_ratio": lead["value_ratio"],
+            "residual_ratio": max(peaks, default=None),
+        }
+        found |= {f"sinks/{domain}/{n}": v for n, v in of_domain.items() if v is not None}
+    return found
