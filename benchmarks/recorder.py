@@ -58,9 +58,8 @@ def main() -> None:
     for n, clock in enumerate(("clock", "CPUs")):
         updates, records = spent["updates"][n], spent["records"][n]
         print(
-            f"{clock}: {given.steps} updates {updates:.1f} s ({1000 * updates / given.steps:.1f} ms "
-            f"each), {len(at)} records {records:.2f} s ({1000 * records / len(at):.0f} ms each): "
-            f"{100 * records / updates:.1f} % of the training"
+            f"{clock}: {given.steps} updates {updates:.1f} s, {len(at)} records {records:.2f} s "
+            f"({1000 * records / len(at):.0f} ms each): {100 * records / updates:.1f} %"
         )
 
 
