@@ -32,8 +32,8 @@ def test_the_check_finds_what_is_wrong(browser: webdriver.Chrome, site: Path) ->
     browser.execute_script(
         "document.documentElement.lang = '';"
         "document.querySelector('main').insertAdjacentHTML('beforeend',"
-        " '<p style=\"color: #aaa; background: #fff\">pale</p><button></button>"
-        "<input name=\"lone\"><h1>two</h1><i id=\"main\"></i>')"
+        ' \'<p style="color: #aaa; background: #fff">pale</p><button></button>'
+        '<input name="lone"><h1>two</h1><i id="main"></i>\')'
     )
     found = " ".join(browser.execute_script(CHECK))
     for fault in ("no language", "pale", "BUTTON", "lone without", "not one h1", "two are main"):
