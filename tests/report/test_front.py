@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trajectory.config import parse
+from trajectory.dynamics.claims.all import CRITERIA
 from trajectory.dynamics.claims.ledger import standings
 from trajectory.report import findings
 from trajectory.report.names import Names, change
@@ -237,8 +238,13 @@ def test_tiles_are_the_ledger_with_contradictions_first(run: Run) -> None:
     assert {(t.name, t.standing) for t in strip.tiles} == {
         (tiles.called(claim), standing.verdict) for claim, standing in ledger.items()
     }
-    ranks = [tiles.ORDER.index(t.verdict) for t in strip.tiles]
+    ranks = [
+        (tiles.ORDER.index(t.verdict), tiles.place(claim))
+        for claim, t in tiles.found(run.frame("claims"))
+    ]
     assert ranks == sorted(ranks)
+    assert set(tiles.PAPER) == {criterion.claim.name for criterion in CRITERIA}
+    assert len(set(tiles.PAPER)) == len(tiles.PAPER)
     order = [tiles.CHIPS.get(v, story.UNTESTED) for v in ("not reproduced", "undecided")]
     assert order == ["no", "mixed"]
 

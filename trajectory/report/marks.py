@@ -51,6 +51,10 @@ LOGARITHMIC = {
 """Statistics that are positive and span decades."""
 
 
+SPOKEN = "datum.label == 'delta_logit' ? 'Δlogit' : replace(datum.label, /[_-]/g, ' ')"
+"""The same for the labels of an axis or a legend, as an expression of Vega."""
+
+
 def called(column: str) -> str:
     """A column's name for people."""
     return NAMES.get(column, column.replace("_", " "))
@@ -119,6 +123,13 @@ def dash(run: Run) -> alt.StrokeDash:
     return alt.StrokeDash("domain:N", legend=None).scale(
         domain=list(found), range=list(found.values())
     )
+
+
+def look(run: Run) -> dict[str, Any]:
+    """Of lines of ``series.described``: a pattern per domain; thin for toys, thick for language
+    models."""
+    width = alt.condition("datum.toy", alt.value(1.4), alt.value(3))
+    return {"strokeDash": dash(run), "strokeWidth": width}
 
 
 def by_domain(run: Run, told: Sequence[str], *, lines: bool = False) -> dict[str, Any]:
@@ -244,9 +255,7 @@ def lines(
         color=colour(run),
         detail=["trajectory:N", "domain:N", *(f"{name}:N" for name in detail)],
     )
-    drawn = encoded.mark_line(strokeWidth=1.6, opacity=0.85, **(line or {})).encode(
-        strokeDash=dash(run)
-    )
+    drawn = encoded.mark_line(opacity=0.85, **(line or {})).encode(**look(run))
     points = encoded.mark_point(filled=True, size=26, opacity=0.85).encode(
         tooltip=tips(table, ["trajectory", "domain", "step", *detail, column, *extra])
     )

@@ -11,7 +11,7 @@ import polars as pl
 from trajectory.dynamics.laws import BY_NAME, evaluate
 from trajectory.dynamics.portraits import floor_log_odds
 from trajectory.dynamics.series import with_group
-from trajectory.report.run import Run
+from trajectory.report.run import TOYS, Run
 
 CURVE_POINTS = 40
 """Points of a fitted curve: more than its window has records, fewer than a screen has pixels."""
@@ -20,9 +20,11 @@ PLACE = ("trajectory", "domain", "step", "layer", "head")
 
 
 def described(frame: pl.DataFrame, run: Run) -> pl.DataFrame:
-    """Add the group and the sink onset of the trajectory's lead head in the row's domain."""
+    """Add the group, whether it is a toy, and the sink onset of the trajectory's lead head in the
+    row's domain."""
     onset = run.leads.select("trajectory", "domain", "onset")
     joined = with_group(frame).join(onset, on=["trajectory", "domain"], how="left")
+    joined = joined.with_columns(toy=pl.col("trajectory").str.starts_with(TOYS))
     order = [
         name for name in ("trajectory", "domain", "layer", "head", "step") if name in frame.columns
     ]

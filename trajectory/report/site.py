@@ -24,7 +24,7 @@ from trajectory.report import encode, figures
 from trajectory.report.controls import Slider
 from trajectory.report.labelled import labelled
 from trajectory.report.names import Names
-from trajectory.report.page import Block, Page
+from trajectory.report.page import Block, Figure, Page
 from trajectory.report.pages import PAGES
 from trajectory.report.palette import KINDS
 from trajectory.report.run import SUITE_FOLDERS, Run
@@ -139,6 +139,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     found.globals["grouped"] = _by_kind
+    found.globals["lone"] = _lone
     return found
 
 
@@ -187,6 +188,15 @@ def _grouped(members: Any, key: Callable[[Any], str]) -> list[tuple[str, list[An
 
 def _by_kind(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:
     return _grouped(blocks, lambda block: type(block).__name__)
+
+
+def _lone(figures: Sequence[Figure]) -> set[str]:
+    """Charts that no other stands beside, of a row of two: they take its whole width."""
+    placed = [figure for figure in figures if not figure.inset]
+    if all(figure.narrow for figure in placed):
+        return set()
+    runs = [list(found) for wide, found in groupby(placed, lambda f: f.wide) if not wide]
+    return {run[-1].name for run in runs if len(run) % 2}
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:

@@ -25,7 +25,6 @@ from trajectory.report.page import (
     Figure,
     Folded,
     Grid,
-    Heading,
     Items,
     Missing,
     Page,
@@ -86,7 +85,7 @@ def make(run: Run) -> Page:
     counted = _counted(claims)
     parts = {str(claim): part for (claim,), part in claims.group_by("claim")}
     blocks = [_claim(tile, parts[claim]) for claim, tile in tiles.found(claims)]
-    blocks += [Heading("Criteria of each claim"), _summary(claims, counted)]
+    blocks.append(_summary(claims, counted))
     return Page(
         "claims", "Claims", title, lead, blocks, (), {"counted": counted},
         answer=_answer(claims),
@@ -125,7 +124,9 @@ def _summary(claims: pl.DataFrame, counted: pl.DataFrame) -> Figure:
         .mark_bar(height=15)
         .encode(
             x=alt.X("criteria:Q", title="criteria").axis(tickMinStep=1, format="d"),
-            y=alt.Y("claim:N", title=None, sort=order).axis(labelLimit=280),
+            y=alt.Y("claim:N", title=None, sort=order).axis(
+                labelLimit=280, labelExpr=marks.SPOKEN
+            ),
             color=alt.Color("verdict:N", title=None)
             .scale(domain=list(COLOURS), range=list(COLOURS.values()))
             .legend(orient="top"),
@@ -139,7 +140,7 @@ def _summary(claims: pl.DataFrame, counted: pl.DataFrame) -> Figure:
     told = words.listed([f"{number} {name}" for name, number in totals.items() if number])
     return Figure(
         "summary",
-        "The ledger at a glance",
+        "Criteria of each claim",
         chart,
         f"Of {words.count(sum(totals.values()), 'criterion', 'criteria')} of "
         f"{words.count(claims['claim'].n_unique(), 'claim')}: {told}.",

@@ -115,7 +115,9 @@ def _milestones(run: Run, frame: pl.DataFrame) -> Figure:
         .transform_filter("isValid(datum.step) && datum.step > 0")
         .transform_calculate(start="max(datum.after_step, 1)")
         .encode(
-            y=alt.Y("milestone:N", title=None, sort=order).axis(labelLimit=240),
+            y=alt.Y("milestone:N", title=None, sort=order).axis(
+                labelLimit=240, labelExpr=marks.SPOKEN
+            ),
             yOffset=alt.YOffset("group:N", sort=run.groups),
             color=marks.colour(run),
             tooltip=[

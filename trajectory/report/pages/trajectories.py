@@ -256,7 +256,7 @@ def _panel(run: Run, panel: Panel, curves: bool) -> Figure:
         "residual_ratio": ["residual_ratio", "residual_norm_sink", "residual_norm_rest"],
     }.get(panel.column, [panel.column])
     layers = [
-        encoded.mark_line(strokeWidth=1.6, opacity=0.85).encode(strokeDash=marks.dash(run)),
+        encoded.mark_line(opacity=0.85).encode(**marks.look(run)),
         encoded.mark_point(filled=True, size=26, opacity=0.85).encode(
             tooltip=marks.tips(panel.table, [*names, "step", *shown])
         ),
@@ -349,7 +349,7 @@ def _explored(run: Run, columns: Mapping[Table, list[str]], title: str) -> list[
         )
         tips = marks.tips(table, [d.removesuffix(":N") for d in detail] + ["step"])
         layers += [
-            encoded.mark_line(strokeWidth=1.6, opacity=0.85).encode(strokeDash=marks.dash(run)),
+            encoded.mark_line(opacity=0.85).encode(**marks.look(run)),
             encoded.mark_point(filled=True, size=26, opacity=0.85).encode(
                 tooltip=[*tips, alt.Tooltip("value:Q", format=".4~g")]
             ),

@@ -19,6 +19,8 @@ from trajectory.schemas import BB_COMPARISONS, COMPARED
 CAUSES = ("delta_logit", "value_ratio")
 """What experiments on causes are judged by: the sink's logit and the drain."""
 
+CALLED = {name: marks.called(name) for name in CAUSES}
+
 MEASURES = {"step": "last record", "loss": "equal loss", "rate": "change per ln(step)"}
 """What experiments are compared by, in words."""
 
@@ -96,7 +98,7 @@ def _causes(rows: pl.DataFrame) -> pl.DataFrame:
 def _causes_reading(rows: pl.DataFrame) -> str:
     """The sentence of a chart that shows both statistics."""
     named = rows.with_columns(
-        pl.format("{} ({})", "group", pl.col("statistic").replace(marks.NAMES)).alias("group")
+        pl.format("{} ({})", "group", pl.col("statistic").replace(CALLED)).alias("group")
     )
     what = words.listed([marks.called(name) for name in CAUSES])
     measures = rows["measure"].unique().sort(descending=True).to_list()
@@ -168,7 +170,8 @@ def _layers(
         "difference to the control" if fixed else titles[_first(run)[0]],
         y=alt.Y("group:N", title=None).axis(labelLimit=260),
         tooltip=[*words_of, *tips],
-        color=alt.Color("statistic:N", title=None).legend(orient="top") if fixed
+        color=alt.Color("statistic:N", title=None).legend(orient="top", labelExpr=marks.SPOKEN)
+        if fixed
         else marks.colour(run),
         yOffset=alt.YOffset("statistic:N") if fixed else alt.Undefined,
     )  # fmt: skip

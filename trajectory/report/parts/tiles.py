@@ -33,6 +33,24 @@ ORDER = (NO, MIXED, YES, UNTESTED)
 """What contradicts first."""
 
 
+PAPER = (
+    *("static-alignment", "dynamic-alignment", "llama-3.1-phenomena"),  # abstract, figure 1
+    *("task", "dormant-active", "value-drain", "ablations", "dynamics"),  # the toy task
+    *("theory-fixed-value", "theory-fixed-sink", "theory-joint", "sink-logit-concentration"),
+    *("active-dormant-heads", "l16h25", "peak-structure", "llama-3.1-circuit", "layer-0-cause"),
+    *("peak-linear", "mutual-reinforcement-cause", "olmo-dynamics"),  # sections 4 and 5
+    *("relu-removes", "peak-removed", "simplified-model", "theory-adam"),
+    *("flow-arrows", "sink-force-selects", "constant-value-no-brake", "forks-reinforce"),
+    *("reinforcement-gain-finite", "order", "order-in-language-models"),  # measured here alone
+)
+"""Claims in the order in which the paper makes them, then those that go beyond it."""
+
+
+def place(claim: str) -> int:
+    """Where the paper makes the claim; behind all others one that is not among them."""
+    return PAPER.index(claim) if claim in PAPER else len(PAPER)
+
+
 def tiles(run: Run) -> Tiles | Missing:
     """A tile for every claim."""
     if not run.has("claims"):
@@ -41,8 +59,7 @@ def tiles(run: Run) -> Tiles | Missing:
 
 
 def found(claims: pl.DataFrame) -> list[tuple[str, Tile]]:
-    """Every claim with its tile: what contradicts first, within it in the ledger's order, which is
-    the paper's."""
+    """Every claim with its tile: what contradicts first, within that in the paper's order."""
     rows = claims.to_dicts()
     statements = {row["claim"]: row["statement"] for row in rows}
     every = [
@@ -58,7 +75,7 @@ def found(claims: pl.DataFrame) -> list[tuple[str, Tile]]:
         )
         for claim, standing in standings(rows).items()
     ]
-    return sorted(every, key=lambda one: ORDER.index(one[1].verdict))
+    return sorted(every, key=lambda one: (ORDER.index(one[1].verdict), place(one[0])))
 
 
 def called(claim: str) -> str:
