@@ -12,20 +12,30 @@
 #   <results>/complete.txt                 that nothing is missing from the tables
 #   <results>/logs/, <results>/benchmarks/ what each job printed, and what it cost
 #   <results>/costs.parquet                where time, memory and bytes went
+from pathlib import Path
+
 from snakemake.utils import min_version
+
+from trajectory.config import check_files
+from trajectory.errors import TrajectoryError
+from trajectory.workflow import refuse
 
 min_version("9.19")
 
 
 # A config file given on the command line replaces the default run; it is not merged into it.
 if not workflow.config_settings.configfiles:
+    try:  # before Snakemake reads it, which would end in a traceback, or not at all
+        check_files([Path("config.yaml")])
+    except TrajectoryError as error:
+        refuse(error)
 
     configfile: "config.yaml"
 
 
-# Says which platform this needs; the jobs run in the environment that runs Snakemake. For
-# --software-deployment-method apptainer, name an image that has this package installed.
-container: "docker://python:3.11-slim"
+# Read with --software-deployment-method apptainer only; the Dockerfile says how to make it. Without it, jobs
+# run in the environment that runs Snakemake.
+container: "trajectory.sif"
 
 
 report: "workflow/report/workflow.rst"
@@ -49,21 +59,19 @@ include: "workflow/rules/report.smk"
 
 
 onstart:
-    claim_results()
-    follow()
+    begin()
 
 
 onsuccess:
-    stop_following()
-    remember(CONFIG)
-    print(last_word("report"), end="")
+    end_well()
 
 
 onerror:
-    stop_following()
-    remember(CONFIG)
-    print(f"A job failed. What it printed is above, and in {RESULTS}/logs.")
-    print(last_word("complete"), end="")
+    end_badly()
+
+
+if DEPLOYED:
+    pass_on_handlers(workflow, begin, end_well, end_badly)
 
 
 rule all:
@@ -76,6 +84,7 @@ rule all:
         *READ,
         manifests,
         BB_TABLES_OF_RUNS,
+        batched,
         bundled,
         intervened if EFFECTS else [],
         forced if FORCE_OUTPUTS else [],

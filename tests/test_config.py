@@ -24,6 +24,10 @@ def variant(**values: object) -> dict[str, object]:
         (variant(laers=2), ["bb.variants.x.laers: unknown key 'laers'; did you mean 'layers'?"]),
         (variant(layers="two"), ["bb.variants.x.layers: input should be a valid integer"]),
         (variant(record=[]), ["bb.variants.x.record: must not be empty"]),
+        (
+            {"fetch": {"timeout": 1e10}, **variant()},
+            ["fetch.timeout: input should be less than or equal to 86400"],
+        ),
         (variant(seeds=[]), ["bb.variants.x.seeds: must not be empty"]),
         (variant(seeds=[1, 1]), ["bb.variants.x: seeds: 1 is there twice"]),
         (variant(record=[5000]), ["bb.variants.x: step 5000 lies beyond the run's 1000 steps"]),

@@ -12,6 +12,7 @@ from trajectory.checkpoints.pinned import read_unpinned
 from trajectory.config import Config, parse
 from trajectory.errors import TrajectoryError
 from trajectory.repair import SEEN_NAME, Found, look, mend, remember
+from trajectory.results import check_results
 from trajectory.schemas import BUNDLE, EFFECTS, FORCE_TABLES, HEADS, MEASUREMENTS, TABLES
 from trajectory.tables import from_rows, read, write
 
@@ -28,6 +29,7 @@ FILES = [
 ]
 WHOLE = {"report": 1, "figures": 1, "tokenizers": 2, "suites": 2}
 BESIDE = ("selections/s.tsv", "logs/complete.log", "benchmarks/gather.tsv", "downloads/x.parquet")
+FOREIGN = ("mine.parquet", "theirs/heads.parquet", "tables/notes.parquet", "batches/a/b.parquet")
 
 
 @pytest.fixture
@@ -97,10 +99,24 @@ def test_what_is_as_it_was_is_not_read_again(run: Config, monkeypatch: pytest.Mo
     assert look(run).unusable == {}
 
 
-@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize("name", [*BESIDE, *FOREIGN])
 def test_what_people_edit_and_nobody_reads_is_left_alone(run: Config, name: str) -> None:
-    (run.results / name).write_bytes(b"x")
-    assert look(run).unusable == {}
+    path = run.results / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"PAR1 of another kind")
+    mend(run, look(run))
+    assert path.read_bytes() == b"PAR1 of another kind"
+
+
+@pytest.mark.parametrize("results", ["..", "../..", "/", "../here"])
+def test_a_folder_that_holds_the_run_s_own_is_no_results_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    config = parse({"name": "a", "results": results, "bb": {"variants": {"v": {}}}})
+    with pytest.raises(TrajectoryError, match="^results: .* holds this run's own folder"):
+        check_results(config)
 
 
 def test_a_report_made_by_hand_stays(run: Config) -> None:

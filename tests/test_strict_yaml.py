@@ -48,7 +48,10 @@ REFUSED = {
     ),
     "bomb": (BOMB, "more than 100,000 values, its aliases written out"),
     "loop": ("x: &x [*x]\n", "line 3: an alias that contains itself"),
-    "deep": ("x: " + "[" * 5000, "not YAML"),
+    **{
+        f"deep {part}": (f"x:\n  {part * 200_000}", "line 4: not YAML .it is nested too deeply")
+        for part in ("[", "{a: ", "- ", "? ")
+    },
     "latin": ("x: caf\udce9\n", "byte .* is no UTF-8"),
     "large": ("# " + "x" * (1 << 20), "larger than any config"),
     "tag": ("x: !!python/object/apply:os.system [id]\n", "not YAML"),
@@ -89,12 +92,27 @@ def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
         assert all(line.startswith(str(path)) for line in str(error).splitlines())
 
 
-def test_the_workflow_refuses_a_key_that_stands_twice(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("probe: {length: 32}\nprobe: {sequences: 3}\n", ", line 4: probe: stands twice"),
+        ("x: &x {y: *x}\n", ", line 3: an alias that contains itself"),
+        (BOMB, ": more than 100,000 values, its aliases written out"),
+        ("x: 2024-02-30\n", ", line 3: x: '2024-02-30' is a date in YAML; quote it"),
+        ("x: " + "[" * 5000, ", line 3: not YAML (it is nested too deeply)"),
+        ("x: caf\udce9\n", ": not YAML (byte 25 is no UTF-8)"),
+    ],
+)
+def test_the_workflow_says_it_before_snakemake_reads_it(
+    root: Path, tmp_path: Path, text: str, message: str
+) -> None:
     for entry in ("Snakefile", "workflow", "profiles"):
         (tmp_path / entry).symlink_to(root / entry)
-    text = BASE + "suites: {pythia-70m: {}}\nprobe: {length: 32}\nprobe: {sequences: 3}\n"
-    (tmp_path / "config.yaml").write_text(text)
+    (tmp_path / "config.yaml").write_bytes((BASE + text).encode(errors="surrogateescape"))
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "-n"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 2
-    assert "error: config.yaml, line 5: probe: stands twice" in done.stderr
+    assert f"error: config.yaml{message}" in done.stderr
+    assert "Traceback" not in done.stderr

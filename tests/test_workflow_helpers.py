@@ -14,7 +14,7 @@ from trajectory import schemas, workflow
 from trajectory.config import parse
 from trajectory.errors import TrajectoryError
 from trajectory.results import check_results, claim
-from trajectory.workflow import check_scheduler, check_storage, claimed_threads
+from trajectory.workflow import check_scheduler, check_storage, claimed_threads, last_told
 
 
 def test_the_rules_name_the_tables_that_the_schemas_define() -> None:
@@ -65,9 +65,19 @@ def test_a_results_folder_belongs_to_one_run(tmp_path: Path) -> None:
     claim(config("a"))  # type: ignore[arg-type]
     with pytest.raises(TrajectoryError, match="holds the run 'a'; give 'b' a folder of its own"):
         claim(config("b"))  # type: ignore[arg-type]
-    (tmp_path / "r" / "config.json").write_text('{"na')
-    with pytest.raises(TrajectoryError, match="damaged; delete it"):
-        check_results(config("a"))  # type: ignore[arg-type]
+    for text in (b'{"na', b"\xff", b"[1]", b"[" * 100_000, b"{}"):
+        (tmp_path / "r" / "config.json").write_bytes(text)
+        with pytest.raises(TrajectoryError, match="damaged; delete it"):
+            check_results(config("a"))  # type: ignore[arg-type]
+    (tmp_path / "r" / "config.json").unlink()
+    claim(config("a"))  # type: ignore[arg-type]
+
+
+def test_what_a_job_printed_is_shown_whatever_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/report.log").write_bytes(b"caf\xe9\n")
+    told = last_told(tmp_path, "report")
+    assert told is not None and told[0] == "caf\ufffd\n"
 
 
 def test_a_run_is_not_kept_in_a_storage(root: Path, tmp_path: Path) -> None:
@@ -115,6 +125,10 @@ def test_a_results_folder_is_run_in_by_one_process(tmp_path: Path) -> None:
 
     with start() as first:
         assert says(first) == "held"
+        (tmp_path / "r" / ".lock").write_bytes(b"\xff")
+        with start() as second:
+            assert "another run is at work" in says(second)
+        (tmp_path / "r" / ".lock").write_text(f"process {first.pid} on this")
         with start() as second:
             answer = says(second)
             assert f"another run is at work in {tmp_path / 'r'} (process {first.pid} on " in answer

@@ -5,24 +5,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class TrajectoryError(Exception):
-    """A problem the user can mend; its message is one line saying what, where, and what is right.
-
-    The command line prints the message without a traceback and exits with status 2.
-    """
-
-
 def one_line(text: str) -> str:
     """The text with its control characters written out: names from outside may hold line breaks,
     sequences that terminals obey, or halves of characters, which no file can store."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+class TrajectoryError(Exception):
+    """A problem the user can mend; its message is one line saying what, where, and what is right.
+
+    The command line prints the message without a traceback and exits with status 2.
+
+    Args:
+        lines: of the message; one, unless there are several problems.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(map(one_line, lines)))
+
+
 class DamagedFiles(TrajectoryError):
     """Files of a checkpoint cannot be read as what they should be, or contradict each other."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
 
 
 class UnusableFolder(TrajectoryError):
@@ -40,7 +43,9 @@ def reading(what: str) -> Iterator[None]:
         yield
     except (TrajectoryError, ImportError, MemoryError):
         raise  # known already, or nothing that files can do
-    except Exception as error:  # their readers raise what a damaged file happens to make them
+    except BaseException as error:  # their readers raise what a damaged file happens to make them
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # that one is Rust's mistake; any other is a wish to end
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = " ".join(lines[:2]) or "no reason given"
         if not isinstance(error, (OSError, ValueError)):

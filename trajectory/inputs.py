@@ -44,7 +44,7 @@ def check_inputs(config: Config, source: str = "config") -> None:
         if not Path(path).exists()
     ]
     if wrong := [*absent, *_too_long(config, source)]:
-        raise TrajectoryError("\n".join(wrong))
+        raise TrajectoryError(*wrong)
 
 
 def _too_long(config: Config, source: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -93,18 +93,6 @@ def _closure(modules: tuple[str, ...]) -> set[str]:
     return found
 
 
-def _imports(path: Path) -> Iterator[str]:
-    """Modules of this package that the file imports, at its top or inside functions."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        yield from (n for n in names if n.startswith("trajectory.") and _exists(n))
-
-
 def _path(module: str) -> Path:
     stem = PACKAGE.joinpath(*module.split(".")[1:])
     return stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
@@ -114,17 +102,51 @@ def _exists(module: str) -> bool:
     return _path(module).is_file()
 
 
+def _imports(path: Path) -> tuple[str, ...]:
+    """Modules of this package that the file imports, at its top or inside functions."""
+    return tuple(name for name in _parsed(path).imported if _exists(name))
+
+
 def _essence(path: Path) -> str:
     """The file's syntax tree without docstrings, as text."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return _parsed(path).essence
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """What a source file says: names below the package that it imports, and its syntax tree."""
+
+    imported: tuple[str, ...]
+    essence: str
+
+
+def _parsed(path: Path) -> _Parsed:
+    # Every rule asks for most of the package's files, so each is parsed once.
+    return _parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _parse(source: str) -> _Parsed:
+    tree = ast.parse(source)
+    imported: list[str] = []
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-            and isinstance(body[0].value.value, str)
-        ):
-            node.body = body[1:]
-    return ast.dump(tree)
+        if isinstance(node, ast.Import):
+            imported += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        _strip_docstring(node)
+    return _Parsed(
+        tuple(name for name in imported if name.startswith("trajectory.")), ast.dump(tree)
+    )
+
+
+def _strip_docstring(node: ast.AST) -> None:
+    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    first = node.body[0] if node.body else None
+    if (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
+        node.body = node.body[1:]

@@ -26,8 +26,12 @@ SEEN_NAME = ".seen.json"
 FOLDERS = ("report", "figures", "tokenizers/*", "suites/*")
 """Folders that one job writes as a whole."""
 
-NOT_OURS = ("downloads", "logs", "benchmarks", "selections")
-"""Folders that are read by nobody, or edited by people."""
+OF_TABLES = ("tables", "bb", "measured", "intervened", "forces", "forked")
+"""Folders whose tables bear the names of kinds of tables. What else lies in a results folder is
+somebody's, or edited by people: it is left alone."""
+
+OF_SUITES = ("manifests", "batches")
+"""Folders with one table for each suite."""
 
 BUNDLES = ".bundles"
 
@@ -117,10 +121,16 @@ def _is_sight(value: Any) -> bool:
 
 def _tables(results: Path) -> Iterator[Path]:
     """Every table of a run outside the folders that are judged as a whole."""
-    whole = {pattern.split("/")[0] for pattern in FOLDERS}
-    for path in sorted(results.rglob("*.parquet")):
-        if path.relative_to(results).parts[0] not in (*whole, *NOT_OURS) and path.is_file():
-            yield path
+    from trajectory.schemas import TABLES
+
+    found = {results / "costs.parquet"}
+    for name in OF_TABLES:
+        for path in (results / name).rglob("*.parquet"):
+            if path.stem in TABLES or path.parent.name == BUNDLES:
+                found.add(path)
+    for name in OF_SUITES:
+        found |= {*(results / name).glob("*.parquet")}
+    yield from sorted(path for path in found if path.is_file())
 
 
 def _sight(path: Path) -> Sight:

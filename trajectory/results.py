@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import socket
 from pathlib import Path
 
 from trajectory.config import RESOLVED_NAME, Config, load, resolved
 from trajectory.errors import TrajectoryError
+from trajectory.outside import json_object
 
 LOCK_NAME = ".lock"
 
@@ -20,6 +20,11 @@ _HELD: dict[str, int] = {}
 def check_results(config: Config) -> None:
     """Raise TrajectoryError if the results folder cannot be written or belongs to another run."""
     folder = config.results
+    here = Path.cwd()
+    if folder.resolve() in (here, *here.parents):
+        raise TrajectoryError(
+            f"results: {folder} holds this run's own folder {here}; give it a folder of its own"
+        )
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise TrajectoryError(f"results: {folder} cannot be written: {existing} is not a folder")
@@ -57,10 +62,10 @@ def _owner(folder: Path) -> str | None:
     """Name of the run that a results folder belongs to; None if it is nobody's yet."""
     path = folder / RESOLVED_NAME
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["name"])
+        return str(json_object(path.read_bytes())["name"])
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError):
         raise TrajectoryError(f"{path}: damaged; delete it and run again") from None
 
 
@@ -101,7 +106,7 @@ def _lock(config: Config) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.read(lock, 1000).decode() or "an unknown process"
+        holder = os.read(lock, 1000).decode(errors="replace") or "an unknown process"
         os.close(lock)
         raise TrajectoryError(
             f"results: another run is at work in {config.results} ({holder}); wait for it to end"

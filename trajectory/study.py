@@ -145,7 +145,7 @@ def _only(name: str, suite: Suite) -> Row:
     Raises TrajectoryError if there are several, or it has no weights.
     """
     assert suite.folder is not None
-    places = revision_folders(name, suite.folder)
+    places = revision_folders(name, suite.folder, suite.pattern)
     if len(places) > 1:
         raise TrajectoryError(
             f"{suite.folder}: holds {len(places)} checkpoints, {places[0].name} to "

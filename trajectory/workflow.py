@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pydantic import BaseModel
 
@@ -70,6 +70,23 @@ def check_storage(provider: str | None) -> None:
         )
 
 
+def pass_on_handlers(
+    workflow: Any, start: Callable[[], None], success: Callable[[], None], error: Callable[[], None]
+) -> None:
+    """Let a workflow call the handlers of one of its modules.
+
+    Snakemake keeps those of the main Snakefile alone. The catalogue's has none; one that is written
+    into it replaces these.
+
+    Args:
+        workflow: Snakemake's, while it reads the module.
+        start, success, error: called before the first job, and after the last.
+    """
+    workflow._onstart = lambda log: start()
+    workflow._onsuccess = lambda log: success()
+    workflow._onerror = lambda log: error()
+
+
 def last_told(results: Path, rule: str) -> tuple[str, int] | None:
     """What the last job of a rule printed, and when; None if there was none.
 
@@ -78,7 +95,9 @@ def last_told(results: Path, rule: str) -> tuple[str, int] | None:
         rule: one without wildcards.
     """
     path = results / "logs" / f"{rule}.log"
-    return (path.read_text(encoding="utf-8"), path.stat().st_mtime_ns) if path.is_file() else None
+    if not path.is_file():
+        return None
+    return path.read_text(encoding="utf-8", errors="replace"), path.stat().st_mtime_ns
 
 
 def growing(base: int) -> Callable[[object, int], int]:

@@ -70,6 +70,30 @@ def test_a_row_that_contradicts_its_name_is_refused(
         checked_selection(table, "s", suite())
 
 
+def by_hand(table: Path, **values: object) -> None:
+    """Add a row of main, whose name states nothing."""
+    main = {**rows(suite())[2], "revision": "main", "chosen": "hand", **values}
+    write_selection(table, "s", suite(), [*rows(suite()), main])
+
+
+@pytest.mark.parametrize(
+    "trajectory",
+    ["t", "bb/v/seed0", "s/", "s/../x", "s/a b", "<b>", "s/<b>", "\x1b[2J", "nano-olmo", "/s"],
+)
+def test_a_trajectory_given_by_hand_is_of_the_suite(table: Path, trajectory: str) -> None:
+    by_hand(table, trajectory="s/stage2-ingredient1", step=9)
+    assert len(checked_selection(table, "s", suite())) == 4
+    by_hand(table, trajectory=trajectory, step=9)
+    with pytest.raises(TrajectoryError, match="revision 'main': trajectory .* none of the suite"):
+        checked_selection(table, "s", suite())
+
+
+def test_two_rows_of_one_step_are_refused_before_both_are_measured(table: Path) -> None:
+    by_hand(table, trajectory="s", step=5)
+    with pytest.raises(TrajectoryError, match="'step5' and 'main' are both step 5 of 's'"):
+        checked_selection(table, "s", suite())
+
+
 def test_a_step_that_no_name_states_may_be_given_by_hand(table: Path) -> None:
     by_hand = {**rows(suite())[0], "revision": "main", "step": 9, "tokens": None, "stage": None}
     write_selection(table, "s", suite(), [{**by_hand, "chosen": "hand"}])

@@ -12,7 +12,7 @@ from trajectory.checkpoints.pin import audited, list_revisions
 from trajectory.checkpoints.selection import select
 from trajectory.config.fetch import Fetch
 from trajectory.config.suites import Suite
-from trajectory.errors import DamagedFiles
+from trajectory.errors import DamagedFiles, TrajectoryError
 from trajectory.hub.client import Hub
 from trajectory.hub.errors import CorruptCheckpoint
 from trajectory.schemas import MANIFEST
@@ -67,7 +67,7 @@ def test_links_in_a_circle_are_no_revision(tmp_path: Path) -> None:
     assert [path.name for path in revision_folders("s", tmp_path)] == ["step1"]
 
 
-@pytest.mark.parametrize("kind", [DamagedFiles, CorruptCheckpoint])
+@pytest.mark.parametrize("kind", [TrajectoryError, DamagedFiles, CorruptCheckpoint])
 def test_a_message_is_one_line_that_moves_no_cursor_and_can_be_stored(
     kind: type[Exception],
 ) -> None:

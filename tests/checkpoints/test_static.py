@@ -12,10 +12,13 @@ from trajectory.checkpoints.edited import checked_selection
 from trajectory.checkpoints.listed import with_rates
 from trajectory.checkpoints.local import choose_local, revision_folder, revision_folders
 from trajectory.checkpoints.manifest import manifest_rows
+from trajectory.checkpoints.pin import list_revisions
 from trajectory.checkpoints.selection import read_selection, select, write_selection
+from trajectory.config.fetch import Fetch
 from trajectory.config.interventions import Interventions
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
+from trajectory.hub.client import Hub
 from trajectory.hub.content import Revision, local_revision
 
 
@@ -65,6 +68,17 @@ def test_what_a_trainer_leaves_within_its_last_checkpoint_is_a_trajectory(tmp_pa
     publish(tmp_path / "step-500")
     publish(tmp_path / "step-1000")
     assert [p.name for p in revision_folders("mine", tmp_path)] == ["step-1000", "step-500"]
+
+
+def test_a_trainer_s_own_names_are_a_trajectory_by_their_pattern(tmp_path: Path) -> None:
+    for place in (".", "checkpoint-500", "checkpoint-1000", "runs"):
+        publish(tmp_path / place)
+    suite = Suite(folder=tmp_path, pattern=r"checkpoint-(?P<step>\d+)")
+    assert [row["step"] for row in choose_local("mine", suite, tmp_path)] == [500, 1000]
+    found = list_revisions("mine", suite, Hub(Fetch()))
+    assert [revision.name for revision in found] == ["checkpoint-1000", "checkpoint-500", "runs"]
+    (row,) = choose_local("mine", Suite(folder=tmp_path), tmp_path)
+    assert row["revision"] == tmp_path.name, "without it they are no steps"
 
 
 def hub(*names: str) -> list[Revision]:

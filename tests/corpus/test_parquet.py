@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from trajectory.config import parse
@@ -59,6 +63,33 @@ def test_categories_are_strings_and_brackets_are_names(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     frame.cast(pl.Enum(["one", "two"])).write_parquet(tmp_path / "plain" / "b.parquet")
     assert read_texts(f"{tmp_path}/plain/*.parquet", "text", 9) == ["one", "two", "one"]
+
+
+def test_a_small_file_of_long_texts_is_not_read_whole(tmp_path: Path) -> None:
+    """Three gigabytes of text, which compression and a dictionary make some kilobytes."""
+    path, text = tmp_path / "a.parquet", "a" * 3_000_000
+    categories = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array([text]))
+    for column in (categories, pa.array([text] * 10, pa.large_string())):
+        pq.write_table(pa.table({"text": column}), path, compression="zstd")
+        assert path.stat().st_size < 100_000
+        assert len(read_texts(str(path), "text", 10)) == 10
+    pq.write_table(pa.table({"text": categories}), path, compression="zstd")
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    wanted = "the first 90 texts of column 'text' have more than 268,435,456 characters; set rows"
+    with pytest.raises(TrajectoryError, match=wanted):
+        read_texts(str(path), "text", 1000)
+    assert time.monotonic() - started < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_000_000
+
+
+def test_columns_are_named_in_one_short_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({f"c{n}\n\x1b[2J": ["x"] for n in range(5000)}), path)
+    with pytest.raises(TrajectoryError) as caught:
+        read_texts(str(path), "text", 9)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert message.endswith(r"c9\n\x1b[2J and 4,990 more")
 
 
 def test_the_hub_s_files_are_read_as_far_as_they_are_needed(

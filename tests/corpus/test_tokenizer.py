@@ -102,6 +102,72 @@ def probe(folder: Path, **values: object) -> Probe:
     return Probe.model_validate(given)
 
 
+CONSTANT = {"vocab": {"a": 0, "b": 1, "aa": 2, "[UNK]": 3}, "merges": ["a a"]}
+
+
+def bare(folder: Path, model: dict, **parts: object) -> Path:
+    """A tokenizer.json of a model and little else."""
+    folder.mkdir(exist_ok=True)
+    values = {"version": "1.0", "added_tokens": [], "model": model, **parts}
+    (folder / "tokenizer.json").write_text(json.dumps(values))
+    return folder
+
+
+def test_a_text_has_the_same_tokens_each_time(tmp_path: Path) -> None:
+    folder = bare(tmp_path, {"type": "BPE", "dropout": 0.5, **CONSTANT})
+    found = load_tokenizer(folder, folder)
+    assert found.encode(["aa" * 20] * 3) == [[2] * 20] * 3
+    assert found.encode_prompt("aa" * 20) == [2] * 20
+
+
+UNABLE = {
+    "Unigram": {"unk_id": None, "vocab": [["a", -1.0], ["b", -2.0]]},
+    "WordPiece": {
+        "unk_token": "<x>", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9,
+        "vocab": CONSTANT["vocab"],
+    },
+    "WordLevel": {"unk_token": "<x>", "vocab": CONSTANT["vocab"]},
+    "BPE": {"unk_token": "<x>", **CONSTANT},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [*UNABLE, "panic", "backtracking"])
+def test_a_tokenizer_that_cannot_read_a_text_is_one_line(tmp_path: Path, kind: str) -> None:
+    """It lacks a token for what it does not know, or its library gives up."""
+    regex = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated"}
+    parts = {
+        "panic": {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
+        "backtracking": {"pre_tokenizer": {**regex, "invert": False}},
+    }
+    model = {"type": kind, **UNABLE[kind]} if kind in UNABLE else {"type": "BPE", **CONSTANT}
+    folder = bare(tmp_path / "t", model, **parts.get(kind, {}))
+    text = "ab" + "a" * 60 + "!" if kind == "backtracking" else "a word of z"
+    where = "suite 's', domain 'mine'"
+    with pytest.raises(TrajectoryError, match=f"^{where}: its tokenizer cannot read a") as caught:
+        (tmp_path / "text").write_text(text)
+        make_batches("s", folder, probe(folder, texts={"mine": tmp_path / "text"}))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(TrajectoryError, match=f"^{where}, prompt 0: its tokenizer cannot read a"):
+        make_batches("s", folder, probe(folder, prompts={"mine": [text]}))
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_tokenizer_that_makes_much_of_little_is_refused(tmp_path: Path, parts: int) -> None:
+    one = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * (4 if parts > 1 else 99)}
+    for count in (parts, parts + 1):
+        prepended = {"type": "Prepend", "prepend": "aa"}
+        inner = [one] * count if parts > 1 else [one, *[prepended] * (count - 1)]
+        folder = bare(
+            tmp_path, {"type": "BPE", **CONSTANT},
+            normalizer={"type": "Sequence", "normalizers": inner},
+        )  # fmt: skip
+        if count == parts:
+            assert load_tokenizer(folder, "here").encode(["b"])
+            continue
+        with pytest.raises(DamagedFiles, match="^here: .* may make a text (256|198) times as long"):
+            load_tokenizer(folder, "here")
+
+
 def test_a_text_that_spells_special_tokens_is_text(tmp_path: Path) -> None:
     folder = saved(
         tmp_path / "t", trained(special=("<s>", "</s>")), eos_token="</s>", bos_token="<s>"

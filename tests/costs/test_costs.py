@@ -38,7 +38,12 @@ def test_benchmarks_become_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "s\n", "a\tb\n1\t2\n", HEADER + "many\t0\t0\t0\t0\t0\t0\t0\t0\t0\n"]
+    "text",
+    [
+        *("", "s\n", "a\tb\n1\t2\n"),
+        *(f"{HEADER}{s}\t0\t0\t0\t0\t0\t0\t0\t0\t0\n" for s in ("many", "nan", "-1", "1e400")),
+        f"{HEADER}1\t0\tinf\t0\t0\t0\t0\t0\t0\t0\n",
+    ],
 )
 def test_what_is_no_benchmark_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "gather.tsv").write_text(text)

@@ -93,6 +93,40 @@ def test_tokenizers(tmp_path: Path, tokenizer: Path, data: st.DataObject) -> Non
     quietly(lambda: _encoded(folder))
 
 
+VOCABULARY = {"a": 0, "b": 1, " ": 2, "aa": 3, "[UNK]": 4}
+MODELS = [
+    {"type": "BPE", "vocab": VOCABULARY, "merges": ["a a"], "unk_token": "[UNK]", "dropout": 0.1},
+    {"type": "WordPiece", "vocab": VOCABULARY, "unk_token": "[UNK]", "max_input_chars_per_word": 9,
+     "continuing_subword_prefix": "##"},
+    {"type": "WordLevel", "vocab": VOCABULARY, "unk_token": "[UNK]"},
+    {"type": "Unigram", "vocab": [["a", -1.0], ["b", -2.0]], "unk_id": 0, "byte_fallback": False},
+]  # fmt: skip
+PARTS = {
+    "version": "1.0",
+    "added_tokens": [{"id": 9, "content": "<s>", "single_word": False, "lstrip": False,
+                      "rstrip": False, "normalized": False, "special": True}],
+    "normalizer": {"type": "Sequence", "normalizers": [
+        {"type": "Prepend", "prepend": "a"},
+        {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}]},
+    "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+        {"type": "FixedLength", "length": 5},
+        {"type": "Split", "pattern": {"String": " "}, "behavior": "Isolated", "invert": False}]},
+}  # fmt: skip
+
+
+@many
+@given(st.sampled_from(MODELS), st.data())
+@example({"type": "Unigram", "vocab": [["a", -1.0]], "unk_id": None}, None)
+def test_tokenizers_of_every_model(tmp_path: Path, model: dict, data: st.DataObject | None) -> None:
+    values: object = {"model": model}
+    if data is not None:
+        parts = data.draw(st.sets(st.sampled_from(sorted(PARTS))))
+        values = data.draw(altered({"model": model, **{part: PARTS[part] for part in parts}}))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    found = quietly(lambda: _encoded(tmp_path))
+    assert found is None or found == quietly(lambda: _encoded(tmp_path)), "the same each time"
+
+
 @many
 @given(st.data())
 def test_weights(tmp_path: Path, data: st.DataObject) -> None:

@@ -15,7 +15,7 @@ INPUTS = int(os.environ.get("TRAJECTORY_FUZZ_INPUTS", "1000000"))
 
 PARSERS = {
     "test_fuzz.py": 14,
-    "test_fuzz_files.py": 7,
+    "test_fuzz_files.py": 8,
 }
 """Tests beside this one that draw inputs, but for the one that measures whole checkpoints."""
 
@@ -27,7 +27,7 @@ def test_a_million_inputs(root: Path, tmp_path: Path) -> None:
     each = -(-INPUTS // sum(PARSERS.values()))
     for name, parsers in PARSERS.items():
         command = [sys.executable, "-m", "pytest", f"tests/fuzz/{name}", "-q", "-x", "-p",
-                   "no:cacheprovider", "-o", "timeout=0"]  # fmt: skip
+                   "no:cacheprovider", "-o", "timeout=0", "--numprocesses", "logical"]  # fmt: skip
         environment = {
             **os.environ, "TRAJECTORY_FUZZ": str(each), "TRAJECTORY_FUZZ_LOG": str(log)
         }  # fmt: skip

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import huggingface_hub.utils._http as sessions
 import pytest
+from corpus.test_tokenizer import saved, trained
+from huggingface_hub import constants
 
+from trajectory.config import Probe
 from trajectory.config.fetch import Fetch
 from trajectory.hub import errors
 from trajectory.hub.client import Hub
+from trajectory.jobs.batches import make_batches
 
 from .server import Fault, StandIn
 from .suites import REPOSITORY, add_suite
@@ -29,12 +33,24 @@ def _client_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sessions._GLOBAL_CLIENT.close()
 
 
+def pinned(folder: Path, suite: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What comes of listing a suite with some variables set."""
+    (folder / "run.yaml").write_text(f"{{name: a, results: r, suites: {{s: {suite}}}}}")
+    command = [sys.executable, "-m", "trajectory", "suites", "pin", "--config", "run.yaml"]
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "HF_TOKEN": "", **variables, **path}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
 WRONG = {
     "ALL_PROXY": ("socks://127.0.0.1:7890/", r"unknown scheme socks\); write http://host:port"),
     "all_proxy": ("socks5h://127.0.0.1:7890", r"socks5h needs the Python package socksio\)"),
     "HTTPS_PROXY": ("http://me:secret@a:b:c", r"its address cannot be read\)"),
     "SSL_CERT_FILE": ("/no/cacert.pem", "no certificates can be read from '/no/cacert.pem'"),
     "HF_TOKEN": ("“hf_abcdef”", r"has the character U\+201C"),
+    "HF_HUB_USER_AGENT_ORIGIN": ("my\r\nlab", r"has the character U\+000D"),
 }
 
 
@@ -63,13 +79,56 @@ def test_a_certificate_file_without_certificates_is_named(
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["hub.example:8080", "ftp://hub.example", "http://", "http://[::1"]
+    "endpoint",
+    [
+        *("hub.example:8080", "ftp://hub.example", "http://", "http://[::1", ""),
+        *(" http://hub.example", "http://hub.example\n", "http://hub..example", "'http://hub'"),
+        "http://" + "a" * 300,
+    ],
 )
 def test_an_endpoint_that_is_no_address_is_named_at_once(tmp_path: Path, endpoint: str) -> None:
     started = time.monotonic()
     with pytest.raises(errors.Misconfigured, match="^HF_ENDPOINT: '.*' is no address of a hub"):
         Hub(Fetch(patience=60.0), endpoint, tmp_path).refs(REPOSITORY)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfehf", None], ids=["noise", "a folder"])
+@pytest.mark.parametrize("name", ["HF_TOKEN_PATH", "HF_HOME", "XDG_CACHE_HOME"])
+def test_a_stored_token_that_cannot_be_read_is_named_by_its_variable(
+    tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    token = {"HF_HOME": "token", "XDG_CACHE_HOME": "huggingface/token"}.get(name, "")
+    path = tmp_path / "place" / token
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    done = pinned(tmp_path, "{repository: org/small}", {name: str(tmp_path / "place")})
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {name}: {path} cannot be read (")
+    assert line.endswith(f"); mend or unset {name}")
+
+
+@pytest.mark.parametrize("name", [*WRONG, "HF_ENDPOINT"])
+def test_a_text_of_the_hub_names_the_variable_as_well(
+    standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    saved(tmp_path, trained(), "llama")
+    source = {"x": {"source": "hf://datasets/o/n/a.parquet"}}
+    probe = Probe.model_validate({"domains": [], "parquet": source, "first_token": "raw"})
+    address, message = standin.endpoint, "is no address of a hub"
+    if name == "HF_ENDPOINT":
+        address = "hub.example:8080"
+    else:
+        value, message = WRONG[name]
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    with pytest.raises(errors.Misconfigured, match=f"^{name}: .*{message}"):
+        make_batches("s", tmp_path, probe)
+    assert standin.asked == []
 
 
 def test_a_token_that_has_expired_may_be_unset(
@@ -93,12 +152,7 @@ def test_a_local_suite_asks_nobody(tmp_path: Path, name: str, value: str) -> Non
     (tmp_path / "out" / "step1").mkdir(parents=True)
     (tmp_path / "out" / "step1" / "config.json").write_text("{}")
     (tmp_path / "out" / "step1" / "model.safetensors").write_bytes(b"x")
-    (tmp_path / "run.yaml").write_text("{name: a, results: r, suites: {s: {folder: out}}}")
-    command = [sys.executable, "-m", "trajectory", "suites", "pin", "--config", "run.yaml"]
-    environment = {**os.environ, name: value, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = pinned(tmp_path, "{folder: out}", {name: value})
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "r/selections/s.tsv").is_file()
 

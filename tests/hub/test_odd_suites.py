@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from trajectory.checkpoints.audit import audit
 from trajectory.checkpoints.manifest import manifest_rows
 from trajectory.checkpoints.names import parse_revision
 from trajectory.checkpoints.pin import audited, list_revisions
@@ -44,6 +45,26 @@ def test_manifests_of_any_names_fit_their_table() -> None:
         suite = Suite.model_validate({"repository": "o/n", **settings})
         rows = manifest_rows("s", suite, [Revision(name, "0" * 40) for name in names])
         validate(from_rows(rows, MANIFEST), MANIFEST, "here")
+
+
+def test_many_files_of_one_content_are_compared_in_time() -> None:
+    files = tuple(
+        File(f"model-{k:05d}-of-29000.safetensors", (1 << 48) - 1, "sha256:0")
+        for k in range(1, 29_001)
+    )
+    suite = Suite(repository="o/n")
+    revisions = [Revision(name, f"{n:040x}") for n, name in enumerate(["main", *SOUND])]
+    started = time.monotonic()
+    judged = audit(
+        manifest_rows("s", suite, revisions), suite, {r.commit: files for r in revisions}, {}
+    )
+    assert time.monotonic() - started < 10
+    assert {row["verdict"] for row in judged} == {"no_config", "not_a_checkpoint"}
+    assert [row["same_as"] for row in judged[:2]] == [
+        ["main", "step10", "step20"],
+        ["main", "step0", "step20"],
+    ]
+    validate(from_rows(judged, MANIFEST), MANIFEST, "here")
 
 
 def test_shards_are_counted_and_not_listed() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,28 @@ def test_manifest_states_step_tokens_and_learning_rate(suite: Path) -> None:
     assert rates == pytest.approx([3e-3, 6e-3, 6e-3, 6e-3, 6e-3])
     assert [row["integrated_learning_rate"] for row in rows] == pytest.approx([0, 9e-3, 21e-3])
     assert len({row["commit"] for row in rows}) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[1]",
+        b"{}",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"step": "0"}',
+        b'{"step": 0, "tokens": 1e400}',
+    ],
+)
+def test_a_training_state_that_says_something_else_is_one_line(
+    suite: Path, tmp_path: Path, text: bytes
+) -> None:
+    folder = Path(shutil.copytree(suite, tmp_path / "suite"))
+    (folder / REVISIONS[0] / "training_state.json").write_bytes(text)
+    with pytest.raises(TrajectoryError, match=rf"{REVISIONS[0]}': incomplete \(") as caught:
+        list_embedded("nano-olmo", folder, REVISIONS)
+    assert "\n" not in str(caught.value)
 
 
 def test_measuring_takes_the_manifest_path(suite: Path, listed: tuple[Path, Path]) -> None:

@@ -74,7 +74,7 @@ def test_a_phone_shows_charts_before_choices(browser: webdriver.Chrome, site: Pa
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-@page("mitigations")
+@page("laboratory")
 def test_a_press_on_a_columns_title_sorts_by_it(opened: webdriver.Chrome) -> None:
     """By value and back, what is missing last; the names stay in sight at the left."""
     table = opened.find_element(By.CSS_SELECTOR, "#compared table")
@@ -134,7 +134,7 @@ def test_filters_change_the_marks(opened: webdriver.Chrome) -> None:
 @page("trajectories")
 def test_a_variant_is_hidden_with_all_its_seeds(opened: webdriver.Chrome) -> None:
     before = marks(opened, "sink")
-    group = opened.find_element(By.XPATH, "//span[@class='group'][contains(., 'softmax-1l')]")
+    group = opened.find_element(By.XPATH, "//span[@class='group'][contains(., '1 layer, AdamW')]")
     group.find_element(By.CSS_SELECTOR, "[data-all]").click()
     settle(opened)
     assert len(colours(marks(opened, "sink"))) == len(colours(before)) - 1
@@ -251,19 +251,19 @@ def test_a_click_on_a_head_shows_its_trajectory(opened: webdriver.Chrome) -> Non
 
 @page("heads")
 def test_a_smaller_trajectory_bounds_the_choices(opened: webdriver.Chrome) -> None:
-    choose(opened, "chosen_trajectory", "bb/relu-1l/seed0")
+    choose(opened, "chosen_trajectory", "1 layer, ReLU, AdamW, seed 0")
     assert len(marks(opened, "map", "rect")) == 1
     assert opened.find_element(By.NAME, "chosen_layer").get_attribute("max") == "0"
-    assert opened.find_element(By.NAME, "chosen_domain").get_property("value") == "non_trigger"
+    assert opened.find_element(By.NAME, "chosen_domain").get_property("value") == "non-trigger"
     choose(opened, "chosen_statistic", "value ratio, sink / rest")
     assert len(marks(opened, "map", "rect")) == 1
 
 
-@page("active")
+@page("heads")
 def test_the_plane_of_two_domains_follows_training(opened: webdriver.Chrome) -> None:
     last = marks(opened, "pair")
     assert len(last) == 6
-    choose(opened, "chosen_trajectory", "bb/adamw-3l/seed0")
+    choose(opened, "chosen_trajectory", "3 layers, AdamW, seed 0")
     toy = marks(opened, "pair")
     assert len(toy) == 3
     opened.find_element(By.NAME, "chosen_record").send_keys(Keys.HOME)
@@ -275,7 +275,7 @@ def reading(browser: webdriver.Chrome, figure: str) -> str:
     return browser.find_element(By.CSS_SELECTOR, f"#{figure} .reading").text
 
 
-@on("name", ["heads", "active"])
+@on("name", ["heads"])
 def test_the_script_and_the_page_say_the_same_of_the_first_choices(
     browser: webdriver.Chrome, site: Path, name: str
 ) -> None:
@@ -298,30 +298,34 @@ def test_sentences_follow_the_choices(opened: webdriver.Chrome) -> None:
     number.clear()
     number.send_keys("1" + Keys.TAB)
     settle(opened)
-    assert "layer 0 head 1 of nano-olmo ends at 1.00 on prose (1.00 at step 0)" in reading(
+    assert "layer 0, head 1 of nano-olmo ends at 1.00 on prose (1.00 at step 0)" in reading(
         opened, "head"
     )
     assert "head 1 ends with the greatest value ratio: 1.00" in reading(opened, "layer")
     assert reading(opened, "depths").startswith("On prose 1 of nano-olmo's 2 layers")
-    choose(opened, "chosen_trajectory", "bb/relu-1l/seed0")
-    assert reading(opened, "depths").startswith("No layer of bb/relu-1l/seed0's 1 reaches")
+    choose(opened, "chosen_trajectory", "1 layer, ReLU, AdamW, seed 0")
+    assert reading(opened, "depths").startswith(
+        "No layer of “1 layer, ReLU, AdamW, seed 0”'s 1 reaches"
+    )
     chart = opened.find_element(By.ID, "chart-depths")
-    assert "No layer of bb/relu-1l/seed0's" in (chart.get_attribute("aria-label") or "")
+    assert "No layer of “1 layer, ReLU, AdamW, seed 0”'s" in (
+        chart.get_attribute("aria-label") or ""
+    )
 
 
-@on(("opened", "figure"), [("heads", "head"), ("active", "head")], indirect=["opened"])
+@on(("opened", "figure"), [("heads", "head")], indirect=["opened"])
 def test_a_legend_has_room_for_the_domains_of_another_trajectory(
     opened: webdriver.Chrome, figure: str
 ) -> None:
     """The names of a toy's domains are longer than those of the language model drawn at first."""
-    choose(opened, "chosen_trajectory", "bb/adamw-3l/seed0")
+    choose(opened, "chosen_trajectory", "3 layers, AdamW, seed 0")
     found = opened.execute_script(
         "return [...document.querySelectorAll(arguments[0])]"
         ".map(e => [e.textContent, e.getBoundingClientRect()])"
         ".map(([text, box]) => [text, box.left, box.right, box.top])",
         f"#chart-{figure} .role-legend-label text",
     )
-    assert [label[0] for label in found] == ["non_trigger", "trigger"]
+    assert [label[0] for label in found] == ["non-trigger", "trigger"]
     (_, _, end, line), (_, start, _, other) = found
     assert other > line or start > end, "one name stands on the other"
     drawn = {mark[2] for mark in marks(opened, figure)}
@@ -358,13 +362,13 @@ def test_a_linear_axis_has_ticks_of_its_own(opened: webdriver.Chrome) -> None:
     assert "3" in linear or "3.0" in linear
 
 
-@page("sinks")
+@page("heads")
 def test_a_trajectory_offers_its_own_domains(opened: webdriver.Chrome) -> None:
-    choose(opened, "chosen_trajectory", "bb/relu-1l/seed0")
+    choose(opened, "chosen_trajectory", "1 layer, ReLU, AdamW, seed 0")
     offered = Select(opened.find_element(By.NAME, "chosen_domain"))
-    assert offered.first_selected_option.text == "non_trigger"
-    assert [o.text for o in offered.options if o.is_enabled()] == ["non_trigger", "trigger"]
-    assert "bb/relu-1l/seed0 on non_trigger" in reading(opened, "kinds")
+    assert offered.first_selected_option.text == "non-trigger"
+    assert [o.text for o in offered.options if o.is_enabled()] == ["non-trigger", "trigger"]
+    assert "“1 layer, ReLU, AdamW, seed 0” on non-trigger" in reading(opened, "kinds")
 
 
 @page("laboratory")
@@ -383,7 +387,7 @@ def test_the_map_moves_to_a_record_that_there_is(opened: webdriver.Chrome) -> No
     assert colours(other) != colours(first), "another sequence's weights"
 
 
-@page("phase")
+@page("alignment")
 def test_light_and_dark_draw_the_same_marks(opened: webdriver.Chrome) -> None:
     def paper() -> str:
         return opened.execute_script("return getComputedStyle(document.body).backgroundColor")
@@ -403,7 +407,7 @@ def test_no_name_leaves_its_chart_on_a_phone(browser: webdriver.Chrome, site: Pa
         {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": True},
     )
     try:
-        for name in ("active", "alignment", "dynamics", "laboratory"):
+        for name in ("heads", "alignment", "dynamics", "laboratory"):
             open_page(browser, site / f"{name}.html")
             cut = browser.execute_script(
                 "return [...document.querySelectorAll('.chart svg')].flatMap(chart => {"

@@ -128,16 +128,16 @@ def test_every_page_is_built_and_every_chart_has_marks(finished: tuple[Path, int
         assert [s for s in shapes if s not in ("axis", "legend", "title")], path.name
         assert re.search(r'<svg[^>]* width="[0-9.]+"', text), path.name
     names = {path.stem for path in drawn}
-    assert {"heads-map", "sinks-own", "circuit-norms", "circuit-bars-norm"} <= names
+    assert {"heads-map", "heads-own", "circuit-norms", "circuit-bars-norm"} <= names
     assert {"index-sink-lm", "index-drain-lm", "index-peak-lm"} <= names, "by depth"
-    assert not {"active-changes", "heads-head", "trajectories-sink"} & names, "over training"
+    assert not {"heads-changes", "heads-head", "trajectories-sink"} & names, "over training"
 
 
 def test_a_chart_over_training_says_that_there_is_no_training(
     finished: tuple[Path, int | None],
 ) -> None:
     results, _ = finished
-    text = (results / "report" / "active.html").read_text()
+    text = (results / "report" / "heads.html").read_text()
     (told,) = re.findall(
         r'<(?:section|figure)[^>]* id="changes".*?</(?:section|figure)>', text, re.S
     )

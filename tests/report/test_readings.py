@@ -14,7 +14,7 @@ import pytest
 
 from trajectory.report import sentences, series, words
 from trajectory.report.controls import Choice, Legend, Slider
-from trajectory.report.page import Figure, Grid, Page
+from trajectory.report.page import Figure, Grid, Heading, Page
 from trajectory.report.pages import PAGES, active, alignment, laboratory, mitigations, phase
 from trajectory.report.parts import effects, endings, interventions, maps, theory, types
 from trajectory.report.run import Run
@@ -125,15 +125,20 @@ def test_every_page_answers_its_question(pages: dict[str, Page]) -> None:
 def test_the_answers_count_what_the_synthetic_runs_hold(pages: dict[str, Page]) -> None:
     assert "weight rises in 5 of 6" in pages["trajectories"].answer
     assert "residual ratio rises in 2 of 3" in pages["trajectories"].answer
-    assert pages["active"].answer.startswith("3 of 12 heads")
-    assert "without a sink: bb/relu-1l" in pages["mitigations"].answer
+    (dormant,) = (
+        block.text
+        for block in pages["heads"].blocks
+        if isinstance(block, Heading) and block.name == "section-active"
+    )
+    assert "3 of 12 heads" in dormant
 
 
 def test_portraits_span_what_they_draw_and_name_no_cause(pages: dict[str, Page]) -> None:
-    page = pages["phase"]
+    page = pages["alignment"]
     drawn = pl.concat([page.data[name] for name in ("bb", "lm")])
     assert set(drawn["domain"]) == {"non_trigger", "prose", "code"}, "active heads are no portrait"
-    span = page.figures[0].chart.to_dict(validate=False)["layer"][0]["encoding"]["x"]["scale"]
+    (portrait,) = (figure for figure in page.figures if figure.name == "bb")
+    span = portrait.chart.to_dict(validate=False)["layer"][0]["encoding"]["x"]["scale"]
     wide = drawn["above"].max() - drawn["above"].min()
     assert span["domain"][1] - span["domain"][0] == pytest.approx(1.1 * wide)
     arrows = page.data["field"]
@@ -197,11 +202,11 @@ def test_layers_and_depths_are_told_per_trajectory(pages: dict[str, Page]) -> No
 def test_resting_places_are_counted_per_trajectory(pages: dict[str, Page]) -> None:
     assert (
         "the 6 heads of nano-olmo on prose rest at step 1,000: 1 on the sink and 5 on nothing"
-        in (told(pages, "sinks", "kinds", "nano-olmo", "prose"))
+        in (told(pages, "heads", "kinds", "nano-olmo", "prose"))
     )
-    assert "1 on nothing" in told(pages, "sinks", "kinds", "bb/relu-1l/seed0", "non_trigger")
+    assert "1 on nothing" in told(pages, "heads", "kinds", "bb/relu-1l/seed0", "non_trigger")
     assert "1 of 3 heads of bb/adamw-3l/seed0" in told(
-        pages, "sinks", "positions", "bb/adamw-3l/seed0", "non_trigger"
+        pages, "heads", "positions", "bb/adamw-3l/seed0", "non_trigger"
     )
 
 
@@ -278,14 +283,14 @@ def test_interventions_are_told_of_the_chosen_trajectory() -> None:
     assert "“zero_mlp” (+1.50 nats/token on non_trigger)" in ends
     assert "“zero_mlp” (+0.30 nats/token on trigger)" in ends
     over = interventions._over_reading(frame, "bb/a/seed0")
-    assert "“zero_mlp” from step 20" in over and "“zero_attention” at no record" in over
+    assert "“zero_mlp” from step 20" in over and "“zero_attention” at no checkpoint" in over
     assert "“zero_attention” from step 20" in interventions._over_reading(frame, "bb/b/seed0")
 
 
 def test_readings_tell_of_the_domains_that_charts_draw_at_first(pages: dict[str, Page]) -> None:
     """The synthetic language model was measured on code as well, which no box shows at first."""
     counted = 0
-    for name in ("trajectories", "phase", "sinks", "dynamics"):
+    for name in ("trajectories", "alignment", "heads", "dynamics"):
         for chart in pages[name].figures:
             spec = str(chart.specification(pages[name].controls))
             if "shown_domains" not in spec:
@@ -294,7 +299,7 @@ def test_readings_tell_of_the_domains_that_charts_draw_at_first(pages: dict[str,
             for text in [chart.reading, *texts]:
                 assert "on code" not in text and "/ code" not in text, (name, chart.name)
                 if re.search(r"\d", text):
-                    assert re.match(r"All trajectories, on (non_trigger|prose)", text), text
+                    assert re.match(r"All runs, on (non_trigger|prose)", text), text
                     counted += 1
     assert counted > 20
 
@@ -314,7 +319,7 @@ def test_only_heads_with_a_sink_are_compared_on_two_domains() -> None:
     text = sentences.of_pair(cut, "prose", "code", 0.2)
     assert text == (
         "At step 1,000 1 of 3 heads of lm have a sink on prose or code (log-odds ≥ -1.39 nats); of "
-        "these layer 0 head 0 differs most: 3.00 nats on prose, -1.00 on code; 1 is more dormant "
+        "these layer 0, head 0 differs most: 3.00 nats on prose, -1.00 on code; 1 is more dormant "
         "on prose than on code."
     )
     none = sentences.of_pair(cut[1:], "prose", "code", 0.2)
@@ -372,10 +377,10 @@ def test_collapses_are_told_for_each_choice(pages: dict[str, Page]) -> None:
 
 
 def test_experiments_are_told_for_the_chosen_statistic(pages: dict[str, Page]) -> None:
-    text = told(pages, "mitigations", "mitigations", "sink_excess", "loss")
+    text = told(pages, "laboratory", "mitigations", "sink_excess", "loss")
     assert "1 of 2 experiments" in text and "sink excess at equal loss" in text
     assert "relu-1l -0.40" in text, "the other's interval reaches beyond zero"
-    text = told(pages, "mitigations", "mitigations", "sink_excess", "rate")
+    text = told(pages, "laboratory", "mitigations", "sink_excess", "rate")
     assert "in sink excess per ln(step) with an interval" in text
 
 
@@ -405,8 +410,10 @@ def test_experiments_stand_side_by_side_with_their_differences_at_equal_loss(
         row[0].text: dict(zip(grid.head, row, strict=True))
         for row in grid.rows
     }  # fmt: skip
-    assert list(cells) == ["adamw-3l", "relu-1l", "softmax-1l"], "the control first, no cause"
-    row, control = cells["relu-1l"], cells["adamw-3l"]
+    assert list(cells) == ["bb/adamw-3l", "bb/relu-1l", "bb/softmax-1l"], (
+        "the control first, no cause"
+    )
+    row, control = cells["bb/relu-1l"], cells["bb/adamw-3l"]
     assert row["sink excess"].text == "0.250" and row["sink excess"].order == 0.25
     matched = row["sink excess, difference at equal loss"]
     assert (matched.text, matched.order) == ("-0.500 [-0.600, 0.000]", -0.5)
@@ -470,7 +477,7 @@ def test_axes_of_an_exported_collapse_say_what_was_divided(pages: dict[str, Page
         return {(encoding["x"]["title"], encoding["y"]["title"]) for encoding in found}
 
     assert titles(raw) == {("training step", "sink excess")}
-    assert titles(collapsed) == {("training step / scale of the trajectory", "sink excess")}
+    assert titles(collapsed) == {("training step / scale of the run", "sink excess")}
     patches = figure(pages, "alignment", "collapsed").patches
     assert list(patches)[-1] == "aligned_rescaling", "after the statistic, whose unit it takes"
     assert patches["aligned_rescaling"] == {

@@ -104,7 +104,7 @@ def test_its_charts_are_drawn(tmp_path: Path) -> None:
         *("agreement", "force-sink", "force-escape", "force-brake", "forks", "holds", "motion"),
     ]
     for figure in page.figures:
-        drawing, _ = render(static(figure, page, THEMES["light"]), figure.name)
+        drawing = render(static(figure, page, THEMES["light"]), figure.name)["svg"].decode()
         assert "<path" in drawing
     assert "yes in bb/toy" in page.answer
 

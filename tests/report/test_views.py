@@ -230,3 +230,26 @@ def test_what_is_hidden_is_in_no_sentence_and_no_file(
     assert taken(opened, downloads, "sink", "png").startswith(b"\x89PNG")
     click(opened, "[name=shown][value='nano-olmo']")
     assert opened.find_element(By.CSS_SELECTOR, "#sink .reading").text == whole
+
+
+@page("trajectories")
+def test_a_layer_without_data_says_so_and_has_no_law(opened: webdriver.Chrome) -> None:
+    """Laws are of lead heads; block 2 is the three-layer toy's alone."""
+    lead = marks(opened, "delta_logit", "line")
+    whole = opened.find_element(By.CSS_SELECTOR, "#delta_logit .reading").text
+    choose(opened, "chosen_layer", "2")
+    left = marks(opened, "delta_logit", "line")
+    assert 0 < len(left) < len(lead)
+    told = opened.find_element(By.CSS_SELECTOR, "#delta_logit .reading").text
+    assert "“3 layers, AdamW”" in told and "nano-olmo" not in told
+    click(opened, "[name=draw_laws]")
+    assert marks(opened, "delta_logit", "line") == left, "no law was drawn"
+    click(opened, "[name=draw_laws]")
+    choose(opened, "chosen_head", "2")
+    assert marks(opened, "delta_logit", "line") == []
+    empty = opened.find_element(By.CSS_SELECTOR, "#delta_logit .empty")
+    assert empty.is_displayed() and empty.text.startswith("Nothing was measured in layer 2, head 2")
+    choose(opened, "chosen_layer", "lead")
+    choose(opened, "chosen_head", "lead")
+    assert marks(opened, "delta_logit", "line") == lead
+    assert opened.find_element(By.CSS_SELECTOR, "#delta_logit .reading").text == whole

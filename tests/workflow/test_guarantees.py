@@ -19,11 +19,14 @@ name: many
 results: results/many
 suites:
   nano-olmo:
-    {{width: 16, heads: 2, mlp: 24, vocabulary: 512, length: 16, batch: 1, steps: 210,
+    {{width: 16, heads: 2, mlp: 24, vocabulary: 512, length: 16, batch: 1, steps: 50,
       checkpoints: {steps}}}
 probe: {{sequences: 2, length: 16}}
 """
 TABLES = ("heads", "layers", "checkpoints")
+FIRST = 40
+"""Checkpoints of the first run."""
+
 TARGET = [f"results/many/tables/{table}.parquet" for table in TABLES]
 
 
@@ -60,30 +63,30 @@ class Many:
 @pytest.fixture(scope="module")
 def many(make_project: Callable[[str], Project]) -> Many:
     run = Many(make_project("many"))
-    run.run(list(range(200)))
+    run.run(list(range(FIRST)))
     run.first = {name: run.table(name) for name in TABLES}
     return run
 
 
 def test_ten_checkpoints_more_measure_ten(many: Many) -> None:
     before, table = many.written(), many.table("heads")
-    assert len(before) == 200
-    many.run(list(range(210)))
+    assert len(before) == FIRST
+    many.run(list(range(FIRST + 10)))
     after = many.written()
-    assert len(after) == 210
+    assert len(after) == FIRST + 10
     assert {name for name in after if before.get(name) != after[name]} == {
-        f"stage1-step{step}" for step in range(200, 210)
+        f"stage1-step{step}" for step in range(FIRST, FIRST + 10)
     }
     more = many.table("heads")
-    assert more["step"].n_unique() == 210
-    assert more.filter(pl.col("step") < 200).equals(table)
+    assert more["step"].n_unique() == FIRST + 10
+    assert more.filter(pl.col("step") < FIRST).equals(table)
 
 
 def test_a_checkpoint_less_leaves_every_table(many: Many) -> None:
     before = many.written()
-    many.run([step for step in range(200) if step != 17])
+    many.run([step for step in range(FIRST) if step != 17])
     for name in TABLES:
-        assert set(many.table(name)["step"]) == set(range(200)) - {17}, name
+        assert set(many.table(name)["step"]) == set(range(FIRST)) - {17}, name
     assert many.written() == before, "nothing was measured again"
 
 
@@ -91,7 +94,7 @@ def test_a_damaged_part_is_measured_again(many: Many) -> None:
     part = many.results / "measured/nano-olmo/stage1-step5"
     (part / "heads.parquet").write_bytes(b"PAR1")
     before = many.written()
-    many.run([step for step in range(200) if step != 17], "--forcerun", "measure")
+    many.run([step for step in range(FIRST) if step != 17], "--forcerun", "measure")
     after = many.written()
     assert {name for name in after if before[name] != after[name]} == {part.name}
 
@@ -125,7 +128,7 @@ def test_a_run_goes_on_after_a_full_disk(
     run, leave = small_disk
     for free, at in ((1_000_000, "nano_pretrain"), (5_500_000, "measure")):
         leave(free)
-        done = run.start(list(range(40)))
+        done = run.start(list(range(FIRST)))
         output = done.stdout + done.stderr
         assert done.returncode != 0
         assert "error: no space left" in output
@@ -134,11 +137,11 @@ def test_a_run_goes_on_after_a_full_disk(
     leave(50_000_000)
     before = run.written()
     assert before, "some checkpoints were measured before the disk was full"
-    run.run(list(range(40)))
+    run.run(list(range(FIRST)))
     after = run.written()
     assert {name for name in before if before[name] != after[name]} == set(), "they were kept"
     for name, table in many.first.items():
-        assert run.table(name).equals(table.filter(pl.col("step") < 40)), name
+        assert run.table(name).equals(table.filter(pl.col("step") < FIRST)), name
 
 
 def test_two_runs_in_one_folder_refuse_each_other(many: Many) -> None:
@@ -147,7 +150,7 @@ def test_two_runs_in_one_folder_refuse_each_other(many: Many) -> None:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         before = many.written()
-        done = many.start(list(range(201)))
+        done = many.start(list(range(FIRST + 1)))
         output = done.stdout + done.stderr
         assert done.returncode != 0
         (line,) = [line for line in output.splitlines() if line.startswith("error: ")]

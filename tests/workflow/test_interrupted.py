@@ -44,6 +44,7 @@ def test_a_text_without_enough_characters_fails_its_job_alone(spare: Project) ->
     assert (spare.folder / "results/small/bb/softmax/seed0/heads.parquet").is_file()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_tables(
     finished: Project, make_project: Callable[[str], Project]
 ) -> None:

@@ -173,23 +173,27 @@ def _judge_reports(rows: Sequence[Row], suite: Suite) -> None:
 
 def _judge_hashes(rows: Sequence[Row], suite: Suite, files: Files) -> None:
     """Mark revisions that share weight files with main or with each other."""
-    holders: dict[str, list[str]] = {}
+    digests = {
+        row["revision"]: [file.digest for file in weight_files(files[row["commit"]])]
+        for row in rows
+    }
+    holders: dict[str, set[str]] = {}
     twins: dict[tuple[Any, ...], set[str]] = {}
     for row in rows:
         twins.setdefault(_place(row), set()).add(row["revision"])
-        for file in weight_files(files[row["commit"]]):
-            holders.setdefault(file.digest, []).append(row["revision"])
+        for digest in digests[row["revision"]]:
+            holders.setdefault(digest, set()).add(row["revision"])
     rightful = set(suite.main_is) or _last_of_each(rows, suite)
     for row in rows:
-        own = weight_files(files[row["commit"]])
+        own = digests[row["revision"]]
         if row["trajectory"] is None or row["revision"] == MAIN or not own:
             continue
-        others = [set(holders[file.digest]) - twins[_place(row)] for file in own]
-        if row["revision"] in rightful:
+        others = {digest: holders[digest] - twins[_place(row)] for digest in own}
+        if row["revision"] in rightful and any(MAIN in names for names in others.values()):
             # What main shares with it is its own; so it is with those that only copy main.
-            others = [] if any(MAIN in names for names in others) else others
-        same = set.intersection(*others) if others else set()
-        partly = set().union(*others) if others else set()
+            continue
+        same = set.intersection(*others.values())
+        partly = set().union(*others.values())
         if not partly:
             continue
         row["same_as"] = sorted(same or partly)
@@ -198,7 +202,7 @@ def _judge_hashes(rows: Sequence[Row], suite: Suite, files: Files) -> None:
         elif same:
             _set(row, "duplicate", f"its weights are those of {_names(same)}")
         else:
-            shared = sum(1 for names in others if names)
+            shared = sum(bool(others[digest]) for digest in own)
             _set(row, "shared_shard", f"{shared} of {len(own)} files are those of {_names(partly)}")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trajectory.checkpoints.manifest import manifest_rows
+from trajectory.checkpoints.names import is_plain
 from trajectory.checkpoints.selection import read_selection
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
@@ -20,7 +21,8 @@ STATED = ("trajectory", "stage", "ingredient", "step", "tokens")
 def checked_selection(path: Path, name: str, suite: Suite) -> list[Row]:
     """A suite's selection table, each row compared with what its revision's name states.
 
-    A name that states no step contradicts nothing: main may be given one by hand.
+    A name that states no step contradicts nothing: main may be given one by hand, of a trajectory
+    of the suite.
 
     Args:
         path: the table.
@@ -38,6 +40,7 @@ def checked_selection(path: Path, name: str, suite: Suite) -> list[Row]:
             )
         (stated,) = manifest_rows(name, suite, [Revision(row["revision"], row["commit"])])
         if stated["step"] is None:
+            _check_trajectory(path, name, row)
             continue
         for column in STATED:
             if row[column] != stated[column]:
@@ -47,6 +50,16 @@ def checked_selection(path: Path, name: str, suite: Suite) -> list[Row]:
                     "delete the table to have it made anew"
                 )
     return rows
+
+
+def _check_trajectory(path: Path, name: str, row: Row) -> None:
+    """Raise TrajectoryError for a trajectory that is of no suite, or of another."""
+    suite, _, rest = row["trajectory"].partition("/")
+    if suite != name or (rest and not is_plain(rest)) or row["trajectory"].endswith("/"):
+        raise TrajectoryError(
+            f"{path}: revision '{row['revision']}': trajectory {row['trajectory']!r} is none of "
+            f"the suite's; write {name}, or {name}/ and a name"
+        )
 
 
 def _shown(value: object) -> str:

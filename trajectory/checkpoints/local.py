@@ -17,17 +17,22 @@ from trajectory.outside import CONFIG
 Row = dict[str, Any]
 
 
-def revision_folders(name: str, folder: Path) -> list[Path]:
+def revision_folders(name: str, folder: Path, pattern: str | None = None) -> list[Path]:
     """The folders of a suite's revisions, by name; the folder itself where it is a checkpoint.
 
     What lies beside a checkpoint's own files counts only if its name states a step, as the folders
     do that a trainer leaves within its last checkpoint's.
 
+    Args:
+        name: the suite's name.
+        folder: where its revisions lie.
+        pattern: how their names state a step; ``DEFAULT_PATTERN`` if None.
+
     Raises TrajectoryError if there are none.
     """
     try:
         found = sorted(p for p in folder.iterdir() if _is_checkpoint(p))
-        if (folder / CONFIG).is_file() and not any(parse_revision(p.name) for p in found):
+        if (folder / CONFIG).is_file() and not any(parse_revision(p.name, pattern) for p in found):
             return [folder.absolute()]
     except OSError as error:
         raise TrajectoryError(
@@ -60,9 +65,8 @@ def choose_local(name: str, suite: Suite, folder: Path) -> list[Row]:
 
     Raises TrajectoryError if there is nothing to select.
     """
-    found = [
-        Revision(path.name, "", tuple(unhashed(path))) for path in revision_folders(name, folder)
-    ]
+    places = revision_folders(name, folder, suite.pattern)
+    found = [Revision(path.name, "", tuple(unhashed(path))) for path in places]
     return select(name, suite, audit(manifest_rows(name, suite, found), suite, {}, {}))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -14,6 +13,7 @@ from trajectory.checkpoints.schedule import learning_rates
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.hub.content import Revision, local_revision, weight_files, weights_digest
+from trajectory.outside import json_file
 
 Row = dict[str, Any]
 
@@ -177,10 +177,9 @@ def list_embedded(suite: str, folder: Path, revisions: Sequence[str]) -> list[Ro
     for revision in revisions:
         where = f"suite '{suite}', revision '{revision}'"
         try:
-            text = (folder / revision / TRAINING_STATE).read_text(encoding="utf-8")
-            state = json.loads(text)
+            state = _training_state(folder / revision / TRAINING_STATE)
             listed = local_revision(folder / revision)
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise TrajectoryError(
                 f"{where}: incomplete ({error}); delete {folder} and run again"
             ) from None
@@ -204,3 +203,17 @@ def list_embedded(suite: str, folder: Path, revisions: Sequence[str]) -> list[Ro
             }
         )
     return rows
+
+
+def _training_state(path: Path) -> dict[str, Any]:
+    """How far a revision of the embedded suite was trained.
+
+    Raises OSError or ValueError if its file cannot be read, or says something else.
+    """
+    state = json_file(path)
+    for key in ("step", "tokens", "learning_rate", "integrated_learning_rate"):
+        value: Any = state.get(key)
+        kinds = (int,) if key in ("step", "tokens") else (int, float)
+        if type(value) not in kinds or not 0 <= value < 1 << 63:
+            raise ValueError(f"{path.name}: {key} is {value!r:.40}")
+    return state

@@ -96,7 +96,8 @@ def list_revisions(name: str, suite: Suite, hub: Hub) -> list[Revision]:
     """
     if suite.folder is not None:
         try:
-            return [local_revision(folder) for folder in revision_folders(name, suite.folder)]
+            folders = revision_folders(name, suite.folder, suite.pattern)
+            return [local_revision(folder) for folder in folders]
         except OSError as error:
             raise TrajectoryError(
                 f"suite '{name}': {error.filename} cannot be read ({error.strerror})"

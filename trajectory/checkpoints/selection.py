@@ -369,9 +369,17 @@ def read_selection(path: Path) -> list[Row]:
 
 
 def _check_steps(path: Path, rows: Sequence[Row]) -> None:
-    """Raise TrajectoryError for an empty step beside other checkpoints of its trajectory."""
+    """Raise TrajectoryError for an empty step beside other checkpoints of its trajectory, or for
+    two checkpoints of one step."""
     sizes = Counter(row["trajectory"] for row in rows)
+    first: dict[tuple[str, int | None], str] = {}
     for row in rows:
+        same = first.setdefault((row["trajectory"], row["step"]), row["revision"])
+        if row["step"] is not None and same != row["revision"]:
+            raise TrajectoryError(
+                f"{path}: revisions '{same}' and '{row['revision']}' are both step {row['step']} "
+                f"of '{row['trajectory']}'; remove one row"
+            )
         if row["step"] is None and sizes[row["trajectory"]] > 1:
             raise TrajectoryError(
                 f"{path}: revision '{row['revision']}': step is empty, and '{row['trajectory']}' "

@@ -33,7 +33,7 @@ def report(
         str, typer.Option(help="Style of exported figures: light, dark, paper or talk.")
     ] = "light",
     figures: Annotated[
-        bool, typer.Option(help="Write every chart as SVG and PNG beside the pages.")
+        bool, typer.Option(help="Write every chart as SVG, PNG and PDF beside the pages.")
     ] = True,
     copies: Annotated[
         Path | None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import ByteSize, Field
 
-from trajectory.config.base import Count, Positive, Rate, Section, Size
+from trajectory.config.base import Count, Rate, Section, Size
 
 
 class Fetch(Section):
@@ -20,7 +20,7 @@ class Fetch(Section):
     disk: Size | None = None
     """Most bytes of weights in that folder at once; jobs wait for room. Kept weights do not
     count."""
-    timeout: Positive = 30.0
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 30.0
     """Seconds without a byte after which a connection counts as dead."""
     patience: Annotated[float, Field(ge=0)] = 300.0
     """Seconds without progress to keep retrying when the hub is busy, broken or asks to wait; after

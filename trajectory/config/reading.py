@@ -31,9 +31,9 @@ def parse(values: Any, source: str = "config") -> Config:
         raise TrajectoryError(f"{source}: nested too deeply") from None
     except ValidationError as error:
         lines = dict.fromkeys(_explain(details) for details in error.errors())
-        raise TrajectoryError("\n".join(f"{source}: {line}" for line in lines)) from None
+        raise TrajectoryError(*(f"{source}: {line}" for line in lines)) from None
     if wrong := list(_not_numbers(values, config.model_dump(mode="json", by_alias=True))):
-        raise TrajectoryError("\n".join(f"{source}: {line}" for line in wrong))
+        raise TrajectoryError(*(f"{source}: {line}" for line in wrong))
     return config
 
 

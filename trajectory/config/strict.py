@@ -17,6 +17,9 @@ MOST_BYTES = 1 << 20
 MOST_VALUES = 100_000
 """Values of a config, those counted again that an alias repeats."""
 
+DEEPEST = 100
+"""Lists and mappings within each other: a config has some ten."""
+
 MOST_DIGITS = 18
 """Digits of a whole number: more do not fit where numbers are kept."""
 
@@ -41,6 +44,7 @@ def read_yaml(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise TrajectoryError(f"{path}: not YAML (byte {error.start} is no UTF-8)") from None
     try:
+        _check_depth(path, text)
         node = yaml.compose(text, _LOADER)
         if node is None:
             return None
@@ -53,6 +57,17 @@ def read_yaml(path: Path) -> Any:
         raise TrajectoryError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     except RecursionError:
         raise TrajectoryError(f"{path}: not YAML (it is nested too deeply)") from None
+
+
+def _check_depth(path: Path, text: str) -> None:
+    """Raise TrajectoryError for what the library cannot read without a crash of the process."""
+    depth = 0
+    for event in yaml.parse(text, _LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            line = event.start_mark.line + 1
+            raise TrajectoryError(f"{path}, line {line}: not YAML (it is nested too deeply)")
 
 
 def _check_size(path: Path, root: yaml.Node) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from trajectory.corpus.characters import unreadable
-from trajectory.errors import TrajectoryError
+from trajectory.errors import TrajectoryError, reading
 
 AT_ONCE = 64
 """Texts encoded together."""
@@ -25,6 +25,9 @@ PIECE = 1_000_000
 
 AROUND = 2_000
 """Characters encoded on either side of a piece."""
+
+UNABLE = "its tokenizer cannot read a text"
+"""What is said of a tokenizer that lacks a token for what it does not know, or is damaged."""
 
 MARK = b"\xef\xbb\xbf"
 """What some editors put in front of UTF-8 text; no part of it."""
@@ -105,7 +108,7 @@ def as_document(text: str | Document) -> Document:
 def encode(encoder: Tokenizer, document: Document) -> NDArray[np.int64]:
     """All ids of a document, with no token put around it.
 
-    Raises TrajectoryError for a text that has no UTF-8 form.
+    Raises TrajectoryError for a text that has no UTF-8 form, or that the tokenizer cannot read.
     """
     parts = [np.empty(0, dtype=np.int64)]
     for start, stop in _pieces(len(document)):
@@ -123,7 +126,8 @@ def encode_group(encoder: Tokenizer, group: Sequence[Document]) -> list[NDArray[
     texts = [document.piece(0, len(document)) for document in group]
     for text in texts:
         check_text(text)
-    found = encoder.encode_batch_fast(texts, add_special_tokens=False)
+    with reading(UNABLE):
+        found = encoder.encode_batch_fast(texts, add_special_tokens=False)
     return [np.array(encoding.ids, dtype=np.int64) for encoding in found]
 
 
@@ -151,10 +155,11 @@ def between(encoder: Tokenizer, document: Document, start: int, stop: int) -> ND
     text = document.piece(start, stop)
     after = document.piece(stop, stop + AROUND)
     check_text(before + text + after, start - len(before))
-    if not before and not after:
-        (whole,) = encoder.encode_batch_fast([text], add_special_tokens=False)
-        return np.array(whole.ids, dtype=np.int64)
-    (found,) = encoder.encode_batch([before + text + after], add_special_tokens=False)
+    with reading(UNABLE):
+        if not before and not after:
+            (whole,) = encoder.encode_batch_fast([text], add_special_tokens=False)
+            return np.array(whole.ids, dtype=np.int64)
+        (found,) = encoder.encode_batch([before + text + after], add_special_tokens=False)
     begins = np.array([begin for begin, _ in found.offsets], dtype=np.int64)
     within = (begins >= len(before)) & (begins < len(before) + len(text))
     return np.array(found.ids, dtype=np.int64)[within]

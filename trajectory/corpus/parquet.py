@@ -11,8 +11,14 @@ from trajectory.errors import TrajectoryError
 
 HUB = "hf://"
 
-AT_ONCE = 1000
-"""Rows that are read together."""
+AT_ONCE = 16
+"""Rows that are read together: a file of some kilobytes can hold a long text a thousand times."""
+
+MOST = 1 << 28
+"""Characters of all texts together."""
+
+SHOWN = 10
+"""Columns that a message names."""
 
 
 def read_texts(source: str, column: str, rows: int) -> list[str]:
@@ -25,14 +31,22 @@ def read_texts(source: str, column: str, rows: int) -> list[str]:
         rows: how many rows are looked at.
 
     Raises:
-        TrajectoryError: if the source cannot be read, or the column is not there, holds no strings
-            or only empty ones.
+        TrajectoryError: if the source cannot be read, or the column is not there, holds no strings,
+            only empty ones, or more than ``MOST`` characters.
     """
     found: list[str | None] = []
+    size = 0
     try:
         for file in _files(source):
             with file as handle:
-                found += _texts_of(handle, source, column, rows - len(found))
+                for text in _texts_of(handle, source, column, rows - len(found)):
+                    found.append(text)
+                    size += len(text or "")
+                    if size > MOST:
+                        raise TrajectoryError(
+                            f"{source}: the first {len(found):,} texts of column '{column}' have "
+                            f"more than {MOST:,} characters; set rows to fewer"
+                        )
             if len(found) >= rows:
                 break
     except TrajectoryError:
@@ -75,13 +89,12 @@ def _files(source: str) -> Iterator[IO[bytes]]:
         yield found.open("rb")
 
 
-def _texts_of(handle: IO[bytes], source: str, column: str, rows: int) -> list[str | None]:
-    """The first ``rows`` texts of one file."""
+def _texts_of(handle: IO[bytes], source: str, column: str, rows: int) -> Iterator[str | None]:
+    """The first ``rows`` texts of one file, a few in memory at a time."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    found: list[str | None] = []
     with pq.ParquetFile(handle, page_checksum_verification=True) as table:
         schema = table.schema_arrow
         if column not in schema.names:
@@ -94,14 +107,16 @@ def _texts_of(handle: IO[bytes], source: str, column: str, rows: int) -> list[st
             values = batch.column(0)
             if pa.types.is_dictionary(values.type):
                 values = pc.cast(values, kind)
-            found += values[: rows - len(found)].to_pylist()
-            if len(found) >= rows:
+            yield from values[:rows].to_pylist()
+            rows -= len(values)
+            if rows <= 0:
                 break
-    return found
 
 
 def _no_column(source: str, column: str, names: list[str]) -> TrajectoryError:
-    return TrajectoryError(f"{source}: no column '{column}'; there are {', '.join(names)}")
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    there = f"there are {', '.join(names[:SHOWN])}{more}" if names else "there are none"
+    return TrajectoryError(f"{source}: no column '{column}'; {there}")
 
 
 def _unreadable(source: str, error: Exception) -> TrajectoryError:

@@ -6,15 +6,17 @@ place of the file's: other tokens, and other numbers. The file is read as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from trajectory.corpus.documents import Text, check_text, encode, encode_start
-from trajectory.errors import DamagedFiles, TrajectoryError, reading
+from trajectory.corpus.documents import UNABLE, Text, check_text, encode, encode_start
+from trajectory.errors import TrajectoryError, reading
 from trajectory.outside import json_file, refuse_pointer
 
 FILE = "tokenizer.json"
@@ -23,6 +25,10 @@ CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
 
 VOCABULARIES = (FILE, "tokenizer.model", "vocab.json")
 """Files one of which every tokenizer has."""
+
+MOST_GROWTH = 100
+"""Times as long as a text that a tokenizer may make it before it splits it; those in use write one
+character for another."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class TextTokenizer:
             most: ids wanted of each text, from its first; all if None.
 
         Raises:
-            TrajectoryError: for a text that has no UTF-8 form.
+            TrajectoryError: for a text that has no UTF-8 form, or that the tokenizer cannot read.
         """
         given = [Text(text) for text in texts]
         if most is None:
@@ -65,11 +71,15 @@ class TextTokenizer:
         return [encode_start(self.backend_tokenizer, text, most).tolist() for text in given]
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """Ids of a prompt, in which a special token that is spelt is meant."""
+        """Ids of a prompt, in which a special token that is spelt is meant.
+
+        Raises TrajectoryError as ``encode``.
+        """
         check_text(prompt)
         self.backend_tokenizer.encode_special_tokens = False
         try:
-            return list(self.backend_tokenizer.encode(prompt, add_special_tokens=False).ids)
+            with reading(UNABLE):
+                return list(self.backend_tokenizer.encode(prompt, add_special_tokens=False).ids)
         finally:
             self.backend_tokenizer.encode_special_tokens = True
 
@@ -106,6 +116,8 @@ def load_tokenizer(folder: Path, where: object) -> TextTokenizer:
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True
+        _leave_nothing_to_chance(backend)
+        _check_growth(backend)
         ids = [_named(backend, configs, name) for name in ("bos", "eos")]
     return TextTokenizer(backend, *ids)
 
@@ -138,12 +150,7 @@ def _backend(folder: Path, where: object) -> Tokenizer:
     path = folder / FILE
     if path.is_file():
         refuse_pointer(path)
-        try:
-            return Tokenizer.from_file(str(path))
-        except BaseException as error:
-            if type(error).__name__ == "PanicException":  # no Exception: the library's own mistake
-                raise DamagedFiles(f"{where}: {FILE} cannot be read ({error})") from None
-            raise
+        return Tokenizer.from_file(str(path))
     if (folder / "tokenizer.model").is_file() and not (folder / "vocab.json").is_file():
         raise TrajectoryError(
             f"{where}: its tokenizer is a tokenizer.model alone, which is not read; save it as "
@@ -155,6 +162,32 @@ def _backend(folder: Path, where: object) -> Tokenizer:
     loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     found: Tokenizer = loaded.backend_tokenizer
     return found
+
+
+def _leave_nothing_to_chance(backend: Tokenizer) -> None:
+    """Switch off BPE-dropout, which a file may ask for: a text has the same tokens each time."""
+    if getattr(backend.model, "dropout", None) is not None:
+        backend.model.dropout = None
+
+
+def _check_growth(backend: Tokenizer) -> None:
+    """Raise ValueError if a short text could become too long for the memory."""
+    if backend.normalizer is None:
+        return
+    growth = math.prod(_written(json.loads(backend.normalizer.__getstate__())))
+    if growth > MOST_GROWTH:
+        raise ValueError(f"its normalizer may make a text {growth:,} times as long")
+
+
+def _written(normalizer: Any) -> Iterator[int]:
+    """Lengths of what the parts of a normalizer write in place of something, or beside it."""
+    if isinstance(normalizer, list):
+        for part in normalizer:
+            yield from _written(part)
+    elif isinstance(normalizer, dict):
+        yield from _written(normalizer.get("normalizers"))
+        for key in ("content", "prepend", "append"):
+            yield max(1, len(str(normalizer.get(key) or "")))
 
 
 def _config(path: Path, where: object) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def stream(
 
     Tokens that the tokenizer would put around a text of its own accord are left out.
 
-    Raises TrajectoryError for a text that has no UTF-8 form.
+    Raises TrajectoryError for a text that has no UTF-8 form, or that the tokenizer cannot read.
     """
     after = [] if end is None else [end]
     parts = [np.empty(0, dtype=np.int64)]

@@ -38,7 +38,7 @@ def _row(folder: Path, path: Path) -> dict[str, Any]:
             "rule": rule,
             "job": "/".join(job),
             "finished": datetime.fromtimestamp(int(path.stat().st_mtime), UTC),
-            "seconds": float(found["s"]),
+            "seconds": _measured(found["s"]),
             "cpu_seconds": _number(found["cpu_time"]),
             "peak_memory": _number(found["max_rss"], MIB),
             "bytes_read": _number(found["io_in"], MIB),
@@ -49,7 +49,14 @@ def _row(folder: Path, path: Path) -> dict[str, Any]:
 
 
 def _number(text: str, unit: int = 1) -> float | None:
-    return None if text in ("NA", "-") else float(text) * unit
+    return None if text in ("NA", "-") else _measured(text) * unit
+
+
+def _measured(text: str) -> float:
+    found = float(text)
+    if not 0 <= found < 1 << 48:  # not true of a number that is none, either
+        raise ValueError(f"{text} is no measurement")
+    return found
 
 
 def by_rule(costs: pl.DataFrame) -> pl.DataFrame:

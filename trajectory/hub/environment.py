@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from trajectory.errors import TrajectoryError
 from trajectory.hub.errors import Misconfigured
 
+if TYPE_CHECKING:
+    import httpx2
+
 NUMBERS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
 """Variables that huggingface_hub reads as whole numbers when it is imported."""
+
+_TOKEN_PLACES = ("HF_TOKEN_PATH", "HF_HOME", "XDG_CACHE_HOME")
+"""Variables that say where the stored access token lies; the first that is set counts."""
+
+_AGENT = "HF_HUB_USER_AGENT_ORIGIN"
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
@@ -24,32 +33,66 @@ def check_numbers() -> None:
             raise TrajectoryError(f"{name}: '{text}' is no whole number of seconds") from None
 
 
+def client(endpoint: str) -> httpx2.Client:
+    """``huggingface_hub``'s own client, as the environment wants it; nothing is asked yet.
+
+    Raises Misconfigured, naming the variable, if it cannot be set up.
+    """
+    import httpx2
+    from huggingface_hub.utils import get_session
+
+    check_endpoint(endpoint)
+    check_token()
+    check_agent()
+    try:
+        return get_session()
+    except (ValueError, ImportError, OSError, httpx2.InvalidURL) as error:
+        raise misconfigured(error) from None
+
+
 def check_endpoint(endpoint: str) -> None:
     """Raise Misconfigured unless requests can be sent to ``endpoint``."""
     try:
         parts = urlsplit(endpoint)
         right = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port
-    except ValueError:
+        _ = parts.port, (parts.hostname or "").encode("idna")
+    except ValueError:  # of a name with an empty part as well
         right = False
-    if not right:
+    if not right or " " in endpoint or not endpoint.isprintable():  # which parsing passes over
         raise Misconfigured(
             f"HF_ENDPOINT: '{endpoint}' is no address of a hub; write https://host or unset it"
         )
 
 
 def check_token() -> None:
-    """Raise Misconfigured if the access token has characters that no request can carry."""
-    from huggingface_hub import get_token
+    """Raise Misconfigured if the access token cannot be read, or has characters that no request
+    can carry."""
+    from huggingface_hub import constants, get_token
 
-    token = get_token() or ""
-    odd = next((c for c in token if not (c.isascii() and c.isprintable())), None)
-    if odd is not None:
-        place = "HF_TOKEN" if os.environ.get("HF_TOKEN") else "the stored access token"
+    try:
+        token = get_token() or ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        by = next((n for n in _TOKEN_PLACES if os.environ.get(n)), None)
         raise Misconfigured(
-            f"{place}: has the character U+{ord(odd):04X}, which cannot be sent; copy the token "
-            "again, without quotes"
-        )
+            f"{by or 'the stored access token'}: {constants.HF_TOKEN_PATH} cannot be read "
+            f"({reason}); " + (f"mend or unset {by}" if by else "log in again")
+        ) from None
+    if odd := _unsendable(token):
+        place = "HF_TOKEN" if os.environ.get("HF_TOKEN") else "the stored access token"
+        raise Misconfigured(f"{place}: has {odd}; copy the token again, without quotes")
+
+
+def check_agent() -> None:
+    """Raise Misconfigured if a request cannot carry what is told of its sender."""
+    if odd := _unsendable(os.environ.get(_AGENT, "")):
+        raise Misconfigured(f"{_AGENT}: has {odd}; mend or unset it")
+
+
+def _unsendable(text: str) -> str | None:
+    """A character that the head of a request cannot have; None if there is none."""
+    odd = next((c for c in text if not (c.isascii() and c.isprintable())), None)
+    return None if odd is None else f"the character U+{ord(odd):04X}, which cannot be sent"
 
 
 def token_advice() -> str:

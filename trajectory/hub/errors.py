@@ -31,7 +31,7 @@ class CheckpointError(TrajectoryError):
     """Whether another run may succeed."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(without_secrets(message)))
+        super().__init__(without_secrets(message))
 
 
 class UnknownRepository(CheckpointError):

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import TypeVar
 
 import httpx2
-from huggingface_hub.utils import build_hf_headers, get_session
+from huggingface_hub.utils import build_hf_headers
 
 from trajectory.config.fetch import Fetch
 from trajectory.hub import answers, environment, errors
@@ -77,12 +77,7 @@ class Client:
 
         Raises Misconfigured if the environment does not let them be set up.
         """
-        environment.check_endpoint(self.endpoint)
-        environment.check_token()
-        try:
-            session = get_session()
-        except (ValueError, ImportError, OSError, httpx2.InvalidURL) as error:
-            raise environment.misconfigured(error) from None
+        session = environment.client(self.endpoint)
         timeout = self.fetch.timeout
         session.timeout = httpx2.Timeout(timeout, connect=min(CONNECT_TIMEOUT, timeout))
         session.event_hooks["response"] = [self._hear]

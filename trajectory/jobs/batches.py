@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import HfApi
 
 from trajectory.config import Probe
 from trajectory.corpus import stdlib
 from trajectory.corpus.documents import Document, Text, TextFile
-from trajectory.corpus.parquet import read_texts
+from trajectory.corpus.parquet import HUB, read_texts
 from trajectory.corpus.tokenizer import load_tokenizer
 from trajectory.corpus.tokens import TokenBatch, first_id, is_long, sampled, spread, stream
 from trajectory.errors import TrajectoryError
+from trajectory.hub import environment
 from trajectory.outside import CONFIG, stated_context
 from trajectory.schemas import BATCHES
 from trajectory.tables import read
@@ -57,8 +59,11 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
         ]
     for domain, prompts in probe.prompts.items():
         for i, prompt in enumerate(prompts):
-            tokens = tokenizer.encode_prompt(prompt)
             where = f"suite '{suite}', domain '{domain}', prompt {i}"
+            try:
+                tokens = tokenizer.encode_prompt(prompt)
+            except TrajectoryError as error:
+                raise TrajectoryError(f"{where}: {error}") from None
             if len(tokens) < 2:
                 raise TrajectoryError(f"{where}: fewer than two tokens")
             _check_length(len(tokens), context, where)
@@ -91,6 +96,8 @@ def _sources(probe: Probe) -> Iterator[tuple[str, list[Document]]]:
     for name, path in probe.texts.items():
         yield name, [TextFile(path)]
     for name, given in probe.parquet.items():
+        if given.source.startswith(HUB):
+            environment.client(HfApi().endpoint)  # or the mistake would be the file's
         found = read_texts(given.source, given.column, given.rows)
         yield name, [Text(text) for text in found]
 

@@ -96,8 +96,8 @@ class Legend:
 
     groups: Sequence[tuple[str, str, Sequence[str]]]
     name: str = "shown"
-    label: str = "Trajectory"
-    section: str = "Trajectory"
+    label: str = "Runs"
+    section: str = "Runs"
     kind: str = "legend"
 
     @property

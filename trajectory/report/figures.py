@@ -1,4 +1,4 @@
-"""Every chart as SVG and PNG, for papers and slides, drawn without a browser."""
+"""Every chart as SVG, PNG and PDF, for papers and slides, drawn without a browser."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from trajectory.report.palette import KINDS
 WIDTH, WIDE = 420, 760
 PIXELS = 2
 """Pixels of the PNG per unit of the drawing."""
+
+
+ENDINGS = ("svg", "png", "pdf")
+"""Of the files of a chart."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +137,15 @@ def _show_legends(node: Any, drawn: Mapping[str, set[Any]]) -> None:
             _show_legends(value, drawn)
 
 
-def render(spec: Mapping[str, Any], where: str) -> tuple[str, bytes]:
-    """The drawing as SVG and as PNG; TrajectoryError names the chart that cannot be drawn."""
+def render(spec: Mapping[str, Any], where: str) -> dict[str, bytes]:
+    """The drawing by the ending of its file; TrajectoryError names what cannot be drawn."""
     try:
         drawing = vl_convert.vegalite_to_svg(dict(spec))
-        return drawing, vl_convert.svg_to_png(drawing, scale=PIXELS)
+        return {
+            "svg": drawing.encode(),
+            "png": vl_convert.svg_to_png(drawing, scale=PIXELS),
+            "pdf": vl_convert.svg_to_pdf(drawing),
+        }
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise TrajectoryError(f"figure {where}: cannot be drawn ({reason})") from None

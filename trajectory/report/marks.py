@@ -10,7 +10,7 @@ import altair as alt
 from trajectory.dynamics.series import group_of
 from trajectory.report.controls import Checks, Control, Legend, Value
 from trajectory.report.page import Captions
-from trajectory.report.palette import colours, dashes, kinds
+from trajectory.report.palette import dashes, kinds
 from trajectory.report.run import Run
 from trajectory.schemas import Table
 
@@ -21,6 +21,8 @@ BRIGHT = (0.2, 0.85)
 """The part of a scheme of colours that is seen both on white and on black."""
 
 NAMES = {
+    "trajectory": "run",
+    "group": "model",
     "delta_logit": "Δlogit",
     "delta_logit_sd": "spread of Δlogit",
     "delta_logit_bb": "Δlogit, BB code's definition",
@@ -107,7 +109,7 @@ def tips(table: Table | None, names: Sequence[str], **titles: str) -> list[alt.T
 
 def colour(run: Run) -> alt.Color:
     """One colour per group; the page's legend is its list of trajectories."""
-    found = colours(run.groups)
+    found = run.colours
     return alt.Color("group:N", legend=None).scale(domain=list(found), range=list(found.values()))
 
 
@@ -253,7 +255,7 @@ def lines(
 
 def legend(run: Run, trajectories: Sequence[str] | None = None) -> Legend:
     """The list of the run's trajectories, or of some of them."""
-    found = colours(run.groups)
+    found = run.colours
     own = run.trajectories if trajectories is None else trajectories
     groups = [(g, found[g], [t for t in own if group_of(t) == g]) for g in run.groups]
     return Legend([group for group in groups if group[2]])
@@ -261,7 +263,7 @@ def legend(run: Run, trajectories: Sequence[str] | None = None) -> Legend:
 
 def group_legend(run: Run) -> Legend:
     """One box per group, for charts that draw seeds together."""
-    return Legend([(group, colour, [group]) for group, colour in colours(run.groups).items()])
+    return Legend([(group, colour, [group]) for group, colour in run.colours.items()])
 
 
 def domain_checks(run: Run, domains: Sequence[str] | None = None) -> Checks:

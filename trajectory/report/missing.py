@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 REASONS: dict[str, str] = {
-    **dict.fromkeys(("contrasts", "gates"), "no softmax trajectory has two domains"),
-    "leads": "no head, layer or trajectory has the onsets of two phenomena",
+    **dict.fromkeys(("contrasts", "gates"), "no softmax run has two domains"),
+    "leads": "no head, layer or run has the onsets of two phenomena",
     **dict.fromkeys(
         ("alignments", "alignment_scales", "aligned"),
-        "fewer than two of its trajectories have a sink and enough records to share a curve",
+        "fewer than two of its runs have a sink and enough checkpoints to share a curve",
     ),
-    "laws": "no series has enough records after its onset",
+    "laws": "no run has enough checkpoints after its onset",
     **dict.fromkeys(
         ("manifest", "batches", "outcomes"), "its config names no suite of language models"
     ),

@@ -6,7 +6,7 @@ Tables and downloads keep the names of the config; pages say these.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from trajectory.config import Config, Variant
@@ -38,6 +38,9 @@ CHOICES = {
     ("positions", "rope"): "rotary positions",
     ("positions", "none"): "no positions",
 }
+
+DOMAINS = {"non_trigger": "non-trigger"}
+"""Domains whose name in tables is no word."""
 
 HOLDS = {"hold_value": "value held", "force_attention": "sink forced"}
 
@@ -129,18 +132,23 @@ class Names:
         return f"{label}, seed {seed.group().rsplit('seed')[1]}" if seed else label
 
     def within(self, text: str) -> str:
-        """A sentence with the names of the config replaced; quoted, for they hold commas."""
-        return self._pattern.sub(lambda m: f"“{self.of(m.group())}”", text) if self.labels else text
+        """A sentence with the names of the config replaced; those of models are quoted, for they
+        hold commas."""
+        return self._pattern.sub(lambda m: self._told(m.group(), "“{}”"), text)
 
     def inside(self, text: str) -> str:
         """The same without quotes, for a cell or an entry of a list."""
-        return self._pattern.sub(lambda m: self.of(m.group()), text) if self.labels else text
+        return self._pattern.sub(lambda m: self._told(m.group(), "{}"), text)
 
-    def payload(self) -> Mapping[str, str]:
-        """As the page's script reads them."""
-        return self.labels
+    def called(self, names: Iterable[str]) -> dict[str, str]:
+        """What people call these models and all domains → their names in the config."""
+        return {new: name for name in (*names, *DOMAINS) if (new := self.inside(name)) != name}
+
+    def _told(self, name: str, written: str) -> str:
+        return DOMAINS[name] if name in DOMAINS else written.format(self.of(name))
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        longest = sorted(self.labels, key=len, reverse=True)
-        return re.compile(rf"(?:{'|'.join(map(re.escape, longest))})(?:/seed\d+)?(?![\w/-])")
+        longest = "|".join(re.escape(n) for n in sorted(self.labels, key=len, reverse=True))
+        models = rf"(?<![\w/-])(?:{longest})(?:/seed\d+)?(?![\w/-])|" if longest else ""
+        return re.compile(rf"{models}(?<![\w-])(?:{'|'.join(DOMAINS)})(?![\w-])")

@@ -12,8 +12,46 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from trajectory.report.blocks import (
+    Cell,
+    Code,
+    Finding,
+    Findings,
+    Glossary,
+    Grid,
+    Heading,
+    Inline,
+    Items,
+    Missing,
+    Terms,
+    Tile,
+    Tiles,
+)
 from trajectory.report.controls import Control, Fixed, Value
-from trajectory.report.specs import expressions, named
+from trajectory.report.specs import expressions, named, renamed
+
+__all__ = [
+    "Block",
+    "Captions",
+    "Cell",
+    "Chart",
+    "Code",
+    "Figure",
+    "Finding",
+    "Findings",
+    "Folded",
+    "Glossary",
+    "Grid",
+    "Heading",
+    "Inline",
+    "Items",
+    "Missing",
+    "Page",
+    "Part",
+    "Terms",
+    "Tile",
+    "Tiles",
+]
 
 Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 
@@ -74,6 +112,7 @@ class Figure:
         inset: the chart in whose corner it stands; '' for a place of its own.
         room: part of that chart's width that it may take.
         when: control and value without which it is hidden; none for always.
+        rename: what the chart's own texts are called; None leaves them.
     """
 
     name: str
@@ -94,10 +133,11 @@ class Figure:
     inset: str = ""
     room: float = 1.0
     when: tuple[str, Value] | None = None
+    rename: Callable[[str], str] | None = None
 
     def specification(self, controls: Sequence[Control]) -> dict[str, Any]:
         """Its Vega-Lite specification with a parameter for every control that it uses."""
-        spec = copy.deepcopy(self._vega_lite)
+        spec = renamed(copy.deepcopy(self._vega_lite), self.rename)
         spec["description"] = f"{self.title}. {self.reading}"
         used = " ".join(expressions(spec))
         spec["params"] = [
@@ -132,159 +172,22 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Missing:
-    """A chart or a table that this run cannot show, and why."""
-
-    title: str
-    reason: str
-    name: str = ""
-    fate: str = "Not measured in this run"
-
-    @property
-    def sentence(self) -> str:
-        """What became of it, and why."""
-        return f"{self.fate}, because {self.reason}."
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table that is more than its text.
-
-    Attributes:
-        text: what it says.
-        css: its class: yes, no, warn, open, number or none.
-        link: where it leads.
-        note: said beside it.
-        also: text and target of a second link.
-        order: the number by which a sortable table puts it in its place; its text if None.
-    """
-
-    text: str
-    css: str = ""
-    link: str = ""
-    note: str = ""
-    also: tuple[str, str] | None = None
-    order: float | None = None
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table of the page: the first cell of a row heads it.
-
-    Attributes:
-        name: its identifier on the page.
-        head: the columns' titles.
-        rows: texts or cells.
-        note: below it.
-        fold: rows that are shown at first; the others unfold.
-        sortable: whether a press on a column's title sorts by it; all rows are shown, and the
-            first column stays in sight.
-    """
-
-    name: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str | Cell]]
-    note: str = ""
-    fold: int = 40
-    title: str = ""
-    sortable: bool = False
-
-
-@dataclass(frozen=True)
-class Heading:
-    """A section's title, with a paragraph below it."""
-
-    title: str
-    text: str = ""
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class Items:
-    """A list of sentences."""
-
-    sentences: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Passages, each with what it is about: sentences that stand one below the other."""
-
-    passages: Sequence[tuple[str, Sequence[str]]]
-
-
-@dataclass(frozen=True)
-class Code:
-    """Lines to copy."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that the run found.
-
-    Attributes:
-        question: that it answers.
-        verdict: yes, mixed, no or not tested.
-        text: one sentence.
-        link: to the chart that shows it.
-    """
-
-    question: str
-    verdict: str
-    text: str
-    link: str
-
-
-@dataclass(frozen=True)
-class Findings:
-    """The run's findings, a line each, and in grey what it is not."""
-
-    rows: Sequence[Finding]
-    caveat: str = ""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A claim: its name, its verdict on a chip and in full, what it says, where it is decided."""
-
-    name: str
-    verdict: str
-    standing: str
-    text: str
-    link: str
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """All claims beside each other."""
-
-    name: str
-    tiles: Sequence[Tile]
-
-
-@dataclass(frozen=True)
-class Glossary:
-    """The words that a newcomer needs, each with a pictogram of the templates and one line."""
-
-    title: str
-    entries: Sequence[tuple[str, str, str]]
-
-
-@dataclass(frozen=True)
-class Inline:
-    """The place of some of the page's controls, which else stand at its top."""
-
-    controls: Sequence[str]
-
-
-@dataclass(frozen=True)
 class Folded:
-    """Blocks that unfold."""
+    """Blocks that unfold.
+
+    Attributes:
+        title: what stands there at first.
+        blocks: what unfolds.
+        name: its identifier on the page.
+        verdict: on a chip before the title.
+        text: a sentence behind the title.
+    """
 
     title: str
     blocks: Sequence[Block]
+    name: str = ""
+    verdict: str = ""
+    text: str = ""
 
 
 Block = (
@@ -342,6 +245,7 @@ class Page:
         facts: what the script's own sentences need to know.
         cuts: what the script cuts out of the cube at first, for the exported figures.
         note: how to read the controls.
+        called: what people call a model → its name in the config.
     """
 
     name: str
@@ -357,6 +261,7 @@ class Page:
     note: str = ""
     part: str = ""
     answer: str = ""
+    called: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def every_block(self) -> list[Block]:

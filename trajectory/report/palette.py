@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 PALETTE = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
-    *("#0060F0", "#7090F8", "#C00000", "#C05858", "#A87038", "#C81880"),
-    *("#D028B8", "#A80828", "#585060", "#98B060", "#2028F8", "#981088"),
-    *("#6838B8", "#206838", "#F88098", "#18B8C8", "#C8A040", "#8010D0"),
+    *("#0070B0", "#D86000", "#00A070", "#9000FF", "#FF0058", "#9878FF"),
+    *("#C878A8", "#686838", "#E000C0", "#C01878", "#20A018", "#007078"),
+    *("#9830D8", "#8888E0", "#D87070", "#905818", "#786898", "#A88890"),
+    *("#FF5840", "#B83058", "#1868E8", "#A040A8", "#B83838", "#A86850"),
 )
-"""Okabe and Ito's colours without black and the yellow, too pale for a line on white; then each
-chosen as the farthest in CIELAB from those before it, for colour-blind readers too, of the colours
-with a contrast of at least 2.2 to dark and to light paper; the least of it last."""
+"""Three colours near Okabe and Ito's; then each chosen as the farthest in CIELAB from those before
+it, for colour-blind readers too, of the colours with a contrast of at least 3 to dark and to light
+paper."""
 
 KINDS = ("#6142FA", "#859F04", "#9F5204", "#6E8ECF", "#924F7B", "#B06D6D", "#A522BF", "#FA429E")
 """Colours of what is no group: domains, kinds of tokens, interventions. None is near one of the

@@ -13,8 +13,9 @@ from trajectory.config import Config
 from trajectory.dynamics.courses import courses, placed
 from trajectory.dynamics.rise import sinks
 from trajectory.dynamics.series import group_of
+from trajectory.report.palette import colours
 from trajectory.schemas import COSTS, MANIFEST
-from trajectory.tables import check_header, ordered, provenance
+from trajectory.tables import ordered, provenance, read
 
 ACTIVE_DOMAIN = "trigger"
 """Where the BB head is active; sinks are looked for on every other domain, dormant by the paper."""
@@ -36,9 +37,13 @@ def domain_rank(domain: str) -> tuple[int, str]:
     return DOMAIN_ORDER.index(domain) if known else len(DOMAIN_ORDER), domain
 
 
+TOYS = "bb/"
+"""How the names of Bigram-Backcopy runs begin."""
+
+
 def is_bb(trajectory: str) -> bool:
     """Whether a trajectory, or a group of them, is a Bigram-Backcopy run."""
-    return trajectory.startswith("bb/")
+    return trajectory.startswith(TOYS)
 
 
 def world_rank(trajectory: str) -> tuple[bool, str]:
@@ -141,6 +146,22 @@ class Run:
         return sorted({group_of(t) for t in self.trajectories}, key=world_rank)
 
     @cached_property
+    def colours(self) -> dict[str, str]:
+        """The colour of every group, in their order; the first colours, which lie farthest apart,
+        are of models that trained freely."""
+        found = colours(sorted(self.groups, key=self.is_held))
+        return {group: found[group] for group in self.groups}
+
+    def is_held(self, group: str) -> bool:
+        """Whether a part of the model was held or forced while it trained, or it is only the
+        control of such trainings."""
+        variant = self.config.bb.variants.get(group.removeprefix(TOYS)) if is_bb(group) else None
+        if variant is not None:
+            return bool(variant.during) or variant.section == "causes"
+        trained = self.config.suites.embedded()
+        return any(training.during for name, training in trained.items() if group_of(name) == group)
+
+    @cached_property
     def domains(self) -> list[str]:
         """All domains in the order of pages."""
         found = self.scan("checkpoints").select(pl.col("domain").unique()).collect()["domain"]
@@ -202,16 +223,14 @@ class Run:
         """The manifest of every suite that has one."""
         found = {}
         for path in sorted((self.results / "manifests").glob("*.parquet")):
-            check_header(path, MANIFEST)
-            found[path.stem] = pl.read_parquet(path)
+            found[path.stem] = pl.DataFrame(read(path, MANIFEST))
         return found
 
     @property
     def costs(self) -> pl.DataFrame:
         """What every job cost."""
         (path,) = self.files(COSTS.name)
-        check_header(path, COSTS)
-        return pl.read_parquet(path)
+        return pl.DataFrame(read(path, COSTS))
 
     def provenance(self, name: str) -> dict[str, Any]:
         """What wrote the table."""

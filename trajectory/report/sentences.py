@@ -50,7 +50,7 @@ def of_layer(cut: pl.DataFrame, name: str) -> str:
     last = cut.filter(pl.col("step") == pl.col("step").max())
     own = last.filter("picked")
     if own.is_empty():
-        return f"At the last record the chosen head has no {name}."
+        return f"At the last checkpoint the chosen head has no {name}."
     row = own.row(0, named=True)
     place = 1 + last.filter(pl.col("value") > row["value"]).height
     return (
@@ -106,4 +106,4 @@ def _number(value: float | None) -> str:
 
 
 def _head(row: dict[str, object]) -> str:
-    return f"layer {row['layer']} head {row['head']}"
+    return f"layer {row['layer']}, head {row['head']}"

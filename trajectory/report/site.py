@@ -22,6 +22,8 @@ from trajectory.config import RESOLVED_NAME, Config, resolved
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode, figures
 from trajectory.report.controls import Slider
+from trajectory.report.labelled import labelled
+from trajectory.report.names import Names
 from trajectory.report.page import Block, Page
 from trajectory.report.pages import PAGES
 from trajectory.report.palette import KINDS
@@ -85,15 +87,18 @@ def build(
             f"{results}/logs/complete.log says why"
         )
     with debug_mode(False):  # as in Figure: the tests validate every chart
-        pages = [make(run) for make in PAGES]
+        plain = [make(run) for make in PAGES]
+    names = Names(config)
+    pages = [labelled(page, run, names) for page in plain]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as name:
             fresh = Path(name) / output.name
             (fresh / "data").mkdir(parents=True)
             _write_assets(fresh)
-            for page in pages:
+            for page, own in zip(pages, plain, strict=True):
                 _write_page(fresh, page, pages, config, draw)
+                _write_data(fresh, own)
             _write_tables(fresh, run)
             if draw:
                 _write_figures(fresh, pages, look)
@@ -117,7 +122,7 @@ def _check_replaceable(output: Path, copies: Path | None) -> None:
         )
     if copies is not None:
         for path in copies.rglob("*"):
-            if path.is_symlink() or (path.is_file() and path.suffix not in (".svg", ".png")):
+            if path.is_symlink() or (path.is_file() and path.suffix[1:] not in figures.ENDINGS):
                 raise TrajectoryError(
                     f"{copies}: holds other things than figures, which would be deleted, such as "
                     f"{path.relative_to(copies)}; name a folder that is empty or not there"
@@ -168,6 +173,10 @@ def _write_page(folder: Path, page: Page, pages: list[Page], config: Config, dra
         )
     )
     (folder / f"{page.name}.html").write_text(text, encoding="utf-8")
+
+
+def _write_data(folder: Path, page: Page) -> None:
+    """The page's data sets as files, with the names of the config."""
     for name in {figure.data for figure in page.figures if figure.data}:
         _flat(page.data[name]).write_csv(folder / "data" / f"{page.name}-{name}.csv")
 
@@ -206,6 +215,7 @@ def _payload(page: Page) -> dict[str, Any]:
     found: dict[str, Any] = {
         "figures": charts,
         "facts": dict(page.facts),
+        "called": dict(page.called),
         "palette": list(KINDS),
         "places": {
             control.name: list(control.places)
@@ -238,9 +248,10 @@ def _write_figures(folder: Path, pages: list[Page], theme: figures.Theme) -> Non
     for page in pages:
         for figure in page.figures:
             name = f"{page.name}-{figure.name}"
-            drawing, image = figures.render(figures.static(figure, page, theme), name)
-            (folder / "figures" / f"{name}.svg").write_text(drawing, encoding="utf-8")
-            (folder / "figures" / f"{name}.png").write_bytes(image)
+            for ending, drawing in figures.render(
+                figures.static(figure, page, theme), name
+            ).items():
+                (folder / "figures" / f"{name}.{ending}").write_bytes(drawing)
 
 
 def _copy_figures(folder: Path, pages: list[Page], copies: Path) -> None:
@@ -251,6 +262,6 @@ def _copy_figures(folder: Path, pages: list[Page], copies: Path) -> None:
         if page.figures:
             (copies / page.name).mkdir()
         for figure in page.figures:
-            for ending in ("svg", "png"):
+            for ending in figures.ENDINGS:
                 source = folder / "figures" / f"{page.name}-{figure.name}.{ending}"
                 shutil.copyfile(source, copies / page.name / f"{figure.name}.{ending}")

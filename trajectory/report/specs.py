@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -31,3 +31,14 @@ def named(node: Any) -> Iterator[str]:
     elif isinstance(node, list):
         for value in node:
             yield from named(value)
+
+
+def renamed(node: Any, rename: Callable[[str], str] | None) -> Any:
+    """The specification with every text in it renamed."""
+    if rename is None:
+        return node
+    if isinstance(node, str):
+        return rename(node)
+    if isinstance(node, dict):
+        return {key: renamed(value, rename) for key, value in node.items()}
+    return [renamed(value, rename) for value in node] if isinstance(node, list) else node

@@ -17,7 +17,7 @@ import polars as pl
 from trajectory.report.page import Block, Figure, Missing, Page
 from trajectory.schemas.base import UNSTEPPED
 
-REASON = "nothing it shows has a record after step 0, and its axis of steps is logarithmic"
+REASON = "nothing it shows has a checkpoint after step 0, and its axis of steps is logarithmic"
 STATIC = "it is drawn over training, and what it shows are single checkpoints: see the page Circuit"
 
 _AFTER_START = re.compile(r"datum\.(?:step|at) > 0")

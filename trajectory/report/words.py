@@ -22,7 +22,7 @@ def count(number: int, noun: str, several: str = "") -> str:
 
 def at_step(step: int) -> str:
     """'step 1,000', or what a single checkpoint has that states none."""
-    return "its one record" if step == UNSTEPPED else f"step {step:,}"
+    return "its one checkpoint" if step == UNSTEPPED else f"step {step:,}"
 
 
 def listed(parts: Sequence[str]) -> str:
@@ -79,7 +79,7 @@ def over(rows: pl.DataFrame, reading: str) -> str:
     """The reading of a chart whose marks the page's boxes hide, with the rows it is computed from:
     it tells of all of them, whatever the boxes leave."""
     domains = sorted(rows["domain"].unique(), key=domain_rank)
-    return f"All trajectories, on {listed(domains)}: {reading}" if domains else reading
+    return f"All runs, on {listed(domains)}: {reading}" if domains else reading
 
 
 def per_group(rows: pl.DataFrame, column: str, digits: int = 2) -> str:

@@ -9,6 +9,9 @@ BB_SUMMARIES = ("bb_scalars", "bb_milestones", "bb_comparisons")
 BB_RUNS = [f"{RESULTS}/bb/{name}/seed{seed}" for name, seed in CONFIG.bb_trajectories()]
 
 
+OF_EACH_RUN = [*MEASURED, *BB_MEASUREMENTS, "forks", *FORCE_TABLES]
+
+
 rule bb_train:
     input:
         lambda wildcards: variant_files(CONFIG.variant(wildcards.variant)),
@@ -16,7 +19,7 @@ rule bb_train:
         expand(
             "{results}/bb/{{variant}}/seed{{seed}}/{table}.parquet",
             results=RESULTS,
-            table=[*MEASURED, *BB_MEASUREMENTS, "forks", *FORCE_TABLES],
+            table=OF_EACH_RUN,
         ),
     log:
         f"{RESULTS}/logs/bb_train/{{variant}}/seed{{seed}}.log",
@@ -89,9 +92,7 @@ rule bb_summary:
         "trajectory bb summary --config {params.config} --results {params.results} > {log} 2>&1"
 
 
-BB_TABLES_OF_RUNS = expand(
-    "{run}/{table}.parquet", run=BB_RUNS, table=[*MEASURED, *BB_MEASUREMENTS]
-)
+BB_TABLES_OF_RUNS = expand("{run}/{table}.parquet", run=BB_RUNS, table=OF_EACH_RUN)
 
 # What the report reads of the laboratory; nothing where a run has no such experiments.
 BB_TABLES = (

@@ -35,14 +35,21 @@ from trajectory.workflow import (
     claimed_threads,
     growing,
     last_told,
+    pass_on_handlers,
     refuse,
     use_own_commands,
     values,
 )
 
+# As the catalogue deploys it, this is a module of another Snakefile, which has read config/config.yaml.
+DEPLOYED = workflow.modifier.is_module
+
 try:
-    config_name = ", ".join(map(str, workflow.config_settings.configfiles)) or "config.yaml"
-    check_files(map(Path, workflow.config_settings.configfiles or ["config.yaml"]))
+    config_files = workflow.config_settings.configfiles or [
+        "config/config.yaml" if DEPLOYED else "config.yaml"
+    ]
+    config_name = ", ".join(map(str, config_files))
+    check_files(map(Path, config_files))
     CONFIG = parse_config(config, config_name)
     check_storage(workflow.storage_settings and workflow.storage_settings.default_storage_provider)
     check_results(CONFIG)
@@ -106,6 +113,24 @@ def follow():
 def stop_following():
     if TERMINAL is not None:
         TERMINAL.stop()
+
+
+def begin():
+    claim_results()
+    follow()
+
+
+def end_well():
+    stop_following()
+    remember(CONFIG)
+    print(last_word("report"), end="")
+
+
+def end_badly():
+    stop_following()
+    remember(CONFIG)
+    print(f"A job failed. What it printed is above, and in {RESULTS}/logs.")
+    print(last_word("complete"), end="")
 
 
 def share(busy):

@@ -1,7 +1,7 @@
 """The browsable report.
 
 Inputs: all tables of the run. Outputs: a folder of pages that opens from disk, and every chart as
-SVG and PNG, sorted for Snakemake's own report.
+SVG, PNG and PDF, sorted for Snakemake's own report.
 """
 
 # All of a run that people read, beside the manifests.

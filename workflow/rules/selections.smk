@@ -94,6 +94,12 @@ def bundled(wildcards):
     ]
 
 
+def batched(wildcards):
+    return [
+        f"{RESULTS}/batches/{suite}.parquet" for suite in CONFIG.suites.names() if bundles_of(suite)
+    ]
+
+
 def connections(wildcards):
     """Connections to the hub of a job on a suite: one that lies in a folder needs none."""
     return int(wildcards.suite in PUBLIC and PUBLIC[wildcards.suite].folder is None)

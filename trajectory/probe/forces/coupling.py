@@ -8,7 +8,7 @@ block and the streams, whatever the depth.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -62,6 +62,11 @@ class Coupling:
     value_curvature: Tensor
     gradient: Tensor
     gradients: tuple[Tensor, Tensor]
+
+    def numbers(self) -> Coupling:
+        """The same without its streams, which are as large as the batch's."""
+        none = self.gradient.new_zeros(0)
+        return replace(self, gradient=none, gradients=(none, none))
 
 
 def couple(

@@ -144,9 +144,9 @@ def _second_order(
         if not targets:
             continue
         found = couple(stack, streams, setting, targets)
-        bends += found
         if wanted.arrows:
             arrows += [flow_arrows(stack, streams, one, wanted.mobility) for one in found]
+        bends += [one.numbers() for one in found]
     return bends, arrows
 
 

@@ -26,8 +26,8 @@ STATISTIC = "sink log-odds (nats)"
 def make(run: Run) -> Page:
     """The page."""
     lead = (
-        "A head is dormant where a sink takes its attention and active where none does. The same "
-        "head may be one on prose and the other on code."
+        "A head is dormant where a sink takes its attention and active where none does, such as "
+        "one on prose and the other on code."
     )
     title = "Which heads work on one domain and rest on another?"
     if not run.has("contrasts"):
@@ -38,11 +38,14 @@ def make(run: Run) -> Page:
     two = frame.group_by("trajectory").agg(pl.col("domain").n_unique()).filter(pl.col("domain") > 1)
     frame = frame.join(two, on="trajectory", how="semi")
     if frame.is_empty():
-        why = "none of its trajectories has heads with log-odds on two domains"
+        why = "none of its runs has heads with log-odds on two domains"
         return Page("active", "Active and dormant", title, lead, [Missing("Domain contrast", why)])
-    cube = encode.cube(frame, {"sink_log_odds": False}, domains=run.domains)
-    names = [t for t in run.trajectories if t in cube]
-    chosen = max(names, key=lambda t: cube[t]["layers"] * cube[t]["heads"])
+    # Its section stands below the page of heads, whose cube holds the values.
+    cube = encode.cube(frame, {}, domains=run.domains)
+    chosen = max(
+        (t for t in run.trajectories if t in cube),
+        key=lambda t: cube[t]["layers"] * cube[t]["heads"],
+    )
     domains = cube[chosen]["domains"]
     first, second = domains[0], domains[1]
     gated = _gated(run)
@@ -52,11 +55,9 @@ def make(run: Run) -> Page:
     top = _top(pair, threshold)
     picked = (pl.col("layer") == top[0]) & (pl.col("head") == top[1])
     pair = pair.with_columns(picked.alias("picked"))
-    head = _head_cut(frame, chosen, top)
     controls = _controls(run, cube, chosen, top)
     blocks: list[Block] = [
         _pair(run, first, second, sentences.of_pair(pair, first, second, threshold)),
-        _difference(run, names, domains, sentences.of_head(head, STATISTIC, domains)),
         _count(run, gated),
         _plane(run, contrasts),
     ]
@@ -66,16 +67,14 @@ def make(run: Run) -> Page:
         "active",
         "Active and dormant",
         title,
-        lead,
+        f"{lead} {_answer(run)}",
         blocks,
         controls,
         {"gated": gated, "contrasts": contrasts, **part.data},
         cube,
         {"statistics": {"sink_log_odds": STATISTIC}, "sink_threshold": threshold},
-        {"pair": pair, "head": head},
+        {"pair": pair},
         answer=_answer(run),
-        note="Move through training with the slider; click a head, or choose its layer and number, "
-        "to see it on every domain.",
     )
 
 
@@ -101,10 +100,10 @@ def _controls(run: Run, cube: dict[str, Any], chosen: str, top: tuple[int, int])
     first, second = cube[chosen]["domains"][:2]
     last = len(cube[chosen]["steps"]) - 1
     return [
-        Choice("chosen_trajectory", "trajectory", [(t, t) for t in names], chosen, "Run"),
+        Choice("chosen_trajectory", "run", [(t, t) for t in names], chosen, "Run"),
         Choice("chosen_domain", "domain", [(d, d) for d in run.domains], first, "Run"),
         Choice("other_domain", "against", [(d, d) for d in run.domains], second, "Run"),
-        Slider("chosen_record", "training", last, last, "Record"),
+        Slider("chosen_record", "training", last, last, "Checkpoint"),
         Number("chosen_layer", "layer", top[0], cube[chosen]["layers"] - 1, "Head"),
         Number("chosen_head", "head", top[1], cube[chosen]["heads"] - 1, "Head"),
         marks.legend(run),
@@ -124,13 +123,6 @@ def _answer(run: Run) -> str:
         f"{words.number(top['log_odds_difference'])} nats, of a head of {top['trajectory']} on "
         f"{top['domain']} and {top['other_domain']}."
     )
-
-
-def _head_cut(frame: pl.DataFrame, chosen: str, top: tuple[int, int]) -> pl.DataFrame:
-    own = (
-        (pl.col("trajectory") == chosen) & (pl.col("layer") == top[0]) & (pl.col("head") == top[1])
-    )
-    return frame.filter(own).rename({"sink_log_odds": "value"}).drop_nulls("value")
 
 
 def _top(pair: pl.DataFrame, threshold: float) -> tuple[int, int]:
@@ -186,35 +178,6 @@ def _on(domain: str) -> str:
     return f"sink log-odds on {domain} (nats)"
 
 
-def _difference(run: Run, names: list[str], domains: list[str], reading: str) -> Figure:
-    told = marks.by_domain(run, domains, lines=True)
-    base = (
-        marks.named("head")
-        .transform_filter("datum.step > 0 && isValid(datum.value)")
-        .encode(
-            x=marks.step_axis(),
-            y=alt.Y("value:Q", title=STATISTIC).scale(zero=False),
-            color=told["color"],
-        )
-    )
-    tips = marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"])
-    return Figure(
-        "head",
-        "The chosen head on every domain",
-        alt.layer(
-            marks.reference(0.0, "even odds"),
-            base.mark_line(strokeWidth=2).encode(strokeDash=told["strokeDash"]),
-            base.mark_point(filled=True, size=28).encode(
-                tooltip=[*tips, alt.Tooltip("value:Q", title=STATISTIC, format=".3f")]
-            ),
-        ),
-        reading,
-        provided={"head": "head"},
-        patches={"chosen_trajectory": marks.domains_told(run, names)},
-        height=300,
-    )
-
-
 def _gated(run: Run) -> pl.DataFrame:
     """How many heads are gated at each drawn record."""
     counted = (
@@ -249,7 +212,7 @@ def _count(run: Run, gated: pl.DataFrame) -> Figure:
             base.mark_line(strokeWidth=1.6),
             base.mark_point(filled=True, size=26).encode(tooltip=tips),
         ),
-        f"At their last records the share of gated heads is {_shares(grouped)}.",
+        f"At their last checkpoints the share of gated heads is {_shares(grouped)}.",
         data="gated",
         table="contrasts",
         definition=marks.definition(CONTRASTS, "gated"),
@@ -309,8 +272,8 @@ def _plane(run: Run, contrasts: pl.DataFrame) -> Figure:
             marks.reference(0.0, "the same sink on both domains", vertical=True),
             points,
         ),
-        f"In {opposite:,} of {words.count(contrasts.height, 'comparison')} at the last records the "
-        "output is smaller where the sink is stronger, as a head does that rests in its sink.",
+        f"In {opposite:,} of {words.count(contrasts.height, 'comparison')} at the last checkpoints "
+        "the output is smaller where the sink is stronger: the head rests in its sink.",
         data="contrasts",
         table="contrasts",
         definition=marks.definition(CONTRASTS, "log_odds_difference"),

@@ -14,6 +14,7 @@ from trajectory.report import marks, words
 from trajectory.report.controls import Choice, Control
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Figure, Missing, Page
+from trajectory.report.palette import PALETTE
 from trajectory.report.run import Run, world_rank
 from trajectory.schemas import ALIGNED, ALIGNMENT_SCALES, ALIGNMENTS
 
@@ -34,8 +35,8 @@ _RAW = ("aligned_statistic", "aligned_axis")
 _CHOSEN = (*_RAW, "aligned_rescaling")
 
 _DEFINITIONS = {
-    "raw": "of each trajectory's lead head or of the depth with its peak, as measured",
-    "collapsed": "axis over the trajectory's scale; with amplitude also (statistic − offset) / "
+    "raw": "of each run's lead head or of the depth with its peak, as measured",
+    "collapsed": "axis over the run's scale; with amplitude also (statistic − offset) / "
     "amplitude, without a unit",
 }
 
@@ -55,8 +56,8 @@ def make(run: Run) -> Page:
     """The page."""
     title = "Do toy and language-model training follow one curve?"
     lead = (
-        "Trajectories of both worlds on one axis, before and after one factor on the axis of each, "
-        "and how well one curve then tells all of them, against surrogate trajectories."
+        "Runs of both worlds on one axis, before and after one factor on the axis of each, "
+        "and how well one curve then tells all of them, against surrogate runs."
     )
     missing = [name for name in ("aligned", "alignments") if not run.has(name)]
     if missing:
@@ -179,7 +180,7 @@ def _panel(
         "aligned_rescaling" if rescaled else "'none'",
     )
     base = base.transform_filter("aligned_axis == 'loss' || datum.x > 0")
-    over = " / scale of the trajectory" if rescaled else ""
+    over = " / scale of the run" if rescaled else ""
     axes: dict[str, dict[str, Any]] = {axis: {"title": f"{t}{over}"} for axis, t in AXES.items()}
     axes["loss"]["scale"] = {"type": "linear", "zero": False}
     measured = {s: _MEASURED.get(s, marks.called(s)) for s in statistics}
@@ -233,7 +234,7 @@ def _raw_reading(scores: pl.DataFrame, statistic: str, axis: str) -> str:
         return f"{_first_up(what)} was not compared without rescaling."
     return (
         f"Without rescaling, one curve of {what} explains {row['score']:.0%} of the variance of "
-        f"trajectories left out of it ({row['trajectories']} trajectories)."
+        f"runs left out of it ({row['trajectories']} runs)."
     )
 
 
@@ -270,7 +271,7 @@ def _scores(scores: pl.DataFrame, statistics: list[str], first: str) -> Figure:
         axis,
         y=y,
         tooltip=marks.tips(ALIGNMENTS, ["axis", "rescaling", "trajectories", "points", "p_value"]),
-        color=alt.value("#0072B2"),
+        color=alt.value(PALETTE[0]),
         domain=WORST_TO_BEST,
     )
     captions = Captions.of("aligned_statistic", statistics, lambda s: _scores_reading(scores, s))
@@ -314,7 +315,7 @@ def _scales(run: Run, told: Told) -> Figure:
     )
     return Figure(
         "scales",
-        "The factor of each trajectory",
+        "The factor of each run",
         alt.layer(*layers),
         told[0],
         captions=told[1],
@@ -336,7 +337,7 @@ def _scales_reading(scales: pl.DataFrame, statistic: str, axis: str, rescaling: 
         return "This collapse has no factors."
     least, most = rows.row(0, named=True), rows.row(-1, named=True)
     return (
-        f"The axis of {words.count(rows.height, 'trajectory', 'trajectories')} is divided by "
+        f"The axis of {words.count(rows.height, 'run')} is divided by "
         f"{words.number(least['scale'])} ({least['trajectory']}) to "
         f"{words.number(most['scale'])} ({most['trajectory']})."
     )

@@ -45,7 +45,6 @@ def make(run: Run) -> Page:
         blocks,
         (),
         data,
-        part="Material",
         answer=_answer(data["manifest"]) if "manifest" in data else "",
     )
 

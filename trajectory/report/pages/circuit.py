@@ -11,15 +11,18 @@ from trajectory.report.parts import circuit as parts
 from trajectory.report.parts import depths
 from trajectory.report.run import Run, is_bb
 
+PART = "Appendix"
+"""Of the list of pages, which begins here."""
+
 
 def make(run: Run) -> Page:
     """The page."""
     title = "Which layers write the peak, and what rests on it?"
-    lead = "Every language model at its last record, layer by layer."
+    lead = "Every language model at its last checkpoint, layer by layer."
     names = [t for t in run.trajectories if not is_bb(t)]
     if not names:
         why = "its config names no suite of language models"
-        return Page("circuit", "Circuit", title, lead, [Missing("By depth", why)])
+        return Page("circuit", "Circuit", title, lead, [Missing("By depth", why)], part=PART)
     profile = depths.profiles(run, names)
     first = names[0], next(d for t, d in run.series if t == names[0])
     data = {"profile": profile}
@@ -31,7 +34,7 @@ def make(run: Run) -> Page:
     else:
         blocks.append(Missing("What writes it", reason("interventions"), "changes"))
     controls: list[Control] = [
-        Choice("chosen_trajectory", "trajectory", [(t, t) for t in names], first[0], "Changed"),
+        Choice("chosen_trajectory", "run", [(t, t) for t in names], first[0], "Changed"),
         Choice("chosen_domain", "domain", [(d, d) for d in run.domains], first[1], "Changed"),
         *changed.controls,
         *marks.filters(run),
@@ -44,14 +47,15 @@ def make(run: Run) -> Page:
         blocks,
         controls,
         data,
+        part=PART,
         facts={
             "limits": {
                 "chosen_domain": {t: [d for own, d in run.series if own == t] for t in names}
             }
         },
         answer=_answer(run, names),
-        note="The lists on the left of trajectories and domains filter the charts by depth; the "
-        "charts of what was changed show one trajectory on one domain.",
+        note="The lists on the left of runs and domains filter the charts by depth; the "
+        "charts of what was changed show one run on one domain.",
     )
 
 

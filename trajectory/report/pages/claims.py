@@ -19,16 +19,28 @@ from trajectory.dynamics.claims.ledger import (
 )
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Missing, Page
+from trajectory.report.page import (
+    Block,
+    Cell,
+    Figure,
+    Folded,
+    Grid,
+    Heading,
+    Items,
+    Missing,
+    Page,
+    Tile,
+)
+from trajectory.report.parts import tiles
 from trajectory.report.run import Run
 
 COLOURS = {
-    REPRODUCED: "#009E73",
-    MIXED: "#E69F00",
-    NOT_REPRODUCED: "#D55E00",
-    UNDECIDED: "#56B4E9",
-    TOO_SMALL: "#8F98A1",
-    NOT_MEASURABLE: "#B8BFC6",
+    REPRODUCED: "#00A070",
+    MIXED: "#B07C00",
+    NOT_REPRODUCED: "#D86000",
+    UNDECIDED: "#4A90D0",
+    TOO_SMALL: "#8A939C",
+    NOT_MEASURABLE: "#767E87",
 }
 CSS = {REPRODUCED: "yes", NOT_REPRODUCED: "warn", UNDECIDED: "open"}
 
@@ -41,8 +53,8 @@ CHARTS = {
     "leads": "dynamics.html#leads",
     "laws": "dynamics.html#verdicts",
     "theory_curves": "dynamics.html#theory-sink",
-    "contrasts": "active.html#plane",
-    "gates": "active.html#without",
+    "contrasts": "heads.html#plane",
+    "gates": "heads.html#without",
     "alignments": "alignment.html#scores",
     "aligned": "alignment.html#collapsed",
     "bb_types": "laboratory.html#type-targets",
@@ -51,14 +63,14 @@ CHARTS = {
     "bb_interventions": "laboratory.html#intervention-ends",
     "bb_intervened": "laboratory.html#intervention-ends",
     "bb_milestones": "laboratory.html#milestones",
-    "bb_scalars": "mitigations.html#mitigations",
-    "bb_comparisons": "mitigations.html#mitigations",
+    "bb_scalars": "laboratory.html#mitigations",
+    "bb_comparisons": "laboratory.html#mitigations",
     "forces": "reinforcement.html#force-sink",
     "force_means": "reinforcement.html#force-sink",
     "arrows": "reinforcement.html#agreement",
-    "interventions": "active.html#changes",
-    "intervention_layers": "active.html#changes",
-    "head_effects": "active.html#effects",
+    "interventions": "heads.html#changes",
+    "intervention_layers": "heads.html#changes",
+    "head_effects": "heads.html#effects",
 }
 """The chart that shows what a table decides."""
 
@@ -66,20 +78,17 @@ CHARTS = {
 def make(run: Run) -> Page:
     """The page."""
     title = "Which of the paper's claims does this run reproduce?"
-    lead = (
-        "Each claim with the number that decides it, its interval, and links to the chart and the "
-        "data behind it."
-    )
+    lead = "What contradicts the paper first. Unfold a claim for the numbers that decide it."
     if not run.has("claims"):
         blocks: list[Block] = [Missing("Ledger", reason("claims"))]
-        return Page("claims", "Claims", title, lead, blocks, part="Decided")
+        return Page("claims", "Claims", title, lead, blocks)
     claims = run.frame("claims")
     counted = _counted(claims)
-    blocks = [_summary(claims, counted)]
-    for (claim,), part in claims.group_by("claim", maintain_order=True):
-        blocks += _claim(str(claim), part)
+    parts = {str(claim): part for (claim,), part in claims.group_by("claim")}
+    blocks = [_claim(tile, parts[claim]) for claim, tile in tiles.found(claims)]
+    blocks += [Heading("Criteria of each claim"), _summary(claims, counted)]
     return Page(
-        "claims", "Claims", title, lead, blocks, (), {"counted": counted}, part="Decided",
+        "claims", "Claims", title, lead, blocks, (), {"counted": counted},
         answer=_answer(claims),
     )  # fmt: skip
 
@@ -141,7 +150,8 @@ def _summary(claims: pl.DataFrame, counted: pl.DataFrame) -> Figure:
     )
 
 
-def _claim(claim: str, part: pl.DataFrame) -> list[Block]:
+def _claim(tile: Tile, part: pl.DataFrame) -> Folded:
+    """The claim in one line, with its criteria when it unfolds."""
     rows = part.to_dicts()
     first = rows[0]
     head = [
@@ -164,11 +174,12 @@ def _claim(claim: str, part: pl.DataFrame) -> list[Block]:
                 Cell(row["reason"], "long"),
             ]
         )
-    text = (
-        f"{first['statement']} ({first['source']}). Computed: {first['computation'].rstrip('.')}."
-    )
-    name = "claim-" + claim.replace(" ", "-")
-    return [Heading(claim, text, name), Grid(f"{name}-criteria", head, body, fold=12)]
+    name = tiles.anchor(first["claim"])
+    found = f"{tile.standing[0].upper()}{tile.standing[1:]}, by the criteria below"
+    computed = f"{found}. {first['source']}. Computed: {first['computation'].rstrip('.')}."
+    criteria = Grid(f"{name}-criteria", head, body, fold=12)
+    blocks: list[Block] = [Items([computed]), criteria]
+    return Folded(tile.name, blocks, name, tile.verdict, f"{first['statement'].rstrip('.')}.")
 
 
 def _links(tables: str) -> Cell:

@@ -11,8 +11,9 @@ import polars as pl
 from trajectory import __version__
 from trajectory.config import RESOLVED_NAME
 from trajectory.provenance import code_commit
+from trajectory.report import words
 from trajectory.report.missing import ELSEWHERE, reason
-from trajectory.report.page import Block, Cell, Code, Grid, Heading, Missing, Page
+from trajectory.report.page import Block, Cell, Code, Folded, Grid, Heading, Page
 from trajectory.report.parts import configured
 from trajectory.report.run import SUITE_FOLDERS, Run, is_bb
 from trajectory.schemas import TABLES, Table
@@ -40,19 +41,19 @@ def make(run: Run) -> Page:
         Heading("This run", name="run"),
         _facts(run),
         *configured.grids(run.config),
-        Heading("What was measured, and what is missing"),
-        _tables(run),
         Heading("To cite", "The paper, and this software.", "cite"),
         Code(CITATIONS),
     ]
-    for name, table in TABLES.items():
-        blocks += _table(run, name, table)
+    blocks += [
+        Heading("Tables", "One line each: how many rows, of what; or why there are none."),
+        *(_table(run, name, table) for name, table in TABLES.items()),
+    ]
     return Page(
         "data",
         "Data",
         "Where are the numbers?",
-        "Every number of this report is a row of one of these Parquet tables; each column's one "
-        "definition stands here. The files lie beside these pages, in data/.",
+        "Every number of this report is a row of these Parquet tables, which lie in data/ beside "
+        "the pages. Unfold one for its columns and their definitions.",
         blocks,
         answer=_answer(run),
     )
@@ -69,9 +70,8 @@ def _answer(run: Run) -> str:
     )
 
 
-def _table(run: Run, name: str, table: Table) -> list[Block]:
-    there = f" {ELSEWHERE[name]}" if name in ELSEWHERE else ""
-    heading = Heading(name, f"One row per {table.row}.{there}", name)
+def _table(run: Run, name: str, table: Table) -> Folded:
+    """The table in one line, with its files and columns when it unfolds."""
     described = []
     for field in table.fields:
         facts = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
@@ -84,11 +84,17 @@ def _table(run: Run, name: str, table: Table) -> list[Block]:
                 Cell(f"{facts['definition']}.{source}", "long"),
             ]
         )
-    columns = Grid(f"{name}-columns", ["column", "type", "unit", "definition"], described, fold=4)
-    if name in ELSEWHERE:
-        return [heading, columns]
-    if not run.has(name):
-        return [heading, Missing("", reason(name)), columns]
+    blocks: list[Block] = []
+    if run.has(name) and name not in ELSEWHERE:
+        blocks = _files(run, name, table)
+        told = f"{words.count(run.height(name), 'row')}, one per {table.row}"
+    else:
+        told = (ELSEWHERE.get(name) or f"Not here, because {reason(name)}").rstrip(".")
+    columns = Grid(f"{name}-columns", ["column", "type", "unit", "definition"], described, fold=99)
+    return Folded(name, [*blocks, columns], name, text=f"{told}.")
+
+
+def _files(run: Run, name: str, table: Table) -> list[Block]:
     first = run.files(name)[0]
     rows = [
         [
@@ -101,7 +107,7 @@ def _table(run: Run, name: str, table: Table) -> list[Block]:
     example = f'import polars as pl\n{name} = pl.read_parquet("data/{_beside(first, name)}")'
     if "trajectory" in table.schema.names:
         example += _of_one(first)
-    return [heading, Grid(f"{name}-files", ["", "", ""], rows), Code(example), columns]
+    return [Grid(f"{name}-files", ["", "", ""], rows), Code(example)]
 
 
 def _of_one(path: Path) -> str:
@@ -125,7 +131,7 @@ def _facts(run: Run) -> Grid:
         ["Runs", f"{toy} Bigram-Backcopy, {len(run.trajectories) - toy} language-model"],
         ["Checkpoints", f"{records.height:,}"],
         ["Domains", ", ".join(run.domains)],
-        ["Measured by", f"trajectory {facts['trajectory']}, {versions}"],
+        ["Measured by", f"run {facts['trajectory']}, {versions}"],
         ["Report by", f"Python {platform.python_version()}, Altair {alt.__version__}"],
         ["Code", code_commit() or "not in a git work tree"],
     ]
@@ -137,16 +143,3 @@ def _facts(run: Run) -> Grid:
         "installation: a stand-in for a public suite, not a result about OLMo."
     )
     return Grid("facts", ["", ""], cells, note)
-
-
-def _tables(run: Run) -> Grid:
-    rows = []
-    for name, table in TABLES.items():
-        there = run.has(name)
-        text = (
-            f"{run.height(name):,} rows, one per {table.row}"
-            if there
-            else ELSEWHERE.get(name) or f"Not measured in this run, because {reason(name)}."
-        )
-        rows.append([Cell(name, link=f"#{name}"), Cell(text, "long")])
-    return Grid("tables", ["table", "what it holds"], rows)

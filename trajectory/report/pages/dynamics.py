@@ -24,7 +24,6 @@ def make(run: Run) -> Page:
         blocks,
         marks.filters(run, *sorted(own, key=_section)),
         {name: frame for part in parts for name, frame in part.data.items()},
-        part="Explained",
         answer=" ".join(part.answer for part in parts if part.answer),
     )
 

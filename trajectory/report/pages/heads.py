@@ -59,8 +59,7 @@ def make(run: Run) -> Page:
         "heads",
         "Heads",
         "Which heads become sinks, and when?",
-        "The layer × head map of one trajectory. Move through training with the slider; click a "
-        "head, or choose its layer and number, to see its trajectory.",
+        "One run at a time, layer by head.",
         figures,
         controls,
         {"strongest": strongest, "streams": streams},
@@ -70,10 +69,11 @@ def make(run: Run) -> Page:
             "statistics": {name: marks.spoken(HEADS, name) for name in STATISTICS},
         },
         cuts,
-        note="A statistic's colours are the same for all trajectories and records. Values are "
-        "rounded to 1/65534 of their range."
+        note="Move through training with the slider; click a head, or choose its layer and "
+        "number, to see it over training. A statistic's colours are the same for all runs and "
+        "checkpoints. Values are rounded to 1/65534 of their range."
         + (
-            " The map moves over at most 100 records of each trajectory; the tables hold all."
+            " The map moves over at most 100 checkpoints of each run; the tables hold all."
             if run.height("heads") > MOST_CELLS
             else ""
         ),
@@ -87,12 +87,10 @@ def _controls(run: Run, cube: dict[str, Any], first: tuple[str, str, int, int]) 
     last = len(cube[chosen]["steps"]) - 1
     statistics = [(name, marks.titled(HEADS, name)) for name in STATISTICS]
     return [
-        Choice(
-            "chosen_trajectory", "trajectory", [(t, t) for t in run.trajectories], chosen, "Run"
-        ),
+        Choice("chosen_trajectory", "run", [(t, t) for t in run.trajectories], chosen, "Run"),
         Choice("chosen_domain", "domain", [(d, d) for d in run.domains], domain, "Run"),
         Choice("chosen_statistic", "statistic", statistics, "sink_excess", "Run"),
-        Slider("chosen_record", "training", last, last, "Record"),
+        Slider("chosen_record", "training", last, last, "Checkpoint"),
         Number("chosen_layer", "layer", layer, cube[chosen]["layers"] - 1, "Head"),
         Number("chosen_head", "head", head, cube[chosen]["heads"] - 1, "Head"),
     ]
@@ -238,15 +236,15 @@ def _answer(run: Run) -> str:
         # What lies above the threshold at the only record has reached it before.
         sinks = onsets.filter(pl.col("status") == "before_first").height
         total = words.count(onsets.height, "head")
-        return f"{sinks:,} of {total} (counted on each domain) are sinks at the one record."
+        return f"{sinks:,} of {total} (counted on each domain) are sinks at the one checkpoint."
     reached = onsets.filter(pl.col("status") == "observed")
     if reached.is_empty():
-        return "No head of this run crosses the sink threshold between two records."
+        return "No head of this run crosses the sink threshold between two checkpoints."
     first = reached.sort("onset", "trajectory", "layer", "head").row(0, named=True)
     return (
         f"{words.count(reached.height, 'head')} of {onsets.height:,} (counted on each domain) "
-        f"cross the sink threshold between two records; the first is layer {first['layer']} head "
-        f"{first['head']} of {first['trajectory']} on {first['domain']}, near step "
+        f"cross the sink threshold between two checkpoints; the first is layer {first['layer']}, "
+        f"head {first['head']} of {first['trajectory']} on {first['domain']}, near step "
         f"{first['onset']:,.0f}."
     )
 
@@ -334,7 +332,7 @@ def _depth_reading(run: Run, strongest: pl.DataFrame, trajectory: str, domain: s
     if crossed.is_empty():
         return (
             f"No layer of {trajectory}'s {layers} reaches a sink excess of "
-            f"{threshold} on {domain} at the records drawn."
+            f"{threshold} on {domain} at the checkpoints drawn."
         )
     first = crossed.row(0, named=True)
     last = own.filter(pl.col("step") == pl.col("step").max()).sort("sink_excess", descending=True)

@@ -1,4 +1,4 @@
-"""*BB laboratory*: what the toy transformers learn, token type by token type."""
+"""*Toy laboratory*: what the toy transformers learn, token type by token type."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make(run: Run) -> Page:
     trajectories = [t for t in run.trajectories if is_bb(t)]
     if not trajectories:
         missing = Missing("Laboratory", "its config names no Bigram-Backcopy variant")
-        return Page("laboratory", "BB laboratory", title, lead, [missing], part="Toy")
+        return Page("laboratory", "Toy laboratory", title, lead, [missing])
     risks = series.checkpoints(run, ["excess_risk"]).drop_nulls("excess_risk")
     own = [d for d in run.domains if d in ("trigger", "non_trigger")]
     data = {"risks": risks}
@@ -40,7 +40,7 @@ def make(run: Run) -> Page:
     limits: dict[str, Mapping[str, Sequence[Value]]] = {}
     first = interventions.first_changed(run) or trajectories[0]
     controls: list[Control] = [
-        Choice("chosen_trajectory", "trajectory", [(t, t) for t in trajectories], first,
+        Choice("chosen_trajectory", "run", [(t, t) for t in trajectories], first,
                "In detail"),
     ]  # fmt: skip
     for part in (types.make(run, first), interventions.make(run, first)):
@@ -51,13 +51,12 @@ def make(run: Run) -> Page:
     domains = marks.domain_checks(run, own)
     return Page(
         "laboratory",
-        "BB laboratory",
+        "Toy laboratory",
         title,
         lead,
         blocks,
         [*controls, domains, marks.legend(run, trajectories)],
         data,
-        part="Toy",
         facts={"limits": limits},
         answer=_answer(run, risks),
     )
@@ -75,7 +74,7 @@ def _answer(run: Run, risks: pl.DataFrame) -> str:
     sinking = dormant(run.phenomena).filter(pl.col("trajectory").str.starts_with("bb/"))
     return (
         f"{told} {sinking.filter('sink').height} of "
-        f"{words.count(sinking.height, 'trajectory', 'trajectories')} end with a sink on "
+        f"{words.count(sinking.height, 'run')} end with a sink on "
         "non-triggers."
     )
 
@@ -138,7 +137,7 @@ def _milestones(run: Run, frame: pl.DataFrame) -> Figure:
         "milestones",
         "Milestones",
         alt.layer(bars, points),
-        f"{reached} of {words.count(frame.height, 'milestone')} (counted per trajectory) were "
+        f"{reached} of {words.count(frame.height, 'milestone')} (counted per run) were "
         f"reached{first}.",
         data="milestones",
         table="bb_milestones",

@@ -10,7 +10,7 @@ from trajectory.report import marks, words
 from trajectory.report.controls import Control
 from trajectory.report.findings import NO, UNDECIDED, UNDEFINED, YES, Ending, endings
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Figure, Heading, Missing, Page
+from trajectory.report.page import Block, Figure, Missing, Page
 from trajectory.report.parts.comparisons import forest, measured, table
 from trajectory.report.run import Run, dormant, is_bb
 from trajectory.schemas import BB_SCALARS, PHENOMENA
@@ -26,7 +26,7 @@ SECTIONS = {
 def make(run: Run) -> Page:
     """The page."""
     title = "Which change of attention or optimiser removes which phenomenon?"
-    lead = "Every Bigram-Backcopy variant at its last record, a point per seed."
+    lead = "Every Bigram-Backcopy variant at its last checkpoint, a point per seed."
     if not any(map(is_bb, run.trajectories)):
         missing = Missing("Mitigations", "its config names no Bigram-Backcopy variant")
         return Page("mitigations", "Mitigations", title, lead, [missing])
@@ -40,12 +40,13 @@ def make(run: Run) -> Page:
         _strip(run, ends, "value_ratio", "value ratio, sink / rest", "drain", True, found),
         _strip(run, ends, "residual_ratio", "residual ratio, sink / rest", "peak", True, found),
     ]
-    data = {"ends": ends}
-    blocks += [Heading("Against the control, seed by seed"), table(run, SECTIONS)]
-    for section, called in SECTIONS.items():
-        figure, compared = forest(run, section, section, called)
+    data: dict[str, pl.DataFrame] = {"ends": ends}
+    blocks.append(table(run, SECTIONS))
+    compared = [forest(run, section, section, called) for section, called in SECTIONS.items()]
+    drawn = [(figure, rows) for figure, rows in compared if rows]
+    for figure, frames in drawn or compared[:1]:
         blocks.append(figure)
-        data |= compared
+        data |= frames
     if run.has("bb_scalars"):
         data["prices"] = _prices(run)
         blocks.append(_price(run, data["prices"]))
@@ -53,26 +54,7 @@ def make(run: Run) -> Page:
         blocks.append(Missing("The price in risk", reason("bb_scalars"), "price"))
     own = [t for t in run.trajectories if is_bb(t)]
     controls: list[Control] = [*measured(run), marks.legend(run, own)]
-    return Page(
-        "mitigations", "Mitigations", title, lead, blocks, controls, data, answer=_answer(found)
-    )
-
-
-def _answer(found: list[Ending]) -> str:
-    """Which variants end without each phenomenon, and which leave it undecided."""
-    parts = []
-    for phenomenon in ("sink", "drain", "peak"):
-        absent, undecided = (_groups(found, phenomenon, v) for v in (NO, UNDECIDED))
-        verdicts = {end.cells[phenomenon].verdict for end in found} - {UNDEFINED}
-        if verdicts == {UNDECIDED}:
-            parts.append(f"without a {phenomenon}: all undecided")
-            continue
-        open_ = f" (undecided: {undecided})" if undecided else ""
-        parts.append(f"without a {phenomenon}: {absent or 'none'}{open_}")
-    return (
-        f"Of {words.count(len({end.group for end in found}), 'variant')} these end, over their "
-        f"seeds, {'; '.join(parts)}."
-    )
+    return Page("mitigations", "Mitigations", title, lead, blocks, controls, data)
 
 
 def _groups(found: list[Ending], phenomenon: str, verdict: str) -> str:
@@ -122,7 +104,7 @@ def _price(run: Run, prices: pl.DataFrame) -> Figure:
         "price",
         "The price in risk",
         points,
-        f"The least excess risk at the last record is {told[0]}; the greatest is {told[1]}.",
+        f"The least excess risk at the last checkpoint is {told[0]}; the greatest is {told[1]}.",
         data="prices",
         table="bb_scalars",
         definition="excess_risk of checkpoints, mean over all positions of both domains: 0 is the "

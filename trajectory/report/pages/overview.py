@@ -85,7 +85,6 @@ def make(run: Run) -> Page:
         blocks,
         controls,
         data,
-        part="Start",
     )
 
 

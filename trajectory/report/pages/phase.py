@@ -61,13 +61,13 @@ def make(run: Run) -> Page:
         if part.height
     ]
     if not blocks:
-        why = "no series on a dormant domain has log-odds and a value ratio after step 0"
+        why = "no run on a dormant domain has log-odds and a value ratio after step 0"
         blocks.append(Missing("Portraits", why))
     return Page(
         "phase",
         "Phase portraits",
         "Do the sink and the drain come together?",
-        "Each line is the lead head of one trajectory: right is a stronger sink, down a deeper "
+        "Each line is the lead head of one run: right is a stronger sink, down a deeper "
         "drain. Lines to the lower right say that both change together, which a common cause does "
         "as well: no arrow from one to the other can be read off two curves.",
         blocks,
@@ -83,10 +83,9 @@ def make(run: Run) -> Page:
             marks.legend(run, [t for t in run.trajectories if t in set(frame["trajectory"])]),
         ],
         data,
-        note="A line's colour is its trajectory; a point's fill is its time, from dark (first "
-        "records) to bright (last). The dashed lines are a value like any other's and uniform "
+        note="A line's colour is its run; a point's fill is its time, from dark (first "
+        "checkpoints) to bright (last). The dashed lines are a value like any other's and uniform "
         f"attention. {ARROWS}{flows.TOLD if 'flow' in data else ''}{_without_line(run, frame)}",
-        answer=_reading(frame, "line"),
     )
 
 
@@ -208,7 +207,7 @@ def _portrait(run: Run, data: str, frame: pl.DataFrame, *, flowing: bool) -> Cha
     if flowing:
         world = "" if data == "bb" else "!"
         layers += [
-            layer.transform_filter(f"{world}test(/^bb\\//, datum.trajectory)")
+            layer.transform_filter(f"{world}datum.toy")
             for layer in flows.layers(
                 x, y, alt.Scale(**across), alt.Scale(type="log", nice=False, **along)
             )
@@ -237,7 +236,7 @@ def _reading(part: pl.DataFrame, line: str) -> str:
     both = ends.filter((pl.col("sink") > 0) & (pl.col("drain") < 1)).height
     top = ends.sort("sink", descending=True).row(0, named=True) if ends.height else None
     if top is None:
-        return "No series on a dormant domain has both statistics."
+        return "No run on a dormant domain has both statistics."
     return (
         f"{both} of {words.count(ends.height, line)} end at stronger sinks with smaller "
         f"values than they began; the longest way is {top['trajectory']}'s on {top['domain']}, by "

@@ -132,7 +132,7 @@ def _forces(
         blocks.append(agreement.figure(points, rows))
     drawn = over_training.drawn(run, course)
     if drawn.is_empty():
-        why = "no trajectory with forces has a sink whose onset was observed"
+        why = "no run with forces has a sink whose onset was observed"
         return [*blocks, Missing(force, why, "force-sink")]
     data["courses"], data["band"] = drawn, over_training.band(drawn)
     readers = over_training.control(drawn)

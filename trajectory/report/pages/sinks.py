@@ -38,7 +38,7 @@ def make(run: Run) -> Page:
     """The page."""
     frame = _classified(run)
     title = "Where do the sinks sit?"
-    lead = "The key that collects most of a head's attention: its position, its token, its domain."
+    lead = _told(frame)
     weights = series.lead_heads(run, ["sink_weight", "sink_weight_floor", "sink_token"])
     heights = dict(frame.group_by("trajectory").len().rows())
     chosen = max(run.trajectories, key=lambda t: heights.get(t, 0))
@@ -67,7 +67,7 @@ def make(run: Run) -> Page:
         blocks.append(Missing("Where the mass is", "its probe left the column mass out"))
     names = [(t, t) for t in run.trajectories]
     controls = [
-        Choice("chosen_trajectory", "trajectory", names, chosen, "Whose heads"),
+        Choice("chosen_trajectory", "run", names, chosen, "Whose heads"),
         Choice("chosen_domain", "domain", [(d, d) for d in run.domains], domain, "Whose heads"),
         *marks.filters(run),
     ]
@@ -86,13 +86,12 @@ def make(run: Run) -> Page:
                 }
             }
         },
-        answer=_answer(frame),
-        note="The list of trajectories and domains filters the first chart; the other three show "
-        "the heads of one trajectory on one domain.",
+        note="The list of runs and domains filters the first chart; the other three show "
+        "the heads of one run on one domain.",
     )
 
 
-def _answer(frame: pl.DataFrame) -> str:
+def _told(frame: pl.DataFrame) -> str:
     """What heads rest on at the last records, over all trajectories."""
     last = dormant(_last(frame)).drop_nulls("kind")
     if last.is_empty():
@@ -101,7 +100,7 @@ def _answer(frame: pl.DataFrame) -> str:
     told = [f"{counts[kind] / last.height:.0%} on {_ON[kind]}" for kind in KINDS if kind in counts]
     return (
         f"Of {words.count(last.height, 'head')} (counted on each dormant domain) at the last "
-        f"records there rest {words.listed(told)}."
+        f"checkpoints there rest {words.listed(told)}."
     )
 
 
@@ -338,14 +337,14 @@ def _tokens(frame: pl.DataFrame) -> Block:
     return Grid(
         "tokens",
         [
-            "trajectory",
+            "run",
             "domain",
             "heads",
             "token that most often collects most, and in how many heads",
         ],
         rows,
-        "At the last record of each trajectory.",
-        fold=14,
+        "At the last checkpoint of each run.",
+        fold=4,
     )
 
 

@@ -127,7 +127,6 @@ def make(run: Run) -> Page:
         controls,
         data,
         note=_note(run),
-        part="Measured",
         answer=endings.change(heads, streams),
     )
 
@@ -161,12 +160,12 @@ def _note(run: Run) -> str:
     dashes = ", ".join(f"{domain} {name}" for domain, name in dash_names(run.domains).items())
     return (
         f"Lines: {dashes}. Step 0 is measured and in the tables; a logarithmic axis cannot show "
-        "it. Lead: the layer of the head with the greatest sink of its trajectory and domain, and "
+        "it. Lead: the layer of the head with the greatest sink of its run and domain, and "
         "the head with the greatest sink of its layer; for the residual stream, the depth between "
         "two blocks with the greatest ratio (one layer has none: choose a depth). Wide bands: the "
-        "best law of each lead series over its window. Sentences tell of the lead, of all "
-        "trajectories on the domains shown at first, whatever is chosen."
-        + (" Drawn at 100 records of each trajectory at most." if run.thinned else "")
+        "best law of each lead head over its window. Sentences tell of the lead until something "
+        "else is chosen."
+        + (" Drawn at 100 checkpoints of each run at most." if run.thinned else "")
         + _without_onset(run)
     )
 
@@ -211,6 +210,12 @@ def _choice(filtered: str) -> str:
         f"{chosen} == 'lead' ? datum.lead_{filtered} : "
         f"{chosen} == 'all' || datum.{filtered} == {chosen}"
     )
+
+
+def _of_lead(detail: Sequence[str]) -> str:
+    """Whether the choices leave the leading rows, of which the laws tell."""
+    places = (place for place in ("layer", "head") if f"{place}:N" in detail)
+    return " && ".join(f"indexof(['lead', 'all'], chosen_{place}) >= 0" for place in places)
 
 
 def _x() -> alt.X:
@@ -259,7 +264,8 @@ def _panel(run: Run, panel: Panel, curves: bool) -> Figure:
     if panel.column in FITTED and curves:
         law = (
             _placed("curves", "datum.fitted")
-            .transform_filter(f"draw_laws && datum.statistic == '{panel.column}'")
+            .transform_filter(f"draw_laws && {_of_lead(detail)}")
+            .transform_filter(f"datum.statistic == '{panel.column}'")
             .transform_filter("datum.fitted > 0" if panel.log else "true")
             .mark_line(strokeWidth=7, opacity=0.25, strokeCap="round")
             .encode(
@@ -380,10 +386,10 @@ def _reading(run: Run, panel: Panel) -> str:
             rows,
             "the sink's value norm over the rest's ends at "
             f"{words.per_group(rows, 'value_ratio')}; "
-            f"{drained} of {sinking.height} series with a sink end drained.",
+            f"{drained} of {sinking.height} runs with a sink end drained.",
         )
     if panel.name == "residual_ratio" and rows["residual_ratio"].null_count() == rows.height:
-        return "No trajectory shown at first has a stream between two blocks, where a peak can be."
+        return "No run shown at first has a stream between two blocks, where a peak can be."
     if panel.name == "residual_ratio":
         return words.over(
             rows,

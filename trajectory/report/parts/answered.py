@@ -118,9 +118,9 @@ def motion(tests: pl.DataFrame) -> list[str]:
         & (~whole | (pl.col("domain") == "all"))
     )
     if own.is_empty():
-        return ["No sink has two neighbouring records with forces."]
+        return ["No sink has two neighbouring checkpoints with forces."]
     told = [
-        "A force should tell, better than with heads shuffled, what moves until the next record "
+        "A force should tell better than shuffled heads what moves until the next checkpoint "
         f"(p ≤ {P_VALUE:g} of the rank correlation)."
     ]
     for variable, called in (("sink", "the sink's log-odds"), ("drain", "the value's norm")):

@@ -129,7 +129,7 @@ def motion(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
         _domains(run, rows), on=["group", "domain"]
     )
     if rows.is_empty():
-        return Missing(title, "no head has two neighbouring records with forces", "motion")
+        return Missing(title, "no head has two neighbouring checkpoints with forces", "motion")
     rows = rows.with_columns(
         pl.format("{}, {}", "group", "key").alias("line"),
         pl.format("{} by {}", "variable", "predictor").alias("test"),
@@ -147,7 +147,7 @@ def motion(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
             *marks.tips(MOTION_TESTS, ["rank_correlation", "rank_null", "rank_p", "mobility"]),
         ],
     )
-    title_x = "rank correlation with the change until the next record"
+    title_x = "rank correlation with the change until the next checkpoint"
     x = alt.X("rank_correlation:Q", title=title_x)
     null = base.transform_filter("isValid(datum.rank_null_low)").mark_rule(
         strokeWidth=5, opacity=0.35
@@ -191,6 +191,6 @@ def _motion_reading(rows: pl.DataFrame) -> str:
     if not told:
         return "No sink has heads to shuffle: nothing is told from chance."
     return (
-        "Does a predictor order the changes of heads until the next record better than shuffled "
-        f"heads would? At sinks {words.listed(told)} (p ≤ {P_VALUE:g})."
+        "Does a predictor order the changes of heads until the next checkpoint better than "
+        f"shuffled heads would? At sinks {words.listed(told)} (p ≤ {P_VALUE:g})."
     )

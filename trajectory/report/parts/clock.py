@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from trajectory.dynamics.laws import Array
-from trajectory.report import palette, series
+from trajectory.report import series
 from trajectory.report.names import Names
 from trajectory.report.run import Run, dormant, is_bb
 
@@ -164,7 +164,6 @@ def without_onset(rows: pl.DataFrame) -> list[str]:
 
 def described(points: pl.DataFrame, run: Run, names: Names) -> pl.DataFrame:
     """With what each line is called, its colour and its world."""
-    colours = palette.colours(run.groups)
     groups = sorted(points["group"].unique())
 
     def of(values: dict[str, str]) -> pl.Expr:
@@ -172,7 +171,7 @@ def described(points: pl.DataFrame, run: Run, names: Names) -> pl.DataFrame:
 
     return points.with_columns(
         of({g: names.of(g) for g in groups}).alias("label"),
-        of({g: colours[g] for g in groups}).alias("colour"),
+        of({g: run.colours[g] for g in groups}).alias("colour"),
         of({g: "toy" if is_bb(g) else "language model" for g in groups}).alias("world"),
     )
 

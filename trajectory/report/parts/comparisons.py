@@ -13,7 +13,7 @@ from trajectory.report import marks, words
 from trajectory.report.controls import Choice, Value
 from trajectory.report.missing import reason
 from trajectory.report.page import Captions, Cell, Figure, Grid, Missing
-from trajectory.report.run import Run
+from trajectory.report.run import TOYS, Run
 from trajectory.schemas import BB_COMPARISONS, COMPARED
 
 CAUSES = ("delta_logit", "value_ratio")
@@ -22,7 +22,7 @@ CAUSES = ("delta_logit", "value_ratio")
 MEASURES = {"step": "last record", "loss": "equal loss", "rate": "change per ln(step)"}
 """What experiments are compared by, in words."""
 
-TOLD = {"step": "{} at the last record", "loss": "{} at equal loss", "rate": "{} per ln(step)"}
+TOLD = {"step": "{} at the last checkpoint", "loss": "{} at equal loss", "rate": "{} per ln(step)"}
 """A statistic compared by each of them, inside a sentence."""
 
 NAMED = 4
@@ -68,7 +68,7 @@ def _reading(rows: pl.DataFrame, what: str) -> str:
         return f"No experiment here was compared in {what}."
     clear = rows.filter((pl.col("difference_low") > 0) | (pl.col("difference_high") < 0))
     told = [
-        f"{row['label']} {row['difference']:+.2f}" for row in clear.sort("difference").to_dicts()
+        f"{row['group']} {row['difference']:+.2f}" for row in clear.sort("difference").to_dicts()
     ]
     named = words.listed(told if len(told) <= NAMED else [*told[:2], "…", told[-1]])
     alone = rows["difference_low"].null_count()
@@ -96,7 +96,7 @@ def _causes(rows: pl.DataFrame) -> pl.DataFrame:
 def _causes_reading(rows: pl.DataFrame) -> str:
     """The sentence of a chart that shows both statistics."""
     named = rows.with_columns(
-        pl.format("{} ({})", "label", pl.col("statistic").replace(marks.NAMES)).alias("label")
+        pl.format("{} ({})", "group", pl.col("statistic").replace(marks.NAMES)).alias("group")
     )
     what = words.listed([marks.called(name) for name in CAUSES])
     measures = rows["measure"].unique().sort(descending=True).to_list()
@@ -116,10 +116,9 @@ def forest(
         why = f"no variant of its config has the section '{section}' and a control"
         return Missing(title, why, name), {}
     rows = rows.with_columns(
-        pl.format("{}{}", "variant", pl.when("sham").then(pl.lit(" (sham)")).otherwise(pl.lit("")))
-        .alias("label"),
-        pl.format("bb/{}", "variant").alias("group"),
-    )  # fmt: skip
+        pl.format(f"{TOYS}{{}}", "variant").alias("group"),
+        pl.format(f"{TOYS}{{}}", "control").alias("against"),
+    )
     fixed = name == "causes"
     base = marks.named(name)
     if fixed:
@@ -157,7 +156,9 @@ def _layers(
         ["seeds", "mean", "low", "high", "control_mean", "p_value"],
     )
     words_of = [
-        alt.Tooltip(f"{n}:N") for n in ("variant", "control", "about", "statistic", "measure")
+        alt.Tooltip("group:N", title="experiment"),
+        alt.Tooltip("against:N", title="control"),
+        *(alt.Tooltip(f"{n}:N") for n in ("about", "statistic", "measure")),
     ]
     return marks.forest(
         base,
@@ -165,7 +166,7 @@ def _layers(
         "difference",
         ("difference_low", "difference_high"),
         "difference to the control" if fixed else titles[_first(run)[0]],
-        y=alt.Y("label:N", title=None).axis(labelLimit=220),
+        y=alt.Y("group:N", title=None).axis(labelLimit=260),
         tooltip=[*words_of, *tips],
         color=alt.Color("statistic:N", title=None).legend(orient="top") if fixed
         else marks.colour(run),
@@ -199,8 +200,8 @@ def table(run: Run, sections: Collection[str]) -> Grid | Missing:
     for (variant, control), cells in found.items():
         first = next(iter(cells.values()))
         line = [
-            Cell(variant),
-            Cell("—" if variant == control else control),
+            Cell(f"{TOYS}{variant}"),
+            Cell("—" if variant == control else f"{TOYS}{control}"),
             Cell(str(first["seeds"]), "number", order=first["seeds"]),
         ]
         for name in COMPARED:
@@ -210,10 +211,9 @@ def table(run: Run, sections: Collection[str]) -> Grid | Missing:
             ]
         body.append([*line, first["about"] or "—"])
     note = (
-        "Means over seeds at the last record, and the difference to the control where both first "
-        "reached the greater of their two last losses, paired by seed; brackets are 95 % t "
-        "intervals, p is of the exact sign-flip test, at least 2^(1−seeds). Press a column's title "
-        "to sort by it."
+        "Means over seeds at the last checkpoint; differences to the control where both first "
+        "reached the greater of their two last losses, paired by seed. Brackets: 95 % t "
+        "intervals; p: exact sign-flip test, at least 2^(1−seeds). Press a column's title to sort."
     )
     return Grid("compared", [*head, "what it changes"], body, note, title=title, sortable=True)
 

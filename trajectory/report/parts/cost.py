@@ -66,7 +66,7 @@ def figure(
         _reading(rows),
         data="cost",
         table="head_effects",
-        definition="At the last record, on each domain. Language models: "
+        definition="At the last checkpoint, on each domain. Language models: "
         f"{marks.definition(HEAD_EFFECTS, 'loss_difference')}. Toys of one head per layer, with "
         f"that layer's attention zeroed: {marks.definition(BB_INTERVENTIONS, 'risk_change')}",
         narrow=True,

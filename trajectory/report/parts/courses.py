@@ -15,7 +15,7 @@ from trajectory.report.controls import Choice
 from trajectory.report.names import Names
 from trajectory.report.page import Captions, Chart, Figure
 from trajectory.report.palette import KINDS, QUIET
-from trajectory.report.run import Run, is_bb
+from trajectory.report.run import TOYS, Run, is_bb
 from trajectory.schemas import FORCES
 
 FORCES_DRAWN = {
@@ -35,14 +35,11 @@ BIN = 0.5
 SHOWN = (
     ". Thin: toys; thick: language models. Line: the mean over the lead layer's heads; filled "
     "where its sink rises, which is what is judged. Band: 95 % of the positional shams of all "
-    "trajectories. Triangles: a position whose value is made constant. Crosses: all places of a "
+    "runs. Triangles: a position whose value is made constant. Crosses: all places of a "
     "token"
 )
 
 AXIS = "ln(step / onset of the sink)"
-
-TOY = "test(/^bb\\//, datum.trajectory)"
-"""Whether a row is of a toy."""
 
 
 def drawn(run: Run, courses: pl.DataFrame) -> pl.DataFrame:
@@ -63,6 +60,7 @@ def drawn(run: Run, courses: pl.DataFrame) -> pl.DataFrame:
     return found.with_columns(
         pl.col("trajectory").replace_strict(labels, return_dtype=pl.String).alias("label"),
         last.over("readers", "group").fill_null(False).alias("last"),
+        pl.col("trajectory").str.starts_with(TOYS).alias("toy"),
     )
 
 
@@ -133,8 +131,9 @@ def _chart(run: Run, name: str, title: str, ages: tuple[float, float]) -> Chart:
         alt.Tooltip(f"{name}_strength:Q", title="in standard errors", format=".3~g"),
     ]
     every = base.transform_filter("datum.key_kind == 'sink'")
-    toys = every.transform_filter(TOY).encode(color=marks.colour(run), detail=["trajectory:N"])
-    models = every.transform_filter(f"!{TOY}").encode(detail=["trajectory:N"])
+    toys = every.transform_filter("datum.toy")
+    toys = toys.encode(color=marks.colour(run), detail=["trajectory:N"])
+    models = every.transform_filter("!datum.toy").encode(detail=["trajectory:N"])
     named = every.transform_filter("datum.last").mark_text(align="left", dx=6, fontSize=11)
     others = base.transform_filter("indexof(['token', 'constant'], datum.key_kind) >= 0").encode(
         color=alt.value(QUIET)
@@ -186,13 +185,13 @@ def reading(rows: pl.DataFrame, name: str, readers: str) -> str:
             continue
         parts = [
             f"{words.number(words.median(v), 1)} {where} "
-            f"({words.count(v.drop_nulls().len(), 'record')})"
+            f"({words.count(v.drop_nulls().len(), 'checkpoint')})"
             for v, where in ((at["sink"], "at the sink"), (at["position"], "at positional shams"))
             if v.drop_nulls().len()
         ]
         told.append(f"in {world} {', '.join(parts)}")
     if not told:
-        return f"No {readers} record lies within the rise of a sink whose onset is known."
+        return f"No {readers} checkpoint lies within the rise of a sink whose onset is known."
     called = {"sink": "force", "escape": "escape", "brake": "brake"}[name]
     return (
         f"Median {called} during the rise for {readers} queries, in standard errors: "

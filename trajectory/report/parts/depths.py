@@ -88,7 +88,7 @@ def by_depth(
         _depth_reading(profile, column, log),
         data="profile",
         table=table,
-        definition=f"by depth at the last record; {axis}",
+        definition=f"by depth at the last checkpoint; {axis}",
         narrow=True,
         height=220,
     )

@@ -15,10 +15,7 @@ from trajectory.report.palette import KINDS
 from trajectory.report.run import Run, domain_rank
 from trajectory.schemas import GATES, HEAD_EFFECTS, INTERVENTIONS
 
-TEXT = (
-    "A head that rests costs little when it is taken out; one that works costs much. When a head "
-    "becomes gated, and what the model loses without it."
-)
+TEXT = "A head that rests costs little when it is taken out; one that works costs much."
 
 
 def make(run: Run) -> Part:
@@ -67,8 +64,8 @@ def _order(gates: pl.DataFrame, dated: pl.DataFrame) -> str:
     return (
         f"{gated} of {words.count(gates.height, 'comparison')} of a head on two domains end gated. "
         f"A gate needs a sink, so it comes with it or later: of {dated.height} with both dates "
-        f"{once} have both between the same two records, and in {orders.get('sink', 0)} the sink "
-        "comes first by more than the records' distance."
+        f"{once} have both between the same two checkpoints, and in {orders.get('sink', 0)} the "
+        "sink comes first by more than the checkpoints' distance."
     )
 
 
@@ -94,7 +91,7 @@ def _gates(run: Run, dated: pl.DataFrame) -> Figure:
         "gates",
         "How long after they sink heads become gated",
         alt.layer(marks.reference(0.0, "at the same time", vertical=True), *layers),
-        f"The greatest lag is that of layer {later['layer']} head {later['head']} of "
+        f"The greatest lag is that of layer {later['layer']}, head {later['head']} of "
         f"{later['trajectory']} on {later['pair']}: gated at step {words.number(later['onset'], 0)}"
         f", a sink at {words.number(later['sink_onset'], 0)}.",
         data="gates",

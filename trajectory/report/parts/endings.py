@@ -28,9 +28,9 @@ def change(heads: pl.DataFrame, streams: pl.DataFrame) -> str:
         if ends.height:
             parts.append(f"{name} in {beyond} of {ends.height}")
     if not parts:
-        return "Every trajectory of this run has one record, so that nothing rises or falls."
+        return "Every model was seen at one checkpoint, so that nothing rises or falls."
     return (
-        f"From first to last record, over series on dormant domains, by {CLEARLY:.0%} or more "
+        f"From first to last checkpoint, over runs on dormant domains, by {CLEARLY:.0%} or more "
         f"{words.listed(parts)}."
     )
 

@@ -38,8 +38,8 @@ def forces(courses: pl.DataFrame) -> list[str]:
         for readers in ("late", "early")
     }
     if not any(selecting.values()):
-        return ["No trajectory with forces has a sink whose rise was recorded beside shams."]
-    told = ["Forces are means over the rise of a sink, in standard errors of one record."]
+        return ["No run with forces has a sink whose rise was recorded beside shams."]
+    told = ["Forces are means over the rise of a sink, in standard errors of one checkpoint."]
     for readers, own in selecting.items():
         if own:
             told.append(
@@ -49,7 +49,7 @@ def forces(courses: pl.DataFrame) -> list[str]:
     shares = [c for c in levels.strong(courses) if c.sham is not None]
     if shares:
         told.append(
-            f"At single records it exceeds {levels.STRONG:g} errors in "
+            f"At single checkpoints it exceeds {levels.STRONG:g} errors in "
             f"{_percent(c.sink for c in shares)} of cases at the sink, and in "
             f"{_percent(c.sham or 0.0 for c in shares)} at the shams (late queries)."
         )
@@ -194,12 +194,12 @@ def _difference(c: Contrast) -> str:
 
 def _over(c: Contrast) -> str:
     several = is_bb(c.group) or c.trajectories > 1
-    return words.count(c.trajectories, "seed") if several else "one trajectory"
+    return words.count(c.trajectories, "seed") if several else "one run"
 
 
 def _share(c: Contrast) -> str:
     sham = "none measured" if c.sham is None else f"{words.number(100 * c.sham, 0)} %"
-    return f"{words.number(100 * c.sink, 0)} % of records, shams {sham}, {_over(c)}"
+    return f"{words.number(100 * c.sink, 0)} % of checkpoints, shams {sham}, {_over(c)}"
 
 
 def _each(found: Sequence[Contrast], tell: Callable[[Contrast], str]) -> str:

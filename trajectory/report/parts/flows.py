@@ -7,7 +7,7 @@ import polars as pl
 
 from trajectory.dynamics.courses import WHOLE
 from trajectory.report import marks
-from trajectory.report.run import Run
+from trajectory.report.run import TOYS, Run
 from trajectory.schemas import ARROWS
 
 LONGEST = 0.12
@@ -15,7 +15,7 @@ LONGEST = 0.12
 
 TOLD = (
     " Thin arrows on a line: where the gradient flow of the loss moves this head's sink and value "
-    "from there, measured in the model; one scale for each trajectory."
+    "from there, measured in the model; one scale for each run."
 )
 
 
@@ -51,6 +51,7 @@ def measured(
     return found.with_columns(
         (pl.col("above") + scale * pl.col("sink_motion")).alias("above_ahead"),
         (pl.col("value_ratio") * (-scale * pl.col("drain_motion")).exp()).alias("ratio_ahead"),
+        pl.col("trajectory").str.starts_with(TOYS).alias("toy"),
     )
 
 

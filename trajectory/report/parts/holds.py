@@ -187,9 +187,9 @@ def _grid(rows: pl.DataFrame) -> Grid:
         "held",
         ["experiment", "queries", "change", "seeds", "predicted", "measured", "unit", "verdict"],
         found,
-        "The experiment minus its control at the last record, means over seeds with 95 % Student "
-        "intervals. As predicted: the interval excludes zero on the predicted side. At rest: the "
-        "interval of a sham includes zero.",
+        "The experiment minus its control at the last checkpoint, means over seeds with 95 % "
+        "intervals. As predicted: the interval excludes zero on the predicted side. At rest: a "
+        "sham's interval includes zero.",
         fold=12,
         title="What holds change",
     )

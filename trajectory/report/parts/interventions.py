@@ -1,4 +1,4 @@
-"""What breaks when a part is taken out: a part of *BB laboratory*."""
+"""What breaks when a part is taken out: a part of *Toy laboratory*."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from trajectory.report.run import Run, is_bb
 from trajectory.schemas import BB_INTERVENTIONS
 
 TEXT = (
-    "Parts of the trained model taken out or replaced at every record, and experiments that change "
-    "the model while it trains."
+    "Parts taken out or replaced at every checkpoint, and experiments that change the model while "
+    "it trains."
 )
 
 TOY_DOMAINS = ("non_trigger", "trigger")
@@ -78,7 +78,7 @@ def _over_reading(frame: pl.DataFrame, trajectory: str) -> str:
     told = [f"“{name}” from step {step:,}" for name, step in first.rows()]
     never = sorted(set(own["intervention"]) - set(first["intervention"]))
     parts = [words.listed(told)] if told else []
-    parts += [f"{words.listed([f'“{n}”' for n in never])} at no record"] if never else []
+    parts += [f"{words.listed([f'“{n}”' for n in never])} at no checkpoint"] if never else []
     return (
         f"In {trajectory} the risk changes by {MATTERS} nats/token or more on some domain with "
         f"{'; with '.join(parts)}."

@@ -13,15 +13,15 @@ from trajectory.report.run import Run, dormant, world_rank
 from trajectory.schemas import LAWS
 
 VERDICTS = ("named", "plausible", "excluded", "constant")
-VERDICT_COLOURS = (palette.KINDS[0], palette.KINDS[3], "#D5DBE1", "#999999")
+VERDICT_COLOURS = (palette.KINDS[0], palette.QUIET, palette.KINDS[2])
 
 MAIN = ("delta_logit", "value_ratio", "residual_ratio")
 """Statistics that the table shows first."""
 
 TEXT = (
-    "Competing curves fitted with correlated noise from the last record before the sink's onset, "
-    "or from the first step where none appears. A law is named only where likelihood and hold-out "
-    "tell it apart from all others."
+    "Competing curves, fitted from the last checkpoint before the sink's onset, or from the first "
+    "step where none appears. A law is named only where likelihood and hold-out tell it apart from "
+    "all others."
 )
 
 
@@ -33,7 +33,7 @@ def make(run: Run) -> Part:
         run.scan("laws")
         .filter(pl.col("window") == "onset")
         .group_by("statistic", "law", "formula", "verdict")
-        .agg(pl.len().alias("series"))
+        .agg(pl.len().alias("runs"))
         .collect()
         .with_columns(
             pl.col("verdict")
@@ -60,19 +60,19 @@ def _verdicts(counted: pl.DataFrame, statistics: list[str]) -> Figure:
         .transform_filter("datum.statistic == fitted_statistic")
         .mark_bar()
         .encode(
-            x=alt.X("series:Q", title="share of the series", stack="normalize").axis(format="%"),
+            x=alt.X("runs:Q", title="share of the runs", stack="normalize").axis(format="%"),
             y=alt.Y("law:N", title=None),
             color=alt.Color("verdict:N", title=None)
             .scale(domain=list(VERDICTS), range=list(VERDICT_COLOURS))
             .legend(orient="top"),
             order="place:Q",
-            tooltip=["statistic:N", "law:N", "formula:N", "verdict:N", "series:Q"],
+            tooltip=["statistic:N", "law:N", "formula:N", "verdict:N", "runs:Q"],
         )
     )
     captions = Captions.of("fitted_statistic", statistics, lambda s: _verdicts_reading(counted, s))
     return Figure(
         "verdicts",
-        "Which curves the records leave",
+        "Which curves the data leave",
         chart,
         captions.readings[(statistics[0],)],
         captions=captions,
@@ -87,9 +87,9 @@ def _verdicts(counted: pl.DataFrame, statistics: list[str]) -> Figure:
 def _named(counted: pl.DataFrame, statistic: str) -> tuple[pl.DataFrame, int]:
     """The named laws of a statistic, the most frequent first, and its number of series."""
     own = counted.filter(pl.col("statistic") == statistic)
-    total = int(own.group_by("law").agg(pl.col("series").sum())["series"].max())  # type: ignore[arg-type]
+    total = int(own.group_by("law").agg(pl.col("runs").sum())["runs"].max())  # type: ignore[arg-type]
     named = own.filter(pl.col("verdict") == "named")
-    return named.sort("series", "law", descending=[True, False]), total
+    return named.sort("runs", "law", descending=[True, False]), total
 
 
 def _answer(counted: pl.DataFrame) -> str:
@@ -98,7 +98,7 @@ def _answer(counted: pl.DataFrame) -> str:
     for statistic in MAIN:
         if (counted["statistic"] == statistic).any():
             named, total = _named(counted, statistic)
-            told.append(f"{named['series'].sum()} of {total} series of {marks.called(statistic)}")
+            told.append(f"{named['runs'].sum()} of {total} runs of {marks.called(statistic)}")
     return f"One law is named for {words.listed(told)}." if told else ""
 
 
@@ -106,11 +106,11 @@ def _verdicts_reading(counted: pl.DataFrame, statistic: str) -> str:
     """How many series of the statistic have a named law, and which curves most of them exclude."""
     own = counted.filter(pl.col("statistic") == statistic)
     named, total = _named(counted, statistic)
-    told = words.listed([f"{row['series']} × {row['law']}" for row in named.to_dicts()])
-    excluded = own.filter((pl.col("verdict") == "excluded") & (2 * pl.col("series") > total))
+    told = words.listed([f"{row['runs']} × {row['law']}" for row in named.to_dicts()])
+    excluded = own.filter((pl.col("verdict") == "excluded") & (2 * pl.col("runs") > total))
     laws = words.listed(sorted(excluded["law"]))
     return (
-        f"{int(named['series'].sum())} of {words.count(total, 'series', 'series')} of "
+        f"{int(named['runs'].sum())} of {words.count(total, 'run')} of "
         f"{marks.called(statistic)} have one named law{f' ({told})' if told else ''}; "
         + (f"more than half exclude {laws}." if laws else "no curve is excluded by more than half.")
     )
@@ -133,12 +133,12 @@ def _table(run: Run) -> Grid:
             key=lambda row: (_statistic_rank(row["statistic"]), world_rank(row["trajectory"])),
         )
     ]
-    head = ["statistic", "trajectory", "domain", "steps", "curve", "parameters, 95 % interval",
+    head = ["statistic", "run", "domain", "steps", "curve", "parameters, 95 % interval",
             "R²", "verdict"]  # fmt: skip
     note = (
         "The identified curve with the least AICc of each lead head (Δlogit, value ratio) and of "
-        "the depth with the peak (residual ratio); excluded where one whose parameters the records "
-        "leave open fits better by far. Intervals: block bootstrap of the whitened residuals."
+        "the depth with the peak (residual ratio); excluded where one whose parameters the "
+        "checkpoints leave open fits better by far. Intervals: block bootstrap of residuals."
     )
     return Grid("laws", head, rows, note, fold=12)
 

@@ -1,4 +1,4 @@
-"""Attention maps of probe sequences: inside the token types of *BB laboratory*."""
+"""Attention maps of probe sequences: inside the token types of *Toy laboratory*."""
 
 from __future__ import annotations
 

@@ -20,10 +20,9 @@ PHENOMENA = ("sink", "drain", "peak")
 SHAPES = ("circle", "square", "triangle-up")
 
 TEXT = (
-    "A bar reaches from the last record before the threshold to the first beyond it; the thin line "
-    "is the 95 % interval of the noise-free crossing. Circles are sinks, squares drains, triangles "
-    "peaks, of whichever head or depth of the trajectory is strongest at a record: a head other "
-    "than the lead head, whose onset the overview tells, may come first."
+    "A bar reaches from the last checkpoint before the threshold to the first beyond it; the thin "
+    "line is the 95 % interval of the noise-free crossing. Each is of the head or depth that is "
+    "strongest at a checkpoint; a head other than the lead head may come first."
 )
 
 
@@ -116,10 +115,10 @@ def _when_reading(frame: pl.DataFrame) -> str:
         for name in PHENOMENA
     ]
     if seen.is_empty():
-        return "No series crosses a threshold between two records."
+        return "No run crosses a threshold between two checkpoints."
     sinks = seen.filter(pl.col("phenomenon") == "sink")
     told = f"; sinks near step {words.per_group(sinks, 'onset', 0)}" if sinks.height else ""
-    return f"Observed between two records: {words.listed(parts)}{told}."
+    return f"Observed between two checkpoints: {words.listed(parts)}{told}."
 
 
 def _layers(run: Run, frame: pl.DataFrame) -> Figure:
@@ -168,11 +167,11 @@ def _layers_reading(frame: pl.DataFrame, phenomenon: str) -> str:
     )
     firsts = seen.sort("onset", "layer").group_by("trajectory", maintain_order=True).first()
     if firsts.is_empty():
-        return f"No layer of any trajectory crosses the {phenomenon} threshold between two records."
+        return f"No layer of any run crosses the {phenomenon} threshold between two checkpoints."
     per_layer = firsts.group_by("layer").len().sort("layer").rows()
     told = words.listed([f"layer {layer} in {count}" for layer, count in per_layer])
     return (
-        f"Of {words.count(firsts.height, 'trajectory', 'trajectories')} with a {phenomenon} in "
+        f"Of {words.count(firsts.height, 'run')} with a {phenomenon} in "
         f"some layer, the first is {told}."
     )
 
@@ -209,10 +208,10 @@ def _leads_reading(frame: pl.DataFrame) -> str:
     """Whether the sink or the drain comes first, over series."""
     pair = dormant(frame).filter((pl.col("first") == "sink") & (pl.col("second") == "drain"))
     if pair.is_empty():
-        return "No series has both a sink's and a drain's onset."
+        return "No run has both a sink's and a drain's onset."
     orders = dict(pair.group_by("order").len().rows())
     return (
-        f"Of {words.count(pair.height, 'series', 'series')} with a sink and a drain the sink comes "
+        f"Of {words.count(pair.height, 'run')} with a sink and a drain the sink comes "
         f"first in {orders.get('sink', 0)}, the drain in {orders.get('drain', 0)}, both together "
         f"in {orders.get('together', 0)}; {orders.get('undecided', 0)} are undecided."
     )

@@ -116,7 +116,7 @@ def _besides(own: pl.DataFrame) -> str:
         0, named=True
     )
     return (
-        f" Besides the sink position the head with most secondary sinks is layer {top['layer']} "
+        f" Besides the sink position the head with most secondary sinks is layer {top['layer']}, "
         f"head {top['head']}: {top['other_sink_rate']:.0%} of its sequences have one, most often "
         f"on “{top['other_token']}”."
     )

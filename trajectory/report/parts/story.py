@@ -169,7 +169,7 @@ def _without(run: Run, found: Tallies) -> Finding:
     question = "What removes it?"
     if not rows:
         why = "No variant with a change has a control that ends with a sink."
-        return Finding(question, UNTESTED, why, "mitigations.html")
+        return Finding(question, UNTESTED, why, "laboratory.html#section-mitigations")
     removed = _removers(run, found)
     kept = list(dict.fromkeys(w for n, _, w in rows if f"bb/{n}" in set(found.of["sink"].yes)))
     open_ = list(dict.fromkeys(w for n, _, w in rows if f"bb/{n}" in set(found.of["sink"].open)))
@@ -183,7 +183,7 @@ def _without(run: Run, found: Tallies) -> Finding:
         if own
     ]
     verdict = YES if removed else MIXED if open_ else NO
-    return Finding(question, verdict, f"{'; '.join(parts)}.", "mitigations.html#sink")
+    return Finding(question, verdict, f"{'; '.join(parts)}.", "laboratory.html#sink")
 
 
 def caveat(run: Run) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from trajectory.dynamics.series import group_of
 from trajectory.report import words
 from trajectory.report.findings import NO, UNDECIDED, UNDEFINED, YES, Ending, endings
 from trajectory.report.run import Run, is_bb
@@ -39,19 +38,9 @@ class Tally:
         return [*self.undecided, *self.mixed]
 
 
-def is_held(run: Run, group: str) -> bool:
-    """Whether a part of the model was held or forced while it trained, or it is only the control
-    of such trainings."""
-    variant = run.config.bb.variants.get(group.removeprefix("bb/")) if is_bb(group) else None
-    if variant is not None:
-        return bool(variant.during) or variant.section == "causes"
-    trained = run.config.suites.embedded()
-    return any(training.during for name, training in trained.items() if group_of(name) == group)
-
-
 def main(run: Run) -> list[str]:
     """The models that the first page tells of: those that trained freely, or all if none did."""
-    return [g for g in run.groups if not is_held(run, g)] or run.groups
+    return [g for g in run.groups if not run.is_held(g)] or run.groups
 
 
 def tally(found: Iterable[Ending], groups: Iterable[str], phenomenon: str) -> Tally:

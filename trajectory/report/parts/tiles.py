@@ -37,24 +37,28 @@ def tiles(run: Run) -> Tiles | Missing:
     """A tile for every claim."""
     if not run.has("claims"):
         return Missing("Claims", reason("claims"), "ledger")
-    return Tiles("ledger", found(run.frame("claims")))
+    return Tiles("ledger", [tile for _, tile in found(run.frame("claims"))])
 
 
-def found(claims: pl.DataFrame) -> list[Tile]:
-    """Every claim with its chip, in the order of the strip and within it of the ledger."""
+def found(claims: pl.DataFrame) -> list[tuple[str, Tile]]:
+    """Every claim with its tile: what contradicts first, within it in the ledger's order, which is
+    the paper's."""
     rows = claims.to_dicts()
     statements = {row["claim"]: row["statement"] for row in rows}
     every = [
-        Tile(
-            called(claim),
-            CHIPS.get(standing.verdict, UNTESTED),
-            standing.verdict,
-            statements[claim],
-            f"claims.html#{anchor(claim)}",
+        (
+            claim,
+            Tile(
+                called(claim),
+                CHIPS.get(standing.verdict, UNTESTED),
+                standing.verdict,
+                statements[claim],
+                f"claims.html#{anchor(claim)}",
+            ),
         )
         for claim, standing in standings(rows).items()
     ]
-    return sorted(every, key=lambda tile: ORDER.index(tile.verdict))
+    return sorted(every, key=lambda one: ORDER.index(one[1].verdict))
 
 
 def called(claim: str) -> str:

@@ -1,4 +1,4 @@
-"""What each token type attends to: a part of *BB laboratory*."""
+"""What each token type attends to: a part of *Toy laboratory*."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from trajectory.report.parts import maps
 from trajectory.report.run import Run, is_bb
 from trajectory.schemas import BB_RESIDUALS, BB_TYPES
 
-TEXT = (
-    "One trajectory in detail: choose it above. Every point and line is a token type, triggers in "
-    "another colour."
-)
+TEXT = "One run in detail, chosen above. Every point and line is a token type."
 
 TRIGGER_COLOURS = palette.KINDS[:2]
 

@@ -84,7 +84,7 @@ const cuts = {
   // every head's statistic on two domains at one record
   pair(now) {
     const of = payload.cube[now.chosen_trajectory];
-    const read = cubeReader(now.chosen_trajectory, statistic(now));
+    const read = cubeReader(now.chosen_trajectory, "sink_log_odds");
     const [one, other] = [of.domains.indexOf(now.chosen_domain), of.domains.indexOf(now.other_domain)];
     return range(of.layers).flatMap((layer) => range(of.heads).map((head) => ({
       trajectory: now.chosen_trajectory, step: of.steps[now.chosen_record], layer, head,

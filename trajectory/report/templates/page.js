@@ -187,6 +187,7 @@ function showEmptiness(figure) {
   const element = document.getElementById(figure.name);
   const empty = marks(figure.name).length === 0;
   element.querySelector(".empty").hidden = !empty;
+  element.querySelector(".empty").textContent = nothing(figure, state());
   element.querySelector(".chart").classList.toggle("bare", empty);
 }
 
@@ -211,10 +212,14 @@ function caption(figure, now, data) {
 
 const described = (element, reading) => `${element.querySelector(".title").textContent}. ${reading.textContent}`;
 
-// Where the page's list hides something, the sentence tells of what is left.
+// Choices that leave a part of what a chart's sentence tells of.
+const NARROWING = ["shown", "shown_domains", "chosen_layer", "chosen_head"];
+
+// Where the page's choices hide something, the sentence tells of what is left.
 function tellShown(figure, now) {
   const own = (figure.spec.params ?? []).map(({ name }) => name);
-  const hides = ["shown", "shown_domains"].filter((name) => own.includes(name) && name in now);
+  if (Object.keys(figure.provided).length) return; // its sentence follows every choice
+  const hides = NARROWING.filter((name) => own.includes(name) && name in now);
   if (!hides.some((name) => JSON.stringify(now[name]) !== JSON.stringify(usual[name]))) return;
   const element = document.getElementById(figure.name);
   const reading = element.querySelector(".reading");

@@ -11,6 +11,9 @@ function rounded(value) {
   return Number(text) === 0 ? text.replace("-", "") : text;
 }
 
+// A model's name of several words inside a sentence.
+const quoted = (name) => (name.includes(",") ? `“${name}”` : name);
+
 const counted = (count) => count.toLocaleString("en");
 
 const listed = (parts) =>
@@ -33,12 +36,12 @@ function median(values) {
 }
 
 // A single checkpoint may state no step.
-const atStep = (step) => (step === null ? "its one record" : `step ${counted(step)}`);
+const atStep = (step) => (step === null ? "its one checkpoint" : `step ${counted(step)}`);
 
 const ordinal = (n) =>
   `${n}${n % 100 > 10 && n % 100 < 14 ? "th" : ({ 1: "st", 2: "nd", 3: "rd" })[n % 10] ?? "th"}`;
 
-const head = (row) => `layer ${row.layer} head ${row.head}`;
+const head = (row) => `layer ${row.layer}, head ${row.head}`;
 
 // The first of those with the greatest value, and of those with the least.
 function ends(rows, value) {
@@ -52,7 +55,7 @@ function ends(rows, value) {
 // of the same heads by their sink excess.
 const sentences = {
   map(rows, now, name, excess) {
-    if (!rows.length) return `No head of ${now.chosen_trajectory} has a ${name} here.`;
+    if (!rows.length) return `No head of ${quoted(now.chosen_trajectory)} has a ${name} here.`;
     const threshold = payload.facts.sink_threshold;
     const sinks = excess().filter((row) => row.value >= threshold);
     const layers = [...new Set(sinks.map((row) => row.layer))].sort((a, b) => a - b);
@@ -60,7 +63,7 @@ const sentences = {
     const where = sinks.length ? `, in layer${layers.length > 1 ? "s" : ""} ${runs(layers)}` : "";
     return (
       `At ${atStep(rows[0].step)}, ${counted(sinks.length)} of ${counted(rows.length)} heads of ` +
-      `${now.chosen_trajectory} on ${now.chosen_domain} ${sinks.length === 1 ? "is a sink" : "are sinks"} ` +
+      `${quoted(now.chosen_trajectory)} on ${now.chosen_domain} ${sinks.length === 1 ? "is a sink" : "are sinks"} ` +
       `(excess ≥ ${threshold})${where}; ${name} runs from ${rounded(least.value)} (${head(least)}) to ` +
       `${rounded(most.value)} (${head(most)}), ${rounded(median(rows.map((row) => row.value)))} in the median.`
     );
@@ -74,7 +77,7 @@ const sentences = {
         : `no value on ${domain}`;
     });
     return (
-      `The ${name} of layer ${now.chosen_layer} head ${now.chosen_head} of ${now.chosen_trajectory} ` +
+      `The ${name} of layer ${now.chosen_layer}, head ${now.chosen_head} of ${quoted(now.chosen_trajectory)} ` +
       `ends at ${listed(told)}.`
     );
   },
@@ -82,7 +85,7 @@ const sentences = {
     const last = rows.reduce((found, row) => Math.max(found, row.step), 0);
     const ending = rows.filter((row) => (row.step ?? 0) === last && row.value !== null);
     const own = ending.find((row) => row.picked);
-    if (!own) return `At the last record the chosen head has no ${name}.`;
+    if (!own) return `At the last checkpoint the chosen head has no ${name}.`;
     const place = 1 + ending.filter((row) => row.value > own.value).length;
     return (
       `Of the ${ending.length === 1 ? "one head" : `${ending.length} heads`} of layer ` +
@@ -93,13 +96,13 @@ const sentences = {
   },
   pair(rows, now) {
     const [one, other] = [now.chosen_domain, now.other_domain];
-    if (!rows.length) return `No head of ${now.chosen_trajectory} was measured on both domains here.`;
+    if (!rows.length) return `No head of ${quoted(now.chosen_trajectory)} was measured on both domains here.`;
     const threshold = payload.facts.sink_threshold;
     const least = Math.log(threshold / (1 - threshold));
     const sinking = rows.filter((row) => Math.max(row.first, row.second) >= least);
     const begin =
       `At ${atStep(rows[0].step)} ${counted(sinking.length)} of ${counted(rows.length)} heads of ` +
-      `${now.chosen_trajectory} have a sink on ${one} or ${other} (log-odds ≥ ${rounded(least)} nats)`;
+      `${quoted(now.chosen_trajectory)} have a sink on ${one} or ${other} (log-odds ≥ ${rounded(least)} nats)`;
     if (!sinking.length) return `${begin}.`;
     const [, most] = ends(sinking, (row) => Math.abs(row.first - row.second));
     const more = sinking.filter((row) => row.first > row.second).length;
@@ -110,6 +113,14 @@ const sentences = {
     );
   },
 };
+
+// Why a chart is empty: a layer or head that no run shown has, or all that there is is hidden.
+function nothing(figure, now) {
+  const own = (figure.spec.params ?? []).map(({ name }) => name);
+  const places = ["layer", "head"].filter((place) => own.includes(`chosen_${place}`) && Number.isFinite(now[`chosen_${place}`]));
+  const told = places.map((place) => `${place} ${now[`chosen_${place}`]}`).join(", ");
+  return told ? `Nothing was measured in ${told} of what is shown.` : "Nothing to show with these choices.";
+}
 
 // What is left of a chart of which the page's list hides a part: of lines where they end, in the
 // mean of the runs of a group; of anything else how many marks, and what was said of all.
@@ -122,12 +133,12 @@ function shownSentence(figure, whole) {
   for (const own of grouped(figure, plotted(figure)).values()) {
     const last = own.reduce((best, one) => (one.x > best.x ? one : best));
     const { datum } = last;
-    const name = [datum.label ?? datum.group ?? datum.trajectory, datum.domain].filter(Boolean).join(" on ");
+    const name = [quoted(datum.label ?? datum.group ?? datum.trajectory ?? ""), datum.domain].filter(Boolean).join(" on ");
     const value = datum[fieldsOf(figure, datum)[1]];
     if (!ends.has(name)) ends.set(name, []);
     ends.get(name).push(value);
   }
-  if (!ends.size) return "Nothing is shown.";
+  if (!ends.size) return nothing(figure, state());
   const told = [...ends].map(([name, values]) => {
     const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
     return `${rounded(mean)} (${name}${values.length > 1 ? `, mean of ${values.length} lines` : ""})`;

@@ -1,5 +1,14 @@
+// Unfolds what an address points at.
 // Sorts a table by the column whose title is pressed: numbers by value, what is missing last.
 "use strict";
+
+function unfold() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1).split("?")[0]));
+  for (let fold = target?.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+  if (target?.tagName === "DETAILS") target.scrollIntoView();
+}
+window.addEventListener("hashchange", unfold);
+unfold();
 
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];

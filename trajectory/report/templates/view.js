@@ -6,19 +6,23 @@
 
 const inputs = (name) => [...controls.elements].filter((input) => input.name === name);
 
+// What people call a model, and its name in the config, which addresses and files keep.
+const configured = (text) => (typeof text === "string" ? payload.called[text] ?? text : text);
+const human = (name) => Object.entries(payload.called).find(([, own]) => own === name)?.[0] ?? name;
+
 const options = (name) => inputs(name).map((input) => input.value);
 
 // A list is told by its shorter side: what is chosen, or after "!" what is not.
 function written(name, value) {
-  if (!Array.isArray(value)) return encodeURIComponent(String(value));
+  if (!Array.isArray(value)) return encodeURIComponent(configured(String(value)));
   const hidden = options(name).filter((option) => !value.includes(option));
-  const told = (parts) => parts.map(encodeURIComponent).join(",");
+  const told = (parts) => parts.map((part) => encodeURIComponent(configured(part))).join(",");
   return hidden.length <= value.length ? `!${told(hidden)}` : told(value);
 }
 
 function read(name, text, usual) {
-  if (!Array.isArray(usual)) return decodeURIComponent(text);
-  const parts = (rest) => (rest ? rest.split(",").map(decodeURIComponent) : []);
+  if (!Array.isArray(usual)) return human(decodeURIComponent(text));
+  const parts = (rest) => (rest ? rest.split(",").map((part) => human(decodeURIComponent(part))) : []);
   if (!text.startsWith("!")) return parts(text);
   const hidden = parts(text.slice(1));
   return options(name).filter((option) => !hidden.includes(option));
@@ -169,7 +173,7 @@ function table(figure) {
     const text = value === null || value === undefined ? "" : String(value);
     return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
-  const lines = [columns, ...rows.map((row) => columns.map((column) => row[column]))];
+  const lines = [columns, ...rows.map((row) => columns.map((column) => configured(row[column])))];
   return new Blob([lines.map((line) => line.map(cell).join(",")).join("\n") + "\n"], { type: "text/csv" });
 }
 

@@ -1,0 +1,40 @@
+"""What axe-core asks for first, asked of every page in Chromium in both themes: a language,
+landmarks, one title and headings in order, names of all that can be operated, contrast of text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+
+from .chromium import open_page, settle
+from .test_site import NAMES
+
+CHECK = Path(__file__).with_name("accessible.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_without_a_name_or_hard_to_read(
+    browser: webdriver.Chrome, site: Path, name: str
+) -> None:
+    open_page(browser, site / f"{name}.html")
+    for _ in range(2):
+        theme = browser.execute_script("return document.documentElement.dataset.theme")
+        assert browser.execute_script(CHECK) == [], theme
+        browser.find_element(By.ID, "theme").click()
+        settle(browser)
+
+
+def test_the_check_finds_what_is_wrong(browser: webdriver.Chrome, site: Path) -> None:
+    open_page(browser, site / "data.html")
+    browser.execute_script(
+        "document.documentElement.lang = '';"
+        "document.querySelector('main').insertAdjacentHTML('beforeend',"
+        ' \'<p style="color: #aaa; background: #fff">pale</p><button></button>'
+        '<input name="lone"><h1>two</h1><i id="main"></i>\')'
+    )
+    found = " ".join(browser.execute_script(CHECK))
+    for fault in ("no language", "pale", "BUTTON", "lone without", "not one h1", "two are main"):
+        assert fault in found

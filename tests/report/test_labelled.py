@@ -1,0 +1,99 @@
+"""What a reader sees carries the names of people; what a program reads, those of the config."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from trajectory.report.labelled import labelled
+from trajectory.report.names import Names
+from trajectory.report.page import Page
+from trajectory.report.pages import PAGES
+from trajectory.report.run import Run
+from trajectory.report.site import build
+
+from .synthetic import VARIANTS, configured, make_results
+
+CONFIGURED = re.compile(rf"\bnon_trigger\b|(?<![\w.-])(?:{'|'.join(VARIANTS)})(?![\w-])")
+"""Names of the synthetic config; what is in its tables but not in it keeps its name."""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_results(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def run(results: Path) -> Run:
+    return Run(results, configured(results))
+
+
+@pytest.fixture(scope="module")
+def pages(run: Run) -> list[tuple[Page, Page]]:
+    names = Names(run.config)
+    return [(page, labelled(page, run, names)) for page in (make(run) for make in PAGES)]
+
+
+@pytest.fixture(scope="module")
+def site(results: Path, run: Run) -> Path:
+    build(results, run.config, results / "report", draw=False)
+    return results / "report"
+
+
+def test_no_page_shows_a_name_of_the_config(site: Path) -> None:
+    """Lines to copy are a program's, and tell the name that the tables hold."""
+    for path in site.glob("*.html"):
+        text = re.sub(r"<script.*?</script>|<pre>.*?</pre>", "", path.read_text(), flags=re.S)
+        assert not CONFIGURED.search(html.unescape(text)), path.name
+
+
+def test_no_chart_shows_a_name_of_the_config(pages: list[tuple[Page, Page]]) -> None:
+    for plain, page in pages:
+        for figure in page.figures:
+            spec = json.dumps(figure.specification(page.controls), ensure_ascii=False)
+            assert not CONFIGURED.search(spec), f"{page.name}-{figure.name}"
+        for name, frame in page.data.items():
+            for column in ("trajectory", "group", "domain", "label"):
+                for text in frame[column].unique() if column in frame.columns else []:
+                    if isinstance(text, str):
+                        assert not CONFIGURED.search(text), f"{page.name}-{name}: {text}"
+            assert frame.height == plain.data[name].height
+
+
+def test_charts_still_find_what_the_controls_choose(pages: list[tuple[Page, Page]]) -> None:
+    """Values of a control are those of the column that it filters."""
+    checked = 0
+    for _, page in pages:
+        chosen = {c.name: c.value for c in page.controls}
+        if isinstance(page.cube, dict):
+            assert chosen["chosen_trajectory"] in page.cube
+            assert chosen["chosen_domain"] in page.cube[chosen["chosen_trajectory"]]["domains"]
+        for frame in page.data.values():
+            if "shown" in chosen and "trajectory" in frame.columns:
+                seen = set(frame["trajectory"].drop_nulls())
+                told: Any = chosen["shown"]
+                assert seen & set(told) or not seen, page.name
+                checked += 1
+    assert checked > 5
+
+
+def test_files_keep_the_names_of_the_config(site: Path) -> None:
+    frame = pl.read_csv(site / "data/laboratory-risks.csv")
+    assert set(frame["group"]) == {f"bb/{name}" for name in VARIANTS}
+    assert "non_trigger" in set(frame["domain"])
+
+
+def test_a_name_is_replaced_where_it_ends(run: Run) -> None:
+    names = Names(run.config)
+    assert names.inside("bb/adamw-3l/seed0 on non_trigger") == (
+        "3 layers, AdamW, seed 0 on non-trigger"
+    )
+    for kept in ("bb/adamw-3lx", "xbb/adamw-3l", "non_triggers", "bb/other"):
+        assert names.inside(kept) == kept
+    assert names.within("of bb/relu-1l’s") == "of “1 layer, ReLU, AdamW”’s"
