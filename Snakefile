@@ -26,7 +26,8 @@ min_version("9.19")
 # A config file given on the command line replaces the default run; it is not merged into it.
 if not workflow.config_settings.configfiles:
     try:  # before Snakemake reads it, which would end in a traceback, or not at all
-        check_files([Path("config.yaml")])
+        if not workflow.modifier.is_module:  # whose config is another's
+            check_files([Path("config.yaml")])
     except TrajectoryError as error:
         refuse(error)
 

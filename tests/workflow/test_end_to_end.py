@@ -89,7 +89,7 @@ def test_only_what_changed_is_rerun(finished: Project) -> None:
         finally:
             path.write_text(text)
 
-    assert touching(package / "report/marks.py", "strokeWidth=1.6", "strokeWidth=2") == {"report"}
+    assert touching(package / "report/marks.py", "strokeWidth=2.5", "strokeWidth=3") == {"report"}
     assert touching(package / "report/templates/style.css", "16px", "17px") == {"report"}
     assert touching(package / "report/marks.py", '"""What all', '"""All') == set()
     assert touching(package / "dynamics/onset.py", "step / 2", "step / 3") == {
