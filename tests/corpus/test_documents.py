@@ -176,7 +176,7 @@ BIG = """
 import resource, sys, time
 from pathlib import Path
 import trajectory.api  # torch and transformers, which are there whatever is read
-from trajectory.api import _batch
+from trajectory.corpus.given import batches_of
 from trajectory.config import Probe
 from trajectory.corpus.tokenizer import load_tokenizer
 from trajectory.jobs.batches import make_batches
@@ -189,7 +189,8 @@ if kind == "file": given["texts"] = {"x": folder / name}
 if kind == "parquet": given["parquet"] = {"x": {"source": str(folder / name)}}
 before, started = peak(), time.monotonic()
 if kind == "measured":
-    found = _batch(load_tokenizer(folder, "x"), "x", [text], 512, "raw", folder).tokens
+    (batch,) = batches_of({"x": [text]}, load_tokenizer(folder, "x"), 512, "raw", folder)
+    found = batch.tokens
 else:
     found = make_batches("s", folder, Probe.model_validate(given))
 print(len(found), peak() - before, time.monotonic() - started)

@@ -125,7 +125,7 @@ def test_what_is_planted_is_established() -> None:
     assert "4 of 4 arrows are positive in all seeds, 0 negative" in told["answer"]
     assert "exceeds that on positional shams in bb/toy" in told["forces"]
     assert "less in bb/toy" in told["forces"]
-    assert "100 % of records, shams 0 %" in told["arrows"]
+    assert "100 % of checkpoints, shams 0 %" in told["arrows"]
     assert "Drain drives the sink: in all seeds of bb/toy at steps 60 and 150." in told["forks"]
     assert "R > 0 at 100 % of positional shams too" in told["false"]
     assert "a drained value starts the sink" in told["false"]
@@ -156,5 +156,5 @@ def test_without_the_sink_s_onset_nothing_is_said_of_sinks() -> None:
     found = tables()
     found["onsets"] = found["onsets"].with_columns(onset=pl.lit(None, pl.Float64))
     told = paragraph(found)
-    assert told["forces"].startswith("No trajectory with forces has a sink")
+    assert told["forces"].startswith("No run with forces has a sink")
     assert told["arrows"].startswith("No head whose sink's onset was observed")

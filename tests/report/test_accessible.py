@@ -24,7 +24,8 @@ def test_nothing_is_without_a_name_or_hard_to_read(
         theme = browser.execute_script("return document.documentElement.dataset.theme")
         assert browser.execute_script(CHECK) == [], theme
         browser.find_element(By.ID, "theme").click()
-        settle(browser)
+        if browser.execute_script("return typeof report !== 'undefined'"):  # the page has charts
+            settle(browser)
 
 
 def test_the_check_finds_what_is_wrong(browser: webdriver.Chrome, site: Path) -> None:
