@@ -26,7 +26,7 @@ min_version("9.19")
 # A config file given on the command line replaces the default run; it is not merged into it.
 if not workflow.config_settings.configfiles:
     try:  # before Snakemake reads it, which would end in a traceback, or not at all
-        if not workflow.modifier.is_module:  # whose config is another's
+        if workflow.modifier.is_main_snakefile():  # a module has another's config
             check_files([Path("config.yaml")])
     except TrajectoryError as error:
         refuse(error)

@@ -42,7 +42,7 @@ from trajectory.workflow import (
 )
 
 # As the catalogue deploys it, this is a module of another Snakefile, which has read config/config.yaml.
-DEPLOYED = workflow.modifier.is_module
+DEPLOYED = not workflow.modifier.is_main_snakefile()
 
 try:
     config_files = workflow.config_settings.configfiles or [
