@@ -224,7 +224,9 @@ def test_a_job_that_is_asked_to_end_does_so_at_once_and_is_resumed(
     assert there > 0
     standin.rate, standin.sent = None, 0
     with obtained(run, "s", listed, hub) as found:
-        assert standin.sent == (found.folder / "model.safetensors").stat().st_size - there
+        rest = (found.folder / "model.safetensors").stat().st_size - there
+        # The connection that was cut may still count a block or two of its own.
+        assert rest <= standin.sent < rest + there, "what was there is not sent again"
     assert not list(store.rglob("*.safetensors*"))
 
 
