@@ -34,8 +34,8 @@ if not workflow.config_settings.configfiles:
     configfile: "config.yaml"
 
 
-# Read with --software-deployment-method apptainer only; the Dockerfile says how to make it. Without it, jobs
-# run in the environment that runs Snakemake.
+# Read with --software-deployment-method apptainer only; the Dockerfile says how to make it. Without
+# it, jobs run in the environment that runs Snakemake.
 container: "trajectory.sif"
 
 

@@ -11,6 +11,7 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from trajectory.config.fetch import Fetch
+from trajectory.errors import without_secrets
 from trajectory.hub import errors
 from trajectory.hub.client import Hub
 from trajectory.hub.content import File
@@ -311,7 +312,7 @@ def test_a_token_goes_to_the_hub_only_and_to_no_log(
 
 def test_secrets_are_cut_from_any_text() -> None:
     text = "GET https://u:p@cdn.x/a?Signature=abc with Bearer hf_abcdefgh, again hf_ABCDEFGHij"
-    cut = errors.without_secrets(text)
+    cut = without_secrets(text)
     for secret in ("u:p", "abc", "hf_abcdefgh", "hf_ABCDEFGHij"):
         assert secret not in cut
 

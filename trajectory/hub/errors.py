@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from trajectory.errors import DamagedFiles, TrajectoryError, one_line
-from trajectory.errors import without_secrets as without_secrets  # noqa: PLC0414
+from trajectory.errors import DamagedFiles, TrajectoryError, one_line, without_secrets
 
 
 class CheckpointError(TrajectoryError):

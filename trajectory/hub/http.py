@@ -22,6 +22,7 @@ import httpx2
 from huggingface_hub.utils import build_hf_headers
 
 from trajectory.config.fetch import Fetch
+from trajectory.errors import without_secrets
 from trajectory.hub import answers, environment, errors
 from trajectory.hub.refusals import asked_wait, explain, raise_for_status
 
@@ -42,7 +43,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-\d+/(\d{1,15}|\*)")
 
 def say(text: str) -> None:
     """Tell the log what is waited for."""
-    print(errors.without_secrets(text), file=sys.stderr, flush=True)
+    print(without_secrets(text), file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trajectory.errors import DamagedFiles, TrajectoryError, one_line
+from trajectory.errors import DamagedFiles, TrajectoryError
 
 State = dict[str, Tensor]
 
@@ -112,7 +112,7 @@ def family_of(model_type: str, where: object) -> Family:
     """The family of a model type; TrajectoryError naming the known ones if there is none."""
     if model_type not in FAMILIES:
         raise TrajectoryError(
-            f"{where}: model type '{one_line(model_type)}' is not known to be measured right; "
+            f"{where}: model type '{model_type}' is not known to be measured right; "
             f"known: {', '.join(FAMILIES)}"
         )
     return FAMILIES[model_type]
