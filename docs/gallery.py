@@ -18,12 +18,12 @@ sys.path.insert(0, str(ROOT))
 from tests.report.chromium import open_page, start  # noqa: E402
 
 SHOTS = {
-    "overview": ("index", "main"),
+    "overview": ("index", "over-training"),
     "heads": ("heads", "map"),
-    "phase": ("phase", "bb"),
+    "phase": ("alignment", "bb"),
     "dynamics": ("dynamics", "onsets"),
 }
-"""Picture → page and the chart that stands at its top."""
+"""Picture → page and the chart or section that stands at its top."""
 
 WIDTH, HEIGHT = 1240, 620
 MOST_BYTES = 180_000

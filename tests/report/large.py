@@ -142,7 +142,7 @@ def _heads(frame: pl.DataFrame) -> pl.DataFrame:
         sink_position=pl.lit(0),
         sink_token=pl.lit("<|endoftext|>"),
         top_position=pl.when(excess > 0.1).then(0).otherwise(pl.col("head") * 3),
-        top_mass=excess.abs() + 0.02,
+        top_mass=(excess.abs() + 0.02).clip(upper_bound=1),
         top_token=pl.when(excess > 0.1).then(pl.lit("<|endoftext|>")).otherwise(pl.lit("Ċ")),
         row_entropy=1 - excess.abs() / 2,
     )

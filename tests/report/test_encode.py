@@ -19,15 +19,21 @@ numbers = st.one_of(
 texts = st.one_of(st.none(), st.text(max_size=8))
 
 
-@given(st.lists(st.tuples(numbers, texts, st.integers(-5, 5)), min_size=1, max_size=20))
-def test_columns_hold_the_frame(rows: list[tuple[float | None, str | None, int]]) -> None:
+@given(
+    st.lists(st.tuples(numbers, texts, st.integers(-5, 5)), min_size=1, max_size=20),
+    st.sampled_from([1, 4, 9]),
+)
+def test_columns_hold_the_frame(
+    rows: list[tuple[float | None, str | None, int]], each: int
+) -> None:
+    rows = [row for row in rows for _ in range(each)]
     frame = pl.DataFrame(
         rows, schema={"x": pl.Float64, "name": pl.String, "n": pl.Int64}, orient="row"
     )
     found = encode.columns(frame)
     assert found["rows"] == len(rows)
     for i, (x, name, n) in enumerate(rows):
-        values = {key: _value(column, i) for key, column in found["columns"].items()}
+        values = {key: value_of(column, i) for key, column in found["columns"].items()}
         assert (values["name"], values["n"]) == (name, n)
         if x is None:
             assert values["x"] is None
@@ -36,13 +42,17 @@ def test_columns_hold_the_frame(rows: list[tuple[float | None, str | None, int]]
     encode.page_json(found)
 
 
-def _value(column: object, row: int) -> object:
+def value_of(column: object, row: int) -> object:
     """As page.js reads it."""
     if isinstance(column, list):
         return column[row]
     assert isinstance(column, dict)
     if "all" in column:
         return column["all"]
+    if "runs" in column:
+        return [
+            v for v, n in zip(column["runs"], column["lengths"], strict=True) for _ in range(n)
+        ][row]
     code = column["codes"][row]
     return None if code is None else column["texts"][code]
 

@@ -17,6 +17,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from .chromium import choose, click, colours, marks, open_page, settle
 from .synthetic import STEPS
+from .test_encode import value_of
 
 
 def page(name: str) -> Any:
@@ -72,13 +73,27 @@ def test_the_number_that_is_read_is_the_one_that_was_drawn(opened: webdriver.Chr
     assert told[0] == f"training step: {first}"
     (row,) = (row for row in told if row.startswith("nano-olmo"))
     drawn = opened.execute_script(
-        "return payload.data.sink.columns.mean[payload.data.sink.columns.x.findIndex((x, i) => {"
-        "const {codes, texts} = payload.data.sink.columns.group;"
-        "const {codes: a, texts: b} = payload.data.sink.columns.axis;"
-        "return x === arguments[0] && texts[codes[i]] === 'nano-olmo' && b[a[i]] === 'step'})]",
+        "return rows('sink', 'mean x group axis').find((row) =>"
+        " row.x === arguments[0] && row.group === 'nano-olmo' && row.axis === 'step').mean",
         first,
     )
     assert float(row.rsplit(": ", 1)[1]) == pytest.approx(drawn, rel=1e-2)
+
+
+@page("trajectories")
+def test_a_page_reads_its_data_as_they_were_written(opened: webdriver.Chrome) -> None:
+    kinds = set()
+    for name, of in opened.execute_script("return payload.data").items():
+        columns = of["columns"]
+        kinds |= {key for column in columns.values() if isinstance(column, dict) for key in column}
+        found = opened.execute_script(
+            "return rows(arguments[0], arguments[1])", name, " ".join(columns)
+        )
+        assert found == [
+            {key: value_of(column, row) for key, column in columns.items()}
+            for row in range(of["rows"])
+        ], name
+    assert kinds >= {"all", "runs", "codes"}
 
 
 @page("index")

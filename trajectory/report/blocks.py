@@ -101,7 +101,7 @@ class Finding:
 
     Attributes:
         question: that it answers.
-        verdict: yes, mixed, no or not tested.
+        verdict: yes, mixed, no, undecided or not tested.
         text: one sentence.
         link: to the chart that shows it.
     """

@@ -35,20 +35,32 @@ def rounded(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def columns(frame: pl.DataFrame) -> dict[str, Any]:
-    """A frame column by column: texts as a dictionary and codes, a constant column once."""
+    """A frame column by column: texts as a dictionary and codes, repeated values once."""
     return {
         "rows": frame.height,
         "columns": {series.name: _column(series) for series in rounded(frame)},
     }
 
 
+_RUN = 4
+"""Rows of the mean run of equal values from which a column is written as runs."""
+
+
 def _column(series: pl.Series) -> Any:
     if series.len() and series.n_unique() == 1:
         return {"all": series[0]}
+    runs = series.rle().struct
+    value, length = runs.field("value"), runs.field("len")
+    if _RUN * value.len() <= series.len():
+        return {"runs": _plain(value), "lengths": length.to_list()}
     if series.dtype == pl.String:
         texts = series.drop_nulls().unique(maintain_order=True).to_list()
         place = {text: i for i, text in enumerate(texts)}
         return {"texts": texts, "codes": [None if t is None else place[t] for t in series]}
+    return _plain(series)
+
+
+def _plain(series: pl.Series) -> list[Any]:
     if series.dtype.is_float():
         # 3.0 → 3: half the numbers of a page are whole.
         return [

@@ -139,9 +139,10 @@ def _with(found: Tallies, names: Names, known: pl.DataFrame | None) -> Finding:
         if peak.decidable
         else "; none has a second layer for a residual peak."
     )
+    verdicts = {_verdict(own) for own in (drain, peak) if own.decidable}
     return Finding(
         "What comes with it?",
-        _verdict(drain),
+        verdicts.pop() if len(verdicts) == 1 else MIXED if verdicts else UNTESTED,
         f"{text} {_drive(names, known)}".strip(),
         "reinforcement.html",
     )

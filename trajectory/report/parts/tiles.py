@@ -23,13 +23,13 @@ CHIPS = {
     NOT_REPRODUCED: NO,
     MOSTLY_NOT: NO,
     PARTLY: MIXED,
-    UNDECIDED: MIXED,
+    UNDECIDED: UNDECIDED,
     MOSTLY: YES,
     REPRODUCED: YES,
 }
 """Standing of a claim → verdict of its chip; any other was not tested."""
 
-ORDER = (NO, MIXED, YES, UNTESTED)
+ORDER = (NO, MIXED, UNDECIDED, YES, UNTESTED)
 """What contradicts first."""
 
 

@@ -9,17 +9,20 @@ function rows(name, text) {
   );
   const readers = Object.entries(columns)
     .filter(([column]) => choosable.has(column) || text.includes(column))
-    .map(([column, values]) => [
-      column,
-      Array.isArray(values) ? (i) => values[i]
-        : "all" in values ? () => values.all
-        : (i) => (values.codes[i] === null ? null : values.texts[values.codes[i]]),
-    ]);
+    .map(([column, values]) => [column, reader(values)]);
   return Array.from({ length: count }, (_, i) => {
     const row = {};
     for (const [column, read] of readers) row[column] = read(i);
     return row;
   });
+}
+
+// A column's value in row i, however the page writes the column.
+function reader(values) {
+  if (Array.isArray(values)) return (i) => values[i];
+  if ("all" in values) return () => values.all;
+  if ("runs" in values) return reader(values.runs.flatMap((value, k) => Array(values.lengths[k]).fill(value)));
+  return (i) => (values.codes[i] === null ? null : values.texts[values.codes[i]]);
 }
 
 const EMPTY = 65535;
