@@ -20,7 +20,7 @@ from trajectory.report.names import Names
 from trajectory.report.run import Run, dormant, is_bb
 
 AXES = {
-    "onset": "training step / step at which the sink appears",
+    "onset": "step / step of the sink's onset",
     "step": "training step",
     "tokens": "training tokens",
 }
@@ -28,7 +28,7 @@ AXES = {
 MOST_POINTS = 100
 """Points of a line on the clock of the onset: more do not show."""
 
-LABELS = 0.5
+LABELS = 0.7
 """Room for the names at the lines' ends, as a part of the axis's length."""
 
 GAP = 0.062
