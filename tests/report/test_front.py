@@ -130,9 +130,12 @@ def test_an_undecided_end_is_no_absence(results: Path, tmp_path: Path) -> None:
     assert story.title(own, found) == (
         "This run does not decide whether its models end with an attention sink"
     )
-    (where, *_) = story.findings(own, found, Names(own.config), None)
-    assert where.verdict == "mixed"
-    assert "0 of 3 toy variants (3 undecided)" in where.text
+    where, with_, _ = story.findings(own, found, Names(own.config), None)
+    assert (where.verdict, where.text) == (
+        "undecided",
+        "Whether it is there at the end is undecided in 3 toy variants and in 1 language model.",
+    )
+    assert with_.text == "Whether a model ends with a sink is undecided."
 
 
 def test_experiments_that_hold_a_part_are_not_the_story(results: Path) -> None:
