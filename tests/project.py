@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+import forked
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,13 @@ class Project:
         return [sys.executable, "-m", "snakemake", *arguments]
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the workflow to its end; see :mod:`forked` for its processes."""
+        scripts = _forked()
+        environment = self.environment
         return subprocess.run(
-            self.command(*arguments),
+            [str(scripts / "snakemake"), "--cores", "2", *arguments],
             cwd=self.folder,
-            env=self.environment,
+            env={**environment, "PATH": f"{scripts}{os.pathsep}{environment['PATH']}"},
             capture_output=True,
             text=True,
             check=False,
@@ -48,8 +57,40 @@ class Project:
         )
 
 
+@functools.cache
+def _forked() -> Path:
+    """The folder of commands that are forked; their server runs as long as the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="forked-"))
+    server = forked.start(folder)
+    assert server.stdin is not None
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(server.wait)
+    atexit.register(server.stdin.close)
+    return forked.commands(folder)
+
+
+LESS_LIBRARY = """
+import sysconfig
+from pathlib import Path
+
+_whole = sysconfig.get_path
+
+def get_path(name, *arguments, **named):
+    less = Path(__file__).with_name("library")
+    return str(less) if name == "stdlib" else _whole(name, *arguments, **named)
+
+sysconfig.get_path = get_path
+"""
+MODULES = 48
+"""Modules of the standard library that a copy's runs read as code, of some 700."""
+
+
 def copy_project(root: Path, folder: Path) -> Project:
-    """Copy what a run needs from ``root`` to ``folder``."""
+    """Copy what a run needs from ``root`` to ``folder``.
+
+    Its runs take part of the standard library for the whole: the tests of the workflow ask nothing
+    of the texts, and to make tokens of all of them takes longer than the training.
+    """
     folder.mkdir()
     for entry in ("Snakefile", "config.yaml", "workflow", "profiles", "trajectory", "tests"):
         source = root / entry
@@ -57,4 +98,9 @@ def copy_project(root: Path, folder: Path) -> Project:
             shutil.copytree(source, folder / entry, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / entry)
+    (folder / "sitecustomize.py").write_text(LESS_LIBRARY)
+    (folder / "library").mkdir()
+    library = sorted(Path(sysconfig.get_path("stdlib")).glob("[a-z]*.py"))
+    for module in [path for path in library if 5_000 < path.stat().st_size < 40_000][:MODULES]:
+        shutil.copy(module, folder / "library")
     return Project(folder)
