@@ -16,7 +16,16 @@ import pytest
 from trajectory import provenance
 from trajectory.config import LogSpaced, Variant
 
-FREE = {"errors", "outside", "progress", "provenance", "__init__", "__main__", "__version__"}
+FREE = {
+    "errors",
+    "outside",
+    "progress",
+    "provenance",
+    "rows",
+    "__init__",
+    "__main__",
+    "__version__",
+}
 MAY_IMPORT = {
     "schemas": set(),
     "tables": {"schemas"},

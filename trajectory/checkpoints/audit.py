@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trajectory.checkpoints.manifest import SIZES, Row
+from trajectory.checkpoints.manifest import SIZES
 from trajectory.config.suites import Suite
 from trajectory.hub.content import (
     File,
@@ -22,6 +22,7 @@ from trajectory.hub.content import (
     weights_digest,
 )
 from trajectory.outside import CONFIG, json_object
+from trajectory.rows import Row
 
 MAIN = "main"
 

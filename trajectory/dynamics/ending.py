@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,9 +14,8 @@ from trajectory.dynamics.laws import Array
 from trajectory.dynamics.phases import inner
 from trajectory.dynamics.series import LAST_QUARTER, log_steps
 from trajectory.dynamics.squares import orthonormal
+from trajectory.rows import Row
 from trajectory.schemas.ranges import FREE, RANGES, Limits
-
-Row = dict[str, Any]
 
 LEAST_RECORDS = 5
 """Records that the line through the end of a series needs."""

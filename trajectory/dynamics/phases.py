@@ -25,8 +25,7 @@ from trajectory.dynamics.series import (
     stack,
     strongest,
 )
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 ORDER = ("sink", "drain", "peak")
 """Phenomena, in the order in which the paper tells them."""
