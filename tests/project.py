@@ -43,18 +43,24 @@ class Project:
         return [sys.executable, "-m", "snakemake", *arguments]
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the workflow to its end; see :mod:`forked` for its processes."""
-        scripts = _forked()
-        environment = self.environment
-        return subprocess.run(
-            [str(scripts / "snakemake"), "--cores", "2", *arguments],
-            cwd=self.folder,
-            env={**environment, "PATH": f"{scripts}{os.pathsep}{environment['PATH']}"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=540,
-        )
+        """Run the workflow to its end."""
+        return snakemake(self.folder, self.environment, *arguments)
+
+
+def snakemake(
+    folder: Path, environment: dict[str, str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the workflow in a folder to its end; see :mod:`forked` for its processes."""
+    scripts = _forked()
+    return subprocess.run(
+        [str(scripts / "snakemake"), "--cores", "2", *arguments],
+        cwd=folder,
+        env={**environment, "PATH": f"{scripts}{os.pathsep}{environment['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=540,
+    )
 
 
 @functools.cache
@@ -85,12 +91,21 @@ MODULES = 48
 """Modules of the standard library that a copy's runs read as code, of some 700."""
 
 
-def copy_project(root: Path, folder: Path) -> Project:
-    """Copy what a run needs from ``root`` to ``folder``.
+def lessen_library(folder: Path) -> None:
+    """Let processes whose PYTHONPATH has ``folder`` take some modules for the standard library.
 
-    Its runs take part of the standard library for the whole: the tests of the workflow ask nothing
-    of the texts, and to make tokens of all of them takes longer than the training.
+    Its sources are the code that a run trains on and measures. The tests of the workflow ask
+    nothing of them, and to make tokens of all of them takes longer than the training.
     """
+    (folder / "sitecustomize.py").write_text(LESS_LIBRARY)
+    (folder / "library").mkdir()
+    library = sorted(Path(sysconfig.get_path("stdlib")).glob("[a-z]*.py"))
+    for module in [path for path in library if 5_000 < path.stat().st_size < 40_000][:MODULES]:
+        shutil.copy(module, folder / "library")
+
+
+def copy_project(root: Path, folder: Path) -> Project:
+    """Copy what a run needs from ``root`` to ``folder``."""
     folder.mkdir()
     for entry in ("Snakefile", "config.yaml", "workflow", "profiles", "trajectory", "tests"):
         source = root / entry
@@ -98,9 +113,5 @@ def copy_project(root: Path, folder: Path) -> Project:
             shutil.copytree(source, folder / entry, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / entry)
-    (folder / "sitecustomize.py").write_text(LESS_LIBRARY)
-    (folder / "library").mkdir()
-    library = sorted(Path(sysconfig.get_path("stdlib")).glob("[a-z]*.py"))
-    for module in [path for path in library if 5_000 < path.stat().st_size < 40_000][:MODULES]:
-        shutil.copy(module, folder / "library")
+    lessen_library(folder)
     return Project(folder)
