@@ -91,7 +91,7 @@ def _row(name: str, suite: Suite, revision: Revision) -> Row:
         "suite": name,
         "revision": revision.name,
         "commit": revision.commit,
-        "trajectory": parsed.trajectory(name) if parsed else None,
+        "trajectory": parsed.trajectory(name, suite.stages_continue) if parsed else None,
         "stage": parsed.stage if parsed else None,
         "ingredient": parsed.ingredient if parsed else None,
         "step": parsed.step if parsed else None,

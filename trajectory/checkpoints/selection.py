@@ -58,7 +58,10 @@ class Unselectable(TrajectoryError):
 
 def settings_digest(suite: Suite) -> str:
     """Twelve hex digits that change when a setting does that decides the selection."""
-    return values_digest(suite.model_dump(mode="json", include=_DECIDING))
+    deciding = suite.model_dump(mode="json", include=_DECIDING)
+    if suite.stages_continue:  # else what was pinned before there was this key stays pinned
+        deciding["stages_continue"] = True
+    return values_digest(deciding)
 
 
 def select(name: str, suite: Suite, rows: Sequence[Row]) -> list[Row]:

@@ -118,6 +118,7 @@ def onset_rows(
                         "lead": of_head and lead.get(place[:2]) == place[2:],
                         "leads_layer": of_head and place in leads_layer,
                         "p_initial": None if pool is None else _beyond(row["late"], pool),
+                        "untrained": 0 if pool is None else len(pool),
                         "p_shuffled": shuffled.get(place),
                     }
                 )
