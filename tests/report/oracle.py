@@ -43,7 +43,10 @@ def of_head(cut: pl.DataFrame, name: str, domains: list[str]) -> str:
             continue
         own, began = rows["value"], rows["step"][0]
         told.append(f"{_number(own[-1])} on {domain} ({_number(own[0])} at {words.at_step(began)})")
-    return f"The {name} of {_head(first)} of {first['trajectory']} ends at {words.listed(told)}."
+    return (
+        f"At its last checkpoint the {name} of {_head(first)} of {first['trajectory']} is "
+        f"{words.listed(told)}."
+    )
 
 
 def of_layer(cut: pl.DataFrame, name: str) -> str:
@@ -56,7 +59,7 @@ def of_layer(cut: pl.DataFrame, name: str) -> str:
     place = 1 + last.filter(pl.col("value") > row["value"]).height
     return (
         f"Of the {'one head' if last.height == 1 else f'{last.height} heads'} of layer "
-        f"{row['layer']} on {row['domain']}, head {row['head']} ends with the "
+        f"{row['layer']} on {row['domain']}, head {row['head']} has at the last checkpoint the "
         f"{'' if place == 1 else ordinal(place) + ' '}greatest {name}: "
         f"{_number(row['value'])}, where the layer's median is "
         f"{_number(words.median(last['value']))}."

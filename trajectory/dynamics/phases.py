@@ -47,6 +47,11 @@ class Phenomenon:
     threshold: float
     sign: int
 
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """Least and greatest value of the statistic where the phenomenon is there."""
+        return (self.threshold, None) if self.sign > 0 else (None, self.threshold)
+
 
 def phenomena(settings: Dynamics) -> tuple[Phenomenon, ...]:
     """The three phenomena with the run's thresholds."""

@@ -116,7 +116,10 @@ def _answer(run: Run) -> str:
     counted = gated_heads(run)
     gated, heads = (sum(row[name] for row in counted) for name in ("gated", "heads"))
     top = max(counted, key=lambda row: row["log_odds_difference"] or 0.0)
-    found = f"{gated:,} of {words.count(heads, 'head')} (counted on each pair of domains) end gated"
+    found = (
+        f"{gated:,} of {words.count(heads, 'head')} (counted on each pair of domains) "
+        f"{'is' if gated == 1 else 'are'} gated at the last checkpoint"
+    )
     if top["log_odds_difference"] is None:
         return f"{found}."
     return (

@@ -334,8 +334,9 @@ def _depth_reading(run: Run, strongest: pl.DataFrame, trajectory: str, domain: s
     return (
         f"On {domain} {crossed['layer'].n_unique()} of {trajectory}'s "
         f"{words.count(layers, 'layer')} reach a sink (excess ≥ {threshold}), layer "
-        f"{first['layer']} first, at {words.at_step(first['step'])}; the strongest ends in layer "
-        f"{top['layer']}, {words.number(top['sink_excess'])} above the floor."
+        f"{first['layer']} first, at {words.at_step(first['step'])}; at the last "
+        f"checkpoint the strongest is in layer {top['layer']}, "
+        f"{words.number(top['sink_excess'])} above the floor."
     )
 
 
@@ -384,8 +385,8 @@ def _peak_reading(streams: pl.DataFrame, trajectory: str, domain: str) -> str:
     top = last.sort("residual_ratio", descending=True).row(0, named=True)
     first = own.filter(pl.col("layer") == top["layer"]).sort("step").row(0, named=True)
     return (
-        f"{trajectory} on {domain} ends with its greatest peak between two blocks at depth "
-        f"{top['layer']}, where the sink's norm is {words.number(top['residual_ratio'])} times the "
-        f"rest's "
+        f"At its last checkpoint {trajectory} on {domain} has its greatest peak between two "
+        f"blocks at depth {top['layer']}, where the sink's norm is "
+        f"{words.number(top['residual_ratio'])} times the rest's "
         f"({words.number(first['residual_ratio'])} at {words.at_step(first['step'])})."
     )

@@ -133,9 +133,9 @@ def _with(found: Tallies, names: Names, known: pl.DataFrame | None) -> Finding:
         return Finding(
             "What comes with it?", UNTESTED, "No model ends with a sink.", "reinforcement.html"
         )
-    text = f"Of those with a sink its value drains in {share(drain)}"
+    text = f"Of the models with a sink {share(drain)} also drain its value"
     text += (
-        f", and its residual peaks in {share(peak)} that can have a peak."
+        f", and of those deep enough for a residual peak {share(peak)} show one."
         if peak.decidable
         else "; none has a second layer for a residual peak."
     )
@@ -156,12 +156,12 @@ def _drive(names: Names, known: pl.DataFrame | None) -> str:
         else [(c.group, levels.arrows_agree(c)) for c in levels.agreeing(known)]
     )
     if not judged:
-        return "Whether they drive each other was not measured."
+        return "Whether sink and drain drive each other was not measured."
     own = [names.of(group) for group, verdict in judged if verdict == levels.YES]
     if not own:
-        return "That they drive each other is not shown."
+        return "That sink and drain drive each other is not shown."
     told = words.few([f"“{name}”" for name in own])
-    return f"They drive each other in {told} ({len(own)} of {len(judged)} measured)."
+    return f"Sink and drain drive each other in {told} ({len(own)} of {len(judged)} measured)."
 
 
 def _without(run: Run, found: Tallies) -> Finding:
