@@ -12,6 +12,7 @@ import sysconfig
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import forked
 
@@ -44,23 +45,18 @@ class Project:
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the workflow to its end."""
-        return snakemake(self.folder, self.environment, *arguments)
+        options = {"cwd": self.folder, "env": self.environment, "timeout": 540}
+        return run_command("snakemake", "--cores", 2, *arguments, **options)
 
 
-def snakemake(
-    folder: Path, environment: dict[str, str], *arguments: str
-) -> subprocess.CompletedProcess[str]:
-    """Run the workflow in a folder to its end; see :mod:`forked` for its processes."""
-    scripts = _forked()
-    return subprocess.run(
-        [str(scripts / "snakemake"), "--cores", "2", *arguments],
-        cwd=folder,
-        env={**environment, "PATH": f"{scripts}{os.pathsep}{environment['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=540,
-    )
+def run_command(name: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run ``trajectory`` or ``snakemake`` to its end; see :mod:`forked` for its processes.
+
+    Args:
+        options: of ``subprocess.run``.
+    """
+    started = [str(_forked() / name), *map(str, arguments)]
+    return subprocess.run(started, **{"capture_output": True, "text": True, **options})  # noqa: PLW1510
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from project import lessen_library, snakemake
+from project import lessen_library, run_command
 
 from trajectory.schemas import OUTCOMES
 from trajectory.tables import read
@@ -61,8 +61,9 @@ class Run:
         return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, *given]
 
     def snakemake(self, *arguments: str) -> tuple[int, str]:
-        given = ("--configfile", "hub.yaml")
-        done = snakemake(self.folder, self.environment, *arguments, *given)
+        given = ("--cores", "2", *arguments, "--configfile", "hub.yaml")
+        options = {"cwd": self.folder, "env": self.environment, "timeout": 540}
+        done = run_command("snakemake", *given, **options)
         return done.returncode, done.stdout + done.stderr
 
     @property
