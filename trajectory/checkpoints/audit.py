@@ -226,7 +226,8 @@ def _unmoved(rows: Sequence[Row], suite: Suite) -> dict[str, set[str]]:
     last = WARM_UP_TWINS if warm is None else min(warm, WARM_UP_TWINS)
     steps: dict[str, dict[int, list[Row]]] = {}
     for row in rows:
-        if row["trajectory"] is not None and row["stage"] in (None, 1):
+        placed = row["trajectory"] is not None and row["step"] is not None
+        if placed and row["stage"] in (None, 1):
             steps.setdefault(row["trajectory"], {}).setdefault(row["step"], []).append(row)
     found = {}
     for run, at in steps.items():
