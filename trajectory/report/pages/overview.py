@@ -233,13 +233,15 @@ def _endings(run: Run, names: Names) -> Grid:
             )
             for cell in (line.cells[p] for p in ("sink", "drain", "peak"))
         ]
-        rows.append([names.of(line.trajectory), line.domain, *_steps(run, line), *cells])
-    head = ["model", "domain", "steps", "sink appears (steps)", "sink", "drain", "peak"]
+        place = Cell(f"L{line.place[0]}H{line.place[1]}", "number")
+        rows.append([names.of(line.trajectory), line.domain, place, *_steps(run, line), *cells])
+    head = ["model", "domain", "head", "steps", "sink appears (steps)", "sink", "drain", "peak"]
     note = (
-        "Verdicts are those of all pages: of the head with the greatest sink, where a line "
-        "through its last quarter of checkpoints ends, with the line's 95 % interval; undecided "
-        "where that holds the threshold. Of fewer than five checkpoints the last one stands, with "
-        "the interval of its mean over sequences. "
+        "Verdicts are those of all pages: of the head with the greatest sink (layer L, head H), at "
+        "its fitted end. That is where a line through its last quarter of checkpoints ends, not "
+        "beyond all of these, with the line's 95 % interval; undecided where the interval holds "
+        "the threshold. A variant's verdict is that of the mean over its seeds. Of fewer than five "
+        "checkpoints the last one stands, with the interval of its mean over sequences. "
         f"Sink: weight above uniform ≥ {settings.sink_threshold}. Drain: value norm ≤ "
         f"{settings.drain_threshold} of the others' median. Peak: residual norm ≥ "
         f"{settings.peak_threshold} times the others' median between two blocks; one layer has no "

@@ -156,9 +156,9 @@ def _with(found: Tallies, names: Names, known: pl.DataFrame | None) -> Finding:
         if found.of["sink"].open:
             text = "Whether a model ends with a sink is undecided."
         return Finding("What comes with it?", UNTESTED, text, "reinforcement.html")
-    text = f"Of those with a sink {_how_many(drain, 'its value drains')}"
+    text = f"Where there is a sink, {_how_many(drain, 'its value drains')}"
     text += (
-        f", and {_how_many(peak, 'its residual peaks', ' that can have a peak')}."
+        f", and {_how_many(peak, 'its residual peaks', ' that are deep enough')}."
         if peak.decidable
         else "; none has a second layer for a residual peak."
     )
@@ -186,12 +186,12 @@ def _drive(names: Names, known: pl.DataFrame | None) -> str:
         else [(c.group, levels.arrows_agree(c)) for c in levels.agreeing(known)]
     )
     if not judged:
-        return "Whether they drive each other was not measured."
+        return "Whether sink and drain drive each other was not measured."
     own = [names.of(group) for group, verdict in judged if verdict == levels.YES]
     if not own:
-        return "That they drive each other is not shown."
+        return "That sink and drain drive each other is not shown."
     told = words.few([f"“{name}”" for name in own])
-    return f"They drive each other in {told} ({len(own)} of {len(judged)} measured)."
+    return f"Sink and drain drive each other in {told} ({len(own)} of {len(judged)} measured)."
 
 
 def _without(run: Run, found: Tallies) -> Finding:
