@@ -25,8 +25,7 @@ from trajectory.dynamics.series import (
     stack,
     strongest,
 )
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 ORDER = ("sink", "drain", "peak")
 """Phenomena, in the order in which the paper tells them."""
@@ -47,6 +46,11 @@ class Phenomenon:
     statistic: str
     threshold: float
     sign: int
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """Least and greatest value of the statistic where the phenomenon is there."""
+        return (self.threshold, None) if self.sign > 0 else (None, self.threshold)
 
 
 def phenomena(settings: Dynamics) -> tuple[Phenomenon, ...]:
@@ -119,6 +123,7 @@ def onset_rows(
                         "lead": of_head and lead.get(place[:2]) == place[2:],
                         "leads_layer": of_head and place in leads_layer,
                         "p_initial": None if pool is None else _beyond(row["late"], pool),
+                        "untrained": 0 if pool is None else len(pool),
                         "p_shuffled": shuffled.get(place),
                     }
                 )

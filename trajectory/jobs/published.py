@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from trajectory.checkpoints.audit import MAIN, SUSPECT
 from trajectory.checkpoints.manifest import manifest_rows
@@ -28,14 +28,13 @@ from trajectory.hub.errors import UnknownRevision
 from trajectory.jobs.obtain import obtained
 from trajectory.jobs.tokenizer import fetch_tokenizer
 from trajectory.probe.weights import Weights
+from trajectory.rows import Row
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 """How a repository is called: organisation/name."""
 
 PATIENCE = 60
 """Seconds without progress to keep asking the hub: somebody is waiting."""
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

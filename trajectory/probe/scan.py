@@ -69,6 +69,7 @@ def scan(
     sink: int,
     window: int | None = None,
     sets: Tensor | None = None,
+    at_sink: Tensor | None = None,
 ) -> Scan:
     """Scan the weights of causal attention.
 
@@ -82,13 +83,15 @@ def scan(
         sink: position s.
         window: how many of the last keys a query sees; all of them if None.
         sets: N sets of queries whose column sums are wanted, bool [B, N, T].
+        at_sink: ``sink_logits`` of such queries and keys, where they are known.
     """
     if query.dtype in (torch.bfloat16, torch.float16):
         query, key = query.float(), key.float()
     batch, heads, length, _ = query.shape
     if window is not None and window >= length:
         window = None
-    at_sink = sink_logits(query, key, scale, sink)  # (B, H, T)
+    if at_sink is None:
+        at_sink = sink_logits(query, key, scale, sink)  # (B, H, T)
     sees = sees_sink(length, sink, window, query.device)
     has_sink = sees.clone()
     has_sink[sink] = True
@@ -120,9 +123,11 @@ def scan(
             surprises.diagonal(start - first, -2, -1).zero_()
             shift = peak - with_sink  # A_ij = weights · e^shift
             share = counted[part, :, start:stop] * shift.exp()[:, None]  # (n, N, block)
-            mass[part, :, first:stop] += torch.bmm(share, weights)
+            # Both sums over the weights in one product, which reads them once.
+            both = torch.bmm(torch.cat([share, share * shift[:, None]], 1), weights)
+            mass[part, :, first:stop] += both[:, : share.shape[1]]
+            surprise[part, :, first:stop] -= both[:, share.shape[1] :]
             surprise[part, :, first:stop] -= torch.bmm(share, surprises)
-            surprise[part, :, first:stop] -= torch.bmm(share * shift[:, None], weights)
     rest, entropy, total = (t.view(batch, heads, length) for t in (rest, entropy, total))
     rest.masked_fill_(rest < HIDDEN / 2, -torch.inf)
     entropy[:, :, sink] = torch.nan
@@ -157,12 +162,15 @@ def _hide(scores: Tensor, before: int, window: int | None) -> None:
         before: how many keys come before these.
         window: how many of the last keys a query sees.
     """
-    rows, keys = (torch.arange(n, device=scores.device) for n in scores.shape[1:])
-    distance = before + rows[:, None] - keys
+    block, keys = scores.shape[1:]
     if window is None:
-        scores[..., before:].masked_fill_(distance[:, before:] < 0, HIDDEN)
-    else:
-        scores.masked_fill_((distance < 0) | (distance >= window), HIDDEN)
+        # A sum with so large a number is that number, and costs a fraction of a choice.
+        later = scores.new_full((block, block), HIDDEN).triu_(1)
+        scores[..., before:].add_(later)
+        return
+    rows, columns = (torch.arange(n, device=scores.device) for n in (block, keys))
+    distance = before + rows[:, None] - columns
+    scores.masked_fill_((distance < 0) | (distance >= window), HIDDEN)
 
 
 def _blocks(count: int, length: int, device: str) -> Iterator[tuple[slice, int, int]]:
