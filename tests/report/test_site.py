@@ -31,7 +31,16 @@ from . import synthetic
 from .synthetic import RISING, configured, make_results
 
 NAMES = [
-    *("index", "reinforcement", "trajectories", "heads", "laboratory", "alignment", "claims"),
+    *(
+        "index",
+        "reinforcement",
+        "trajectories",
+        "heads",
+        "careers",
+        "laboratory",
+        "alignment",
+        "claims",
+    ),
     *("circuit", "dynamics", "checkpoints", "data"),
 ]
 
