@@ -5,13 +5,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from project import run_command
 from typer.testing import CliRunner
 
 from trajectory.cli import app
-from trajectory.config import load
+from trajectory.config import Config, load
 from trajectory.config.dynamics import Dynamics
 from trajectory.corpus.characters import Bigrams, count_bigrams
 from trajectory.dynamics.bb_summary import compare
@@ -27,9 +29,8 @@ bb: {{variants: {{tiny: {{width: 16, batch: 4, steps: 8, record: [0, 2, 8], eval
 """
 
 
-def trajectory(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trajectory", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
+def trajectory(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    return run_command("trajectory", *arguments, **options)
 
 
 @pytest.fixture
@@ -163,6 +164,29 @@ def test_a_runs_tables_are_judged_by_its_own_config(
     assert missing.exception is None or told in str(missing.exception)
     assert config_of(results).dynamics.sink_threshold == 0.123
     assert config_of(results, config).dynamics.sink_threshold == Dynamics().sink_threshold
+
+
+@pytest.mark.parametrize("command", ["claims", "report"])
+def test_claims_and_report_find_the_run_alike(
+    config: Path, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the folder's config.yaml where nothing is named, of --config, or of --results."""
+    found: list[tuple[Path, str]] = []
+
+    def seen(results: Path, config: Config, *_: object, **__: object) -> list[object]:
+        found.append((results, config.name))
+        return []
+
+    monkeypatch.setattr("trajectory.dynamics.claims.all.ledger", seen)
+    monkeypatch.setattr("trajectory.report.site.build", seen)
+    monkeypatch.chdir(tmp_path)
+    loaded = load(config)
+    claim(loaded)
+    Path("config.yaml").write_text(config.read_text())
+    for named in ([], ["--config", str(config)], ["--results", str(loaded.results)]):
+        done = CliRunner().invoke(app, [command, *named])
+        assert done.exception is None, (named, done.exception)
+    assert found == [(loaded.results, "x")] * 3
 
 
 def test_the_report_of_a_config_is_not_written_into_another_runs_folder(

@@ -70,7 +70,7 @@ def test_the_texts_tell_of_every_room() -> None:
 
 def test_a_command_that_is_none_is_found() -> None:
     with pytest.raises(Exception, match="results"):
-        parsed_only().main(["claims"], standalone_mode=False)
+        parsed_only().main(["dynamics"], standalone_mode=False)
     with pytest.raises(Exception, match="No such"):
         parsed_only().main(["bb", "compare", "r", "--nothing"], standalone_mode=False)
 

@@ -58,6 +58,23 @@ def config_of(folder: Path, given: Path | None = None) -> Config:
     return config
 
 
+def run_of(results: Path | None, given: Path | None, usual: Path) -> tuple[Path, Config]:
+    """The results folder and the config of the run that a command is about.
+
+    Args:
+        results: the folder; the config's own if None.
+        given: a config file; that of ``results`` if None, or ``usual`` without those either.
+        usual: the config file of a folder in which nothing else is named.
+
+    Raises:
+        TrajectoryError: as ``config_of`` and ``load`` do.
+    """
+    if results is None:
+        given = given or usual
+        results = load(given).results
+    return results, config_of(results, given)
+
+
 def _owner(folder: Path) -> str | None:
     """Name of the run that a results folder belongs to; None if it is nobody's yet."""
     path = folder / RESOLVED_NAME

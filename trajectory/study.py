@@ -26,10 +26,10 @@ from trajectory.jobs.intervene import intervene
 from trajectory.jobs.measure import measure_checkpoint
 from trajectory.probe.compute import Compute
 from trajectory.results import claim
+from trajectory.rows import Row
 from trajectory.schemas import BATCHES, EFFECTS, MEASUREMENTS, TABLES
 from trajectory.tables import from_rows, write
 
-Row = dict[str, Any]
 Report = Callable[[str], None]
 
 

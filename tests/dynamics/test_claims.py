@@ -374,7 +374,7 @@ def test_the_reference_suite_is_asked_for_its_own_steps(frames: Frames) -> None:
         if "trajectory" in frame.columns
     }
     lacking = decided(renamed, "olmo-dynamics")[*onset_of, "olmo-7b-0424"]
-    assert lacking["reason"] == "'heads' holds fewer than two records of layer 24"
+    assert lacking["reason"] == "'heads' holds fewer than two checkpoints of layer 24"
     # The made-up model's last layer is the paper's 24, behind which nothing else may grow.
     for name, places in (("heads", {2: 24}), ("layers", {2: 25, 3: 24})):
         renamed[name] = renamed[name].with_columns(layer=pl.col("layer").replace(places))

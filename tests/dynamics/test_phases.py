@@ -16,6 +16,7 @@ from trajectory.dynamics.onset import crossing_intervals
 from trajectory.dynamics.phases import difference, inner, lead_rows, onset_rows, order
 from trajectory.dynamics.seeds import student
 from trajectory.dynamics.series import Series, head_series, log_steps, strongest
+from trajectory.dynamics.verdicts import inside
 
 STEPS = np.array([0, *np.unique(np.geomspace(10, 3000, 30).round())])
 X = log_steps(STEPS)
@@ -230,7 +231,7 @@ def test_the_end_of_a_line_with_noise_lies_in_its_interval() -> None:
     for _ in range(150):
         value, low, high = end_value(STEPS, mean + ar1.simulate(rng, mean.shape, 0.6, 0.05))
         assert low is not None and high is not None
-        assert value == pytest.approx((low + high) / 2)
+        assert low < value < high
         hits += low <= mean[-1] <= high
     assert hits / 150 >= 0.88
     assert end_value(STEPS, np.ones(len(STEPS)), (0.0, 1.0)) == pytest.approx((1, 1, 1))
@@ -242,6 +243,24 @@ def test_a_limit_cuts_the_interval_and_leaves_the_estimate() -> None:
     value, low, high = end_value(STEPS, values)
     assert high is not None and high > 1
     assert end_value(STEPS, values, (0.0, 1.0)) == (value, low, 1.0)
+
+
+def test_a_fitted_end_is_none_that_no_record_came_near() -> None:
+    """A curve that flattens: the straight line through its rise ends above all that it reached."""
+    steps = np.geomspace(100, 1000, 20)
+    late = np.array([0.3, 0.6, 0.85, 0.94, 0.94])
+    values = np.concatenate([np.full(15, 0.1), late])
+    assert line(np.log(steps)[-5:], late).level[0] > 1
+    value, low, high = end_value(steps, values, (0.0, 1.0))
+    assert low is not None and low < value == 0.94 and high == 1.0
+
+
+def test_a_phenomenon_is_there_where_its_whole_interval_is() -> None:
+    """The table's verdict is that of pages and claims: the last record alone decides nothing."""
+    assert inside(0.3, 0.5, 0.2, None) is True
+    assert inside(0.0, 0.1, 0.2, None) is False
+    assert inside(0.1, 0.5, 0.2, None) is inside(None, None, 0.2, None) is None
+    assert inside(0.1, 0.4, None, 0.5) is True and inside(0.6, 0.9, None, 0.5) is False
 
 
 def test_a_line_without_autocorrelation_is_scipys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "gpt_neox": ("gpt_neox", {"num_key_value_heads": None}),
     "llama": ("llama", {}),
+    "mistral": ("mistral", {}),
+    "mistral-window": ("mistral", {**WINDOW, "head_dim": 12}),
+    "qwen2": ("qwen2", {}),
+    "qwen2-window": ("qwen2", {"use_sliding_window": True, "max_window_layers": 2, **WINDOW}),
     "qwen3": ("qwen3", {"head_dim": 8}),
     "qwen3-window": (
         "qwen3",

@@ -65,7 +65,7 @@ def test_weights_that_tell_roles_are_those_of_dense_attention(
     present[1, -5:] = False
     texts = words(batch, length, 1)
     copies = Copies.of(texts, present, sink)
-    found = scan(query, key, 0.5, sink, window, None, copies)
+    found = scan(query, key, 0.5, sink, window, copies=copies)
     assert found.roles is not None
     weights, allowed = dense(query, key, 0.5, window)
     per_query = found.roles.views()

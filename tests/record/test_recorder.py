@@ -154,14 +154,14 @@ def test_a_kill_loses_the_record_in_flight_and_no_other(
 def die_writing(folder: Path, table: str) -> None:
     from trajectory.record import folder as module
 
-    written = module.write
+    written = module.save
 
-    def write(data: Any, kind: Any, path: Path, facts: Any) -> None:
+    def save(data: Any, kind: Any, path: Path, facts: Any) -> None:
         if kind.name == table and len(set(data.column("step").to_pylist())) == 2:
             os._exit(9)
         written(data, kind, path, facts)
 
-    module.write = write
+    module.save = save
     training = Training()
     training.run(recorder(folder, training.model), 5)
 
@@ -255,7 +255,8 @@ def test_the_workflow_has_nothing_to_run(whole: Path) -> None:
     from trajectory.inputs import check_inputs
 
     with pytest.raises(
-        TrajectoryError, match=r"recorded: a Recorder writes the tables of 'my-run'"
+        TrajectoryError,
+        match="the folder of the recorded training 'my-run', in which there is nothing",
     ):
         check_inputs(load(whole / "config.json"))
 

@@ -23,18 +23,13 @@ from trajectory.report.parts import attention, clock, cost, story, tiles
 from trajectory.report.parts.tally import Tallies, main
 from trajectory.report.run import Run
 
-from .synthetic import RISING, STEPS, VARIANTS, configured, make_results
+from .synthetic import RISING, STEPS, VARIANTS, configured
 from .test_readings import with_table
 
 VARIED = {
     **VARIANTS,
     "relu-1l": {"attention": "relu", "control": "softmax-1l"},
 }
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_results(tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +79,12 @@ def test_title_and_findings_follow_the_tables(run: Run, results: Path, tmp_path:
         where == "yes: It is there at the end in 2 of 3 toy variants and in 1 of 1 language model."
     )
     assert with_.startswith(
-        "mixed: Of those with a sink its value drains in 3 of 3, and its residual peaks in 1 of 2 "
+        "mixed: Where there is a sink, its value drains in 3 of 3, and its residual peaks in 1 of "
+        "2 that are deep enough. "
     )
     both = [(group, "residual_ratio", 9.0) for group in ("bb/adamw-3l", "nano")]
     _, _, with_, _ = told(run, results, tmp_path / "peaks", *both)
-    assert with_.startswith("yes: ") and "peaks in 2 of 2" in with_
+    assert with_.startswith("yes: ") and "residual peaks in 2 of 2 that are" in with_
     assert without == "yes: ReLU attention removes it."
     title, where, _, without = told(
         run, results, tmp_path / "b", ("bb/relu-1l", "sink_excess", 0.6)
@@ -130,9 +126,12 @@ def test_an_undecided_end_is_no_absence(results: Path, tmp_path: Path) -> None:
     assert story.title(own, found) == (
         "This run does not decide whether its models end with an attention sink"
     )
-    (where, *_) = story.findings(own, found, Names(own.config), None)
-    assert where.verdict == "mixed"
-    assert "0 of 3 toy variants (3 undecided)" in where.text
+    where, with_, _ = story.findings(own, found, Names(own.config), None)
+    assert (where.verdict, where.text) == (
+        "undecided",
+        "Whether it is there at the end is undecided in 3 toy variants and in 1 language model.",
+    )
+    assert with_.text == "Whether a model ends with a sink is undecided."
 
 
 def test_experiments_that_hold_a_part_are_not_the_story(results: Path) -> None:
@@ -237,6 +236,10 @@ def test_what_has_no_onset_is_drawn_by_step(run: Run, page: Page) -> None:
 def test_tiles_are_the_ledger_with_contradictions_first(run: Run) -> None:
     strip = tiles.tiles(run)
     assert isinstance(strip, Tiles)
+    against = [tile.text.rstrip(".") for tile in strip.tiles if tile.verdict == "no"]
+    assert f"Not reproduced: “{against[0]}”" in tiles.counted(strip)
+    mild = Tiles("ledger", [tile for tile in strip.tiles if tile.verdict != "no"])
+    assert tiles.counted(mild).endswith("It contradicts none of them.")
     ledger = standings(run.frame("claims").to_dicts())
     assert {(t.name, t.standing) for t in strip.tiles} == {
         (tiles.called(claim), standing.verdict) for claim, standing in ledger.items()

@@ -11,39 +11,14 @@ from typing import Any
 import polars as pl
 import pytest
 
-from trajectory.report.labelled import labelled
 from trajectory.report.names import Names
 from trajectory.report.page import Page
-from trajectory.report.pages import PAGES
 from trajectory.report.run import Run
-from trajectory.report.site import build
 
-from .synthetic import VARIANTS, configured, make_results
+from .synthetic import VARIANTS
 
 CONFIGURED = re.compile(rf"\bnon_trigger\b|(?<![\w.-])(?:{'|'.join(VARIANTS)})(?![\w-])")
 """Names of the synthetic config; what is in its tables but not in it keeps its name."""
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_results(tmp_path_factory.mktemp("results"))
-
-
-@pytest.fixture(scope="module")
-def run(results: Path) -> Run:
-    return Run(results, configured(results))
-
-
-@pytest.fixture(scope="module")
-def pages(run: Run) -> list[tuple[Page, Page]]:
-    names = Names(run.config)
-    return [(page, labelled(page, run, names)) for page in (make(run) for make in PAGES)]
-
-
-@pytest.fixture(scope="module")
-def site(results: Path, run: Run) -> Path:
-    build(results, run.config, results / "report", draw=False)
-    return results / "report"
 
 
 def test_no_page_shows_a_name_of_the_config(site: Path) -> None:
@@ -53,8 +28,8 @@ def test_no_page_shows_a_name_of_the_config(site: Path) -> None:
         assert not CONFIGURED.search(html.unescape(text)), path.name
 
 
-def test_no_chart_shows_a_name_of_the_config(pages: list[tuple[Page, Page]]) -> None:
-    for plain, page in pages:
+def test_no_chart_shows_a_name_of_the_config(pages: list[Page], labelled_pages: list[Page]) -> None:
+    for plain, page in zip(pages, labelled_pages, strict=True):
         for figure in page.figures:
             spec = json.dumps(figure.specification(page.controls), ensure_ascii=False)
             assert not CONFIGURED.search(spec), f"{page.name}-{figure.name}"
@@ -66,10 +41,10 @@ def test_no_chart_shows_a_name_of_the_config(pages: list[tuple[Page, Page]]) -> 
             assert frame.height == plain.data[name].height
 
 
-def test_charts_still_find_what_the_controls_choose(pages: list[tuple[Page, Page]]) -> None:
+def test_charts_still_find_what_the_controls_choose(labelled_pages: list[Page]) -> None:
     """Values of a control are those of the column that it filters."""
     checked = 0
-    for _, page in pages:
+    for page in labelled_pages:
         chosen = {c.name: c.value for c in page.controls}
         if isinstance(page.cube, dict):
             assert chosen["chosen_trajectory"] in page.cube
@@ -97,3 +72,37 @@ def test_a_name_is_replaced_where_it_ends(run: Run) -> None:
     for kept in ("bb/adamw-3lx", "xbb/adamw-3l", "non_triggers", "bb/other"):
         assert names.inside(kept) == kept
     assert names.within("of bb/relu-1l’s") == "of “1 layer, ReLU, AdamW”’s"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("zero_mlp-L0", "no MLP in layer 0"),
+        ("zero_head-L1H4", "no head 4 in layer 1"),
+        ("head_to_sink-L0H2", "head 2 all on the sink in layer 0"),
+        ("zero_attention 0", "no attention in layer 0"),
+        ("zero_layer 0,1", "no attention or MLP in layers 0 and 1"),
+        ("zero_mlp", "zero_mlp"),
+        ("zero_mlp-L0x", "zero_mlp-L0x"),
+        ("my_zero_mlp-L0", "my_zero_mlp-L0"),
+    ],
+)
+def test_an_intervention_is_told_as_what_it_does(run: Run, name: str, told: str) -> None:
+    names = Names(run.config)
+    assert names.inside(name) == told
+    assert names.within(f"“{name}” costs most") == f"“{told}” costs most"
+
+
+def test_a_copied_table_holds_interventions_by_their_names_in_tables(
+    labelled_pages: list[Page],
+) -> None:
+    """``called`` is what the page's own downloads are written with."""
+    found = {
+        name: page.called[name]
+        for page in labelled_pages
+        for frame in page.data.values()
+        if "intervention" in frame.columns
+        for name in frame["intervention"].drop_nulls()
+        if name in page.called
+    }
+    assert found["no attention in layer 0"] == "zero_attention 0"

@@ -12,36 +12,30 @@ from typing import Any
 import polars as pl
 import pytest
 
-from trajectory.report import sentences, series, words
+from trajectory.report import series, words
 from trajectory.report.controls import Choice, Legend, Slider
 from trajectory.report.page import Figure, Grid, Heading, Page
-from trajectory.report.pages import PAGES, active, alignment, laboratory, mitigations, phase
+from trajectory.report.pages import active, alignment, laboratory, mitigations, phase
 from trajectory.report.parts import effects, endings, interventions, maps, theory, types
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
 from trajectory.tables import write
 
-from .synthetic import RISING, RUNS, configured, make_results
+from .synthetic import RISING, RUNS, configured
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_results(tmp_path_factory.mktemp("results"))
+def named(pages: list[Page]) -> dict[str, Page]:
+    return {page.name: page for page in pages}
 
 
-@pytest.fixture(scope="module")
-def pages(results: Path) -> dict[str, Page]:
-    run = Run(results, configured(results))
-    return {page.name: page for page in (make(run) for make in PAGES)}
+def figure(named: dict[str, Page], page: str, name: str) -> Figure:
+    return next(figure for figure in named[page].figures if figure.name == name)
 
 
-def figure(pages: dict[str, Page], page: str, name: str) -> Figure:
-    return next(figure for figure in pages[page].figures if figure.name == name)
-
-
-def told(pages: dict[str, Page], page: str, name: str, *values: str | int) -> str:
+def told(named: dict[str, Page], page: str, name: str, *values: str | int) -> str:
     """The reading for these choices."""
-    captions = figure(pages, page, name).captions
+    captions = figure(named, page, name).captions
     assert captions is not None
     return captions.readings[values]
 
@@ -68,10 +62,10 @@ def with_table(
 
 
 def test_every_choice_has_its_sentence_and_the_first_one_stands_below(
-    pages: dict[str, Page],
+    named: dict[str, Page],
 ) -> None:
     counted = 0
-    for page in pages.values():
+    for page in named.values():
         lists: dict[str, list[Any]] = {
             c.name: [v for v, _ in c.options] for c in page.controls if isinstance(c, Choice)
         }
@@ -96,13 +90,13 @@ def test_every_choice_has_its_sentence_and_the_first_one_stands_below(
     assert counted > 100
 
 
-def test_charts_that_follow_a_choice_do_not_tell_of_another(pages: dict[str, Page]) -> None:
+def test_charts_that_follow_a_choice_do_not_tell_of_another(named: dict[str, Page]) -> None:
     """Every chart that a choice filters has a sentence of its own for each value of it."""
     followed = re.compile(
         r"\b(chosen_(?:trajectory|domain|pair|phenomenon)|fitted_statistic|"
         r"compared_statistic|aligned_statistic)\b"
     )
-    for page in pages.values():
+    for page in named.values():
         for chart in page.figures:
             used = set(followed.findall(str(chart.specification(page.controls).get("transform"))))
             text = str(chart.specification(page.controls))
@@ -113,8 +107,8 @@ def test_charts_that_follow_a_choice_do_not_tell_of_another(pages: dict[str, Pag
             assert used <= set(chart.captions.controls), f"{page.name}-{chart.name}"
 
 
-def test_every_page_answers_its_question(pages: dict[str, Page]) -> None:
-    for page in pages.values():
+def test_every_page_answers_its_question(named: dict[str, Page]) -> None:
+    for page in named.values():
         if page.name == "index":  # its title is the answer, see test_front
             continue
         assert re.fullmatch(r"[A-Z0-9].{20,}\.", page.answer), page.name
@@ -122,19 +116,19 @@ def test_every_page_answers_its_question(pages: dict[str, Page]) -> None:
         assert measured, f"{page.name} answers without a number"
 
 
-def test_the_answers_count_what_the_synthetic_runs_hold(pages: dict[str, Page]) -> None:
-    assert "weight rises in 5 of 6" in pages["trajectories"].answer
-    assert "residual ratio rises in 2 of 3" in pages["trajectories"].answer
+def test_the_answers_count_what_the_synthetic_runs_hold(named: dict[str, Page]) -> None:
+    assert "weight rises in 5 of 6" in named["trajectories"].answer
+    assert "residual ratio rises in 2 of 3" in named["trajectories"].answer
     (dormant,) = (
         block.text
-        for block in pages["heads"].blocks
+        for block in named["heads"].blocks
         if isinstance(block, Heading) and block.name == "section-active"
     )
     assert "3 of 12 heads" in dormant
 
 
-def test_portraits_span_what_they_draw_and_name_no_cause(pages: dict[str, Page]) -> None:
-    page = pages["alignment"]
+def test_portraits_span_what_they_draw_and_name_no_cause(named: dict[str, Page]) -> None:
+    page = named["alignment"]
     drawn = pl.concat([page.data[name] for name in ("bb", "lm")])
     assert set(drawn["domain"]) == {"non_trigger", "prose", "code"}, "active heads are no portrait"
     (portrait,) = (figure for figure in page.figures if figure.name == "bb")
@@ -157,14 +151,14 @@ def test_groups_without_log_odds_are_told_instead_of_listed(results: Path, tmp_p
 
 
 def test_what_was_measured_without_deciding_is_not_told_as_not_measured(
-    pages: dict[str, Page],
+    named: dict[str, Page],
 ) -> None:
-    assert pages["claims"].answer == (
+    assert named["claims"].answer == (
         "Of 3 claims: 1 mostly reproduced, 1 partly reproduced and 1 undecided (intervals hold a "
         "limit)."
     )
     assert "2 reproduced, 1 not reproduced, 2 undecided and 2 not measurable" in (
-        figure(pages, "claims", "summary").reading
+        figure(named, "claims", "summary").reading
     )
 
 
@@ -186,32 +180,32 @@ def test_gates_that_come_with_their_sinks_are_told_and_later_ones_drawn(
     assert "yOffset" in str(drawn.chart.to_dict(validate=False))
 
 
-def test_layers_and_depths_are_told_per_trajectory(pages: dict[str, Page]) -> None:
-    of_model = told(pages, "heads", "depths", "nano-olmo", "prose")
+def test_layers_and_depths_are_told_per_trajectory(named: dict[str, Page]) -> None:
+    of_model = told(named, "heads", "depths", "nano-olmo", "prose")
     assert "1 of nano-olmo's 2 layers" in of_model and "at step 62" in of_model
     assert f"{RISING[-1]:.2f} above the floor" in of_model
     assert "No layer of bb/relu-1l/seed0's 1 reaches" in told(
-        pages, "heads", "depths", "bb/relu-1l/seed0", "non_trigger"
+        named, "heads", "depths", "bb/relu-1l/seed0", "non_trigger"
     )
-    assert "3.67 times" in told(pages, "heads", "streams", "nano-olmo", "prose")
-    assert "1.00 times" in told(pages, "heads", "streams", "bb/adamw-3l/seed0", "trigger")
-    alone = told(pages, "heads", "streams", "bb/relu-1l/seed0", "trigger")
+    assert "3.67 times" in told(named, "heads", "streams", "nano-olmo", "prose")
+    assert "1.00 times" in told(named, "heads", "streams", "bb/adamw-3l/seed0", "trigger")
+    alone = told(named, "heads", "streams", "bb/relu-1l/seed0", "trigger")
     assert "times" not in alone and "one layer" in alone
 
 
-def test_resting_places_are_counted_per_trajectory(pages: dict[str, Page]) -> None:
+def test_resting_places_are_counted_per_trajectory(named: dict[str, Page]) -> None:
     assert (
         "the 6 heads of nano-olmo on prose rest at step 1,000: 1 on the sink and 5 on nothing"
-        in (told(pages, "heads", "kinds", "nano-olmo", "prose"))
+        in (told(named, "heads", "kinds", "nano-olmo", "prose"))
     )
-    assert "1 on nothing" in told(pages, "heads", "kinds", "bb/relu-1l/seed0", "non_trigger")
+    assert "1 on nothing" in told(named, "heads", "kinds", "bb/relu-1l/seed0", "non_trigger")
     assert "1 of 3 heads of bb/adamw-3l/seed0" in told(
-        pages, "heads", "positions", "bb/adamw-3l/seed0", "non_trigger"
+        named, "heads", "positions", "bb/adamw-3l/seed0", "non_trigger"
     )
 
 
 def test_token_types_are_told_of_the_chosen_trajectory(
-    results: Path, pages: dict[str, Page], tmp_path: Path
+    results: Path, named: dict[str, Page], tmp_path: Path
 ) -> None:
     name = "bb/relu-1l/seed0"
     own = pl.col("trajectory") == name
@@ -227,15 +221,15 @@ def test_token_types_are_told_of_the_chosen_trajectory(
             pl.when(own).then(None).otherwise("target").alias("target"),
         ),
     )
-    before = told(pages, "laboratory", "type-logits", name)
+    before = told(named, "laboratory", "type-logits", name)
     after = told(other, "laboratory", "type-logits", name)
     assert "2 of 2 non-trigger types that have one above 0 nats, at 6.91" in before
     assert "0 of 2 non-trigger types that have one above 0 nats, at -2.00" in after
-    assert "2 of 2 non-trigger types attend" in told(pages, "laboratory", "type-targets", name)
+    assert "2 of 2 non-trigger types attend" in told(named, "laboratory", "type-targets", name)
     assert "0 of 2 non-trigger types attend" in told(other, "laboratory", "type-targets", name)
     for chart in ("type-logits", "type-targets"):
         same = "bb/softmax-1l/seed0"
-        assert told(other, "laboratory", chart, same) == told(pages, "laboratory", chart, same)
+        assert told(other, "laboratory", chart, same) == told(named, "laboratory", chart, same)
 
 
 def test_maps_and_norms_are_told_of_what_is_drawn() -> None:
@@ -287,12 +281,12 @@ def test_interventions_are_told_of_the_chosen_trajectory() -> None:
     assert "“zero_attention” from step 20" in interventions._over_reading(frame, "bb/b/seed0")
 
 
-def test_readings_tell_of_the_domains_that_charts_draw_at_first(pages: dict[str, Page]) -> None:
+def test_readings_tell_of_the_domains_that_charts_draw_at_first(named: dict[str, Page]) -> None:
     """The synthetic language model was measured on code as well, which no box shows at first."""
     counted = 0
     for name in ("trajectories", "alignment", "heads", "dynamics"):
-        for chart in pages[name].figures:
-            spec = str(chart.specification(pages[name].controls))
+        for chart in named[name].figures:
+            spec = str(chart.specification(named[name].controls))
             if "shown_domains" not in spec:
                 continue
             texts = list(chart.captions.readings.values()) if chart.captions else []
@@ -315,16 +309,6 @@ def test_only_heads_with_a_sink_are_compared_on_two_domains() -> None:
             "first": [3.0, -2.0, -41.6],
             "second": [-1.0, -2.5, -62.3],
         }
-    )
-    text = sentences.of_pair(cut, "prose", "code", 0.2)
-    assert text == (
-        "At step 1,000 1 of 3 heads of lm have a sink on prose or code (log-odds ≥ -1.39 nats); of "
-        "these layer 0, head 0 differs most: 3.00 nats on prose, -1.00 on code; 1 is more dormant "
-        "on prose than on code."
-    )
-    none = sentences.of_pair(cut[1:], "prose", "code", 0.2)
-    assert none == (
-        "At step 1,000 0 of 2 heads of lm have a sink on prose or code (log-odds ≥ -1.39 nats)."
     )
     assert active._top(cut, 0.2) == (0, 0) and active._top(cut[1:], 0.2) == (0, 1)
 
@@ -357,30 +341,30 @@ def test_regimes_of_the_theory_are_told_by_where_they_end() -> None:
     )
 
 
-def test_collapses_are_told_for_each_choice(pages: dict[str, Page]) -> None:
+def test_collapses_are_told_for_each_choice(named: dict[str, Page]) -> None:
     assert "explains 90% [85%, 95%]" in told(
-        pages, "alignment", "collapsed", "sink_excess", "loss", "time"
+        named, "alignment", "collapsed", "sink_excess", "loss", "time"
     )
     assert "more than 95 % of the surrogates do (60%)" in told(
-        pages, "alignment", "collapsed", "sink_excess", "step", "time"
+        named, "alignment", "collapsed", "sink_excess", "step", "time"
     )
-    assert "explains 40%" in told(pages, "alignment", "raw", "sink_excess", "step")
-    found = pages["alignment"].data["scores"].height
-    above = pages["alignment"].data["scores"].filter(pl.col("rescaling") == "time").height
-    assert pages["alignment"].answer.startswith(f"With {above} of {found} choices of statistic, ")
+    assert "explains 40%" in told(named, "alignment", "raw", "sink_excess", "step")
+    found = named["alignment"].data["scores"].height
+    above = named["alignment"].data["scores"].filter(pl.col("rescaling") == "time").height
+    assert named["alignment"].answer.startswith(f"With {above} of {found} choices of statistic, ")
     row = {"score": 0.97, "score_low": 0.94, "score_high": 1.0, "null_high": 0.96}
     assert "which leaves undecided whether more than" in alignment._explains(row)
     assert "no more than" in alignment._explains({**row, "null_high": 1.2})
     assert "100.00 (bb/softmax-1l/seed0) to 500.00 (nano-olmo)" in told(
-        pages, "alignment", "scales", "sink_excess", "step", "time"
+        named, "alignment", "scales", "sink_excess", "step", "time"
     )
 
 
-def test_experiments_are_told_for_the_chosen_statistic(pages: dict[str, Page]) -> None:
-    text = told(pages, "laboratory", "mitigations", "sink_excess", "loss")
+def test_experiments_are_told_for_the_chosen_statistic(named: dict[str, Page]) -> None:
+    text = told(named, "laboratory", "mitigations", "sink_excess", "loss")
     assert "1 of 2 experiments" in text and "sink excess at equal loss" in text
     assert "relu-1l -0.40" in text, "the other's interval reaches beyond zero"
-    text = told(pages, "laboratory", "mitigations", "sink_excess", "rate")
+    text = told(named, "laboratory", "mitigations", "sink_excess", "rate")
     assert "in sink excess per ln(step) with an interval" in text
 
 
@@ -439,12 +423,12 @@ def test_the_price_is_what_the_tasks_own_oracle_would_not_pay(
     assert "0.175 nats/token" in price.reading
 
 
-def test_causes_are_drawn_by_their_rates_where_these_were_compared(pages: dict[str, Page]) -> None:
-    rows = pages["laboratory"].data["causes"]
+def test_causes_are_drawn_by_their_rates_where_these_were_compared(named: dict[str, Page]) -> None:
+    rows = named["laboratory"].data["causes"]
     assert set(rows["measure"]) == {"rate"}
     assert set(rows["statistic"]) == {"delta_logit", "value_ratio"}
     assert rows.select("variant", "statistic").is_duplicated().sum() == 0
-    causes = next(figure for figure in pages["laboratory"].figures if figure.name == "causes")
+    causes = next(figure for figure in named["laboratory"].figures if figure.name == "causes")
     assert "in Δlogit and value ratio per ln(step) with an interval" in causes.reading
 
 
@@ -465,10 +449,10 @@ def test_of_many_groups_the_ends_are_told_as_they_are_of_few() -> None:
     )
 
 
-def test_axes_of_an_exported_collapse_say_what_was_divided(pages: dict[str, Page]) -> None:
+def test_axes_of_an_exported_collapse_say_what_was_divided(named: dict[str, Page]) -> None:
     """Pictures show the first choices, and what an amplitude divides has no unit left."""
     raw, collapsed = (
-        figure(pages, "alignment", name).specification(pages["alignment"].controls)
+        figure(named, "alignment", name).specification(named["alignment"].controls)
         for name in ("raw", "collapsed")
     )
 
@@ -478,7 +462,7 @@ def test_axes_of_an_exported_collapse_say_what_was_divided(pages: dict[str, Page
 
     assert titles(raw) == {("training step", "sink excess")}
     assert titles(collapsed) == {("training step / scale of the run", "sink excess")}
-    patches = figure(pages, "alignment", "collapsed").patches
+    patches = figure(named, "alignment", "collapsed").patches
     assert list(patches)[-1] == "aligned_rescaling", "after the statistic, whose unit it takes"
     assert patches["aligned_rescaling"] == {
         "time_and_amplitude": {"y": {"title": "(statistic − offset) / amplitude"}}

@@ -22,13 +22,14 @@ from trajectory.report.page import Code, Findings, Folded, Glossary, Inline, Ite
 from trajectory.report.pages import PAGES, active, claims, mitigations
 from trajectory.report.pages.trajectories import PANELS, _reading
 from trajectory.report.palette import dashes
+from trajectory.report.parts.tally import Tallies
 from trajectory.report.run import DRAWN_RECORDS, Run, _spread
 from trajectory.report.site import NEEDED, POLICY, build
 from trajectory.schemas import TABLES
 from trajectory.tables import from_rows, write
 
 from . import synthetic
-from .synthetic import RISING, configured, make_results
+from .synthetic import RISING, make_results
 
 NAMES = [
     *(
@@ -43,32 +44,6 @@ NAMES = [
     ),
     *("circuit", "dynamics", "checkpoints", "data"),
 ]
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_results(tmp_path_factory.mktemp("results"))
-
-
-@pytest.fixture(scope="module")
-def config(results: Path) -> Config:
-    return configured(results)
-
-
-@pytest.fixture(scope="module")
-def run(results: Path, config: Config) -> Run:
-    return Run(results, config)
-
-
-@pytest.fixture(scope="module")
-def pages(run: Run) -> list[Page]:
-    return [make(run) for make in PAGES]
-
-
-@pytest.fixture(scope="module")
-def site(results: Path, config: Config) -> Path:
-    build(results, config, results / "report", draw=False)
-    return results / "report"
 
 
 def test_there_is_a_page_per_question(pages: list[Page], site: Path) -> None:
@@ -105,6 +80,9 @@ def test_every_chart_says_what_it_shows(pages: list[Page]) -> None:
     found = [figure for page in pages for figure in page.figures]
     assert len(found) > 20
     for figure in found:
+        if figure.provided:  # the page's script writes it
+            assert figure.reading == "", figure.name
+            continue
         assert re.fullmatch(r".{20,}\.", figure.reading, re.S), figure.name
         assert not re.search(r"\bNone\b|\bnan\b", figure.reading), figure.reading
 
@@ -179,7 +157,7 @@ def test_differences_from_the_paper_are_said(run: Run) -> None:
     """The synthetic three-layer run has no peak, which the paper's size has."""
     assert findings.differences(findings.endings(run)) == [
         "bb/adamw-3l on non_trigger: the paper's size shows a residual-state peak; "
-        "this reduced run ends without one (ratio 1.00 [1.00, 1.00] at step 1,000)."
+        "this reduced run ends without one (fitted end: ratio 1.00 [1.00, 1.00] at step 1,000)."
     ]
 
 
@@ -244,7 +222,7 @@ def test_seeds_on_both_sides_of_a_threshold_leave_the_phenomenon_undecided(
     assert (cell.verdict, cell.agrees) == ("undecided", None)
     assert findings.differences([end]) == [
         "bb/adamw-3l on non_trigger: the paper's size shows a residual-state peak; this reduced "
-        "run does not decide it (ratio 2.47 [1.10, 3.83] over 3 seeds at step 1,000)."
+        "run does not decide it (fitted end: ratio 2.47 [1.10, 3.83] over 3 seeds at step 1,000)."
     ]
     assert "Undecided, with an interval that holds the threshold or with none: bb/adamw-3l" in (
         mitigations.make(run).figures[2].reading
@@ -282,7 +260,7 @@ def test_gated_heads_are_counted(run: Run) -> None:
 
 
 def test_readings_are_computed_from_the_data(run: Run) -> None:
-    text = _reading(run, PANELS[0])
+    text = _reading(run, PANELS[0], Tallies.read(run))
     assert f"{RISING[-1]:.2f} (bb/softmax-1l, mean of 2 seeds)" in text
     assert "0.00 (bb/relu-1l)" in text
     assert "(nano-olmo on prose)" in text

@@ -234,15 +234,17 @@ def test_what_is_hidden_is_in_no_sentence_and_no_file(
 ) -> None:
     whole = opened.find_element(By.CSS_SELECTOR, "#sink .reading").text
     assert "nano-olmo" in whole
+    picture = taken(opened, downloads, "sink", "png")
     drawing = taken(opened, downloads, "sink", "svg").decode()
     assert "nano-olmo" in drawing and "<svg" in drawing
     click(opened, "[name=shown][value='nano-olmo']")
     told = opened.find_element(By.CSS_SELECTOR, "#sink .reading").text
-    assert "nano-olmo" not in told and told.startswith("Of what is shown")
+    assert "nano-olmo" not in told and told.startswith("Where the lines shown end")
     rows = list(csv.DictReader(taken(opened, downloads, "sink", "csv").decode().splitlines()))
     assert {row["group"] for row in rows} == {"bb/softmax-1l", "bb/relu-1l", "bb/adamw-3l"}
     assert "nano-olmo" not in taken(opened, downloads, "sink", "svg").decode()
-    assert taken(opened, downloads, "sink", "png").startswith(b"\x89PNG")
+    without = taken(opened, downloads, "sink", "png")
+    assert without.startswith(b"\x89PNG") and without != picture
     click(opened, "[name=shown][value='nano-olmo']")
     assert opened.find_element(By.CSS_SELECTOR, "#sink .reading").text == whole
 
@@ -268,3 +270,72 @@ def test_a_layer_without_data_says_so_and_has_no_law(opened: webdriver.Chrome) -
     choose(opened, "chosen_head", "lead")
     assert marks(opened, "delta_logit", "line") == lead
     assert opened.find_element(By.CSS_SELECTOR, "#delta_logit .reading").text == whole
+
+
+@page("trajectories")
+def test_the_chosen_theme_outlives_the_page(opened: webdriver.Chrome) -> None:
+    def theme() -> str:
+        return str(opened.execute_script("return document.documentElement.dataset.theme"))
+
+    first = theme()
+    click(opened, "#theme")
+    chosen = theme()
+    assert chosen != first and hash_of(opened) == "", "a link carries what is shown, not the paper"
+    opened.refresh()
+    WebDriverWait(opened, 30).until(
+        lambda b: b.execute_script("return document.body.dataset.drawn")
+    )
+    assert theme() == chosen
+    click(opened, "#theme")
+    assert theme() == first
+
+
+@page("trajectories")
+def test_a_printed_page_is_light_keeps_its_legend_and_has_no_controls(
+    opened: webdriver.Chrome,
+) -> None:
+    """From dark paper; the list of runs, which is the legend, without its boxes."""
+    first = opened.execute_script("return document.documentElement.dataset.theme")
+    if first == "light":
+        click(opened, "#theme")
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        seen = opened.execute_script(
+            "const seen = s => [...document.querySelectorAll(s)].filter(e => e.checkVisibility());"
+            "return {paper: getComputedStyle(document.body).backgroundColor,"
+            " legend: seen('fieldset.wide .group').map(e => e.textContent.trim()).join(' '),"
+            " boxes: seen('fieldset.wide input').length, files: seen('.files').length,"
+            " charts: seen('.chart svg').length}"
+        )
+    finally:
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        if first == "light":
+            click(opened, "#theme")
+    assert seen["paper"] == "rgb(255, 255, 255)"
+    for name in ("1 layer, AdamW", "1 layer, ReLU, AdamW", "3 layers, AdamW", "nano-olmo"):
+        assert name in seen["legend"]
+    assert (seen["boxes"], seen["files"]) == (0, 0) and seen["charts"] > 5
+
+
+@pytest.mark.parametrize("name", ["claims", "laboratory", "data"])
+def test_no_column_of_a_table_is_lost_in_print(
+    browser: webdriver.Chrome, site: Path, name: str
+) -> None:
+    """As wide as a sheet of A4 between its margins: 7.5 inches."""
+    open_page(browser, site / f"{name}.html")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 720, "height": 1000, "deviceScaleFactor": 1, "mobile": False},
+    )
+    try:
+        cut = browser.execute_script(
+            "for (const d of document.querySelectorAll('details')) d.open = true;"
+            "return [...document.querySelectorAll('table')].filter(e => e.checkVisibility())"
+            ".filter(e => e.getBoundingClientRect().right > innerWidth + 1)"
+            ".map(e => [e.caption?.textContent ?? e.className, e.getBoundingClientRect().right])"
+        )
+        assert cut == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trajectory.checkpoints.manifest import SIZES, Row
+from trajectory.checkpoints.manifest import SIZES
 from trajectory.config.suites import Suite
 from trajectory.hub.content import (
     File,
@@ -22,6 +22,7 @@ from trajectory.hub.content import (
     weights_digest,
 )
 from trajectory.outside import CONFIG, json_object
+from trajectory.rows import Row
 
 MAIN = "main"
 
@@ -225,7 +226,8 @@ def _unmoved(rows: Sequence[Row], suite: Suite) -> dict[str, set[str]]:
     last = WARM_UP_TWINS if warm is None else min(warm, WARM_UP_TWINS)
     steps: dict[str, dict[int, list[Row]]] = {}
     for row in rows:
-        if row["trajectory"] is not None and row["stage"] in (None, 1):
+        placed = row["trajectory"] is not None and row["step"] is not None
+        if placed and row["stage"] in (None, 1):
             steps.setdefault(row["trajectory"], {}).setdefault(row["step"], []).append(row)
     found = {}
     for run, at in steps.items():

@@ -14,8 +14,7 @@ from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.hub.content import Revision, local_revision, weight_files, weights_digest
 from trajectory.outside import json_file
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 TRAINING_STATE = "training_state.json"
 

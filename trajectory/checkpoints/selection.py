@@ -13,15 +13,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from trajectory.checkpoints.names import LONGEST, is_plain
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.hub.content import is_commit
 from trajectory.provenance import values_digest
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 COLUMNS = (
     *("suite", "revision", "commit", "trajectory", "stage", "ingredient", "step", "tokens"),

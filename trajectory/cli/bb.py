@@ -166,9 +166,8 @@ def bb_compare(
 ) -> None:
     """Compare a run's variants: one row each, means with 95 % intervals."""
     import polars as pl
-    from rich.table import Table
 
-    from trajectory.cli.printing import console
+    from trajectory.cli.printing import show
     from trajectory.errors import TrajectoryError
     from trajectory.schemas import COMPARED
     from trajectory.tables import ordered
@@ -185,12 +184,12 @@ def bb_compare(
         raise TrajectoryError(
             f"no statistic '{unknown[0]}' is compared; there are {', '.join(known)}"
         )
-    grid = Table("experiment", "control", "seeds", *chosen, box=None)
+    lines = []
     for (name,), rows in found.group_by("variant", maintain_order=True):
         cells = {row["statistic"]: row for row in rows.to_dicts()}
         shown = [_interval(cells.get(statistic), difference) for statistic in chosen]
-        grid.add_row(str(name), rows["control"][0], str(rows["seeds"][0]), *shown)
-    console().print(grid)
+        lines.append((str(name), rows["control"][0], str(rows["seeds"][0]), *shown))
+    show(("experiment", "control", "seeds", *chosen), lines)
 
 
 @app.command("reference")

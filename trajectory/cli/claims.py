@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajectory.cli.options import Results, RunConfig
+from trajectory.cli.options import DEFAULT_CONFIG, AnyConfig, AnyResults
 
 COLOURS = {
     "reproduced": "green",
@@ -22,8 +22,8 @@ COLOURS = {
 
 
 def claims(
-    results: Results,
-    config: RunConfig = None,
+    results: AnyResults = None,
+    config: AnyConfig = None,
     claim: Annotated[str | None, typer.Option(help="Show one claim with its criteria.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the claims table.")
@@ -38,12 +38,12 @@ def claims(
     from trajectory.dynamics.claims.all import ledger
     from trajectory.dynamics.claims.ledger import standings
     from trajectory.errors import TrajectoryError
-    from trajectory.results import config_of
+    from trajectory.results import run_of
     from trajectory.schemas import CLAIMS
     from trajectory.tables import from_rows, write
 
-    loaded = config_of(results, config)
-    rows = ledger(results, loaded)
+    folder, loaded = run_of(results, config, DEFAULT_CONFIG)
+    rows = ledger(folder, loaded)
     if output is not None:
         facts = provenance.describe(run=loaded.name)
         write(from_rows(rows, CLAIMS), CLAIMS, output, facts)
@@ -59,7 +59,7 @@ def claims(
             screen.print(Text.assemble((name, "bold"), ": ", verdict, f" ({told})"))
             screen.print(f"  {statements[name]}", soft_wrap=True)
     if claim is None:
-        hint = f"Criteria of one of them: trajectory claims --results {results} --claim NAME"
+        hint = f"Criteria of one of them: trajectory claims --results {folder} --claim NAME"
         screen.print(hint, soft_wrap=True)
         return
     grid = Table("criterion", "on", "verdict", "why", show_lines=True)

@@ -16,6 +16,13 @@ RunConfig = Annotated[
     Path | None,
     typer.Option("--config", help="Another config of the same run; <results>/config.json if none."),
 ]
+AnyResults = Annotated[
+    Path | None, typer.Option(help="The run's results folder; the config's own if none.")
+]
+AnyConfig = Annotated[
+    Path | None,
+    typer.Option("--config", help="The run's config; config.yaml, or that of --results, if none."),
+]
 Results = Annotated[Path, typer.Option(help="The run's results folder.")]
 Threads = Annotated[
     int, typer.Option(help="Threads of torch. The last digits of a run depend on it.", min=1)

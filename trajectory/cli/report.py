@@ -4,31 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from trajectory.cli.options import DEFAULT_CONFIG
-
-if TYPE_CHECKING:
-    pass
+from trajectory.cli.options import DEFAULT_CONFIG, AnyConfig, AnyResults
 
 FINDINGS = ("index", "reinforcement", "claims")
 """Pages whose answers sum a run up."""
 
 
 def report(
-    results: Annotated[
-        Path | None, typer.Option(help="The run's results folder; the config's own if none.")
-    ] = None,
+    results: AnyResults = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder of the pages; <results>/report if none."),
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="The run's config; config.yaml, or that of --results, if none."),
-    ] = None,
+    config: AnyConfig = None,
     theme: Annotated[
         str, typer.Option(help="Style of exported figures: light, dark, paper or talk.")
     ] = "light",
@@ -41,16 +33,11 @@ def report(
     ] = None,
 ) -> None:
     """Write the browsable report of a run."""
-    from trajectory.config import load
     from trajectory.report.site import build
-    from trajectory.results import config_of
+    from trajectory.results import run_of
 
-    if results is None:
-        config = config or DEFAULT_CONFIG
-        results = load(config).results
-    loaded = config_of(results, config)
-    source, folder = results, output or results / "report"
-
+    source, loaded = run_of(results, config, DEFAULT_CONFIG)
+    folder = output or source / "report"
     for page in build(source, loaded, folder, theme=theme, draw=figures, copies=copies):
         if page.name in FINDINGS:
             print(fill(f"{page.label}: {page.answer or page.question}", 80, subsequent_indent="  "))

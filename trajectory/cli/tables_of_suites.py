@@ -18,8 +18,7 @@ from trajectory.config.nano import NanoOlmo
 from trajectory.config.suites import Suite
 from trajectory.costs.plan import RunPlan, SuitePlan
 from trajectory.jobs.outcomes import UNLISTED, left_out, missing
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 MOST_ROWS = 40
 """Rows printed of a long list."""

@@ -36,8 +36,7 @@ from trajectory.costs.estimates import (
     training_seconds,
 )
 from trajectory.jobs.bundles import ALONE, bundles, force_bundles, measured_rows, suite_bundles
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 
@@ -16,6 +14,7 @@ from trajectory.dynamics.gates import gate_rows
 from trajectory.dynamics.phases import lead_rows, onset_rows
 from trajectory.dynamics.seeds import seed_rows
 from trajectory.dynamics.series import LAST_QUARTER, head_series, layer_series
+from trajectory.rows import Row
 from trajectory.schemas import (
     CONTRASTS,
     GATES,
@@ -26,8 +25,6 @@ from trajectory.schemas import (
     SEEDS,
 )
 from trajectory.schemas.base import UNSTEPPED
-
-Row = dict[str, Any]
 
 _HEAD = ["trajectory", "domain", "layer", "head"]
 _LAYER = ["trajectory", "domain", "layer"]

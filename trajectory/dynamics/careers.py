@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,9 +16,8 @@ from trajectory.dynamics.onset import Onset, lasting_crossing
 from trajectory.dynamics.phases import order
 from trajectory.dynamics.seeds import student
 from trajectory.dynamics.series import group_of
+from trajectory.rows import Row
 from trajectory.schemas.careers import ORDERED, SPECIFIC
-
-Row = dict[str, Any]
 
 PLACE = ("trajectory", "domain", "layer", "head")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,12 +11,12 @@ from scipy import stats
 from trajectory.config import Dynamics
 from trajectory.dynamics import ar1
 from trajectory.dynamics.laws import Array
-from trajectory.dynamics.phases import inner
+from trajectory.dynamics.phases import inner, phenomena
 from trajectory.dynamics.series import LAST_QUARTER, log_steps
 from trajectory.dynamics.squares import orthonormal
+from trajectory.dynamics.verdicts import inside
+from trajectory.rows import Row
 from trajectory.schemas.ranges import FREE, RANGES, Limits
-
-Row = dict[str, Any]
 
 LEAST_RECORDS = 5
 """Records that the line through the end of a series needs."""
@@ -33,7 +32,9 @@ def phenomenon_row(
 ) -> Row:
     """What the trajectory shows at its end: the lead head, and the inner depth with the peak.
 
-    A model of one layer has no such depth: what is said of the peak is None.
+    A model of one layer has no such depth: what is said of the peak is None. Whether a phenomenon
+    is there is decided on the interval of its statistic's end, and None where that holds the
+    threshold or there is none.
     """
     here = (pl.col("trajectory") == trajectory) & (pl.col("domain") == domain)
     head = heads.filter(here & (pl.col("layer") == place[0]) & (pl.col("head") == place[1]))
@@ -75,9 +76,12 @@ def phenomenon_row(
         "residual_ratio": ratio,
         "residual_ratio_first": first[0] if first else None,
         "residual_layer": peak["layer"],
-        "sink": last["sink_excess"] >= settings.sink_threshold,
-        "drain": last["value_ratio"] <= settings.drain_threshold,
-        "peak": None if ratio is None else ratio >= settings.peak_threshold,
+        **{
+            one.name: inside(
+                intervals[f"{one.statistic}_low"], intervals[f"{one.statistic}_high"], *one.limits
+            )
+            for one in phenomena(settings)
+        },
         "intervals_over": ("sequences" if few else "records") if known else None,
         **intervals,
     }
@@ -104,9 +108,10 @@ def _ends(frame: pl.DataFrame, statistic: str, sequences: int | None) -> Row:
 def end_value(
     steps: Array, values: Array, limits: Limits = FREE
 ) -> tuple[float, float | None, float | None]:
-    """The noise-free value at the last record and its 95 % interval.
+    """The fitted end of a series: its noise-free value at the last record, with a 95 % interval.
 
-    From a line in ln step through the last quarter of the records (five at least).
+    From a line in ln step through the last quarter of the records (five at least). A curve that
+    flattens stays below a line through it: the value is none that lies beyond all these records.
 
     Args:
         steps: (n,) ascending.
@@ -119,8 +124,10 @@ def end_value(
     if len(steps) < LEAST_RECORDS:
         return float(values[-1]), None, None
     points = max(LEAST_RECORDS, len(steps) // LAST_QUARTER)
-    at_end = line(log_steps(steps)[-points:], values[-points:]).level
-    value, low, high = np.clip(at_end, *limits).tolist()
+    late = np.asarray(values[-points:], dtype=float)
+    level, low, high = line(log_steps(steps)[-points:], late).level
+    value = float(np.clip(level, late.min(), late.max()))
+    value, low, high = np.clip([value, min(low, value), max(high, value)], *limits).tolist()
     return value, low, high
 
 

@@ -25,8 +25,7 @@ from trajectory.dynamics.series import (
     stack,
     strongest,
 )
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 ORDER = ("sink", "drain", "peak")
 """Phenomena, in the order in which the paper tells them."""
@@ -47,6 +46,11 @@ class Phenomenon:
     statistic: str
     threshold: float
     sign: int
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """Least and greatest value of the statistic where the phenomenon is there."""
+        return (self.threshold, None) if self.sign > 0 else (None, self.threshold)
 
 
 def phenomena(settings: Dynamics) -> tuple[Phenomenon, ...]:

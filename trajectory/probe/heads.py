@@ -50,15 +50,16 @@ class HeadReader:
         self.position = torch.arange(self.length, device=query.device)
         self.first_query = statistics.first_query(present.sum(1))  # (B,)
         logits = query, key, scale, sink
+        at_sink = statistics.sink_logits(*logits)
         total = statistics.visible_sum(query, key, window)
         before = total if window is None else None
         self.per_query: dict[str, Tensor] = {
-            "sink_logit": statistics.sink_logits(*logits),
-            "delta_logit": statistics.delta_logit(*logits, window, total),
-            "delta_logit_bb": statistics.delta_logit_bb(*logits, window, before),
-            "delta_logit_lm": statistics.delta_logit_lm(*logits, present, window),
+            "sink_logit": at_sink,
+            "delta_logit": statistics.delta_logit(*logits, window, total, at_sink),
+            "delta_logit_bb": statistics.delta_logit_bb(*logits, window, before, at_sink),
+            "delta_logit_lm": statistics.delta_logit_lm(*logits, present, window, at_sink),
             "query_norm": query.norm(dim=-1),
-            "sink_cosine": statistics.sink_cosine(query, key, sink),
+            "sink_cosine": statistics.sink_cosine(*logits, at_sink),
             "head_output_norm": output.norm(dim=-1),
         }
         self.far_mass: Tensor | None = None
@@ -89,7 +90,8 @@ class HeadReader:
 
     def _softmax(self, scale: float, window: int | None, sets: Tensor | None) -> None:
         query, key = self.query, self.key
-        found = scan(query, key, scale, self.sink, window, sets, self.copies)
+        at_sink = self.per_query["sink_logit"]
+        found = scan(query, key, scale, self.sink, window, sets, at_sink, self.copies)
         ranges = statistics.visible_keys(self.length, window, query.device).log().to(query.dtype)
         first = statistics.first_visible_weights(
             query, key, scale, found.log_normaliser, FAR_KEYS, window

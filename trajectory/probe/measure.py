@@ -23,9 +23,8 @@ from trajectory.probe.residual import StreamReader
 from trajectory.probe.roles import Copies
 from trajectory.probe.selfcheck import check_call
 from trajectory.probe.sinks import Keys, Sinks
+from trajectory.rows import Row
 from trajectory.schemas import SINK_RATE_THRESHOLD
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

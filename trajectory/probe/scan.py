@@ -72,6 +72,7 @@ def scan(
     sink: int,
     window: int | None = None,
     sets: Tensor | None = None,
+    at_sink: Tensor | None = None,
     copies: Copies | None = None,
 ) -> Scan:
     """Scan the weights of causal attention.
@@ -86,6 +87,7 @@ def scan(
         sink: position s.
         window: how many of the last keys a query sees; all of them if None.
         sets: N sets of queries whose column sums are wanted, bool [B, N, T].
+        at_sink: ``sink_logits`` of such queries and keys, where they are known.
         copies: the sequences' repeated tokens, if weights that tell roles are wanted.
     """
     if query.dtype in (torch.bfloat16, torch.float16):
@@ -93,7 +95,8 @@ def scan(
     batch, heads, length, _ = query.shape
     if window is not None and window >= length:
         window = None
-    at_sink = sink_logits(query, key, scale, sink)  # (B, H, T)
+    if at_sink is None:
+        at_sink = sink_logits(query, key, scale, sink)  # (B, H, T)
     sees = sees_sink(length, sink, window, query.device)
     has_sink = sees.clone()
     has_sink[sink] = True
@@ -120,16 +123,14 @@ def scan(
         total[part, start:stop] = with_sink = torch.where(
             has_sink[start:stop], torch.logaddexp(found, logit[part, start:stop]), found
         )
+        shift = peak - with_sink  # A_ij = weights · e^shift
         if roles is not None:
-            roles.block(part, start, first, weights, (peak - with_sink).exp())
+            roles.block(part, start, first, weights, shift.exp())
         if counted is not None:
             weights.diagonal(start - first, -2, -1).zero_()
             surprises.diagonal(start - first, -2, -1).zero_()
-            shift = peak - with_sink  # A_ij = weights · e^shift
-            share = counted[part, :, start:stop] * shift.exp()[:, None]  # (n, N, block)
-            mass[part, :, first:stop] += torch.bmm(share, weights)
-            surprise[part, :, first:stop] -= torch.bmm(share, surprises)
-            surprise[part, :, first:stop] -= torch.bmm(share * shift[:, None], weights)
+            into = mass[part, :, first:stop], surprise[part, :, first:stop]
+            _add_columns(weights, surprises, counted[part, :, start:stop], shift, *into)
     rest, entropy, total = (t.view(batch, heads, length) for t in (rest, entropy, total))
     rest.masked_fill_(rest < HIDDEN / 2, -torch.inf)
     entropy[:, :, sink] = torch.nan
@@ -139,6 +140,30 @@ def scan(
     mass, surprise = (t.view(batch, heads, -1, length).transpose(1, 2) for t in (mass, surprise))
     mass[..., sink], surprise[..., sink] = _of_sink(odds, sees, sets)
     return Scan(odds, rest, entropy, total, mass, surprise, roles)
+
+
+def _add_columns(
+    weights: Tensor,
+    surprises: Tensor,
+    counted: Tensor,
+    shift: Tensor,
+    mass: Tensor,
+    surprise: Tensor,
+) -> None:
+    """Add a block of queries to its keys' column sums, in place.
+
+    Args:
+        weights, surprises: not normalised, [n, block, keys].
+        counted: which queries each set counts, as numbers, [n, N, block].
+        shift: logarithm of what normalises them, [n, block].
+        mass, surprise: the sums so far, [n, N, keys].
+    """
+    share = counted * shift.exp()[:, None]  # (n, N, block)
+    # Both sums over the weights in one product, which reads them once.
+    both = torch.bmm(torch.cat([share, share * shift[:, None]], 1), weights)
+    mass += both[:, : share.shape[1]]
+    surprise -= both[:, share.shape[1] :]
+    surprise -= torch.bmm(share, surprises)
 
 
 def _of_sink(odds: Tensor, sees: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,12 +189,15 @@ def _hide(scores: Tensor, before: int, window: int | None) -> None:
         before: how many keys come before these.
         window: how many of the last keys a query sees.
     """
-    rows, keys = (torch.arange(n, device=scores.device) for n in scores.shape[1:])
-    distance = before + rows[:, None] - keys
+    block, keys = scores.shape[1:]
     if window is None:
-        scores[..., before:].masked_fill_(distance[:, before:] < 0, HIDDEN)
-    else:
-        scores.masked_fill_((distance < 0) | (distance >= window), HIDDEN)
+        # A sum with so large a number is that number, and costs a fraction of a choice.
+        later = scores.new_full((block, block), HIDDEN).triu_(1)
+        scores[..., before:].add_(later)
+        return
+    rows, columns = (torch.arange(n, device=scores.device) for n in (block, keys))
+    distance = before + rows[:, None] - columns
+    scores.masked_fill_((distance < 0) | (distance >= window), HIDDEN)
 
 
 def _blocks(count: int, length: int, device: str) -> Iterator[tuple[slice, int, int]]:

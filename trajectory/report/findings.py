@@ -7,10 +7,11 @@ from typing import Any
 
 import polars as pl
 
-from trajectory.config import Dynamics, Variant
-from trajectory.dynamics.claims.evidence import Value, ending, pooled
-from trajectory.dynamics.claims.ledger import NOT_REPRODUCED, REPRODUCED, decide
+from trajectory.config import Variant
+from trajectory.dynamics.claims.evidence import ending, pooled
+from trajectory.dynamics.phases import phenomena
 from trajectory.dynamics.series import group_of, with_group
+from trajectory.dynamics.verdicts import inside
 from trajectory.report import words
 from trajectory.report.run import Run, domain_rank, dormant, world_rank
 
@@ -19,11 +20,10 @@ NAMES = {"sink": "attention sink", "drain": "value-state drain", "peak": "residu
 
 YES, NO, UNDECIDED, UNDEFINED = "yes", "no", "undecided", "undefined"
 
-STATISTICS = {
-    "sink": ("excess", "sink_excess"),
-    "drain": ("ratio", "value_ratio"),
-    "peak": ("ratio", "residual_ratio"),
-}
+VERDICTS = {True: YES, False: NO, None: UNDECIDED}
+
+CALLED = {"sink": "excess", "drain": "ratio", "peak": "ratio"}
+"""What the statistic that decides is called."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the overview: a trajectory in one dormant domain."""
+    """One row of the overview: a trajectory in one dormant domain.
+
+    Attributes:
+        trajectory, domain: of which.
+        place: (layer, head) of its lead head there.
+        last_step: where it ends.
+        onset: of its sink, in words.
+        cells: phenomenon → what is said of it.
+    """
 
     trajectory: str
     domain: str
+    place: tuple[int, int]
     last_step: int
     onset: str
     cells: dict[str, Cell]
@@ -122,7 +131,8 @@ def overview(run: Run) -> list[Line]:
         trajectory, domain = row["trajectory"], row["domain"]
         cells = _cells(run, group_of(trajectory), [row])
         onset = _onset(onsets[trajectory, domain])
-        lines.append(Line(trajectory, domain, row["last_step"], onset, cells))
+        place = row["layer"], row["head"]
+        lines.append(Line(trajectory, domain, place, row["last_step"], onset, cells))
     return sorted(lines, key=lambda x: (world_rank(x.trajectory), domain_rank(x.domain)))
 
 
@@ -143,36 +153,29 @@ def _cells(run: Run, group: str, rows: list[dict[str, Any]]) -> dict[str, Cell]:
     variant = run.config.bb.variants.get(group.removeprefix("bb/"))
     expected = paper_expects(variant)
     cells = {}
-    for phenomenon, (called, statistic) in STATISTICS.items():
-        values = [value for row in rows if (value := ending(row, statistic)) is not None]
+    for one in phenomena(run.config.dynamics):
+        called, there = CALLED[one.name], expected[one.name]
+        values = [value for row in rows if (value := ending(row, one.statistic)) is not None]
         if not values:
-            cells[phenomenon] = Cell(UNDEFINED, called, "not defined", expected[phenomenon])
+            cells[one.name] = Cell(UNDEFINED, called, "not defined", there)
             continue
         value = pooled(values)
         ends = words.interval(value.low, value.high)
         several = f"over {len(values)} seeds" if len(values) > 1 else ""
         told = " ".join(filter(None, (words.number(value.value), ends, several)))
-        verdict = _verdict(phenomenon, value, run.config.dynamics)
-        cells[phenomenon] = Cell(verdict, called, told, expected[phenomenon])
+        lies = inside(value.low, value.high, *one.limits)
+        cells[one.name] = Cell(VERDICTS[lies], called, told, there)
     return cells
-
-
-def _verdict(phenomenon: str, value: Value, settings: Dynamics) -> str:
-    at_least, at_most = {
-        "sink": (settings.sink_threshold, None),
-        "drain": (None, settings.drain_threshold),
-        "peak": (settings.peak_threshold, None),
-    }[phenomenon]
-    found, _ = decide(value, at_least, at_most)
-    return {REPRODUCED: YES, NOT_REPRODUCED: NO}.get(found, UNDECIDED)
 
 
 def _onset(row: dict[str, Any]) -> str:
     if row["status"] == "observed":
         return f"{row['after_step']}–{row['by_step']}"
-    return {"before_first": "before the first record", "lost": "lost again", "not_reached": "—"}[
-        row["status"]
-    ]
+    return {
+        "before_first": "before the first checkpoint",
+        "lost": "lost again",
+        "not_reached": "—",
+    }[row["status"]]
 
 
 def gated_heads(run: Run) -> list[dict[str, Any]]:
@@ -203,7 +206,7 @@ def differences(found: list[Ending]) -> list[str]:
                 f"{_article(phenomenon) if cell.expected else 'no'} {NAMES[phenomenon]}; "
                 "this reduced run "
             )
-            told = f"({cell.number} at {words.at_step(end.last_step)})."
+            told = f"(fitted end: {cell.number} at {words.at_step(end.last_step)})."
             if cell.agrees is False:
                 there = "with" if cell.verdict == YES else "without"
                 apart.append(f"{start}ends {there} one {told}")

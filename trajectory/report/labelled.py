@@ -33,8 +33,13 @@ def labelled(page: Page, run: Run, names: Names) -> Page:
         data=_frames(page.data, names),
         cuts=_frames(page.cuts, names),
         cube=None if page.cube is None else _cube(page.cube, names),
-        called=names.called((*run.groups, *run.trajectories)),
+        called=names.called((*run.groups, *run.trajectories, *_interventions(page))),
     )
+
+
+def _interventions(page: Page) -> set[str]:
+    frames = (frame for frame in page.data.values() if "intervention" in frame.columns)
+    return {name for frame in frames for name in frame["intervention"].drop_nulls()}
 
 
 def _renamed(node: Any, names: Names, tell: Callable[[str], str] | None = None) -> Any:

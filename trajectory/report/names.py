@@ -42,6 +42,25 @@ CHOICES = {
 DOMAINS = {"non_trigger": "non-trigger"}
 """Domains whose name in tables is no word."""
 
+CHANGES = {
+    "zero_attention": "no attention in {}",
+    "zero_mlp": "no MLP in {}",
+    "zero_layer": "no attention or MLP in {}",
+    "oracle_attention": "the task's own attention in {}",
+    "mean_value": "the others' mean value in {}",
+    "reset_value": "the first value in {}",
+    "mean_residual": "the others' mean norm into {}",
+    "zero_head": "no head {1} in {0}",
+    "head_to_sink": "head {1} all on the sink in {0}",
+}
+"""Kind of an intervention → what it makes of a layer, and of a head in it."""
+
+_CHANGED = (
+    rf"(?<![\w-])(?P<kind>{'|'.join(CHANGES)})"
+    r"(?:-L(?P<layer>\d+)(?:H(?P<head>\d+))?| (?P<layers>\d+(?:,\d+)*))(?![\w-])"
+)
+"""An intervention as tables name it: ``zero_head-L1H4``, of a toy ``zero_mlp 0,1``."""
+
 HOLDS = {"hold_value": "value held", "force_attention": "sink forced"}
 
 
@@ -105,6 +124,13 @@ def change(variant: Variant, control: Variant) -> str:
     return " and ".join(long for short, long in features(variant) if short not in own)
 
 
+def _changed(found: re.Match[str]) -> str:
+    """What an intervention makes of its layers, for people."""
+    layers = (found["layer"] or found["layers"]).split(",")
+    place = f"layer{'s' if len(layers) > 1 else ''} {' and '.join(layers)}"
+    return CHANGES[found["kind"]].format(place, found["head"])
+
+
 class Names:
     """What the variants and models of one run are called.
 
@@ -134,21 +160,24 @@ class Names:
     def within(self, text: str) -> str:
         """A sentence with the names of the config replaced; those of models are quoted, for they
         hold commas."""
-        return self._pattern.sub(lambda m: self._told(m.group(), "“{}”"), text)
+        return self._pattern.sub(lambda m: self._told(m, "“{}”"), text)
 
     def inside(self, text: str) -> str:
         """The same without quotes, for a cell or an entry of a list."""
-        return self._pattern.sub(lambda m: self._told(m.group(), "{}"), text)
+        return self._pattern.sub(lambda m: self._told(m, "{}"), text)
 
     def called(self, names: Iterable[str]) -> dict[str, str]:
         """What people call these models and all domains → their names in the config."""
         return {new: name for name in (*names, *DOMAINS) if (new := self.inside(name)) != name}
 
-    def _told(self, name: str, written: str) -> str:
+    def _told(self, found: re.Match[str], written: str) -> str:
+        name = found.group()
+        if found["kind"]:
+            return _changed(found)
         return DOMAINS[name] if name in DOMAINS else written.format(self.of(name))
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         longest = "|".join(re.escape(n) for n in sorted(self.labels, key=len, reverse=True))
         models = rf"(?<![\w/-])(?:{longest})(?:/seed\d+)?(?![\w/-])|" if longest else ""
-        return re.compile(rf"{models}(?<![\w-])(?:{'|'.join(DOMAINS)})(?![\w-])")
+        return re.compile(rf"{models}{_CHANGED}|(?<![\w-])(?:{'|'.join(DOMAINS)})(?![\w-])")

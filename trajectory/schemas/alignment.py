@@ -65,7 +65,7 @@ ALIGNMENTS = Table(
         _AXIS,
         _RESCALING,
         field("trajectories", pa.int32(), "trajectories collapsed"),
-        field("points", pa.int32(), "records collapsed"),
+        field("points", pa.int32(), "checkpoints collapsed"),
         number(
             "score",
             "share of the variance that the common curve explains on trajectories left out of it; 1 is a perfect collapse",

@@ -210,14 +210,14 @@ BB_SCALARS = Table(
         field(
             "match",
             pa.string(),
-            "'step': at its last record; 'loss': where its loss first reached the greater of its own "
-            "and its control's final loss, interpolated linearly between records",
+            "'step': at its last checkpoint; 'loss': where its loss first reached the greater of its own "
+            "and its control's final loss, interpolated linearly between checkpoints",
         ),
         number("step", "optimiser steps taken there", "steps"),
         field(
             "layer",
             pa.int16(),
-            "layer of the head with the greatest sink_excess on non-triggers at the last record",
+            "layer of the head with the greatest sink_excess on non-triggers at the last checkpoint",
             nullable=True,
         ),
         field("head", pa.int16(), "that head", nullable=True),
@@ -264,9 +264,12 @@ BB_MILESTONES = Table(
         field("seed", pa.int64(), "seed of weights and data"),
         field("milestone", pa.string(), "what was reached"),
         field("definition", pa.string(), "when it counts as reached"),
-        field("after_step", pa.int64(), "last record before it; empty if never", nullable=True),
+        field("after_step", pa.int64(), "last checkpoint before it; empty if never", nullable=True),
         field(
-            "by_step", pa.int64(), "first record at which it holds; empty if never", nullable=True
+            "by_step",
+            pa.int64(),
+            "first checkpoint at which it holds; empty if never",
+            nullable=True,
         ),
         number(
             "step", "linear interpolation between the two; empty if never", "steps", nullable=True
@@ -296,8 +299,8 @@ BB_COMPARISONS = Table(
         field(
             "measure",
             pa.string(),
-            "'step': at the last record of both; 'loss': where both first reached the greater of their "
-            "final losses; 'rate': least-squares slope per ln(step) from the change on, at the records of both",
+            "'step': at the last checkpoint of both; 'loss': where both first reached the greater of their "
+            "final losses; 'rate': least-squares slope per ln(step) from the change on, at the checkpoints of both",
         ),
         field("statistic", pa.string(), "column of bb_scalars"),
         field("seeds", pa.int32(), "seeds that both have"),

@@ -34,7 +34,7 @@ CLAIMS = Table(
         field(
             "interval",
             pa.string(),
-            "where the interval comes from: seeds (Student), records (a line with AR(1) noise, or for a moment the records around it), bootstrap, profile, jackknife (Student), binomial (Wilson), evidence (the AICc difference that decides), evidence and seeds or binomial and seeds (the wider of the two), two joined by and (of a difference), sequences, layers, exact (counted, integrated, or read off fixed weights and text), or none, which leaves it undecided",
+            "where the interval comes from: seeds (Student), records (a line with AR(1) noise, or for a moment the checkpoints around it), bootstrap, profile, jackknife (Student), binomial (Wilson), evidence (the AICc difference that decides), evidence and seeds or binomial and seeds (the wider of the two), two joined by and (of a difference), sequences, layers, exact (counted, integrated, or read off fixed weights and text), or none, which leaves it undecided",
         ),
         field("threshold", pa.string(), "what counts as reproduced"),
         number("at_least", "lower limit of what counts as reproduced", nullable=True),

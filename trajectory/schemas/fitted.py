@@ -7,9 +7,10 @@ import pyarrow as pa
 from trajectory.schemas.base import DOMAIN, HEAD, LAYER, TRAJECTORY, Table, field, number
 
 _PARAMETERS = pa.map_(pa.string(), pa.float64())
-_END = "its noise-free value at the last record: a line in ln step through the last quarter of the records (five at least; the last record itself where there are fewer)"
-_LOWER = "lower end of its 95 % interval: of a line in ln step through the last quarter of the records, AR(1) noise, or over sequences (see intervals_over)"
+_END = "its fitted end, the noise-free value at the last checkpoint: of a line in ln step through the last quarter of the checkpoints, not beyond all of these (five at least; the last checkpoint itself where there are fewer)"
+_LOWER = "lower end of its 95 % interval: of a line in ln step through the last quarter of the checkpoints, AR(1) noise, or over sequences (see intervals_over)"
 _UPPER = "upper end of that interval"
+_THERE = "whether the whole interval of {0}_end is at {1} the {2} threshold: false where the whole of it is not, empty where it holds the threshold or there is none"
 
 LAWS = Table(
     "laws",
@@ -24,13 +25,13 @@ LAWS = Table(
         field(
             "window",
             pa.string(),
-            "onset: from the last record before the lead head's sink to the end, or from the first positive step where there is no sink; all: from the first positive step; late: the later half of the onset window in ln step. Intervals and hold-out only for onset; the other windows show how much the result depends on it",
+            "onset: from the last checkpoint before the lead head's sink to the end, or from the first positive step where there is no sink; all: from the first positive step; late: the later half of the onset window in ln step. Intervals and hold-out only for onset; the other windows show how much the result depends on it",
         ),
         field("law", pa.string(), "name of the curve"),
         field("formula", pa.string(), "the curve; t in steps"),
-        field("first_step", pa.int64(), "first record of the fit's window", unit="steps"),
-        field("last_step", pa.int64(), "last record of the fit's window", unit="steps"),
-        field("points", pa.int32(), "records fitted"),
+        field("first_step", pa.int64(), "first checkpoint of the fit's window", unit="steps"),
+        field("last_step", pa.int64(), "last checkpoint of the fit's window", unit="steps"),
+        field("points", pa.int32(), "checkpoints fitted"),
         field("parameters", _PARAMETERS, "parameters by name, at the autocorrelation in lag1"),
         field(
             "low",
@@ -47,7 +48,7 @@ LAWS = Table(
         field(
             "identified",
             pa.bool_(),
-            "every shape parameter's profile interval is closed on both sides (other windows than onset: no shape parameter is at a bound): the records identify this curve",
+            "every shape parameter's profile interval is closed on both sides (other windows than onset: no shape parameter is at a bound): the checkpoints identify this curve",
         ),
         field(
             "at_bound",
@@ -68,7 +69,7 @@ LAWS = Table(
         number("noise", "stationary standard deviation of the noise", nullable=True),
         number(
             "holdout_error",
-            "root mean square error at the last quarter of the window's records, predicted by the fit to the others, in the statistic's unit",
+            "root mean square error at the last quarter of the window's checkpoints, predicted by the fit to the others, in the statistic's unit",
             nullable=True,
         ),
         field(
@@ -96,34 +97,36 @@ PHENOMENA = Table(
         field(
             "last_step",
             pa.int64(),
-            "last record; empty for a single checkpoint whose name states no step",
+            "last checkpoint; empty for a single checkpoint whose name states no step",
             unit="steps",
             nullable=True,
         ),
         field(
             "intervals_over",
             pa.string(),
-            "what the intervals of this row are over: records (the line through the last quarter), or for fewer than five records the last one's sequences, taken as independent (Student's); null where there are none",
+            "what the intervals of this row are over: records (the line through the last quarter), or for fewer than five checkpoints the last one's sequences, taken as independent (Student's); null where there are none",
             nullable=True,
         ),
-        number("sink_weight", "sink weight of the lead head at the last record"),
+        number("sink_weight", "sink weight of the lead head at the last checkpoint"),
         number("sink_weight_floor", "its uniform floor"),
         number("sink_excess", "its excess over the floor"),
         number("sink_excess_end", _END, nullable=True),
         number("sink_excess_low", _LOWER, nullable=True),
         number("sink_excess_high", _UPPER, nullable=True),
-        number("delta_logit", "Δlogit of the lead head at the last record", "nats", nullable=True),
+        number(
+            "delta_logit", "Δlogit of the lead head at the last checkpoint", "nats", nullable=True
+        ),
         number("delta_logit_end", _END, "nats", nullable=True),
         number("delta_logit_low", _LOWER, "nats", nullable=True),
         number("delta_logit_high", _UPPER, "nats", nullable=True),
-        number("value_ratio", "value ratio of the lead head at the last record"),
+        number("value_ratio", "value ratio of the lead head at the last checkpoint"),
         number("value_ratio_end", _END, nullable=True),
         number("value_ratio_low", _LOWER, nullable=True),
         number("value_ratio_high", _UPPER, nullable=True),
-        number("value_ratio_peak", "greatest value ratio of the lead head over all records"),
+        number("value_ratio_peak", "greatest value ratio of the lead head over all checkpoints"),
         number(
             "residual_ratio",
-            "greatest residual ratio at the last record among the streams that one block writes and another reads; empty for one layer, which has none",
+            "greatest residual ratio at the last checkpoint among the streams that one block writes and another reads; empty for one layer, which has none",
             nullable=True,
         ),
         number("residual_ratio_end", _END, nullable=True),
@@ -131,18 +134,13 @@ PHENOMENA = Table(
         number("residual_ratio_high", _UPPER, nullable=True),
         number(
             "residual_ratio_first",
-            "residual ratio of the same depth at the first record",
+            "residual ratio of the same depth at the first checkpoint",
             nullable=True,
         ),
         field("residual_layer", pa.int16(), "that depth", nullable=True),
-        field("sink", pa.bool_(), "sink_excess is at or above the onset threshold"),
-        field("drain", pa.bool_(), "value_ratio is at or below the drain threshold"),
-        field(
-            "peak",
-            pa.bool_(),
-            "residual_ratio is at or above the peak threshold",
-            nullable=True,
-        ),
+        field("sink", pa.bool_(), _THERE.format("sink_excess", "least", "sink"), nullable=True),
+        field("drain", pa.bool_(), _THERE.format("value_ratio", "most", "drain"), nullable=True),
+        field("peak", pa.bool_(), _THERE.format("residual_ratio", "least", "peak"), nullable=True),
     ),
 )
 
@@ -156,7 +154,7 @@ SEEDS = Table(
         field(
             "quantity",
             pa.string(),
-            "final: noise-free value at the last record (<statistic>_end of phenomena); onset: of the statistic's phenomenon; log_lag: of the pair of phenomena; else a law's parameter by its name",
+            "final: the fitted end (<statistic>_end of phenomena); onset: of the statistic's phenomenon; log_lag: of the pair of phenomena; else a law's parameter by its name",
         ),
         field(
             "statistic",

@@ -62,7 +62,7 @@ HOLDS = Table(
         number(
             "observed",
             "hold_value: heads.sink_log_odds of the experiment minus of the control at the last "
-            "record, mean over heads and seeds; force_attention: ln ‖v_s‖ of the control minus of "
+            "checkpoint, mean over heads and seeds; force_attention: ln ‖v_s‖ of the control minus of "
             "the experiment",
             "nats or e-folds",
         ),

@@ -19,7 +19,7 @@ from trajectory.schemas.base import (
 LEVEL = field(
     "level",
     pa.string(),
-    "head: one head's own series; layer: the strongest head of the layer at each record (peak: the stream that enters the block); trajectory: the strongest of all layers at each record",
+    "head: one head's own series; layer: the strongest head of the layer at each checkpoint (peak: the stream that enters the block); trajectory: the strongest of all layers at each checkpoint",
 )
 LEVEL_LAYER = field("layer", pa.int16(), "decoder block, from 0; −1 for the whole trajectory")
 LEVEL_HEAD = field("head", pa.int16(), "query head, from 0; −1 for a layer or the whole trajectory")
@@ -49,20 +49,20 @@ ONSETS = Table(
         field(
             "status",
             pa.string(),
-            "observed: crossed between two records and stayed; before_first: reached from the first record on; "
-            "lost: reached, but short of the threshold again at the last two records; not_reached: never reached at two records in a row, nor at the last",
+            "observed: crossed between two checkpoints and stayed; before_first: reached from the first checkpoint on; "
+            "lost: reached, but short of the threshold again at the last two checkpoints; not_reached: never reached at two checkpoints in a row, nor at the last",
         ),
         field(
             "after_step",
             pa.int64(),
-            "last record short of the threshold before the lasting crossing",
+            "last checkpoint short of the threshold before the lasting crossing",
             unit="steps",
             nullable=True,
         ),
         field(
             "by_step",
             pa.int64(),
-            "first record of the lasting crossing: at the threshold, as is the next record, and afterwards never short of it at two records in a row",
+            "first checkpoint of the lasting crossing: at the threshold, as is the next checkpoint, and afterwards never short of it at two checkpoints in a row",
             unit="steps",
             nullable=True,
         ),
@@ -74,13 +74,13 @@ ONSETS = Table(
         ),
         number(
             "low",
-            "the noise-free series crosses after this step (95 % interval with high); empty where even the first record may be past the crossing",
+            "the noise-free series crosses after this step (95 % interval with high); empty where even the first checkpoint may be past the crossing",
             "steps",
             nullable=True,
         ),
         number(
             "high",
-            "the noise-free series has crossed by this step; empty where it may not have crossed by the last record",
+            "the noise-free series has crossed by this step; empty where it may not have crossed by the last checkpoint",
             "steps",
             nullable=True,
         ),
@@ -115,7 +115,7 @@ ONSETS = Table(
         ),
         number(
             "p_shuffled",
-            "null: share of series with as large a change after the layer's heads are shuffled at every record, the series itself counted. Small: the change is this head's own; large: the layer changes together",
+            "null: share of series with as large a change after the layer's heads are shuffled at every checkpoint, the series itself counted. Small: the change is this head's own; large: the layer changes together",
             nullable=True,
         ),
         number("noise", "standard deviation of the series about its ramp", nullable=True),
@@ -205,16 +205,16 @@ GATES = Table(
             "the domain with the stronger sink while the head is gated, most often",
             nullable=True,
         ),
-        field("records", pa.int32(), "records of this head on both domains"),
-        field("gated_records", pa.int32(), "records at which it is gated"),
-        field("gated_at_end", pa.bool_(), "gated at the last record"),
+        field("records", pa.int32(), "checkpoints of this head on both domains"),
+        field("gated_records", pa.int32(), "checkpoints at which it is gated"),
+        field("gated_at_end", pa.bool_(), "gated at the last checkpoint"),
         field(
             "status",
             pa.string(),
-            "observed: became gated between two records and stayed; before_first: gated from the first record on; lost: gated once, not at the last two records; not_reached: never gated at two records in a row, nor at the last",
+            "observed: became gated between two checkpoints and stayed; before_first: gated from the first checkpoint on; lost: gated once, not at the last two checkpoints; not_reached: never gated at two checkpoints in a row, nor at the last",
         ),
-        field("after_step", pa.int64(), "last record before", unit="steps", nullable=True),
-        field("by_step", pa.int64(), "first gated record", unit="steps", nullable=True),
+        field("after_step", pa.int64(), "last checkpoint before", unit="steps", nullable=True),
+        field("by_step", pa.int64(), "first gated checkpoint", unit="steps", nullable=True),
         number("onset", "geometric midpoint of (after_step, by_step]", "steps", nullable=True),
         number("sink_onset", "onset of its sink on the dormant domain", "steps", nullable=True),
         number(
@@ -225,7 +225,7 @@ GATES = Table(
         ),
         number(
             "low",
-            "lower bound, from the records around the gate and around the sink's onset",
+            "lower bound, from the checkpoints around the gate and around the sink's onset",
             "nats",
             nullable=True,
         ),

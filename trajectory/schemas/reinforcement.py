@@ -38,13 +38,13 @@ REINFORCEMENT = Table(
         field(
             "role",
             pa.string(),
-            "lead: the layer's head with the greatest weight on the sink at this record, of those "
+            "lead: the layer's head with the greatest weight on the sink at this checkpoint, of those "
             "whose coupling was measured if there are any; all: the mean over its heads, only where "
             "it has several",
         ),
         KEY,
         KEY_KIND,
-        field("trajectories", pa.int32(), "trajectories of the group with this record"),
+        field("trajectories", pa.int32(), "trajectories of the group with this checkpoint"),
         field(
             "errors",
             pa.string(),
@@ -110,9 +110,11 @@ MOTIONS = Table(
     ("trajectory", "step", "domain", "readers", "layer", "head", "key"),
     (
         *(TRAJECTORY, STEP),
-        field("next_step", pa.int64(), "the next record with forces", unit="steps"),
+        field("next_step", pa.int64(), "the next checkpoint with forces", unit="steps"),
         *(DOMAIN, READERS, LAYER, HEAD, KEY, KEY_KIND),
-        number("sink_force", "forces.sink_force at the first of the two records", "nats per nat"),
+        number(
+            "sink_force", "forces.sink_force at the first of the two checkpoints", "nats per nat"
+        ),
         number("drain_force", "forces.drain_force there", "nats per e-fold"),
         number("sink_motion", "arrows.sink_motion there", "nats", nullable=True),
         number("drain_motion", "arrows.drain_motion there", "e-folds", nullable=True),
@@ -124,7 +126,7 @@ MOTIONS = Table(
         ),
         number(
             "sink_change",
-            "change of the key's log-odds between the two records; empty where there are none",
+            "change of the key's log-odds between the two checkpoints; empty where there are none",
             "nats per step",
             nullable=True,
         ),
@@ -156,13 +158,13 @@ MOTION_TESTS = Table(
             "force: sink_force or drain_force; flow: sink_motion or drain_motion, the gradient "
             "flow's own",
         ),
-        field("pairs", pa.int32(), "pairs of neighbouring records of a head"),
+        field("pairs", pa.int32(), "pairs of neighbouring checkpoints of a head"),
         field("heads", pa.int32(), "heads of all trajectories among them"),
         field(
             "shuffled",
             pa.int32(),
             "pairs that have another to be exchanged with: a head of the same layer of any trajectory "
-            "of the group at the same records, or of any layer where the layer has one; fewer than two "
+            "of the group at the same checkpoints, or of any layer where the layer has one; fewer than two "
             "leave no null",
         ),
         number("sign_agreement", "share of pairs in which predictor and change have one sign"),

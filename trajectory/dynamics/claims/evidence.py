@@ -226,7 +226,7 @@ def last_value(
         Absent: without a record.
     """
     if not len(steps):
-        raise Absent("no record holds what is needed")
+        raise Absent("no checkpoint holds what is needed")
     limits = RANGES.get(statistic, FREE) if limits is None else limits
     value, low, high = end_value(steps, values, limits)
     return Value(value, low, high, "none" if low is None else "records", limits)

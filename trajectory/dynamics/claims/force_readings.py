@@ -115,7 +115,7 @@ def within(rows: pl.DataFrame, window: pl.Expr, at: Site) -> tuple[pl.DataFrame,
     found = [kept.filter(key_kind=kind) for kind in (SINK, POSITION)]
     if not found[0].height:
         raise Absent(
-            f"{at.trajectory} has no record of forces in the window: its sink begins after step "
+            f"{at.trajectory} has no checkpoint of forces in the window: its sink begins after step "
             f"{at.when.before:.3g} and is midway at {at.when.midway:.3g}"
         )
     if not found[1].height:

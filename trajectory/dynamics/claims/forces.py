@@ -38,10 +38,10 @@ FORCED = Ledger()
 MEASURED = "measured here; the paper reads mutual reinforcement off curves (section 4)"
 """Source of what is not the paper's own claim."""
 
-RISE = f"the records {RISING}"
+RISE = f"the checkpoints {RISING}"
 """When a claim on what makes a sink looks."""
 
-BEGUN = f"the records {SINCE}"
+BEGUN = f"the checkpoints {SINCE}"
 """When a claim on a sink that has begun looks."""
 
 # --- the arrows of the gradient flow -------------------------------------------------------------
@@ -83,7 +83,7 @@ def _agrees(column: str) -> Reading:
         )
         both = sink.join(shams, on="step", suffix="_sham")
         if not both.height:
-            raise Absent(f"{trajectory} has no record with arrows of its sink and of shams")
+            raise Absent(f"{trajectory} has no checkpoint with arrows of its sink and of shams")
         hits = both.filter(pl.col("equal") & ~pl.col("equal_sham")).height
         return share(hits, both.height)
 
@@ -159,7 +159,7 @@ def _gain(kind: str) -> Reading:
             reach=2 * pl.col(errors[0]) / r.abs() + pl.col(errors[1]) / a + pl.col(errors[2]) / b,
         )
         if not rows.height:
-            raise Absent(f"{trajectory} has no record with both curvatures positive")
+            raise Absent(f"{trajectory} has no checkpoint with both curvatures positive")
         gain, reach = (
             float(rows[n].median())  # type: ignore[arg-type]
             for n in ("gain", "reach")
@@ -173,7 +173,7 @@ def _gain(kind: str) -> Reading:
 FORCED.criterion(
     GAIN,
     "below one",
-    "R²/(∂²L/∂a² · ∂²L/∂b²) of late readers at the sink, median over the records from its midst on where both curvatures are positive",
+    "R²/(∂²L/∂a² · ∂²L/∂b²) of late readers at the sink, median over the checkpoints from its midst on where both curvatures are positive",
     at_most=1,
     tables=("force_means", "heads", "phenomena"),
 )(both_worlds("force_means", _gain(SINK), {"at positional shams": _gain(POSITION)}))
@@ -261,7 +261,7 @@ def _pairs(evidence: Evidence, at: Site, column: str) -> pl.DataFrame:
     both = held.join(free, on=["step", "place"], suffix="_free").sort("step", "place")
     if not both.height:
         raise Absent(
-            f"{at.trajectory} has no record in the window with a position's value made constant "
+            f"{at.trajectory} has no checkpoint in the window with a position's value made constant "
             "and the same position unchanged"
         )
     return both

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from trajectory.config import Dynamics
 from trajectory.dynamics.claims.evidence import Absent, Evidence, TooSmall, Value, World
+from trajectory.dynamics.verdicts import inside
+from trajectory.rows import Row
 
-Row = dict[str, Any]
 Limit = float | str | None
 """A number, the name of a threshold in the config's dynamics section, or none."""
 
@@ -151,18 +150,15 @@ def decide(value: Value | None, at_least: float | None, at_most: float | None) -
     """
     if value is None:
         return NOT_MEASURABLE, ""
-    low = -math.inf if value.low is None else value.low
-    high = math.inf if value.high is None else value.high
     told = f"{value.value:.3g}"
     if value.interval == "none":
         return UNDECIDED, f"{told} has no interval"
     ends = f"{_end(value.low)} to {_end(value.high)}"
     told += " (exact)" if value.interval == "exact" else f" ({ends})"
-    inside = (at_least is None or low >= at_least) and (at_most is None or high <= at_most)
-    if inside:
+    lies = inside(value.low, value.high, at_least, at_most)
+    if lies is True:
         return REPRODUCED, f"{told} is {threshold(at_least, at_most)}"
-    outside = (at_least is not None and high < at_least) or (at_most is not None and low > at_most)
-    if outside:
+    if lies is False:
         return NOT_REPRODUCED, f"{told} is not {threshold(at_least, at_most)}"
     return UNDECIDED, f"the interval of {told} holds a limit of '{threshold(at_least, at_most)}'"
 

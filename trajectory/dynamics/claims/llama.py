@@ -63,7 +63,7 @@ def _llama(evidence: Evidence) -> list[str]:
 @LLAMAS.criterion(
     LLAMA,
     "residual norm",
-    "median over depths 2 to 30 of ‖h_s‖ at the last record",
+    "median over depths 2 to 30 of ‖h_s‖ at the last checkpoint",
     unit="activation",
     at_least=440,
     at_most=550,
@@ -89,7 +89,7 @@ def _llama_norm(evidence: Evidence) -> Iterator[Finding]:
 @LLAMAS.criterion(
     LLAMA,
     "attention of layer 24",
-    "median over heads of the weight on ⟨s⟩ in layer 24 at the last record",
+    "median over heads of the weight on ⟨s⟩ in layer 24 at the last checkpoint",
     at_least=0.95,
     tables=("heads",),
 )
@@ -107,7 +107,7 @@ def _llama_attention(evidence: Evidence) -> Iterator[Finding]:
 @LLAMAS.criterion(
     LLAMA,
     "values",
-    "median over all heads of ‖W_O v_s‖ over the median of the others at the last record; a tenth in the paper",
+    "median over all heads of ‖W_O v_s‖ over the median of the others at the last checkpoint; a tenth in the paper",
     at_most=0.2,
     tables=("heads",),
 )

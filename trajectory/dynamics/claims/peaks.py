@@ -130,7 +130,7 @@ for _statistic, _name in (
     PEAKS.criterion(
         LINEAR,
         _name,
-        f"AICc of a + b·ln t minus that of a + b·t for {_statistic} in the late window (in the onset window where a seed has too few records in that); ±{MARGIN:g} is evidence",
+        f"AICc of a + b·ln t minus that of a + b·t for {_statistic} in the late window (in the onset window where a seed has too few checkpoints in that); ±{MARGIN:g} is evidence",
         at_least=0,
         tables=("laws", "phenomena"),
     )(_linear(_statistic))
@@ -155,7 +155,7 @@ def _slope(evidence: Evidence, trajectory: str) -> Value:
     steps, norm = evidence.of_peak(trajectory, DORMANT, "residual_norm_sink")
     part = (steps >= 2_000) & (steps <= 10_000)
     if part.sum() < 3:
-        raise Absent(f"{trajectory} has fewer than three records from 2,000 to 10,000 steps")
+        raise Absent(f"{trajectory} has fewer than three checkpoints from 2,000 to 10,000 steps")
     return scaled(fitted_slope(steps[part], norm[part]), 1000)
 
 

@@ -90,7 +90,7 @@ def _gain(evidence: Evidence, trajectory: str, domain: str) -> Value:
 PRETRAINED.criterion(
     OLMO,
     "the sink emerges",
-    "sink excess of the lead head at the end minus at the first record",
+    "sink excess of the lead head at the end minus at the first checkpoint",
     at_least="sink_threshold",
     tables=("heads", "phenomena"),
 )(each_language_model(_gain))
@@ -108,7 +108,7 @@ def _onset(evidence: Evidence, trajectory: str, domain: str) -> Value:
     )
     mean = heads.group_by("step").agg(pl.col("sink_excess").mean()).sort("step")
     if mean.height < 2:
-        raise Absent(f"'heads' holds fewer than two records of layer {REFERENCE_LAYER}")
+        raise Absent(f"'heads' holds fewer than two checkpoints of layer {REFERENCE_LAYER}")
     when = midway(mean["step"].to_numpy().astype(float), mean["sink_excess"].to_numpy())
     return Value(when.step, when.after, when.by, "records")
 
@@ -188,7 +188,7 @@ for _statistic, _name in (
     PRETRAINED.criterion(
         OLMO,
         _name,
-        f"AICc of a + b·ln t minus that of a + b·t for {_statistic} in the late window (in the onset window where that has too few records); ±{MARGIN:g} is evidence",
+        f"AICc of a + b·ln t minus that of a + b·t for {_statistic} in the late window (in the onset window where that has too few checkpoints); ±{MARGIN:g} is evidence",
         at_least=0,
         tables=("laws", "phenomena"),
     )(_linear(_statistic))
@@ -209,7 +209,7 @@ def _residual_slope(evidence: Evidence, trajectory: str, domain: str) -> Value:
     steps, norm = evidence.series("layers", "residual_norm_sink", **where)
     late = steps >= 50_000
     if late.sum() < 3:
-        raise Absent("fewer than three records after step 50,000")
+        raise Absent("fewer than three checkpoints after step 50,000")
     return scaled(fitted_slope(steps[late], norm[late]), 1000)
 
 
@@ -235,7 +235,7 @@ GATED = Claim(
 @PRETRAINED.criterion(
     GATED,
     "gated heads",
-    "heads that are domain-gated at the last record, of all heads, for each pair of domains; one is enough",
+    "heads that are domain-gated at the last checkpoint, of all heads, for each pair of domains; one is enough",
     unit="heads",
     at_least=1,
     tables=("gates",),

@@ -104,7 +104,7 @@ def halves(steps: Array, values: Array) -> tuple[Value, Value]:
     start = len(values) - 1 - int(values[::-1].argmin())
     steps, values = steps[start:], values[start:]
     if len(steps) < 5:
-        raise Absent("fewer than five records after its least value")
+        raise Absent("fewer than five checkpoints after its least value")
     middle = math.sqrt(max(steps[0], 1.0) * steps[-1])
     early, later = steps <= middle, steps >= middle
     return fitted_slope(steps[early], values[early]), fitted_slope(steps[later], values[later])
@@ -116,7 +116,7 @@ def fitted_slope(steps: Array, values: Array) -> Value:
     Raises Absent for fewer than three records.
     """
     if len(steps) < 3:
-        raise Absent("fewer than three records for a slope")
+        raise Absent("fewer than three checkpoints for a slope")
     return Value(*line(steps, values).slope, "records")
 
 
@@ -150,7 +150,7 @@ def linear_over_log(
     def of(evidence: Evidence, trajectory: str) -> Value:
         gain = _gains(evidence, trajectory, domain, statistic).get(window)
         if gain is None:
-            raise Absent(f"{trajectory} has too few records in the {window} window")
+            raise Absent(f"{trajectory} has too few checkpoints in the {window} window")
         return Value(gain, gain - MARGIN, gain + MARGIN, "evidence")
 
     return window, of
@@ -177,7 +177,7 @@ def growth(evidence: Evidence, trajectories: list[str], domain: str) -> tuple[st
         where = {"trajectory": trajectory, "domain": domain, "layer": depth, "head": -1}
         fitted = evidence.rows("laws", **where, statistic="residual_excess", window=window)
         if not fitted:
-            raise Absent(f"{trajectory} has too few records in the {window} window")
+            raise Absent(f"{trajectory} has too few checkpoints in the {window} window")
         steps, excess = evidence.of_peak(trajectory, domain, "residual_excess")
         part = steps >= fitted[0]["first_step"]
         return scaled(fitted_slope(steps[part], excess[part]), 1000)
@@ -203,5 +203,5 @@ def _gains(evidence: Evidence, trajectory: str, domain: str, statistic: str) -> 
         if {"linear", "log"} <= aicc.keys()
     }
     if not gains:
-        raise Absent(f"{trajectory} has too few records for the laws of {statistic}")
+        raise Absent(f"{trajectory} has too few checkpoints for the laws of {statistic}")
     return gains

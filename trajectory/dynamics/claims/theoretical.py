@@ -48,7 +48,7 @@ def _late(evidence: Evidence, regime: str) -> dict[str, np.ndarray]:
     frame = frame.with_columns(loss_left=loss / loss.first())
     frame = frame.filter(time >= time.max() / 10**DECADES)
     if frame.height < 3:
-        raise Absent(f"'theory_curves' has no late records of regime '{regime}'")
+        raise Absent(f"'theory_curves' has no late points of regime '{regime}'")
     return {name: frame[name].to_numpy() for name in (*READ, "loss_left")}
 
 
@@ -174,7 +174,7 @@ def _adam(evidence: Evidence) -> Iterator[Finding]:
             law="log",
         )
         if not rows:
-            raise Absent(f"{trajectory} has too few records for a law of Δlogit")
+            raise Absent(f"{trajectory} has too few checkpoints for a law of Δlogit")
         parameters, low, high = (dict(rows[0][key]) for key in ("parameters", "low", "high"))
         if "b" not in low:  # the law is excluded: there is a slope, but no interval
             return Value(parameters["b"])

@@ -274,7 +274,7 @@ TOY.criterion(
 @TOY.criterion(
     ORDER,
     "value norm rises first",
-    "ln of (greatest ‖W_O v_s‖ after the first record and before the sink excess is midway / its first value); by convention a rise by a tenth counts",
+    "ln of (greatest ‖W_O v_s‖ after the first checkpoint and before the sink excess is midway / its first value); by convention a rise by a tenth counts",
     unit="nats",
     at_least=RISE,
     tables=("heads", "phenomena"),
@@ -284,7 +284,7 @@ def _rises(evidence: Evidence) -> Iterator[Finding]:
         steps, norm = evidence.of_lead(trajectory, DORMANT, "output_value_norm_sink")
         before = norm[1:][steps[1:] <= _sink_midway(evidence, trajectory).step]
         if not len(before):
-            raise Absent(f"{trajectory} has no record between its first and the sink")
+            raise Absent(f"{trajectory} has no checkpoint between its first and the sink")
         return Value(math.log(before.max() / norm[0]))
 
     for group in evidence.groups(softmax(1), ONE_LAYER):

@@ -78,6 +78,12 @@ def make(run: Run) -> Page:
     """The page."""
     title = "Which of the paper's claims does this run reproduce?"
     lead = "What contradicts the paper first. Unfold a claim for the numbers that decide it."
+    note = (
+        "“At the end” is the fitted end of all pages: where a line through the last quarter of the "
+        "checkpoints ends, with its 95 % interval. In brackets: what the interval is over. A claim "
+        "is reproduced where the whole interval meets the limit, not reproduced where none of it "
+        "does, else undecided."
+    )
     if not run.has("claims"):
         blocks: list[Block] = [Missing("Ledger", reason("claims"))]
         return Page("claims", "Claims", title, lead, blocks)
@@ -88,7 +94,7 @@ def make(run: Run) -> Page:
     blocks.append(_summary(claims, counted))
     return Page(
         "claims", "Claims", title, lead, blocks, (), {"counted": counted},
-        answer=_answer(claims),
+        note=note, answer=_answer(claims),
     )  # fmt: skip
 
 
@@ -163,7 +169,8 @@ def _claim(tile: Tile, part: pl.DataFrame) -> Folded:
     for row in rows:
         unit = f" {row['unit']}" if row["unit"] and row["measured"] is not None else ""
         ends = words.interval(row["low"], row["high"])
-        note = f"{ends} ({row['interval']})" if ends else ""
+        over = row["interval"].replace("records", "checkpoints")
+        note = f"{ends} ({over})" if ends else ""
         body.append(
             [
                 Cell(row["criterion"], "wrap"),

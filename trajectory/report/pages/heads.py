@@ -9,7 +9,7 @@ import altair as alt
 import polars as pl
 
 from trajectory.dynamics.phases import inner
-from trajectory.report import encode, marks, sentences, series, words
+from trajectory.report import encode, marks, series, words
 from trajectory.report.controls import Choice, Control, Number, Slider
 from trajectory.report.page import Captions, Figure, Page
 from trajectory.report.run import Run, dormant
@@ -39,19 +39,13 @@ def make(run: Run) -> Page:
     )
     chosen, domain, layer, head = _first(run, cube)
     controls = _controls(run, cube, (chosen, domain, layer, head))
-    cuts = _cuts(frame, cube, (chosen, domain, layer, head))
-    threshold, named = run.config.dynamics.sink_threshold, marks.spoken(HEADS, "sink_excess")
     streams = series.streams(run, ["residual_ratio"])
     strongest = _strongest(run)
     scales = {name: _colours(frame[name], name) for name in STATISTICS}
     figures = [
-        _map(scales, sentences.of_map(cuts["map"], named, threshold)),
-        _trajectory(
-            run,
-            cube[chosen]["domains"],
-            sentences.of_head(cuts["head"], named, cube[chosen]["domains"]),
-        ),
-        _layer(sentences.of_layer(cuts["layer"], named)),
+        _map(scales),
+        _trajectory(run, cube[chosen]["domains"]),
+        _layer(),
         _depths(run, strongest, (chosen, domain)),
         _residual(run, streams, (chosen, domain)),
     ]
@@ -65,10 +59,10 @@ def make(run: Run) -> Page:
         {"strongest": strongest, "streams": streams},
         cube,
         {
-            "sink_threshold": threshold,
+            "sink_threshold": run.config.dynamics.sink_threshold,
             "statistics": {name: marks.spoken(HEADS, name) for name in STATISTICS},
         },
-        cuts,
+        _cuts(frame, cube, (chosen, domain, layer, head)),
         note="Move through training with the slider; click a head, or choose its layer and "
         "number, to see it over training. A statistic's colours are the same for all runs and "
         "checkpoints. Values are rounded to 1/65534 of their range."
@@ -151,7 +145,7 @@ def _y_patches() -> dict[str, dict[str, Any]]:
     }
 
 
-def _map(scales: dict[str, dict[str, Any]], reading: str) -> Figure:
+def _map(scales: dict[str, dict[str, Any]]) -> Figure:
     cells = (
         marks.named("map")
         .mark_rect(cursor="pointer")
@@ -175,7 +169,7 @@ def _map(scales: dict[str, dict[str, Any]], reading: str) -> Figure:
         "map",
         "Layer × head",
         cells,
-        reading,
+        "",
         definition=marks.definition(HEADS, "sink_excess"),
         provided={"map": "map"},
         patches={
@@ -204,7 +198,7 @@ def _lines(data: str, colour: alt.Color | Any, log_filter: bool = True) -> alt.C
     )
 
 
-def _trajectory(run: Run, domains: list[str], reading: str) -> Figure:
+def _trajectory(run: Run, domains: list[str]) -> Figure:
     told = marks.by_domain(run, domains, lines=True)
     base = _lines("head", told["color"])
     tips = marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"])
@@ -216,7 +210,7 @@ def _trajectory(run: Run, domains: list[str], reading: str) -> Figure:
         "head",
         "The chosen head over training",
         alt.layer(drawn, points),
-        reading,
+        "",
         provided={"head": "head"},
         patches={
             "chosen_statistic": _y_patches(),
@@ -249,7 +243,7 @@ def _answer(run: Run) -> str:
     )
 
 
-def _layer(reading: str) -> Figure:
+def _layer() -> Figure:
     base = _lines(
         "layer", alt.condition("datum.picked", alt.value("#D55E00"), alt.value(marks.GREY))
     )
@@ -269,7 +263,7 @@ def _layer(reading: str) -> Figure:
         "layer",
         "All heads of its layer",
         alt.layer(drawn, points),
-        reading,
+        "",
         provided={"layer": "layer"},
         patches={"chosen_statistic": _y_patches()},
         picks={"layer": "chosen_layer", "head": "chosen_head"},
@@ -340,8 +334,9 @@ def _depth_reading(run: Run, strongest: pl.DataFrame, trajectory: str, domain: s
     return (
         f"On {domain} {crossed['layer'].n_unique()} of {trajectory}'s "
         f"{words.count(layers, 'layer')} reach a sink (excess ≥ {threshold}), layer "
-        f"{first['layer']} first, at {words.at_step(first['step'])}; the strongest ends in layer "
-        f"{top['layer']}, {words.number(top['sink_excess'])} above the floor."
+        f"{first['layer']} first, at {words.at_step(first['step'])}; at the last "
+        f"checkpoint the strongest is in layer {top['layer']}, "
+        f"{words.number(top['sink_excess'])} above the floor."
     )
 
 
@@ -390,8 +385,8 @@ def _peak_reading(streams: pl.DataFrame, trajectory: str, domain: str) -> str:
     top = last.sort("residual_ratio", descending=True).row(0, named=True)
     first = own.filter(pl.col("layer") == top["layer"]).sort("step").row(0, named=True)
     return (
-        f"{trajectory} on {domain} ends with its greatest peak between two blocks at depth "
-        f"{top['layer']}, where the sink's norm is {words.number(top['residual_ratio'])} times the "
-        f"rest's "
+        f"At its last checkpoint {trajectory} on {domain} has its greatest peak between two "
+        f"blocks at depth {top['layer']}, where the sink's norm is "
+        f"{words.number(top['residual_ratio'])} times the rest's "
         f"({words.number(first['residual_ratio'])} at {words.at_step(first['step'])})."
     )

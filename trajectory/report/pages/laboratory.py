@@ -13,7 +13,8 @@ from trajectory.report.controls import Choice, Control, Value
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Figure, Heading, Missing, Page
 from trajectory.report.parts import interventions, types
-from trajectory.report.run import Run, dormant, is_bb
+from trajectory.report.parts.tally import Tallies, ending_told, uncounted
+from trajectory.report.run import Run, is_bb
 from trajectory.schemas import BB_MILESTONES, CHECKPOINTS
 
 
@@ -70,13 +71,12 @@ def _answer(run: Run, risks: pl.DataFrame) -> str:
         own = last.filter(pl.col("domain") == domain)["excess_risk"]
         if own.len():
             found.append(f"{words.number(words.median(own))} nats/token on {name}")
-    told = f"In the median the models end {words.listed(found)} above the oracle."
-    sinking = dormant(run.phenomena).filter(pl.col("trajectory").str.starts_with("bb/"))
-    return (
-        f"{told} {sinking.filter('sink').height} of "
-        f"{words.count(sinking.height, 'run')} end with a sink on "
-        "non-triggers."
+    told = (
+        f"At the last checkpoint the models lie in the median {words.listed(found)} above the "
+        "oracle."
     )
+    parts = (told, ending_told(Tallies.read(run), "sink", toys_only=True), uncounted(run))
+    return " ".join(filter(None, parts))
 
 
 def _risks(run: Run, risks: pl.DataFrame) -> Figure:
@@ -87,8 +87,8 @@ def _risks(run: Run, risks: pl.DataFrame) -> Figure:
         "risks",
         "Risk above the oracle",
         alt.layer(*marks.lines(run, "risks", "excess_risk", CHECKPOINTS)),
-        f"In nats/token above the oracle, bigram risk (non-triggers) ends at {bigram}; backcopy "
-        f"risk (triggers) at {copied}.",
+        "In nats/token above the oracle, bigram risk (non-triggers) at the last checkpoint is "
+        f"{bigram}; backcopy risk (triggers) is {copied}.",
         data="risks",
         table="checkpoints",
         definition=marks.definition(CHECKPOINTS, "excess_risk"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import altair as alt
 import polars as pl
 
+from trajectory.dynamics.phases import Phenomenon, phenomena
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.controls import Control
 from trajectory.report.findings import NO, UNDECIDED, UNDEFINED, YES, Ending, endings
 from trajectory.report.missing import reason
+from trajectory.report.names import Names
 from trajectory.report.page import Block, Figure, Missing, Page
 from trajectory.report.parts.comparisons import forest, measured, table
 from trajectory.report.run import Run, dormant, is_bb
@@ -23,10 +25,21 @@ SECTIONS = {
 """Sections of experiments, in the order of the page."""
 
 
+AXES = {
+    "sink": ("sink excess over the uniform floor", (-0.2, 1.0)),
+    "drain": ("value ratio, sink / rest", (0.0, 1.25)),
+    "peak": ("residual ratio, sink / rest", (0.0, 3.0)),
+}
+"""Phenomenon → title of its axis, and how far that reaches at least."""
+
+
 def make(run: Run) -> Page:
     """The page."""
     title = "Which change of attention or optimiser removes which phenomenon?"
-    lead = "Every Bigram-Backcopy variant at its last checkpoint, a point per seed."
+    lead = (
+        "Where every Bigram-Backcopy variant ends: a point per seed, its fitted end with the 95 % "
+        "interval on which the verdict rests."
+    )
     if not any(map(is_bb, run.trajectories)):
         missing = Missing("Mitigations", "its config names no Bigram-Backcopy variant")
         return Page("mitigations", "Mitigations", title, lead, [missing])
@@ -34,11 +47,7 @@ def make(run: Run) -> Page:
     ends = with_group(rows)
     found = [end for end in endings(run) if is_bb(end.group)]
     blocks: list[Block] = [
-        _strip(
-            run, ends, "sink_excess", "sink excess over the uniform floor", "sink", False, found
-        ),
-        _strip(run, ends, "value_ratio", "value ratio, sink / rest", "drain", True, found),
-        _strip(run, ends, "residual_ratio", "residual ratio, sink / rest", "peak", True, found),
+        _strip(run, ends, one, *AXES[one.name], found) for one in phenomena(run.config.dynamics)
     ]
     data: dict[str, pl.DataFrame] = {"ends": ends}
     blocks.append(table(run, SECTIONS))
@@ -113,26 +122,38 @@ def _price(run: Run, prices: pl.DataFrame) -> Figure:
     )
 
 
+def _height(run: Run, ends: pl.DataFrame) -> int:
+    """Room for all rows: for a name with a line for each of its features, or for its seeds."""
+    names = Names(run.config)
+    groups = ends["group"].unique()
+    lines = max(len(names.of(group).split(", ")) for group in groups)
+    return int(groups.len() * max(12 * lines, 24))
+
+
 def _strip(
-    run: Run,
-    ends: pl.DataFrame,
-    column: str,
-    axis: str,
-    phenomenon: str,
-    log: bool,
+    run: Run, ends: pl.DataFrame, one: Phenomenon, axis: str, room: tuple[float, float],
     found: list[Ending],
-) -> Figure:
-    x = alt.X(f"{column}:Q", title=axis)
-    x = marks.log_axis(x, padding=12) if log else x.scale(zero=True)
-    points = (
-        marks.shown(marks.named("ends"), domain=False)
-        .mark_point(filled=True, size=70, opacity=0.85)
-        .encode(
-            x=x,
-            y=alt.Y("group:N", title=None, sort=run.groups).axis(labelLimit=180),
-            color=marks.colour(run),
-            tooltip=marks.tips(PHENOMENA, ["trajectory", "last_step", "layer", "head", column]),
-        )
+) -> Figure:  # fmt: skip
+    """Where every variant ends, from the one to the other end of the axis at least."""
+    phenomenon = one.name
+    column, (low, high) = one.statistic, room
+    most = max([high, *(1.05 * end for end in ends[f"{column}_end"].drop_nulls())])
+    points = marks.forest(
+        marks.shown(marks.named("ends"), domain=False),
+        PHENOMENA,
+        f"{column}_end",
+        (f"{column}_low", f"{column}_high"),
+        f"{axis}, fitted end",
+        y=alt.Y("group:N", title=None, sort=run.groups).axis(
+            labelLimit=170,
+            labelExpr="split(datum.label, ', ')",
+            labelFontSize=10,
+            labelLineHeight=11,
+        ),
+        tooltip=marks.tips(PHENOMENA, ["trajectory", "last_step", "layer", "head"]),
+        domain=(low, most),
+        color=marks.colour(run),
+        yOffset=alt.YOffset("trajectory:N", sort=run.trajectories),
     )
     told = {
         YES: f"with a {phenomenon}",
@@ -142,19 +163,16 @@ def _strip(
     }
     parts = [f"{text}: {own}" for v, text in told.items() if (own := _groups(found, phenomenon, v))]
     reading = f"{'; '.join(parts)}."
-    line = {
-        "sink": (run.config.dynamics.sink_threshold, "threshold of a sink"),
-        "drain": (run.config.dynamics.drain_threshold, "threshold of a drain"),
-        "peak": (run.config.dynamics.peak_threshold, "threshold of a peak"),
-    }[phenomenon]
     return Figure(
         phenomenon,
-        {"sink": "Sink", "drain": "Drain", "peak": "Peak"}[phenomenon] + " at the end",
-        alt.layer(marks.reference(*line, vertical=True), points),
+        f"{phenomenon.capitalize()} at the end",
+        alt.layer(
+            marks.reference(one.threshold, f"threshold of a {phenomenon}", vertical=True), *points
+        ),
         reading[0].upper() + reading[1:],
         data="ends",
         table="phenomena",
-        definition=marks.definition(PHENOMENA, column),
+        definition=marks.definition(PHENOMENA, f"{column}_end"),
         narrow=True,
-        height=max(120, 26 * ends["group"].n_unique()),
+        height=max(120, _height(run, ends)),
     )

@@ -238,7 +238,8 @@ def _reading(part: pl.DataFrame, line: str) -> str:
     if top is None:
         return "No run on a dormant domain has both statistics."
     return (
-        f"{both} of {words.count(ends.height, line)} end at stronger sinks with smaller "
-        f"values than they began; the longest way is {top['trajectory']}'s on {top['domain']}, by "
-        f"{top['sink']:+.1f} nats while its value ratio changed by a factor of {top['drain']:.2f}."
+        f"From first to last checkpoint {both} of {words.count(ends.height, line)} "
+        f"{'moves' if both == 1 else 'move'} to a stronger sink with a smaller value; the "
+        f"longest way is {top['trajectory']}'s on {top['domain']}, by {top['sink']:+.1f} nats "
+        f"while its value ratio changed by a factor of {top['drain']:.2f}."
     )

@@ -153,8 +153,9 @@ def _weight(run: Run) -> Figure:
         alt.layer(floor, *drawn),
         words.over(
             rows,
-            f"{above} of {words.count(rows.height, 'lead head')} end with more than three times "
-            f"the weight of uniform attention (dotted): {words.per_group(rows, 'sink_weight')}.",
+            f"{above} of {words.count(rows.height, 'lead head')} have at the last "
+            "checkpoint more than three times the weight of uniform attention (dotted): "
+            f"{words.per_group(rows, 'sink_weight')}.",
         ),
         data="weights",
         definition=marks.definition(HEADS, "sink_weight"),

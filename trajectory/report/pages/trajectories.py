@@ -15,6 +15,8 @@ from trajectory.report.controls import Choice, Control, Switch
 from trajectory.report.page import Captions, Figure, Page
 from trajectory.report.palette import dash_names
 from trajectory.report.parts import endings
+from trajectory.report.parts.endings import leads_told
+from trajectory.report.parts.tally import Tallies, ending_told, uncounted
 from trajectory.report.run import Run
 from trajectory.schemas import CHECKPOINTS, HEADS, LAYERS, Table
 
@@ -81,6 +83,9 @@ _GROUPS = {
 }
 """Where the statistics of a data set are measured."""
 
+PHENOMENA = {"sink_excess": "sink", "value_ratio": "drain", "residual_ratio": "peak"}
+"""Statistic → the phenomenon that it decides."""
+
 FITTED = ("delta_logit", "value_ratio", "residual_ratio")
 
 
@@ -116,7 +121,8 @@ def make(run: Run) -> Page:
     curves = run.has("laws")
     if curves:
         data["curves"] = series.law_curves(run)
-    figures = [_panel(run, panel, curves) for panel in PANELS]
+    found = Tallies.read(run)
+    figures = [_panel(run, panel, curves, found) for panel in PANELS]
     explorer = _explorer(run, {TABLES_OF[name]: list(found) for name, found in measured.items()})
     return Page(
         "trajectories",
@@ -167,6 +173,7 @@ def _note(run: Run) -> str:
         "else is chosen."
         + (" Drawn at 100 checkpoints of each run at most." if run.thinned else "")
         + _without_onset(run)
+        + "".join(f" {told}" for told in (leads_told(run), uncounted(run)) if told)
     )
 
 
@@ -240,7 +247,7 @@ def _filtered(panel_data: str, column: str) -> tuple[alt.Chart, list[str]]:
     return _placed(panel_data, column, places), detail
 
 
-def _panel(run: Run, panel: Panel, curves: bool) -> Figure:
+def _panel(run: Run, panel: Panel, curves: bool, found: Tallies) -> Figure:
     base, detail = _filtered(panel.data, f"datum['{panel.column}']")
     if panel.log:
         base = base.transform_filter(f"datum['{panel.column}'] > 0")
@@ -288,7 +295,7 @@ def _panel(run: Run, panel: Panel, curves: bool) -> Figure:
         panel.name,
         panel.title,
         alt.layer(*layers),
-        _reading(run, panel),
+        _reading(run, panel, found),
         data=panel.data,
         table=panel.table.name,
         definition=marks.definition(panel.table, panel.column),
@@ -377,23 +384,8 @@ def _floor(columns: Sequence[str]) -> str:
     return f"{known}null"
 
 
-def _reading(run: Run, panel: Panel) -> str:
-    rows = run.first_shown(run.phenomena)
-    if panel.name == "value_ratio":
-        sinking = rows.filter(pl.col("sink"))
-        drained = sinking.filter(pl.col("drain")).height
-        return words.over(
-            rows,
-            "the sink's value norm over the rest's ends at "
-            f"{words.per_group(rows, 'value_ratio')}; "
-            f"{drained} of {sinking.height} runs with a sink end drained.",
-        )
-    if panel.name == "residual_ratio" and rows["residual_ratio"].null_count() == rows.height:
-        return "No run shown at first has a stream between two blocks, where a peak can be."
-    if panel.name == "residual_ratio":
-        return words.over(
-            rows,
-            "at the depth between two blocks where it is greatest, the sink's residual norm over "
-            f"the rest's ends at {words.per_group(rows, 'residual_ratio')}.",
-        )
-    return endings.ending(run, panel.table, panel.column)
+def _reading(run: Run, panel: Panel, found: Tallies) -> str:
+    """Where the lines end, and in how many models that is a phenomenon."""
+    told = endings.ending(run, panel.table, panel.column)
+    phenomenon = PHENOMENA.get(panel.column)
+    return f"{told} {ending_told(found, phenomenon)}" if phenomenon else told

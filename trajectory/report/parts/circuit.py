@@ -28,6 +28,15 @@ LINES = (
     ("value_ratio", "‖v‖ of the sink / rest, mean", "Value ratio, changed", True),
 )
 
+KINDS = {
+    "zero_mlp": "no MLP",
+    "zero_attention": "no attention",
+    "mean_value": "the others' mean value",
+    "mean_residual": "the others' mean norm",
+    "named": "changes made together",
+}
+"""Kind of change → in the list of choices."""
+
 BARS = (
     ("loss_difference", "", "change of the loss (nats/token)", "Loss"),
     ("sink", "sink_before", "weight on the sink behind it", "Sink"),
@@ -50,7 +59,7 @@ def make(run: Run, names: list[str], first: tuple[str, str]) -> Part:
             data["behind"] = with_group(found).with_columns(label=label)
             data["changed"] = with_group(_lines(run, depths))
             kinds = sorted(data["behind"]["kind"].unique(), key=_kind_rank)
-            options = [(kind, kind.replace("_", " ")) for kind in kinds]
+            options = [(kind, KINDS.get(kind, kind.replace("_", " "))) for kind in kinds]
             controls.append(Choice("chosen_kind", "change", options, kinds[0], "Changed"))
             blocks += [_by_depth(run, changes, depths, first, *line) for line in LINES]
             blocks += [_bars(run, data["behind"], first, *bar) for bar in BARS]

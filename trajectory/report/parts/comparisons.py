@@ -21,7 +21,7 @@ CAUSES = ("delta_logit", "value_ratio")
 
 CALLED = {name: marks.called(name) for name in CAUSES}
 
-MEASURES = {"step": "last record", "loss": "equal loss", "rate": "change per ln(step)"}
+MEASURES = {"step": "last checkpoint", "loss": "equal loss", "rate": "change per ln(step)"}
 """What experiments are compared by, in words."""
 
 TOLD = {"step": "{} at the last checkpoint", "loss": "{} at equal loss", "rate": "{} per ln(step)"}

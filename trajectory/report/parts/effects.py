@@ -62,10 +62,11 @@ def _order(gates: pl.DataFrame, dated: pl.DataFrame) -> str:
     once = dated.filter(pl.col("log_lag") == 0).height
     orders = dict(dated.group_by("order").len().rows())
     return (
-        f"{gated} of {words.count(gates.height, 'comparison')} of a head on two domains end gated. "
-        f"A gate needs a sink, so it comes with it or later: of {dated.height} with both dates "
-        f"{once} have both between the same two checkpoints, and in {orders.get('sink', 0)} the "
-        "sink comes first by more than the checkpoints' distance."
+        f"{gated} of {words.count(gates.height, 'comparison')} of a head on two domains are gated "
+        f"at the last checkpoint. A gate needs a sink, so it comes with it or later: "
+        f"of {dated.height} with both dates {once} have both between the same two "
+        f"checkpoints, and in {orders.get('sink', 0)} the sink comes first by more "
+        "than the checkpoints' distance."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from trajectory.report import marks, words
-from trajectory.report.run import Run, dormant
+from trajectory.report.run import Run, domain_rank, dormant, world_rank
 from trajectory.schemas import HEADS, LAYERS, Table
 
 CLEARLY = 0.1
@@ -68,5 +68,24 @@ def ending(run: Run, table: Table, column: str) -> str:
         return f"No {name} was measured on the domains shown at first."
     return words.over(
         rows.drop_nulls(column),
-        f"{marks.spoken(table, column)}{where} ends at {words.per_group(rows, column)}.",
+        f"at the last checkpoint {marks.spoken(table, column)}{where} is "
+        f"{words.per_group(rows, column)}.",
     )
+
+
+def leads_told(run: Run) -> str:
+    """Which heads lead on each domain of the runs where these are several; nothing where one leads
+    on all of them."""
+    parts = []
+    for (trajectory,), own in dormant(run.leads).group_by("trajectory", maintain_order=True):
+        places: dict[tuple[int, int], list[str]] = {}
+        for row in own.to_dicts():
+            places.setdefault((row["layer"], row["head"]), []).append(row["domain"])
+        if len(places) > 1:
+            heads = [
+                f"layer {layer}, head {head} on {words.listed(sorted(domains, key=domain_rank))}"
+                for (layer, head), domains in places.items()
+            ]
+            parts.append((str(trajectory), f"{trajectory} is {words.listed(heads)}"))
+    told = [text for _, text in sorted(parts, key=lambda part: world_rank(part[0]))]
+    return f"The lead head of {'; of '.join(told)}." if told else ""

@@ -95,7 +95,7 @@ def arrows(known: pl.DataFrame) -> list[str]:
     if tokens:
         told.append(
             f"At all places of a token they agree in {_percent(c.sham or 0 for c in tokens)} of "
-            "records."
+            "checkpoints."
         )
     return told
 
@@ -111,7 +111,7 @@ def curves(onsets: pl.DataFrame, leads: pl.DataFrame | None) -> list[str]:
     seen = lead.filter(pl.col("onset").is_not_null())
     told = [
         f"{seen.height} of {words.count(lead.height, 'lead head')} begin their sink between two "
-        "records."
+        "checkpoints."
     ]
     if leads is not None:
         pairs = leads.filter(

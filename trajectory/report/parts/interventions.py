@@ -106,7 +106,7 @@ def _ends(run: Run, frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
     captions = Captions.of("chosen_trajectory", toy, lambda t: _ends_reading(frame, t))
     return Figure(
         "intervention-ends",
-        "What each intervention costs at the end",
+        "What each intervention costs at the last checkpoint",
         base,
         captions.readings[(first,)],
         captions=captions,

@@ -15,7 +15,7 @@ from trajectory.report.names import Names
 from trajectory.report.page import Block, Chart, Figure, Inline
 from trajectory.report.parts import clock
 from trajectory.report.parts.clock import AXES, PANELS, Ends, Panel
-from trajectory.report.parts.tally import Tallies, share
+from trajectory.report.parts.tally import Tallies, ending_told
 from trajectory.report.run import Run, is_bb
 from trajectory.schemas import HEADS, LAYERS, Table
 
@@ -65,25 +65,14 @@ def make(
         own = points[panel.name]
         if own.is_empty():
             continue
-        blocks.append(_figure(run, panel, own, points, there, data, _reading(found, panel)))
+        reading = ending_told(found, panel.name)
+        blocks.append(_figure(run, panel, own, points, there, data, reading))
     if lone:
         data["alone"] = points["sink"].filter(pl.col("group").is_in(lone), axis="step")
         low, high = _domain(points, "onset")
         room = math.log(1 / low) / math.log(high / low) if low < 1 else 1.0
         blocks.append(_inset(run, data["alone"], points["sink"], names, round(room, 3)))
     return blocks, [axis]
-
-
-def _reading(found: Tallies, panel: Panel) -> str:
-    """How many models of each world end with it."""
-    told = []
-    for groups, noun in ((found.toys, "toy variant"), (found.models, "language model")):
-        own = found.within(panel.name, groups)
-        if own.decidable:
-            told.append(f"{share(own, noun)}")
-    if not told:
-        return "No model has a stream between two blocks, where a peak can be."
-    return f"A {panel.name} is there at the end in {words.listed(told)}."
 
 
 def _domain(points: Mapping[str, pl.DataFrame], axis: str) -> Ends:
@@ -253,7 +242,7 @@ def _inset(run: Run, alone: pl.DataFrame, sink: pl.DataFrame, names: Names, room
         "alone",
         f"No onset: {words.few(called)}",
         chart,
-        f"{told}; their weight above uniform ends at {_last(alone)}, by step.",
+        f"{told}; their weight above uniform is {_last(alone)} at the last checkpoint.",
         data="alone",
         narrow=True,
         height=64,

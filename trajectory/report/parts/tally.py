@@ -93,6 +93,27 @@ class Tallies:
         )
 
 
+def ending_told(found: Tallies, phenomenon: str, *, toys_only: bool = False) -> str:
+    """In how many models of each world the phenomenon is there at the end: the same words and
+    numbers wherever a page says it."""
+    worlds = ((found.toys, "toy variant"), (found.models, "language model"))
+    told = []
+    for groups, noun in worlds[:1] if toys_only else worlds:
+        own = found.within(phenomenon, groups)
+        if own.decidable:
+            told.append(share(own, noun))
+    if not told:
+        return "No model has a stream between two blocks, where a peak can be."
+    return f"A {phenomenon} is there at the end in {words.listed(told)}."
+
+
+def uncounted(run: Run) -> str:
+    """What counts of models leave out; nothing where they leave out none."""
+    held = [g for g in run.groups if g not in main(run)]
+    of = words.count(len(held), "experiment that holds", "experiments that hold")
+    return f"Counts of models leave out {of} or force a part." if held else ""
+
+
 def share(found: Tally, noun: str = "") -> str:
     """'3 of 4', with how many are undecided; the noun behind the total."""
     told = f"{len(found.yes)} of {found.decidable}"

@@ -89,9 +89,29 @@ def anchor(claim: str) -> str:
     return "claim-" + claim.replace(" ", "-")
 
 
+MEANT = {
+    UNDECIDED: "undecided: the data allow both",
+    UNTESTED: "not tested: this run lacks what it takes",
+}
+"""Verdicts that do not explain themselves."""
+
+NAMED = 2
+"""Claims that are not reproduced and named in full: more make no sentence."""
+
+
 def counted(strip: Tiles) -> str:
-    """How many claims have each verdict."""
+    """How many claims have each verdict, and which of them are not reproduced."""
     verdicts = [tile.verdict for tile in strip.tiles]
     parts = [f"{verdicts.count(v)} {v}" for v in ORDER if v in verdicts]
-    told = f"Of {words.count(len(verdicts), 'claim')}: {words.listed(parts)}."
-    return f"Does this run show what the paper says? {told}"
+    meant = "; ".join(text for verdict, text in MEANT.items() if verdict in verdicts)
+    told = f"Of {words.count(len(verdicts), 'claim')}: {words.listed(parts)}"
+    told += f" ({meant})." if meant else "."
+    return f"Does this run show what the paper says? {told} {_contradicted(strip)}"
+
+
+def _contradicted(strip: Tiles) -> str:
+    """The statements that this run contradicts."""
+    found = [f"“{t.text.rstrip('.')}”" for t in strip.tiles if t.verdict == NO]
+    rest = len(found) - NAMED
+    shown = [*found[:NAMED], f"{rest} more"] if rest > 0 else found
+    return f"Not reproduced: {words.listed(shown)}." if found else "It contradicts none of them."

@@ -136,7 +136,7 @@ def _logits_reading(frame: pl.DataFrame, trajectory: str) -> str:
         )
     if not told:
         return f"{trajectory} has no Δlogit of a token type."
-    return f"{trajectory} ends with the Δlogit of {words.listed(told)}."
+    return f"At its last checkpoint {trajectory} has the Δlogit of {words.listed(told)}."
 
 
 _LOG_ODDS = "log(clamp({0}, 1e-3, 0.999) / (1 - clamp({0}, 1e-3, 0.999)))"
@@ -187,7 +187,7 @@ def _targets(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
     captions = Captions.of("chosen_trajectory", toy, lambda t: _targets_reading(_of(frame, t), t))
     return Figure(
         "type-targets",
-        "Where each token type looks at the end",
+        "Where each token type looks at the last checkpoint",
         alt.layer(floor, text, points),
         captions.readings[(first,)],
         captions=captions,
@@ -213,7 +213,7 @@ def _targets_reading(frame: pl.DataFrame, trajectory: str) -> str:
             )
     if not told:
         return f"The attention of {trajectory}'s token types was not measured."
-    return f"At the end of {trajectory} {'; '.join(told)}."
+    return f"At the last checkpoint of {trajectory} {'; '.join(told)}."
 
 
 def _residuals(run: Run) -> pl.DataFrame:
@@ -283,7 +283,8 @@ def _norms_reading(frame: pl.DataFrame, trajectory: str) -> str:
         )
     norm = float(start["residual_norm"][0])
     return (
-        f"At depth {last['layer'][0]} of {trajectory} ⟨s⟩ (coloured) ends with the norm "
-        f"{words.number(norm)}, {words.number(norm / typical)} times the median of the other "
-        f"types; the greatest of these is {top['token']}'s, {words.number(top['residual_norm'])}."
+        f"At depth {last['layer'][0]} of {trajectory} ⟨s⟩ (coloured) has the norm "
+        f"{words.number(norm)} at the last checkpoint, {words.number(norm / typical)} times the "
+        f"median of the other types; the greatest of these is {top['token']}'s, "
+        f"{words.number(top['residual_norm'])}."
     )

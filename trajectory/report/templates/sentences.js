@@ -1,5 +1,4 @@
-// What a chart of the page's cube shows, in words: trajectory/report/sentences.py says the same of
-// the page's first choices.
+// What a chart of the page's cube shows, in words.
 "use strict";
 
 // A number as all sentences of the report round it; what is smaller than the cube's steps is 0.
@@ -77,8 +76,8 @@ const sentences = {
         : `no value on ${domain}`;
     });
     return (
-      `The ${name} of layer ${now.chosen_layer}, head ${now.chosen_head} of ${quoted(now.chosen_trajectory)} ` +
-      `ends at ${listed(told)}.`
+      `At its last checkpoint the ${name} of layer ${now.chosen_layer}, head ${now.chosen_head} of ` +
+      `${quoted(now.chosen_trajectory)} is ${listed(told)}.`
     );
   },
   layer(rows, now, name) {
@@ -89,7 +88,7 @@ const sentences = {
     const place = 1 + ending.filter((row) => row.value > own.value).length;
     return (
       `Of the ${ending.length === 1 ? "one head" : `${ending.length} heads`} of layer ` +
-      `${now.chosen_layer} on ${now.chosen_domain}, head ${now.chosen_head} ends with the ` +
+      `${now.chosen_layer} on ${now.chosen_domain}, head ${now.chosen_head} has at the last checkpoint the ` +
       `${place === 1 ? "" : `${ordinal(place)} `}greatest ${name}: ${rounded(own.value)}, where the ` +
       `layer's median is ${rounded(median(ending.map((row) => row.value)))}.`
     );
@@ -144,5 +143,5 @@ function shownSentence(figure, whole) {
     return `${rounded(mean)} (${name}${values.length > 1 ? `, mean of ${values.length} lines` : ""})`;
   });
   const few = told.length > 8 ? [...told.slice(0, 8), `${told.length - 8} more`] : told;
-  return `Of what is shown, ${titles(figure)[1]} ends at ${listed(few)}.`;
+  return `Where the lines shown end, ${titles(figure)[1]} is ${listed(few)}.`;
 }
