@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from trajectory.config import Config, parse
 from trajectory.config.registry import registered
 from trajectory.config.suites import Select, Suite
 from trajectory.errors import TrajectoryError
+from trajectory.hub.answers import refs
 from trajectory.hub.client import Hub
 from trajectory.schemas import MANIFEST
 from trajectory.tables import from_rows, validate
@@ -102,6 +104,40 @@ def test_of_several_revisions_of_one_step_one_is_chosen(
     chosen = select("s", other, list(look(hub, other).values()))
     assert [row["revision"] for row in chosen[:1]] == ["step10-tokens1B"]
     assert len(chosen) == 4
+
+
+def test_steps_that_are_tags_are_listed_audited_and_chosen_as_branches_are(
+    standin: StandIn, hub: Hub
+) -> None:
+    """As those of Ettin and of bloom-intermediate."""
+    branches = add_suite(standin, NAMES)
+    share(branches, name(30), "main")
+    of = suite(select={"every": 2})
+    as_branches = look(hub, of)
+    standin.tagged.add(REPOSITORY)
+    as_tags = look(hub, of)
+    assert {r["ref"] for r in refs_of(standin)["branches"]} == {"refs/heads/main"}
+    assert as_tags == as_branches
+    assert as_tags[name(30)]["verdict"] == "main_weights"
+    assert [row["step"] for row in select("s", of, list(as_tags.values()))] == [0, 20, 50, 70, 100]
+
+
+def refs_of(standin: StandIn) -> dict:
+    """What the stand-in answers about the repository's refs."""
+    with urllib.request.urlopen(f"{standin.endpoint}/api/models/{REPOSITORY}/refs") as answer:
+        return json.load(answer)
+
+
+def test_of_a_tag_and_a_branch_of_one_name_the_branch_is_meant() -> None:
+    def ref(name: str, digit: str) -> dict[str, str]:
+        return {"name": name, "ref": name, "targetCommit": digit * 40}
+
+    both = {"branches": [ref("a", "1"), ref("b", "2")], "tags": [ref("a", "3"), ref("c", "4")]}
+    found = refs(json.dumps(both).encode())
+    assert found == {"a": "1" * 40, "b": "2" * 40, "c": "4" * 40}
+    both["tags"].append(ref("c", "5"))
+    with pytest.raises(ValueError, match="names the tag 'c' twice"):
+        refs(json.dumps(both).encode())
 
 
 PYTHIA = ["step0", "step1", "step2", "step4", "step8", "step1000", "step143000"]

@@ -23,6 +23,7 @@ from trajectory.probe.language_model import Measurement, measure_checkpoint_file
 from trajectory.probe.streaming import StreamedModel
 
 from .dense import Seen, expected_head, expected_layer, expected_sinks, record
+from .dense_roles import expected_roles
 
 B, T, V = 3, 26, 70
 NAMES = {
@@ -151,6 +152,11 @@ def check_rows(
             if head == heads[-1]:
                 stream = streams[s.layer]
                 expected |= expected_sinks(s, batch.present, head, 0, stream, batch.texts, KINDS)
+                seen_by = s.allowed.expand(len(s.query), 1, *s.weights.shape[2:])[:, 0]
+                marks = tuple(t for t, kind in KINDS.items() if kind == "delimiter")
+                expected |= expected_roles(
+                    s.weights[:, head], seen_by, batch.present, 0, batch.texts, marks
+                )
             agrees(row, expected, rel, (s.layer, head))
     found = [r for r in measured.layers if r["domain"] == batch.domain]
     assert len(found) == len(streams)

@@ -32,7 +32,16 @@ from . import synthetic
 from .synthetic import RISING, make_results
 
 NAMES = [
-    *("index", "reinforcement", "trajectories", "heads", "laboratory", "alignment", "claims"),
+    *(
+        "index",
+        "reinforcement",
+        "trajectories",
+        "heads",
+        "careers",
+        "laboratory",
+        "alignment",
+        "claims",
+    ),
     *("circuit", "dynamics", "checkpoints", "data"),
 ]
 

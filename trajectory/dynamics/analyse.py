@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from trajectory.config import Dynamics
+from trajectory.dynamics.careers import careers
 from trajectory.dynamics.contrast import domain_contrasts
 from trajectory.dynamics.ending import phenomenon_row
 from trajectory.dynamics.fits import HEAD_STATISTICS, LAYER_STATISTICS, law_rows
@@ -70,6 +71,7 @@ def analyse(heads: pl.DataFrame, layers: pl.DataFrame, settings: Dynamics) -> di
         SEEDS.name: seed_rows(phenomena, onsets, leads, laws),
         CONTRASTS.name: contrasts.to_dicts(),
         GATES.name: gate_rows(contrasts, onsets, settings.together),
+        **dict(careers(heads, onsets, settings)),
     }
     for rows in found.values():
         _forget_steps(rows)
