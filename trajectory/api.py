@@ -124,7 +124,7 @@ def measure(
             [sequences, tokens] or lists of ids, which are taken as they are. Or files by domain
             (``Path``), or "prose", "code" or both, which every Python carries: of these, sequences
             are cut at even distances.
-        revision: branch or commit on the hub; main if None.
+        revision: branch, tag or commit on the hub; main if None.
         weights: of the hub: "stream" reads what is needed and writes nothing, "download" keeps
             the files in ``$XDG_CACHE_HOME/trajectory/weights``.
         tokenizer: a folder, or a tokenizer in memory. A model in memory needs one for texts; with

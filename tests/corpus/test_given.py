@@ -14,7 +14,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.jobs.batches import make_batches
 from trajectory.nano.pretrain import save_tokenizer, train_tokenizer
 
-LENGTH = 12
+LENGTH = 16
 
 
 @pytest.fixture(scope="module")

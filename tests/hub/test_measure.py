@@ -69,6 +69,9 @@ def test_a_revision_is_main_or_a_branch_or_a_commit(branches: dict, standin: Sta
     named = measure(REPOSITORY, TEXTS, revision=STEPS[1])
     assert same(measure(REPOSITORY, TEXTS, revision=commit), named)
     assert not same(named, main)
+    branches["step20"] = branches[STEPS[1]]  # another name of the step
+    assert same(measure(REPOSITORY, TEXTS, revision="step20"), named)
+    assert same(measure(REPOSITORY, TEXTS, revision=STEPS[1]), named)
 
 
 def test_what_the_audit_excludes_is_refused(branches: dict, standin: StandIn) -> None:

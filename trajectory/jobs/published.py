@@ -66,7 +66,7 @@ def published(
 
     Args:
         repository: organisation/name.
-        revision: a branch or a commit; main if None.
+        revision: a branch, a tag or a commit; main if None.
         weights: "stream" reads over the network what is needed and writes nothing; "download"
             keeps the files in ``$XDG_CACHE_HOME/trajectory/weights``.
         tokenizer: fetch the tokenizer too: that of the revision, or of main where it has none.
@@ -123,7 +123,8 @@ def _found(name: str, suite: Suite, asked: str, hub: Hub) -> tuple[list[Row], Ro
         refs, branch = {**refs, asked: asked}, asked
     if branch is None:
         near = difflib.get_close_matches(asked, refs, 3)
-        advice = f"did you mean {', '.join(near)}?" if near else f"it has {len(refs):,} branches"
+        several = f"it has {len(refs):,} branches and tags"
+        advice = f"did you mean {', '.join(near)}?" if near else several
         raise UnknownRevision(f"{suite.repository}: no revision '{asked}'; {advice}")
     every = [Revision(b, c) for b, c in refs.items()]
     rows = manifest_rows(name, suite, every)
@@ -134,6 +135,9 @@ def _found(name: str, suite: Suite, asked: str, hub: Hub) -> tuple[list[Row], Ro
         rows = manifest_rows(name, suite, [r for r in every if r.name in (branch, MAIN)])
         looked = {branch}
     else:
+        place = own["trajectory"], own["step"]
+        # Of several names of one step it is this one that is asked for.
+        rows = [row for row in rows if row is own or (row["trajectory"], row["step"]) != place]
         line = [row for row in rows if row["trajectory"] == own["trajectory"]]
         looked = {branch, max(line, key=lambda row: row["step"])["revision"]}
     judged = audit_chosen(name, suite, rows, hub, lambda _: looked)
