@@ -92,7 +92,8 @@ def run(method: str, folder: Path, length: int, batch: int, dtype: str, repeat: 
         from trajectory.probe.measure import Batch, measure
         from trajectory.probe.streaming import streamed
 
-        given = Batch({"all": torch.ones_like(tokens, dtype=torch.bool)}, [[""] * length] * batch)
+        texts = [[str(token) for token in row] for row in tokens.tolist()]
+        given = Batch({"all": torch.ones_like(tokens, dtype=torch.bool)}, texts)
         with Peak() as peak:
             for _ in range(repeat + 1):
                 start, used = time.perf_counter(), time.process_time()

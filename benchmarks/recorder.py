@@ -1,10 +1,11 @@
 """What recording costs, as a share of a training of nano-olmo's size.
 
-    python benchmarks/recorder.py [--steps 1000] [--records 24] [--sequences 4] [--length 64]
+    python benchmarks/recorder.py [--steps 1000] [--records 24] [--sequences 8] [--updates 1000]
 
 One process trains with a ``Recorder`` and times each record and each update, by the clock and by
 the CPUs: the share is the time of all records over that of all updates. Other work on the machine
-slows both alike, and the CPUs' time hardly at all.
+slows both alike, and the CPUs' time hardly at all. With fewer ``--updates`` than ``--steps`` so
+many are taken, as many before each record as before the others, and stand for all.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ from transformers import OlmoForCausalLM
 from trajectory.config import NanoOlmo
 from trajectory.nano.training import architecture
 from trajectory.record import Recorder, log_spaced
+from trajectory.record.callback import RECORDS
+from trajectory.record.recorder import SEQUENCES
 
 
 def main() -> None:
     """Train, record, print one line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--records", type=int, default=24)
-    parser.add_argument("--sequences", type=int, default=4)
+    parser.add_argument("--records", type=int, default=RECORDS)
+    parser.add_argument("--sequences", type=int, default=SEQUENCES)
     parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--updates", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -41,26 +45,34 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, fused=True)
     ids = torch.randint(0, config.vocabulary, (given.sequences, given.length))
     at = log_spaced(given.steps, given.records)
+    taken = [given.updates * n // len(at) for n in range(len(at) + 1)]
     spent = {what: [0.0, 0.0] for what in ("updates", "records")}
     with tempfile.TemporaryDirectory() as folder:
-        options = {"to": Path(folder) / "run", "name": "bench", "at": at}
+        options = {"to": Path(folder) / "run", "name": "bench", "sequences": None}
         with Recorder(model, {"random": ids}, **options) as recorder:
-            for step in range(given.steps + 1):
+            for step, first, last in zip(at, taken, taken[1:], strict=False):
                 with clocked(spent["records"]):
                     recorder(step)
-                with clocked(spent["updates"]):
-                    tokens = torch.randint(0, config.vocabulary, (config.batch, config.length))
-                    logits = model(tokens).logits[:, :-1].flatten(0, 1)
-                    loss = functional.cross_entropy(logits, tokens[:, 1:].flatten())
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
+                for _ in range(first, last):
+                    with clocked(spent["updates"]):
+                        update(model, optimizer, config)
     for n, clock in enumerate(("clock", "CPUs")):
-        updates, records = spent["updates"][n], spent["records"][n]
+        each, records = spent["updates"][n] / given.updates, spent["records"][n]
         print(
-            f"{clock}: {given.steps} updates {updates:.1f} s, {len(at)} records {records:.2f} s "
-            f"({1000 * records / len(at):.0f} ms each): {100 * records / updates:.1f} %"
+            f"{clock}: {len(at)} records {records:.2f} s ({1000 * records / len(at):.0f} ms each), "
+            f"an update {1000 * each:.0f} ms: {100 * records / each / given.steps:.1f} % of "
+            f"{given.steps:,} updates"
         )
+
+
+def update(model: OlmoForCausalLM, optimizer: torch.optim.Optimizer, config: NanoOlmo) -> None:
+    """One step of the training."""
+    tokens = torch.randint(0, config.vocabulary, (config.batch, config.length))
+    logits = model(tokens).logits[:, :-1].flatten(0, 1)
+    loss = functional.cross_entropy(logits, tokens[:, 1:].flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 @contextmanager

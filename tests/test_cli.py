@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from project import run_command
 from typer.testing import CliRunner
 
 from trajectory.cli import app
@@ -27,9 +29,8 @@ bb: {{variants: {{tiny: {{width: 16, batch: 4, steps: 8, record: [0, 2, 8], eval
 """
 
 
-def trajectory(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trajectory", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
+def trajectory(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    return run_command("trajectory", *arguments, **options)
 
 
 @pytest.fixture

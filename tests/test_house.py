@@ -12,18 +12,28 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+import yaml
 
 from trajectory import provenance
 from trajectory.config import LogSpaced, Variant
 
-FREE = {"errors", "outside", "progress", "provenance", "__init__", "__main__", "__version__"}
+FREE = {
+    "errors",
+    "outside",
+    "progress",
+    "provenance",
+    "rows",
+    "__init__",
+    "__main__",
+    "__version__",
+}
 MAY_IMPORT = {
     "schemas": set(),
     "tables": {"schemas"},
     "config": set(),
     "workflow": set(),
     "terminal": set(),
-    "inputs": {"config"},
+    "inputs": {"config", "workflow"},
     "reference": {"config", "schemas"},
     "results": {"config", "tables"},
     "corpus": {"tables", "schemas", "config"},
@@ -35,7 +45,9 @@ MAY_IMPORT = {
     "jobs": {"tables", "schemas", "config", "corpus", "hub", "checkpoints", "probe"},
     "costs": {"config", "checkpoints", "jobs"},
     "repair": {"tables", "schemas", "config", "checkpoints"},
-    "api": {"schemas", "corpus", "probe"},
+    "summary": set(),
+    "plot": {"schemas", "dynamics", "report"},
+    "api": {"schemas", "corpus", "jobs", "probe", "plot", "summary"},
     "record": {
         *("tables", "schemas", "config", "corpus", "probe", "results", "dynamics"),
     },
@@ -223,6 +235,7 @@ def test_what_decides_numbers_is_in_a_digest_or_in_the_values(
             "follow",
         ),  # reading
         "resolved",  # writing
+        "is_recording",  # whether there is anything to run
     }
     found = set()
     for path in (provenance.PACKAGE / "config").glob("*.py"):
@@ -269,6 +282,15 @@ def test_every_rule_that_computes_is_timed(root: Path) -> None:
                 untimed.add(re.search(r"(?:rule|checkpoint) (\w+):", block)[1])
     after_the_costs = {"costs", "complete"}
     assert untimed == after_the_costs
+
+
+@pytest.mark.parametrize("profile", ["slurm", "generic"])
+def test_a_profile_groups_rules_that_there_are(root: Path, profile: str) -> None:
+    """Snakemake passes over a name that no rule has, and submits the job alone."""
+    rules = "".join(path.read_text() for path in (root / "workflow/rules").glob("*.smk"))
+    names = set(re.findall(r"^ *(?:rule|checkpoint) (\w+):", rules, re.M))
+    grouped = yaml.safe_load((root / f"profiles/{profile}/profile.yaml").read_text())["groups"]
+    assert {"gather", "report"} <= set(grouped) <= names
 
 
 def test_no_function_is_longer_than_a_screen(root: Path) -> None:

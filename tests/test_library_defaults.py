@@ -123,13 +123,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "gpt_neox": {"hidden_act": "gelu", "layer_norm_eps": 1e-5, "use_parallel_residual": True,
                  "attention_bias": True, "theta": 10000, "partial": 0.25},
     "llama": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "mlp_bias": False, "theta": 10000},
+    "mistral": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "sliding_window": 4096, "theta": 10000,
+                "attention_bias": None},
+    "qwen2": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "sliding_window": None, "theta": 10000,
+              "use_sliding_window": False, "attention_bias": None},
     "qwen3": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "head_dim": 128, "theta": 10000,
               "use_sliding_window": False},
     "smollm3": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "no_rope_layer_interval": 4,
                 "tie_word_embeddings": True, "theta": 2000000},
     "apertus": {"hidden_act": "xielu", "rms_norm_eps": 1e-5, "theta": 12000000, "rope": "llama3"},
 }  # fmt: skip
-"""What a config.json that does not say it is taken to mean."""
+"""What a config.json that does not say it is taken to mean; None for a key that there is not."""
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
@@ -139,7 +143,7 @@ def test_what_a_config_leaves_out_means_what_it_meant(tmp_path: Path, model_type
     wanted = {"tie_word_embeddings": False, "attention_bias": False, **DEFAULTS[model_type]}
     theta, partial = wanted.pop("theta", None), wanted.pop("partial", None)
     context, rope = wanted.pop("context", None), wanted.pop("rope", None)
-    assert {name: getattr(config, name) for name in wanted} == wanted
+    assert {name: getattr(config, name, None) for name in wanted} == wanted
     parameters = config.rope_parameters or {}
     by_kind = [p for p in parameters.values() if isinstance(p, dict)] or [parameters]
     for found in by_kind:
@@ -208,6 +212,9 @@ def test_logits_are_scaled_by_the_root_of_the_head_s_width(model_type: str, seen
         ("olmo3", {"sliding_window": 5}, [5, 5, 5, None]),
         ("qwen3", {"sliding_window": 5, "use_sliding_window": True, "max_window_layers": 2,
                    "head_dim": 8}, [None, None, 5, 5]),
+        ("qwen2", {"sliding_window": 5, "use_sliding_window": True, "max_window_layers": 2},
+         [None, None, 5, 5]),
+        ("mistral", {"sliding_window": 5}, [5] * 4),
         ("llama", {}, [None] * 4),
     ],
 )  # fmt: skip

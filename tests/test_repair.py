@@ -32,12 +32,12 @@ BESIDE = ("selections/s.tsv", "logs/complete.log", "benchmarks/gather.tsv", "dow
 FOREIGN = ("mine.parquet", "theirs/heads.parquet", "tables/notes.parquet", "batches/a/b.parquet")
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Config:
-    """A results folder with a file of every kind, as the last run left it."""
-    config = parse({"name": "a", "results": str(tmp_path / "r=1"), "bb": {"variants": {"v": {}}}})
+@pytest.fixture(scope="module")
+def finished_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with a file of every kind."""
+    results = tmp_path_factory.mktemp("files") / "results"
     for name in (*FILES, *BESIDE):
-        path = config.results / name
+        path = results / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if ".bundles" in name:
             rows = [
@@ -51,6 +51,14 @@ def run(tmp_path: Path) -> Config:
             write(from_rows([], table), table, path, {"about": "x" * 200})
         else:
             path.write_text(name * 9)
+    return results
+
+
+@pytest.fixture
+def run(tmp_path: Path, finished_files: Path) -> Config:
+    """A run with a file of every kind, as the last run left it."""
+    config = parse({"name": "a", "results": str(tmp_path / "r=1"), "bb": {"variants": {"v": {}}}})
+    shutil.copytree(finished_files, config.results, dirs_exist_ok=True)
     remember(config)
     return config
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from project import run_command
 
 from trajectory.config import load
 from trajectory.config.strict import read_yaml
@@ -109,10 +108,7 @@ def test_the_workflow_says_it_before_snakemake_reads_it(
     for entry in ("Snakefile", "workflow", "profiles"):
         (tmp_path / entry).symlink_to(root / entry)
     (tmp_path / "config.yaml").write_bytes((BASE + text).encode(errors="surrogateescape"))
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", "-n"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
-    )
+    done = run_command("snakemake", "--cores", 1, "-n", cwd=tmp_path, timeout=60)
     assert done.returncode == 2
     assert f"error: config.yaml{message}" in done.stderr
     assert "Traceback" not in done.stderr

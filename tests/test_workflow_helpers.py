@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from project import run_command
 
 from trajectory import schemas, workflow
 from trajectory.config import parse
@@ -44,13 +45,13 @@ def test_a_cluster_s_jobs_claim_what_they_keep_busy(root: Path, tmp_path: Path) 
     submit = tmp_path / "submit.sh"
     submit.write_text("#!/bin/sh\necho $1 > asked\nexit 1\n")
     submit.chmod(0o755)
-    run = subprocess.run(
-        [sys.executable, "-m", "snakemake", "results/small/bb/relu/seed0/heads.parquet",
-         "--snakefile", root / "Snakefile", "--profile", root / "profiles/generic",
-         "--cores", "999",
-         "--configfile", root / "workflow/configs/small.yaml", "--retries", "0",
-         "--cluster-generic-submit-cmd", f"{submit} {{threads}}"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
+    run = run_command(
+        "snakemake", "results/small/bb/relu/seed0/heads.parquet",
+        "--snakefile", root / "Snakefile", "--profile", root / "profiles/generic",
+        "--cores", "999",
+        "--configfile", root / "workflow/configs/small.yaml", "--retries", "0",
+        "--cluster-generic-submit-cmd", f"{submit} {{threads}}",
+        cwd=tmp_path,
     )  # fmt: skip
     assert (tmp_path / "asked").is_file(), run.stderr
     assert (tmp_path / "asked").read_text() == "1\n"
@@ -82,11 +83,11 @@ def test_what_a_job_printed_is_shown_whatever_its_bytes(tmp_path: Path) -> None:
 
 def test_a_run_is_not_kept_in_a_storage(root: Path, tmp_path: Path) -> None:
     check_storage(None)
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "-n", "--snakefile", root / "Snakefile",
-         "--configfile", root / "workflow/configs/small.yaml",
-         "--default-storage-provider", "s3", "--default-storage-prefix", "s3://runs"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
+    done = run_command(
+        "snakemake", "-n", "--snakefile", root / "Snakefile",
+        "--configfile", root / "workflow/configs/small.yaml",
+        "--default-storage-provider", "s3", "--default-storage-prefix", "s3://runs",
+        cwd=tmp_path,
     )  # fmt: skip
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: --default-storage-provider s3: the jobs of a run share its res")
@@ -201,11 +202,8 @@ def test_both_entries_are_one_workflow(root: Path, tmp_path: Path) -> None:
 
     def planned(entry: str) -> dict[str, str]:
         config = root / "workflow/configs/small.yaml"
-        done = subprocess.run(
-            [sys.executable, "-m", "snakemake", "-n", "--snakefile", root / entry,
-             "--configfile", config],
-            cwd=tmp_path, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        given = ("-n", "--snakefile", root / entry, "--configfile", config)
+        done = run_command("snakemake", *given, cwd=tmp_path, check=True)
         lines = re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.M)
         return {name: count for name, count in lines if name not in ("all", "default")}
 

@@ -7,9 +7,11 @@ from glob import glob
 from pathlib import Path
 
 from trajectory.config import Config, Variant
+from trajectory.config.run import RECORDING, is_recording
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
-from trajectory.outside import CONFIG, stated_context
+from trajectory.outside import CONFIG, json_file, stated_context
+from trajectory.workflow import MEASURED
 
 
 def variant_files(variant: Variant) -> list[str]:
@@ -23,13 +25,15 @@ def probe_files(config: Config) -> list[str]:
 
 
 def check_inputs(config: Config, source: str = "config") -> None:
-    """Raise TrajectoryError, a line for each, if files that a run would read are not there, or its
-    sequences are longer than the context of a suite's model, as far as that is known; or if the run
-    is a recorded training."""
-    if config.recorded:
+    """Raise TrajectoryError, a line for each, if files or recordings that a run would read are not
+    there, or its sequences are longer than the context of a suite's model, as far as that is known;
+    or if the run is a recorded training itself."""
+    if is_recording(config):
         raise TrajectoryError(
-            f"{source}: recorded: a Recorder writes the tables of '{config.recorded[0]}', there is "
-            f"nothing to run; analyse them by hand: trajectory dynamics --results {config.results}"
+            f"{source}: the folder of the recorded training '{config.name}', in which there is "
+            "nothing to run; analyse it by hand (trajectory dynamics --results "
+            f"{config.results}), or name it under `recorded` in a config with a results folder of "
+            "its own"
         )
     named = {
         f"bb.variants.{name}.task.text": variant_files(variant)
@@ -43,8 +47,34 @@ def check_inputs(config: Config, source: str = "config") -> None:
         for path in found
         if not Path(path).exists()
     ]
-    if wrong := [*absent, *_too_long(config, source)]:
+    if wrong := [*absent, *_unrecorded(config, source), *_too_long(config, source)]:
         raise TrajectoryError(*wrong)
+
+
+def recorded_files(config: Config) -> list[str]:
+    """Tables of the trainings that Recorders recorded, which join those of the run."""
+    return [
+        str(folder / "tables" / f"{table}.parquet")
+        for folder in config.recorded.values()
+        for table in MEASURED
+    ]
+
+
+def _unrecorded(config: Config, source: str) -> Iterator[str]:
+    """What is wrong with the folders of recorded trainings, a line for each."""
+    for name, folder in config.recorded.items():
+        key, path = f"{source}: recorded.{name}", folder / RECORDING
+        try:
+            found = json_file(path)["name"]
+        except FileNotFoundError:
+            yield f"{key}: {folder}: no Recorder's folder (it has no {RECORDING})"
+        except (OSError, ValueError, KeyError):
+            yield f"{key}: {path}: damaged"
+        else:
+            if found != name:
+                yield f"{key}: {folder} holds the training {found!r}; call it that"
+            elif not (folder / "tables" / "checkpoints.parquet").is_file():
+                yield f"{key}: {folder}: nothing is recorded there yet"
 
 
 def _too_long(config: Config, source: str) -> Iterator[str]:

@@ -25,11 +25,15 @@ def describe(**facts: Any) -> dict[str, Any]:
     return {
         "trajectory": __version__,
         "code_commit": code_commit(),
-        "versions": {
-            name: metadata.version(name) for name in ("torch", "transformers", "polars", "pyarrow")
-        },
+        "versions": dict(_versions()),
         **facts,
     }
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    """Versions of the packages that decide numbers: reading them anew would take a while."""
+    return tuple((n, metadata.version(n)) for n in ("torch", "transformers", "polars", "pyarrow"))
 
 
 @cache

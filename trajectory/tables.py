@@ -62,15 +62,17 @@ def validate(data: pa.Table, table: Table, where: str | Path) -> None:
 def _check_ranges(data: pa.Table, table: Table, where: str | Path) -> None:
     """Raise TrajectoryError for a number that its column cannot hold."""
     toys = pc.starts_with(data.column("trajectory"), "bb/")
+    pretrained = data.filter(pc.invert(toys))
     for name in table.schema.names:
         within = STORED.get(name)
         if within is None:
             continue
-        rows = data.filter(pc.invert(toys)) if within.softmax else data
+        rows = pretrained if within.softmax else data
         column = rows.column(name)
         low, high = within.low - SLACK, within.high + SLACK
-        wrong = rows.filter(pc.or_(pc.less(column, low), pc.greater(column, high)))
-        if wrong.num_rows:
+        beyond = pc.or_(pc.less(column, low), pc.greater(column, high))
+        if pc.any(beyond).as_py():
+            wrong = rows.filter(beyond)
             first = wrong.select([*table.key, name]).slice(0, 1).to_pylist()[0]
             raise _fail(
                 where,
@@ -97,6 +99,11 @@ def write(data: pa.Table, table: Table, path: Path, provenance: Mapping[str, Any
     Raises TrajectoryError if the data break the schema, UnusableFolder if it cannot be written.
     """
     validate(data, table, path)
+    save(data, table, path, provenance)
+
+
+def save(data: pa.Table, table: Table, path: Path, provenance: Mapping[str, Any]) -> None:
+    """``write`` without ``validate``, for rows that have passed it; the same error otherwise."""
     metadata = {
         _TABLE_KEY: table.name.encode(),
         _SCHEMA_KEY: table.digest.encode(),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import statistics
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -449,7 +449,10 @@ def test_a_state_of_another_text_is_ignored(
 
 
 def test_a_killed_command_gives_the_same_tables(tmp_path: Path) -> None:
-    values = {"width": 32, "batch": 64, "steps": 400, "record": [0, 100, 400], "evaluation": 16}
+    values = {
+        **{"width": 32, "batch": 16, "steps": 400, "task": {"length": 32}},
+        **{"record": [0, 100, 400], "evaluation": 16},
+    }
     config = tmp_path / "x.yaml"
     config.write_text(
         yaml.safe_dump({"name": "x", "results": "r", "bb": {"variants": {"v": values}}})
@@ -469,7 +472,7 @@ def test_a_killed_command_gives_the_same_tables(tmp_path: Path) -> None:
     assert run("whole").wait() == 0
     killed = run("out")
     while not (tmp_path / "state.pt").exists() and killed.poll() is None:
-        os.sched_yield()
+        time.sleep(0.001)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     assert (tmp_path / "state.pt").exists()

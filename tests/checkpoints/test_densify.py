@@ -96,6 +96,7 @@ def onset(head: int, after: int | None, by: int | None, status: str = "observed"
     return values | {
         "trajectory": "s", "domain": "prose", "phenomenon": "sink", "layer": 0, "head": head,
         "level": "head", "lead": False, "leads_layer": False, "threshold": 0.2, "status": status,
+        "untrained": 0,
         "after_step": after, "by_step": by,
     }  # fmt: skip
 

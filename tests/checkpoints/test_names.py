@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from trajectory.checkpoints.manifest import manifest_rows
 from trajectory.checkpoints.names import RevisionName, parse_revision
+from trajectory.checkpoints.selection import settings_digest
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.hub.content import Revision
@@ -104,3 +105,18 @@ def test_every_name_of_the_form_is_read_back(
 def test_any_text_is_read_or_refused_without_an_error(name: str) -> None:
     parsed = parse_revision(name)
     assert parsed is None or str(parsed.step) in name
+
+
+def test_stages_that_go_on_counting_are_one_trajectory() -> None:
+    names = ["stage1-step-3440000", "stage2-step-3480000", "stage3-step-4720000", "it-SFT"]
+    suite = Suite(repository="o/n", stages=[1, 2, 3], stages_continue=True, tokens_per_step=2359296)
+    rows = manifest_rows("s", suite, [Revision(name, "0" * 40) for name in reversed(names)])
+    assert [row["revision"] for row in rows] == names
+    assert [row["trajectory"] for row in rows] == ["s", "s", "s", None]
+    assert rows[2]["tokens"] == 4720000 * 2359296
+    restarting = suite.model_copy(update={"stages_continue": False})
+    rows = manifest_rows("s", restarting, [Revision(name, "0" * 40) for name in names])
+    assert [row["trajectory"] for row in rows] == ["s", "s/stage2", "s/stage3", None]
+    before = settings_digest(Suite(repository="o/n"))
+    assert settings_digest(Suite(repository="o/n", stages_continue=False)) == before
+    assert settings_digest(Suite(repository="o/n", stages_continue=True)) != before

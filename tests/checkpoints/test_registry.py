@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from trajectory.checkpoints.names import parse_revision
 from trajectory.config import parse
@@ -35,6 +40,98 @@ def test_every_entry_is_what_a_user_may_write() -> None:
         for bad in suite.known_bad:
             assert bad.link
             assert bad.link.startswith("https://")
+
+
+BRANCHES = yaml.safe_load((Path(__file__).parents[1] / "data" / "branches.yaml").read_text())
+
+
+def published(entry: dict[str, Any]) -> Iterator[tuple[str, list[int | None]]]:
+    """Stored names of checkpoints with what they state: stage, ingredient, step, tokens."""
+    yield from entry.get("checkpoints", {}).items()
+    for grid in entry.get("grids", []):
+        steps: list[int] = []
+        for part in grid["steps"]:
+            steps += range(part[0], part[1] + 1, part[2]) if isinstance(part, list) else [part]
+        assert len(steps) == grid["count"], entry["of"]
+        for step in steps:
+            yield grid["name"].format(step), [None, None, step, None]
+
+
+def misread(name: str, suite: Suite, entry: dict[str, Any]) -> list[str]:
+    """What of the stored names the suite's pattern reads otherwise than they are."""
+    found = []
+    for branch, stated in published(entry):
+        got = parse_revision(branch, suite.pattern)
+        read = got and [got.stage, got.ingredient, got.step, got.tokens]
+        if read != stated:
+            found.append(f"{name}: '{branch}' states {stated}, read as {read}")
+    for branch in entry["others"]:
+        if (got := parse_revision(branch, suite.pattern)) is not None:
+            found.append(f"{name}: '{branch}' is no checkpoint of the run, read as {got}")
+    return found
+
+
+def test_every_pattern_reads_the_names_that_are_published() -> None:
+    stored = [(of, entry) for entry in BRANCHES["suites"] for of in entry["of"]]
+    assert all(entry["read"] for _, entry in stored)
+    wrong, unlisted = [], []
+    for name, suite in suites().items():
+        entries = [entry for of, entry in stored if fnmatch(name, of)]
+        unknown = any(fnmatch(name, of) for of in BRANCHES["unknown"])
+        if len(entries) + unknown != 1:
+            unlisted.append(name)
+        for entry in entries:
+            wrong += misread(name, suite, entry)
+    assert not wrong
+    assert not unlisted, "each has stored names, or is among those of which none is known"
+    for of in [*BRANCHES["unknown"], *(of for of, _ in stored)]:
+        assert any(fnmatch(name, of) for name in suites()), f"{of} is no suite of the registry"
+
+
+def test_a_suite_whose_pattern_does_not_read_its_names_is_named() -> None:
+    (entry,) = (e for e in BRANCHES["suites"] if "hplt2c-*" in e["of"])
+    unread = suites()["hplt2c-eng"].model_copy(update={"pattern": None})
+    found = misread("hplt2c-eng", unread, entry)
+    assert len(found) == 48
+    assert found[0] == (
+        "hplt2c-eng: 'checkpoint_0001000' states [None, None, 1000, None], read as None"
+    )
+    every = unread.model_copy(update={"pattern": r"\D*(?P<step>\d+).*"})
+    (ettin,) = (e for e in BRANCHES["suites"] if "ettin-decoder-*" in e["of"])
+    assert "'ext1000' is no checkpoint of the run" in misread("ettin", every, ettin)[0]
+
+
+def test_what_was_reported_of_pythia_is_in_full() -> None:
+    found = suites()
+    bad = {step for known in found["pythia-2.8b"].known_bad for step in known.steps}
+    names = {step for _, (_, _, step, _) in published(pythia())}
+    assert len(bad) == 86
+    assert bad <= names
+    assert len(names - bad) == 68
+    assert min(names - bad) == 66000
+    assert found["pythia-2.8b"].main_is == []
+    assert found["pythia-410m"].main_is == ["step143000"]
+    missing = {name: m.steps for name, suite in found.items() for m in suite.missing
+               if name.startswith("pythia-")}  # fmt: skip
+    assert missing == {
+        "pythia-410m-seed2": [111000], "pythia-410m-seed6": [88000], "pythia-410m-seed9": [40000]
+    }  # fmt: skip
+
+
+def pythia() -> dict[str, Any]:
+    (entry,) = (e for e in BRANCHES["suites"] if e["of"] == ["pythia-*"])
+    return entry
+
+
+def test_facts_that_were_only_read_are_refused_nowhere() -> None:
+    read = {name: suite for name, suite in suites().items() if suite.source}
+    assert len(read) > 40
+    for name, suite in read.items():
+        if not suite.needs:
+            config = parse({"name": "a", "results": "r", "suites": {name: {}}})
+            assert config.suites.names() == [name]
+    with pytest.raises(TrajectoryError, match="open-sci-ref cannot be measured: its repositories"):
+        parse({"name": "a", "results": "r", "suites": {"open-sci-ref": {}}})
 
 
 def test_no_fact_is_inherited_that_is_another_suite_s_own() -> None:

@@ -102,7 +102,7 @@ def test_memory_and_time_grow_with_the_model_and_the_batch(tmp_path: Path, root:
     assert 15 < once < twice
 
 
-READY = ("olmo2-1b", "olmo2-1b-circuit", "olmo-7b-0424", "olmo3-7b", "pythia-410m")
+READY = ("first", "olmo2-1b", "olmo2-1b-circuit", "olmo-7b-0424", "olmo3-7b", "pythia-410m")
 
 
 def test_ready_configs_are_planned_in_full(root: Path) -> None:

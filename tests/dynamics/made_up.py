@@ -9,6 +9,7 @@ import polars as pl
 
 from trajectory.config import Dynamics, Variant
 from trajectory.dynamics.analyse import lead_heads
+from trajectory.dynamics.careers import careers
 from trajectory.dynamics.contrast import domain_contrasts
 from trajectory.dynamics.ending import phenomenon_row
 from trajectory.dynamics.fits import law_rows
@@ -66,7 +67,8 @@ def _head(
         "layer": layer,
         "head": head,
         "sink_weight": 0.0 if relu else excess + (1 - excess) * 0.05,
-        "sink_weight_floor": 0.05,
+        "sink_weight_floor": 0.05 if kind else 0.02,
+        "selectivity": 40 * up,
         "sink_excess": -0.05 if relu or active else excess,
         "sink_log_odds": None if relu else -3 + 6 * up,
         "delta_logit_sd": 0.5,
@@ -76,7 +78,18 @@ def _head(
         "output_value_ratio": value * late / 1.5 * wobble,
         "output_value_norm_sink": value * late * wobble,
         "head_output_norm": 1 - 0.9 * up,
+        **_roles(kind, domain, step, head),
     }
+
+
+def _roles(kind: str, domain: str, step: int, head: int) -> dict[str, Any]:
+    """Triggers attend to the token before; a language model's second heads turn to induction long
+    before its sinks, which have forty times the uniform weight."""
+    scores = dict.fromkeys(("previous", "induction", "duplicate", "punctuation", "local"), 0.0)
+    scores["previous"] = 0.9 * rise(step, 60) if domain == "trigger" else 0.0
+    scores["induction"] = 0.8 * rise(step, 13, 0.1) if not kind and head == 1 else 0.0
+    weights = {f"{name}_weight": 0.1 + 0.9 * score for name, score in scores.items()}
+    return weights | {f"{name}_floor": 0.1 for name in scores}
 
 
 def _measured(trajectory: str, seed: int, layers: int, heads: int) -> dict[str, list[Any]]:
@@ -222,6 +235,7 @@ def found(frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
     laws = law_rows(series, {}, SETTINGS.least_points, 0, 0)
     maps = ("parameters", "low", "high", "profile_low", "profile_high")
     return {
+        "careers": _frame(dict(careers(heads, onsets, SETTINGS))["careers"]),
         "onsets": _frame(onsets),
         "leads": _frame(lead_rows(onsets, SETTINGS.together)),
         "laws": _frame([{k: dict(v) if k in maps else v for k, v in row.items()} for row in laws]),

@@ -191,6 +191,10 @@ ALTERED: list[tuple[str, str, str, str, Change]] = [
      where(pl.lit(True), sink_excess_end=0.0, sink_excess_low=-0.1, sink_excess_high=0.1)),
     ("dynamic-alignment", "the curves collapse", "sink_excess: 8 trajectories", "alignments",
      where(pl.lit(True), null_high=0.99)),
+    ("backcopy-career", "previous token from its onset on", "bb/softmax-1l", "careers",
+     where(pl.col("step") > 2000, held=pl.lit("none"))),
+    ("induction-before-sinks", "ten times earlier", made_up.LANGUAGE_MODEL, "heads",
+     where(pl.lit(True), induction_weight=0.1 + pl.col("selectivity") / 50)),
 ]  # fmt: skip
 
 
@@ -203,6 +207,14 @@ def test_other_data_give_another_verdict(
     assert decided(frames, claim)[key]["verdict"] == "reproduced"
     changed = decided(frames | {table: change(frames[table])}, claim)
     assert changed[key]["verdict"] == "not reproduced", changed[key]["reason"]
+
+
+def test_attractors_are_not_asked_of_sequences_too_short_for_them(frames: Frames) -> None:
+    short = frames["heads"].with_columns(sink_weight_floor=pl.lit(0.05))
+    rows = decided(frames | {"heads": short}, "induction-before-sinks")
+    (row,) = rows.values()
+    assert row["verdict"] == "not measurable"
+    assert "all weight is 20 times uniform attention at most" in row["reason"]
 
 
 def test_a_head_that_rests_on_both_domains_is_no_evidence_for_active_dormant_heads(

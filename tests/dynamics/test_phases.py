@@ -7,12 +7,13 @@ import polars as pl
 import pytest
 from scipy import stats
 
+from trajectory.config import Dynamics
 from trajectory.dynamics import ar1
 from trajectory.dynamics.change import change_points, shuffled_p, step_change
 from trajectory.dynamics.ending import end_value, line
 from trajectory.dynamics.gates import gate_rows
 from trajectory.dynamics.onset import crossing_intervals
-from trajectory.dynamics.phases import difference, inner, lead_rows, order
+from trajectory.dynamics.phases import difference, inner, lead_rows, onset_rows, order
 from trajectory.dynamics.seeds import student
 from trajectory.dynamics.series import Series, head_series, log_steps, strongest
 from trajectory.dynamics.verdicts import inside
@@ -113,6 +114,28 @@ def onset(phenomenon: str, when: float | None, low: float | None, high: float | 
         "change_high": high,
         "p_change": 0.5,
     }
+
+
+def test_a_null_without_an_untrained_model_is_missing_and_counted_as_none() -> None:
+    """Of two suites only one has step 0; a value that no untrained head has is beyond all eight."""
+    places = [(t, step, head) for t in ("with", "without") for step in (0, 10, 100, 1000)
+              for head in range(8) if t == "with" or step > 0]  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "trajectory": [t for t, _, _ in places],
+            "domain": "prose",
+            "step": [step for _, step, _ in places],
+            "layer": 1,
+            "head": [head for _, _, head in places],
+            "sink_excess": [0.9 if step == 1000 else 0.001 * head for _, step, head in places],
+            "value_ratio": 1.0,
+            "residual_ratio": 1.0,
+        }
+    )
+    rows = onset_rows(frame, frame.drop("head"), {}, set(), Dynamics(), np.random.default_rng(0))
+    sinks = [row for row in rows if (row["phenomenon"], row["level"]) == ("sink", "head")]
+    found = {(row["trajectory"], row["untrained"], row["p_initial"]) for row in sinks}
+    assert found == {("with", 8, 1 / 9), ("without", 0, None)}
 
 
 def test_leads_and_lags() -> None:

@@ -105,6 +105,7 @@ class StandIn:
     Attributes:
         repositories: files by repository and branch.
         gated: repositories that answer 403 without the token.
+        tagged: repositories whose revisions besides main are tags.
         rate: bytes per second of all bodies together; None for no limit.
         page: files of a commit that are listed in one answer.
         asked: every request.
@@ -114,6 +115,7 @@ class StandIn:
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, Files]] = {}
         self.gated: dict[str, str] = {}
+        self.tagged: set[str] = set()
         self.faults: list[Fault] = []
         self.rate: float | None = None
         self.page = 1000
@@ -240,15 +242,15 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def refs(self, repository: str) -> None:
-        branches = [
-            {
-                "name": branch,
-                "ref": f"refs/heads/{branch}",
-                "targetCommit": self.hub.commit(repository, branch),
-            }
-            for branch in self.hub.repositories[repository]
-        ]
-        self.json({"branches": branches, "converts": [], "tags": [], "pullRequests": []})
+        found: dict[str, list[dict[str, str]]] = {"branches": [], "tags": []}
+        for name in self.hub.repositories[repository]:
+            tag = name != "main" and repository in self.hub.tagged
+            kind, folder = ("tags", "tags") if tag else ("branches", "heads")
+            commit = self.hub.commit(repository, name)
+            found[kind].append(
+                {"name": name, "ref": f"refs/{folder}/{name}", "targetCommit": commit}
+            )
+        self.json({**found, "converts": [], "pullRequests": []})
 
     def revision(self, repository: str, revision: str | None) -> None:
         if (found := self.files(repository, revision or "main")) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from trajectory.checkpoints.pin import as_listed, audited, list_revisions, pinne
 from trajectory.checkpoints.selection import read_selection, select, write_selection
 from trajectory.cli.tables_of_suites import audit_table
 from trajectory.config import Config, parse
-from trajectory.config.suites import Suite
+from trajectory.config.registry import registered
+from trajectory.config.suites import Select, Suite
 from trajectory.errors import TrajectoryError
+from trajectory.hub.answers import refs
 from trajectory.hub.client import Hub
 from trajectory.schemas import MANIFEST
 from trajectory.tables import from_rows, validate
@@ -101,6 +104,98 @@ def test_of_several_revisions_of_one_step_one_is_chosen(
     chosen = select("s", other, list(look(hub, other).values()))
     assert [row["revision"] for row in chosen[:1]] == ["step10-tokens1B"]
     assert len(chosen) == 4
+
+
+def test_steps_that_are_tags_are_listed_audited_and_chosen_as_branches_are(
+    standin: StandIn, hub: Hub
+) -> None:
+    """As those of Ettin and of bloom-intermediate."""
+    branches = add_suite(standin, NAMES)
+    share(branches, name(30), "main")
+    of = suite(select={"every": 2})
+    as_branches = look(hub, of)
+    standin.tagged.add(REPOSITORY)
+    as_tags = look(hub, of)
+    assert {r["ref"] for r in refs_of(standin)["branches"]} == {"refs/heads/main"}
+    assert as_tags == as_branches
+    assert as_tags[name(30)]["verdict"] == "main_weights"
+    assert [row["step"] for row in select("s", of, list(as_tags.values()))] == [0, 20, 50, 70, 100]
+
+
+def refs_of(standin: StandIn) -> dict:
+    """What the stand-in answers about the repository's refs."""
+    with urllib.request.urlopen(f"{standin.endpoint}/api/models/{REPOSITORY}/refs") as answer:
+        return json.load(answer)
+
+
+def test_of_a_tag_and_a_branch_of_one_name_the_branch_is_meant() -> None:
+    def ref(name: str, digit: str) -> dict[str, str]:
+        return {"name": name, "ref": name, "targetCommit": digit * 40}
+
+    both = {"branches": [ref("a", "1"), ref("b", "2")], "tags": [ref("a", "3"), ref("c", "4")]}
+    found = refs(json.dumps(both).encode())
+    assert found == {"a": "1" * 40, "b": "2" * 40, "c": "4" * 40}
+    both["tags"].append(ref("c", "5"))
+    with pytest.raises(ValueError, match="names the tag 'c' twice"):
+        refs(json.dumps(both).encode())
+
+
+PYTHIA = ["step0", "step1", "step2", "step4", "step8", "step1000", "step143000"]
+
+
+def test_the_untrained_model_is_kept_beside_its_warm_up_twins(
+    standin: StandIn, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on every Pythia: what the first updates change is too little for half precision."""
+    branches = add_suite(standin, PYTHIA)
+    for twin in ("step1", "step2"):
+        share(branches, twin, "step0")
+    share(branches, "main", "step143000")
+    of = Suite.model_validate(registered()["pythia-410m"] | {"repository": REPOSITORY})
+    of = of.model_copy(update={"select": Select(every=1)})
+    rows = look(hub, of)
+    assert (rows["step0"]["verdict"], rows["step0"]["excluded"]) == ("good", False)
+    assert rows["step0"]["reason"] == "untrained; the warm-up has not yet moved step1, step2"
+    assert rows["step0"]["same_as"] == ["step1", "step2"]
+    for twin in ("step1", "step2"):
+        assert (rows[twin]["verdict"], rows[twin]["excluded"]) == ("duplicate", True)
+    chosen = select("s", of, list(rows.values()))
+    assert [row["step"] for row in chosen] == [0, 4, 8, 1000, 143000]
+    audit_table("s", list(rows.values()), chosen)
+    told = capsys.readouterr().out
+    assert "the warm-up has not yet moved" in told
+    assert "null of step 0" not in told
+
+
+@pytest.mark.parametrize(
+    ("shared", "verdict", "settings"),
+    [
+        ({"step1": "step0", "step1000": "step0"}, "duplicate", {}),  # one twin is trained
+        ({"step2": "step0"}, "duplicate", {}),  # step 1, between them, moved
+        ({"step1000": "step0"}, "duplicate", {}),
+        ({"step0": "main", "step1": "main"}, "main_weights", {}),
+        ({"step1": "step0"}, "duplicate", {"schedule": {"warmup_steps": 0}}),
+        ({"step1": "step0"}, "known_bad", {"known_bad": [{"steps": [0], "reason": "not it"}]}),
+    ],
+)
+def test_an_untrained_model_that_others_hold_is_not_kept_and_its_null_is_called_missing(
+    standin: StandIn,
+    hub: Hub,
+    capsys: pytest.CaptureFixture[str],
+    shared: dict[str, str],
+    verdict: str,
+    settings: dict[str, object],
+) -> None:
+    branches = add_suite(standin, PYTHIA)
+    for to, whose in shared.items():
+        share(branches, to, whose)
+    of = suite(**settings, select={"every": 1})
+    rows = look(hub, of)
+    assert (rows["step0"]["verdict"], rows["step0"]["excluded"]) == (verdict, True)
+    chosen = select("s", of, list(rows.values()))
+    audit_table("s", list(rows.values()), chosen)
+    why = f"s: no untrained checkpoint (step0 is {verdict}), so its null of step 0 is missing"
+    assert why in capsys.readouterr().out
 
 
 def test_main_may_hold_the_last_step_unless_it_is_known_not_to(standin: StandIn, hub: Hub) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import huggingface_hub.utils._http as sessions
 import pytest
 from corpus.test_tokenizer import saved, trained
 from huggingface_hub import constants
+from project import run_command
 
 from trajectory.config import Probe
 from trajectory.config.fetch import Fetch
@@ -40,12 +40,9 @@ def _client_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def pinned(folder: Path, suite: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """What comes of listing a suite with some variables set."""
     (folder / "run.yaml").write_text(f"{{name: a, results: r, suites: {{s: {suite}}}}}")
-    command = [sys.executable, "-m", "trajectory", "suites", "pin", "--config", "run.yaml"]
-    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
-    environment = {**os.environ, "HF_TOKEN": "", **variables, **path}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    environment = {**os.environ, "HF_TOKEN": "", **variables}
+    given = ("suites", "pin", "--config", "run.yaml")
+    return run_command("trajectory", *given, cwd=folder, env=environment)
 
 
 WRONG = {
@@ -202,10 +199,8 @@ def test_a_local_suite_asks_nobody(tmp_path: Path, name: str, value: str) -> Non
 
 @pytest.mark.parametrize("name", ["HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"])
 def test_a_number_that_is_none_is_named(tmp_path: Path, name: str) -> None:
-    command = [sys.executable, "-m", "trajectory", "suites", "list"]
-    environment = {**os.environ, name: "10s", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    done = run_command(
+        "trajectory", "suites", "list", cwd=tmp_path, env={**os.environ, name: "10s"}
     )
     assert done.returncode == 2
     assert done.stderr == f"error: {name}: '10s' is no whole number of seconds\n"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from project import run_command
 
 from trajectory.checkpoints.audit import audit
 from trajectory.checkpoints.manifest import manifest_rows
@@ -107,21 +106,10 @@ def test_an_odd_suite_stops_no_other(enemy: HostileHub, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(
         f"name: a\nresults: r\nfetch: {{timeout: 5, patience: 0}}\nsuites:\n{lines}"
     )
-    command = [sys.executable, "-m", "trajectory", "suites", "pin", "--go-on"]
+    cache = {"HF_ENDPOINT": enemy.endpoint, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     started = time.monotonic()
-    done = subprocess.run(
-        [*command, "--config", "run.yaml"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "HF_ENDPOINT": enemy.endpoint,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    given = ("suites", "pin", "--go-on", "--config", "run.yaml")
+    done = run_command("trajectory", *given, cwd=tmp_path, env={**os.environ, **cache})
     assert "Traceback" not in done.stderr
     assert done.returncode == 0, done.stderr
     failed = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from project import run_command
 
 from trajectory.checkpoints.pinned import paths
 from trajectory.checkpoints.selection import read_selection
@@ -36,14 +36,9 @@ def test_a_listed_suite_is_planned_in_full_and_chosen_from_without_the_hub(
 
     def pin(**settings: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HF_ENDPOINT": standin.endpoint, **settings}
-        return subprocess.run(
-            [sys.executable, "-m", "trajectory", "suites", "pin", "--config", str(path)],
-            env={**environment, "XDG_CACHE_HOME": str(tmp_path / "cache")},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+        given = ("suites", "pin", "--config", path)
+        return run_command("trajectory", *given, env=environment, cwd=tmp_path)
 
     write("{every: 2}")
     before = load(path)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from project import lessen_library, run_command
 
 from trajectory.schemas import OUTCOMES
 from trajectory.tables import read
@@ -44,10 +45,11 @@ class Run:
         for entry in ("Snakefile", "config.yaml", "workflow", "profiles"):
             (folder / entry).symlink_to(root / entry)
         (folder / "hub.yaml").write_text(CONFIG)
+        lessen_library(folder)
         scripts = str(Path(sys.executable).parent)
         self.environment = {
             **os.environ,
-            "PYTHONPATH": str(root),
+            "PYTHONPATH": f"{folder}{os.pathsep}{root}",
             "HF_ENDPOINT": hub.endpoint,
             "HF_TOKEN": "hf_topsecrettoken",
             "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
@@ -59,15 +61,9 @@ class Run:
         return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, *given]
 
     def snakemake(self, *arguments: str) -> tuple[int, str]:
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=540,
-        )
+        given = ("--cores", "2", *arguments, "--configfile", "hub.yaml")
+        options = {"cwd": self.folder, "env": self.environment, "timeout": 540}
+        done = run_command("snakemake", *given, **options)
         return done.returncode, done.stdout + done.stderr
 
     @property

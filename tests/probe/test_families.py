@@ -23,6 +23,7 @@ from trajectory.probe.language_model import Measurement, measure_checkpoint_file
 from trajectory.probe.streaming import StreamedModel
 
 from .dense import Seen, expected_head, expected_layer, expected_sinks, record
+from .dense_roles import expected_roles
 
 B, T, V = 3, 26, 70
 NAMES = {
@@ -72,6 +73,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "gpt_neox": ("gpt_neox", {"num_key_value_heads": None}),
     "llama": ("llama", {}),
+    "mistral": ("mistral", {}),
+    "mistral-window": ("mistral", {**WINDOW, "head_dim": 12}),
+    "qwen2": ("qwen2", {}),
+    "qwen2-window": ("qwen2", {"use_sliding_window": True, "max_window_layers": 2, **WINDOW}),
     "qwen3": ("qwen3", {"head_dim": 8}),
     "qwen3-window": (
         "qwen3",
@@ -147,6 +152,11 @@ def check_rows(
             if head == heads[-1]:
                 stream = streams[s.layer]
                 expected |= expected_sinks(s, batch.present, head, 0, stream, batch.texts, KINDS)
+                seen_by = s.allowed.expand(len(s.query), 1, *s.weights.shape[2:])[:, 0]
+                marks = tuple(t for t, kind in KINDS.items() if kind == "delimiter")
+                expected |= expected_roles(
+                    s.weights[:, head], seen_by, batch.present, 0, batch.texts, marks
+                )
             agrees(row, expected, rel, (s.layer, head))
     found = [r for r in measured.layers if r["domain"] == batch.domain]
     assert len(found) == len(streams)

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trajectory.config import parse
-from trajectory.corpus.tokens import TokenBatch
+from trajectory.corpus.tokens import FirstToken, TokenBatch
 from trajectory.jobs.batches import make_batches
 from trajectory.probe.branches import Branch
 from trajectory.probe.effects import Effects, measure_effects
@@ -37,15 +37,22 @@ def folder() -> Path:
         pytest.skip(str(reason))
 
 
-def prose(folder: Path, sequences: int, length: int) -> TokenBatch:
-    """Python's documentation, with nothing in front of it."""
-    probe = {
-        "domains": ["prose"], "sequences": sequences, "length": length, "first_token": "raw"
-    }  # fmt: skip
+def prose(folder: Path, sequences: int, length: int, first_token: FirstToken = "raw") -> TokenBatch:
+    """Python's documentation; with nothing in front of it, or with ⟨bos⟩."""
+    probe = {"sequences": sequences, "length": length, "first_token": first_token}
+    probe["domains"] = ["prose"]
     config = parse({"name": "s", "results": "r", "suites": {"nano-olmo": {}}, "probe": probe})
     rows = make_batches("smollm2", folder, config.probe)
     tokens = torch.tensor([row["tokens"] for row in rows])
-    return TokenBatch("prose", tokens, [row["texts"] for row in rows], "raw")
+    return TokenBatch("prose", tokens, [row["texts"] for row in rows], first_token)
+
+
+@pytest.fixture(scope="module")
+def eager(folder: Path) -> Any:
+    """The model in transformers, with its attention matrices."""
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +112,51 @@ def test_the_mlp_of_layer_15_does_nothing(effects: Effects) -> None:
         assert mean(without[SINKING]) == pytest.approx(mean(plain[SINKING]), abs=within)
 
 
-def test_without_the_mlp_as_transformers_computes_it(
-    folder: Path, batch: TokenBatch, effects: Effects
+@pytest.mark.parametrize("length", [64, 160])
+@pytest.mark.parametrize("first_token", ["raw", "bos"])
+def test_every_head_and_layer_as_transformers_computes_it(
+    folder: Path, eager: Any, first_token: FirstToken, length: int
 ) -> None:
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
-    mlp = model.model.layers[11].mlp
-    mlp.register_forward_hook(lambda *given: torch.zeros_like(given[2]))
+    batch = prose(folder, 2, length, first_token)
+    found = measure_checkpoint_files(
+        folder, [batch], statistics=torch.float32, full=False, losses=False
+    )
+    streams, values = [], []
+    handles = []
+    for layer in eager.model.layers:
+        handles += [
+            layer.register_forward_pre_hook(lambda _, given: streams.append(given[0])),
+            layer.self_attn.v_proj.register_forward_hook(lambda *given: values.append(given[2])),
+        ]
+    last = eager.model.layers[-1]
+    handles.append(last.register_forward_hook(lambda *given: streams.append(given[2])))
     with torch.no_grad():
-        out = model(batch.tokens, output_hidden_states=True, output_attentions=True)
+        out = eager.model(batch.tokens, output_attentions=True, use_cache=False)
+    for handle in handles:
+        handle.remove()
+    groups = eager.config.num_key_value_heads
+    sizes = [v.unflatten(2, (groups, -1)).norm(dim=-1) for v in values]  # (B, T, G) each
+    assert len(found.heads) == 30 * 9
+    for row in found.heads:
+        weight = float(out.attentions[row["layer"]][:, row["head"], 1:, 0].double().mean())
+        assert row["sink_weight"] == pytest.approx(weight, abs=1e-6), row["layer"]
+        size = sizes[row["layer"]][:, :, row["head"] // 3]
+        ratio = float((size[:, 0] / size[:, 1:].median(1).values).mean())
+        assert row["value_ratio"] == pytest.approx(ratio, rel=1e-4), row["layer"]
+    assert len(found.layers) == len(streams) == 31
+    for row in found.layers:
+        norm = float(streams[row["layer"]][:, 0].double().norm(dim=-1).mean())
+        assert row["residual_norm_sink"] == pytest.approx(norm, rel=1e-5), row["layer"]
+
+
+def test_without_the_mlp_as_transformers_computes_it(
+    batch: TokenBatch, effects: Effects, eager: Any
+) -> None:
+    mlp = eager.model.layers[11].mlp
+    handle = mlp.register_forward_hook(lambda *given: torch.zeros_like(given[2]))
+    with torch.no_grad():
+        out = eager(batch.tokens, output_hidden_states=True, output_attentions=True)
+    handle.remove()
     norms = [float(h[:, 0].norm(dim=-1).mean()) for h in out.hidden_states[:-1]]
     assert by_depth(effects, "mlp-11", "residual_norm_sink")[:-1] == pytest.approx(norms, rel=1e-3)
     weights = [float(a[:, :, 1:, 0].mean()) for a in out.attentions]

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 from transformers.trainer_callback import CallbackHandler
@@ -86,7 +85,6 @@ def test_its_tables_are_those_of_a_recorder_in_a_loop(tmp_path: Path) -> None:
 
 
 def test_a_trainer_ends_where_it_would_have_ended(tmp_path: Path) -> None:
-    pytest.importorskip("accelerate", reason="transformers' Trainer needs it")
     from transformers import Trainer, TrainingArguments
 
     data = [{"input_ids": row, "labels": row} for row in domains(3)["prose"].repeat(4, 1)]

@@ -154,14 +154,14 @@ def test_a_kill_loses_the_record_in_flight_and_no_other(
 def die_writing(folder: Path, table: str) -> None:
     from trajectory.record import folder as module
 
-    written = module.write
+    written = module.save
 
-    def write(data: Any, kind: Any, path: Path, facts: Any) -> None:
+    def save(data: Any, kind: Any, path: Path, facts: Any) -> None:
         if kind.name == table and len(set(data.column("step").to_pylist())) == 2:
             os._exit(9)
         written(data, kind, path, facts)
 
-    module.write = write
+    module.save = save
     training = Training()
     training.run(recorder(folder, training.model), 5)
 
@@ -255,7 +255,8 @@ def test_the_workflow_has_nothing_to_run(whole: Path) -> None:
     from trajectory.inputs import check_inputs
 
     with pytest.raises(
-        TrajectoryError, match=r"recorded: a Recorder writes the tables of 'my-run'"
+        TrajectoryError,
+        match="the folder of the recorded training 'my-run', in which there is nothing",
     ):
         check_inputs(load(whole / "config.json"))
 
@@ -311,6 +312,9 @@ def test_costs_are_said_before_and_after(tmp_path: Path, caplog: pytest.LogCaptu
             recording(0)
             time.sleep(0.05)
             recording(1)
+        with recorder(tmp_path / "two", model, sequences=2) as few:
+            assert "each a forward pass of 2 of 3 sequences, 40 tokens" in caplog.text
+            assert [len(batch.tokens) for batch in few.batches] == [2]
     assert "recording took" in caplog.text
     assert recording.share == pytest.approx(recording.seconds / 0.05, rel=0.5)
 

@@ -62,7 +62,8 @@ def make_results(folder: Path, *, explained: bool = True) -> Path:
                 for layer in range(run["layers"]):
                     for head in range(run.get("heads", 1)):
                         excess = rise if sinking and layer == 0 and head == 0 else 0.0
-                        heads.append(_head(names, layer, head, excess))
+                        roles = _roles(domain, head, step, rise)
+                        heads.append(_head(names, layer, head, excess) | roles)
                 for depth in range(run["layers"] + 1):
                     ratio = 1 + 3 * rise if run.get("peak") and sinking else 1.0
                     layers.append(_layer(names, depth, ratio))
@@ -135,6 +136,20 @@ def _head(names: dict[str, Any], layer: int, head: int, excess: float) -> dict[s
             "head_output_norm": 1 - excess / 2,
         },
     )
+
+
+def _roles(domain: str, head: int, step: int, rise: float) -> dict[str, float]:
+    """The head of a toy turns to the previous token on triggers, a language model's second head to
+    induction at a fifth of the sink's step, its third is near."""
+    scores = dict.fromkeys(("previous", "induction", "duplicate", "punctuation", "local"), 0.0)
+    if domain == "trigger":
+        scores["previous"] = rise
+    if head == 1:
+        scores["induction"] = 0.9 / (1 + (20 / max(step, 1e-9)) ** 2)
+    if head == 2:
+        scores["local"] = 0.6
+    weights = {f"{name}_weight": 0.1 + 0.9 * score for name, score in scores.items()}
+    return weights | {f"{name}_floor": 0.1 for name in scores}
 
 
 def _layer(names: dict[str, Any], depth: int, ratio: float) -> dict[str, Any]:

@@ -7,14 +7,21 @@ import re
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
+from trajectory.report import marks as marks_of
+from trajectory.report.pages import heads
+from trajectory.report.run import Run
+from trajectory.schemas import HEADS
+
+from . import oracle
 from .chromium import choose, click, colours, marks, open_page, settle, silent
-from .synthetic import RISING
+from .synthetic import RISING, configured
 from .test_site import NAMES
 
 on = pytest.mark.parametrize
@@ -275,15 +282,27 @@ def reading(browser: webdriver.Chrome, figure: str) -> str:
     return browser.find_element(By.CSS_SELECTOR, f"#{figure} .reading").text
 
 
-@on("name", ["heads"])
-def test_the_script_and_the_page_say_the_same_of_the_first_choices(
-    browser: webdriver.Chrome, site: Path, name: str
+@page("heads")
+def test_the_script_s_sentences_are_those_of_the_tables(
+    opened: webdriver.Chrome, site: Path
 ) -> None:
-    """Below a chart of the cube, the page as it was written and the script that then runs."""
-    written = re.findall(r'class="reading">([^<]*)<', (site / f"{name}.html").read_text())
-    open_page(browser, site / f"{name}.html")
-    found = [e.text for e in browser.find_elements(By.CSS_SELECTOR, ".reading")]
-    assert found == [html.unescape(text) for text in written]
+    """Of charts that the script cuts out of the page's cube; the other ones are written."""
+    run = Run(site.parent, configured(site.parent))
+    cuts = heads.make(run).cuts
+    named, threshold = marks_of.spoken(HEADS, "sink_excess"), run.config.dynamics.sink_threshold
+    assert reading(opened, "map") == oracle.of_map(cuts["map"], named, threshold)
+    assert reading(opened, "head") == oracle.of_head(cuts["head"], named, ["prose", "code"])
+    assert reading(opened, "layer") == oracle.of_layer(cuts["layer"], named)
+    pair = run.measured("heads", 10**6, "trajectory", "step", "layer", "head", "domain",
+                        "sink_log_odds").filter(trajectory="nano-olmo")  # fmt: skip
+    last = pair.filter(pl.col("step") == pl.col("step").max()).pivot(
+        "domain", index=["trajectory", "step", "layer", "head"], values="sink_log_odds"
+    )
+    both = last.rename({"prose": "first", "code": "second"}).drop_nulls(["first", "second"])
+    assert reading(opened, "pair") == oracle.of_pair(both, "prose", "code", threshold)
+    written = re.findall(r'class="reading">([^<]+)<', (site / "heads.html").read_text())
+    shown = {e.text for e in opened.find_elements(By.CSS_SELECTOR, ".reading")}
+    assert len(written) > 3 and {html.unescape(text) for text in written} < shown
 
 
 @page("heads")

@@ -80,12 +80,12 @@ def test_title_and_findings_follow_the_tables(run: Run, results: Path, tmp_path:
         where == "yes: It is there at the end in 2 of 3 toy variants and in 1 of 1 language model."
     )
     assert with_.startswith(
-        "mixed: Of the models with a sink 3 of 3 also drain its value, and of those deep enough "
-        "for a residual peak 1 of 2 show one. "
+        "mixed: Where there is a sink, its value drains in 3 of 3, and its residual peaks in 1 of "
+        "2 that are deep enough. "
     )
     both = [(group, "residual_ratio", 9.0) for group in ("bb/adamw-3l", "nano")]
     _, _, with_, _ = told(run, results, tmp_path / "peaks", *both)
-    assert with_.startswith("yes: ") and "residual peak 2 of 2 show one" in with_
+    assert with_.startswith("yes: ") and "residual peaks in 2 of 2 that are" in with_
     assert without == "yes: ReLU attention removes it."
     title, where, _, without = told(
         run, results, tmp_path / "b", ("bb/relu-1l", "sink_excess", 0.6)
@@ -127,9 +127,12 @@ def test_an_undecided_end_is_no_absence(results: Path, tmp_path: Path) -> None:
     assert story.title(own, found) == (
         "This run does not decide whether its models end with an attention sink"
     )
-    (where, *_) = story.findings(own, found, Names(own.config), None)
-    assert where.verdict == "mixed"
-    assert "0 of 3 toy variants (3 undecided)" in where.text
+    where, with_, _ = story.findings(own, found, Names(own.config), None)
+    assert (where.verdict, where.text) == (
+        "undecided",
+        "Whether it is there at the end is undecided in 3 toy variants and in 1 language model.",
+    )
+    assert with_.text == "Whether a model ends with a sink is undecided."
 
 
 def test_experiments_that_hold_a_part_are_not_the_story(results: Path) -> None:

@@ -19,6 +19,7 @@ from trajectory.dynamics.analyse import analyse
 from trajectory.dynamics.claims.all import ledger
 from trajectory.nano.pretrain import save_tokenizer, train_tokenizer
 from trajectory.probe.effects import measure_effects
+from trajectory.report.blocks import Cell, Findings, Grid, Heading
 from trajectory.report.pages import PAGES
 from trajectory.report.run import Run
 from trajectory.report.site import build
@@ -187,4 +188,55 @@ def test_claims_and_sentences_call_nothing_absent_that_is_undecided(
     readings = [figure.reading for figure in first.figures]
     for text in (first.question, *readings):
         assert not re.search(r"\b(None|none|0) of\b", text), text
-    assert pl.read_parquet(results / "tables" / "claims.parquet").height > 20
+    claims = pl.read_parquet(results / "tables" / "claims.parquet")
+    assert claims.height > 20
+    olmo = claims.filter(claim="olmo-dynamics")
+    assert set(olmo["verdict"]) == {"not measurable"}, "one checkpoint has no dynamics"
+
+
+def test_the_first_page_speaks_of_single_checkpoints(finished: tuple[Path, int | None]) -> None:
+    """It has numbers with their intervals in sight, no word of a training, and what was zeroed."""
+    results, _ = finished
+    config = parse({"name": "one", "results": str(results), "suites": {"nano-olmo": {}}})
+    page = PAGES[0](Run(results, config))
+    (grid,) = (block for block in page.blocks if isinstance(block, Grid))
+    by_domain = {str(row[1]): row for row in grid.rows}
+    for cell in by_domain["prose"][-3:]:
+        assert isinstance(cell, Cell) and re.fullmatch(r"\S+ \[\S+, \S+\].*", cell.note), cell
+    heads = [block for block in page.blocks if isinstance(block, Heading)]
+    told = " ".join([page.lead, *(f"{head.title} {head.text}" for head in heads)])
+    assert "over training" not in told
+    (found,) = (block for block in page.blocks if isinstance(block, Findings))
+    texts = {row.question: row for row in found.rows}
+    assert texts["Does an attention sink appear?"].verdict in ("undecided", "mixed")
+    assert not re.search(r"\b(No|None|0 of)\b", texts["What comes with it?"].text)
+    removed = texts["What removes it?"]
+    changes = pl.read_parquet(results / "tables" / "interventions.parquet")["changes"].to_list()
+    assert any(f"“{change}”" in removed.text for change in changes), removed.text
+    written = {path.name: path.read_text() for path in (results / "report").glob("*.html")}
+    for row in found.rows:
+        name, _, anchor = row.link.partition("#")
+        assert f'id="{anchor}"' in written[name], row.link
+
+
+def test_what_takes_the_sink_is_the_change_with_the_greatest_loss_of_it(
+    finished: tuple[Path, int | None],
+) -> None:
+    results, _ = finished
+    depths = pl.read_parquet(results / "tables" / "intervention_layers.parquet")
+    depths = depths.filter(domain="prose")
+    changes = pl.read_parquet(results / "tables" / "interventions.parquet")
+    lost = {}
+    for name, change in changes.select("intervention", "changes").unique().rows():
+        layer = re.fullmatch(r"zero_(?:mlp|attention) layer ([01])", change)
+        if layer:  # behind the last layer there is none
+            after = depths.filter(pl.col("layer") > int(layer[1]))
+            weights = dict(after.group_by("intervention").agg(pl.col("sink_weight").mean()).rows())
+            lost[change] = weights["none"] - weights[name]
+    assert len(lost) == 4
+    top = max(lost, key=lambda change: lost[change])
+    config = parse({"name": "one", "results": str(results), "suites": {"nano-olmo": {}}})
+    page = PAGES[0](Run(results, config))
+    (found,) = (block for block in page.blocks if isinstance(block, Findings))
+    (text,) = (row.text for row in found.rows if row.question == "What removes it?")
+    assert f"“{top}” takes most" in text

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from trajectory.report import sentences, series, words
+from trajectory.report import series, words
 from trajectory.report.controls import Choice, Legend, Slider
 from trajectory.report.page import Figure, Grid, Heading, Page
 from trajectory.report.pages import active, alignment, laboratory, mitigations, phase
@@ -309,16 +309,6 @@ def test_only_heads_with_a_sink_are_compared_on_two_domains() -> None:
             "first": [3.0, -2.0, -41.6],
             "second": [-1.0, -2.5, -62.3],
         }
-    )
-    text = sentences.of_pair(cut, "prose", "code", 0.2)
-    assert text == (
-        "At step 1,000 1 of 3 heads of lm have a sink on prose or code (log-odds ≥ -1.39 nats); of "
-        "these layer 0, head 0 differs most: 3.00 nats on prose, -1.00 on code; 1 is more dormant "
-        "on prose than on code."
-    )
-    none = sentences.of_pair(cut[1:], "prose", "code", 0.2)
-    assert none == (
-        "At step 1,000 0 of 2 heads of lm have a sink on prose or code (log-odds ≥ -1.39 nats)."
     )
     assert active._top(cut, 0.2) == (0, 0) and active._top(cut[1:], 0.2) == (0, 1)
 

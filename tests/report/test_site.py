@@ -32,7 +32,16 @@ from . import synthetic
 from .synthetic import RISING, make_results
 
 NAMES = [
-    *("index", "reinforcement", "trajectories", "heads", "laboratory", "alignment", "claims"),
+    *(
+        "index",
+        "reinforcement",
+        "trajectories",
+        "heads",
+        "careers",
+        "laboratory",
+        "alignment",
+        "claims",
+    ),
     *("circuit", "dynamics", "checkpoints", "data"),
 ]
 
@@ -71,6 +80,9 @@ def test_every_chart_says_what_it_shows(pages: list[Page]) -> None:
     found = [figure for page in pages for figure in page.figures]
     assert len(found) > 20
     for figure in found:
+        if figure.provided:  # the page's script writes it
+            assert figure.reading == "", figure.name
+            continue
         assert re.fullmatch(r".{20,}\.", figure.reading, re.S), figure.name
         assert not re.search(r"\bNone\b|\bnan\b", figure.reading), figure.reading
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -70,6 +72,34 @@ def test_what_every_job_cost_is_in_the_report(finished: Project) -> None:
     assert {row["job"] for row in costs if row["rule"] == "bb_train"} == {
         *("softmax/seed0", "softmax/seed1", "relu/seed0"),
     }
+
+
+def test_a_command_of_its_own_gives_the_run_s_tables(finished: Project, tmp_path: Path) -> None:
+    """Jobs of a run are forked from a process that has imported the libraries; this one is not."""
+    command = [
+        sys.executable,
+        "-m",
+        "trajectory",
+        "bb",
+        "train",
+        "--variant",
+        "softmax",
+        "--seed",
+        "0",
+    ]
+    config = ["--config", "results/small/config.json", "--output", str(tmp_path)]
+    subprocess.run(
+        [*command, *config],
+        cwd=finished.folder,
+        env=finished.environment,
+        check=True,
+        capture_output=True,
+    )
+    for name in MEASURED:
+        alone = pl.read_parquet(tmp_path / f"{name}.parquet")
+        assert alone.equals(
+            pl.read_parquet(finished.folder / f"results/small/bb/softmax/seed0/{name}.parquet")
+        ), name
 
 
 def test_nothing_is_left_to_do(finished: Project) -> None:

@@ -23,13 +23,14 @@ def spare(finished: Project, tmp_path: Path) -> Project:
 
 
 def test_a_damaged_table_is_measured_again(spare: Project) -> None:
-    part = spare.folder / "results/small/bb/relu/seed0/heads.parquet"
-    whole = part.read_bytes()
-    for content in (whole[: len(whole) // 2], b"PAR1 something else"):
-        part.write_bytes(content)
-        done = spare.snakemake(*SMALL)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert part.read_bytes() == whole
+    toys = spare.folder / "results/small/bb"
+    torn, other = toys / "relu/seed0/heads.parquet", toys / "softmax/seed1/layers.parquet"
+    whole = {part: part.read_bytes() for part in (torn, other)}
+    torn.write_bytes(whole[torn][: len(whole[torn]) // 2])
+    other.write_bytes(b"PAR1 something else")
+    done = spare.snakemake(*SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {part: part.read_bytes() for part in whole} == whole
 
 
 def test_a_text_without_enough_characters_fails_its_job_alone(spare: Project) -> None:

@@ -18,7 +18,8 @@ from trajectory.config import Variant
 from trajectory.probe.forces.configured import at_step
 from trajectory.probe.interventions import Intervention, intervening
 from trajectory.probe.loss import Loss
-from trajectory.probe.measure import Batch, Row, measure, rates
+from trajectory.probe.measure import Batch, measure, rates
+from trajectory.rows import Row
 from trajectory.schemas import (
     BB_INTERVENED,
     BB_INTERVENTIONS,

@@ -15,7 +15,7 @@ from trajectory.probe.forces.keys import Setting, readers_of
 from trajectory.probe.forces.measure import measure_forces, share_of
 from trajectory.probe.forces.readout import Law
 from trajectory.probe.forces.stack import ToyStack
-from trajectory.probe.measure import Row
+from trajectory.rows import Row
 
 AT_ONCE = 32
 """Sequences that pass a block together."""

@@ -21,12 +21,12 @@ from trajectory.probe.forks import (
     HooksOf,
     Plan,
     Prediction,
-    Row,
     Target,
     keys_of,
     leads,
     respond,
 )
+from trajectory.rows import Row
 
 
 class Copy:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +13,9 @@ from trajectory.bb.task import BigramTask
 from trajectory.probe.attention import AttentionCall, observe, repeat_heads
 from trajectory.probe.kinds import dense_weights
 from trajectory.probe.statistics import delta_logit, delta_logit_bb
+from trajectory.rows import Row
 from trajectory.schemas.base import MIN_QUERY
 from trajectory.schemas.bb import TARGET_THRESHOLD
-
-Row = dict[str, Any]
 
 SEQUENCES_AT_ONCE = 64
 """Sequences whose attention matrices are held at once."""

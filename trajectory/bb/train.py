@@ -23,7 +23,7 @@ from trajectory.config import Variant
 from trajectory.errors import TrajectoryError
 from trajectory.probe.holds import Holds
 from trajectory.probe.interventions import values_at
-from trajectory.probe.measure import Row
+from trajectory.rows import Row
 from trajectory.schemas import BB_MEASUREMENTS, FORCE_TABLES, FORKS, MEASUREMENTS
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trajectory.checkpoints.manifest import SIZES, Row
+from trajectory.checkpoints.manifest import SIZES
 from trajectory.config.suites import Suite
 from trajectory.hub.content import (
     File,
@@ -22,6 +22,7 @@ from trajectory.hub.content import (
     weights_digest,
 )
 from trajectory.outside import CONFIG, json_object
+from trajectory.rows import Row
 
 MAIN = "main"
 
@@ -44,6 +45,10 @@ SUSPECT = frozenset(
     }
 )
 """Verdicts that exclude a checkpoint."""
+
+WARM_UP_TWINS = 10
+"""Last step whose weights may be step 0's without a fault, where it lies in the warm-up: its first
+update has rate 0, and the next are too small for half precision to hold, or are skipped."""
 
 SHOWN = 100
 """Characters of a config's value that a reason quotes."""
@@ -166,7 +171,7 @@ def _judge_reports(rows: Sequence[Row], suite: Suite) -> None:
     """Mark revisions that others reported."""
     for bad in suite.known_bad:
         for row in rows:
-            first = row["stage"] in (None, 1)
+            first = suite.stages_continue or row["stage"] in (None, 1)
             if row["revision"] in bad.revisions or (first and row["step"] in bad.steps):
                 _set(row, "known_bad", bad.reason, bad.link)
 
@@ -184,6 +189,7 @@ def _judge_hashes(rows: Sequence[Row], suite: Suite, files: Files) -> None:
         for digest in digests[row["revision"]]:
             holders.setdefault(digest, set()).add(row["revision"])
     rightful = set(suite.main_is) or _last_of_each(rows, suite)
+    unmoved = _unmoved(rows, suite)
     for row in rows:
         own = digests[row["revision"]]
         if row["trajectory"] is None or row["revision"] == MAIN or not own:
@@ -197,13 +203,60 @@ def _judge_hashes(rows: Sequence[Row], suite: Suite, files: Files) -> None:
         if not partly:
             continue
         row["same_as"] = sorted(same or partly)
-        if MAIN in same:
+        if row["step"] == 0 and same == partly == unmoved.get(row["trajectory"]):
+            # The later ones are duplicates of it; it is the untrained model all the same.
+            if row["verdict"] == "good":
+                _set(row, "good", f"untrained; the warm-up has not yet moved {_names(same)}")
+        elif MAIN in same:
             _set(row, "main_weights", "its weights are those of main")
         elif same:
             _set(row, "duplicate", f"its weights are those of {_names(same)}")
         else:
             shared = sum(bool(others[digest]) for digest in own)
             _set(row, "shared_shard", f"{shared} of {len(own)} files are those of {_names(partly)}")
+
+
+def _unmoved(rows: Sequence[Row], suite: Suite) -> dict[str, set[str]]:
+    """Revisions that follow step 0 of the first stage with the same weights, by trajectory.
+
+    Those of the warm-up's first steps only, and none behind one that has other weights: an upload
+    that went wrong looks otherwise.
+    """
+    warm = suite.schedule.warmup_steps if suite.schedule else None
+    last = WARM_UP_TWINS if warm is None else min(warm, WARM_UP_TWINS)
+    steps: dict[str, dict[int, list[Row]]] = {}
+    for row in rows:
+        placed = row["trajectory"] is not None and row["step"] is not None
+        if placed and row["stage"] in (None, 1):
+            steps.setdefault(row["trajectory"], {}).setdefault(row["step"], []).append(row)
+    found = {}
+    for run, at in steps.items():
+        weights = {row["weights"] for row in at.get(0, [])}
+        found[run] = set[str]()
+        for step in sorted(step for step in at if 0 < step <= last):
+            if not weights or {row["weights"] for row in at[step]} != weights:
+                break
+            found[run] |= {row["revision"] for row in at[step]}
+    return found
+
+
+def without_untrained(rows: Iterable[Row], chosen: Iterable[Row]) -> dict[str, str]:
+    """Chosen trajectories of the first stage that lack the untrained model, each with the reason.
+
+    Args:
+        rows: of the manifest.
+        chosen: of the selection.
+    """
+    steps: dict[str, set[int]] = {}
+    for row in chosen:
+        if row["trajectory"] is not None and row["stage"] in (None, 1) and row["step"] is not None:
+            steps.setdefault(row["trajectory"], set()).add(row["step"])
+    found = {run: "it has no revision of step 0" for run, own in steps.items() if 0 not in own}
+    for row in rows:
+        if row["trajectory"] in found and row["step"] == 0:
+            why = row["verdict"] if row["verdict"] in SUSPECT else "not selected"
+            found[row["trajectory"]] = f"{row['revision']} is {why}"
+    return found
 
 
 def _place(row: Row) -> tuple[Any, ...]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from trajectory.config.forces import Forces
 from trajectory.config.interventions import Interventions
 from trajectory.errors import TrajectoryError
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 
 def changed_rows(settings: Interventions | Forces, rows: Iterable[Row]) -> list[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from trajectory.checkpoints.manifest import manifest_rows
 from trajectory.checkpoints.names import is_plain
@@ -11,8 +10,7 @@ from trajectory.checkpoints.selection import read_selection
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.hub.content import Revision
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 STATED = ("trajectory", "stage", "ingredient", "step", "tokens")
 """Columns of a selection that follow from a revision's name and the suite's settings."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from trajectory.checkpoints.audit import audit
 from trajectory.checkpoints.manifest import manifest_rows
@@ -13,8 +12,7 @@ from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.hub.content import File, Revision
 from trajectory.outside import CONFIG
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 
 def revision_folders(name: str, folder: Path, pattern: str | None = None) -> list[Path]:

@@ -14,8 +14,7 @@ from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.hub.content import Revision, local_revision, weight_files, weights_digest
 from trajectory.outside import json_file
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 TRAINING_STATE = "training_state.json"
 
@@ -55,7 +54,7 @@ def _name_single(name: str, suite: Suite, rows: Sequence[Row]) -> None:
     asked = suite.select.revisions
     if asked is None:
         asked = [row["revision"] for row in rows] if len(rows) == 1 else []
-    alone = len(asked) == 1
+    alone = len(asked) == 1 and all(row["trajectory"] is None for row in rows)
     for row in rows:
         if row["step"] is None and row["revision"] in asked:
             row |= {
@@ -92,7 +91,7 @@ def _row(name: str, suite: Suite, revision: Revision) -> Row:
         "suite": name,
         "revision": revision.name,
         "commit": revision.commit,
-        "trajectory": parsed.trajectory(name) if parsed else None,
+        "trajectory": parsed.trajectory(name, suite.stages_continue) if parsed else None,
         "stage": parsed.stage if parsed else None,
         "ingredient": parsed.ingredient if parsed else None,
         "step": parsed.step if parsed else None,

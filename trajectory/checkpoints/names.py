@@ -34,7 +34,7 @@ class RevisionName:
     Attributes:
         stage: training stage, from 1; None if not stated.
         ingredient: which run of that stage, from 1; None if not stated.
-        step: optimiser steps within the stage.
+        step: optimiser steps, within the stage where stages restart them.
         tokens: training tokens, rounded as in the name; None if not stated.
         unit: the tokens' unit, to which they are rounded; 0 if not stated.
     """
@@ -45,9 +45,14 @@ class RevisionName:
     tokens: int | None = None
     unit: int = 0
 
-    def trajectory(self, suite: str) -> str:
-        """The training run it belongs to: later stages restart the step, so each is its own."""
-        if self.stage in (None, 1) and self.ingredient is None:
+    def trajectory(self, suite: str, continues: bool = False) -> str:
+        """The training run it belongs to: a later stage that restarts the step is its own.
+
+        Args:
+            suite: the suite's name.
+            continues: whether its later stages go on counting steps instead.
+        """
+        if (continues or self.stage in (None, 1)) and self.ingredient is None:
             return suite
         ingredient = f"-ingredient{self.ingredient}" if self.ingredient is not None else ""
         return f"{suite}/stage{self.stage or 1}{ingredient}"

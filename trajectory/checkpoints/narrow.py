@@ -23,10 +23,9 @@ from trajectory.checkpoints.selection import (
 from trajectory.config import Config
 from trajectory.errors import TrajectoryError
 from trajectory.hub.client import Hub
+from trajectory.rows import Row
 from trajectory.schemas import MANIFEST, ONSETS
 from trajectory.tables import from_rows, provenance, read, write
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from trajectory.checkpoints.audit import JUDGED, LEARNT, MAIN, audit, config_file
 from trajectory.checkpoints.edited import checked_selection
 from trajectory.checkpoints.local import revision_folder, revision_folders
-from trajectory.checkpoints.manifest import Row, manifest_rows
+from trajectory.checkpoints.manifest import manifest_rows
 from trajectory.checkpoints.pinned import paths
 from trajectory.checkpoints.selection import (
     Unselectable,
@@ -29,6 +29,7 @@ from trajectory.hub.errors import Offline, Unreachable
 from trajectory.outside import CONFIG
 from trajectory.progress import progress
 from trajectory.provenance import describe
+from trajectory.rows import Row
 from trajectory.schemas import MANIFEST
 from trajectory.tables import from_rows, provenance, read, write
 

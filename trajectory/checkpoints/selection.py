@@ -13,15 +13,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from trajectory.checkpoints.names import LONGEST, is_plain
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.hub.content import is_commit
 from trajectory.provenance import values_digest
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 COLUMNS = (
     *("suite", "revision", "commit", "trajectory", "stage", "ingredient", "step", "tokens"),
@@ -60,7 +58,10 @@ class Unselectable(TrajectoryError):
 
 def settings_digest(suite: Suite) -> str:
     """Twelve hex digits that change when a setting does that decides the selection."""
-    return values_digest(suite.model_dump(mode="json", include=_DECIDING))
+    deciding = suite.model_dump(mode="json", include=_DECIDING)
+    if suite.stages_continue:  # else what was pinned before there was this key stays pinned
+        deciding["stages_continue"] = True
+    return values_digest(deciding)
 
 
 def select(name: str, suite: Suite, rows: Sequence[Row]) -> list[Row]:

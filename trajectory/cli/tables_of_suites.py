@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
+from trajectory.checkpoints.audit import without_untrained
 from trajectory.checkpoints.narrow import Narrowed
 from trajectory.cli.printing import console, show
 from trajectory.config import Config
@@ -17,8 +18,7 @@ from trajectory.config.nano import NanoOlmo
 from trajectory.config.suites import Suite
 from trajectory.costs.plan import RunPlan, SuitePlan
 from trajectory.jobs.outcomes import UNLISTED, left_out, missing
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 MOST_ROWS = 40
 """Rows printed of a long list."""
@@ -132,6 +132,8 @@ def audit_table(name: str, rows: Sequence[Row], chosen: Sequence[Row]) -> None:
         show(("suspect", "excluded", "verdict", "reason"), told)
         if len(suspects) > MOST_ROWS:
             print(f"and {len(suspects) - MOST_ROWS} more: see the manifest")
+    for run, why in without_untrained(rows, chosen).items():
+        print(f"{run}: no untrained checkpoint ({why}), so its null of step 0 is missing")
     sizes = [row["bytes"] for row in chosen]
     total = gigabytes(sum(sizes)) if None not in sizes else "size unknown"
     print(f"{name}: chosen are {len(chosen)} checkpoints, {total}")

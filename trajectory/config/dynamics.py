@@ -18,6 +18,11 @@ class Dynamics(Section):
     """value_ratio up to which the sink's value counts as drained."""
     peak_threshold: Positive = 2.0
     """residual_ratio from which the sink's residual counts as a peak."""
+    role_threshold: Fraction = 0.2
+    """Score from which a head holds the role previous, induction, duplicate or punctuation: (weight
+    − floor) / (1 − floor) of its attention to the role's keys."""
+    local_threshold: Fraction = 0.5
+    """Score from which a head without such a role is local."""
     gate_threshold: Positive = 2.0
     """Difference of sink log-odds between two domains from which a head is gated, in nats."""
     together: Annotated[float, Field(gt=1)] = 1.5

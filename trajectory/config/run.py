@@ -17,6 +17,9 @@ from trajectory.config.probe import Probe
 from trajectory.config.suites import Suites
 from trajectory.errors import TrajectoryError
 
+RECORDING = "recording.json"
+"""File that says which training a ``Recorder`` recorded in a folder."""
+
 
 class Config(Section):
     """One run of the workflow."""
@@ -25,8 +28,9 @@ class Config(Section):
     """The run's name; a results folder belongs to one name."""
     results: PlainPath
     """Folder the run writes to; ~ and $NAMES are replaced. Two configs must not share one."""
-    recorded: list[Name] = []
-    """Trainings that a `Recorder` writes the tables of: nothing for the workflow to run."""
+    recorded: dict[Name, PlainPath] = {}
+    """Trainings that a `Recorder` recorded, by name, with their folders: their tables join the
+    run's."""
     bb: BigramBackcopy = BigramBackcopy()
     """Bigram-Backcopy runs."""
     suites: Suites = Suites.model_validate({})
@@ -63,7 +67,9 @@ class Config(Section):
     @model_validator(mode="after")
     def _something_to_do(self) -> Config:
         if not (self.bb.variants or self.suites.names() or self.recorded):
-            raise ValueError("nothing to do: give bb.variants or suites")
+            raise ValueError("nothing to do: give bb.variants, suites or recorded")
+        if both := sorted({*self.recorded} & {*self.suites.names()}):
+            raise ValueError(f"recorded.{both[0]}: a suite has this name; leave one of the two out")
         if self.probe.forces is not None:
             for name, suite in self.suites.public().items():
                 if not suite.loss:
@@ -102,3 +108,8 @@ class Config(Section):
     def bb_trajectories(self) -> list[tuple[str, int]]:
         """(variant, seed) of every Bigram-Backcopy trajectory."""
         return [(name, seed) for name, v in self.bb.variants.items() for seed in v.seeds]
+
+
+def is_recording(config: Config) -> bool:
+    """Whether a config is the one that a ``Recorder`` writes: a single training, in its folder."""
+    return list(config.recorded.values()) == [config.results]

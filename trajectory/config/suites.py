@@ -208,8 +208,12 @@ class Suite(Section):
     """What is missing to measure this suite; null if nothing."""
     note: str | None = None
     """What else a reader should know."""
+    source: str | None = None
+    """Where its facts were read, if none of them was checked on the hub."""
     stages: Annotated[list[Count], Field(min_length=1)] = [1]
     """Stages that are measured; each later stage is a trajectory of its own."""
+    stages_continue: bool = False
+    """Later stages go on with the step count of the one before: all are one trajectory."""
     select: Select = Select()
     """Checkpoints that are measured."""
     audit: Literal["all", "selected", "none"] = "all"
@@ -251,7 +255,7 @@ class Suite(Section):
 
 _OF_LISTING = (
     *("like", "repository", "folder", "pattern", "counts", "tokens_per_step", "main_is"),
-    *("known_bad", "stages", "select", "audit", "schedule"),
+    *("known_bad", "stages", "stages_continue", "select", "audit", "schedule"),
 )
 """A suite's keys that decide which checkpoints there are, and what is listed of each."""
 
@@ -260,7 +264,7 @@ _OF_BATCHES = ("first_token",)
 
 _OF_NOTHING = (
     *("family", "parameters", "architecture", "dtype", "bytes", "files", "published", "spacing"),
-    *("main", "missing", "licence", "needs", "note", "weights"),
+    *("main", "missing", "licence", "needs", "note", "source", "weights"),
 )
 """Those that say what to expect, or how weights are had: the same rows follow."""
 

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from trajectory.corpus import stdlib
+from trajectory.corpus.documents import Document, Text, TextFile
 from trajectory.corpus.tokenizer import TextTokenizer
-from trajectory.corpus.tokens import FirstToken, TokenBatch, first_id
+from trajectory.corpus.tokens import FirstToken, TokenBatch, first_id, sequences_of
 from trajectory.errors import TrajectoryError
 
-Given = Mapping[str, Sequence[str] | str | Tensor | Sequence[Sequence[int]]]
-"""Texts by domain, or token ids: a tensor [B, T], or one sequence of ids after another."""
+Given = (
+    str
+    | Sequence[str]
+    | Mapping[str, Sequence[str] | str | Tensor | Sequence[Sequence[int]] | Path | Sequence[Path]]
+)
+"""By domain: texts; token ids, as a tensor [B, T] or one sequence of ids after another; or text
+files. Or names of domains that every Python carries: prose, code."""
+
+CARRIED = ("prose", "code")
+"""Domains whose texts every Python carries."""
+
+CUT = 16
+"""Sequences that files and carried texts are cut into where no number is given."""
+
+
+class Documents(list[Document]):
+    """Long texts, of which sequences are cut at even distances."""
 
 
 def batches_of(
@@ -24,16 +42,20 @@ def batches_of(
     first_token: FirstToken,
     where: object,
     end_ids: Iterable[int] = (),
+    sequences: int | None = None,
 ) -> list[TokenBatch]:
     """One batch per domain.
 
     Args:
-        given: texts, or token ids, which are taken as they are; each becomes one sequence.
+        given: texts, or token ids, which are taken as they are; each becomes one sequence. Files
+            and carried texts are cut into sequences at even distances.
         tokenizer: None where ids alone are given: tokens are then named by their ids.
         length: longest sequence, at least 2.
         first_token: what stands at position 0 of a text; "raw" for ids.
         where: the model, named in errors.
         end_ids: ids that begin or end a text, where there is no tokenizer to say so.
+        sequences: most of each domain; the first ones where each text is one. None for all texts,
+            and ``CUT`` of what is cut.
 
     Raises:
         TrajectoryError: for what is neither texts nor ids, a sequence of fewer than two tokens, a
@@ -41,44 +63,74 @@ def batches_of(
     """
     if length < 2:
         raise TrajectoryError(f"length {length}: attention to the first token needs at least 2")
+    if sequences is not None and sequences < 1:
+        raise TrajectoryError(f"sequences {sequences}: at least one is needed")
     texts = domains_of(given)
     before = [] if tokenizer is None else _first(tokenizer, first_token, where)
     found = []
-    for domain, sequences in texts.items():
-        if isinstance(sequences[0], str):
+    for domain, own in texts.items():
+        if isinstance(own, Documents) or isinstance(own[0], str):
             if tokenizer is None:
                 raise TrajectoryError(
                     f"{where}: texts need a tokenizer: measure(..., tokenizer=...); or give token "
                     "ids"
                 )
-            rows = [
-                _encoded(tokenizer, text, before, length, f"domain '{domain}', text {n}")
-                for n, text in enumerate(sequences)
-            ]
+            rows = _of_texts(tokenizer, domain, own, before, length, sequences)
         else:
             if first_token != "raw":
                 raise TrajectoryError(
                     f"domain '{domain}': first_token '{first_token}' is of texts; token ids are "
                     "taken as they are, put it in front of them"
                 )
-            rows = [row[:length] for row in sequences]
+            rows = [row[:length] for row in own[:sequences]]
         found.append(_batch(domain, rows, tokenizer, first_token, end_ids))
     return found
 
 
+def _of_texts(
+    tokenizer: TextTokenizer,
+    domain: str,
+    texts: Sequence[Any],
+    before: list[int],
+    length: int,
+    sequences: int | None,
+) -> list[list[int]]:
+    """One sequence of ids per text, or several cut out of documents."""
+    if not isinstance(texts, Documents):
+        return [
+            _encoded(tokenizer, text, before, length, f"domain '{domain}', text {n}")
+            for n, text in enumerate(texts[:sequences])
+        ]
+    first = before[0] if before else None
+    try:
+        rows = sequences_of(tokenizer, texts, sequences or CUT, length, first)
+    except TrajectoryError as error:
+        raise TrajectoryError(f"domain '{domain}': {error}") from None
+    found: list[list[int]] = rows.tolist()
+    return found
+
+
 def domains_of(given: Any) -> dict[str, list[Any]]:
-    """Texts, or lists of ids, by domain.
+    """Texts, lists of ids, or documents, by domain.
 
     Raises:
-        TrajectoryError: unless there is something in every domain, and nothing but the one or the
-            other.
+        TrajectoryError: unless there is something in every domain, and nothing but one of these;
+            for a file that cannot be read.
     """
+    names = [given] if isinstance(given, str) else given
+    if isinstance(names, list | tuple) and names and all(name in CARRIED for name in names):
+        return {name: _carried(name) for name in names}
     if not isinstance(given, Mapping) or not given:
         raise TrajectoryError(
-            'texts: give lists of texts by domain, {"prose": ["Summer is warm."]}'
+            'texts: give lists of texts by domain, {"prose": ["Summer is warm."]}, or names of '
+            f"domains that every Python carries: {', '.join(CARRIED)}"
         )
     found: dict[str, list[Any]] = {}
     for domain, own in given.items():
+        files = [own] if isinstance(own, Path) else own
+        if isinstance(files, list | tuple) and files and all(isinstance(f, Path) for f in files):
+            found[domain] = Documents(TextFile(path) for path in files)
+            continue
         if isinstance(own, Tensor | np.ndarray):
             found[domain] = _rows(own, domain)
         else:
@@ -96,6 +148,11 @@ def domains_of(given: Any) -> dict[str, list[Any]]:
             if ids and len(text) < 2:
                 raise TrajectoryError(f"domain '{domain}', sequence {n}: fewer than two tokens")
     return found
+
+
+def _carried(domain: str) -> Documents:
+    """Held-out texts, as the workflow measures on them."""
+    return Documents(Text(text) for text in stdlib.split(stdlib.documents(domain))[1])
 
 
 def _rows(ids: Tensor | np.ndarray, domain: str) -> list[list[int]]:

@@ -223,3 +223,20 @@ def is_long(texts: Sequence[Document], sequences: int, length: int) -> bool:
     """Whether texts are so long that only pieces of them are encoded."""
     size = sum(len(text) for text in texts)
     return size > max(LONG, 2 * CHARACTERS * sequences * length)
+
+
+def sequences_of(
+    tokenizer: TextTokenizer,
+    texts: Sequence[Document],
+    sequences: int,
+    length: int,
+    first: int | None,
+) -> Tensor:
+    """Sequences at even distances over texts, int64 [at most sequences, length].
+
+    Raises TrajectoryError if they are too short for one.
+    """
+    if is_long(texts, sequences, length):
+        return sampled(tokenizer, texts, sequences, length, first)
+    ids = stream(tokenizer.backend_tokenizer, texts, tokenizer.eos_token_id)
+    return spread(ids, sequences, length, first)

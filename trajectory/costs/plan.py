@@ -36,8 +36,7 @@ from trajectory.costs.estimates import (
     training_seconds,
 )
 from trajectory.jobs.bundles import ALONE, bundles, force_bundles, measured_rows, suite_bundles
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,9 @@ def _expected_sizes(suite: Suite) -> list[int | None] | None:
     rule = suite.select
     if rule.revisions is not None:
         count = len(set(rule.revisions))
-    elif suite.stages != [1]:  # each ingredient of a later stage is a trajectory of its own
+    elif (
+        suite.stages != [1] and not suite.stages_continue
+    ):  # each ingredient of a later stage is a trajectory of its own
         return None
     elif rule.steps is not None:
         count = len(set(rule.steps))
@@ -204,7 +205,7 @@ def _expected_changes(
     if changed.checkpoints == "all":
         return sizes
     if changed.checkpoints == "last":
-        return sizes[: len(suite.stages)]
+        return sizes[: 1 if suite.stages_continue else len(suite.stages)]
     steps = set(changed.checkpoints)
     return sizes[: len(steps & set(suite.select.steps) if suite.select.steps else steps)]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,8 +14,8 @@ from trajectory.dynamics.alignment import SHORTEST, Curve, Judged, Rescaling, ju
 from trajectory.dynamics.phases import inner
 from trajectory.dynamics.portraits import Portrait, portraits
 from trajectory.dynamics.series import group_of
+from trajectory.rows import Row
 
-Row = dict[str, Any]
 Array = NDArray[np.float64]
 
 STATISTICS = ("sink_log_odds", "value_ratio", "residual_ratio")

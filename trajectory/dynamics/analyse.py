@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 
 from trajectory.config import Dynamics
+from trajectory.dynamics.careers import careers
 from trajectory.dynamics.contrast import domain_contrasts
 from trajectory.dynamics.ending import phenomenon_row
 from trajectory.dynamics.fits import HEAD_STATISTICS, LAYER_STATISTICS, law_rows
@@ -15,6 +14,7 @@ from trajectory.dynamics.gates import gate_rows
 from trajectory.dynamics.phases import lead_rows, onset_rows
 from trajectory.dynamics.seeds import seed_rows
 from trajectory.dynamics.series import LAST_QUARTER, head_series, layer_series
+from trajectory.rows import Row
 from trajectory.schemas import (
     CONTRASTS,
     GATES,
@@ -25,8 +25,6 @@ from trajectory.schemas import (
     SEEDS,
 )
 from trajectory.schemas.base import UNSTEPPED
-
-Row = dict[str, Any]
 
 _HEAD = ["trajectory", "domain", "layer", "head"]
 _LAYER = ["trajectory", "domain", "layer"]
@@ -73,6 +71,7 @@ def analyse(heads: pl.DataFrame, layers: pl.DataFrame, settings: Dynamics) -> di
         SEEDS.name: seed_rows(phenomena, onsets, leads, laws),
         CONTRASTS.name: contrasts.to_dicts(),
         GATES.name: gate_rows(contrasts, onsets, settings.together),
+        **dict(careers(heads, onsets, settings)),
     }
     for rows in found.values():
         _forget_steps(rows)

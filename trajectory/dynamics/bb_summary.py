@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,9 +16,9 @@ from scipy import stats
 
 from trajectory.config import BigramBackcopy, Variant
 from trajectory.dynamics.milestones import milestones
+from trajectory.rows import Row
 from trajectory.schemas.ranges import FREE, RANGES, Limits, within
 
-Row = dict[str, Any]
 Series = NDArray[np.float64]
 
 LEVEL = 0.95

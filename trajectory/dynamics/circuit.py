@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 UNCHANGED = "none"
 

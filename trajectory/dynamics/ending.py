@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,9 +15,8 @@ from trajectory.dynamics.phases import inner, phenomena
 from trajectory.dynamics.series import LAST_QUARTER, log_steps
 from trajectory.dynamics.squares import orthonormal
 from trajectory.dynamics.verdicts import inside
+from trajectory.rows import Row
 from trajectory.schemas.ranges import FREE, RANGES, Limits
-
-Row = dict[str, Any]
 
 LEAST_RECORDS = 5
 """Records that the line through the end of a series needs."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,7 @@ from trajectory.dynamics.fitting import fit, least_points
 from trajectory.dynamics.laws import LAWS, Array, Law
 from trajectory.dynamics.series import Series, by_steps, stack
 from trajectory.dynamics.uncertainty import bootstrap, closed, lag1_weights, profile
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 HEAD_STATISTICS = ("delta_logit", "sink_log_odds", "value_ratio")
 LAYER_STATISTICS = (

@@ -9,8 +9,7 @@ import polars as pl
 
 from trajectory.dynamics.onset import lasting_crossing
 from trajectory.dynamics.phases import bounds, order
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 
 def gate_rows(contrasts: pl.DataFrame, onsets: list[Row], together: float) -> list[Row]:

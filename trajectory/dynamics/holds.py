@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,8 +17,7 @@ from trajectory.config import Config, Hold
 from trajectory.config.nano import EMBEDDED
 from trajectory.dynamics.seeds import student
 from trajectory.dynamics.series import ACTIVE
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,8 +11,8 @@ from scipy import stats
 
 from trajectory.dynamics.reinforcement import PLACE, points
 from trajectory.dynamics.series import with_group
+from trajectory.rows import Row
 
-Row = dict[str, Any]
 Array = NDArray[np.float64]
 
 SHUFFLES = 999

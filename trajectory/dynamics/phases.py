@@ -25,8 +25,7 @@ from trajectory.dynamics.series import (
     stack,
     strongest,
 )
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 ORDER = ("sink", "drain", "peak")
 """Phenomena, in the order in which the paper tells them."""
@@ -124,6 +123,7 @@ def onset_rows(
                         "lead": of_head and lead.get(place[:2]) == place[2:],
                         "leads_layer": of_head and place in leads_layer,
                         "p_initial": None if pool is None else _beyond(row["late"], pool),
+                        "untrained": 0 if pool is None else len(pool),
                         "p_shuffled": shuffled.get(place),
                     }
                 )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from trajectory.dynamics.flow import Descent, Held, Path, descend, gradient_flow
 from trajectory.dynamics.theory import SimplifiedModel, late_sink_logit, stationary_value
+from trajectory.rows import Row
 
-Row = dict[str, Any]
 Array = NDArray[np.float64]
 
 KEYS = 64

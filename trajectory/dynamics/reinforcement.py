@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from trajectory.dynamics.series import with_group
+from trajectory.rows import Row
 
-Row = dict[str, Any]
 Array = NDArray[np.float64]
 Clock = dict[tuple[str, str], float]
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from trajectory.dynamics.fits import DECLARED
 from trajectory.dynamics.series import WHOLE, group_of
+from trajectory.rows import Row
 from trajectory.schemas.ranges import FREE, RANGES, within
-
-Row = dict[str, Any]
 
 FINAL = ("sink_excess", "delta_logit", "value_ratio", "residual_ratio")
 

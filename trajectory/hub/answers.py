@@ -31,13 +31,14 @@ class _Told(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-class _Branch(_Told):
+class _Ref(_Told):
     name: str
     commit: Annotated[_Hash, Field(alias="targetCommit")]
 
 
 class _Refs(_Told):
-    branches: list[_Branch]
+    branches: list[_Ref]
+    tags: list[_Ref] = []
 
 
 class _Large(_Told):
@@ -65,19 +66,22 @@ _ENTRIES = TypeAdapter(list[dict[str, Any]])
 _FILE = TypeAdapter(_File)
 
 
-def branches(content: bytes) -> dict[str, str]:
-    """Every branch of an answer about a repository's refs, with its commit.
+def refs(content: bytes) -> dict[str, str]:
+    """Every branch and every tag of an answer about a repository's refs, with its commit.
+
+    Of a branch and a tag of one name the branch is meant, as the hub itself resolves it.
 
     Raises:
         ValueError: in one line, if the answer is none.
     """
     try:
-        found = _REFS.validate_json(content).branches
+        found = _REFS.validate_json(content)
     except ValidationError as error:
         raise ValueError(_first(error)) from None
-    if twice := [name for name, n in Counter(b.name for b in found).items() if n > 1]:
-        raise ValueError(f"it names the branch {twice[0]!r} twice")
-    return {branch.name: branch.commit for branch in found}
+    for what, named in (("branch", found.branches), ("tag", found.tags)):
+        if twice := [name for name, n in Counter(ref.name for ref in named).items() if n > 1]:
+            raise ValueError(f"it names the {what} {twice[0]!r} twice")
+    return {ref.name: ref.commit for ref in (*found.tags, *found.branches)}
 
 
 def listed(content: bytes) -> list[File]:

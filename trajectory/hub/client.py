@@ -44,7 +44,7 @@ class Hub:
         self._forgets = False
 
     def refs(self, repository: str) -> dict[str, str]:
-        """Every branch with the commit it points to; one request.
+        """Every branch and tag with the commit it points to; one request.
 
         Raises CheckpointError if the repository cannot be listed.
         """
@@ -54,7 +54,7 @@ class Hub:
         def ask() -> dict[str, str]:
             validate_repo_id(repository)
             content, _ = self.http.ask(address)
-            return answers.branches(content)
+            return answers.refs(content)
 
         return self.http.patiently(where, lambda: self._paced(ask))
 

@@ -14,7 +14,7 @@ from trajectory.corpus import stdlib
 from trajectory.corpus.documents import Document, Text, TextFile
 from trajectory.corpus.parquet import HUB, read_texts
 from trajectory.corpus.tokenizer import load_tokenizer
-from trajectory.corpus.tokens import TokenBatch, first_id, is_long, sampled, spread, stream
+from trajectory.corpus.tokens import TokenBatch, first_id, sequences_of
 from trajectory.errors import TrajectoryError
 from trajectory.hub import environment
 from trajectory.outside import CONFIG, stated_context
@@ -38,11 +38,7 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
         size = probe.sequences, probe.length
         _check_length(probe.length, context, f"suite '{suite}', domain '{domain}'")
         try:
-            if is_long(held_out, *size):
-                sequences = sampled(tokenizer, held_out, *size, first).tolist()
-            else:
-                ids = stream(tokenizer.backend_tokenizer, held_out, tokenizer.eos_token_id)
-                sequences = spread(ids, *size, first).tolist()
+            sequences = sequences_of(tokenizer, held_out, *size, first).tolist()
         except TrajectoryError as error:
             raise TrajectoryError(f"suite '{suite}', domain '{domain}': {error}") from None
         rows += [

@@ -184,4 +184,5 @@ def force_tables(config: Config) -> list[Path]:
 def run_parts(config: Config) -> list[Path]:
     """The parts of a run's measurement tables: folders of tables, and ``bundle`` tables."""
     trained = [config.results / "bb" / v / f"seed{seed}" for v, seed in config.bb_trajectories()]
-    return [*trained, *bundle_tables(config)]
+    recorded = [folder / "tables" for folder in config.recorded.values()]
+    return [*trained, *bundle_tables(config), *recorded]

@@ -12,8 +12,8 @@ from trajectory.jobs.checkpoint import as_trained, facts_of, names_of
 from trajectory.probe.compute import Compute
 from trajectory.probe.forces.checkpoint import checkpoint_forces
 from trajectory.probe.forces.configured import at_step, wanted_of
-from trajectory.probe.measure import Row
 from trajectory.probe.weights import Weights
+from trajectory.rows import Row
 
 
 def forces_of(

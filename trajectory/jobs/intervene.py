@@ -13,8 +13,8 @@ from trajectory.probe.branches import Branch
 from trajectory.probe.compute import Compute
 from trajectory.probe.effects import measure_effects
 from trajectory.probe.interventions import Intervention
-from trajectory.probe.measure import Row
 from trajectory.probe.weights import Weights
+from trajectory.rows import Row
 from trajectory.schemas import HEAD_EFFECTS, INTERVENTION_LAYERS, INTERVENTIONS
 
 

@@ -10,8 +10,8 @@ from trajectory.corpus.tokens import TokenBatch
 from trajectory.jobs.checkpoint import as_trained, facts_of, names_of, scan_facts
 from trajectory.probe.compute import Compute
 from trajectory.probe.language_model import Measurement, domain_row, measure_checkpoint_files
-from trajectory.probe.measure import Row
 from trajectory.probe.weights import Weights
+from trajectory.rows import Row
 
 
 def measure_checkpoint(

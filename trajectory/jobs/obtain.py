@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trajectory.checkpoints.local import revision_folder
 from trajectory.config import Config
@@ -32,9 +31,8 @@ from trajectory.hub.errors import (
 from trajectory.hub.store import KEPT, Store
 from trajectory.outside import CONFIG, inside, json_file
 from trajectory.probe.weights import Weights
+from trajectory.rows import Row
 from trajectory.tables import atomic
-
-Row = dict[str, Any]
 
 _MEMORY = Path("/dev/shm")
 """Where Linux keeps files in memory."""

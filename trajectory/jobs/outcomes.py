@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from trajectory.checkpoints.edited import checked_selection
 from trajectory.checkpoints.pinned import paths, read_unpinned
@@ -12,8 +11,7 @@ from trajectory.checkpoints.selection import asked_in_vain
 from trajectory.config import Config
 from trajectory.hub import errors
 from trajectory.jobs.bundles import bundle_tables
-
-Row = dict[str, Any]
+from trajectory.rows import Row
 
 TRANSIENT = frozenset(
     kind.kind

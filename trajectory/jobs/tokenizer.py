@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from trajectory.checkpoints.audit import MAIN
 from trajectory.checkpoints.local import revision_folder
@@ -15,14 +14,13 @@ from trajectory.hub.client import Hub
 from trajectory.hub.content import File, check_small
 from trajectory.hub.download import fetch_files
 from trajectory.hub.errors import CorruptCheckpoint
+from trajectory.rows import Row
 
 NAMES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("tokenizer.model", "vocab.json", "merges.txt", "config.json"),
 )
 """What ``AutoTokenizer`` may read."""
-
-Row = dict[str, Any]
 
 
 def fetch_tokenizer(

@@ -34,7 +34,8 @@ from trajectory.nano.training import (
 from trajectory.probe.expected import SEQUENCES, Response, expected, response
 from trajectory.probe.forces.readout import Law
 from trajectory.probe.forces.stack import ToyStack
-from trajectory.probe.forks import Plan, Prediction, Row, Target, keys_of, leads, respond
+from trajectory.probe.forks import Plan, Prediction, Target, keys_of, leads, respond
+from trajectory.rows import Row
 
 _DAMAGED = (OSError, RuntimeError, EOFError, ValueError, LookupError, zipfile.BadZipFile)
 

@@ -18,11 +18,12 @@ from trajectory.probe.compute import CPU
 from trajectory.probe.interventions import Intervention, attention_of, check
 from trajectory.probe.language_model import predicted, together
 from trajectory.probe.loss import Loss
-from trajectory.probe.measure import Batch, Row
+from trajectory.probe.measure import Batch
 from trajectory.probe.rows import tokens_at
 from trajectory.probe.selfcheck import check_finite, check_loss
 from trajectory.probe.streaming import StreamedModel, streamed
 from trajectory.probe.weights import Weights
+from trajectory.rows import Row
 
 HELD_BYTES = 2_000_000_000
 """Residual streams of branches held at once; more branches take another pass over the weights."""

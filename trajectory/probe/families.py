@@ -101,6 +101,8 @@ FAMILIES: dict[str, Family] = {
     "olmoe": Family(convert=_stacked_experts),
     "gpt_neox": Family("gpt_neox", "embed_in", "final_layer_norm", "embed_out.weight"),
     "llama": Family(),
+    "mistral": Family(),
+    "qwen2": Family(),
     "qwen3": Family(),
     "smollm3": Family(),
     "apertus": Family(),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -20,8 +20,8 @@ from trajectory.config.forks import LEAST_EPSILON
 from trajectory.errors import TrajectoryError
 from trajectory.probe.attention import AttentionCall, observe, sliding_mask
 from trajectory.probe.hooks import Hook, hooking, read_pairs
+from trajectory.rows import Row
 
-Row = dict[str, Any]
 Hooked = Literal["value", "logit"]
 
 NORMALISED = ("softmax", "softmax_off_by_one", "sink_logit")

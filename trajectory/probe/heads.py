@@ -11,9 +11,10 @@ from trajectory.probe import statistics
 from trajectory.probe.accumulate import Sums
 from trajectory.probe.attention import AttentionCall, repeat_heads
 from trajectory.probe.kinds import dense_weights
+from trajectory.probe.roles import Copies, floors, of_dense
 from trajectory.probe.scan import scan
 from trajectory.schemas import SINK_RATE_THRESHOLD
-from trajectory.schemas.base import FAR_KEYS, TAIL_QUERIES
+from trajectory.schemas.base import FAR_KEYS, LOCAL_KEYS, TAIL_QUERIES
 
 
 class HeadReader:
@@ -26,6 +27,7 @@ class HeadReader:
         dtype: floating-point type of the statistics.
         sets: N sets of queries, bool [B, N, T], whose column sums are taken; None for neither these
             nor what else costs more than a scan.
+        copies: the sequences' repeated tokens, if weights that tell roles are wanted.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class HeadReader:
         sink: int,
         dtype: torch.dtype,
         sets: Tensor | None,
+        copies: Copies | None = None,
     ) -> None:
         heads = call.query.shape[1]
         self.call, self.sink = call, sink
@@ -47,20 +50,22 @@ class HeadReader:
         self.position = torch.arange(self.length, device=query.device)
         self.first_query = statistics.first_query(present.sum(1))  # (B,)
         logits = query, key, scale, sink
+        at_sink = statistics.sink_logits(*logits)
         total = statistics.visible_sum(query, key, window)
         before = total if window is None else None
         self.per_query: dict[str, Tensor] = {
-            "sink_logit": statistics.sink_logits(*logits),
-            "delta_logit": statistics.delta_logit(*logits, window, total),
-            "delta_logit_bb": statistics.delta_logit_bb(*logits, window, before),
-            "delta_logit_lm": statistics.delta_logit_lm(*logits, present, window),
+            "sink_logit": at_sink,
+            "delta_logit": statistics.delta_logit(*logits, window, total, at_sink),
+            "delta_logit_bb": statistics.delta_logit_bb(*logits, window, before, at_sink),
+            "delta_logit_lm": statistics.delta_logit_lm(*logits, present, window, at_sink),
             "query_norm": query.norm(dim=-1),
-            "sink_cosine": statistics.sink_cosine(query, key, sink),
+            "sink_cosine": statistics.sink_cosine(*logits, at_sink),
             "head_output_norm": output.norm(dim=-1),
         }
         self.far_mass: Tensor | None = None
         self.columns: tuple[Tensor | None, Tensor | None] = None, None
         """Mass and surprise of every key from later queries in each set, both [B, N, H, T]."""
+        self.copies = copies
         if call.kind == "softmax":
             self._softmax(scale, window, sets)
         else:
@@ -69,6 +74,8 @@ class HeadReader:
             self.per_query["sink_weight"] = statistics.dense_sink_weights(weights, sink)
             if sets is not None:
                 self.columns = statistics.dense_column_sums(weights, sets)
+            if copies is not None:
+                self.per_query |= of_dense(weights, copies, sink).views()
         gram = statistics.gram_blocks(call.output_projection.to(dtype), heads)
         self.norms = {
             "value": value.norm(dim=-1),
@@ -83,7 +90,8 @@ class HeadReader:
 
     def _softmax(self, scale: float, window: int | None, sets: Tensor | None) -> None:
         query, key = self.query, self.key
-        found = scan(query, key, scale, self.sink, window, sets)
+        at_sink = self.per_query["sink_logit"]
+        found = scan(query, key, scale, self.sink, window, sets, at_sink, self.copies)
         ranges = statistics.visible_keys(self.length, window, query.device).log().to(query.dtype)
         first = statistics.first_visible_weights(
             query, key, scale, found.log_normaliser, FAR_KEYS, window
@@ -96,6 +104,8 @@ class HeadReader:
             "first_visible_weight": first[..., 0],
         }
         self.columns = found.mass, found.surprise
+        if found.roles is not None:
+            self.per_query |= found.roles.views()
 
     def add(self, member: Tensor, sums: Sums) -> Tensor:
         """Add the queries and positions in ``member`` [B, T].
@@ -117,6 +127,7 @@ class HeadReader:
             "first_visible_weight": member & (position > 0),
             "head_output_norm": after,
             "head_write_norm": after,
+            **self._roles(member, sums),
         }
         for name, values in self.per_query.items():
             sums.queries(name, values, rows.get(name, late))
@@ -142,6 +153,19 @@ class HeadReader:
             sums.sequences(f"{name}_norm_rest", middle)
             sums.spread(f"{name}_ratio", at_sink / middle)
         return means
+
+    def _roles(self, member: Tensor, sums: Sums) -> dict[str, Tensor]:
+        """Which queries have keys that tell a role, bool [B, T]; and add the uniform weights."""
+        if self.copies is None:
+            return {}
+        visible = statistics.visible_keys(self.length, self.call.window, member.device)
+        after = self.position - self.sink
+        rows = {"previous_weight": member & (after >= 2)}  # whose previous token is not the sink
+        rows["local_weight"] = member & (after >= LOCAL_KEYS)
+        for name, floor in floors(self.copies, self.call.window, visible).items():
+            taken = rows.setdefault(name, member & (floor > 0))
+            sums.queries(name.replace("weight", "floor"), floor[:, None], taken)
+        return rows
 
     def _floors(self, member: Tensor, late: Tensor, sums: Sums) -> None:
         """What uniform attention would give, and the far mass of each sequence's last query."""
@@ -220,4 +244,6 @@ _OPTIONAL = (
     *("delta_logit", "delta_logit_bb", "sink_log_odds", "rest_logit_sd", "row_entropy"),
     *("head_write_norm", "first_visible_weight", "first_visible_floor"),
     *("far_mass", "far_mass_floor"),
+    *("previous_weight", "previous_floor", "local_weight", "local_floor"),
+    *("duplicate_weight", "duplicate_floor", "induction_weight", "induction_floor"),
 )

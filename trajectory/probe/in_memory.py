@@ -181,7 +181,12 @@ def causal_model(model: nn.Module) -> PreTrainedModel:
 
 
 def batches_in_memory(
-    model: ModelInMemory, texts: Given, tokenizer: Any, length: int, first_token: FirstToken
+    model: ModelInMemory,
+    texts: Given,
+    tokenizer: Any,
+    length: int,
+    first_token: FirstToken,
+    sequences: int | None = None,
 ) -> list[TokenBatch]:
     """Texts or token ids by domain, as batches for a model in memory.
 
@@ -191,6 +196,7 @@ def batches_in_memory(
         tokenizer: a folder, or a tokenizer in memory; None for ids alone.
         length: longest sequence.
         first_token: what stands at position 0.
+        sequences: most of each domain, as in ``batches_of``.
 
     Raises:
         TrajectoryError: as ``batches_of``; for a tokenizer that has more tokens than the model's
@@ -214,7 +220,7 @@ def batches_in_memory(
     for name in ("bos_token_id", "eos_token_id"):
         stated = getattr(model.config, name, None)
         ends += stated if isinstance(stated, list) else [] if stated is None else [stated]
-    return batches_of(texts, read, length, first_token, model.where, ends)
+    return batches_of(texts, read, length, first_token, model.where, ends, sequences)
 
 
 @contextmanager

@@ -15,11 +15,12 @@ from trajectory.probe.compute import CPU
 from trajectory.probe.in_memory import ModelInMemory, borrowed
 from trajectory.probe.interventions import Intervention, intervening
 from trajectory.probe.loss import Loss
-from trajectory.probe.measure import Batch, Row, measure, rates
+from trajectory.probe.measure import Batch, measure, rates
 from trajectory.probe.rows import tokens_at
 from trajectory.probe.selfcheck import check_finite, check_loss
 from trajectory.probe.streaming import StreamedModel, streamed
 from trajectory.probe.weights import Weights
+from trajectory.rows import Row
 
 
 @dataclass(frozen=True)

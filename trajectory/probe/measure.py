@@ -20,11 +20,11 @@ from trajectory.probe.blocks import BLOCK_MEANS, BlockReader
 from trajectory.probe.heads import HeadReader, head_columns
 from trajectory.probe.occurrences import Occurrences
 from trajectory.probe.residual import StreamReader
+from trajectory.probe.roles import Copies
 from trajectory.probe.selfcheck import check_call
 from trajectory.probe.sinks import Keys, Sinks
+from trajectory.rows import Row
 from trajectory.schemas import SINK_RATE_THRESHOLD
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ class Batch:
     def occurrences(self) -> Occurrences:
         """Its recurring tokens, and where each stands first in its sequence."""
         return Occurrences.of(self.texts, self.present)
+
+    @cached_property
+    def copies(self) -> Copies:
+        """Where tokens are repeated within their sequences."""
+        return Copies.of(self.texts, self.present, self.sink)
 
     def sink_token(self, domain: str) -> str | None:
         """Text of the token at the sink position, if it is the same in a domain's sequences."""
@@ -142,7 +147,8 @@ class _Probe:
         domains = {name: rows[call.rows].to(device) for name, rows in self.batch.domains.items()}
         present = self.batch.present[call.rows].to(device)
         sets = torch.stack(list(domains.values()), 1) if self.full else None
-        reader = HeadReader(call, present, self.batch.sink, self.dtype, sets)
+        copies = self.batch.copies.rows(call.rows, device) if self.full else None
+        reader = HeadReader(call, present, self.batch.sink, self.dtype, sets, copies)
         if call.rows.start in (None, 0):
             check_call(call, reader.per_query["sink_weight"], self.batch.sink)
         for domain, member in domains.items():

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from trajectory.probe.roles import Copies, RoleWeights
 from trajectory.probe.statistics import sees_sink, sink_logits
 
 KERNEL = "scaled_dot_product_attention; statistics in blocks of queries"
@@ -39,6 +40,7 @@ class Scan:
         log_normaliser: logsumexp over all visible keys, [B, H, T].
         mass: Σ_{i>j} A_ij over the queries of each set, [B, N, H, T]; None without sets.
         surprise: −Σ_{i>j} A_ij ln A_ij, likewise.
+        roles: weights that tell roles; None unless asked for.
     """
 
     log_odds: Tensor
@@ -47,6 +49,7 @@ class Scan:
     log_normaliser: Tensor
     mass: Tensor | None
     surprise: Tensor | None
+    roles: RoleWeights | None = None
 
     @property
     def weight(self) -> Tensor:
@@ -69,6 +72,8 @@ def scan(
     sink: int,
     window: int | None = None,
     sets: Tensor | None = None,
+    at_sink: Tensor | None = None,
+    copies: Copies | None = None,
 ) -> Scan:
     """Scan the weights of causal attention.
 
@@ -82,13 +87,16 @@ def scan(
         sink: position s.
         window: how many of the last keys a query sees; all of them if None.
         sets: N sets of queries whose column sums are wanted, bool [B, N, T].
+        at_sink: ``sink_logits`` of such queries and keys, where they are known.
+        copies: the sequences' repeated tokens, if weights that tell roles are wanted.
     """
     if query.dtype in (torch.bfloat16, torch.float16):
         query, key = query.float(), key.float()
     batch, heads, length, _ = query.shape
     if window is not None and window >= length:
         window = None
-    at_sink = sink_logits(query, key, scale, sink)  # (B, H, T)
+    if at_sink is None:
+        at_sink = sink_logits(query, key, scale, sink)  # (B, H, T)
     sees = sees_sink(length, sink, window, query.device)
     has_sink = sees.clone()
     has_sink[sink] = True
@@ -98,6 +106,7 @@ def scan(
     counted = None if sets is None else sets.to(q).repeat_interleave(heads, 0)  # (B·H, N, T)
     shape = (0, 0, 0) if counted is None else counted.shape
     mass, surprise = (q.new_zeros(shape) for _ in range(2))
+    roles = None if copies is None else RoleWeights(copies, heads, q)
     for part, start, stop in _blocks(len(q), length, query.device.type):
         first = 0 if window is None else max(0, start - window + 1)
         scores = torch.bmm(q[part, start:stop], k[part, first:stop].mT)  # (n, block, keys)
@@ -111,27 +120,50 @@ def scan(
         rest[part, start:stop] = found = peak + norm.log()
         surprises = scores.mul_(weights)
         entropy[part, start:stop] = norm.log() - surprises.sum(-1) / norm
-        with_sink = torch.where(
+        total[part, start:stop] = with_sink = torch.where(
             has_sink[start:stop], torch.logaddexp(found, logit[part, start:stop]), found
         )
-        total[part, start:stop] = with_sink
+        shift = peak - with_sink  # A_ij = weights · e^shift
+        if roles is not None:
+            roles.block(part, start, first, weights, shift.exp())
         if counted is not None:
             weights.diagonal(start - first, -2, -1).zero_()
             surprises.diagonal(start - first, -2, -1).zero_()
-            shift = peak - with_sink  # A_ij = weights · e^shift
-            share = counted[part, :, start:stop] * shift.exp()[:, None]  # (n, N, block)
-            mass[part, :, first:stop] += torch.bmm(share, weights)
-            surprise[part, :, first:stop] -= torch.bmm(share, surprises)
-            surprise[part, :, first:stop] -= torch.bmm(share * shift[:, None], weights)
+            into = mass[part, :, first:stop], surprise[part, :, first:stop]
+            _add_columns(weights, surprises, counted[part, :, start:stop], shift, *into)
     rest, entropy, total = (t.view(batch, heads, length) for t in (rest, entropy, total))
     rest.masked_fill_(rest < HIDDEN / 2, -torch.inf)
     entropy[:, :, sink] = torch.nan
     odds = (at_sink - rest).masked_fill(~sees, torch.nan)
     if sets is None:
-        return Scan(odds, rest, entropy, total, None, None)
+        return Scan(odds, rest, entropy, total, None, None, roles)
     mass, surprise = (t.view(batch, heads, -1, length).transpose(1, 2) for t in (mass, surprise))
     mass[..., sink], surprise[..., sink] = _of_sink(odds, sees, sets)
-    return Scan(odds, rest, entropy, total, mass, surprise)
+    return Scan(odds, rest, entropy, total, mass, surprise, roles)
+
+
+def _add_columns(
+    weights: Tensor,
+    surprises: Tensor,
+    counted: Tensor,
+    shift: Tensor,
+    mass: Tensor,
+    surprise: Tensor,
+) -> None:
+    """Add a block of queries to its keys' column sums, in place.
+
+    Args:
+        weights, surprises: not normalised, [n, block, keys].
+        counted: which queries each set counts, as numbers, [n, N, block].
+        shift: logarithm of what normalises them, [n, block].
+        mass, surprise: the sums so far, [n, N, keys].
+    """
+    share = counted * shift.exp()[:, None]  # (n, N, block)
+    # Both sums over the weights in one product, which reads them once.
+    both = torch.bmm(torch.cat([share, share * shift[:, None]], 1), weights)
+    mass += both[:, : share.shape[1]]
+    surprise -= both[:, share.shape[1] :]
+    surprise -= torch.bmm(share, surprises)
 
 
 def _of_sink(odds: Tensor, sees: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,12 +189,15 @@ def _hide(scores: Tensor, before: int, window: int | None) -> None:
         before: how many keys come before these.
         window: how many of the last keys a query sees.
     """
-    rows, keys = (torch.arange(n, device=scores.device) for n in scores.shape[1:])
-    distance = before + rows[:, None] - keys
+    block, keys = scores.shape[1:]
     if window is None:
-        scores[..., before:].masked_fill_(distance[:, before:] < 0, HIDDEN)
-    else:
-        scores.masked_fill_((distance < 0) | (distance >= window), HIDDEN)
+        # A sum with so large a number is that number, and costs a fraction of a choice.
+        later = scores.new_full((block, block), HIDDEN).triu_(1)
+        scores[..., before:].add_(later)
+        return
+    rows, columns = (torch.arange(n, device=scores.device) for n in (block, keys))
+    distance = before + rows[:, None] - columns
+    scores.masked_fill_((distance < 0) | (distance >= window), HIDDEN)
 
 
 def _blocks(count: int, length: int, device: str) -> Iterator[tuple[slice, int, int]]:

@@ -14,6 +14,7 @@ from trajectory.corpus.kinds import DELIMITER, ENDOFTEXT
 from trajectory.probe import statistics
 from trajectory.probe.accumulate import Sums
 from trajectory.probe.occurrences import Masses, Occurrences, rule
+from trajectory.probe.roles import punctuation
 from trajectory.schemas import SINK_RATE_THRESHOLD
 from trajectory.schemas.base import DRAINED, TOKEN_KINDS
 
@@ -93,6 +94,7 @@ class Sinks:
         active = enough.any(1)
         part = _Part(keys, seen, floor, enough, active, sink)
         part.entropies(self.sums)
+        part.punctuation(self.sums)
         if active.any():
             part.signs(self)
             part.secondary(self.sums)
@@ -259,6 +261,14 @@ class _Part:
             sums.sequences(f"{name}_mass", statistics.or_nan(mass.double(), there[:, None]))
             sums.sequences(f"{name}_floor", statistics.or_nan(floor, there[:, None]))
 
+    def punctuation(self, sums: Sums) -> None:
+        """Weight of later queries on all delimiters but the sink."""
+        keys, marks = self.keys, self.keys.kinds == DELIMITER
+        marks[:, self.sink] = False
+        total, floor, looking = punctuation(keys.mass, self.floor, marks, keys.member, keys.window)
+        sums.add("punctuation_weight", total, looking)
+        sums.add("punctuation_floor", floor, looking)
+
     def entropies(self, sums: Sums) -> None:
         """Normalised entropies over queries of the sink's column, and the greatest of any key."""
         keys = self.keys
@@ -371,7 +381,7 @@ _MEANS = (
     *("own_top_mass", "own_top_floor", "own_sink_rate"),
     *("other_mass", "other_floor", "other_sink_rate"),
     *("delimiter_mass", "delimiter_floor", "endoftext_mass", "endoftext_floor"),
-    *("column_entropy", "sink_column_entropy"),
+    *("column_entropy", "sink_column_entropy", "punctuation_weight", "punctuation_floor"),
 )
 
 COLUMNS = (

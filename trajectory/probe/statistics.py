@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trajectory.schemas import MIN_QUERY
 
-SPREAD_BLOCK = 128
+SPREAD_BLOCK = 64
 """Queries whose logits are held at once for their spread."""
 
 
@@ -42,11 +42,15 @@ def sink_logits(query: Tensor, key: Tensor, scale: float, sink: int) -> Tensor:
     return dots(query, key[:, :, sink]) * scale
 
 
-def sink_cosine(query: Tensor, key: Tensor, sink: int) -> Tensor:
-    """Cosine of every query and the sink's key, [B, H, T]; 0 where either is 0."""
+def sink_cosine(query: Tensor, key: Tensor, scale: float, sink: int, at_sink: Tensor) -> Tensor:
+    """Cosine of every query and the sink's key, [B, H, T]; 0 where either is 0.
+
+    Args:
+        at_sink: ``sink_logits``.
+    """
     least = torch.finfo(query.dtype).tiny ** 0.5
     sizes = [t.norm(dim=-1).clamp_min(least) for t in (query, key[:, :, sink : sink + 1])]
-    return dots(query, key[:, :, sink]) / sizes[0] / sizes[1]
+    return at_sink / scale / sizes[0] / sizes[1]
 
 
 def dots(query: Tensor, vector: Tensor) -> Tensor:
@@ -95,16 +99,18 @@ def delta_logit(
     sink: int,
     window: int | None = None,
     total: Tensor | None = None,
+    at_sink: Tensor | None = None,
 ) -> Tensor:
     """z_is − mean over visible keys j ≠ s of z_ij, for i > s that see s, [B, H, T].
 
     Args:
         total: ``visible_sum``, where it is known.
+        at_sink: ``sink_logits``, likewise.
     """
     length = query.shape[2]
     total = visible_sum(query, key, window) if total is None else total
     count = (visible_keys(length, window, query.device) - 1).to(query)
-    logits = sink_logits(query, key, scale, sink)
+    logits = sink_logits(query, key, scale, sink) if at_sink is None else at_sink
     delta = logits - (total * scale - logits) / count
     return delta.masked_fill(~sees_sink(length, sink, window, query.device), torch.nan)
 
@@ -116,6 +122,7 @@ def delta_logit_bb(
     sink: int,
     window: int | None = None,
     total: Tensor | None = None,
+    at_sink: Tensor | None = None,
 ) -> Tensor:
     """z_is − mean over s < j < i of z_ij, for i ≥ s + 2 that see s, [B, H, T].
 
@@ -123,14 +130,16 @@ def delta_logit_bb(
 
     Args:
         total: ``visible_sum`` without a window, where it is known.
+        at_sink: ``sink_logits``, likewise.
     """
     length = query.shape[2]
     total = visible_sum(query, key) if total is None else total
-    first = dots(query, key[:, :, : sink + 1].sum(2))
+    logits = sink_logits(query, key, scale, sink) if at_sink is None else at_sink
+    first = dots(query, key[:, :, : sink + 1].sum(2)) if sink else logits / scale
     between = total - (query * key).sum(-1) - first  # over s < j < i
     count = torch.arange(length, device=query.device, dtype=query.dtype) - sink - 1
     mean = between * scale / count
-    delta = sink_logits(query, key, scale, sink) - mean
+    delta = logits - mean
     seen = sees_sink(length, sink, window, query.device) & (count >= 1)
     return delta.masked_fill(~seen, torch.nan)
 
@@ -142,6 +151,7 @@ def delta_logit_lm(
     sink: int,
     present: Tensor,
     window: int | None = None,
+    at_sink: Tensor | None = None,
 ) -> Tensor:
     """z_is − mean over all keys of z_ij before the mask, for i > s that see s, [B, H, T].
 
@@ -149,9 +159,11 @@ def delta_logit_lm(
 
     Args:
         present: which positions hold a token rather than padding, bool [B, T].
+        at_sink: ``sink_logits``, where they are known.
     """
     mean = dots(query, _mean_key(key, present)[:, :, 0]) * scale
-    delta = sink_logits(query, key, scale, sink) - mean
+    logits = sink_logits(query, key, scale, sink) if at_sink is None else at_sink
+    delta = logits - mean
     return delta.masked_fill(~sees_sink(query.shape[2], sink, window, query.device), torch.nan)
 
 

@@ -11,6 +11,12 @@ from trajectory.dynamics.onset import lasting_crossing
 from trajectory.dynamics.phases import phenomena, single_series
 from trajectory.dynamics.series import strongest
 
+READ = {
+    "heads": ["trajectory", "step", "domain", "layer", "head", "sink_excess", "value_ratio"],
+    "layers": ["trajectory", "step", "domain", "layer", "residual_ratio"],
+}
+"""Columns that the phenomena are read from, by table."""
+
 
 class Alarm:
     """Tells each phenomenon of each domain once, at the record that confirms it.
@@ -30,7 +36,7 @@ class Alarm:
         """What has set in since the last call, a sentence each.
 
         Args:
-            heads, layers: all records of one trajectory, as in the tables.
+            heads, layers: all records of one trajectory, as in the tables; at least ``READ``.
         """
         for phenomenon in phenomena(self.settings):
             single = single_series(phenomenon, heads, layers)

@@ -12,14 +12,12 @@ import pyarrow.compute as pc
 
 from trajectory import provenance
 from trajectory.config import RESOLVED_NAME, Config, load, parse
+from trajectory.config.run import RECORDING, is_recording
 from trajectory.errors import TrajectoryError
 from trajectory.outside import json_file
 from trajectory.results import claim, release
 from trajectory.schemas import TABLES
-from trajectory.tables import atomic, from_rows, read, write
-
-RECORDING = "recording.json"
-"""File that says what is recorded in a folder."""
+from trajectory.tables import atomic, from_rows, read, save, validate
 
 WRITTEN = ("layers", "heads", "checkpoints")
 """The tables in the order in which they are written: a record is whole once the last has it."""
@@ -66,16 +64,19 @@ class Folder:
         """Write the tables anew with one record more; a killed process leaves out that one at most.
 
         Args:
-            rows: of the three tables.
+            rows: of the three tables, of a step that is in none.
             facts: for the tables' provenance.
+
+        Raises TrajectoryError as ``tables.write``.
         """
-        found = {
-            name: pa.concat_tables([self.tables[name], from_rows(rows[name], TABLES[name])])
-            for name in WRITTEN
-        }
+        found = {}
+        for name in WRITTEN:
+            new = from_rows(rows[name], TABLES[name])
+            validate(new, TABLES[name], self._file(name))  # older ones were, and there are many
+            found[name] = pa.concat_tables([self.tables[name], new]).combine_chunks()
         described = provenance.describe(**facts)
         for name, table in found.items():
-            write(table, TABLES[name], self._file(name), described)
+            save(table, TABLES[name], self._file(name), described)
         self.tables = found
 
     def close(self) -> None:
@@ -122,9 +123,14 @@ class Folder:
 def _config(path: Path, name: str) -> Config:
     """The folder's own config, in which thresholds may have been changed, or a new one."""
     if not (path / RESOLVED_NAME).is_file():
-        return parse({"name": name, "results": str(path), "recorded": [name]}, "Recorder")
+        own = {"name": name, "results": str(path), "recorded": {name: str(path)}}
+        return parse(own, "Recorder")
     config = load(path / RESOLVED_NAME)
-    if config.recorded != [name]:
-        other = f"the recorded training '{config.recorded[0]}'" if config.recorded else "a run"
-        raise TrajectoryError(f"{path}: holds {other}, not '{name}'; record in another folder")
-    return config.model_copy(update={"results": path})
+    if not is_recording(config):
+        raise TrajectoryError(f"{path}: holds a run, not '{name}'; record in another folder")
+    if name not in config.recorded:
+        raise TrajectoryError(
+            f"{path}: holds the recorded training '{config.name}', not '{name}'; record in another "
+            "folder"
+        )
+    return config.model_copy(update={"results": path, "recorded": {name: path}})

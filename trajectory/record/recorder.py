@@ -14,20 +14,23 @@ import torch
 from torch import nn
 
 from trajectory.config import LogSpaced, resolve_steps
-from trajectory.corpus.given import Given
+from trajectory.corpus.given import Documents, Given, domains_of
 from trajectory.corpus.tokens import FirstToken, TokenBatch
 from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import Compute
 from trajectory.probe.in_memory import ModelInMemory, batches_in_memory
 from trajectory.probe.language_model import Measurement, domain_row, measure_model
 from trajectory.probe.scan import KERNEL
-from trajectory.record.alarm import Alarm
+from trajectory.record.alarm import READ, Alarm
 from trajectory.record.folder import Folder
 
 log = logging.getLogger("trajectory")
 
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 """Of the model's config: another training of the same sizes is told apart by its name."""
+
+SEQUENCES = 8
+"""Sequences of each domain that a record measures where nothing else is said."""
 
 
 def log_spaced(last: int, count: int, first: int = 1) -> list[int]:
@@ -61,12 +64,13 @@ class Recorder:
 
     Args:
         model: a causal model of a known family, as ``trajectory.api.measure`` takes it.
-        domains: texts or token ids by domain, likewise.
+        domains: texts, token ids or files by domain, or names of carried domains, likewise.
         to: the folder of the tables.
         name: the training's name, its ``trajectory`` in the tables; small letters, digits, . _ -.
         at: the steps to record; every step that it is called with if None.
         tokenizer: a folder, or a tokenizer in memory; needed for texts.
         length: longest sequence.
+        sequences: how many of each domain are measured, the first ones; None for all.
         first_token: what stands at position 0 of a text.
         statistics: floating-point type of the statistics.
 
@@ -85,6 +89,7 @@ class Recorder:
         at: Iterable[int] | None = None,
         tokenizer: Any = None,
         length: int = 128,
+        sequences: int | None = SEQUENCES,
         first_token: FirstToken = "raw",
         statistics: Literal["float64", "float32"] = "float64",
     ) -> None:
@@ -97,7 +102,15 @@ class Recorder:
         if not self.measures:
             return
         self.given, self.model = model, ModelInMemory(model)
-        self.batches = batches_in_memory(self.model, domains, tokenizer, length, first_token)
+        self.batches = batches_in_memory(
+            self.model, domains, tokenizer, length, first_token, sequences
+        )
+        given = domains_of(domains)
+        self.left_out = sum(
+            len(given[batch.domain]) - len(batch.tokens)
+            for batch in self.batches
+            if not isinstance(given[batch.domain], Documents)
+        )
         self.compute = Compute.of("cpu", "float32", statistics)
         self.folder = Folder(Path(to), name, self._about())
         self.alarm = Alarm(self.folder.config.dynamics)
@@ -196,10 +209,11 @@ class Recorder:
 
     def _cost(self) -> str:
         shapes = [batch.tokens.shape for batch in self.batches]
-        sequences, tokens = sum(s[0] for s in shapes), sum(s.numel() for s in shapes)
+        taken, tokens = sum(s[0] for s in shapes), sum(s.numel() for s in shapes)
+        of = f" of {taken + self.left_out}" if self.left_out else ""
         records = "each call" if self.at is None else f"{len(self.at)} steps"
         return (
-            f"records {records}, each a forward pass of {sequences} sequences, {tokens:,} tokens, "
+            f"records {records}, each a forward pass of {taken}{of} sequences, {tokens:,} tokens, "
             "and their statistics"
         )
 
@@ -221,8 +235,11 @@ class Recorder:
 
     def _set_in(self) -> Iterable[str]:
         """Sentences about what has set in since the last call."""
-        heads, layers = (pl.DataFrame(self.folder.tables[name]) for name in ("heads", "layers"))
-        return self.alarm.new(heads.sort("step"), layers.sort("step"))
+        heads, layers = (
+            pl.DataFrame(self.folder.tables[name].select(columns)).sort("step")
+            for name, columns in READ.items()
+        )
+        return self.alarm.new(heads, layers)
 
 
 def numbers(measured: Measurement, batches: Iterable[TokenBatch]) -> dict[str, float]:

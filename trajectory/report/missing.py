@@ -4,6 +4,11 @@ from __future__ import annotations
 
 REASONS: dict[str, str] = {
     **dict.fromkeys(("contrasts", "gates"), "no softmax run has two domains"),
+    **dict.fromkeys(
+        ("careers", "role_changes"),
+        "no head has roles: they are measured with column masses, or no role changes",
+    ),
+    "role_order": "no two of induction, previous token, sink and drain set in between records",
     "leads": "no head, layer or run has the onsets of two phenomena",
     **dict.fromkeys(
         ("alignments", "alignment_scales", "aligned"),
@@ -14,9 +19,10 @@ REASONS: dict[str, str] = {
         ("manifest", "batches", "outcomes"), "its config names no suite of language models"
     ),
     **dict.fromkeys(
-        ("interventions", "intervention_layers", "head_effects"),
+        ("interventions", "intervention_layers"),
         "its config names no interventions on language models",
     ),
+    "head_effects": "its config asks for no heads of language models to be zeroed",
     **dict.fromkeys(
         (
             *("bb_types", "bb_residuals", "bb_maps"),

@@ -96,7 +96,7 @@ class Figure:
         name: its identifier on the page and its file name beside it.
         title: what it shows, for people.
         chart: the chart; its data are data sets of the page, by name.
-        reading: one sentence computed from the data.
+        reading: one sentence computed from the data; '' where the page's script writes it.
         data: the page's data set that can be downloaded; None if it is a table of the run.
         table: the run's table that holds its data in full.
         definition: of the statistic it shows.
@@ -138,7 +138,7 @@ class Figure:
     def specification(self, controls: Sequence[Control]) -> dict[str, Any]:
         """Its Vega-Lite specification with a parameter for every control that it uses."""
         spec = renamed(copy.deepcopy(self._vega_lite), self.rename)
-        spec["description"] = f"{self.title}. {self.reading}"
+        spec["description"] = f"{self.title}. {self.reading}".strip()
         used = " ".join(expressions(spec))
         spec["params"] = [
             *spec.get("params", []),

@@ -37,23 +37,6 @@ def few(parts: Sequence[str]) -> str:
     return listed([*shown, f"{rest} more"] if rest else shown)
 
 
-def runs(numbers: Sequence[int]) -> str:
-    """'0, 2–5 and 7' of ascending whole numbers."""
-    parts: list[list[int]] = []
-    for found in numbers:
-        if parts and found == parts[-1][-1] + 1:
-            parts[-1].append(found)
-        else:
-            parts.append([found])
-    return listed([str(p[0]) if len(p) == 1 else f"{p[0]}–{p[-1]}" for p in parts])
-
-
-def ordinal(place: int) -> str:
-    """'1st', '2nd', '11th'."""
-    teen = 10 < place % 100 < 14
-    return f"{place}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(place % 10, 'th')}"
-
-
 def number(value: float | None, digits: int = 2) -> str:
     """A number for people, a dash for none."""
     if value is None:

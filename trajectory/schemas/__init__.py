@@ -19,6 +19,7 @@ from trajectory.schemas.bb import (
     COMPARED,
 )
 from trajectory.schemas.bundles import BUNDLE
+from trajectory.schemas.careers import CAREERS, ROLE_CHANGES, ROLE_ORDER
 from trajectory.schemas.checkpoints import CHECKPOINTS
 from trajectory.schemas.claims import CLAIMS
 from trajectory.schemas.costs import COSTS
@@ -55,6 +56,7 @@ __all__ = [
     "BB_SUMMARIES",
     "BB_TYPES",
     "BUNDLE",
+    "CAREERS",
     "CHECKPOINTS",
     "CLAIMS",
     "COMPARED",
@@ -85,6 +87,8 @@ __all__ = [
     "PHENOMENA",
     "REINFORCEMENT",
     "REINFORCEMENT_TABLES",
+    "ROLE_CHANGES",
+    "ROLE_ORDER",
     "SEEDS",
     "SELECTION",
     "SINK_RATE_THRESHOLD",
@@ -99,6 +103,7 @@ TABLES: dict[str, Table] = {
         *(HEADS, LAYERS, CHECKPOINTS),
         *(MANIFEST, SELECTION, OUTCOMES, BATCHES, BUNDLE, COSTS),
         *(ONSETS, LEADS, LAWS, PHENOMENA, SEEDS, CONTRASTS, GATES),
+        *(CAREERS, ROLE_CHANGES, ROLE_ORDER),
         *(THEORY_CURVES, ALIGNMENTS, ALIGNMENT_SCALES, ALIGNED),
         *(BB_TYPES, BB_RESIDUALS, BB_MAPS, BB_INTERVENTIONS, BB_INTERVENED),
         *(BB_SCALARS, BB_MILESTONES, BB_COMPARISONS),

@@ -25,6 +25,9 @@ TAIL_QUERIES = 64
 FAR_KEYS = 4
 """First visible keys whose weight the last query's far mass adds up."""
 
+LOCAL_KEYS = 4
+"""Last keys, its own included, whose weight a query's local weight adds up."""
+
 ACTIVE_BELOW = 0.5
 """Sink weight, between 0 and 1, below which a head counts as active on a domain: it gives more to
 what it reads than to its sink."""

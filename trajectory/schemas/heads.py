@@ -21,6 +21,7 @@ from trajectory.schemas.base import (
     number,
 )
 from trajectory.schemas.masses import MASSES
+from trajectory.schemas.roles import ROLE_SCORES
 
 HEADS = Table(
     "heads",
@@ -233,5 +234,6 @@ HEADS = Table(
             nullable=True,
         ),
         *MASSES,
+        *ROLE_SCORES,
     ),
 )

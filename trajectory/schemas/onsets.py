@@ -105,8 +105,13 @@ ONSETS = Table(
         ),
         number(
             "p_initial",
-            "null of step 0: share of the untrained model's heads (or depths), over all trajectories of the group, that lie as far from their median as this series does over its last quarter; the series itself counts",
+            "null of step 0: share of the untrained model's heads (or depths), over all trajectories of the group, that lie as far from their median as this series does over its last quarter; the series itself counts; missing where untrained is 0",
             nullable=True,
+        ),
+        field(
+            "untrained",
+            pa.int32(),
+            "untrained heads (or depths) that p_initial is counted over; 0: the group has no record of step 0, and that null is missing",
         ),
         number(
             "p_shuffled",

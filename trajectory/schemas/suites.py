@@ -19,13 +19,18 @@ _BYTES = field("bytes", pa.int64(), "size of its weights", unit="bytes", nullabl
 _VERDICT = field(
     "verdict",
     pa.string(),
-    "good; unaudited; known_bad: reported by others; main_weights: all weight files equal main's; "
+    "good, which step 0 is although the next steps of its warm-up hold the same weights; unaudited; known_bad: reported by others; main_weights: all weight files equal main's; "
     "duplicate: all equal another step's, or another revision has the same step; "
     "shared_shard: one of several files equals another revision's; "
     "missing_shard; changed_config: architecture, rotary positions or clipping differ from the rest "
     "of its trajectory; changed_dtype: only the floating-point type does; pickle_only; no_weights; no_config; not_a_checkpoint: the name states no step, and there are others",
 )
-_REASON = field("reason", pa.string(), "the verdict in words", nullable=True)
+_REASON = field(
+    "reason",
+    pa.string(),
+    "the verdict in words; of a good step 0, which later steps still hold its weights",
+    nullable=True,
+)
 _LINK = field("link", pa.string(), "where the problem was reported", nullable=True)
 
 MANIFEST = Table(

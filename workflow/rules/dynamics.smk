@@ -1,9 +1,12 @@
-"""What is found in every trajectory: onsets, leads, laws, phenomena, gates.
+"""What is found in every trajectory: onsets, leads, laws, phenomena, gates, careers.
 
 Inputs: the run's measurement tables. Outputs: the tables of what was found, beside them.
 """
 
-FOUND = ("onsets", "leads", "laws", "phenomena", "seeds", "contrasts", "gates")
+FOUND = (
+    *("onsets", "leads", "laws", "phenomena", "seeds", "contrasts", "gates"),
+    *("careers", "role_changes", "role_order"),
+)
 
 
 rule dynamics:

@@ -45,6 +45,7 @@ BB_PARTS = [f"{RESULTS}/bb/{variant}/seed{seed}" for variant, seed in CONFIG.bb_
 rule gather:
     input:
         expand("{part}/{table}.parquet", part=BB_PARTS, table=MEASURED),
+        recorded_files(CONFIG),
         bundled=bundled,
     output:
         expand("{results}/tables/{table}.parquet", results=RESULTS, table=MEASURED),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trajectory.config import Config
+from trajectory.dynamics.claims.careers import OF_HEADS
 from trajectory.dynamics.claims.causes import CAUSES
 from trajectory.dynamics.claims.data import DATA
 from trajectory.dynamics.claims.evidence import Evidence
@@ -29,6 +30,7 @@ CRITERIA: tuple[Criterion, ...] = (
     *THEORY.criteria,
     *LLAMAS.criteria,
     *PRETRAINED.criteria,
+    *OF_HEADS.criteria,
 )
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from trajectory.config import Dynamics
 from trajectory.dynamics.claims.evidence import Absent, Evidence, TooSmall, Value, World
 from trajectory.dynamics.verdicts import inside
+from trajectory.rows import Row
 
-Row = dict[str, Any]
 Limit = float | str | None
 """A number, the name of a threshold in the config's dynamics section, or none."""
 

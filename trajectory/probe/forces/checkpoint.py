@@ -15,9 +15,9 @@ from trajectory.probe.forces.keys import FIRST_LATE, Setting, readers_of
 from trajectory.probe.forces.measure import Wanted, measure_forces, share_of
 from trajectory.probe.forces.readout import Law
 from trajectory.probe.forces.stack import FileStack
-from trajectory.probe.measure import Row
 from trajectory.probe.streaming import streamed
 from trajectory.probe.weights import Weights
+from trajectory.rows import Row
 
 
 def checkpoint_forces(

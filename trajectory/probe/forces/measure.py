@@ -17,7 +17,7 @@ from trajectory.probe.forces.first import Forces, HeadForces, LayerForces, first
 from trajectory.probe.forces.keys import Key, Keys, Readers, Setting
 from trajectory.probe.forces.shams import held_constant
 from trajectory.probe.forces.stack import Stack
-from trajectory.probe.measure import Row
+from trajectory.rows import Row
 
 Heads = Literal["lead", "all"] | tuple[tuple[int, int], ...]
 
@@ -163,45 +163,54 @@ def _seeing(readers: Readers, weights: Tensor) -> Readers | None:
     return replace(readers, places=readers.places & known.to(readers.places.device)[:, None])
 
 
-def _force_rows(heads: Sequence[HeadForces], setting: Setting) -> Iterator[Row]:
+def _cells(
+    heads: Sequence[HeadForces], setting: Setting
+) -> Iterator[tuple[HeadForces, Key, Readers, dict[str, Tensor]]]:
+    """Layers, keys and readers with at least two sequences, and those sequences' values."""
     for one in heads:
         for n, key in enumerate(setting.keys):
             for m, readers in enumerate(setting.readers):
                 known = ~one.values["weight"][:, 0, n, m].isnan()
-                if int(known.sum()) < 2:
-                    continue
-                for head in range(one.values["weight"].shape[1]):
-                    numbers: Row = {}
-                    for name, values in one.values.items():
-                        numbers |= _spread(name, values[known, head, n, m])
-                    yield {
-                        **_names(readers, one.layer, head, key),
-                        "kv_head": head // one.groups,
-                        "sequences": int(known.sum()),
-                        **numbers,
-                        **dict.fromkeys(_BENT),
-                    }
+                if int(known.sum()) >= 2:
+                    yield (
+                        one,
+                        key,
+                        readers,
+                        {k: v[known][:, :, n, m] for k, v in one.values.items()},
+                    )
+
+
+def _force_rows(heads: Sequence[HeadForces], setting: Setting) -> Iterator[Row]:
+    for one, key, readers, values in _cells(heads, setting):
+        sequences, number = values["weight"].shape
+        for head in range(number):
+            numbers: Row = {}
+            for name, of_heads in values.items():
+                numbers |= _spread(name, of_heads[:, head])
+            yield {
+                **_names(readers, one.layer, head, key),
+                "kv_head": head // one.groups,
+                "sequences": sequences,
+                **numbers,
+                **dict.fromkeys(_BENT),
+            }
 
 
 def _mean_rows(heads: Sequence[HeadForces], setting: Setting) -> Iterator[Row]:
     """Means over the heads of a layer, taken sequence by sequence."""
-    for one in heads:
-        for n, key in enumerate(setting.keys):
-            for m, readers in enumerate(setting.readers):
-                known = ~one.values["weight"][:, 0, n, m].isnan()
-                if int(known.sum()) < 2:
-                    continue
-                numbers: Row = {}
-                for name, values in one.values.items():
-                    numbers |= _spread(name, values[known, :, n, m].mean(1))
-                yield {
-                    **_place(readers, one.layer, key),
-                    "heads": one.values["weight"].shape[1],
-                    "coupled_heads": 0,
-                    "sequences": int(known.sum()),
-                    **numbers,
-                    **dict.fromkeys(_BENT),
-                }
+    for one, key, readers, values in _cells(heads, setting):
+        sequences, number = values["weight"].shape
+        numbers: Row = {}
+        for name, of_heads in values.items():
+            numbers |= _spread(name, of_heads.mean(1))
+        yield {
+            **_place(readers, one.layer, key),
+            "heads": number,
+            "coupled_heads": 0,
+            "sequences": sequences,
+            **numbers,
+            **dict.fromkeys(_BENT),
+        }
 
 
 def _place(readers: Readers, layer: int, key: Key) -> Row:

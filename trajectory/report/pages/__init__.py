@@ -10,6 +10,7 @@ from trajectory.report.page import Page
 from trajectory.report.pages import (
     active,
     alignment,
+    careers,
     checkpoints,
     circuit,
     claims,
@@ -45,6 +46,7 @@ PAGES: tuple[Callable[[Run], Page], ...] = (
     _made(reinforcement),
     _made(trajectories),
     _made(heads, **{"Where do the sinks sit?": sinks, "Active and dormant": active}),
+    _made(careers),
     _made(laboratory, **{"What removes sink, drain and peak?": mitigations}),
     _made(alignment, **{"Do sink and drain move together?": phase}),
     _made(claims),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import altair as alt
 import polars as pl
 
-from trajectory.report import encode, marks, sentences, series, words
+from trajectory.report import encode, marks, series, words
 from trajectory.report.controls import Choice, Control, Number, Slider
 from trajectory.report.findings import gated_heads
 from trajectory.report.missing import reason
@@ -57,7 +58,7 @@ def make(run: Run) -> Page:
     pair = pair.with_columns(picked.alias("picked"))
     controls = _controls(run, cube, chosen, top)
     blocks: list[Block] = [
-        _pair(run, first, second, sentences.of_pair(pair, first, second, threshold)),
+        _pair(run, first, second),
         _count(run, gated),
         _plane(run, contrasts),
     ]
@@ -131,11 +132,26 @@ def _answer(run: Run) -> str:
 def _top(pair: pl.DataFrame, threshold: float) -> tuple[int, int]:
     """The head whose sink differs most, or where none has a sink the one that is nearest to it."""
     strongest = pair.sort(pl.max_horizontal("first", "second"), descending=True)
-    row = pl.concat([sentences.most_apart(pair, threshold), strongest]).row(0, named=True)
+    row = pl.concat([_most_apart(pair, threshold), strongest]).row(0, named=True)
     return int(row["layer"]), int(row["head"])
 
 
-def _pair(run: Run, first: str, second: str, reading: str) -> Figure:
+def _most_apart(pair: pl.DataFrame, threshold: float) -> pl.DataFrame:
+    """Heads with a sink on one of the two domains, those whose log-odds differ most first.
+
+    Log-odds of weights near zero differ by tens of nats and tell of no head that rests anywhere.
+
+    Args:
+        pair: log-odds ``first`` and ``second`` of every head.
+        threshold: the weight from which there is a sink.
+    """
+    apart = (pl.col("first") - pl.col("second")).abs()
+    least = math.log(threshold / (1 - threshold))
+    sinking = pair.filter(pl.max_horizontal("first", "second") >= least)
+    return sinking.sort(apart, "layer", "head", descending=[True, False, False])
+
+
+def _pair(run: Run, first: str, second: str) -> Figure:
     base = marks.named("pair").encode(
         x=alt.X("first:Q", title=_on(first)).scale(zero=False),
         y=alt.Y("second:Q", title=_on(second)).scale(zero=False),
@@ -165,7 +181,7 @@ def _pair(run: Run, first: str, second: str, reading: str) -> Figure:
         "pair",
         "Every head on two domains",
         alt.layer(diagonal, points),
-        reading,
+        "",
         definition=marks.definition(HEADS, "sink_log_odds"),
         provided={"pair": "pair"},
         patches={

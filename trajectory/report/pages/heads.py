@@ -9,7 +9,7 @@ import altair as alt
 import polars as pl
 
 from trajectory.dynamics.phases import inner
-from trajectory.report import encode, marks, sentences, series, words
+from trajectory.report import charts, encode, marks, series, words
 from trajectory.report.controls import Choice, Control, Number, Slider
 from trajectory.report.page import Captions, Figure, Page
 from trajectory.report.run import Run, dormant
@@ -25,9 +25,6 @@ STATISTICS: dict[str, str] = {
 MOST_CELLS = 750_000
 """Heads × records × domains up to which the map has every record: 6 MB of page."""
 
-BULK = (0.005, 0.995)
-"""Quantiles of all records between which colours change, so that no single head takes the scale."""
-
 
 def make(run: Run) -> Page:
     """The page."""
@@ -39,19 +36,13 @@ def make(run: Run) -> Page:
     )
     chosen, domain, layer, head = _first(run, cube)
     controls = _controls(run, cube, (chosen, domain, layer, head))
-    cuts = _cuts(frame, cube, (chosen, domain, layer, head))
-    threshold, named = run.config.dynamics.sink_threshold, marks.spoken(HEADS, "sink_excess")
     streams = series.streams(run, ["residual_ratio"])
     strongest = _strongest(run)
-    scales = {name: _colours(frame[name], name) for name in STATISTICS}
+    scales = {name: charts.head_scale(frame[name], name) for name in STATISTICS}
     figures = [
-        _map(scales, sentences.of_map(cuts["map"], named, threshold)),
-        _trajectory(
-            run,
-            cube[chosen]["domains"],
-            sentences.of_head(cuts["head"], named, cube[chosen]["domains"]),
-        ),
-        _layer(sentences.of_layer(cuts["layer"], named)),
+        _map(scales),
+        _trajectory(run, cube[chosen]["domains"]),
+        _layer(),
         _depths(run, strongest, (chosen, domain)),
         _residual(run, streams, (chosen, domain)),
     ]
@@ -65,10 +56,10 @@ def make(run: Run) -> Page:
         {"strongest": strongest, "streams": streams},
         cube,
         {
-            "sink_threshold": threshold,
+            "sink_threshold": run.config.dynamics.sink_threshold,
             "statistics": {name: marks.spoken(HEADS, name) for name in STATISTICS},
         },
-        cuts,
+        _cuts(frame, cube, (chosen, domain, layer, head)),
         note="Move through training with the slider; click a head, or choose its layer and "
         "number, to see it over training. A statistic's colours are the same for all runs and "
         "checkpoints. Values are rounded to 1/65534 of their range."
@@ -128,22 +119,6 @@ def _first(run: Run, cube: dict[str, Any]) -> tuple[str, str, int, int]:
     return chosen, domain, lead["layer"], lead["head"]
 
 
-def _colours(values: pl.Series, name: str) -> dict[str, Any]:
-    """The statistic's colour scale, one for all trajectories and records: bright is more of it."""
-    if name == "sink_excess":
-        return {"scheme": "viridis", "domain": [0, 1], "clamp": True, "type": "linear"}
-    log = name in marks.LOGARITHMIC
-    usable = values.drop_nulls()
-    usable = usable.filter(usable > 0) if log else usable
-    low, high = (usable.quantile(q) for q in BULK) if usable.len() else (None, None)
-    if low is None or high is None or low == high:
-        low, high = (0.5, 2.0) if log else (-1.0, 1.0)
-    kind = "log" if log else "linear"
-    return {
-        "scheme": "viridis", "domain": [low, high], "clamp": True, "type": kind, "reverse": log,
-    }  # fmt: skip
-
-
 def _y_patches() -> dict[str, dict[str, Any]]:
     return {
         name: {"y": marks.patched_axis("y", title, log=name in marks.LOGARITHMIC)}
@@ -151,31 +126,21 @@ def _y_patches() -> dict[str, dict[str, Any]]:
     }
 
 
-def _map(scales: dict[str, dict[str, Any]], reading: str) -> Figure:
-    cells = (
-        marks.named("map")
-        .mark_rect(cursor="pointer")
-        .encode(
-            x=alt.X("head:O", title="head").axis(
-                labelAngle=0, labelOverlap=True, labelSeparation=5
-            ),
-            y=alt.Y("layer:O", title="layer", sort="descending"),
-            color=alt.Color("value:Q", title=STATISTICS["sink_excess"])
-            .scale(**scales["sink_excess"])
-            .legend(orient="top", gradientLength=180, titleLimit=400),
-            stroke=alt.condition("datum.picked", alt.value("#D55E00"), alt.value("transparent")),
-            strokeWidth=alt.condition("datum.picked", alt.value(3), alt.value(0)),
-            tooltip=[
-                *marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"]),
-                alt.Tooltip("value:Q", format=".3f"),
-            ],
-        )
+def _map(scales: dict[str, dict[str, Any]]) -> Figure:
+    tips = marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"])
+    cells = charts.head_map(
+        marks.named("map"),
+        "value",
+        STATISTICS["sink_excess"],
+        scales["sink_excess"],
+        [*tips, alt.Tooltip("value:Q", format=".3f")],
+        cursor="pointer",
     )
     return Figure(
         "map",
         "Layer × head",
         cells,
-        reading,
+        "",
         definition=marks.definition(HEADS, "sink_excess"),
         provided={"map": "map"},
         patches={
@@ -204,7 +169,7 @@ def _lines(data: str, colour: alt.Color | Any, log_filter: bool = True) -> alt.C
     )
 
 
-def _trajectory(run: Run, domains: list[str], reading: str) -> Figure:
+def _trajectory(run: Run, domains: list[str]) -> Figure:
     told = marks.by_domain(run, domains, lines=True)
     base = _lines("head", told["color"])
     tips = marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"])
@@ -216,7 +181,7 @@ def _trajectory(run: Run, domains: list[str], reading: str) -> Figure:
         "head",
         "The chosen head over training",
         alt.layer(drawn, points),
-        reading,
+        "",
         provided={"head": "head"},
         patches={
             "chosen_statistic": _y_patches(),
@@ -249,7 +214,7 @@ def _answer(run: Run) -> str:
     )
 
 
-def _layer(reading: str) -> Figure:
+def _layer() -> Figure:
     base = _lines(
         "layer", alt.condition("datum.picked", alt.value("#D55E00"), alt.value(marks.GREY))
     )
@@ -269,7 +234,7 @@ def _layer(reading: str) -> Figure:
         "layer",
         "All heads of its layer",
         alt.layer(drawn, points),
-        reading,
+        "",
         provided={"layer": "layer"},
         patches={"chosen_statistic": _y_patches()},
         picks={"layer": "chosen_layer", "head": "chosen_head"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -62,9 +63,7 @@ def make(run: Run) -> Page:
     watched, more = attention.make(run, found.groups, names, data)
     blocks: list[Block] = [
         Findings(story.findings(run, found, names, known), story.caveat(run)),
-        Heading("Sink, drain and peak over training", _lines(run, found), "over-training"),
-        *drawn,
-        *_by_depth(run, data),
+        *_phenomena(run, found, names, drawn, data),
         Glossary("Words you need", WORDS),
         Heading("Do sink and drain drive each other?", _measured(rows), "drive"),
         *_forces(run, rows, course, data, controls),
@@ -72,7 +71,7 @@ def make(run: Run) -> Page:
         *watched,
         cost.figure(run, list(found.groups), names, data),
         *_claims(run),
-        Folded("How every model ends", [_endings(run, names), _differences(run)]),
+        *_at_the_end(run, names),
     ]
     controls += more
     if "profile" in data or "courses" in data or "agreement" in data:
@@ -81,14 +80,14 @@ def make(run: Run) -> Page:
         "index",
         "Overview",
         f"{story.title(run, found)}.",
-        _lead(found),
+        _lead(run, found),
         blocks,
         controls,
         data,
     )
 
 
-def _lead(found: Tallies) -> str:
+def _lead(run: Run, found: Tallies) -> str:
     """What the run trained and measured."""
     parts = []
     if found.toys:
@@ -100,7 +99,43 @@ def _lead(found: Tallies) -> str:
             if few
             else words.count(len(found.models), "language model")
         )
+    if story.is_static(run):
+        return f"This run measures {words.listed(parts)} at one checkpoint each."
     return f"This run follows {words.listed(parts)} over training, measured by the same code."
+
+
+def _phenomena(
+    run: Run,
+    found: Tallies,
+    names: Names,
+    drawn: Sequence[Block],
+    data: dict[str, pl.DataFrame],
+) -> list[Block]:
+    """Sink, drain and peak over training; of single checkpoints by depth, beside their numbers."""
+    depth = _by_depth(run, data)
+    if not story.is_static(run):
+        text = _lines(run, found)
+        return [
+            Heading("Sink, drain and peak over training", text, "over-training"),
+            *drawn,
+            *depth,
+        ]
+    text = (
+        "A line is the mean of a layer's heads. Numbers are those of the head with the greatest "
+        "sink."
+    )
+    return [
+        Heading("Sink, drain and peak by depth", text, "by-depth"),
+        *depth,
+        _endings(run, names),
+    ]
+
+
+def _at_the_end(run: Run, names: Names) -> list[Block]:
+    """What every model ends with: folded, unless it stands beside the charts by depth."""
+    if story.is_static(run):
+        return [Heading("Where this differs from the paper"), _differences(run)]
+    return [Folded("How every model ends", [_endings(run, names), _differences(run)])]
 
 
 def _lines(run: Run, found: Tallies) -> str:

@@ -41,6 +41,14 @@ def make(run: Run) -> Part:
         blocks.append(_leads(run, leads))
     else:
         blocks.append(Missing("Which comes first", reason("leads"), "leads"))
+    if lacking := sorted(whole.filter(pl.col("untrained") == 0)["group"].unique()):
+        blocks.append(
+            Missing(
+                f"The null of step 0 of {words.listed(lacking)}",
+                "no untrained checkpoint was measured",
+                "no-untrained",
+            )
+        )
     options = [(name, name) for name in PHENOMENA]
     controls = [Choice("chosen_phenomenon", "by layer", options, "sink", "Phenomenon")]
     answer = _leads_reading(data["leads"]) if "leads" in data else ""

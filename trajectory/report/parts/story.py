@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 
 from trajectory.dynamics import levels
+from trajectory.dynamics.circuit import behind
 from trajectory.report import words
 from trajectory.report.names import Names, change
 from trajectory.report.page import Finding
 from trajectory.report.parts.tally import Tallies, Tally, share
-from trajectory.report.run import Run
+from trajectory.report.run import Run, is_bb
 
-YES, MIXED, NO, UNTESTED = "yes", "mixed", "no", "not tested"
+YES, MIXED, NO, OPEN, UNTESTED = "yes", "mixed", "no", "undecided", "not tested"
 """Verdicts that stand on chips, the same for findings and claims."""
 
 Change = tuple[str, str, str]
 """Variant, its control, what the one has that the other has not."""
+
+
+def is_static(run: Run) -> bool:
+    """Whether the run has nothing but single checkpoints of language models."""
+    return not any(map(is_bb, run.trajectories)) and all(map(run.is_static, run.trajectories))
 
 
 def title(run: Run, found: Tallies) -> str:
@@ -95,33 +103,47 @@ def findings(run: Run, found: Tallies, names: Names, known: pl.DataFrame | None)
         run, found, names: the run, its main models, what they are called.
         known: from ``levels.sinks_and_shams``; None where no arrows were measured.
     """
-    return [_where(found), _with(found, names, known), _without(run, found)]
+    rows = [_where(found), _with(found, names, known), _without(run, found)]
+    if not is_static(run):
+        return rows
+    # What the other pages draw over training, Circuit draws by depth.
+    places = ("circuit.html#weights", "circuit.html#values", "circuit.html#changed")
+    return [replace(row, link=place) for row, place in zip(rows, places, strict=True)]
 
 
 def _where(found: Tallies) -> Finding:
     """Whether it appears, and in which worlds."""
-    told, worlds = [], []
+    told, open_, worlds = [], [], []
     for groups, noun in ((found.toys, "toy variant"), (found.models, "language model")):
         if groups:
-            worlds.append(found.within("sink", groups))
-            told.append(f"in {share(worlds[-1], noun)}")
+            own = found.within("sink", groups)
+            worlds.append(own)
+            if _verdict(own) == OPEN:
+                open_.append(f"in {words.count(own.decidable, noun)}")
+            else:
+                told.append(f"in {share(own, noun)}")
     absent = "" if found.toys else " This run has no toys."
     absent = absent if found.models else " This run has no language model."
     verdict = _verdict(found.of["sink"])
     # What removes it in toys does not make it absent from them.
     verdict = YES if verdict == MIXED and all(own.yes for own in worlds) else verdict
+    text = f"It is there at the end {words.listed(told)}." if told else ""
+    if open_:
+        text += f" Whether it is there at the end is undecided {words.listed(open_)}."
     return Finding(
         "Does an attention sink appear?",
         verdict,
-        f"It is there at the end {words.listed(told)}.{absent}",
+        f"{text.strip()}{absent}",
         "trajectories.html#sink",
     )
 
 
 def _verdict(own: Tally) -> str:
-    """Yes where all that is defined is yes, no where all is no."""
+    """Yes where all that is defined is yes, no where all is no, likewise undecided."""
     if not own.decidable:
         return UNTESTED
+    if len(own.undecided) == own.decidable:
+        return OPEN
     return YES if len(own.yes) == own.decidable else NO if len(own.no) == own.decidable else MIXED
 
 
@@ -130,12 +152,13 @@ def _with(found: Tallies, names: Names, known: pl.DataFrame | None) -> Finding:
     sinking = found.of["sink"].yes
     drain, peak = (found.within(name, sinking) for name in ("drain", "peak"))
     if not sinking:
-        return Finding(
-            "What comes with it?", UNTESTED, "No model ends with a sink.", "reinforcement.html"
-        )
-    text = f"Of the models with a sink {share(drain)} also drain its value"
+        text = "No model ends with a sink."
+        if found.of["sink"].open:
+            text = "Whether a model ends with a sink is undecided."
+        return Finding("What comes with it?", UNTESTED, text, "reinforcement.html")
+    text = f"Where there is a sink, {_how_many(drain, 'its value drains')}"
     text += (
-        f", and of those deep enough for a residual peak {share(peak)} show one."
+        f", and {_how_many(peak, 'its residual peaks', ' that are deep enough')}."
         if peak.decidable
         else "; none has a second layer for a residual peak."
     )
@@ -146,6 +169,13 @@ def _with(found: Tallies, names: Names, known: pl.DataFrame | None) -> Finding:
         f"{text} {_drive(names, known)}".strip(),
         "reinforcement.html",
     )
+
+
+def _how_many(own: Tally, does: str, which: str = "") -> str:
+    """'its value drains in 2 of 3'; nothing is counted where nothing is decided."""
+    if _verdict(own) == OPEN:
+        return f"whether {does} is undecided"
+    return f"{does} in {share(own)}{which}"
 
 
 def _drive(names: Names, known: pl.DataFrame | None) -> str:
@@ -168,6 +198,8 @@ def _without(run: Run, found: Tallies) -> Finding:
     """Which change of a toy removes it."""
     rows = _compared(run, found)
     question = "What removes it?"
+    if not rows and not found.toys:
+        return _taken(run, question)
     if not rows:
         why = "No variant with a change has a control that ends with a sink."
         return Finding(question, UNTESTED, why, "laboratory.html#section-mitigations")
@@ -185,6 +217,35 @@ def _without(run: Run, found: Tallies) -> Finding:
     ]
     verdict = YES if removed else MIXED if open_ else NO
     return Finding(question, verdict, f"{'; '.join(parts)}.", "laboratory.html#sink")
+
+
+def _taken(run: Run, question: str) -> Finding:
+    """Which zeroed part of a language model takes most of its sink in the layers behind it."""
+    link = "circuit.html#changed"
+    if not (run.has("intervention_layers") and run.has("interventions")):
+        return Finding(question, UNTESTED, "This run takes no part of its models away.", link)
+    found = behind(run.frame("interventions"), run.frame("intervention_layers"))
+    found = found.drop_nulls(("at", "sink")).with_columns(
+        lost=pl.col("sink_before") - pl.col("sink")
+    )
+    told, halved = [], False
+    for trajectory in run.trajectories:
+        domain = next(d for t, d in run.series if t == trajectory)
+        own = found.filter(trajectory=trajectory, domain=domain)
+        if own.is_empty():
+            continue
+        row = own.sort("lost", "at", descending=[True, False]).row(0, named=True)
+        halved |= row["sink"] < row["sink_before"] / 2
+        told.append(
+            f"“{row['changes']}” takes most in {trajectory} on {domain}, from "
+            f"{words.number(row['sink_before'])} to {words.number(row['sink'])}"
+        )
+    if not told:
+        return Finding(question, UNTESTED, "This run zeroes no layer that has layers behind.", link)
+    text = f"Of the mean weight on the sink in the layers behind, {words.few(told)}."
+    if not halved:
+        return Finding(question, NO, f"No zeroed part halves it. {text}", link)
+    return Finding(question, YES, text, link)
 
 
 def caveat(run: Run) -> str:

@@ -1,5 +1,4 @@
-// What a chart of the page's cube shows, in words: trajectory/report/sentences.py says the same of
-// the page's first choices.
+// What a chart of the page's cube shows, in words.
 "use strict";
 
 // A number as all sentences of the report round it; what is smaller than the cube's steps is 0.

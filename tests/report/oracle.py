@@ -1,11 +1,12 @@
-"""What a chart of the page's cube shows, in words, for the page's first choices.
+"""What a chart of the page's cube shows, in words: what ``templates/sentences.js`` should say.
 
-The page's script says the same of every later choice; see ``templates/sentences.js``.
+Computed from tables instead of the page's cube.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import polars as pl
 
@@ -17,7 +18,7 @@ def of_map(cut: pl.DataFrame, name: str, threshold: float) -> str:
     first = cut.row(0, named=True)
     sinks = cut.filter(pl.col("sink_excess") >= threshold)
     layers = sinks["layer"].unique().sort().to_list()
-    where = f", in layer{'s' if len(layers) > 1 else ''} {words.runs(layers)}" if layers else ""
+    where = f", in layer{'s' if len(layers) > 1 else ''} {runs(layers)}" if layers else ""
     least, most = (
         cut.sort("value", "layer", "head", descending=[down, False, False]).row(0, named=True)
         for down in (False, True)
@@ -59,24 +60,10 @@ def of_layer(cut: pl.DataFrame, name: str) -> str:
     return (
         f"Of the {'one head' if last.height == 1 else f'{last.height} heads'} of layer "
         f"{row['layer']} on {row['domain']}, head {row['head']} has at the last checkpoint the "
-        f"{'' if place == 1 else words.ordinal(place) + ' '}greatest {name}: "
+        f"{'' if place == 1 else ordinal(place) + ' '}greatest {name}: "
         f"{_number(row['value'])}, where the layer's median is "
         f"{_number(words.median(last['value']))}."
     )
-
-
-def most_apart(cut: pl.DataFrame, threshold: float) -> pl.DataFrame:
-    """Heads with a sink on one of the two domains, those whose log-odds differ most first.
-
-    Log-odds of weights near zero differ by tens of nats and tell of no head that rests anywhere.
-
-    Args:
-        cut: log-odds ``first`` and ``second`` of every head.
-        threshold: the weight from which there is a sink.
-    """
-    apart = (pl.col("first") - pl.col("second")).abs()
-    sinking = cut.filter(pl.max_horizontal("first", "second") >= _log_odds(threshold))
-    return sinking.sort(apart, "layer", "head", descending=[True, False, False])
 
 
 def _log_odds(weight: float) -> float:
@@ -86,7 +73,9 @@ def _log_odds(weight: float) -> float:
 def of_pair(cut: pl.DataFrame, one: str, other: str, threshold: float) -> str:
     """All heads of one trajectory at one record, ``first`` and ``second`` on two domains."""
     head = cut.row(0, named=True)
-    sinking = most_apart(cut, threshold)
+    sinking = cut.filter(pl.max_horizontal("first", "second") >= _log_odds(threshold)).sort(
+        (pl.col("first") - pl.col("second")).abs(), "layer", "head", descending=[True, False, False]
+    )
     count = f"{sinking.height:,} of {cut.height:,}"
     rule = f"a sink on {one} or {other} (log-odds ≥ {_number(_log_odds(threshold))} nats)"
     if sinking.is_empty():
@@ -101,6 +90,23 @@ def of_pair(cut: pl.DataFrame, one: str, other: str, threshold: float) -> str:
         f"{_number(most['second'])} on {other}; {more:,} {'is' if more == 1 else 'are'} more "
         f"dormant on {one} than on {other}."
     )
+
+
+def runs(numbers: Sequence[int]) -> str:
+    """'0, 2–5 and 7' of ascending whole numbers."""
+    parts: list[list[int]] = []
+    for found in numbers:
+        if parts and found == parts[-1][-1] + 1:
+            parts[-1].append(found)
+        else:
+            parts.append([found])
+    return words.listed([str(p[0]) if len(p) == 1 else f"{p[0]}–{p[-1]}" for p in parts])
+
+
+def ordinal(place: int) -> str:
+    """'1st', '2nd', '11th'."""
+    teen = 10 < place % 100 < 14
+    return f"{place}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(place % 10, 'th')}"
 
 
 def _number(value: float | None) -> str:

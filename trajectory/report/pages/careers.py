@@ -1,0 +1,366 @@
+"""*Careers*: the role of every head over training, and which of them comes first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from trajectory.report import marks, palette, words
+from trajectory.report.controls import Choice, Control
+from trajectory.report.missing import reason
+from trajectory.report.page import Block, Captions, Figure, Missing, Page
+from trajectory.report.run import Run, world_rank
+from trajectory.report.undrawn import STATIC
+from trajectory.schemas import CAREERS, ROLE_CHANGES, ROLE_ORDER
+from trajectory.schemas.careers import ROLES
+
+LEAD = (
+    "A head's role is what most of its attention beyond the uniform share lies on: a sink, the "
+    "previous token, what followed earlier copies of its token, those copies, punctuation, or what "
+    "is near."
+)
+NOTE = (
+    "Roles are those that the next checkpoint confirms. Their thresholds are conventions of the "
+    "config: dynamics.role_threshold, sink_threshold and local_threshold."
+)
+
+ROW_HEIGHT, MOST_HEIGHT = 15, 900
+"""Of the strips, in pixels."""
+
+SORTED = (("place", "layer and head"), ("onset", "first change of role"))
+
+
+def make(run: Run) -> Page:
+    """The page."""
+    title, label = "What does every head become?", "Careers"
+    blocks: list[Block] = []
+    data: dict[str, pl.DataFrame] = {}
+    controls: list[Control] = []
+    answer = ""
+    if run.has("careers"):
+        careers = _labelled(run.frame("careers"))
+        answer = _answer(careers)
+        moving = careers.filter(~pl.col("trajectory").is_in(run.static))
+        if moving.is_empty():
+            blocks.append(Missing("The role of every head", STATIC, "strips", "Not drawn"))
+        else:
+            blocks += _over_training(run, moving, data, controls)
+    else:
+        blocks.append(Missing("The role of every head", reason("careers"), "strips"))
+    if run.has("role_order"):
+        order = _ordered(run.frame("role_order"))
+        data["order"] = order
+        blocks.append(_order(run, order))
+    else:
+        blocks.append(Missing("Which comes first", reason("role_order"), "order"))
+    return Page("careers", label, title, LEAD, blocks, controls, data, note=NOTE, answer=answer)
+
+
+def _over_training(
+    run: Run, careers: pl.DataFrame, data: dict[str, pl.DataFrame], controls: list[Control]
+) -> list[Block]:
+    """Strips, population and transitions of one trajectory and domain at a time."""
+    series, first = _series(careers), _first(careers)
+    data |= {"strips": _strips(careers), "population": _counts(run, careers)}
+    controls += [
+        Choice("chosen_career", "run and domain", [(s, s) for s in series], first, "Run"),
+        Choice("sorted_by", "sorted by", SORTED, "place", "Heads"),
+    ]
+    blocks: list[Block] = [
+        _strip(data["strips"], series, first),
+        _population(data["population"], series, first),
+    ]
+    if run.has("role_changes"):
+        data["moves"] = _moves(_labelled(run.frame("role_changes")))
+        return [*blocks, _transitions(data["moves"], series, first)]
+    return [*blocks, Missing("From which role to which", reason("role_changes"), "moves")]
+
+
+def _labelled(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(pl.format("{} · {}", "trajectory", "domain").alias("label"))
+
+
+def _series(careers: pl.DataFrame) -> list[str]:
+    """Labels of every trajectory with its domains, in the order of pages."""
+    found = careers.select("trajectory", "label").unique().rows()
+    return [label for _, label in sorted(found, key=lambda row: (world_rank(row[0]), row[1]))]
+
+
+def _first(careers: pl.DataFrame) -> str:
+    """The series with most heads."""
+    size = careers.group_by("label").agg(pl.struct("layer", "head").n_unique().alias("heads"))
+    found: str = size.sort("heads", "label", descending=[True, False])["label"][0]
+    return found
+
+
+def _strips(careers: pl.DataFrame) -> pl.DataFrame:
+    """One row per head and stretch of training with one role, and its head's two ranks."""
+    place = ["label", "layer", "head"]
+    ordered = careers.sort(*place, "step")
+    stretch = (pl.col("held") != pl.col("held").shift()).fill_null(True).cum_sum().over(place)
+    found = (
+        ordered.with_columns(stretch.alias("stretch"))
+        .group_by(*place, "stretch", maintain_order=True)
+        .agg(
+            pl.col("trajectory", "domain").first(),
+            pl.col("held").first().alias("role"),
+            pl.col("step").first().alias("since"),
+            pl.col("score").mean().alias("score"),
+        )
+        .with_columns(pl.col("since").shift(-1).over(place).alias("until"))
+    )
+    last = ordered.group_by("label").agg(pl.col("step").max().alias("last"))
+    moved = found.filter(pl.col("stretch") == 2).select(*place, pl.col("since").alias("moved"))
+    ranks = (
+        found.select(place)
+        .unique()
+        .join(moved, on=place, how="left")
+        .sort("label", "layer", "head")
+        .with_columns(pl.int_range(pl.len()).over("label").alias("by_place"))
+        .sort("label", "moved", "layer", "head", nulls_last=True)
+        .with_columns(pl.int_range(pl.len()).over("label").alias("by_onset"))
+    )
+    name = pl.format("layer {} head {}", "layer", "head")
+    return (
+        found.join(last, on="label")
+        # What is held at the end is held for the length of a mark that can be seen.
+        .with_columns(pl.col("until").fill_null(pl.col("last") * 1.15).cast(pl.Float64))
+        .join(ranks.drop("moved"), on=place)
+        .with_columns(
+            pl.format("{} {}", pl.col("by_place").cast(pl.String).str.zfill(5), name).alias(
+                "place"
+            ),
+            pl.format("{} {}", pl.col("by_onset").cast(pl.String).str.zfill(5), name).alias(
+                "onset"
+            ),
+        )
+        .select(*place, "role", "since", "until", "score", "place", "onset")
+    )
+
+
+def _counts(run: Run, careers: pl.DataFrame) -> pl.DataFrame:
+    """How many heads hold each role at the records that charts draw."""
+    drawn = careers.join(run.drawn_records, on=["trajectory", "step"], how="semi")
+    return (
+        drawn.group_by("label", "step", pl.col("held").alias("role"))
+        .agg(pl.len().cast(pl.Int64).alias("heads"))
+        .sort("label", "step", "role")
+    )
+
+
+def _moves(changes: pl.DataFrame) -> pl.DataFrame:
+    return (
+        changes.group_by("label", "before", "role")
+        .agg(
+            pl.len().cast(pl.Int64).alias("changes"),
+            pl.struct("layer", "head").n_unique().cast(pl.Int64).alias("heads"),
+        )
+        .sort("label", "before", "role")
+    )
+
+
+def _colour(name: str = "role", **legend: Any) -> alt.Color:
+    colours = [*palette.KINDS[: len(ROLES) - 1], palette.QUIET]
+    return (
+        alt.Color(f"{name}:N", title=None)
+        .scale(domain=list(ROLES), range=colours)
+        .legend(orient="top", **legend)
+    )
+
+
+def _chosen(data: str) -> alt.Chart:
+    return marks.named(data).transform_filter("datum.label == chosen_career")
+
+
+def _strip(strips: pl.DataFrame, series: list[str], first: str) -> Figure:
+    chart = (
+        _chosen("strips")
+        .transform_calculate(
+            row="sorted_by == 'onset' ? datum.onset : datum.place",
+            start="max(datum.since, 1)",
+            stop="max(datum.until, 1.05)",
+        )
+        .mark_bar(height={"band": 0.85})
+        .encode(
+            x=marks.step_axis("training step (0 drawn at 1)", "start"),
+            x2="stop:Q",
+            y=alt.Y("row:N", title=None, sort="ascending").axis(
+                labelExpr="slice(datum.label, 6)", labelOverlap=True, labelLimit=140
+            ),
+            color=_colour(),
+            tooltip=[
+                *(alt.Tooltip(f"{n}:Q", title=n) for n in ("layer", "head")),
+                alt.Tooltip("role:N"),
+                alt.Tooltip("since:Q", title="from step", format=",d"),
+                alt.Tooltip("score:Q", title="mean score", format=".2f"),
+            ],
+        )
+    )
+    heads = strips.group_by("label").agg(pl.struct("layer", "head").n_unique().alias("n"))["n"]
+    captions = Captions.of("chosen_career", series, lambda s: _strip_reading(strips, s))
+    return Figure(
+        "strips",
+        "The role of every head",
+        chart,
+        captions.readings[(first,)],
+        captions=captions,
+        data="strips",
+        table="careers",
+        definition=marks.definition(CAREERS, "role"),
+        wide=True,
+        height=max(60, min(ROW_HEIGHT * int(heads.max() or 1), MOST_HEIGHT)),  # type: ignore[arg-type]
+    )
+
+
+def _strip_reading(strips: pl.DataFrame, label: str) -> str:
+    own = strips.filter(pl.col("label") == label)
+    stretches = own.group_by("layer", "head").len()["len"]
+    moved = int((stretches > 1).sum())
+    total = words.count(len(stretches), "head")
+    again = int((stretches > 2).sum())
+    return f"{label}: the role changes in {moved} of {total}, more than once in {again}."
+
+
+def _population(counts: pl.DataFrame, series: list[str], first: str) -> Figure:
+    chart = (
+        _chosen("population")
+        .transform_calculate(at="max(datum.step, 1)", order=f"indexof({list(ROLES)}, datum.role)")
+        .transform_impute("heads", key="at", value=0, groupby=["role", "order"])
+        .mark_area(opacity=0.9, interpolate="linear")
+        .encode(
+            x=marks.step_axis("training step (0 drawn at 1)", "at"),
+            y=alt.Y("heads:Q", stack="zero", title="heads"),
+            color=_colour(),
+            order=alt.Order("order:Q", sort="descending"),
+            tooltip=[
+                "role:N",
+                alt.Tooltip("heads:Q", format="d"),
+                alt.Tooltip("at:Q", format=",d"),
+            ],
+        )
+    )
+    captions = Captions.of("chosen_career", series, lambda s: _population_reading(counts, s))
+    return Figure(
+        "population",
+        "How many heads hold each role",
+        chart,
+        captions.readings[(first,)],
+        captions=captions,
+        data="population",
+        table="careers",
+        definition=marks.definition(CAREERS, "held"),
+    )
+
+
+def _population_reading(counts: pl.DataFrame, label: str) -> str:
+    own = counts.filter(pl.col("label") == label)
+    ends = [own["step"].min(), own["step"].max()]
+    told = [f"at {words.at_step(int(step))}, {_held(own.filter(step=step))}" for step in ends]  # type: ignore[arg-type]
+    return f"{label}: {'; '.join(dict.fromkeys(told))}."
+
+
+def _held(rows: pl.DataFrame) -> str:
+    """'3 sink, 2 previous and 1 none'."""
+    found = {row["role"]: row["heads"] for row in rows.to_dicts()}
+    return words.listed([f"{found[role]} {role}" for role in ROLES if role in found])
+
+
+def _transitions(moves: pl.DataFrame, series: list[str], first: str) -> Figure:
+    base = _chosen("moves").encode(
+        x=alt.X("role:N", title="to", sort=list(ROLES)),
+        y=alt.Y("before:N", title="from", sort=list(ROLES)),
+    )
+    cells = base.mark_rect().encode(
+        color=alt.Color("changes:Q", title="changes")
+        .scale(alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=marks.BRIGHT)))
+        .legend(orient="top", format="d"),
+        tooltip=["before:N", "role:N", "changes:Q", "heads:Q"],
+    )
+    text = base.mark_text(fontWeight="bold", color="white").encode(text="changes:Q")
+    captions = Captions.of("chosen_career", series, lambda s: _moves_reading(moves, s))
+    return Figure(
+        "moves",
+        "From which role to which",
+        alt.layer(cells, text),
+        captions.readings[(first,)],
+        captions=captions,
+        data="moves",
+        table="role_changes",
+        definition=marks.definition(ROLE_CHANGES, "role"),
+    )
+
+
+def _moves_reading(moves: pl.DataFrame, label: str) -> str:
+    own = moves.filter(pl.col("label") == label).sort("changes", descending=True)
+    if own.is_empty():
+        return f"{label}: no head changes its role."
+    most = own.row(0, named=True)
+    total = words.count(int(own["changes"].sum()), "change")
+    return (
+        f"{label}: {total}, most often from {most['before']} to {most['role']} ({most['changes']})."
+    )
+
+
+def _ordered(order: pl.DataFrame) -> pl.DataFrame:
+    return order.with_columns(
+        pl.format("{} → {}", "first", "second").alias("pair"),
+        pl.format("{} · {}", "group", "domain").alias("label"),
+    )
+
+
+def _order(run: Run, order: pl.DataFrame) -> Figure:
+    pairs = list(dict.fromkeys(order["pair"]))
+    layers = marks.forest(
+        marks.named("order"),
+        ROLE_ORDER,
+        "log_lag",
+        ("low", "high"),
+        ["ln(step of the second /", "step of the first)"],
+        y=alt.Y("pair:N", title=None, sort=pairs).axis(labelLimit=180),
+        tooltip=[
+            *marks.tips(ROLE_ORDER, ["group", "domain"]),
+            *(alt.Tooltip(f"{n}:N") for n in ("pair", "order", "intervals_over")),
+            *marks.tips(ROLE_ORDER, ["seeds", "first_heads", "second_heads", "p_shuffled"]),
+        ],
+        color=marks.colour(run),
+        yOffset=alt.YOffset("label:N"),
+    )
+    labels = order["label"].n_unique()
+    return Figure(
+        "order",
+        "Which comes first",
+        alt.layer(marks.reference(0.0, "at the same time", vertical=True), *layers),
+        _order_reading(order),
+        data="order",
+        table="role_order",
+        definition=marks.definition(ROLE_ORDER, "log_lag"),
+        wide=True,
+        height=max(160, min(len(pairs) * (8 + 7 * labels), MOST_HEIGHT)),
+    )
+
+
+def _order_reading(order: pl.DataFrame) -> str:
+    """Which event leads in how many groups, pair by pair."""
+    parts = []
+    for (first, second), rows in order.group_by("first", "second", maintain_order=True):
+        leads = dict(rows.group_by("order").len().rows())
+        told = [f"{name} first in {leads[name]}" for name in (first, second) if name in leads]
+        rest = rows.height - sum(leads.get(name, 0) for name in (first, second))
+        told += [f"{rest} not decided"] if rest else []
+        parts.append(f"{first} and {second}: {words.listed(told)}")
+    return f"Of models and domains, {'; '.join(parts)}."
+
+
+def _answer(careers: pl.DataFrame) -> str:
+    """What the heads of the largest model hold at its last record."""
+    first = _first(careers)
+    own = careers.filter(pl.col("label") == first)
+    last = own.filter(pl.col("step") == pl.col("step").max())
+    counts = last.group_by(pl.col("held").alias("role")).agg(pl.len().alias("heads"))
+    total = words.count(last.height, "head")
+    return f"Of the {total} of {first}, at its last checkpoint: {_held(counts)}."
+
+
+__all__ = ["make"]
