@@ -61,7 +61,9 @@ ROLE_CHANGES = Table(
             unit="steps",
             nullable=True,
         ),
-        field("by_step", pa.int64(), "first checkpoint with the new one", unit="steps", nullable=True),
+        field(
+            "by_step", pa.int64(), "first checkpoint with the new one", unit="steps", nullable=True
+        ),
         number(
             "onset",
             "geometric midpoint of (after_step, by_step], arithmetic from step 0",
