@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
+
+sys.path.insert(0, str(Path(__file__).parent))
+from cells import page as page_of
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(!?\[[^\]]*\])\((?!https?:|mailto:|#)([^)\s#]*)(#[^)\s]*)?\)")
@@ -44,6 +48,18 @@ Measure one checkpoint from Python. Tables are read with `trajectory.tables.scan
 
 ::: trajectory.tables.scan
 
+::: trajectory.plot.heads
+
+::: trajectory.plot.over_training
+
+::: trajectory.plot.phase
+
+::: trajectory.plot.depth
+
+::: trajectory.plot.reinforcement
+
+::: trajectory.plot.overview
+
 ::: trajectory.probe.interventions.Intervention
 
 ::: trajectory.probe.forces.keys.Keys
@@ -63,6 +79,9 @@ def on_files(files: Files, config: Any) -> Files:
         linked |= {str(path.relative_to(ROOT)) for path in _below(ROOT / name)}
     for name in sorted(linked):
         files.append(File.generated(config, f"source/{name}.md", content=_shown(name)))
+    for path in sorted((ROOT / "docs" / "notebooks").glob("*.py")):
+        content = page_of(path.read_text(), path.stem)
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=content))
     files.append(File.generated(config, "api.md", content=API))
     files.append(File.generated(config, "commands.md", content=_commands()))
     return files
@@ -100,6 +119,8 @@ def _turned(text: str, folder: Path) -> str:
 def _page(name: str) -> str:
     if name in MOVED:
         return MOVED[name]
+    if name.startswith("docs/notebooks/"):
+        return str(Path(name).relative_to("docs").with_suffix(".md"))
     return name.removeprefix("docs/") if name.startswith("docs/") else f"source/{name}.md"
 
 

@@ -50,7 +50,10 @@ def variant(**values: object) -> dict[str, object]:
             ["fetch.bandwidth: input should be greater than or equal to 1, found 0"],
         ),
         ({"results": "r", "bb": {"variants": {"x": {}}}}, ["name: is required"]),
-        ({"name": "a", "results": "r"}, ["config: nothing to do: give bb.variants or suites"]),
+        (
+            {"name": "a", "results": "r"},
+            ["config: nothing to do: give bb.variants, suites or recorded"],
+        ),
         (
             variant(layers="two", batch=0),
             ["bb.variants.x.layers: input", "bb.variants.x.batch: input should be greater"],

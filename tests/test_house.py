@@ -235,6 +235,7 @@ def test_what_decides_numbers_is_in_a_digest_or_in_the_values(
             "follow",
         ),  # reading
         "resolved",  # writing
+        "is_recording",  # whether there is anything to run
     }
     found = set()
     for path in (provenance.PACKAGE / "config").glob("*.py"):

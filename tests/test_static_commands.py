@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def test_heads_are_compared_between_domains(
         (static.heads, {"domain": ["a=prose.txt"]}, "give two or more"),
         (static.heads, {"gate": 0.0}, "--gate 0: a weight lies between 0 and 1"),
         (static.heads, {"gate": 1.5}, "--gate 1.5: a weight lies between 0 and 1"),
-        (static.heads, {"layer": [7]}, "7"),
+        (static.heads, {"layer": [1, 7]}, "no layer 7; it has 3, counted from 0"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -108,13 +109,15 @@ def test_a_mistake_is_one_line(
         command(**(usual | given))
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "out").exists(), "nothing is left of it"
 
 
 def test_two_models_of_one_name_and_a_folder_without_weights(stand: Path, tmp_path: Path) -> None:
     other = tmp_path / "tiny-llama"
     shutil.copytree("models/Tiny Llama", other)
     folders = [Path("models/Tiny Llama"), other]
-    with pytest.raises(TrajectoryError, match="two models are called 'tiny-llama'"):
+    told = f"two models are called 'tiny-llama': models/Tiny Llama and {other}; rename a folder"
+    with pytest.raises(TrajectoryError, match=re.escape(told)):
         static.circuit(folders, ["prose=prose.txt"], tmp_path / "out", **SMALL)
     (other / "model.safetensors").unlink()
     with pytest.raises(TrajectoryError, match=r"tiny-llama: no weights \(\*.safetensors\)"):

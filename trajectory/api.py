@@ -8,10 +8,11 @@ measured.heads.sort("sink_excess", descending=True).head()
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 from torch import nn
@@ -26,6 +27,7 @@ from trajectory.corpus.tokenizer import (
 )
 from trajectory.corpus.tokens import FirstToken
 from trajectory.errors import TrajectoryError
+from trajectory.jobs.published import REPOSITORY, published
 from trajectory.probe.compute import Compute
 from trajectory.probe.forces.checkpoint import checkpoint_forces
 from trajectory.probe.forces.keys import Keys
@@ -34,56 +36,102 @@ from trajectory.probe.in_memory import ModelInMemory, batches_in_memory
 from trajectory.probe.interventions import Intervention
 from trajectory.probe.language_model import measure_checkpoint_files, measure_model
 from trajectory.probe.streaming import read_config
+from trajectory.probe.weights import Weights
 from trajectory.schemas import ARROWS, FORCE_LAYERS, FORCE_MEANS, FORCES, HEADS, LAYERS, Table
+from trajectory.summary import as_html, as_text, summary
+
+if TYPE_CHECKING:
+    import altair as alt
 
 DType = Literal["float32", "bfloat16", "float16", "float64"]
 Device = Literal["cpu", "cuda", "mps", "auto"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Measured:
-    """What was measured.
+    """What was measured. Printed, it is ``summary``; in a notebook, a table of it.
 
     Attributes:
+        model: what it was: a folder, a revision on the hub, or the class of a model in memory.
         heads: one row per domain × layer × head; columns as in the ``heads`` table.
         layers: one row per domain × depth of the residual stream; as in ``layers``.
         losses: nats per token, by domain.
     """
 
+    model: str
     heads: pl.DataFrame
     layers: pl.DataFrame
     losses: dict[str, float]
+
+    def summary(self) -> pl.DataFrame:
+        """What matters, a row per domain.
+
+        Columns: ``domain``; ``loss``, nats per token; ``sink_rate``, the mean over heads;
+        ``layer``, ``head``, ``sink_excess`` and ``value_ratio`` of the head with the greatest sink
+        excess; ``residual_ratio``, the greatest of the streams between blocks, and its ``depth``.
+        """
+        return summary(self.heads, self.layers, self.losses)
+
+    def plot(self) -> alt.HConcatChart:
+        """The layer × head map of the sink excess, and the residual norms by depth."""
+        from trajectory import plot
+
+        return plot.overview(self.heads, self.layers)
+
+    def __repr__(self) -> str:
+        return f"{self._title()}\n{as_text(self.summary())}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<p>{escape(self._title())}</p>{as_html(self.summary())}"
+
+    def _title(self) -> str:
+        layers, heads = self.heads["layer"].n_unique(), self.heads["head"].n_unique()
+        return f"{self.model}: {layers} layers × {heads} heads"
 
 
 def measure(
     model: Path | str | nn.Module,
     texts: Given,
     *,
+    revision: str | None = None,
+    weights: Literal["stream", "download"] = "stream",
     tokenizer: Any = None,
     length: int = 512,
+    sequences: int | None = None,
     first_token: FirstToken = "raw",
     dtype: DType | None = None,
     statistics: Literal["float64", "float32"] = "float64",
     device: Device | None = None,
     interventions: Sequence[Intervention] = (),
 ) -> Measured:
-    """Every statistic of every head and layer of a model in memory, or of a local checkpoint.
+    """Every statistic of every head and layer of a model in memory, of a local checkpoint, or of
+    one on the hub.
 
-    A checkpoint is read layer by layer. A model in memory is run where it lies, with the hooks,
+    A checkpoint is read layer by layer, from the hub by ranges of its files. Its revision is
+    audited as those of a suite are. A model in memory is run where it lies, with the hooks,
     adapters and edits it carries, and is left as it was: its weights, buffers, attention and each
     module's training mode, and torch's random states. Autocast and TF32 are off meanwhile: its rows
     are those of its saved checkpoint.
 
     Args:
-        model: a causal model of transformers; or a folder with config, safetensors and tokenizer.
-            Of a known family.
+        model: a causal model of transformers; a folder with config, safetensors and tokenizer; or
+            "organisation/name" on the hub, unless there is a folder of that name. Of a known
+            family.
         texts: texts by domain, or one text; each becomes one sequence of at most ``length`` tokens.
             Special tokens that a text spells are read as its characters. Or token ids by domain,
-            [sequences, tokens] or lists of ids, which are taken as they are.
+            [sequences, tokens] or lists of ids, which are taken as they are. Or files by domain
+            (``Path``), or "prose", "code" or both, which every Python carries: of these, sequences
+            are cut at even distances.
+        revision: branch, tag or commit on the hub; main if None.
+        weights: of the hub: "stream" reads what is needed and writes nothing, "download" keeps
+            the files in ``$XDG_CACHE_HOME/trajectory/weights``.
         tokenizer: a folder, or a tokenizer in memory. A model in memory needs one for texts; with
             ids it names the tokens. A checkpoint has its own; where it has none, it is looked for
             beside it: in ``../tokenizer`` and in the folder above.
         length: longest sequence, the first token included; at least 2.
+        sequences: most of each domain; None for all texts, and 16 of what is cut.
         first_token: what stands at position 0: "raw" for the text's own token, "eos_prepended"
             for the end-of-text token, "bos" for the tokenizer's beginning-of-text token.
         dtype: floating-point type of a checkpoint's computation, float32 if None; a model in
@@ -97,30 +145,35 @@ def measure(
         TrajectoryError: for arguments that mean nothing, a text of fewer than two tokens, a
             tokenizer without the token that ``first_token`` asks for or of another size than the
             model's vocabulary, ids beyond it, a checkpoint that cannot be read, a model that is not
-            causal, or one of a family that is not known to be measured right.
+            causal, or one of a family that is not known to be measured right; for a revision that
+            is not on the hub, cannot be had, or is not what its name says.
     """
     if isinstance(model, Path | str):
         compute = Compute.of(device or "cpu", dtype or "float32", statistics)
-        folder = _of_folder(model)
-        read = _read_tokenizer(folder, tokenizer)
-        found = measure_checkpoint_files(
-            folder,
-            batches_of(texts, read, length, first_token, folder),
-            compute.dtype,
-            compute.statistics,
-            interventions=interventions,
-            device=compute.device,
-        )
+        with _at_hand(model, revision, weights, tokenizer) as (folder, tensors, read):
+            found = measure_checkpoint_files(
+                folder,
+                batches_of(texts, read, length, first_token, model, sequences=sequences),
+                compute.dtype,
+                compute.statistics,
+                interventions=interventions,
+                device=compute.device,
+                weights=tensors,
+            )
     else:
+        if revision is not None:
+            raise TrajectoryError("revision: a model in memory has none")
         if dtype is not None or device is not None:
             given = "dtype" if dtype is not None else "device"
             raise TrajectoryError(f"{given}: a model in memory is measured in its own")
         own = ModelInMemory(model)
         compute = Compute.of("cpu", "float32", statistics)
-        batches = batches_in_memory(own, texts, tokenizer, length, first_token)
+        batches = batches_in_memory(own, texts, tokenizer, length, first_token, sequences)
         found = measure_model(own, batches, compute.statistics, interventions=interventions)
     losses = {domain: loss.mean for domain, loss in found.losses.items()}
-    return Measured(_frame(found.heads, HEADS), _frame(found.layers, LAYERS), losses)
+    named = type(model).__name__ if isinstance(model, nn.Module) else str(model)
+    named = f"{named}@{revision}" if revision else named
+    return Measured(named, _frame(found.heads, HEADS), _frame(found.layers, LAYERS), losses)
 
 
 @dataclass(frozen=True)
@@ -138,6 +191,12 @@ class MeasuredForces:
     means: pl.DataFrame
     layers: pl.DataFrame
     arrows: pl.DataFrame
+
+    def plot(self) -> alt.LayerChart:
+        """The loss's coupling against the two arrows of the gradient flow."""
+        from trajectory import plot
+
+        return plot.reinforcement(self.forces, self.arrows)
 
 
 def forces(
@@ -195,13 +254,32 @@ def forces(
     )
 
 
+@contextmanager
+def _at_hand(
+    model: Path | str, revision: str | None, weights: Literal["stream", "download"], tokenizer: Any
+) -> Iterator[tuple[Path, Weights | None, TextTokenizer]]:
+    """A checkpoint's folder, its tensors if they lie elsewhere, and its tokenizer."""
+    if isinstance(model, Path) or Path(model).is_dir() or not REPOSITORY.fullmatch(model):
+        if revision is not None:
+            raise TrajectoryError(f"{model}: a folder has no revision '{revision}'; name its own")
+        folder = _of_folder(model)
+        yield folder, None, _read_tokenizer(folder, tokenizer)
+        return
+    with published(model, revision, weights, tokenizer=tokenizer is None) as found:
+        read_config(found.folder)
+        if tokenizer is None:
+            assert found.tokenizer is not None
+            yield found.folder, found.weights, load_tokenizer(found.tokenizer, model)
+        else:
+            yield found.folder, found.weights, _read_tokenizer(found.folder, tokenizer)
+
+
 def _of_folder(checkpoint: Path | str) -> Path:
     """The checkpoint's folder; TrajectoryError unless it is one of a known family."""
     folder = Path(checkpoint)
     if not folder.is_dir():
         raise TrajectoryError(
-            f"{folder}: no such folder; measure() reads local checkpoints, a suite in a config "
-            "fetches them from the hub"
+            f"{folder}: no such folder, and no name on the hub, which is organisation/name"
         )
     read_config(folder)  # which the tokenizer's reader would call its own
     return folder

@@ -64,13 +64,14 @@ class Study:
         Raises TrajectoryError for two folders of one name, or what no config may hold.
         """
         suites: dict[str, Row] = {}
+        places: dict[str, Path] = {}
         for folder in self.folders:
             name = name_of(folder)
-            if name in suites:
+            if name in places:
                 raise TrajectoryError(
-                    f"two models are called '{name}': {suites[name]['folder']} and {folder}; "
-                    "rename a folder"
+                    f"two models are called '{name}': {places[name]} and {folder}; rename a folder"
                 )
+            places[name] = folder
             suites[name] = {"folder": str(folder.absolute()), "first_token": self.first_token}
         probe: Row = {
             "sequences": self.sequences,
@@ -114,12 +115,16 @@ def run(study: Study, report: Report = lambda told: None) -> Config:
     from trajectory.tables import scan
 
     config = study.config()
+    # Whatever is wrong with what was given is found before anything is written.
     listed = {name: _only(name, suite) for name, suite in config.suites.public().items()}
+    texts = {name: _batches(config, name, row) for name, row in listed.items()}
     claim(config)
     facts: Row = {}
     rows: dict[str, list[Row]] = {name: [] for name in (*MEASUREMENTS, *EFFECTS)}
     for name, row in listed.items():
-        for table, found in _measured(config, name, row, facts, report).items():
+        path = config.results / "batches" / f"{name}.parquet"
+        write(from_rows(texts[name], BATCHES), BATCHES, path, {"suite": name})
+        for table, found in _measured(config, name, row, path, facts, report).items():
             rows[table] += found
     described = provenance.describe(**facts)
 
@@ -160,20 +165,42 @@ def _only(name: str, suite: Suite) -> Row:
     return with_rates(selected(row, "hand"), suite)
 
 
-def _measured(
-    config: Config, name: str, row: Row, facts: Row, report: Report
-) -> dict[str, list[Row]]:
-    """Rows of the measurements and effects of one model; notes in ``facts`` how they were made."""
+def _batches(config: Config, name: str, row: Row) -> list[Row]:
+    """The texts of a model in its tokens, as rows of ``batches``.
+
+    Raises TrajectoryError if it has no tokenizer or no such layer, or a text is too short.
+    """
     suite, probe = config.suites.public()[name], config.probe
     assert suite.folder is not None
     folder = revision_folder(suite.folder, row["revision"])
+    _check_layers(config, folder)
     place = next((place for place in tokenizer_places(folder) if has_tokenizer(place)), None)
     if place is None:
         raise TrajectoryError(f"{folder}: no tokenizer in it or above it")
     if suite.first_token is not None:
         probe = probe.model_copy(update={"first_token": suite.first_token})
-    path = config.results / "batches" / f"{name}.parquet"
-    write(from_rows(make_batches(name, place, probe), BATCHES), BATCHES, path, {"suite": name})
+    return make_batches(name, place, probe)
+
+
+def _check_layers(config: Config, folder: Path) -> None:
+    """Raise TrajectoryError if heads of a layer are asked for that the model has not."""
+    from trajectory.probe.streaming import read_config
+
+    changes, layers = config.probe.interventions, read_config(folder).num_hidden_layers
+    asked = [] if changes is None or changes.heads == "all" else changes.heads
+    for layer in asked:
+        if layer >= layers:
+            raise TrajectoryError(f"{folder}: no layer {layer}; it has {layers}, counted from 0")
+
+
+def _measured(
+    config: Config, name: str, row: Row, path: Path, facts: Row, report: Report
+) -> dict[str, list[Row]]:
+    """Rows of the measurements and effects of one model on the batches in ``path``; notes in
+    ``facts`` how they were made."""
+    suite, probe = config.suites.public()[name], config.probe
+    assert suite.folder is not None
+    folder = revision_folder(suite.folder, row["revision"])
     batches = read_batches(path)
     compute = Compute.of(probe.device, probe.dtype, probe.statistics)
     report(f"{name}: measuring")

@@ -100,6 +100,13 @@ def test_main_is_measured_alone_or_beside_others_where_it_is_asked_for() -> None
     assert chosen == ["step10", "fp16", "main"]
 
 
+def test_main_alone_is_measured_of_a_repository_of_steps() -> None:
+    suite = Suite.model_validate({"repository": "o/n", "select": {"revisions": ["main"]}})
+    rows = manifest_rows("s", suite, hub("main", "step10", "step20", "step30"))
+    assert {row["revision"]: row["trajectory"] for row in rows}["main"] == "s/main"
+    assert [row["revision"] for row in select("s", suite, rows)] == ["main"]
+
+
 def test_two_names_without_a_step_are_not_chosen_between() -> None:
     suite = Suite(repository="o/n")
     with pytest.raises(TrajectoryError, match="name one in select.revisions"):

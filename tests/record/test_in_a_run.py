@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,11 +67,9 @@ def test_the_workflow_gathers_it_and_what_is_recorded_later(
 ) -> None:
     project = make_project("recorded")
     folder = recorded(tmp_path / "run")
-    given = [f"{key}={value}" for key, value in config(tmp_path, my_run=folder).items()]
-    command = (
-        *(f"{tmp_path}/together/tables/onsets.parquet", "--configfile", os.devnull),
-        *("--config", *given),
-    )
+    path = tmp_path / "together.json"
+    path.write_text(json.dumps(config(tmp_path, my_run=folder)))
+    command = (f"{tmp_path}/together/tables/onsets.parquet", "--configfile", str(path))
     done = project.snakemake(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     found = tables(tmp_path / "together")

@@ -312,6 +312,9 @@ def test_costs_are_said_before_and_after(tmp_path: Path, caplog: pytest.LogCaptu
             recording(0)
             time.sleep(0.05)
             recording(1)
+        with recorder(tmp_path / "two", model, sequences=2) as few:
+            assert "each a forward pass of 2 of 3 sequences, 40 tokens" in caplog.text
+            assert [len(batch.tokens) for batch in few.batches] == [2]
     assert "recording took" in caplog.text
     assert recording.share == pytest.approx(recording.seconds / 0.05, rel=0.5)
 

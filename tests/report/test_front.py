@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -236,10 +237,15 @@ def test_what_has_no_onset_is_drawn_by_step(run: Run, page: Page) -> None:
 def test_tiles_are_the_ledger_with_contradictions_first(run: Run) -> None:
     strip = tiles.tiles(run)
     assert isinstance(strip, Tiles)
-    against = [tile.text.rstrip(".") for tile in strip.tiles if tile.verdict == "no"]
-    assert f"Not reproduced: “{against[0]}”" in tiles.counted(strip)
-    mild = Tiles("ledger", [tile for tile in strip.tiles if tile.verdict != "no"])
-    assert tiles.counted(mild).endswith("It contradicts none of them.")
+    for count, told in (
+        (0, "It contradicts none of them."),
+        (1, "Not reproduced: “the one”."),
+        (3, "Not reproduced: “the one”, “the one” and 1 more."),
+    ):
+        mild = replace(strip.tiles[0], verdict=story.YES)
+        against = replace(strip.tiles[0], verdict=story.NO, text="the one.")
+        text = tiles.counted(Tiles("ledger", [mild, *[against] * count]))
+        assert text.endswith(told), text
     ledger = standings(run.frame("claims").to_dicts())
     assert {(t.name, t.standing) for t in strip.tiles} == {
         (tiles.called(claim), standing.verdict) for claim, standing in ledger.items()

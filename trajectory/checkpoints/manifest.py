@@ -54,7 +54,7 @@ def _name_single(name: str, suite: Suite, rows: Sequence[Row]) -> None:
     asked = suite.select.revisions
     if asked is None:
         asked = [row["revision"] for row in rows] if len(rows) == 1 else []
-    alone = len(asked) == 1
+    alone = len(asked) == 1 and all(row["trajectory"] is None for row in rows)
     for row in rows:
         if row["step"] is None and row["revision"] in asked:
             row |= {

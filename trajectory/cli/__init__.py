@@ -25,6 +25,7 @@ from trajectory.cli import (
     reinforcement,
     report,
     revisions,
+    sinks,
     static,
     suites,
     tables,
@@ -43,6 +44,7 @@ BEFORE, AFTER = "Before a run", "After a run"
 STATIC = "One checkpoint, without a config"
 STAGES = "The stages of a run, each by hand"
 app.command("plan", rich_help_panel=BEFORE)(plan.plan)
+app.command("sinks", rich_help_panel=STATIC)(sinks.sinks)
 app.command("circuit", rich_help_panel=STATIC)(static.circuit)
 app.command("heads", rich_help_panel=STATIC)(static.heads)
 app.command("bigrams", rich_help_panel=BEFORE)(corpus.bigrams)

@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.special import digamma
 
 from trajectory.dynamics.onset import lasting_crossing
-from trajectory.dynamics.series import LAST_QUARTER
+from trajectory.dynamics.series import leading
 
 Array = NDArray[np.float64]
 
@@ -99,8 +99,4 @@ def portraits(heads: pl.DataFrame, threshold: float) -> Iterator[Portrait]:
 def _leads(heads: pl.DataFrame) -> set[tuple[Any, ...]]:
     """Heads with the greatest mean sink_excess of their trajectory and domain, over the last
     quarter of its records."""
-    place = pl.col("step").rank("dense").over(SERIES)
-    late = heads.filter(place > place.max().over(SERIES) * (1 - 1 / LAST_QUARTER))
-    means = late.group_by(HEAD).agg(pl.col("sink_excess").mean())
-    ranked = means.sort("sink_excess", "layer", "head", descending=[True, False, False])
-    return set(ranked.unique(SERIES, keep="first", maintain_order=True).select(HEAD).iter_rows())
+    return set(leading(heads, ["layer", "head"], "sink_excess").select(HEAD).iter_rows())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +64,27 @@ def group_of(trajectory: str) -> str:
     """What differs in its seed only: a BB variant, a training of the embedded model, or a suite."""
     own = trajectory.startswith(("bb/", EMBEDDED))
     return SEED.sub("", trajectory) if own else trajectory
+
+
+def leading(rows: pl.DataFrame, place: Sequence[str], by: str) -> pl.DataFrame:
+    """What has the greatest mean of ``by`` in its trajectory and domain over the last quarter of
+    the records; of several the first.
+
+    Args:
+        rows: columns trajectory, domain, step, ``place`` and ``by``.
+        place: what is ranked: layer and head, or layer.
+        by: a statistic.
+
+    Returns:
+        columns trajectory, domain and ``place``, a row for each trajectory and domain.
+    """
+    series = ["trajectory", "domain"]
+    record = pl.col("step").rank("dense").over(series)
+    late = rows.filter(record > record.max().over(series) * (1 - 1 / LAST_QUARTER))
+    means = late.group_by(*series, *place).agg(pl.col(by).mean()).drop_nulls(by)
+    ranked = means.sort(by, *place, descending=[True, *(False for _ in place)])
+    first = ranked.unique(series, keep="first", maintain_order=True)
+    return first.select(*series, *place)
 
 
 def with_group(frame: pl.DataFrame) -> pl.DataFrame:

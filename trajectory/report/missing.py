@@ -19,9 +19,10 @@ REASONS: dict[str, str] = {
         ("manifest", "batches", "outcomes"), "its config names no suite of language models"
     ),
     **dict.fromkeys(
-        ("interventions", "intervention_layers", "head_effects"),
+        ("interventions", "intervention_layers"),
         "its config names no interventions on language models",
     ),
+    "head_effects": "its config asks for no heads of language models to be zeroed",
     **dict.fromkeys(
         (
             *("bb_types", "bb_residuals", "bb_maps"),

@@ -37,6 +37,7 @@ from trajectory.dynamics.claims.readings import (
     scaled,
 )
 from trajectory.dynamics.compare import MARGIN
+from trajectory.dynamics.laws import Array
 from trajectory.dynamics.series import DORMANT
 from trajectory.schemas.ranges import RANGES
 
@@ -80,8 +81,18 @@ def _event(evidence: Evidence, trajectory: str, domain: str, phenomenon: str) ->
     return rows[0]
 
 
+def _course(
+    evidence: Evidence, trajectory: str, domain: str, statistic: str
+) -> tuple[Array, Array]:
+    """Steps and values of the lead head; a single checkpoint shows nothing that emerges."""
+    steps, values = evidence.of_lead(trajectory, domain, statistic)
+    if len(steps) < 2:
+        raise Absent("a single checkpoint has no course")
+    return steps, values
+
+
 def _gain(evidence: Evidence, trajectory: str, domain: str) -> Value:
-    steps, excess = evidence.of_lead(trajectory, domain, "sink_excess")
+    steps, excess = _course(evidence, trajectory, domain, "sink_excess")
     least, most = RANGES["sink_excess"]
     limits = (least - excess[0], most - excess[0])
     return last_value(steps, excess - excess[0], limits=limits)
@@ -129,7 +140,7 @@ PRETRAINED.criterion(
     "value ratio of the lead head at the end",
     at_most=0.2,
     tables=("heads", "phenomena"),
-)(each_language_model(lambda e, t, d: last_value(*e.of_lead(t, d, "value_ratio"), "value_ratio")))
+)(each_language_model(lambda e, t, d: last_value(*_course(e, t, d, "value_ratio"), "value_ratio")))
 
 
 def _lag(evidence: Evidence, trajectory: str, domain: str) -> Value:

@@ -9,7 +9,7 @@ import altair as alt
 import polars as pl
 
 from trajectory.dynamics.phases import inner
-from trajectory.report import encode, marks, series, words
+from trajectory.report import charts, encode, marks, series, words
 from trajectory.report.controls import Choice, Control, Number, Slider
 from trajectory.report.page import Captions, Figure, Page
 from trajectory.report.run import Run, dormant
@@ -25,9 +25,6 @@ STATISTICS: dict[str, str] = {
 MOST_CELLS = 750_000
 """Heads × records × domains up to which the map has every record: 6 MB of page."""
 
-BULK = (0.005, 0.995)
-"""Quantiles of all records between which colours change, so that no single head takes the scale."""
-
 
 def make(run: Run) -> Page:
     """The page."""
@@ -41,7 +38,7 @@ def make(run: Run) -> Page:
     controls = _controls(run, cube, (chosen, domain, layer, head))
     streams = series.streams(run, ["residual_ratio"])
     strongest = _strongest(run)
-    scales = {name: _colours(frame[name], name) for name in STATISTICS}
+    scales = {name: charts.head_scale(frame[name], name) for name in STATISTICS}
     figures = [
         _map(scales),
         _trajectory(run, cube[chosen]["domains"]),
@@ -122,22 +119,6 @@ def _first(run: Run, cube: dict[str, Any]) -> tuple[str, str, int, int]:
     return chosen, domain, lead["layer"], lead["head"]
 
 
-def _colours(values: pl.Series, name: str) -> dict[str, Any]:
-    """The statistic's colour scale, one for all trajectories and records: bright is more of it."""
-    if name == "sink_excess":
-        return {"scheme": "viridis", "domain": [0, 1], "clamp": True, "type": "linear"}
-    log = name in marks.LOGARITHMIC
-    usable = values.drop_nulls()
-    usable = usable.filter(usable > 0) if log else usable
-    low, high = (usable.quantile(q) for q in BULK) if usable.len() else (None, None)
-    if low is None or high is None or low == high:
-        low, high = (0.5, 2.0) if log else (-1.0, 1.0)
-    kind = "log" if log else "linear"
-    return {
-        "scheme": "viridis", "domain": [low, high], "clamp": True, "type": kind, "reverse": log,
-    }  # fmt: skip
-
-
 def _y_patches() -> dict[str, dict[str, Any]]:
     return {
         name: {"y": marks.patched_axis("y", title, log=name in marks.LOGARITHMIC)}
@@ -146,24 +127,14 @@ def _y_patches() -> dict[str, dict[str, Any]]:
 
 
 def _map(scales: dict[str, dict[str, Any]]) -> Figure:
-    cells = (
-        marks.named("map")
-        .mark_rect(cursor="pointer")
-        .encode(
-            x=alt.X("head:O", title="head").axis(
-                labelAngle=0, labelOverlap=True, labelSeparation=5
-            ),
-            y=alt.Y("layer:O", title="layer", sort="descending"),
-            color=alt.Color("value:Q", title=STATISTICS["sink_excess"])
-            .scale(**scales["sink_excess"])
-            .legend(orient="top", gradientLength=180, titleLimit=400),
-            stroke=alt.condition("datum.picked", alt.value("#D55E00"), alt.value("transparent")),
-            strokeWidth=alt.condition("datum.picked", alt.value(3), alt.value(0)),
-            tooltip=[
-                *marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"]),
-                alt.Tooltip("value:Q", format=".3f"),
-            ],
-        )
+    tips = marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"])
+    cells = charts.head_map(
+        marks.named("map"),
+        "value",
+        STATISTICS["sink_excess"],
+        scales["sink_excess"],
+        [*tips, alt.Tooltip("value:Q", format=".3f")],
+        cursor="pointer",
     )
     return Figure(
         "map",

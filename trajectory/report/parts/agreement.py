@@ -78,7 +78,7 @@ def figure(points: pl.DataFrame, placed: pl.DataFrame) -> Figure:
     return Figure(
         "agreement",
         "The loss's coupling and the flow's two arrows, in both worlds",
-        _chart(points),
+        chart(points),
         reading(levels.sinks_and_shams(placed)),
         data="agreement",
         table="arrows",
@@ -102,7 +102,8 @@ def _scale(points: pl.DataFrame) -> tuple[float, list[float], list[float]]:
     return turn, ends, [tick for tick in ticks if ends[0] <= tick <= ends[1]]
 
 
-def _chart(points: pl.DataFrame) -> Chart:
+def chart(points: pl.DataFrame) -> Chart:
+    """R across, both arrows along, on one symmetric logarithmic scale."""
     constant, ends, ticks = _scale(points)
 
     def axis(channel: Any, column: str, title: str) -> Any:

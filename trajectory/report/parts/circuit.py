@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -61,7 +62,13 @@ def make(run: Run, names: list[str], first: tuple[str, str]) -> Part:
             kinds = sorted(data["behind"]["kind"].unique(), key=_kind_rank)
             options = [(kind, KINDS.get(kind, kind.replace("_", " "))) for kind in kinds]
             controls.append(Choice("chosen_kind", "change", options, kinds[0], "Changed"))
-            blocks += [_by_depth(run, changes, depths, first, *line) for line in LINES]
+            peak = run.config.dynamics.peak_threshold
+            told = {
+                "residual_norm_sink": partial(_role_reading, changes, depths, peak),
+                "sink_weight": partial(_bar_reading, found, *BARS[1][:3]),
+                "value_ratio": partial(_bar_reading, found, *BARS[2][:3]),
+            }
+            blocks += [_by_depth(run, told[line[0]], first, *line) for line in LINES]
             blocks += [_bars(run, data["behind"], first, *bar) for bar in BARS]
     if run.has("head_effects"):
         part = ranked.make(run, first)
@@ -98,18 +105,18 @@ def _chosen(chart: alt.Chart) -> alt.Chart:
 
 def _by_depth(
     run: Run,
-    changes: pl.DataFrame,
-    depths: pl.DataFrame,
+    told: Callable[[str, str], str],
     first: tuple[str, str],
     column: str,
     axis: str,
     title: str,
     log: bool,
 ) -> Figure:
+    """A statistic by depth with each part zeroed; ``told`` reads it for a run on a domain."""
     valid = f"isValid(datum.{column})" + (f" && datum.{column} > 0" if log else "")
     base = _chosen(marks.named("changed").transform_filter(valid)).encode(
         x=alt.X("layer:Q", title="depth")
-        .axis(format="d", tickMinStep=1)
+        .axis(labelExpr=marks.WHOLE, tickMinStep=1)
         .scale(zero=False, nice=False, padding=6),
         y=marks.value_axis(column, axis, log=log),
         detail="intervention:N",
@@ -123,8 +130,7 @@ def _by_depth(
         color=by_changed_layer(run)
     )
     plain = base.transform_filter("datum.unchanged").encode(color=alt.value(marks.GREY))
-    peak = run.config.dynamics.peak_threshold
-    text, captions = marks.by_series(run, partial(_role_reading, changes, depths, peak), first)
+    text, captions = marks.by_series(run, told, first)
     return Figure(
         f"changed-{column.replace('_', '-')}",
         title,

@@ -9,7 +9,7 @@ from trajectory.dynamics.circuit import last_records
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.page import Figure
-from trajectory.report.run import Run
+from trajectory.report.run import Run, domain_rank
 
 BY_DEPTH = (
     ("norms", "residual_norm_sink", "Residual norm of the sink", "layers", "‖h‖ of the sink", True),
@@ -75,8 +75,10 @@ def by_depth(
         *marks.tips(None, ["trajectory", "domain", "layer", column]),
         *marks.tips(None, told, greatest="greatest of a head"),
     ]
+    domains = sorted(profile["domain"].unique(), key=domain_rank)
+    pattern = marks.dashed_domain(run, domains) if len(domains) > 1 else marks.dash(run)
     layers = [
-        encoded.mark_line(strokeWidth=1.8).encode(strokeDash=marks.dash(run)),
+        encoded.mark_line(strokeWidth=1.8).encode(strokeDash=pattern),
         encoded.mark_point(filled=True, size=22).encode(tooltip=tips),
     ]
     if column == "value_ratio":
@@ -96,7 +98,7 @@ def by_depth(
 
 def depth_axis(title: str, column: str = "layer") -> alt.X:
     """Layers in the order of their numbers, whole ones."""
-    axis = alt.Axis(format="d", tickMinStep=1)
+    axis = alt.Axis(labelExpr=marks.WHOLE, tickMinStep=1)
     return alt.X(f"{column}:Q", title=title).axis(axis).scale(zero=False, nice=False, padding=6)
 
 
@@ -106,7 +108,7 @@ def _depth_reading(profile: pl.DataFrame, column: str, least_too: bool) -> str:
     for (trajectory,), part in profile.drop_nulls(column).group_by(
         "trajectory", maintain_order=True
     ):
-        first = part["domain"][0]
+        first = min(part["domain"].unique(), key=domain_rank)
         own = part.filter(domain=first).sort(column, "layer")
         low, high = own.row(0, named=True), own.row(-1, named=True)
         text = f"{words.number(high[column])} at {high['layer']}"

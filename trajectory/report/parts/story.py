@@ -238,7 +238,8 @@ def _taken(run: Run, question: str) -> Finding:
         halved |= row["sink"] < row["sink_before"] / 2
         told.append(
             f"“{row['changes']}” takes most in {trajectory} on {domain}, from "
-            f"{words.number(row['sink_before'])} to {words.number(row['sink'])}"
+            f"{words.number(row['sink_before'])} to {words.number(row['sink'])}, at "
+            f"{row['loss_difference']:+.2f} nats/token"
         )
     if not told:
         return Finding(question, UNTESTED, "This run zeroes no layer that has layers behind.", link)
