@@ -21,7 +21,7 @@ from trajectory.schemas import HEADS
 
 from . import oracle
 from .chromium import choose, click, colours, marks, open_page, settle, silent
-from .synthetic import RISING, configured
+from .synthetic import RISING
 from .test_site import NAMES
 
 on = pytest.mark.parametrize
@@ -284,10 +284,9 @@ def reading(browser: webdriver.Chrome, figure: str) -> str:
 
 @page("heads")
 def test_the_script_s_sentences_are_those_of_the_tables(
-    opened: webdriver.Chrome, site: Path
+    opened: webdriver.Chrome, site: Path, run: Run
 ) -> None:
     """Of charts that the script cuts out of the page's cube; the other ones are written."""
-    run = Run(site.parent, configured(site.parent))
     cuts = heads.make(run).cuts
     named, threshold = marks_of.spoken(HEADS, "sink_excess"), run.config.dynamics.sink_threshold
     assert reading(opened, "map") == oracle.of_map(cuts["map"], named, threshold)

@@ -278,12 +278,11 @@ def _transitions(moves: pl.DataFrame, series: list[str], first: str) -> Figure:
         .legend(orient="top", format="d"),
         tooltip=["before:N", "role:N", "changes:Q", "heads:Q"],
     )
-    text = base.mark_text(fontWeight="bold", color="white").encode(text="changes:Q")
     captions = Captions.of("chosen_career", series, lambda s: _moves_reading(moves, s))
     return Figure(
         "moves",
         "From which role to which",
-        alt.layer(cells, text),
+        cells,
         captions.readings[(first,)],
         captions=captions,
         data="moves",

@@ -131,7 +131,7 @@ function fit(spec, width) {
     }
     for (const channel of ["color", "shape", "strokeDash", "fill"]) {
       const legend = encoding[channel]?.legend;
-      if (legend && encoding[channel].type !== "quantitative") legend.columns = encoding.y?.axis?.labelLimit ? 1 : 2;
+      if (legend && encoding[channel].type !== "quantitative") legend.columns = encoding.y?.axis?.labelLimit || legend.columns ? 1 : 2;
     }
   }
 }
