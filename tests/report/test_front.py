@@ -80,12 +80,12 @@ def test_title_and_findings_follow_the_tables(run: Run, results: Path, tmp_path:
         where == "yes: It is there at the end in 2 of 3 toy variants and in 1 of 1 language model."
     )
     assert with_.startswith(
-        "mixed: Where there is a sink, its value drains in 3 of 3, and its residual peaks in 1 of "
-        "2 that are deep enough. "
+        "mixed: Of the models with a sink 3 of 3 also drain its value, and of those deep enough "
+        "for a residual peak 1 of 2 show one. "
     )
     both = [(group, "residual_ratio", 9.0) for group in ("bb/adamw-3l", "nano")]
     _, _, with_, _ = told(run, results, tmp_path / "peaks", *both)
-    assert with_.startswith("yes: ") and "residual peaks in 2 of 2 that are" in with_
+    assert with_.startswith("yes: ") and "residual peak 2 of 2 show one" in with_
     assert without == "yes: ReLU attention removes it."
     title, where, _, without = told(
         run, results, tmp_path / "b", ("bb/relu-1l", "sink_excess", 0.6)
