@@ -135,6 +135,19 @@ def test_rows_of_roles_are_exact_for_every_kind_of_attention(kind: str) -> None:
     assert checked == 2 * 2 * 2 * len(ROLE_SCORES)
 
 
+@pytest.mark.parametrize("window", [None, 50])
+def test_what_a_scan_gave_before_stays_bit_by_bit(window: int | None) -> None:
+    generator = torch.Generator().manual_seed(1)
+    query, key = (torch.randn(2, 3, 200, 8, generator=generator) for _ in range(2))
+    present = torch.ones(2, 200).bool()
+    copies = Copies.of(words(2, 200, 2), present, 0)
+    sets = present[:, None]
+    bare, scored = (scan(query, key, 0.3, 0, window, sets, copies=c) for c in (None, copies))
+    for name in ("log_odds", "rest", "rest_entropy", "log_normaliser", "mass", "surprise"):
+        same = {"rtol": 0, "atol": 0, "equal_nan": True}
+        torch.testing.assert_close(getattr(scored, name), getattr(bare, name), **same)
+
+
 def test_heads_with_known_roles_score_one() -> None:
     """Attention that lies on one kind of key alone, made by hand."""
     text = ["<s>", *"abcabdab.ab"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -79,12 +80,12 @@ def test_title_and_findings_follow_the_tables(run: Run, results: Path, tmp_path:
         where == "yes: It is there at the end in 2 of 3 toy variants and in 1 of 1 language model."
     )
     assert with_.startswith(
-        "mixed: Where there is a sink, its value drains in 3 of 3, and its residual peaks in 1 of "
-        "2 that are deep enough. "
+        "mixed: Of the models with a sink 3 of 3 also drain its value, and of those deep enough "
+        "for a residual peak 1 of 2 show one. "
     )
     both = [(group, "residual_ratio", 9.0) for group in ("bb/adamw-3l", "nano")]
     _, _, with_, _ = told(run, results, tmp_path / "peaks", *both)
-    assert with_.startswith("yes: ") and "residual peaks in 2 of 2 that are" in with_
+    assert with_.startswith("yes: ") and "residual peak 2 of 2 show one" in with_
     assert without == "yes: ReLU attention removes it."
     title, where, _, without = told(
         run, results, tmp_path / "b", ("bb/relu-1l", "sink_excess", 0.6)
@@ -236,10 +237,15 @@ def test_what_has_no_onset_is_drawn_by_step(run: Run, page: Page) -> None:
 def test_tiles_are_the_ledger_with_contradictions_first(run: Run) -> None:
     strip = tiles.tiles(run)
     assert isinstance(strip, Tiles)
-    against = [tile.text.rstrip(".") for tile in strip.tiles if tile.verdict == "no"]
-    assert f"Not reproduced: “{against[0]}”" in tiles.counted(strip)
-    mild = Tiles("ledger", [tile for tile in strip.tiles if tile.verdict != "no"])
-    assert tiles.counted(mild).endswith("It contradicts none of them.")
+    for count, told in (
+        (0, "It contradicts none of them."),
+        (1, "Not reproduced: “the one”."),
+        (3, "Not reproduced: “the one”, “the one” and 1 more."),
+    ):
+        mild = replace(strip.tiles[0], verdict=story.YES)
+        against = replace(strip.tiles[0], verdict=story.NO, text="the one.")
+        text = tiles.counted(Tiles("ledger", [mild, *[against] * count]))
+        assert text.endswith(told), text
     ledger = standings(run.frame("claims").to_dicts())
     assert {(t.name, t.standing) for t in strip.tiles} == {
         (tiles.called(claim), standing.verdict) for claim, standing in ledger.items()

@@ -254,7 +254,7 @@ def test_maps_and_norms_are_told_of_what_is_drawn() -> None:
         }
     )
     text = types._norms_reading(norms, "bb/a/seed0")
-    assert "depth 2" in text and "norm 30.00, 2.00 times the median" in text
+    assert "depth 2" in text and "norm 30.00 at the last checkpoint, 2.00 times the median" in text
     assert "greatest of these is b's, 20.00" in text
     text = types._norms_reading(norms.filter(~pl.col("start")), "bb/a/seed0")
     assert "no ⟨s⟩, the greatest norm is that of b, 20.00, 1.33 times the median" in text
@@ -337,7 +337,7 @@ def test_regimes_of_the_theory_are_told_by_where_they_end() -> None:
     )
     assert theory._theory_reading(curves, "sink") == (
         "Of 2 regimes with an onset the sink ends highest in adam (7.00, at 2 × the onset's time) "
-        "and lowest in sgd (2.50, at 4 × the onset's time); no onset in fixed_sink."
+        "and lowest in sgd (2.50, at 4 × the onset's time); no onset in fixed sink."
     )
 
 

@@ -208,6 +208,22 @@ def patched_axis(channel: str, title: str, *, log: bool, **scale: Any) -> dict[s
     return {"title": title, "scale": {"type": "log", "nice": False}, "axis": log_ticks(channel)}
 
 
+WHOLE = "datum.value == floor(datum.value) ? format(datum.value, 'd') : ''"
+"""Labels of an axis of layers: none between two of them."""
+
+
+def rows_axis(limit: int) -> dict[str, Any]:
+    """What an axis of names needs that none of them is cut: they go on in a second line.
+
+    Args:
+        limit: pixels of a line; on a phone the page's script takes fewer.
+    """
+    # A letter of eleven pixels is six wide in the mean.
+    line = f"regexp('(.{{1,{limit // 6}}})( |$)', 'g')"
+    broken = f"split(trim(replace(datum.label, {line}, '$1\\n')), '\\n')"
+    return {"labelLimit": limit, "labelExpr": broken, "labelFontSize": 10, "labelLineHeight": 11}
+
+
 def named(data: str) -> alt.Chart:
     """A chart of one of the page's data sets."""
     return alt.Chart(alt.NamedData(data))

@@ -36,7 +36,7 @@ CAREERS = Table(
         field(
             "held",
             pa.string(),
-            "the role, or the one before where the next record does not confirm a change: one record decides nothing (the last needs no confirmation)",
+            "the role, or the one before where the next checkpoint does not confirm a change: one checkpoint decides nothing (the last needs no confirmation)",
         ),
         number("score", "score of the role; of none the greatest of the specific ones"),
     ),
@@ -57,18 +57,20 @@ ROLE_CHANGES = Table(
         field(
             "after_step",
             pa.int64(),
-            "last record with the role before",
+            "last checkpoint with the role before",
             unit="steps",
             nullable=True,
         ),
-        field("by_step", pa.int64(), "first record with the new one", unit="steps", nullable=True),
+        field(
+            "by_step", pa.int64(), "first checkpoint with the new one", unit="steps", nullable=True
+        ),
         number(
             "onset",
             "geometric midpoint of (after_step, by_step], arithmetic from step 0",
             "steps",
             nullable=True,
         ),
-        field("lasting", pa.bool_(), "the new role is held at the last record and never lost"),
+        field("lasting", pa.bool_(), "the new role is held at the last checkpoint and never lost"),
     ),
 )
 
@@ -99,7 +101,7 @@ ROLE_ORDER = Table(
             field(
                 f"{name}_before",
                 pa.int32(),
-                f"heads past {of} threshold at their first record: their onset is not known, and they are left out",
+                f"heads past {of} threshold at their first checkpoint: their onset is not known, and they are left out",
             )
             for name, of in _OF.items()
         ),
@@ -118,7 +120,7 @@ ROLE_ORDER = Table(
         ),
         number(
             "low",
-            "lower end of its 95 % interval: Student's over seeds, or Welch's over heads where there is one seed; with half the mean width of the records' intervals added in squares; that alone for one head of each; empty where only one has several",
+            "lower end of its 95 % interval: Student's over seeds, or Welch's over heads where there is one seed; with half the mean width of the checkpoints' intervals added in squares; that alone for one head of each; empty where only one has several",
             "nats",
             nullable=True,
         ),
@@ -135,7 +137,7 @@ ROLE_ORDER = Table(
         *(
             number(
                 f"{name}_untrained",
-                f"null of step 0: share of the untrained model's heads that are past {of} threshold; missing without a record of step 0",
+                f"null of step 0: share of the untrained model's heads that are past {of} threshold; missing without a checkpoint of step 0",
                 nullable=True,
             )
             for name, of in _OF.items()

@@ -45,7 +45,7 @@ def _held(evidence: Evidence, trajectory: str) -> Value:
 OF_HEADS.criterion(
     BACKCOPY,
     "previous token from its onset on",
-    "share of the records from the first one at which the lead head holds the role previous on triggers, of those at which it holds it",
+    "share of the checkpoints from the first one at which the lead head holds the role previous on triggers, of those at which it holds it",
     at_least=1,
     tables=("careers", "phenomena"),
 )(each(softmax(1), ONE_LAYER, _held, ACTIVE))

@@ -308,7 +308,7 @@ def _scales(run: Run, told: Told) -> Figure:
         "scale",
         ("scale_low", "scale_high"),
         "scale of the axis",
-        y=alt.Y("trajectory:N", title=None, sort=run.trajectories).axis(labelLimit=220),
+        y=alt.Y("trajectory:N", title=None, sort=run.trajectories).axis(**marks.rows_axis(220)),
         tooltip=marks.tips(ALIGNMENT_SCALES, ["trajectory", "domain", "layer", "head", "score"]),
         log=True,
         color=marks.colour(run),

@@ -324,7 +324,12 @@ def _order(run: Run, order: pl.DataFrame) -> Figure:
             *(alt.Tooltip(f"{n}:N") for n in ("pair", "order", "intervals_over")),
             *marks.tips(ROLE_ORDER, ["seeds", "first_heads", "second_heads", "p_shuffled"]),
         ],
-        color=marks.colour(run),
+        color=marks.colour(run).legend(
+            orient="top", title=None, values=[g for g in run.groups if g in set(order["group"])]
+        ),
+        shape=alt.Shape("domain:N", title=None).legend(
+            orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY
+        ),
         yOffset=alt.YOffset("label:N"),
     )
     labels = order["label"].n_unique()

@@ -124,7 +124,7 @@ def _answer(claims: pl.DataFrame) -> str:
 
 
 def _summary(claims: pl.DataFrame, counted: pl.DataFrame) -> Figure:
-    order = claims["claim"].unique(maintain_order=True).to_list()
+    order = [claim for claim, _ in tiles.found(claims)]
     chart = (
         marks.named("counted")
         .mark_bar(height=15)
@@ -135,7 +135,7 @@ def _summary(claims: pl.DataFrame, counted: pl.DataFrame) -> Figure:
             ),
             color=alt.Color("verdict:N", title=None)
             .scale(domain=list(COLOURS), range=list(COLOURS.values()))
-            .legend(orient="top"),
+            .legend(orient="top", labelLimit=220),
             order="place:Q",
             tooltip=["claim:N", "verdict:N", "criteria:Q"],
         )

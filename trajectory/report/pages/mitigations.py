@@ -11,7 +11,6 @@ from trajectory.report import marks, words
 from trajectory.report.controls import Control
 from trajectory.report.findings import NO, UNDECIDED, UNDEFINED, YES, Ending, endings
 from trajectory.report.missing import reason
-from trajectory.report.names import Names
 from trajectory.report.page import Block, Figure, Missing, Page
 from trajectory.report.parts.comparisons import forest, measured, table
 from trajectory.report.run import Run, dormant, is_bb
@@ -26,7 +25,7 @@ SECTIONS = {
 
 
 AXES = {
-    "sink": ("sink excess over the uniform floor", (-0.2, 1.0)),
+    "sink": ("sink excess", (-0.2, 1.0)),
     "drain": ("value ratio, sink / rest", (0.0, 1.25)),
     "peak": ("residual ratio, sink / rest", (0.0, 3.0)),
 }
@@ -44,7 +43,7 @@ def make(run: Run) -> Page:
         missing = Missing("Mitigations", "its config names no Bigram-Backcopy variant")
         return Page("mitigations", "Mitigations", title, lead, [missing])
     rows = dormant(run.phenomena).filter(pl.col("trajectory").str.starts_with("bb/"))
-    ends = with_group(rows)
+    ends = with_group(rows).with_columns(seed=pl.col("trajectory").str.extract(r"seed(\d+)$"))
     found = [end for end in endings(run) if is_bb(end.group)]
     blocks: list[Block] = [
         _strip(run, ends, one, *AXES[one.name], found) for one in phenomena(run.config.dynamics)
@@ -122,14 +121,6 @@ def _price(run: Run, prices: pl.DataFrame) -> Figure:
     )
 
 
-def _height(run: Run, ends: pl.DataFrame) -> int:
-    """Room for all rows: for a name with a line for each of its features, or for its seeds."""
-    names = Names(run.config)
-    groups = ends["group"].unique()
-    lines = max(len(names.of(group).split(", ")) for group in groups)
-    return int(groups.len() * max(12 * lines, 24))
-
-
 def _strip(
     run: Run, ends: pl.DataFrame, one: Phenomenon, axis: str, room: tuple[float, float],
     found: list[Ending],
@@ -143,17 +134,12 @@ def _strip(
         PHENOMENA,
         f"{column}_end",
         (f"{column}_low", f"{column}_high"),
-        f"{axis}, fitted end",
-        y=alt.Y("group:N", title=None, sort=run.groups).axis(
-            labelLimit=170,
-            labelExpr="split(datum.label, ', ')",
-            labelFontSize=10,
-            labelLineHeight=11,
-        ),
+        f"{axis}, at the end",
+        y=alt.Y("group:N", title=None, sort=run.groups).axis(**marks.rows_axis(150)),
         tooltip=marks.tips(PHENOMENA, ["trajectory", "last_step", "layer", "head"]),
         domain=(low, most),
         color=marks.colour(run),
-        yOffset=alt.YOffset("trajectory:N", sort=run.trajectories),
+        yOffset=alt.YOffset("seed:N"),
     )
     told = {
         YES: f"with a {phenomenon}",
@@ -174,5 +160,5 @@ def _strip(
         table="phenomena",
         definition=marks.definition(PHENOMENA, f"{column}_end"),
         narrow=True,
-        height=max(120, _height(run, ends)),
+        height=max(120, 30 * ends["group"].n_unique()),
     )

@@ -187,7 +187,7 @@ def _forces(
     blocks: list[Block] = []
     drawn = courses.drawn(run, course)
     if drawn.height:
-        data["courses"], data["band"] = drawn, courses.band(drawn)
+        data |= courses.frames(drawn)
         readers = courses.control(drawn)
         controls.append(Fixed(readers.name, readers.value))
         blocks.append(_plain(courses.figures(run, drawn, readers)[0]))

@@ -134,7 +134,7 @@ def _forces(
     if drawn.is_empty():
         why = "no run with forces has a sink whose onset was observed"
         return [*blocks, Missing(force, why, "force-sink")]
-    data["courses"], data["band"] = drawn, over_training.band(drawn)
+    data |= over_training.frames(drawn)
     readers = over_training.control(drawn)
     controls.append(readers)
     figures: list[Figure] = over_training.figures(run, drawn, readers)

@@ -138,7 +138,7 @@ def motion(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
     tests = [f"{v} by {p}" for v in ("sink", "drain") for p in ("force", "flow")]
     color = alt.Color("test:N", title="change of").scale(domain=tests, range=list(KINDS[:4]))
     base = marks.named("motion").encode(
-        y=alt.Y("line:N", title=None).axis(labelLimit=260),
+        y=alt.Y("line:N", title=None).axis(**marks.rows_axis(260)),
         yOffset=alt.YOffset("test:N").sort(tests),
         color=color.legend(orient="top"),
         tooltip=[

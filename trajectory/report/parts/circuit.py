@@ -116,7 +116,7 @@ def _by_depth(
     valid = f"isValid(datum.{column})" + (f" && datum.{column} > 0" if log else "")
     base = _chosen(marks.named("changed").transform_filter(valid)).encode(
         x=alt.X("layer:Q", title="depth")
-        .axis(format="d", tickMinStep=1)
+        .axis(labelExpr=marks.WHOLE, tickMinStep=1)
         .scale(zero=False, nice=False, padding=6),
         y=marks.value_axis(column, axis, log=log),
         detail="intervention:N",

@@ -196,7 +196,7 @@ def span(points: pl.DataFrame, thresholds: Sequence[float], log: bool) -> Ends:
 def ends(points: pl.DataFrame, panel: Panel, of: Ends) -> pl.DataFrame:
     """Where every line ends on each axis, and where its name stands: at the right, none on another.
 
-    Columns: those of ``described``, ``right`` and ``height``.
+    Columns: those of ``described``, ``right`` and ``height``, and where the axis begins, ``left``.
     """
     found = []
     for _, part in points.group_by("axis", maintain_order=True):
@@ -210,10 +210,16 @@ def ends(points: pl.DataFrame, panel: Panel, of: Ends) -> pl.DataFrame:
         column = most * (right / least) ** 0.02
         found.append(
             last.with_columns(
-                pl.Series("height", heights, pl.Float64), pl.lit(column).alias("right")
+                pl.Series("height", heights, pl.Float64),
+                pl.lit(column).alias("right"),
+                pl.lit(least).alias("left"),
             )
         )
-    return pl.concat(found) if found else points.with_columns(right=pl.col("x"), height="mean")
+    return (
+        pl.concat(found)
+        if found
+        else points.with_columns(right=pl.col("x"), left=pl.col("x"), height="mean")
+    )
 
 
 def apart(places: Sequence[float], gap: float) -> list[float]:

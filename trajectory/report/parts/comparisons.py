@@ -168,7 +168,7 @@ def _layers(
         "difference",
         ("difference_low", "difference_high"),
         "difference to the control" if fixed else titles[_first(run)[0]],
-        y=alt.Y("group:N", title=None).axis(labelLimit=260),
+        y=alt.Y("group:N", title=None).axis(**marks.rows_axis(260)),
         tooltip=[*words_of, *tips],
         color=alt.Color("statistic:N", title=None).legend(orient="top", labelExpr=marks.SPOKEN)
         if fixed

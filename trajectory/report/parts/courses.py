@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -15,6 +16,7 @@ from trajectory.report.controls import Choice
 from trajectory.report.names import Names
 from trajectory.report.page import Captions, Chart, Figure
 from trajectory.report.palette import KINDS, QUIET
+from trajectory.report.parts.clock import GAP, apart
 from trajectory.report.run import TOYS, Run, is_bb
 from trajectory.schemas import FORCES
 
@@ -30,11 +32,18 @@ FORCES_DRAWN = {
 """Part of the force → title, axis, column that defines it."""
 
 BIN = 0.5
-"""e-folds of the step over which shams share a band."""
+"""e-folds of the step over which shams share a band, and seeds a mean."""
+
+TURN = 3.0
+"""Force, in standard errors, about which its axis turns logarithmic."""
+
+ROOM = 0.7
+"""Room for the names at the lines' ends, as a part of the clock's length."""
 
 SHOWN = (
-    ". Thin: toys; thick: language models. Line: the mean over the lead layer's heads; filled "
-    "where its sink rises, which is what is judged. Band: 95 % of the positional shams of all "
+    ". Points: the mean over the lead layer's heads at a checkpoint of a run; filled where its "
+    "sink rises, which is what is judged. Thin lines: toys, the mean of their points over half an "
+    "e-fold of the step; thick: language models. Band: 95 % of the positional shams of all "
     "runs. Triangles: a position whose value is made constant. Crosses: all places of a "
     "token"
 )
@@ -54,14 +63,19 @@ def drawn(run: Run, courses: pl.DataFrame) -> pl.DataFrame:
     found = courses.filter((pl.col("domain") == chosen) & pl.col("age").is_not_null())
     names = Names(run.config)
     labels = {t: names.of(group_of(t)) for t in found["trajectory"].unique()}
-    age = pl.when(pl.col("key_kind") == "sink").then(pl.col("age"))
-    place = pl.int_range(pl.len())
-    last = place == place.filter(age == age.max()).first()  # one name, whatever ends together
     return found.with_columns(
         pl.col("trajectory").replace_strict(labels, return_dtype=pl.String).alias("label"),
-        last.over("readers", "group").fill_null(False).alias("last"),
         pl.col("trajectory").str.starts_with(TOYS).alias("toy"),
     )
+
+
+def frames(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The data sets of the charts."""
+    return {
+        "courses": rows,
+        "band": band(rows),
+        "courses-ends": ends(rows),
+    }
 
 
 def band(rows: pl.DataFrame) -> pl.DataFrame:
@@ -81,6 +95,64 @@ def band(rows: pl.DataFrame) -> pl.DataFrame:
         )
         .sort("readers", "age")
     )
+
+
+def means(rows: pl.DataFrame) -> pl.DataFrame:
+    """The mean of a toy's seeds over bins of the clock, as the chart forms it of what is shown."""
+    toys = rows.filter(pl.col("toy") & (pl.col("key_kind") == "sink"))
+    middle = ((pl.col("age") / BIN).round() * BIN).alias("bin")
+    return (
+        toys.with_columns(middle)
+        .group_by("readers", "group", "bin")
+        .agg(
+            pl.col("age").mean(),
+            pl.col("trajectory").first(),
+            *(pl.col(f"{name}_strength").mean() for name in FORCES_DRAWN),
+            pl.len().alias("checkpoints"),
+        )
+        .sort("readers", "group", "bin")
+    )
+
+
+def ends(rows: pl.DataFrame) -> pl.DataFrame:
+    """Where the line of every group ends, and where its name stands: apart from the others'.
+
+    Columns: readers, force, group, trajectory, label, toy, age, at, right, height.
+    """
+    labels = rows.filter(pl.col("key_kind") == "sink").select("group", "label", "toy").unique()
+    models = rows.filter(~pl.col("toy") & (pl.col("key_kind") == "sink"))
+    lines = pl.concat([means(rows), models], how="diagonal_relaxed")
+    low, high = float(rows["age"].min()), float(rows["age"].max())  # type: ignore[arg-type]
+    found = []
+    for name in FORCES_DRAWN:
+        column = f"{name}_strength"
+        known = lines.drop_nulls(column).sort("age")
+        reach = rows[column].drop_nulls()
+        least, most = (_symlog(float(v)) for v in (reach.min(), reach.max()))  # type: ignore[arg-type]
+        for _, part in known.group_by("readers", maintain_order=True):
+            last = part.group_by("group", maintain_order=True).last()
+            span = most - least or 1.0
+            places = [(_symlog(v) - least) / span for v in last[column]]
+            heights = [_linear(least + span * p) for p in apart(places, GAP)]
+            found.append(
+                last.select(
+                    "readers", "group", "trajectory", "age", at=pl.col(column)
+                ).with_columns(
+                    pl.Series("height", heights, pl.Float64),
+                    force=pl.lit(name),
+                    right=pl.lit(high + 0.03 * (high - low)),
+                )
+            )
+    return pl.concat(found).join(labels, on="group", how="left")
+
+
+def _symlog(value: float) -> float:
+    """A force's place on its axis, linear about zero."""
+    return math.copysign(math.log1p(abs(value) / TURN), value)
+
+
+def _linear(place: float) -> float:
+    return math.copysign(TURN * math.expm1(abs(place)), place)
 
 
 def control(rows: pl.DataFrame) -> Choice:
@@ -116,10 +188,10 @@ def figures(run: Run, rows: pl.DataFrame, readers: Choice) -> list[Figure]:
 
 
 def _chart(run: Run, name: str, title: str, ages: tuple[float, float]) -> Chart:
-    y = alt.Y(f"{name}_strength:Q", title=title).scale(type="symlog", constant=3)
+    y = alt.Y(f"{name}_strength:Q", title=title).scale(type="symlog", constant=TURN)
     low, high = ages
     # Behind the lines there is room for their names.
-    x = alt.X("age:Q", title=AXIS).scale(domain=[low, high + 0.3 * (high - low)], nice=False)
+    x = alt.X("age:Q", title=AXIS).scale(domain=[low, high + ROOM * (high - low)], nice=False)
     base = (
         marks.shown(marks.named("courses"), domain=False)
         .transform_filter("datum.readers == chosen_readers")
@@ -133,8 +205,16 @@ def _chart(run: Run, name: str, title: str, ages: tuple[float, float]) -> Chart:
     every = base.transform_filter("datum.key_kind == 'sink'")
     toys = every.transform_filter("datum.toy")
     toys = toys.encode(color=marks.colour(run), detail=["trajectory:N"])
+    # Single checkpoints of a seed scatter by their error.
+    mean = (
+        toys.transform_filter(f"isValid(datum.{name}_strength)")
+        .transform_calculate(bin=f"round(datum.age / {BIN})")
+        .transform_aggregate(
+            age="mean(age)", mean=f"mean({name}_strength)", groupby=["group", "bin"]
+        )
+        .encode(y=alt.Y("mean:Q", title=title), color=marks.colour(run), detail=["group:N"])
+    )
     models = every.transform_filter("!datum.toy").encode(detail=["trajectory:N"])
-    named = every.transform_filter("datum.last").mark_text(align="left", dx=6, fontSize=11)
     others = base.transform_filter("indexof(['token', 'constant'], datum.key_kind) >= 0").encode(
         color=alt.value(QUIET)
     )
@@ -154,18 +234,36 @@ def _chart(run: Run, name: str, title: str, ages: tuple[float, float]) -> Chart:
         others.transform_filter("datum.key_kind == 'token'")
         .mark_point(shape="cross", size=26, filled=True, opacity=0.8)
         .encode(color=alt.value(KINDS[0]), tooltip=tips),
-        toys.mark_line(strokeWidth=1.4, opacity=0.85),
+        mean.mark_line(strokeWidth=1.8),
         models.mark_line(style="ink", strokeWidth=3.5, opacity=0.9),
         *_points(toys.mark_point, tips),
         *_points(partial(models.mark_point, style="ink"), tips),
-        named.encode(text="label:N"),
+        *_names(run, name, x),
     )
+
+
+def _names(run: Run, name: str, x: alt.X) -> list[alt.Chart]:
+    """The lines' names behind their ends, joined to them."""
+    base = (
+        marks.shown(marks.named("courses-ends"), domain=False)
+        .transform_filter("datum.readers == chosen_readers")
+        .transform_filter(f"datum.force == '{name}'")
+    )
+    toys, models = base.transform_filter("datum.toy"), base.transform_filter("!datum.toy")
+    joined = {"x": x, "x2": "right:Q", "y": "at:Q", "y2": "height:Q"}
+    told = {"x": "right:Q", "y": "height:Q", "text": "label:N"}
+    return [
+        toys.mark_rule(strokeWidth=1, opacity=0.7).encode(color=marks.colour(run), **joined),
+        models.mark_rule(style="ink", strokeWidth=1, opacity=0.7).encode(**joined),
+        toys.mark_text(align="left", dx=3, fontSize=11).encode(**told),
+        models.mark_text(align="left", dx=3, fontSize=12, fontWeight="bold").encode(**told),
+    ]
 
 
 def _points(mark: Callable[..., alt.Chart], tips: list[alt.Tooltip]) -> list[alt.Chart]:
     """Filled where the sink rises."""
     return [
-        mark(filled=rising, size=30, opacity=0.9)
+        mark(filled=rising, size=24, opacity=0.6)
         .transform_filter(f"{'' if rising else '!'}datum.rising")
         .encode(tooltip=tips)
         for rising in (True, False)

@@ -98,7 +98,7 @@ def by_depth(
 
 def depth_axis(title: str, column: str = "layer") -> alt.X:
     """Layers in the order of their numbers, whole ones."""
-    axis = alt.Axis(format="d", tickMinStep=1)
+    axis = alt.Axis(labelExpr=marks.WHOLE, tickMinStep=1)
     return alt.X(f"{column}:Q", title=title).axis(axis).scale(zero=False, nice=False, padding=6)
 
 

@@ -61,7 +61,7 @@ def _verdicts(counted: pl.DataFrame, statistics: list[str]) -> Figure:
         .mark_bar()
         .encode(
             x=alt.X("runs:Q", title="share of the runs", stack="normalize").axis(format="%"),
-            y=alt.Y("law:N", title=None),
+            y=alt.Y("law:N", title=None).axis(labelExpr=marks.SPOKEN),
             color=alt.Color("verdict:N", title=None)
             .scale(domain=list(VERDICTS), range=list(VERDICT_COLOURS))
             .legend(orient="top"),
@@ -106,9 +106,11 @@ def _verdicts_reading(counted: pl.DataFrame, statistic: str) -> str:
     """How many series of the statistic have a named law, and which curves most of them exclude."""
     own = counted.filter(pl.col("statistic") == statistic)
     named, total = _named(counted, statistic)
-    told = words.listed([f"{row['runs']} × {row['law']}" for row in named.to_dicts()])
+    told = words.listed(
+        [f"{row['runs']} × {row['law'].replace('_', ' ')}" for row in named.to_dicts()]
+    )
     excluded = own.filter((pl.col("verdict") == "excluded") & (2 * pl.col("runs") > total))
-    laws = words.listed(sorted(excluded["law"]))
+    laws = words.listed([law.replace("_", " ") for law in sorted(excluded["law"])])
     return (
         f"{int(named['runs'].sum())} of {words.count(total, 'run')} of "
         f"{marks.called(statistic)} have one named law{f' ({told})' if told else ''}; "

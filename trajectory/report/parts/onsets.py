@@ -73,7 +73,7 @@ def _when(run: Run, frame: pl.DataFrame) -> Figure:
         start="max(datum.after_step, 1)", least="max(datum.low, 1)", most="datum.high"
     )
     shown = base.encode(
-        y=alt.Y("label:N", title=None, sort=_rows(run, frame)).axis(labelLimit=230),
+        y=alt.Y("label:N", title=None, sort=_rows(run, frame)).axis(**marks.rows_axis(230)),
         yOffset=alt.YOffset("phenomenon:N", sort=list(PHENOMENA)),
         color=marks.colour(run),
         tooltip=marks.tips(
@@ -192,7 +192,7 @@ def _leads(run: Run, frame: pl.DataFrame) -> Figure:
         "log_lag",
         ("low", "high"),
         ["ln(step of the second /", "step of the first)"],
-        y=alt.Y("label:N", title=None, sort=_rows(run, frame)).axis(labelLimit=230),
+        y=alt.Y("label:N", title=None, sort=_rows(run, frame)).axis(**marks.rows_axis(230)),
         tooltip=marks.tips(LEADS, ["trajectory", "domain", "pair", "order"]),
         color=marks.colour(run),
         yOffset=alt.YOffset("pair:N"),

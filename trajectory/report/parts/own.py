@@ -55,7 +55,7 @@ def figure(run: Run, frame: pl.DataFrame, first: tuple[str, str]) -> Figure:
         .mark_point(filled=True, size=46, opacity=0.85)
         .encode(
             x=alt.X("layer:Q", title="layer")
-            .axis(format="d", tickMinStep=1)
+            .axis(labelExpr=marks.WHOLE, tickMinStep=1)
             .scale(zero=False, nice=False, padding=8),
             y=alt.Y("own_top_mass:Q", title="greatest column mass, sequence by sequence").scale(
                 domain=[0, 1]

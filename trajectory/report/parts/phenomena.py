@@ -149,7 +149,7 @@ def _chart(
     base = marks.named(panel.name).transform_filter(chosen)
     layers: list[alt.Chart] = [
         marks.reference(like[0], like[1]).encode(y=alt.Y("at:Q").scale(**y_scale)),
-        *_threshold(threshold, told.format(threshold), alt.Y("at:Q").scale(**y_scale)),
+        *_threshold(panel, threshold, told.format(threshold), x, alt.Y("at:Q").scale(**y_scale)),
         *_appears(panel, x("at")),
     ]
     toys = base.transform_filter("datum.world == 'toy'")
@@ -173,12 +173,18 @@ def _models(points: pl.DataFrame) -> dict[str, list[int]]:
     return {g: palette.DASHES[i % len(palette.DASHES)] for i, g in enumerate(groups)}
 
 
-def _threshold(value: float, told: str, y: alt.Y) -> list[alt.Chart]:
-    """The rule by which the phenomenon is judged, named at its left end."""
+def _threshold(panel: Panel, value: float, told: str, x: Any, y: alt.Y) -> list[alt.Chart]:
+    """The rule by which the phenomenon is judged, named at its left end; it ends where the lines'
+    names begin."""
     data = alt.InlineData(values=[{"at": value, "meaning": told}])
     chart = alt.Chart(data)
+    ends = marks.named(f"{panel.name}-ends").transform_filter("datum.axis == chosen_axis")
+    rule = ends.transform_aggregate(left="min(left)", right="max(right)")
+    rule = rule.transform_calculate(at=str(value))
     return [
-        chart.mark_rule(strokeDash=[6, 4], color=marks.GREY, strokeWidth=1.2).encode(y=y),
+        rule.mark_rule(strokeDash=[6, 4], color=marks.GREY, strokeWidth=1.2).encode(
+            x=x("left"), x2="right:Q", y=y
+        ),
         chart.mark_text(align="left", dy=-6, fontSize=11).encode(
             x=alt.value(4), y=y, text="meaning:N"
         ),
@@ -238,11 +244,12 @@ def _inset(run: Run, alone: pl.DataFrame, sink: pl.DataFrame, names: Names, room
         ),
     )
     told = f"No sink appears: {words.few([f'“{name}”' for name in called])}"
+    whose = "its" if len(called) == 1 else "their"
     return Figure(
         "alone",
         f"No onset: {words.few(called)}",
         chart,
-        f"{told}; their weight above uniform is {_last(alone)} at the last checkpoint.",
+        f"{told}; {whose} weight above uniform is {_last(alone)} at the last checkpoint.",
         data="alone",
         narrow=True,
         height=64,

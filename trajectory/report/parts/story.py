@@ -156,12 +156,17 @@ def _with(found: Tallies, names: Names, known: pl.DataFrame | None) -> Finding:
         if found.of["sink"].open:
             text = "Whether a model ends with a sink is undecided."
         return Finding("What comes with it?", UNTESTED, text, "reinforcement.html")
-    text = f"Where there is a sink, {_how_many(drain, 'its value drains')}"
-    text += (
-        f", and {_how_many(peak, 'its residual peaks', ' that are deep enough')}."
-        if peak.decidable
-        else "; none has a second layer for a residual peak."
+    text = (
+        "Whether the models with a sink drain its value is undecided"
+        if _verdict(drain) == OPEN
+        else f"Of the models with a sink {share(drain)} also drain its value"
     )
+    if not peak.decidable:
+        text += "; none has a second layer for a residual peak."
+    elif _verdict(peak) == OPEN:
+        text += "; whether those deep enough for a residual peak show one is undecided."
+    else:
+        text += f", and of those deep enough for a residual peak {share(peak)} show one."
     verdicts = {_verdict(own) for own in (drain, peak) if own.decidable}
     return Finding(
         "What comes with it?",
@@ -169,13 +174,6 @@ def _with(found: Tallies, names: Names, known: pl.DataFrame | None) -> Finding:
         f"{text} {_drive(names, known)}".strip(),
         "reinforcement.html",
     )
-
-
-def _how_many(own: Tally, does: str, which: str = "") -> str:
-    """'its value drains in 2 of 3'; nothing is counted where nothing is decided."""
-    if _verdict(own) == OPEN:
-        return f"whether {does} is undecided"
-    return f"{does} in {share(own)}{which}"
 
 
 def _drive(names: Names, known: pl.DataFrame | None) -> str:
@@ -238,7 +236,8 @@ def _taken(run: Run, question: str) -> Finding:
         halved |= row["sink"] < row["sink_before"] / 2
         told.append(
             f"“{row['changes']}” takes most in {trajectory} on {domain}, from "
-            f"{words.number(row['sink_before'])} to {words.number(row['sink'])}"
+            f"{words.number(row['sink_before'])} to {words.number(row['sink'])}, at "
+            f"{row['loss_difference']:+.2f} nats/token"
         )
     if not told:
         return Finding(question, UNTESTED, "This run zeroes no layer that has layers behind.", link)

@@ -42,7 +42,9 @@ def _theory(column: str, title: str, curves: pl.DataFrame) -> Figure:
         .encode(
             x=marks.step_axis("time / time of the sink's onset", "time_to_onset"),
             y=alt.Y(f"{column}:Q", title=_THEORY_AXES[column]).scale(zero=False),
-            color=alt.Color("regime:N", title=None).legend(orient="top", columns=3),
+            color=alt.Color("regime:N", title=None).legend(
+                orient="top", columns=3, labelExpr=marks.SPOKEN
+            ),
             tooltip=marks.tips(THEORY_CURVES, ["regime", "time", "sink", "value", "loss"]),
         )
     )
@@ -71,7 +73,7 @@ def _theory_reading(curves: pl.DataFrame, column: str) -> str:
         return "In no regime does the sink come to hold half the weight."
     low, high = ends.row(0, named=True), ends.row(-1, named=True)
     never = sorted(set(curves["regime"]) - set(ends["regime"]))
-    without = f"; no onset in {words.listed(never)}" if never else ""
+    without = f"; no onset in {words.listed([n.replace('_', ' ') for n in never])}" if never else ""
     return (
         f"Of {words.count(ends.height, 'regime')} with an onset the {marks.called(column)} ends "
         f"highest in {_regime(high, column)} and lowest in {_regime(low, column)}{without}."

@@ -42,6 +42,7 @@ PAPER = (
     *("relu-removes", "peak-removed", "simplified-model", "theory-adam"),
     *("flow-arrows", "sink-force-selects", "constant-value-no-brake", "forks-reinforce"),
     *("reinforcement-gain-finite", "order", "order-in-language-models"),  # measured here alone
+    *("backcopy-career", "induction-before-sinks"),  # what heads become; the latter of a peer
 )
 """Claims in the order in which the paper makes them, then those that go beyond it."""
 

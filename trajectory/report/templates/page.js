@@ -123,7 +123,12 @@ const merge = (into, from) => {
 function fit(spec, width) {
   if (width >= NARROW) return;
   for (const encoding of encodings(spec)) {
-    if (encoding.y?.axis?.labelLimit > 150) encoding.y.axis.labelLimit = 150;
+    const axis = encoding.y?.axis;
+    if (axis?.labelLimit > 150) {
+      axis.labelLimit = 150;
+      // Names that go on in a second line do so sooner: marks.rows_axis.
+      if (axis.labelExpr) axis.labelExpr = axis.labelExpr.replace(/\{1,\d+\}/, "{1,25}");
+    }
     for (const channel of ["color", "shape", "strokeDash", "fill"]) {
       const legend = encoding[channel]?.legend;
       if (legend && encoding[channel].type !== "quantitative") legend.columns = encoding.y?.axis?.labelLimit ? 1 : 2;
