@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Your own training run
 #
-# A small OLMo is trained with transformers' `Trainer`, and a callback measures it on the way. Put your model,
-# your data and your trainer in place of these.
+# A small OLMo is trained with transformers' `Trainer`, and a callback measures it on the way. The recipe is
+# nano-olmo's but for the mixture of its texts, about ten minutes on one core. Put your model, your data and
+# your trainer in place of these.
 
 # %%
 import logging
@@ -12,17 +13,20 @@ from tempfile import mkdtemp
 from transformers import OlmoConfig, OlmoForCausalLM, Trainer, TrainingArguments
 
 from trajectory.corpus import stdlib
-from trajectory.nano.pretrain import train_tokenizer
+from trajectory.nano.pretrain import save_tokenizer, train_tokenizer
 
 logging.basicConfig(format="%(message)s")
 logging.getLogger("trajectory").setLevel("INFO")
 
-STEPS = 600
+STEPS = 3000
 LENGTH = 64
-texts = stdlib.documents("code")[:100]
+folder = Path(mkdtemp())
+texts = [t for domain in ("prose", "code") for t in stdlib.split(stdlib.documents(domain))[0]]
 tokenizer = train_tokenizer(texts, 2048)
-ids = [id_ for text in texts for id_ in tokenizer.encode(text).ids]
-sequences = [ids[n : n + LENGTH] for n in range(0, len(ids) - LENGTH, LENGTH)]
+save_tokenizer(tokenizer, folder / "tokenizer", LENGTH)
+end = tokenizer.token_to_id("<|endoftext|>")
+ids = [id_ for encoded in tokenizer.encode_batch(texts) for id_ in (*encoded.ids, end)]
+sequences = [[end, *ids[n : n + LENGTH - 1]] for n in range(0, len(ids) - LENGTH, LENGTH - 1)]
 data = [{"input_ids": sequence, "labels": sequence} for sequence in sequences]
 
 # %%
@@ -33,16 +37,19 @@ config = OlmoConfig(
     num_hidden_layers=2,
     num_attention_heads=8,
     max_position_embeddings=LENGTH,
+    eos_token_id=end,
     pad_token_id=None,
 )
 model = OlmoForCausalLM(config)
-folder = Path(mkdtemp())
 arguments = TrainingArguments(
     output_dir=str(folder / "trainer"),
     max_steps=STEPS,
     per_device_train_batch_size=16,
-    learning_rate=3e-3,
-    warmup_steps=STEPS // 10,
+    learning_rate=6e-3,
+    lr_scheduler_type="constant_with_warmup",
+    warmup_steps=100,
+    adam_beta2=0.95,
+    weight_decay=0.1,
     save_strategy="no",
     report_to="none",
     use_cpu=True,
@@ -51,7 +58,7 @@ arguments = TrainingArguments(
 trainer = Trainer(model, arguments, train_dataset=data)
 
 # %% [markdown]
-# The callback's three arguments: on what, into which folder, and the training's name. The log says what a
+# The callback is told on what it measures, into which folder, and the training's name. The log says what a
 # record costs before the first one, says once when sink, drain or peak has set in, and in the end what
 # recording took.
 
@@ -59,7 +66,12 @@ trainer = Trainer(model, arguments, train_dataset=data)
 from trajectory.record import TrajectoryCallback
 
 callback = TrajectoryCallback(
-    ["prose", "code"], tokenizer=tokenizer, to=folder / "my-run", name="my-run", length=LENGTH
+    ["prose", "code"],
+    to=folder / "my-run",
+    name="my-run",
+    tokenizer=folder / "tokenizer",
+    first_token="eos_prepended",
+    length=LENGTH,
 )
 callback.add_to(trainer)
 trainer.train()

@@ -2,7 +2,8 @@
 # # Quick start
 #
 # One model, three lines, two pictures. The model is nano-olmo, a small OLMo that this cell pretrains on the
-# texts that every Python carries. Any folder with config, safetensors and tokenizer does as well.
+# texts that every Python carries, in about ten minutes on one core. Any folder with config, safetensors and
+# tokenizer does as well, such as `results/suites/nano-olmo/stage1-step3000` of a default run.
 
 # %%
 from pathlib import Path
@@ -11,7 +12,7 @@ from tempfile import mkdtemp
 from trajectory.config import NanoOlmo
 from trajectory.nano.pretrain import pretrain
 
-STEPS = 600
+STEPS = 3000
 folder = Path(mkdtemp()) / "nano-olmo"
 pretrain(NanoOlmo(steps=STEPS, checkpoints=[0, STEPS]), folder)
 
@@ -22,7 +23,8 @@ pretrain(NanoOlmo(steps=STEPS, checkpoints=[0, STEPS]), folder)
 # %%
 from trajectory.api import measure
 
-measured = measure(folder / f"stage1-step{STEPS}", ["prose", "code"], length=64)
+checkpoint = folder / f"stage1-step{STEPS}"
+measured = measure(checkpoint, ["prose", "code"], length=64, first_token="eos_prepended")
 measured
 
 # %% [markdown]
@@ -47,9 +49,10 @@ measured.heads.sort("sink_excess", descending=True).select(
 from trajectory.probe.interventions import Intervention
 
 without = measure(
-    folder / f"stage1-step{STEPS}",
+    checkpoint,
     ["prose", "code"],
     length=64,
+    first_token="eos_prepended",
     interventions=[Intervention("zero_mlp", layer=0)],
 )
 without
