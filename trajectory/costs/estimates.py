@@ -25,7 +25,7 @@ START = 15.0
 """Seconds that a process takes to start, and to write its tables."""
 
 SEQUENCES_AT_ONCE = 16
-TOKEN_BLOCK, VOCABULARY_BLOCK, SPREAD_BLOCK = 2048, 8192, 128
+TOKEN_BLOCK, VOCABULARY_BLOCK, SPREAD_BLOCK = 2048, 8192, 64
 """As the probe has them."""
 
 HELD_BYTES = 2_000_000_000
