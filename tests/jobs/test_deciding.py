@@ -72,7 +72,9 @@ OTHER_SUITE: dict[str, Any] = {
     "licence": "MIT",
     "needs": "a patient",
     "note": "a note",
+    "source": "a paper",
     "stages": [1, 2],
+    "stages_continue": True,
     "select": {"every": 2},
     "audit": "none",
     "weights": "stream",
@@ -135,7 +137,7 @@ def test_every_key_of_a_suite_decides_what_is_listed_batches_rows_or_nothing(key
     else:
         assert found == set()
     told = {*("family", "parameters", "architecture", "dtype", "bytes", "files", "published"),
-            *("spacing", "main", "missing", "licence", "needs", "note", "weights", "like"),
+            *("spacing", "main", "missing", "licence", "needs", "note", "source", "weights", "like"),
             "schedule"}  # fmt: skip
     decides = {
         "listing": settings_digest(other) != settings_digest(before),
