@@ -90,7 +90,10 @@ def test_shards(found: list[tuple[int, int]]) -> None:
 
 
 NOTE = [{"path": "a", "size": 1, "digest": "git:" + "0" * 40}]
-REFS = {"branches": [{"name": "main", "targetCommit": "0" * 40}], "tags": []}
+REFS = {
+    "branches": [{"name": "main", "targetCommit": "0" * 40}],
+    "tags": [{"name": "v1", "targetCommit": "1" * 40}],
+}
 PAGE = [
     {"type": "file", "path": "a", "size": 1, "oid": "0" * 40},
     {"type": "file", "path": "b", "size": 2, "oid": "0" * 40, "lfs": {"oid": "0" * 64, "size": 2}},
@@ -104,7 +107,7 @@ def test_hub_answers(value: object, data: st.DataObject) -> None:
     content = json.dumps(value).encode()
     if data.draw(st.booleans()):
         content = data.draw(damaged(content))
-    for reader in (answers.branches, answers.listed, answers.remembered):
+    for reader in (answers.refs, answers.listed, answers.remembered):
         with bounded():
             try:
                 found = reader(content)
