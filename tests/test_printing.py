@@ -76,6 +76,8 @@ def test_suites_that_differ_in_size_and_seed_stand_on_one_line(
     assert sorted(names) == sorted(known), "each once"
     assert len(lines) < len(known) / 2
     assert "pythia-{14m,31m,70m,160m,410m}-seed{1..9}" in lines
+    assert "hplt2c-{ara,bul,ces,dan,deu,ell,eng,est,fin,fra}" in lines
+    assert "datamix-2b-{70-30,80-20,90-10}" in lines
     assert braced(["a-1b-seed1", "a-7b-seed2"]) == "a-1b-seed1, a-7b-seed2"
 
 

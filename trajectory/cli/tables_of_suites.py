@@ -30,7 +30,8 @@ def gigabytes(size: int | None) -> str:
 
 
 def registry_table(known: dict[str, dict[str, Any]]) -> None:
-    """Print every suite of the registry; those that differ in size and seed only, on one line."""
+    """Print every suite of the registry; those that differ in size, seed, language or mixture only,
+    on one line."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for name, entry in known.items():
         suite = Suite.model_validate(entry)
@@ -40,7 +41,7 @@ def registry_table(known: dict[str, dict[str, Any]]) -> None:
         owner = (suite.repository or "several").split("/", maxsplit=1)[0]
         facts = (owner, suite.family or "?", gigabytes(suite.bytes), suite.dtype or "?", remark)
         alike.setdefault((_SIZE_OR_SEED.sub(_blank, name), *facts), []).append(name)
-    rows = [(braced(names), *facts) for (_, *facts), names in alike.items()]
+    rows = [(line, *facts) for (_, *facts), names in alike.items() for line in _lines(names)]
     show(("suite", "by", "family", "each", "dtype", "remark"), rows)
     print(
         "Braces stand for several names, as in a shell: a-{1b,7b} is a-1b and a-7b. 'trajectory "
@@ -48,16 +49,29 @@ def registry_table(known: dict[str, dict[str, Any]]) -> None:
     )
 
 
-_SIZE_OR_SEED = re.compile(r"(?<=-)\d+(?:\.\d+)?[mb](?=-|$)|(?<=-seed)\d+")
-"""A model's size, or the number of a seed, in a suite's name."""
+_SIZE_OR_SEED = re.compile(
+    r"(?<=-)\d+(?:\.\d+)?[mb](?=-|$)|(?<=-seed)\d+|(?<=^hplt2c-)[a-z]+$|(?<=-)\d\d-\d\d$"
+)
+"""Size, number of a seed, language, or shares of a mixture in a suite's name."""
+
+MOST_NAMES = 10
+"""Names that a line's braces stand for, where they are no row of numbers."""
 
 
 def _blank(_: re.Match[str]) -> str:
     return "*"
 
 
+def _lines(names: Sequence[str]) -> list[str]:
+    """Names that differ in one way, a few on each line."""
+    whole = braced(names)
+    if ".." in whole or "{" not in whole:
+        return [whole]
+    return [braced(names[n : n + MOST_NAMES]) for n in range(0, len(names), MOST_NAMES)]
+
+
 def braced(names: Sequence[str]) -> str:
-    """Names that differ in size and seed only as one, 'a-{1b,7b}-seed{1..9}'; several where not
+    """Names that differ in such parts only as one, 'a-{1b,7b}-seed{1..9}'; several where not
     every combination is there."""
     parts = [_SIZE_OR_SEED.findall(name) for name in names]
     choices = [list(dict.fromkeys(column)) for column in zip(*parts, strict=True)]
