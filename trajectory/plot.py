@@ -56,7 +56,8 @@ def overview(heads: Any, layers: Any) -> alt.HConcatChart:
     """One record in two pictures: ``heads`` of the sink excess, and ``depth`` of the norms.
 
     Args:
-        heads, layers: columns of the tables of these names, of one trajectory.
+        heads: columns of the table of this name, of one trajectory.
+        layers: likewise.
 
     Raises TrajectoryError as they do.
     """
