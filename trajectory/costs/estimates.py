@@ -106,7 +106,7 @@ def memory_of(suite: Suite, probe: Probe, tokens: int | None = None, held: int =
     at_once = min(SEQUENCES_AT_ONCE, max(1, -(-tokens // probe.length)))
     part = min(tokens, at_once * probe.length)
     work = part * item * (3 * mlp + 6 * width) + kept * (
-        8 * part * width + 3 * at_once * heads * SPREAD_BLOCK * probe.length
+        8 * part * width + 6 * at_once * heads * SPREAD_BLOCK * probe.length
     )
     rows = min(VOCABULARY_BLOCK, sizes.vocabulary or VOCABULARY_BLOCK)
     loss = 4 * (tokens * width + rows * width + 2 * rows * min(tokens, TOKEN_BLOCK))
