@@ -324,10 +324,13 @@ def _order(run: Run, order: pl.DataFrame) -> Figure:
             *marks.tips(ROLE_ORDER, ["seeds", "first_heads", "second_heads", "p_shuffled"]),
         ],
         color=marks.colour(run).legend(
-            orient="top", title=None, values=[g for g in run.groups if g in set(order["group"])]
+            orient="top",
+            title=None,
+            columns=3,  # names of models are long, and the domains stand beside them
+            values=[g for g in run.groups if g in set(order["group"])],
         ),
         shape=alt.Shape("domain:N", title=None).legend(
-            orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY
+            orient="top", columns=2, symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY
         ),
         yOffset=alt.YOffset("label:N"),
     )
