@@ -105,6 +105,7 @@ def memory_of(suite: Suite, probe: Probe, tokens: int | None = None, held: int =
     blocks = 2 * item + (stored + item if suite.dtype not in (None, probe.dtype) else 0)
     at_once = min(SEQUENCES_AT_ONCE, max(1, -(-tokens // probe.length)))
     part = min(tokens, at_once * probe.length)
+    # Six such blocks stand for what the scan holds, which tests/costs/test_memory.py measures.
     work = part * item * (3 * mlp + 6 * width) + kept * (
         8 * part * width + 6 * at_once * heads * SPREAD_BLOCK * probe.length
     )

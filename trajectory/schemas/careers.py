@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from trajectory.schemas.base import DOMAIN, HEAD, LAYER, STEP, TRAJECTORY, Table, field, number
+from trajectory.schemas.onsets import LOG_LAG, ORDER
 
 ROLES = ("sink", "previous", "induction", "duplicate", "punctuation", "local", "none")
 """What a head can be, in the order in which it is told."""
@@ -113,11 +114,7 @@ ROLE_ORDER = Table(
             )
             for name, of in _OF.items()
         ),
-        number(
-            "log_lag",
-            "ln(second_onset / first_onset): positive where the second comes later",
-            "nats",
-        ),
+        LOG_LAG,
         number(
             "low",
             "lower end of its 95 % interval: Student's over seeds, or Welch's over heads where there is one seed; with half the mean width of the checkpoints' intervals added in squares; that alone for one head of each; empty where only one has several",
@@ -142,10 +139,6 @@ ROLE_ORDER = Table(
             )
             for name, of in _OF.items()
         ),
-        field(
-            "order",
-            pa.string(),
-            "first or second: that one leads, zero is outside the interval; together: the interval lies within ±ln of the configured factor; undecided: neither",
-        ),
+        ORDER,
     ),
 )

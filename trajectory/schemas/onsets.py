@@ -23,6 +23,14 @@ LEVEL = field(
 )
 LEVEL_LAYER = field("layer", pa.int16(), "decoder block, from 0; −1 for the whole trajectory")
 LEVEL_HEAD = field("head", pa.int16(), "query head, from 0; −1 for a layer or the whole trajectory")
+LOG_LAG = number(
+    "log_lag", "ln(second_onset / first_onset): positive where the second comes later", "nats"
+)
+ORDER = field(
+    "order",
+    pa.string(),
+    "first or second: that one leads, zero is outside the interval; together: the interval lies within ±ln of the configured factor; undecided: neither",
+)
 
 ONSETS = Table(
     "onsets",
@@ -144,11 +152,7 @@ LEADS = Table(
         ),
         number("first_onset", "step of the first's event", "steps"),
         number("second_onset", "step of the second's event", "steps"),
-        number(
-            "log_lag",
-            "ln(second_onset / first_onset): positive where the second comes later",
-            "nats",
-        ),
+        LOG_LAG,
         number(
             "low",
             "lower end of its 95 % interval, from those of the two onsets as of independent estimates",
@@ -156,11 +160,7 @@ LEADS = Table(
             nullable=True,
         ),
         number("high", "upper end; empty where an onset's interval is open", "nats", nullable=True),
-        field(
-            "order",
-            pa.string(),
-            "first or second: that one leads, zero is outside the interval; together: the interval lies within ±ln of the configured factor; undecided: neither",
-        ),
+        ORDER,
     ),
 )
 

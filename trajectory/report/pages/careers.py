@@ -22,8 +22,9 @@ LEAD = (
     "is near."
 )
 NOTE = (
-    "Roles are those that the next checkpoint confirms. Their thresholds are conventions of the "
-    "config: dynamics.role_threshold, sink_threshold and local_threshold."
+    "Roles are those that the next checkpoint confirms; at the last one, those that it shows. "
+    "Their thresholds are conventions of the config: dynamics.role_threshold, sink_threshold and "
+    "local_threshold."
 )
 
 ROW_HEIGHT, MOST_HEIGHT = 15, 900
