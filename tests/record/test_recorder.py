@@ -282,6 +282,18 @@ def test_the_alarm_says_once_what_the_onsets_say() -> None:
     assert (onset.status, onset.after_step, onset.by_step) == ("observed", 30, 40)
 
 
+def test_the_alarm_takes_back_what_does_not_last() -> None:
+    """An untrained nano-olmo's first position stands out over some tens of steps, and no more."""
+    course = [0.1, 0.3, 0.4, 0.1, 0.1, 0.1, 0.3, 0.3, 0.3]
+    alarm = Alarm(Dynamics())
+    said = {n: list(alarm.new(*grown(course[:n]))) for n in range(1, len(course) + 1)}
+    assert {n: told for n, told in said.items() if told} == {
+        3: ["prose: the sink has set in between steps 0 and 10 (sink_excess ≥ 0.2)"],
+        5: ["prose: the sink has gone again by step 40 (two records with sink_excess < 0.2)"],
+        8: ["prose: the sink has set in between steps 50 and 60 (sink_excess ≥ 0.2)"],
+    }
+
+
 def test_the_alarm_is_not_repeated_after_a_restart(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

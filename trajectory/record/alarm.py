@@ -22,7 +22,9 @@ class Alarm:
     """Tells each phenomenon of each domain once, at the record that confirms it.
 
     The rule takes the last record of a run at its word; a training has a next one, so here a
-    crossing counts once the record after it holds it too.
+    crossing counts once the record after it holds it too. It cannot know what comes later: in an
+    untrained model the first position, which averages over no other, may stand out for some steps.
+    What falls back is taken back, and told again when it returns.
 
     Args:
         settings: thresholds of the phenomena.
@@ -41,15 +43,23 @@ class Alarm:
         for phenomenon in phenomena(self.settings):
             single = single_series(phenomenon, heads, layers)
             for one in strongest(single, phenomenon.sign, "trajectory"):
-                if (phenomenon.name, one.domain) in self.told:
-                    continue
+                place = phenomenon.name, one.domain
                 values = phenomenon.sign * one.values
                 onset = lasting_crossing(one.steps, values, phenomenon.sign * phenomenon.threshold)
+                if place in self.told:
+                    if onset.status == "lost":
+                        self.told.remove(place)
+                        yield (
+                            f"{one.domain}: the {phenomenon.name} has gone again by step "
+                            f"{int(one.steps[-1]):,} (two records with {phenomenon.statistic} "
+                            f"{'<' if phenomenon.sign > 0 else '>'} {phenomenon.threshold:g})"
+                        )
+                    continue
                 if len(one.steps) < 2 or onset.status not in ("observed", "before_first"):
                     continue
                 if onset.by_step is not None and onset.by_step >= one.steps[-1]:
                     continue
-                self.told.add((phenomenon.name, one.domain))
+                self.told.add(place)
                 when = (
                     f"between steps {onset.after_step:,} and {onset.by_step:,}"
                     if onset.status == "observed"
