@@ -50,6 +50,8 @@ def variant(**values: object) -> dict[str, object]:
             ["fetch.bandwidth: input should be greater than or equal to 1, found 0"],
         ),
         ({"results": "r", "bb": {"variants": {"x": {}}}}, ["name: is required"]),
+        ({**variant(), "<": None}, ["<: unknown key '<'; known: alignment, bb"]),
+        ({**variant(), "[key]": None}, ["[key]: unknown key '[key]'; known: alignment"]),
         (
             {"name": "a", "results": "r"},
             ["config: nothing to do: give bb.variants, suites or recorded"],
