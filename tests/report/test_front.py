@@ -21,7 +21,7 @@ from trajectory.report.names import Names, change
 from trajectory.report.page import Page, Tiles
 from trajectory.report.pages import overview
 from trajectory.report.parts import attention, clock, cost, story, tiles
-from trajectory.report.parts.tally import Tallies, main
+from trajectory.report.parts.tally import Tallies
 from trajectory.report.run import Run
 
 from .synthetic import RISING, STEPS, VARIANTS, configured
@@ -152,7 +152,7 @@ def test_experiments_that_hold_a_part_are_not_the_story(results: Path) -> None:
             "suites": {"nano-olmo": {}},
         }
     )
-    assert main(Run(results, config)) == ["bb/relu-1l", "bb/softmax-1l", "nano-olmo"]
+    assert Run(results, config).free == ["bb/relu-1l", "bb/softmax-1l", "nano-olmo"]
 
 
 def test_variants_are_called_by_what_they_are(results: Path) -> None:
@@ -256,7 +256,7 @@ def test_tiles_are_the_ledger_with_contradictions_first(run: Run) -> None:
     ]
     assert ranks == sorted(ranks)
     assert set(tiles.PAPER) == {criterion.claim.name for criterion in CRITERIA}
-    assert len(set(tiles.PAPER)) == len(tiles.PAPER)
+    assert len(set(tiles.PAPER.values())) == len(tiles.PAPER)
     order = [tiles.CHIPS.get(v, story.UNTESTED) for v in ("not reproduced", "undecided")]
     assert order == ["no", "undecided"]
 

@@ -76,7 +76,8 @@ def resolved(config: Config) -> str:
 def _explain(error: ErrorDetails) -> str:
     """One line for a pydantic error: where, what was found, what would be right."""
     location = _keys(error["loc"])
-    if error["type"] == "extra_forbidden":  # the last part is the user's own, whatever it looks like
+    if error["type"] == "extra_forbidden":
+        # The last part is the user's own, whatever it looks like.
         location = [*_keys(error["loc"][:-1]), str(error["loc"][-1])]
     where = ".".join(location) or "config"
     if error["type"] == "extra_forbidden":

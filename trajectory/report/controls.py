@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Value = str | int | float | bool
@@ -92,9 +92,15 @@ class Number:
 
 @dataclass(frozen=True)
 class Legend:
-    """Every trajectory with its colour, to be shown or hidden; the parameter is an array."""
+    """Every trajectory with its colour, to be shown or hidden; the parameter is an array.
+
+    Attributes:
+        groups: name, colour and trajectories of each group.
+        hidden: groups that a reader has to ask for.
+    """
 
     groups: Sequence[tuple[str, str, Sequence[str]]]
+    hidden: Collection[str] = ()
     name: str = "shown"
     label: str = "Runs"
     section: str = "Runs"
@@ -102,8 +108,8 @@ class Legend:
 
     @property
     def value(self) -> list[str]:
-        """All trajectories."""
-        return [trajectory for _, _, seeds in self.groups for trajectory in seeds]
+        """The trajectories shown at first."""
+        return [t for group, _, own in self.groups if group not in self.hidden for t in own]
 
 
 @dataclass(frozen=True)

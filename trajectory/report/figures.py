@@ -108,7 +108,10 @@ def _drawn(spec: Mapping[str, Any]) -> dict[str, set[Any]]:
         row
         for rows in spec["datasets"].values()
         for row in rows
-        if row.get("domain") is None or row["domain"] in first.get("shown_domains", row["domain"])
+        if all(
+            row.get(column) is None or row[column] in first.get(choice, (row[column],))
+            for column, choice in (("domain", "shown_domains"), ("trajectory", "shown"))
+        )
     ]
     return {name: {row[name] for row in kept if name in row} for name in ("group", "domain")}
 

@@ -49,9 +49,10 @@ def _controls(controls: Iterable[Control]) -> list[Control]:
     for control in controls:
         earlier = found.get(control.name)
         if isinstance(earlier, Legend) and isinstance(control, Legend):
-            known = set(earlier.value)
+            known = {t for _, _, own in earlier.groups for t in own}
             more = [g for g in control.groups if not known & set(g[2])]
-            found[control.name] = replace(earlier, groups=[*earlier.groups, *more])
+            hidden = {*earlier.hidden, *control.hidden}
+            found[control.name] = replace(earlier, groups=[*earlier.groups, *more], hidden=hidden)
         elif isinstance(earlier, Checks) and isinstance(control, Checks):
             options = dict([*earlier.options, *control.options])
             value = list(dict.fromkeys([*earlier.value, *control.value]))

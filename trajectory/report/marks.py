@@ -278,12 +278,18 @@ def lines(
     return [drawn, points]
 
 
-def legend(run: Run, trajectories: Sequence[str] | None = None) -> Legend:
-    """The list of the run's trajectories, or of some of them."""
+def legend(run: Run, trajectories: Sequence[str] | None = None, *, every: bool = False) -> Legend:
+    """The list of the run's trajectories, or of some of them.
+
+    Args:
+        trajectories: those that the page has; None for all.
+        every: whether trainings of which a part was held are shown at first.
+    """
     found = run.colours
     own = run.trajectories if trajectories is None else trajectories
     groups = [(g, found[g], [t for t in own if group_of(t) == g]) for g in run.groups]
-    return Legend([group for group in groups if group[2]])
+    hidden = [] if every else [g for g in run.groups if g not in run.free]
+    return Legend([group for group in groups if group[2]], hidden)
 
 
 def group_legend(run: Run) -> Legend:
@@ -298,9 +304,9 @@ def domain_checks(run: Run, domains: Sequence[str] | None = None) -> Checks:
     return Checks("shown_domains", "domain", options, first, "Domain")
 
 
-def filters(run: Run, *more: Control) -> list[Control]:
+def filters(run: Run, *more: Control, every: bool = False) -> list[Control]:
     """The controls that most pages have, after their own."""
-    return [*more, domain_checks(run), legend(run)]
+    return [*more, domain_checks(run), legend(run, every=every)]
 
 
 def by_layer(

@@ -179,9 +179,24 @@ class Run:
         language = [d for d in self.domains if d not in ("trigger", "non_trigger")]
         return [d for d in self.domains if d in ("non_trigger", *language[:1])]
 
+    @cached_property
+    def free(self) -> list[str]:
+        """The groups that trained freely, or all if none did."""
+        return [g for g in self.groups if not self.is_held(g)] or self.groups
+
+    @property
+    def whole(self) -> str:
+        """What charts show at first that leave out trainings of which a part was held."""
+        return "All runs" if len(self.free) == len(self.groups) else "All runs but experiments"
+
+    def freely(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Rows of trainings of which no part was held."""
+        held = [t for t in self.trajectories if group_of(t) not in self.free]
+        return frame.filter(~pl.col("trajectory").is_in(held))
+
     def first_shown(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Rows of those domains."""
-        return frame.filter(pl.col("domain").is_in(self.shown_domains))
+        """Rows of the domains and trainings that charts show at first."""
+        return self.freely(frame).filter(pl.col("domain").is_in(self.shown_domains))
 
     @cached_property
     def leads(self) -> pl.DataFrame:

@@ -58,11 +58,17 @@ def interval(low: float | None, high: float | None, digits: int = 2) -> str:
     return "" if low is None or high is None else f"[{number(low, digits)}, {number(high, digits)}]"
 
 
-def over(rows: pl.DataFrame, reading: str) -> str:
+def over(rows: pl.DataFrame, reading: str, whole: str) -> str:
     """The reading of a chart whose marks the page's boxes hide, with the rows it is computed from:
-    it tells of all of them, whatever the boxes leave."""
+    it tells of all of them, whatever the boxes leave.
+
+    Args:
+        rows: with their domain.
+        reading: what they say.
+        whole: of which runs they are.
+    """
     domains = sorted(rows["domain"].unique(), key=domain_rank)
-    return f"All runs, on {listed(domains)}: {reading}" if domains else reading
+    return f"{whole}, on {listed(domains)}: {reading}" if domains else reading
 
 
 def per_group(rows: pl.DataFrame, column: str, digits: int = 2) -> str:

@@ -222,7 +222,7 @@ def _count(run: Run, gated: pl.DataFrame) -> Figure:
         )
     )
     tips = [*marks.tips(CONTRASTS, ["trajectory", "step", "gated", "heads"]), alt.Tooltip("pair:N")]
-    last = gated.filter(pl.col("step") == pl.col("step").max().over("trajectory"))
+    last = run.freely(gated.filter(pl.col("step") == pl.col("step").max().over("trajectory")))
     grouped = last.with_columns(pl.lit("").alias("domain"))
     return Figure(
         "gated",
@@ -231,7 +231,7 @@ def _count(run: Run, gated: pl.DataFrame) -> Figure:
             base.mark_line(strokeWidth=1.6),
             base.mark_point(filled=True, size=26).encode(tooltip=tips),
         ),
-        f"At their last checkpoints the share of gated heads is {_shares(grouped)}.",
+        f"{run.whole}: at their last checkpoints the share of gated heads is {_shares(grouped)}.",
         data="gated",
         table="contrasts",
         definition=marks.definition(CONTRASTS, "gated"),
@@ -257,7 +257,8 @@ def _contrasts(run: Run) -> pl.DataFrame:
     rows = run.scan("contrasts")
     last = rows.filter(pl.col("step") == pl.col("step").max().over("trajectory")).collect()
     return series.described(last, run).with_columns(
-        pl.concat_str("domain", pl.lit(" / "), "other_domain").alias("pair")
+        pl.concat_str("domain", pl.lit(" / "), "other_domain").alias("pair"),
+        pl.when("gated").then(pl.lit("gated")).otherwise(pl.lit("not gated")).alias("gate"),
     )
 
 
@@ -270,8 +271,8 @@ def _plane(run: Run, contrasts: pl.DataFrame) -> Figure:
             x=alt.X("log_odds_difference:Q", title="difference of sink log-odds (nats)"),
             y=alt.Y("log_output_ratio:Q", title="log ratio of head output norms"),
             color=marks.colour(run),
-            shape=alt.Shape("gated:N", title="gated").scale(
-                domain=[False, True], range=["circle", "diamond"]
+            shape=alt.Shape("gate:N", title=None).scale(
+                domain=["not gated", "gated"], range=["circle", "diamond"]
             ).legend(orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY),
             tooltip=[
                 *marks.tips(CONTRASTS, ["trajectory", "step", "layer", "head"]),
@@ -280,9 +281,8 @@ def _plane(run: Run, contrasts: pl.DataFrame) -> Figure:
             ],
         )
     )  # fmt: skip
-    opposite = contrasts.filter(
-        pl.col("log_odds_difference") * pl.col("log_output_ratio") < 0
-    ).height
+    free = run.freely(contrasts)
+    opposite = free.filter(pl.col("log_odds_difference") * pl.col("log_output_ratio") < 0).height
     return Figure(
         "plane",
         "Dormant where the sink is, active where the output is",
@@ -291,8 +291,8 @@ def _plane(run: Run, contrasts: pl.DataFrame) -> Figure:
             marks.reference(0.0, "the same sink on both domains", vertical=True),
             points,
         ),
-        f"In {opposite:,} of {words.count(contrasts.height, 'comparison')} at the last checkpoints "
-        "the output is smaller where the sink is stronger: the head rests in its sink.",
+        f"{run.whole}: in {opposite:,} of {words.count(free.height, 'comparison')} at the last "
+        "checkpoints the output is smaller where the sink is stronger: the head rests in its sink.",
         data="contrasts",
         table="contrasts",
         definition=marks.definition(CONTRASTS, "log_odds_difference"),

@@ -79,7 +79,10 @@ def make(run: Run) -> Page:
     kinds = [r for r in RESCALINGS if r in set(scores["rescaling"])]
     data = {"aligned": aligned, "scores": scores}
     trajectories = sorted(aligned["trajectory"].unique(), key=world_rank)
-    controls = [*_choices(statistics, first, axes, kinds), marks.legend(run, trajectories)]
+    controls = [
+        *_choices(statistics, first, axes, kinds),
+        marks.legend(run, trajectories, every=True),
+    ]
     chosen = {
         "aligned_statistic": first,
         "aligned_axis": axes[0][0],

@@ -33,11 +33,14 @@ def make(run: Run) -> Page:
         blocks += [Heading(changed.title, changed.text, changed.name), *changed.blocks]
     else:
         blocks.append(Missing("What writes it", reason("interventions"), "changes"))
+    own = {domain for trajectory, domain in run.series if trajectory in names}
+    domains = [d for d in run.domains if d in own]
     controls: list[Control] = [
         Choice("chosen_trajectory", "run", [(t, t) for t in names], first[0], "Changed"),
-        Choice("chosen_domain", "domain", [(d, d) for d in run.domains], first[1], "Changed"),
+        Choice("chosen_domain", "domain", [(d, d) for d in domains], first[1], "Changed"),
         *changed.controls,
-        *marks.filters(run),
+        marks.domain_checks(run, domains),
+        marks.legend(run, names, every=True),
     ]
     return Page(
         "circuit",

@@ -106,7 +106,10 @@ def _counted(claims: pl.DataFrame) -> pl.DataFrame:
     return (
         frame.group_by("claim", "verdict")
         .len("criteria")
-        .with_columns(pl.col("verdict").replace_strict(order, default=9).alias("place"))
+        .with_columns(
+            pl.col("verdict").replace_strict(order, default=9).alias("place"),
+            pl.col("claim").map_elements(tiles.called, pl.String).alias("name"),
+        )
         .sort("claim", "place")
     )
 
@@ -124,20 +127,18 @@ def _answer(claims: pl.DataFrame) -> str:
 
 
 def _summary(claims: pl.DataFrame, counted: pl.DataFrame) -> Figure:
-    order = [claim for claim, _ in tiles.found(claims)]
+    order = [tile.name for _, tile in tiles.found(claims)]
     chart = (
         marks.named("counted")
         .mark_bar(height=15)
         .encode(
             x=alt.X("criteria:Q", title="criteria").axis(tickMinStep=1, format="d"),
-            y=alt.Y("claim:N", title=None, sort=order).axis(
-                labelLimit=280, labelExpr=marks.SPOKEN
-            ),
+            y=alt.Y("name:N", title=None, sort=order).axis(labelLimit=280),
             color=alt.Color("verdict:N", title=None)
             .scale(domain=list(COLOURS), range=list(COLOURS.values()))
             .legend(orient="top", labelLimit=220),
             order="place:Q",
-            tooltip=["claim:N", "verdict:N", "criteria:Q"],
+            tooltip=["name:N", "claim:N", "verdict:N", "criteria:Q"],
         )
     )  # fmt: skip
     totals = {
@@ -184,7 +185,10 @@ def _claim(tile: Tile, part: pl.DataFrame) -> Folded:
         )
     name = tiles.anchor(first["claim"])
     found = f"{tile.standing[0].upper()}{tile.standing[1:]}, by the criteria below"
-    computed = f"{found}. {first['source']}. Computed: {first['computation'].rstrip('.')}."
+    computed = (
+        f"{found}. {first['source']}. Computed: {first['computation'].rstrip('.')}. "
+        f"In the table: {first['claim']}."
+    )
     criteria = Grid(f"{name}-criteria", head, body, fold=12)
     blocks: list[Block] = [Items([computed]), criteria]
     return Folded(tile.name, blocks, name, tile.verdict, f"{first['statement'].rstrip('.')}.")

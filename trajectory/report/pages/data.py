@@ -131,7 +131,7 @@ def _facts(run: Run) -> Grid:
         ["Runs", f"{toy} Bigram-Backcopy, {len(run.trajectories) - toy} language-model"],
         ["Checkpoints", f"{records.height:,}"],
         ["Domains", ", ".join(run.domains)],
-        ["Measured by", f"run {facts['trajectory']}, {versions}"],
+        ["Measured by", f"trajectory {facts['trajectory']}, {versions}"],
         ["Report by", f"Python {platform.python_version()}, Altair {alt.__version__}"],
         ["Code", code_commit() or "not in a git work tree"],
     ]

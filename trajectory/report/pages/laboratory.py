@@ -34,7 +34,8 @@ def make(run: Run) -> Page:
     data = {"risks": risks}
     blocks: list[Block] = [_risks(run, risks)]
     if run.has("bb_milestones"):
-        data["milestones"] = with_group(run.frame("bb_milestones"))
+        known = run.frame("bb_milestones").with_columns(pl.col("milestone").replace(MILESTONES))
+        data["milestones"] = with_group(known)
         blocks.append(_milestones(run, data["milestones"]))
     else:
         blocks.append(Missing("Milestones", reason("bb_milestones"), "milestones"))
@@ -56,7 +57,7 @@ def make(run: Run) -> Page:
         title,
         lead,
         blocks,
-        [*controls, domains, marks.legend(run, trajectories)],
+        [*controls, domains, marks.legend(run, trajectories, every=True)],
         data,
         facts={"limits": limits},
         answer=_answer(run, risks),
@@ -96,6 +97,17 @@ def _risks(run: Run, risks: pl.DataFrame) -> Figure:
     )
 
 
+MILESTONES = {
+    "bigram_90": "bigrams learned to 90 %",
+    "backcopy_50": "backcopy learned to 50 %",
+    "backcopy_90": "backcopy learned to 90 %",
+    "sink_50": "half of the greatest sink",
+    "value_peak": "greatest value norm of the sink",
+    "drain_50": "that norm halved again",
+}
+"""What milestones are called."""
+
+
 def _defined(frame: pl.DataFrame) -> str:
     """What every milestone means, as its rows say."""
     known = frame.select("milestone", "definition").unique().sort("milestone").rows()
@@ -115,9 +127,7 @@ def _milestones(run: Run, frame: pl.DataFrame) -> Figure:
         .transform_filter("isValid(datum.step) && datum.step > 0")
         .transform_calculate(start="max(datum.after_step, 1)")
         .encode(
-            y=alt.Y("milestone:N", title=None, sort=order).axis(
-                labelLimit=240, labelExpr=marks.SPOKEN
-            ),
+            y=alt.Y("milestone:N", title=None, sort=order).axis(labelLimit=240),
             yOffset=alt.YOffset("group:N", sort=run.groups),
             color=marks.colour(run),
             tooltip=[

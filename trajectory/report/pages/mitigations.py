@@ -61,7 +61,7 @@ def make(run: Run) -> Page:
     else:
         blocks.append(Missing("The price in risk", reason("bb_scalars"), "price"))
     own = [t for t in run.trajectories if is_bb(t)]
-    controls: list[Control] = [*measured(run), marks.legend(run, own)]
+    controls: list[Control] = [*measured(run), marks.legend(run, own, every=True)]
     return Page("mitigations", "Mitigations", title, lead, blocks, controls, data)
 
 

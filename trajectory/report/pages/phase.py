@@ -80,7 +80,9 @@ def make(run: Run) -> Page:
                 run.shown_domains,
                 "Domain",
             ),
-            marks.legend(run, [t for t in run.trajectories if t in set(frame["trajectory"])]),
+            marks.legend(
+                run, [t for t in run.trajectories if t in set(frame["trajectory"])], every=True
+            ),
         ],
         data,
         note="A line's colour is its run; a point's fill is its time, from dark (first "
@@ -217,8 +219,8 @@ def _portrait(run: Run, data: str, frame: pl.DataFrame, *, flowing: bool) -> Cha
 
 def _told(run: Run, part: pl.DataFrame, line: str) -> str:
     """The reading of the lines that the chart shows at first."""
-    rows = run.first_shown(part)
-    return words.over(rows, _reading(rows, line))
+    rows = part.filter(pl.col("domain").is_in(run.shown_domains))
+    return words.over(rows, _reading(rows, line), "All runs")
 
 
 def _reading(part: pl.DataFrame, line: str) -> str:

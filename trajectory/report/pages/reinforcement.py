@@ -50,7 +50,7 @@ def make(run: Run) -> Page:
         for trajectory in data[name]["trajectory"]
     }
     if drawn:
-        controls.append(marks.legend(run, [t for t in run.trajectories if t in drawn]))
+        controls.append(marks.legend(run, [t for t in run.trajectories if t in drawn], every=True))
     return Page(
         "reinforcement",
         "Mutual reinforcement",

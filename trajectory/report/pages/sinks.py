@@ -156,6 +156,7 @@ def _weight(run: Run) -> Figure:
             f"{above} of {words.count(rows.height, 'lead head')} have at the last "
             "checkpoint more than three times the weight of uniform attention (dotted): "
             f"{words.per_group(rows, 'sink_weight')}.",
+            run.whole,
         ),
         data="weights",
         definition=marks.definition(HEADS, "sink_weight"),

@@ -204,7 +204,9 @@ def _bars(
         tips.append(alt.Tooltip(f"{before}:Q", title="of the unchanged model", format=".4~g"))
     else:
         tips += marks.tips(INTERVENTIONS, ["loss_difference_se"])
-    bars = base.mark_bar(width={"band": 0.8}, invalid="show").encode(
+    # A chart of few layers is as wide as one of many.
+    width = alt.ExprRef("min(0.8 * bandwidth('x'), 48)")
+    bars = base.mark_bar(width=width, invalid="show").encode(
         x=x,
         y=alt.Y(f"{column}:Q", title=axis),
         color=by_changed_layer(run),

@@ -70,6 +70,7 @@ def ending(run: Run, table: Table, column: str) -> str:
         rows.drop_nulls(column),
         f"at the last checkpoint {marks.spoken(table, column)}{where} is "
         f"{words.per_group(rows, column)}.",
+        run.whole,
     )
 
 

@@ -123,7 +123,7 @@ def _chart(rows: pl.DataFrame) -> Chart:
         scaled = channel(f"{column}:Q", title=title).scale(
             type="symlog", constant=TURN, domain=ends, nice=False
         )
-        return scaled.axis(values=ticks, format=",~f", labelOverlap="parity")
+        return scaled.axis(values=ticks, format=",.4~f", labelOverlap="parity")
 
     decades = [digit * 10.0**k for k in range(-1, 6) for digit in (1, 3)]
     ticks = [t for t in (*(-d for d in reversed(decades)), 0, *decades) if ends[0] <= t <= ends[1]]

@@ -111,7 +111,7 @@ def _when(run: Run, frame: pl.DataFrame) -> Figure:
 def _over(run: Run, frame: pl.DataFrame, read: Callable[[pl.DataFrame], str]) -> str:
     """The reading of what the chart shows at first."""
     rows = run.first_shown(frame)
-    return words.over(rows, read(rows))
+    return words.over(rows, read(rows), run.whole)
 
 
 def _when_reading(frame: pl.DataFrame) -> str:

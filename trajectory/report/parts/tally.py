@@ -38,11 +38,6 @@ class Tally:
         return [*self.undecided, *self.mixed]
 
 
-def main(run: Run) -> list[str]:
-    """The models that the first page tells of: those that trained freely, or all if none did."""
-    return [g for g in run.groups if not run.is_held(g)] or run.groups
-
-
 def tally(found: Iterable[Ending], groups: Iterable[str], phenomenon: str) -> Tally:
     """The verdicts on a phenomenon, each model's once."""
     by_group: dict[str, set[str]] = {g: set() for g in groups}
@@ -74,7 +69,7 @@ class Tallies:
     @classmethod
     def read(cls, run: Run) -> Tallies:
         """What the run's main models end with."""
-        groups, found = main(run), endings(run)
+        groups, found = run.free, endings(run)
         return cls(
             groups,
             [g for g in groups if is_bb(g)],
@@ -109,7 +104,7 @@ def ending_told(found: Tallies, phenomenon: str, *, toys_only: bool = False) -> 
 
 def uncounted(run: Run) -> str:
     """What counts of models leave out; nothing where they leave out none."""
-    held = [g for g in run.groups if g not in main(run)]
+    held = [g for g in run.groups if g not in run.free]
     of = words.count(len(held), "experiment that holds", "experiments that hold")
     return f"Counts of models leave out {of} or force a part." if held else ""
 

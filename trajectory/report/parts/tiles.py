@@ -33,23 +33,54 @@ ORDER = (NO, MIXED, UNDECIDED, YES, UNTESTED)
 """What contradicts first."""
 
 
-PAPER = (
-    *("static-alignment", "dynamic-alignment", "llama-3.1-phenomena"),  # abstract, figure 1
-    *("task", "dormant-active", "value-drain", "ablations", "dynamics"),  # the toy task
-    *("theory-fixed-value", "theory-fixed-sink", "theory-joint", "sink-logit-concentration"),
-    *("active-dormant-heads", "l16h25", "peak-structure", "llama-3.1-circuit", "layer-0-cause"),
-    *("peak-linear", "mutual-reinforcement-cause", "olmo-dynamics"),  # sections 4 and 5
-    *("relu-removes", "peak-removed", "simplified-model", "theory-adam"),
-    *("flow-arrows", "sink-force-selects", "constant-value-no-brake", "forks-reinforce"),
-    *("reinforcement-gain-finite", "order", "order-in-language-models"),  # measured here alone
-    *("backcopy-career", "induction-before-sinks"),  # what heads become; the latter of a peer
-)
-"""Claims in the order in which the paper makes them, then those that go beyond it."""
+PAPER = {
+    # abstract, figure 1
+    "static-alignment": "Both worlds end alike",
+    "dynamic-alignment": "Both worlds train alike",
+    "llama-3.1-phenomena": "Sink, drain and peak in Llama 3.1",
+    # the toy task
+    "task": "Statistics of the toy task",
+    "dormant-active": "The toy's head rests and copies",
+    "value-drain": "The sink's value drains",
+    "ablations": "What the toy's parts do",
+    "dynamics": "Order of events in the toy",
+    # its theory
+    "theory-fixed-value": "Theory with the value held",
+    "theory-fixed-sink": "Theory with the sink held",
+    "theory-joint": "Theory with both free",
+    "sink-logit-concentration": "Sink logits concentrate",
+    # pretrained models
+    "active-dormant-heads": "Active and dormant heads",
+    "l16h25": "Layer 16, head 25 of Llama 2",
+    "peak-structure": "What a peak needs",
+    "llama-3.1-circuit": "Peak circuit of Llama 3.1",
+    "layer-0-cause": "The first layer causes the sink",
+    # sections 4 and 5
+    "peak-linear": "The peak grows linearly",
+    "mutual-reinforcement-cause": "Sink and drain drive each other",
+    "olmo-dynamics": "Order of events in OLMo",
+    "relu-removes": "ReLU removes sink and drain",
+    "peak-removed": "SGD and ReLU remove the peak",
+    "simplified-model": "The simplified model does alike",
+    "theory-adam": "AdamW outruns the theory's ½",
+    # measured here alone
+    "flow-arrows": "Flow arrows at the sink",
+    "sink-force-selects": "The force selects the sink",
+    "constant-value-no-brake": "A constant value has no brake",
+    "forks-reinforce": "Forks: each raises the other",
+    "reinforcement-gain-finite": "Loop gain below one",
+    "order": "Which comes first in toys",
+    "order-in-language-models": "Which comes first in language models",
+    # what heads become; the latter of a peer
+    "backcopy-career": "The toy's head becomes a copier",
+    "induction-before-sinks": "Induction before sinks",
+}
+"""What each claim is called, in the order in which the paper makes them; then those beyond it."""
 
 
 def place(claim: str) -> int:
     """Where the paper makes the claim; behind all others one that is not among them."""
-    return PAPER.index(claim) if claim in PAPER else len(PAPER)
+    return list(PAPER).index(claim) if claim in PAPER else len(PAPER)
 
 
 def tiles(run: Run) -> Tiles | Missing:
@@ -81,7 +112,7 @@ def found(claims: pl.DataFrame) -> list[tuple[str, Tile]]:
 
 def called(claim: str) -> str:
     """A claim's name for people."""
-    text = claim.replace("-", " ")
+    text = PAPER.get(claim, claim.replace("-", " "))
     return text[0].upper() + text[1:]
 
 
