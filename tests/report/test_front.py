@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from trajectory.config import parse
 from trajectory.dynamics.claims.all import CRITERIA
 from trajectory.dynamics.claims.ledger import standings
+from trajectory.dynamics.series import group_of
 from trajectory.report import findings
 from trajectory.report.names import Names, change
 from trajectory.report.page import Page, Tiles
-from trajectory.report.pages import overview
+from trajectory.report.pages import overview, trajectories
 from trajectory.report.parts import attention, clock, cost, story, tiles
 from trajectory.report.parts.tally import Tallies
 from trajectory.report.run import Run
@@ -152,7 +153,15 @@ def test_experiments_that_hold_a_part_are_not_the_story(results: Path) -> None:
             "suites": {"nano-olmo": {}},
         }
     )
-    assert Run(results, config).free == ["bb/relu-1l", "bb/softmax-1l", "nano-olmo"]
+    run = Run(results, config)
+    assert run.free == ["bb/relu-1l", "bb/softmax-1l", "nano-olmo"]
+    page = trajectories.make(run)
+    drawn = next(c.value for c in page.controls if c.kind == "legend")
+    told = next(f.reading for f in page.figures if f.name == "sink")
+    assert {group_of(t) for t in drawn} == set(run.free)
+    assert told.startswith("All runs but experiments, on ") and "adamw-3l" not in told
+    listed = [t for c in page.controls if c.kind == "legend" for _, _, own in c.groups for t in own]
+    assert set(listed) == set(run.trajectories)
 
 
 def test_variants_are_called_by_what_they_are(results: Path) -> None:
