@@ -20,6 +20,23 @@ _BY_VALUE = ("trajectory.config", "trajectory.provenance", "trajectory.errors")
 """Modules and packages left out of code digests: the config enters rules by its values."""
 
 
+CITATIONS = f"""@article{{guo2024activedormant,
+  title   = {{Active-Dormant Attention Heads: Mechanistically Demystifying Extreme-Token
+             Phenomena in LLMs}},
+  author  = {{Guo, Tianyu and Pai, Druv and Bai, Yu and Jiao, Jiantao and Jordan, Michael I. and
+             Mei, Song}},
+  journal = {{arXiv preprint arXiv:2410.13835}},
+  year    = {{2024}}
+}}
+@software{{trajectory,
+  title   = {{trajectory: attention sinks, value-state drains and residual-state peaks over
+             training}},
+  author  = {{{{The trajectory maintainers}}}},
+  version = {{{__version__}}}
+}}"""
+"""What to cite, in BibTeX."""
+
+
 def describe(**facts: Any) -> dict[str, Any]:
     """Provenance for a table's file metadata: versions and commit, plus ``facts``."""
     return {

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trajectory.schemas import Table
 
 _GENERATED = "<!-- generated: {command} -->\n\n"
 
@@ -21,15 +24,21 @@ def tables_guide() -> str:
     ]
     for table in TABLES.values():
         parts.append(f"\n## {table.name}\n\nOne row per {table.row}.\n\n")
-        parts.append("| column | type | unit | definition |\n| --- | --- | --- | --- |\n")
-        for field in table.fields:
-            facts = {key.decode(): value.decode() for key, value in field.metadata.items()}
-            source = f" ({facts['source']})" if "source" in facts else ""
-            empty = "; may be empty" if field.nullable else ""
-            definition = _cell(facts["definition"] + source + empty)
-            parts.append(
-                f"| `{field.name}` | {field.type} | {facts.get('unit', '')} | {definition} |\n"
-            )
+        parts.append(table_columns(table))
+    return "".join(parts)
+
+
+def table_columns(table: Table) -> str:
+    """Markdown of a table's columns: types, units, definitions and sources."""
+    parts = ["| column | type | unit | definition |\n| --- | --- | --- | --- |\n"]
+    for field in table.fields:
+        facts = {key.decode(): value.decode() for key, value in field.metadata.items()}
+        source = f" ({facts['source']})" if "source" in facts else ""
+        empty = "; may be empty" if field.nullable else ""
+        definition = _cell(facts["definition"] + source + empty)
+        parts.append(
+            f"| `{field.name}` | {field.type} | {facts.get('unit', '')} | {definition} |\n"
+        )
     return "".join(parts)
 
 

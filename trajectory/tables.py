@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,11 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trajectory.errors import TrajectoryError, UnusableFolder
+from trajectory.errors import TrajectoryError, UnusableFolder, without_secrets
 from trajectory.outside import json_object
 from trajectory.schemas import MEASUREMENTS, TABLES, Table
 from trajectory.schemas.base import UNSTEPPED
 from trajectory.schemas.stored import SLACK, STORED
+
+HUB = "hf://"
+_DATA_SET = re.compile(
+    r"hf://datasets/(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?(?P<folder>/.*)?"
+)
 
 _TABLE_KEY = b"trajectory.table"
 _SCHEMA_KEY = b"trajectory.schema"
@@ -237,15 +243,52 @@ def gather(
 def scan(results: Path | str, name: str) -> pl.LazyFrame:
     """All trajectories of a results folder as one lazy frame: ``scan("results", "heads")``.
 
-    Raises TrajectoryError if ``name`` is no table, the run has not written it yet or it is damaged.
+    Args:
+        results: a run's results, or what ``trajectory export`` wrote; also on the hub of
+            ``HF_ENDPOINT``, as ``hf://datasets/<owner>/<name>[@<revision>][/<folder>]``.
+        name: a table.
+
+    Raises TrajectoryError if ``name`` is no table, the run has not written it yet, it is damaged or
+    the hub does not give it.
     """
     if name not in TABLES:
         raise TrajectoryError(f"unknown table '{name}'; there are {', '.join(TABLES)}")
-    path = Path(results) / "tables" / f"{name}.parquet"
+    if str(results).startswith(HUB):
+        path = _fetched(str(results), f"tables/{name}.parquet")
+    else:
+        path = Path(results) / "tables" / f"{name}.parquet"
     check_header(path, TABLES[name])
     about = path.stat()
     _check_once(path, about.st_size, about.st_mtime_ns)
     return _lazily(path)
+
+
+def _fetched(address: str, name: str) -> Path:
+    """A file of a data set on the hub, in the cache of ``huggingface_hub``.
+
+    Raises TrajectoryError if the address is none, or the hub does not give the file.
+    """
+    place = _DATA_SET.fullmatch(address)
+    if place is None:
+        raise TrajectoryError(
+            f"{address}: no data set; one is hf://datasets/<owner>/<name>, with @<revision> and "
+            "/<folder> behind it where they are not main and the top"
+        )
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    folder = place["folder"]
+    file = f"{folder.strip('/')}/{name}" if folder and folder.strip("/") else name
+    try:
+        found = hf_hub_download(
+            place["repository"], file, repo_type="dataset", revision=place["revision"]
+        )
+    except EntryNotFoundError:
+        raise _fail(address, f"has no {file}") from None
+    except Exception as error:  # the hub's, the network's, the environment's
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+        raise _fail(address, f"cannot be read ({without_secrets(reason)})") from None
+    return Path(found)
 
 
 def check_pages(path: Path) -> None:

@@ -209,7 +209,7 @@ class Handler(BaseHTTPRequestHandler):
             (r"/api/models/([^/]+/[^/]+)/tree/([^?]+?)/?", self.tree),
             (r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", self.revision),
             (r"/api/models/([^/]+/[^/]+)/paths-info/(.+)", self.paths_info),
-            (r"/([^/]+/[^/]+)/resolve/([0-9a-f]{40}|[^/]+)/(.+)", self.resolve),
+            (r"/(?:datasets/)?([^/]+/[^/]+)/resolve/([0-9a-f]{40}|[^/]+)/(.+)", self.resolve),
             (r"/cdn/([^/]+/[^/]+)/([0-9a-f]{40})/(.+)", self.resolve),
         ):
             found = re.fullmatch(pattern, path.split("?")[0])

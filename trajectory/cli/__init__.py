@@ -20,6 +20,7 @@ from trajectory.cli import (
     corpus,
     costs,
     dynamics,
+    export,
     holds,
     plan,
     reinforcement,
@@ -51,6 +52,7 @@ app.command("bigrams", rich_help_panel=BEFORE)(corpus.bigrams)
 app.command("report", rich_help_panel=AFTER)(report.report)
 app.command("claims", rich_help_panel=AFTER)(claims.claims)
 app.command("costs", rich_help_panel=AFTER)(costs.costs)
+app.command("export", rich_help_panel=AFTER)(export.export)
 app.command("measure", rich_help_panel=STAGES)(revisions.measure)
 app.command("intervene", rich_help_panel=STAGES)(revisions.intervene)
 app.command("forces", rich_help_panel=STAGES)(revisions.forces)

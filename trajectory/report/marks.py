@@ -279,22 +279,13 @@ def lines(
 
 
 def legend(run: Run, trajectories: Sequence[str] | None = None, *, every: bool = False) -> Legend:
-    """The list of the run's trajectories, or of some of them.
-
-    Args:
-        trajectories: those that the page has; None for all.
-        every: whether trainings of which a part was held are shown at first.
-    """
+    """The list of the run's trajectories, or of some; of those that trained freely, and of all if
+    ``every``, the boxes are ticked at first."""
     found = run.colours
     own = run.trajectories if trajectories is None else trajectories
     groups = [(g, found[g], [t for t in own if group_of(t) == g]) for g in run.groups]
     hidden = [] if every else [g for g in run.groups if g not in run.free]
     return Legend([group for group in groups if group[2]], hidden)
-
-
-def group_legend(run: Run) -> Legend:
-    """One box per group, for charts that draw seeds together."""
-    return Legend([(group, colour, [group]) for group, colour in run.colours.items()])
 
 
 def domain_checks(run: Run, domains: Sequence[str] | None = None) -> Checks:
@@ -304,9 +295,9 @@ def domain_checks(run: Run, domains: Sequence[str] | None = None) -> Checks:
     return Checks("shown_domains", "domain", options, first, "Domain")
 
 
-def filters(run: Run, *more: Control, every: bool = False) -> list[Control]:
+def filters(run: Run, *more: Control) -> list[Control]:
     """The controls that most pages have, after their own."""
-    return [*more, domain_checks(run), legend(run, every=every)]
+    return [*more, domain_checks(run), legend(run)]
 
 
 def by_layer(

@@ -78,11 +78,8 @@ def make(run: Run) -> Page:
     axes = [(a, AXES.get(a, a)) for a in AXES if a in set(scores["axis"])]
     kinds = [r for r in RESCALINGS if r in set(scores["rescaling"])]
     data = {"aligned": aligned, "scores": scores}
-    trajectories = sorted(aligned["trajectory"].unique(), key=world_rank)
-    controls = [
-        *_choices(statistics, first, axes, kinds),
-        marks.legend(run, trajectories, every=True),
-    ]
+    known = sorted(aligned["trajectory"].unique(), key=world_rank)
+    controls = [*_choices(statistics, first, axes, kinds), marks.legend(run, known, every=True)]
     chosen = {
         "aligned_statistic": first,
         "aligned_axis": axes[0][0],

@@ -8,31 +8,14 @@ from pathlib import Path
 import altair as alt
 import polars as pl
 
-from trajectory import __version__
 from trajectory.config import RESOLVED_NAME
-from trajectory.provenance import code_commit
+from trajectory.provenance import CITATIONS, code_commit
 from trajectory.report import words
 from trajectory.report.missing import ELSEWHERE, reason
 from trajectory.report.page import Block, Cell, Code, Folded, Grid, Heading, Page
 from trajectory.report.parts import configured
 from trajectory.report.run import SUITE_FOLDERS, Run, is_bb
 from trajectory.schemas import TABLES, Table
-
-CITATIONS = f"""@article{{guo2024activedormant,
-  title   = {{Active-Dormant Attention Heads: Mechanistically Demystifying Extreme-Token
-             Phenomena in LLMs}},
-  author  = {{Guo, Tianyu and Pai, Druv and Bai, Yu and Jiao, Jiantao and Jordan, Michael I. and
-             Mei, Song}},
-  journal = {{arXiv preprint arXiv:2410.13835}},
-  year    = {{2024}}
-}}
-@software{{trajectory,
-  title   = {{trajectory: attention sinks, value-state drains and residual-state peaks over
-             training}},
-  author  = {{{{The trajectory maintainers}}}},
-  version = {{{__version__}}}
-}}"""
-"""What to cite, in BibTeX."""
 
 
 def make(run: Run) -> Page:
