@@ -48,6 +48,10 @@ Measure one checkpoint from Python. Tables are read with `trajectory.tables.scan
 
 ::: trajectory.tables.scan
 
+::: trajectory.sharing.share
+
+::: trajectory.arrays.to_xarray
+
 ::: trajectory.plot.heads
 
 ::: trajectory.plot.over_training
