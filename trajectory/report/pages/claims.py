@@ -91,7 +91,7 @@ def make(run: Run) -> Page:
     counted = _counted(claims)
     parts = {str(claim): part for (claim,), part in claims.group_by("claim")}
     blocks = [_claim(tile, parts[claim]) for claim, tile in tiles.found(claims)]
-    blocks.append(_summary(claims, counted))
+    blocks += [Heading("All criteria", name="criteria"), _summary(claims, counted)]
     return Page(
         "claims", "Claims", title, lead, blocks, (), {"counted": counted},
         note=note, answer=_answer(claims),

@@ -247,6 +247,8 @@ async function draw(figure) {
       : { theme: document.documentElement.dataset.theme === "dark" ? "dark" : "light" },
   });
   views.set(figure.name, result);
+  // The chart is described as a whole; its thousands of marks have no names.
+  result.view.container().querySelector("svg")?.setAttribute("aria-hidden", "true");
   if (Object.keys(figure.picks).length) {
     result.view.addEventListener("click", (_, item) => {
       const columns = Object.keys(figure.picks);
