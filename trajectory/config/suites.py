@@ -186,7 +186,8 @@ class Suite(Section):
     tokens_per_step: Count | dict[Annotated[int, Field(ge=1)], Count] | None = None
     """Training tokens per step, of all stages or by stage."""
     published: Count | None = None
-    """Checkpoints of the first stage when last counted; used only by `trajectory plan`."""
+    """Checkpoints of the measured stages when last counted, for `trajectory plan` and
+    `trajectory doctor`."""
     spacing: Count | None = None
     """Usual distance of two checkpoints, in steps."""
     first_token: FirstToken | None = None

@@ -61,6 +61,7 @@ def published(
     weights: Literal["stream", "download"] = "stream",
     tokenizer: bool = True,
     hub: Hub | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Published]:
     """A revision of a repository, for as long as the block lasts.
 
@@ -71,6 +72,7 @@ def published(
             keeps the files in ``$XDG_CACHE_HOME/trajectory/weights``.
         tokenizer: fetch the tokenizer too: that of the revision, or of main where it has none.
         hub: where it is fetched from; the one of ``HF_ENDPOINT`` if None.
+        folder: where downloads are kept; ``$XDG_CACHE_HOME/trajectory/weights`` if None.
 
     Raises:
         TrajectoryError: if there is no such repository or revision, it cannot be had, the audit
@@ -78,7 +80,7 @@ def published(
     """
     if weights not in ("stream", "download"):
         raise TrajectoryError(f"weights {weights!r}: choose one of stream, download")
-    config, name = _config(repository, weights)
+    config, name = _config(repository, weights, folder)
     suite = config.suites.suite(name)
     hub = hub or Hub(config.fetch)
     rows, row = _found(name, suite, revision or MAIN, hub)
@@ -97,7 +99,7 @@ def known(repository: str) -> str | None:
     return next((name for name, place in places if place == asked), None)
 
 
-def _config(repository: str, weights: str) -> tuple[Config, str]:
+def _config(repository: str, weights: str, folder: Path | None) -> tuple[Config, str]:
     """The config of a run with this one suite, and the suite's name."""
     own = known(repository)
     name = own or re.sub(r"[^a-z0-9._-]+", "-", repository.lower())
@@ -105,7 +107,7 @@ def _config(repository: str, weights: str) -> tuple[Config, str]:
     if weights == "download":
         values["weights"] = "keep"
     cache = default_cache().parent
-    fetch = {"folder": str(cache / "weights"), "patience": PATIENCE}
+    fetch = {"folder": str(folder or cache / "weights"), "patience": PATIENCE}
     given = {"name": "measure", "results": str(cache), "suites": {name: values}, "fetch": fetch}
     return parse(given, repository), name
 
