@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from trajectory.checkpoints.audit import MAIN
 from trajectory.checkpoints.manifest import manifest_rows
+from trajectory.checkpoints.pin import list_revisions
 from trajectory.config.registry import registered, suggestion
 from trajectory.config.suites import Suite
 from trajectory.doctor.steps import Failure, Skip, Step
@@ -52,18 +53,17 @@ def suites_of(names: Sequence[str]) -> dict[str, Suite]:
     return {name: suite for name, suite in found.items() if suite.repository is not None}
 
 
-def listing_of(name: str, suite: Suite, refs: Mapping[str, str]) -> Listing:
+def listing_of(name: str, suite: Suite, every: Sequence[Revision]) -> Listing:
     """What the hub lists of a suite, beside what the registry says: pattern, number, holes.
 
     Args:
         name: the suite's.
         suite: what the registry says.
-        refs: branches and tags with their commits.
+        every: its revisions.
 
     Raises:
         TrajectoryError: if the suite's pattern finds no numbers in a name.
     """
-    every = [Revision(ref, commit) for ref, commit in refs.items()]
     rows = [row for row in manifest_rows(name, suite, every) if row["revision"] != MAIN]
     read = [row for row in rows if row["step"] is not None]
     unread = [row["revision"] for row in rows if row["step"] is None]
@@ -73,7 +73,7 @@ def listing_of(name: str, suite: Suite, refs: Mapping[str, str]) -> Listing:
     }
     if not read:
         example = f"none of its {len(unread)} names is read, e.g. '{unread[0]}'" if unread else ""
-        found.wrong.append(example or "it has no branches and tags besides main")
+        found.wrong.append(example or "it has no revisions besides main")
     elif suite.published is not None and len(first) < suite.published:
         example = f"; not read: e.g. '{unread[0]}'" if unread else ""
         found.wrong.append(f"{len(first):,} checkpoints, {suite.published:,} stored{example}")
@@ -99,8 +99,7 @@ def look(step: Step, hub: Hub, suites: Mapping[str, Suite]) -> None:
                 step.found.append(f"{left} more suites were not asked for")
                 break
             try:
-                assert suite.repository is not None
-                listings[name] = listing_of(name, suite, hub.refs(suite.repository))
+                listings[name] = listing_of(name, suite, list_revisions(name, suite, hub))
                 in_vain = 0
             except TrajectoryError as error:
                 in_vain = in_vain + 1 if getattr(error, "again", False) else 0

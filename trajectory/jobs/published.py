@@ -17,7 +17,7 @@ from typing import Literal
 
 from trajectory.checkpoints.audit import MAIN, SUSPECT
 from trajectory.checkpoints.manifest import manifest_rows
-from trajectory.checkpoints.pin import audit_chosen
+from trajectory.checkpoints.pin import audit_chosen, list_revisions
 from trajectory.config import Config, parse
 from trajectory.config.registry import registered
 from trajectory.config.suites import Suite
@@ -118,14 +118,13 @@ def _found(name: str, suite: Suite, asked: str, hub: Hub) -> tuple[list[Row], Ro
     Besides the revision the audit looks into main, whose files an interrupted upload leaves
     behind, and into the trajectory's last revision, whose weights main may rightly have.
     """
-    assert suite.repository is not None
-    refs = hub.refs(suite.repository)
+    refs = {listed.name: listed.commit for listed in list_revisions(name, suite, hub)}
     branch = asked if asked in refs else next((b for b, c in refs.items() if c == asked), None)
     if branch is None and is_commit(asked):
         refs, branch = {**refs, asked: asked}, asked
     if branch is None:
         near = difflib.get_close_matches(asked, refs, 3)
-        several = f"it has {len(refs):,} branches and tags"
+        several = f"it has {len(refs):,} revisions"
         advice = f"did you mean {', '.join(near)}?" if near else several
         raise UnknownRevision(f"{suite.repository}: no revision '{asked}'; {advice}")
     every = [Revision(b, c) for b, c in refs.items()]
