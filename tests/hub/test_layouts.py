@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from trajectory.checkpoints.edited import checked_selection
@@ -27,6 +29,7 @@ from trajectory.tables import from_rows, validate
 
 from .server import Files, StandIn
 from .suites import checkpoint, files, tokenizer_files
+from .test_workflow import COMPLETE, Run
 
 REPOSITORY = "org/run"
 STEPS = [0, 10, 20, 30, 40]
@@ -42,21 +45,21 @@ def steps(standin: StandIn) -> dict[int, Files]:
     return found
 
 
-Lay = Callable[[StandIn, dict[int, Files]], dict[str, str]]
+Lay = Callable[..., dict[str, str]]
 
 
-def as_branches(standin: StandIn, steps: dict[int, Files]) -> dict[str, str]:
+def as_branches(standin: StandIn, steps: dict[int, Files], at: str = REPOSITORY) -> dict[str, str]:
     named = {f"step{step}": own for step, own in steps.items()}
-    standin.repositories[REPOSITORY] = {"main": steps[40], **named}
+    standin.repositories[at] = {"main": steps[40], **named}
     return {}
 
 
-def as_tags(standin: StandIn, steps: dict[int, Files]) -> dict[str, str]:
-    standin.tagged.add(REPOSITORY)
-    return as_branches(standin, steps)
+def as_tags(standin: StandIn, steps: dict[int, Files], at: str = REPOSITORY) -> dict[str, str]:
+    standin.tagged.add(at)
+    return as_branches(standin, steps, at)
 
 
-def as_commits(standin: StandIn, steps: dict[int, Files]) -> dict[str, str]:
+def as_commits(standin: StandIn, steps: dict[int, Files], at: str = REPOSITORY) -> dict[str, str]:
     """As pico-train uploads them: logs between the models, to a branch named as the run."""
     titled: dict[str, Files] = {}
     history = []
@@ -64,24 +67,26 @@ def as_commits(standin: StandIn, steps: dict[int, Files]) -> dict[str, str]:
         for title in (f"Saving HF Model -- Step {step}", f"Saving Logs -- Step {step}"):
             titled[title] = own
             history.insert(0, title)
-    standin.repositories[REPOSITORY] = {"main": {}, "a/run": steps[40], **titled}
-    standin.histories[REPOSITORY] = {"a/run": [*history, "initial commit"]}
-    standin.repositories[REPOSITORY]["initial commit"] = {}
+    standin.repositories[at] = {"main": {}, "a/run": steps[40], **titled}
+    standin.histories[at] = {"a/run": [*history, "initial commit"]}
+    standin.repositories[at]["initial commit"] = {}
     pattern = r"Saving-HF-Model-Step-(?P<step>\d+)"
     return {"layout": "commits", "branch": "a/run", "pattern": pattern}
 
 
-def as_folders(standin: StandIn, steps: dict[int, Files]) -> dict[str, str]:
+def as_folders(standin: StandIn, steps: dict[int, Files], at: str = REPOSITORY) -> dict[str, str]:
     """Below a folder of them all, the last one at the root too."""
     inside = {f"all/step{n}/{p}": c for n, own in steps.items() for p, c in own.items()}
-    standin.repositories[REPOSITORY] = {"main": {**steps[40], **inside}}
+    standin.repositories[at] = {"main": {**steps[40], **inside}}
     return {"layout": "folders"}
 
 
-def as_repositories(standin: StandIn, steps: dict[int, Files]) -> dict[str, str]:
+def as_repositories(
+    standin: StandIn, steps: dict[int, Files], at: str = REPOSITORY
+) -> dict[str, str]:
     for step, own in steps.items():
-        standin.repositories[f"{REPOSITORY}-step{step}"] = {"main": own}
-    standin.repositories[f"{REPOSITORY}-tokenizer"] = {"main": files(tokenizer_files())}
+        standin.repositories[f"{at}-step{step}"] = {"main": own}
+    standin.repositories[f"{at}-tokenizer"] = {"main": files(tokenizer_files())}
     standin.repositories["org/other-run-step5"] = {"main": steps[0]}
     return {"layout": "repositories"}
 
@@ -164,6 +169,38 @@ def test_what_is_chosen_is_fetched_from_where_it_lies(
     fetch_tokenizer("mine", suite, hub, rows, chosen, tmp_path / "tokenizer")
     read = (tmp_path / "tokenizer" / "tokenizer.json").read_bytes()
     assert read == tokenizer_files()["tokenizer.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_workflow_measures_the_same_rows_in_every_layout(
+    standin: StandIn, steps: dict[int, Files], root: Path, tmp_path: Path
+) -> None:
+    run = Run(tmp_path, root, standin)
+    own = {"select": {"every": 1}, "weights": "download"}
+    suites = {
+        lay.__name__.replace("_", "-"): {
+            "repository": f"org/{lay.__name__}", **own, **lay(standin, steps, f"org/{lay.__name__}")
+        }
+        for lay in LAYOUTS
+    }  # fmt: skip
+    given = {"name": "x", "results": "results", "suites": suites, "probe": {"sequences": 2}}
+    given["probe"] |= {"length": 32}
+    (tmp_path / "hub.yaml").write_text(json.dumps(given))
+    status, output = run.snakemake(COMPLETE)
+    assert status == 0, output
+    heads = pl.read_parquet(run.results / "tables" / "heads.parquet")
+    rows = {
+        name: heads.filter(trajectory=name)
+        .drop("trajectory")
+        .sort("step", "domain", "layer", "head")
+        for name in suites
+    }
+    first = rows["as-branches"]
+    assert first["step"].unique().sort().to_list() == [0, 30, 40]
+    for name, own_rows in rows.items():
+        assert own_rows.equals(first), name
+    assert run.leftovers() == []
 
 
 def test_a_title_names_one_commit_the_newest(
