@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Mapping
 
 from trajectory.checkpoints.audit import MAIN
@@ -76,12 +77,14 @@ def _folders(commit: str, files: tuple[File, ...]) -> list[Revision]:
             inside.setdefault(folder, []).append(File(name, file.size, file.digest))
     found = [folder for folder, own in inside.items() if _is_checkpoint(own)]
     lasts = [folder.rpartition("/")[2] for folder in found]
-    revisions = []
+    often = Counter(lasts)
+    revisions: dict[str, Revision] = {}
     for folder, last in zip(found, lasts, strict=True):
-        name = last if lasts.count(last) == 1 else folder.replace("/", "-")
+        name = last if often[last] == 1 else folder.replace("/", "-")
+        name = folder if name in revisions else name  # one that is never chosen
         if name != MAIN and is_content(place := f"{commit}:{folder}"):
-            revisions.append(Revision(name, place))
-    return revisions
+            revisions[name] = Revision(name, place)
+    return list(revisions.values())
 
 
 def _is_checkpoint(files: list[File]) -> bool:
@@ -98,6 +101,6 @@ def _repositories(start: str, hub: Hub) -> list[Revision]:
         rest = one.removeprefix(start)
         name = rest.lstrip("-_.")
         name = rest if name in revisions else name  # one that is never chosen
-        if name and name != MAIN:
-            revisions[name] = Revision(name, f"{one}@{commit}")
+        if name and name != MAIN and is_content(place := f"{one}@{commit}"):
+            revisions[name] = Revision(name, place)
     return list(revisions.values())

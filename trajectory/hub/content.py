@@ -18,7 +18,7 @@ _PICKLED = re.compile(r".*\.(bin|pt|pth|ckpt)")
 
 _NAME = r"[\w@%+=,][\w@%+=,.-]{0,199}"
 _PLACE = re.compile(
-    r"(?:(?P<repository>[\w.-]{1,96}/[\w.-]{1,96})@)?(?P<commit>[0-9a-f]{40})"
+    r"(?:(?P<repository>[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95})@)?(?P<commit>[0-9a-f]{40})"
     rf"(?::(?P<folder>{_NAME}(?:/{_NAME}){{0,9}}))?",
     re.ASCII,
 )
