@@ -58,6 +58,7 @@ MAY_IMPORT = {
         *("tables", "schemas", "config", "corpus", "hub", "checkpoints", "jobs", "probe"),
         *("results", "dynamics", "report"),
     },
+    "doctor": {"config", "corpus", "hub", "checkpoints", "jobs", "api"},
     "dynamics": {"tables", "schemas", "config"},
     "report": {"tables", "schemas", "config", "dynamics"},
 }

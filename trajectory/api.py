@@ -97,6 +97,7 @@ def measure(
     *,
     revision: str | None = None,
     weights: Literal["stream", "download"] = "stream",
+    folder: Path | None = None,
     tokenizer: Any = None,
     length: int = 512,
     sequences: int | None = None,
@@ -126,7 +127,8 @@ def measure(
             are cut at even distances.
         revision: branch, tag or commit on the hub; main if None.
         weights: of the hub: "stream" reads what is needed and writes nothing, "download" keeps
-            the files in ``$XDG_CACHE_HOME/trajectory/weights``.
+            the files.
+        folder: where downloads are kept; ``$XDG_CACHE_HOME/trajectory/weights`` if None.
         tokenizer: a folder, or a tokenizer in memory. A model in memory needs one for texts; with
             ids it names the tokens. A checkpoint has its own; where it has none, it is looked for
             beside it: in ``../tokenizer`` and in the folder above.
@@ -150,9 +152,9 @@ def measure(
     """
     if isinstance(model, Path | str):
         compute = Compute.of(device or "cpu", dtype or "float32", statistics)
-        with _at_hand(model, revision, weights, tokenizer) as (folder, tensors, read):
+        with _at_hand(model, revision, weights, folder, tokenizer) as (place, tensors, read):
             found = measure_checkpoint_files(
-                folder,
+                place,
                 batches_of(texts, read, length, first_token, model, sequences=sequences),
                 compute.dtype,
                 compute.statistics,
@@ -256,7 +258,11 @@ def forces(
 
 @contextmanager
 def _at_hand(
-    model: Path | str, revision: str | None, weights: Literal["stream", "download"], tokenizer: Any
+    model: Path | str,
+    revision: str | None,
+    weights: Literal["stream", "download"],
+    kept: Path | None,
+    tokenizer: Any,
 ) -> Iterator[tuple[Path, Weights | None, TextTokenizer]]:
     """A checkpoint's folder, its tensors if they lie elsewhere, and its tokenizer."""
     if isinstance(model, Path) or Path(model).is_dir() or not REPOSITORY.fullmatch(model):
@@ -265,7 +271,7 @@ def _at_hand(
         folder = _of_folder(model)
         yield folder, None, _read_tokenizer(folder, tokenizer)
         return
-    with published(model, revision, weights, tokenizer=tokenizer is None) as found:
+    with published(model, revision, weights, tokenizer is None, folder=kept) as found:
         read_config(found.folder)
         if tokenizer is None:
             assert found.tokenizer is not None

@@ -9,7 +9,7 @@ _SECRETS = (
     (re.compile(r"hf_[A-Za-z0-9]{4,}"), "hf_…"),
     (re.compile(r"(?i)(bearer\s+)[^\s'\"]+"), r"\1…"),
     (re.compile(r"(https?://[^\s'\"?]+)\?[^\s'\"]+"), r"\1?…"),  # signed links
-    (re.compile(r"(https?://)[^/@\s]+@"), r"\1…@"),
+    (re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s]+@"), r"\1…@"),
 )
 
 

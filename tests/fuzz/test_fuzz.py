@@ -24,15 +24,24 @@ from safetensors.numpy import save
 from trajectory.bb.state import State
 from trajectory.checkpoints.audit import audit
 from trajectory.checkpoints.edited import checked_selection
+from trajectory.checkpoints.layouts import on_hub, title_name
 from trajectory.checkpoints.manifest import manifest_rows
-from trajectory.checkpoints.names import is_plain, parse_revision
+from trajectory.checkpoints.names import LONGEST, is_plain, parse_revision
 from trajectory.checkpoints.pinned import read_unpinned
 from trajectory.checkpoints.selection import select, selected, write_selection
 from trajectory.config import parse
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.hub import answers
-from trajectory.hub.content import File, Revision, is_commit, missing_shards
+from trajectory.hub.content import (
+    File,
+    Place,
+    Revision,
+    content_folder,
+    is_commit,
+    is_content,
+    missing_shards,
+)
 from trajectory.outside import inside, json_object
 from trajectory.probe.remote import parse_header
 from trajectory.probe.streaming import read_config
@@ -61,6 +70,45 @@ def test_names(name: str) -> None:
         assert inside(Path("/r"), Path("/r") / name) == Path("/r") / name
     if is_commit(name):
         assert "/" not in name and "." not in name
+    if is_content(name):
+        assert "/" not in content_folder(name) and "." not in content_folder(name)
+    title = title_name(name)
+    assert title == "" or len(title) > LONGEST or is_plain(title)
+
+
+@many
+@given(st.lists(NAMES, max_size=6), st.lists(NAMES, max_size=6), st.lists(NAMES, max_size=6))
+@example(
+    ["x"], ["../step1", "a/step1", "b/step1", "step1/", "/step1"], ["-step1", "_step1", "/../x"]
+)
+def test_layouts_name_and_pin_whatever_the_hub_lists(
+    titles: list[str], folders: list[str], repositories: list[str]
+) -> None:
+    class Listed:
+        """What a hub may say of one repository."""
+
+        def refs(self, repository: str) -> dict[str, str]:
+            return {"main": "0" * 40}
+
+        def commits(self, repository: str, branch: str) -> list[tuple[str, str]]:
+            return [(f"{n:040x}", title) for n, title in enumerate(titles)]
+
+        def files(self, repository: str, commit: str, where: str) -> tuple[File, ...]:
+            return tuple(File(f"{folder}/config.json", 1, "git:") for folder in folders)
+
+        def repositories(self, start: str) -> list[tuple[str, str]]:
+            return [(start + one, "1" * 40) for one in repositories]
+
+    for layout in ("commits", "folders", "repositories"):
+        suite = Suite.model_validate({"repository": "o/n", "layout": layout})
+        found = quietly(lambda suite=suite: on_hub(suite, Listed()))
+        for revision in found or []:
+            place = Place.of("o/n", revision.commit)
+            assert place is not None
+            assert ".." not in place.path("config.json").split("/")
+            assert inside(Path("/r"), Path("/r") / content_folder(revision.commit))
+        names = [revision.name for revision in found or []]
+        assert len({*names}) == len(names)
 
 
 @many
@@ -94,6 +142,8 @@ REFS = {
     "branches": [{"name": "main", "targetCommit": "0" * 40}],
     "tags": [{"name": "v1", "targetCommit": "1" * 40}],
 }
+COMMITS = [{"id": "0" * 40, "title": "Step 10", "authors": []}]
+REPOSITORIES = [{"id": "o/n-step10", "sha": "1" * 40}]
 PAGE = [
     {"type": "file", "path": "a", "size": 1, "oid": "0" * 40},
     {"type": "file", "path": "b", "size": 2, "oid": "0" * 40, "lfs": {"oid": "0" * 64, "size": 2}},
@@ -102,12 +152,13 @@ PAGE = [
 
 
 @many
-@given(st.one_of(altered(REFS), altered(PAGE), altered(NOTE), JSON), st.data())
+@given(st.one_of(*map(altered, (REFS, PAGE, NOTE, COMMITS, REPOSITORIES)), JSON), st.data())
 def test_hub_answers(value: object, data: st.DataObject) -> None:
     content = json.dumps(value).encode()
     if data.draw(st.booleans()):
         content = data.draw(damaged(content))
-    for reader in (answers.refs, answers.listed, answers.remembered):
+    pairs = (answers.commits, answers.repositories)
+    for reader in (answers.refs, answers.listed, answers.remembered, *pairs):
         with bounded():
             try:
                 found = reader(content)
@@ -116,6 +167,8 @@ def test_hub_answers(value: object, data: st.DataObject) -> None:
                 continue
         if isinstance(found, dict):
             assert all(is_commit(commit) for commit in found.values())
+        elif reader in pairs:
+            assert all(is_commit(one) or is_commit(other) for one, other in found)
         else:
             assert all(0 <= file.size < 1 << 48 for file in found)
 

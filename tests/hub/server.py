@@ -106,6 +106,8 @@ class StandIn:
         repositories: files by repository and branch.
         gated: repositories that answer 403 without the token.
         tagged: repositories whose revisions besides main are tags.
+        histories: titles of the commits of a branch, the newest first, by repository and branch;
+            their files are those of a revision that bears the title, and no ref does.
         rate: bytes per second of all bodies together; None for no limit.
         page: files of a commit that are listed in one answer.
         asked: every request.
@@ -116,6 +118,7 @@ class StandIn:
         self.repositories: dict[str, dict[str, Files]] = {}
         self.gated: dict[str, str] = {}
         self.tagged: set[str] = set()
+        self.histories: dict[str, dict[str, list[str]]] = {}
         self.faults: list[Fault] = []
         self.rate: float | None = None
         self.page = 1000
@@ -204,8 +207,12 @@ class Handler(BaseHTTPRequestHandler):
             if self.wrong.status is not None:
                 self.reply(self.wrong.status, b"busy", self.wrong.headers)
                 return
+        if path.split("?")[0] == "/api/models":
+            self.models()
+            return
         for pattern, handle in (
             (r"/api/models/([^/]+/[^/]+)/refs", self.refs),
+            (r"/api/models/([^/]+/[^/]+)/commits/(.+)", self.commits),
             (r"/api/models/([^/]+/[^/]+)/tree/([^?]+?)/?", self.tree),
             (r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", self.revision),
             (r"/api/models/([^/]+/[^/]+)/paths-info/(.+)", self.paths_info),
@@ -243,7 +250,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def refs(self, repository: str) -> None:
         found: dict[str, list[dict[str, str]]] = {"branches": [], "tags": []}
+        titles = {t for own in self.hub.histories.get(repository, {}).values() for t in own}
         for name in self.hub.repositories[repository]:
+            if name in titles:
+                continue
             tag = name != "main" and repository in self.hub.tagged
             kind, folder = ("tags", "tags") if tag else ("branches", "heads")
             commit = self.hub.commit(repository, name)
@@ -256,14 +266,42 @@ class Handler(BaseHTTPRequestHandler):
         if (found := self.files(repository, revision or "main")) is not None:
             self.json({"id": repository, "sha": found[0], "siblings": [], "tags": []})
 
+    def commits(self, repository: str, branch: str) -> None:
+        titles = self.hub.histories.get(repository, {}).get(branch)
+        if titles is None:
+            self.reply(404, b"", {"X-Error-Code": "RevisionNotFound"})
+            return
+        at = "2026-01-01T00:00:00.000Z"
+        self.paged(
+            [
+                {"id": self.hub.commit(repository, title), "title": title, "message": "",
+                 "date": at, "authors": [{"user": "somebody"}]}
+                for title in titles
+            ]
+        )  # fmt: skip
+
+    def models(self) -> None:
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        (author,), (search,) = query["author"], query["search"]
+        found = [n for n in self.hub.repositories if n.startswith(f"{author}/") and search in n]
+        assert query["expand"] == ["sha"]
+        self.paged([{"_id": "0" * 24, "id": n, "sha": self.hub.commit(n, "main")} for n in found])
+
     def tree(self, repository: str, revision: str) -> None:
         if (found := self.files(repository, revision)) is None:
             return
-        entries = [{**c.entry, "path": path} for path, c in found[1].items()]
-        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
-        start = int(query.get("cursor", ["0"])[0])
+        folders = {path.rpartition("/")[0] for path in found[1]} - {""}
+        entries = [{"type": "directory", "path": path, "oid": "0" * 40} for path in folders]
+        self.paged([*entries, *({**c.entry, "path": path} for path, c in found[1].items())])
+
+    def paged(self, entries: list[dict[str, Any]]) -> None:
+        """One page of a listing, and a link to the next."""
+        parts = urllib.parse.urlsplit(self.path)
+        query = urllib.parse.parse_qs(parts.query)
+        start = int(query.pop("cursor", ["0"])[0])
         stop = start + self.hub.page
-        after = f"{self.hub.endpoint}/api/models/{repository}/tree/{revision}?cursor={stop}"
+        kept = urllib.parse.urlencode({**query, "cursor": [str(stop)]}, doseq=True)
+        after = f"{self.hub.endpoint}{parts.path}?{kept}"
         more = {"Link": f'<{after}>; rel="next"'} if stop < len(entries) else {}
         self.json(entries[start:stop], more)
 

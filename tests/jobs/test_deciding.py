@@ -51,6 +51,8 @@ OTHER_PROBE: dict[str, Any] = {
 OTHER_SUITE: dict[str, Any] = {
     "like": "olmo2-1b",
     "repository": "c/d",
+    "layout": "commits",
+    "branch": "a-run",
     "folder": "elsewhere",
     "family": "llama",
     "parameters": 10,
@@ -150,6 +152,8 @@ def test_every_key_of_a_suite_decides_what_is_listed_batches_rows_or_nothing(key
 
 def _suite(key: str) -> Suite:
     place = {} if key in ("folder", "repository") else {"repository": "a/b"}
+    if key == "branch":
+        place["layout"] = "folders"
     return Suite.model_validate({**place, key: OTHER_SUITE[key]})
 
 

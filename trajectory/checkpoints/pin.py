@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trajectory.checkpoints.audit import JUDGED, LEARNT, MAIN, audit, config_file
 from trajectory.checkpoints.edited import checked_selection
+from trajectory.checkpoints.layouts import on_hub
 from trajectory.checkpoints.local import revision_folder, revision_folders
 from trajectory.checkpoints.manifest import manifest_rows
 from trajectory.checkpoints.pinned import paths
@@ -53,7 +54,7 @@ def pin(config: Config, name: str) -> tuple[list[Row], list[Row]]:
     hub = Hub(config.fetch)
     manifest, selection = paths(config, name)
     now = datetime.now(UTC).isoformat(timespec="minutes")
-    facts = {"endpoint": hub.api.endpoint, "repository": suite.repository, "listed": now}
+    facts = {"endpoint": hub.api.endpoint, "repository": _whence(suite), "listed": now}
 
     def keep(rows: list[Row]) -> None:
         write(from_rows(rows, MANIFEST), MANIFEST, manifest, describe(**facts))
@@ -65,7 +66,7 @@ def pin(config: Config, name: str) -> tuple[list[Row], list[Row]]:
             with progress(f"{name}: audit", len(revisions), "revisions") as report:
                 rows = audited(name, suite, revisions, hub, report)
         except (Offline, Unreachable) as error:
-            before = _before(manifest, suite.repository)
+            before = _before(manifest, _whence(suite))
             if before is None:
                 raise
             listed, facts["listed"] = before
@@ -82,16 +83,23 @@ def pin(config: Config, name: str) -> tuple[list[Row], list[Row]]:
     return rows, chosen
 
 
-def _before(manifest: Path, repository: str | None) -> tuple[list[Row], str] | None:
-    """What was listed before of a repository, and when; None if nothing was."""
+def _whence(suite: Suite) -> str | None:
+    """What is listed: the suite's repository, and its layout unless that is refs."""
+    if suite.layout == "refs":
+        return suite.repository
+    return f"{suite.repository}, {suite.layout} {suite.branch or ''}".strip()
+
+
+def _before(manifest: Path, whence: str | None) -> tuple[list[Row], str] | None:
+    """What was listed before of the same, and when; None if nothing was."""
     if not manifest.is_file():
         return None
     rows, facts = read(manifest, MANIFEST).to_pylist(), provenance(manifest)
-    return (rows, facts["listed"]) if facts.get("repository") == repository else None
+    return (rows, facts["listed"]) if facts.get("repository") == whence else None
 
 
 def list_revisions(name: str, suite: Suite, hub: Hub) -> list[Revision]:
-    """A suite's revisions, pinned: one request to the hub, or a look into a folder.
+    """A suite's revisions, pinned: as its layout on the hub has them, or by a look into a folder.
 
     Raises TrajectoryError if it cannot be listed.
     """
@@ -103,9 +111,7 @@ def list_revisions(name: str, suite: Suite, hub: Hub) -> list[Revision]:
             raise TrajectoryError(
                 f"suite '{name}': {error.filename} cannot be read ({error.strerror})"
             ) from None
-    assert suite.repository is not None
-    refs = hub.refs(suite.repository)
-    return [Revision(branch, commit) for branch, commit in refs.items()]
+    return on_hub(suite, hub)
 
 
 def audited(

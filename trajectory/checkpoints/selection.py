@@ -17,7 +17,7 @@ from pathlib import Path
 from trajectory.checkpoints.names import LONGEST, is_plain
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
-from trajectory.hub.content import is_commit
+from trajectory.hub.content import is_content
 from trajectory.provenance import values_digest
 from trajectory.rows import Row
 
@@ -37,6 +37,8 @@ _DECIDING = {
 }
 """What of a suite's settings decides its selection."""
 
+_NEWER = {"stages_continue", "layout", "branch"}
+"""What does so too, but for its default: what was pinned before there was the key stays pinned."""
 
 NOT_PLAIN = (
     "revision '{}' cannot be named in commands: only letters, digits and @ % + = : , . _ - can, "
@@ -59,8 +61,7 @@ class Unselectable(TrajectoryError):
 def settings_digest(suite: Suite) -> str:
     """Twelve hex digits that change when a setting does that decides the selection."""
     deciding = suite.model_dump(mode="json", include=_DECIDING)
-    if suite.stages_continue:  # else what was pinned before there was this key stays pinned
-        deciding["stages_continue"] = True
+    deciding |= suite.model_dump(mode="json", include=_NEWER, exclude_defaults=True)
     return values_digest(deciding)
 
 
@@ -359,10 +360,11 @@ def read_selection(path: Path) -> list[Row]:
         revisions.add(row["revision"])
         if not is_plain(row["revision"]):
             raise TrajectoryError(f"{path}, line {n}: {NOT_PLAIN.format(row['revision'])}")
-        if not is_commit(row["commit"]):
+        if not is_content(row["commit"]):
             raise TrajectoryError(
-                f"{path}, line {n}: commit '{row['commit']}' is neither 40 hex digits nor sha256: "
-                "and 64; take it from the suite's manifest"
+                f"{path}, line {n}: commit '{row['commit']}' is neither 40 hex digits (with "
+                "a repository or folder, where there is one) nor sha256: and 64; take it from the "
+                "suite's manifest"
             )
         rows.append(row)
     _check_steps(path, rows)

@@ -19,6 +19,7 @@ from trajectory.cli import (
     config,
     corpus,
     costs,
+    doctor,
     dynamics,
     export,
     holds,
@@ -48,6 +49,7 @@ app.command("plan", rich_help_panel=BEFORE)(plan.plan)
 app.command("sinks", rich_help_panel=STATIC)(sinks.sinks)
 app.command("circuit", rich_help_panel=STATIC)(static.circuit)
 app.command("heads", rich_help_panel=STATIC)(static.heads)
+app.command("doctor", rich_help_panel=BEFORE)(doctor.doctor)
 app.command("bigrams", rich_help_panel=BEFORE)(corpus.bigrams)
 app.command("report", rich_help_panel=AFTER)(report.report)
 app.command("claims", rich_help_panel=AFTER)(claims.claims)

@@ -163,6 +163,12 @@ class Suite(Section):
     """A suite of the registry to copy facts from."""
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
     """Repository on the hub: organisation/name."""
+    layout: Literal["refs", "commits", "folders", "repositories"] = "refs"
+    """Where the checkpoints lie on the hub. refs: branches and tags; commits: those of a branch, by
+    their titles; folders: of a branch; repositories: one for each checkpoint, whose names begin
+    with `repository`."""
+    branch: str | None = None
+    """The branch whose commits or folders are the checkpoints; main if null."""
     folder: ExpandedPath | None = None
     """Local folder in place of a repository: a checkpoint, or one folder per revision."""
     family: str | None = None
@@ -186,7 +192,8 @@ class Suite(Section):
     tokens_per_step: Count | dict[Annotated[int, Field(ge=1)], Count] | None = None
     """Training tokens per step, of all stages or by stage."""
     published: Count | None = None
-    """Checkpoints of the first stage when last counted; used only by `trajectory plan`."""
+    """Checkpoints of the measured stages when last counted, for `trajectory plan` and
+    `trajectory doctor`."""
     spacing: Count | None = None
     """Usual distance of two checkpoints, in steps."""
     first_token: FirstToken | None = None
@@ -229,6 +236,12 @@ class Suite(Section):
     def _consistent(self) -> Suite:
         if self.folder is not None and self.repository is not None:
             raise ValueError("give repository or folder, not both")
+        if self.folder is not None and self.layout != "refs":
+            raise ValueError(f"layout {self.layout}: of a repository on the hub, not of a folder")
+        if self.branch is not None and self.layout not in ("commits", "folders"):
+            raise ValueError(
+                f"branch '{self.branch}': set layout to commits or folders, whose branch it is"
+            )
         if self.pattern is not None:
             try:
                 groups = re.compile(self.pattern).groupindex
@@ -254,7 +267,17 @@ class Suite(Section):
 
 
 _OF_LISTING = (
-    *("like", "repository", "folder", "pattern", "counts", "tokens_per_step", "main_is"),
+    *(
+        "like",
+        "repository",
+        "layout",
+        "branch",
+        "folder",
+        "pattern",
+        "counts",
+        "tokens_per_step",
+        "main_is",
+    ),
     *("known_bad", "stages", "stages_continue", "select", "audit", "schedule"),
 )
 """A suite's keys that decide which checkpoints there are, and what is listed of each."""
@@ -352,7 +375,8 @@ def _known(name: str, given: Any) -> Any:
         return given
     known = registered()
     if model in known:
-        place = ("repository",) if given.get("folder") else ()  # which a folder takes
+        # A folder takes the place of what lies on the hub.
+        place = ("repository", "layout", "branch") if given.get("folder") else ()
         return {key: fact for key, fact in known[model].items() if key not in place} | given
     if given.get("like") or not (given.get("repository") or given.get("folder")):
         raise ValueError(

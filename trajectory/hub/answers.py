@@ -60,6 +60,18 @@ class _Known(_Told):
     digest: Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|git:[0-9a-f]{40})$")]
 
 
+class _Commit(_Told):
+    id: _Hash
+    title: str
+
+
+class _Repository(_Told):
+    id: str
+    sha: _Hash
+
+
+_COMMITS = TypeAdapter(list[_Commit])
+_REPOSITORIES = TypeAdapter(list[_Repository])
 _KNOWN = TypeAdapter(list[_Known])
 _REFS = TypeAdapter(_Refs)
 _ENTRIES = TypeAdapter(list[dict[str, Any]])
@@ -99,6 +111,30 @@ def listed(content: bytes) -> list[File]:
     except ValidationError as error:
         raise ValueError(_first(error)) from None
     return [File(f.path, f.size, f"sha256:{f.lfs.oid}" if f.lfs else f"git:{f.oid}") for f in found]
+
+
+def commits(content: bytes) -> list[tuple[str, str]]:
+    """Commits and titles of one page of a branch's history.
+
+    Raises:
+        ValueError: in one line, if the page is none.
+    """
+    try:
+        return [(commit.id, commit.title) for commit in _COMMITS.validate_json(content)]
+    except ValidationError as error:
+        raise ValueError(_first(error)) from None
+
+
+def repositories(content: bytes) -> list[tuple[str, str]]:
+    """Names and main commits of one page of a host's repositories.
+
+    Raises:
+        ValueError: in one line, if the page is none.
+    """
+    try:
+        return [(one.id, one.sha) for one in _REPOSITORIES.validate_json(content)]
+    except ValidationError as error:
+        raise ValueError(_first(error)) from None
 
 
 def noted(files: Sequence[File]) -> bytes:

@@ -6,8 +6,10 @@ import os
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx2
 from huggingface_hub import HfApi, hf_hub_url
@@ -16,12 +18,14 @@ from huggingface_hub.utils import validate_repo_id
 from trajectory.config.fetch import Fetch
 from trajectory.errors import TrajectoryError
 from trajectory.hub import answers, errors
-from trajectory.hub.content import File, Hasher, check_small, is_commit
+from trajectory.hub.content import File, Hasher, Place, check_small
 from trajectory.hub.http import Answer, Client, Source, say
 from trajectory.hub.pacing import Pace
 from trajectory.hub.refusals import window
 from trajectory.outside import inside
 from trajectory.tables import atomic
+
+Entry = TypeVar("Entry")
 
 
 class Hub:
@@ -48,7 +52,6 @@ class Hub:
 
         Raises CheckpointError if the repository cannot be listed.
         """
-        where = f"repository '{repository}'"
         address = f"{self.api.endpoint}/api/models/{repository}/refs"
 
         def ask() -> dict[str, str]:
@@ -56,23 +59,47 @@ class Hub:
             content, _ = self.http.ask(address)
             return answers.refs(content)
 
-        return self.http.patiently(where, lambda: self._paced(ask))
+        return self.http.patiently(f"repository '{repository}'", lambda: self._paced(ask))
+
+    def commits(self, repository: str, branch: str) -> list[tuple[str, str]]:
+        """The commits of a branch with their titles, the newest first.
+
+        Raises CheckpointError if they cannot be listed.
+        """
+        address = f"{self.api.endpoint}/api/models/{repository}/commits/{quote(branch, safe='')}"
+        where = f"repository '{repository}', commits of '{branch}'"
+        return self._listing(address, "", answers.commits, where)
+
+    def repositories(self, start: str) -> list[tuple[str, str]]:
+        """The repositories whose names begin with ``start``, each with its main branch's commit.
+
+        Raises CheckpointError if they cannot be listed.
+        """
+        author, _, name = start.partition("/")
+        query = f"author={quote(author)}&search={quote(name)}&expand=sha"
+        address = f"{self.api.endpoint}/api/models"
+        found = self._listing(address, query, answers.repositories, f"repositories '{start}…'")
+        return [(one, commit) for one, commit in found if one.startswith(start)]
 
     def files(self, repository: str, commit: str, where: str) -> tuple[File, ...]:
-        """The files of a commit, listed once and remembered.
+        """The files of a commit, or of the place that stands for it, listed once and remembered.
 
         Raises CheckpointError if they cannot be listed, or there cannot be such a commit.
         """
-        if not is_commit(commit):
+        place = Place.of(repository, commit)
+        if place is None:
             raise errors.UnknownRevision(f"{where}: '{commit}' is no commit of a repository")
-        remembered = self._remembered(repository, commit)
+        remembered = self._remembered(place.repository, place.commit)
         if (known := _recall(remembered)) is not None:
-            return known
+            return place.within(known)
 
-        files = self.http.patiently(where, lambda: self._paced(self._tree, repository, commit))
+        def ask() -> tuple[File, ...]:
+            return self._paced(self._tree, place.repository, place.commit)
+
+        files = self.http.patiently(where, ask)
         if files:  # a commit without any is somebody's mistake, not to be kept for ever
             self._remember(remembered, files)
-        return files
+        return place.within(files)
 
     def read(self, repository: str, commit: str, file: File, where: str) -> bytes:
         """A small file, checked against its hash.
@@ -91,8 +118,33 @@ class Hub:
 
     def source(self, repository: str, commit: str, file: File) -> Source:
         """Where a file lies."""
-        url = hf_hub_url(repository, file.path, revision=commit, endpoint=self.api.endpoint)
+        place = Place.of(repository, commit) or Place(repository, commit)
+        url = hf_hub_url(
+            place.repository,
+            place.path(file.path),
+            revision=place.commit,
+            endpoint=self.api.endpoint,
+        )
         return Source(url, file.path, file.size)
+
+    def _listing(
+        self, address: str, query: str, read: Callable[[bytes], list[Entry]], where: str
+    ) -> list[Entry]:
+        """Every page of a listing, each of them a request of its own."""
+
+        def ask(query: str) -> tuple[list[Entry], str | None]:
+            content, answer = self.http.ask(f"{address}?{query}" if query else address)
+            return read(content), answers.next_page(answer)
+
+        found: list[Entry] = []
+        while True:
+            page, after = self.http.patiently(where, partial(self._paced, ask, query))
+            found += page
+            if after is None:
+                return found
+            if after == query or len(found) > answers.MOST_FILES:
+                raise errors.HubBroken(f"{where}: the hub's listing does not end")
+            query = after
 
     def _tree(self, repository: str, commit: str) -> tuple[File, ...]:
         """As ``HfApi.list_repo_tree``, which sets no timeout, repeats requests by itself, and

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trajectory.hub.errors import CheckpointError, CorruptCheckpoint, PickleOnly
@@ -15,6 +15,13 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"model-(?P<number>[0-9]{1,9})-of-(?P<count>[0-9]{1,9})\.safetensors")
 _PICKLED = re.compile(r".*\.(bin|pt|pth|ckpt)")
+
+_NAME = r"[\w@%+=,][\w@%+=,.-]{0,199}"
+_PLACE = re.compile(
+    r"(?:(?P<repository>[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95})@)?(?P<commit>[0-9a-f]{40})"
+    rf"(?::(?P<folder>{_NAME}(?:/{_NAME}){{0,9}}))?",
+    re.ASCII,
+)
 
 BLOCK = 1 << 20
 """Bytes read at once."""
@@ -156,6 +163,61 @@ def is_commit(text: str) -> bool:
     becomes part of paths that are written and deleted.
     """
     return re.fullmatch(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}", text) is not None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a revision's files lie on a hub.
+
+    Attributes:
+        repository: organisation/name.
+        commit: 40 hex digits.
+        folder: below the repository's root; empty for the root itself.
+    """
+
+    repository: str
+    commit: str
+    folder: str = ""
+
+    @classmethod
+    def of(cls, repository: str, content: str) -> Place | None:
+        """The place that ``content`` names in a repository; None if it names none.
+
+        Args:
+            repository: the suite's.
+            content: a commit; ``<commit>:<folder>`` as git writes it; or
+                ``<organisation/name>@<commit>`` as the hub does, of another repository.
+        """
+        found = _PLACE.fullmatch(content)
+        if found is None:
+            return None
+        return cls(found["repository"] or repository, found["commit"], found["folder"] or "")
+
+    def path(self, file: str) -> str:
+        """A file's path below the repository's root."""
+        return f"{self.folder}/{file}" if self.folder else file
+
+    def within(self, files: Iterable[File]) -> tuple[File, ...]:
+        """Of a repository's files those that lie here, by their names from here on."""
+        start = self.path("")
+        return tuple(
+            replace(file, path=file.path.removeprefix(start))
+            for file in files
+            if file.path.startswith(start)
+        )
+
+
+def is_content(text: str) -> bool:
+    """Whether a text is what a revision can be pinned to: a commit, or a place."""
+    return is_commit(text) or _PLACE.fullmatch(text) is not None
+
+
+def content_folder(content: str) -> str:
+    """Name of the folder in which a pinned revision is kept: its commit, or a digest of its
+    place."""
+    if is_commit(content):
+        return content
+    return hashlib.sha256(content.encode()).hexdigest()[:40]
 
 
 class Hasher:

@@ -17,6 +17,7 @@ from trajectory.hub.client import Hub
 from trajectory.hub.content import (
     INDEX,
     File,
+    content_folder,
     file_digest,
     local_revision,
     needed_files,
@@ -101,7 +102,7 @@ def _downloaded(
     assert suite.repository is not None
     commit = row["commit"]
     store = store_of(config)
-    kept = inside(store.root, store.root / name / commit)
+    kept = inside(store.root, store.root / name / content_folder(commit))
     if _is_whole(store, kept):
         yield kept
         return
@@ -109,7 +110,7 @@ def _downloaded(
     files = needed_files(hub.files(suite.repository, commit, where), where)
     size = sum(file.size for file in files)
     keeping = suite.weights == "keep"
-    with store.room(f"{name}/{commit}", size, keeping, where) as folder:
+    with store.room(f"{name}/{content_folder(commit)}", size, keeping, where) as folder:
         fetch_files(hub, suite.repository, commit, files, folder, where)
         check_index(folder, files, where)
         if keeping:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from trajectory.checkpoints.audit import MAIN, SUSPECT
 from trajectory.checkpoints.manifest import manifest_rows
-from trajectory.checkpoints.pin import audit_chosen
+from trajectory.checkpoints.pin import audit_chosen, list_revisions
 from trajectory.config import Config, parse
 from trajectory.config.registry import registered
 from trajectory.config.suites import Suite
@@ -61,6 +61,7 @@ def published(
     weights: Literal["stream", "download"] = "stream",
     tokenizer: bool = True,
     hub: Hub | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Published]:
     """A revision of a repository, for as long as the block lasts.
 
@@ -71,6 +72,7 @@ def published(
             keeps the files in ``$XDG_CACHE_HOME/trajectory/weights``.
         tokenizer: fetch the tokenizer too: that of the revision, or of main where it has none.
         hub: where it is fetched from; the one of ``HF_ENDPOINT`` if None.
+        folder: where downloads are kept; ``$XDG_CACHE_HOME/trajectory/weights`` if None.
 
     Raises:
         TrajectoryError: if there is no such repository or revision, it cannot be had, the audit
@@ -78,7 +80,7 @@ def published(
     """
     if weights not in ("stream", "download"):
         raise TrajectoryError(f"weights {weights!r}: choose one of stream, download")
-    config, name = _config(repository, weights)
+    config, name = _config(repository, weights, folder)
     suite = config.suites.suite(name)
     hub = hub or Hub(config.fetch)
     rows, row = _found(name, suite, revision or MAIN, hub)
@@ -97,7 +99,7 @@ def known(repository: str) -> str | None:
     return next((name for name, place in places if place == asked), None)
 
 
-def _config(repository: str, weights: str) -> tuple[Config, str]:
+def _config(repository: str, weights: str, folder: Path | None) -> tuple[Config, str]:
     """The config of a run with this one suite, and the suite's name."""
     own = known(repository)
     name = own or re.sub(r"[^a-z0-9._-]+", "-", repository.lower())
@@ -105,7 +107,7 @@ def _config(repository: str, weights: str) -> tuple[Config, str]:
     if weights == "download":
         values["weights"] = "keep"
     cache = default_cache().parent
-    fetch = {"folder": str(cache / "weights"), "patience": PATIENCE}
+    fetch = {"folder": str(folder or cache / "weights"), "patience": PATIENCE}
     given = {"name": "measure", "results": str(cache), "suites": {name: values}, "fetch": fetch}
     return parse(given, repository), name
 
@@ -116,14 +118,13 @@ def _found(name: str, suite: Suite, asked: str, hub: Hub) -> tuple[list[Row], Ro
     Besides the revision the audit looks into main, whose files an interrupted upload leaves
     behind, and into the trajectory's last revision, whose weights main may rightly have.
     """
-    assert suite.repository is not None
-    refs = hub.refs(suite.repository)
+    refs = {listed.name: listed.commit for listed in list_revisions(name, suite, hub)}
     branch = asked if asked in refs else next((b for b, c in refs.items() if c == asked), None)
     if branch is None and is_commit(asked):
         refs, branch = {**refs, asked: asked}, asked
     if branch is None:
         near = difflib.get_close_matches(asked, refs, 3)
-        several = f"it has {len(refs):,} branches and tags"
+        several = f"it has {len(refs):,} revisions"
         advice = f"did you mean {', '.join(near)}?" if near else several
         raise UnknownRevision(f"{suite.repository}: no revision '{asked}'; {advice}")
     every = [Revision(b, c) for b, c in refs.items()]

@@ -8,7 +8,11 @@ from trajectory.schemas.base import TOKENS, TRAJECTORY, Table, field, number
 
 _SUITE = field("suite", pa.string(), "name of the suite")
 _REVISION = field("revision", pa.string(), "checkpoint's name, as published")
-_COMMIT = field("commit", pa.string(), "content the name is pinned to")
+_COMMIT = field(
+    "commit",
+    pa.string(),
+    "content the name is pinned to: a commit, also as <commit>:<folder> or <repository>@<commit>; sha256: and a digest in a local folder",
+)
 _STAGE = field(
     "stage", pa.int16(), "training stage, from 1; null if the suite has one stage", nullable=True
 )

@@ -232,7 +232,7 @@ def _revisions(manifest: pl.DataFrame) -> Grid:
             Cell("—" if row["step"] is None else f"{row['step']:,}", "number"),
             Cell("—" if row["tokens"] is None else f"{row['tokens']:,}", "number"),
             Cell("—" if row["bytes"] is None else f"{row['bytes']:,}", "number"),
-            row["commit"][:12],
+            row["commit"].rpartition("@")[2][:12],
             row["verdict"].replace("_", " "),
             Cell(row["state"], css.get(row["state"], "no")),
         ]

@@ -25,6 +25,7 @@ from trajectory.report.page import (
     Figure,
     Folded,
     Grid,
+    Heading,
     Items,
     Missing,
     Page,

@@ -1,0 +1,33 @@
+"""``trajectory doctor``: the first day with a network or a GPU, in one command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trajectory.cli.options import Threads
+
+
+def doctor(
+    suites: Annotated[
+        list[str] | None,
+        typer.Argument(help="Suites whose branches are listed; all of the registry if none."),
+    ] = None,
+    threads: Threads = 1,
+) -> None:
+    """Try the hub and the devices from end to end: a report of one screen, to paste into an issue.
+
+    Lists branches, fetches three checkpoints of the smallest suite (28 MB each), measures them by
+    download and by stream, and compares them with plain transformers and between devices. Exit
+    status 1 if anything failed.
+    """
+    from trajectory.jobs.process import set_up_torch
+
+    set_up_torch(threads)
+    from trajectory.doctor.examine import examine
+
+    steps, report = examine(suites or ())
+    print(report)
+    if any(step.failures for step in steps):
+        raise typer.Exit(1)
