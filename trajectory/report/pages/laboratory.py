@@ -98,12 +98,12 @@ def _risks(run: Run, risks: pl.DataFrame) -> Figure:
 
 
 MILESTONES = {
-    "bigram_90": "bigrams learned to 90 %",
-    "backcopy_50": "backcopy learned to 50 %",
-    "backcopy_90": "backcopy learned to 90 %",
-    "sink_50": "half of the greatest sink",
-    "value_peak": "greatest value norm of the sink",
-    "drain_50": "that norm halved again",
+    "bigram_90": "90 % of bigrams",
+    "backcopy_50": "50 % of backcopy",
+    "backcopy_90": "90 % of backcopy",
+    "sink_50": "50 % of the sink",
+    "value_peak": "greatest ‖W_O v‖ of the sink",
+    "drain_50": "50 % of the drain",
 }
 """What milestones are called."""
 
