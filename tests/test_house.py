@@ -19,6 +19,7 @@ from trajectory.config import LogSpaced, Variant
 
 FREE = {
     "errors",
+    "hf_olmo",
     "outside",
     "progress",
     "provenance",
