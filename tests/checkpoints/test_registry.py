@@ -209,7 +209,7 @@ def test_a_config_takes_a_suite_over_and_changes_what_it_names() -> None:
 @pytest.mark.parametrize(
     ("suite", "message"),
     [
-        ({"olmo-7b": {}}, "suites: olmo-7b cannot be measured: its revisions are in the hf_olmo"),
+        ({"open-sci-ref": {}}, "suites: open-sci-ref cannot be measured: its repositories, open"),
         ({"mine": {"repository": "me"}}, "suites.mine.repository: string should match"),
         ({"mine": {"repository": "a/b", "folder": "x"}}, "give repository or folder, not both"),
         ({"mine": {"repository": "a/b", "pattern": "s(?P<stop>1)"}}, r"has no group \(\?P<step>"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from trajectory.config.fetch import Fetch
 from trajectory.errors import DamagedFiles, TrajectoryError
@@ -125,6 +126,39 @@ def test_the_config_is_told_in_the_words_of_transformers(tmp_path: Path) -> None
     found = read_config(tmp_path)
     assert (found.model_type, found.rms_norm_eps, found.eos_token_id) == ("llama", 1e-6, 0)
     assert (found.num_key_value_heads, found.attention_bias, found.mlp_bias) == (4, False, False)
+
+
+PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
+    "OLMo-1B": (
+        {"d_model": 2048, "n_heads": 16, "n_layers": 16, "mlp_ratio": 8, "weight_tying": True},
+        1_176_764_416,
+    ),
+    "OLMo-7B": (
+        {"d_model": 4096, "n_heads": 32, "n_layers": 32, "mlp_hidden_size": 22016},
+        6_888_095_744,
+    ),
+    "DataDecide-300M": (
+        {"d_model": 1024, "n_heads": 16, "n_layers": 16, "mlp_ratio": 8} | CASES["datadecide"],
+        371_491_840,
+    ),
+}
+"""What the published configs say (allenai/OLMo, configs/official and scripts/ladder.py), and their
+parameters: of DataDecide-300M as its files state them, of the others 1.177 and 6.888 billion."""
+
+
+@pytest.mark.parametrize("name", list(PUBLISHED))
+def test_published_configs_have_the_parameters_that_are_stated(tmp_path: Path, name: str) -> None:
+    own, parameters = PUBLISHED[name]
+    usual = {"vocab_size": 50280, "embedding_size": 50304, "max_sequence_length": 2048}
+    (tmp_path / "config.json").write_text(
+        json.dumps(
+            {**config("olmo-clipped", **usual, **own)}
+            | {"clip_qkv": None, "mlp_hidden_size": own.get("mlp_hidden_size")}
+        )
+    )
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(read_config(tmp_path))
+    assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 def test_older_files_call_it_olmo_as_transformers_does_its_own_class(tmp_path: Path) -> None:
