@@ -217,6 +217,8 @@ def test_what_decides_numbers_is_in_a_digest_or_in_the_values(
             "suite",
             "variant",
             "bb_trajectories",
+            "members",
+            "listed",
         ),  # which jobs there are
         "tokens_per_step_of",  # decides a listed row, which is digested
         "label",  # a name

@@ -23,6 +23,7 @@ from trajectory.config.base import (
     Section,
     Size,
 )
+from trajectory.config.families import Facets, Family, members
 from trajectory.config.nano import EMBEDDED, NanoOlmo
 from trajectory.config.registry import registered, suggestion
 from trajectory.errors import TrajectoryError
@@ -159,14 +160,18 @@ class Suite(Section):
     registry's; a suite of your own needs `repository` or `folder`.
     """
 
-    like: Name | None = None
+    like: Annotated[str, Field(pattern=r"^[a-z0-9{][a-z0-9._{}-]*$")] | None = None
     """A suite of the registry to copy facts from."""
-    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
+    family: Family | None = None
+    """Runs of one kind, each a suite of its own: their sizes, recipes, seeds, languages."""
+    facets: Facets | None = None
+    """What tells the run from others like it; a family fills it in."""
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.{}-]+$")] | None = None
     """Repository on the hub: organisation/name."""
     folder: ExpandedPath | None = None
     """Local folder in place of a repository: a checkpoint, or one folder per revision."""
-    family: str | None = None
-    """Architecture: model_type of config.json."""
+    model_type: str | None = None
+    """Architecture, as config.json names it."""
     parameters: Count | None = None
     """Parameters."""
     architecture: Architecture | None = None
@@ -229,6 +234,8 @@ class Suite(Section):
     def _consistent(self) -> Suite:
         if self.folder is not None and self.repository is not None:
             raise ValueError("give repository or folder, not both")
+        if self.family is None and re.search("[{}]", self.repository or ""):
+            raise ValueError(f"repository: {self.repository} needs a family; see its keys")
         if self.pattern is not None:
             try:
                 groups = re.compile(self.pattern).groupindex
@@ -263,7 +270,8 @@ _OF_BATCHES = ("first_token",)
 """Those that decide its token batches."""
 
 _OF_NOTHING = (
-    *("family", "parameters", "architecture", "dtype", "bytes", "files", "published", "spacing"),
+    *("family", "facets", "model_type", "parameters", "architecture", "dtype", "bytes", "files"),
+    *("published", "spacing"),
     *("main", "missing", "licence", "needs", "note", "source", "weights"),
 )
 """Those that say what to expect, or how weights are had: the same rows follow."""
@@ -298,7 +306,13 @@ class Suites(Section):
         for name in values:
             if not isinstance(name, str):
                 raise ValueError(f"a suite's name is text, found {name!r}")
-        return {name: _known(name, given) for name, given in values.items()}
+        found: dict[str, Any] = {}
+        for name, given in values.items():
+            for member, own in _members(name, given).items():
+                if member in found or (member in values and member != name):
+                    raise ValueError(f"{member}: stands twice; {name} has a member of this name")
+                found[member] = _known(member, own)
+        return found
 
     @model_serializer(mode="wrap")
     def _without_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -340,6 +354,27 @@ class Suites(Section):
         return self.public()[name]
 
 
+def _members(name: str, given: Any) -> dict[str, Any]:
+    """The members of a family, each with what the config says of it; what is none, by itself."""
+    values = {} if given is None else given
+    if not isinstance(values, dict):
+        return {name: given}
+    if isinstance(values.get("family"), str):
+        raise ValueError(
+            f"{name}.family: should hold keys and values (sizes, recipes, seeds, languages); the "
+            f"architecture is model_type: {values['family']}"
+        )
+    found = members(name, values, registered())
+    if found is None:
+        return {name: given}
+    first = next(iter(found))
+    try:
+        Suite.model_validate(_known(first, found[first]))
+    except ValueError:  # all have the same mistake: it is told once
+        return {first: found[first]}
+    return found
+
+
 def _known(name: str, given: Any) -> Any:
     """What the config says about a suite, over what the registry knows of it."""
     if not isinstance(given, dict | NoneType):
@@ -352,7 +387,8 @@ def _known(name: str, given: Any) -> Any:
         return given
     known = registered()
     if model in known:
-        place = ("repository",) if given.get("folder") else ()  # which a folder takes
+        place = {"repository"} if given.get("folder") else set()  # which a folder takes
+        place |= {"facets"} if model != name else set()  # another run's
         return {key: fact for key, fact in known[model].items() if key not in place} | given
     if given.get("like") or not (given.get("repository") or given.get("folder")):
         raise ValueError(
