@@ -87,7 +87,7 @@ def size_rows(
     """
     known = {r["trajectory"]: r for r in trajectories if r["family"] and r["parameters"]}
     alike: dict[tuple[Any, ...], list[tuple[int, float | None, float | None]]] = {}
-    tokens = _tokens(checkpoints.filter(pl.col("trajectory").is_in(list(known))))
+    tokens = recorded_tokens(checkpoints.filter(pl.col("trajectory").is_in(list(known))))
     for row in onsets:
         run = known.get(row["trajectory"])
         if run is None or row["level"] != "trajectory":
@@ -104,7 +104,7 @@ def size_rows(
     ]
 
 
-def _tokens(checkpoints: pl.DataFrame) -> dict[str, tuple[Array, Array]]:
+def recorded_tokens(checkpoints: pl.DataFrame) -> dict[str, tuple[Array, Array]]:
     """Steps and tokens of each trajectory that has tokens at every record."""
     found = {}
     for (name,), rows in checkpoints.group_by("trajectory"):
