@@ -15,6 +15,9 @@ from trajectory.report.run import domain_rank
 BULK = (0.005, 0.995)
 """Quantiles of all records between which colours change, so that no single head takes the scale."""
 
+MOST_SIZES = 8
+"""Numbers of a scale of colours that its legend names."""
+
 PICKED = "#D55E00"
 """Around the head that is chosen."""
 
@@ -60,7 +63,9 @@ def of_family(rows: pl.DataFrame, statistic: str, title: str, colour: str, axis:
     if rows[colour].dtype.is_numeric():
         scheme = alt.SchemeParams(name="viridis", extent=marks.BRIGHT)
         shade = alt.Color(f"{colour}:Q", title=colour).scale(type="log", scheme=scheme)
-        shade = shade.legend(orient="top", gradientLength=180, format=".2~s")
+        told = rows[colour].drop_nulls().unique().sort().to_list()
+        told = told[:: -(-len(told) // MOST_SIZES)] if told else told
+        shade = shade.legend(orient="top", type="symbol", values=told, format=".3~s")
     else:
         looks = kinds(rows[colour].drop_nulls().unique().sort().to_list())
         shade = alt.Color(f"{colour}:N", title=colour).legend(orient="top", columns=4)
@@ -75,9 +80,9 @@ def of_family(rows: pl.DataFrame, statistic: str, title: str, colour: str, axis:
         color=shade,
     )
     line = base.mark_line(strokeWidth=2, opacity=0.85).encode(
-        strokeDash=alt.StrokeDash("domain:N", title="domain").scale(
-            domain=domains, range=[patterns[name] for name in domains]
-        )
+        strokeDash=alt.StrokeDash(
+            "domain:N", legend=alt.Legend(orient="top") if len(domains) > 1 else None
+        ).scale(domain=domains, range=[patterns[name] for name in domains])
     )
     told = marks.tips(None, ["trajectory", "domain", "step", statistic])
     points = base.mark_point(filled=True, size=24, opacity=1).encode(tooltip=told)

@@ -22,7 +22,7 @@ from trajectory.probe.forces.measure import Wanted
 from ..test_families import batches, make
 from .toys import toy
 
-SUITE = {"folder": "models", "family": "olmo", "tokens_per_step": 100}
+SUITE = {"folder": "models", "model_type": "olmo", "tokens_per_step": 100}
 
 
 def of_suites(forces: dict[str, Any], suite: dict[str, Any] | None = None, **probe: Any) -> Any:
