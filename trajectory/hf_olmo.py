@@ -78,6 +78,9 @@ def translated(values: Mapping[str, Any], where: object) -> dict[str, Any]:
     if width % heads:
         raise _refused(where, "n_heads", heads, f"it does not divide d_model, {width}")
     vocabulary = _size(values, "vocab_size", where)
+    rows = _size(values, "embedding_size", where, vocabulary)
+    if rows < vocabulary:
+        raise _refused(where, "embedding_size", rows, f"it is less than vocab_size, {vocabulary}")
     end = values.get("eos_token_id")
     found = {
         "hidden_size": width,
@@ -86,10 +89,10 @@ def translated(values: Mapping[str, Any], where: object) -> dict[str, Any]:
         "num_attention_heads": heads,
         "num_key_value_heads": _kv_heads(values, heads, where),
         "hidden_act": "silu",
-        "vocab_size": _size(values, "embedding_size", where, vocabulary),
+        "vocab_size": rows,
         "max_position_embeddings": _size(values, "max_sequence_length", where),
         "rope_theta": float(_number(values, "rope_theta", where, 10000)),
-        "tie_word_embeddings": bool(values.get("weight_tying", True)),
+        "tie_word_embeddings": _switch(values, "weight_tying", where, True),
         "pad_token_id": None,
         "bos_token_id": None,
         "eos_token_id": end if type(end) is int and 0 <= end < vocabulary else None,
@@ -110,8 +113,8 @@ def told(values: dict[str, Any]) -> dict[str, Any]:
 
 def _norm(values: Mapping[str, Any], where: object) -> dict[str, Any]:
     """The class, and what it says of norms and clipping."""
-    kind, scaled = values.get("layer_norm_type", "default"), values.get("layer_norm_with_affine")
-    scaled = True if scaled is None else scaled
+    kind = values.get("layer_norm_type", "default")
+    scaled = _switch(values, "layer_norm_with_affine", where, True)
     epsilon = float(_number(values, "layer_norm_eps", where, EPSILON))
     clip = values.get("clip_qkv")
     if clip is not None:
@@ -130,9 +133,9 @@ def _norm(values: Mapping[str, Any], where: object) -> dict[str, Any]:
     if not scaled:
         why = "with an RMS norm, only true maps: LlamaForCausalLM's has a scale"
         raise _refused(where, "layer_norm_with_affine", scaled, why)
-    if values.get("bias_for_layer_norm"):
+    if _switch(values, "bias_for_layer_norm", where, False):
         why = "with an RMS norm, only false maps: LlamaForCausalLM's has no bias"
-        raise _refused(where, "bias_for_layer_norm", values["bias_for_layer_norm"], why)
+        raise _refused(where, "bias_for_layer_norm", True, why)
     if clip is not None:
         why = "with an RMS norm, only null maps: LlamaForCausalLM does not clip"
         raise _refused(where, "clip_qkv", clip, why)
@@ -151,10 +154,20 @@ def _mlp(values: Mapping[str, Any], width: int, where: object) -> int:
 
 
 def _kv_heads(values: Mapping[str, Any], heads: int, where: object) -> int:
-    single = bool(values.get("multi_query_attention"))
+    single = _switch(values, "multi_query_attention", where, False)
     found = _size(values, "n_kv_heads", where, 1 if single else heads)
     if heads % found or (single and found != 1):
         raise _refused(where, "n_kv_heads", found, f"it does not fit {heads} heads")
+    return found
+
+
+def _switch(values: Mapping[str, Any], key: str, where: object, default: bool) -> bool:
+    """True or false as a config states it; ``default`` where it is null or left out."""
+    found = values.get(key)
+    if found is None:
+        return default
+    if not isinstance(found, bool):
+        raise _refused(where, key, found, "it should be true or false")
     return found
 
 

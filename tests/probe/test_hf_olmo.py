@@ -204,6 +204,8 @@ def test_a_tied_read_out_is_the_embedding_whatever_else_is_stored(tmp_path: Path
         ("olmo-multi-query", {"n_kv_heads": 2}, "n_kv_heads: 2; it does not fit"),
         ("olmo-tied", {"n_heads": 5}, "n_heads: 5; it does not divide d_model, 32"),
         ("olmo-tied", {"n_layers": None}, "n_layers: None; it should be a size"),
+        ("olmo-tied", {"weight_tying": "no"}, "weight_tying: 'no'; it should be true or false"),
+        ("olmo-tied", {"embedding_size": 64}, "embedding_size: 64; it is less than vocab_size, 72"),
         ("olmo-tied", {"mlp_hidden_size": 77}, "mlp_hidden_size: 77; it is not even"),
         ("olmo-tied", {"rope_theta": "x"}, "rope_theta: 'x'; it should be a positive number"),
         (
