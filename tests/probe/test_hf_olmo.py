@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from hub.suites import tokenizer_files
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from trajectory.api import forces
 from trajectory.config.fetch import Fetch
 from trajectory.errors import DamagedFiles, TrajectoryError
 from trajectory.hub.http import Client, Source
 from trajectory.outside import stated_context
 from trajectory.probe.fused import unfused
+from trajectory.probe.interventions import Intervention
 from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.probe.remote import RemoteWeights
 from trajectory.probe.streaming import StreamedModel, read_config
@@ -57,6 +60,39 @@ def test_rows_are_those_of_the_layout_s_own_forward_pass(tmp_path: Path, case: s
     assert streamed.losses == local.losses
     stored = (tmp_path / "model.safetensors").stat().st_size
     assert stored < streamed.bytes_read < 1.3 * stored, "a fused tensor comes once"
+
+
+@pytest.mark.parametrize("case", ["olmo-tied", "datadecide"])
+def test_numbers_are_those_of_the_same_weights_saved_by_transformers(
+    tmp_path: Path, case: str
+) -> None:
+    """To the last bit, of changed models and of forces too."""
+    own, other = tmp_path / "own", tmp_path / "other"
+    save(own, case)
+    stored = unfused(own, read_config(own), LocalWeights(own))
+    model = AutoModelForCausalLM.from_config(read_config(own))
+    found = model.load_state_dict({n: stored.get(n, torch.float32) for n in stored.names()}, False)
+    assert found.missing_keys == (["lm_head.weight"] if case == "olmo-tied" else [])
+    assert not found.unexpected_keys
+    model.save_pretrained(other)
+    changes = [Intervention("zero_attention", 1)]
+    for given in ([], changes):
+        first, second = (
+            measure_checkpoint_files(f, batches(), interventions=given) for f in (own, other)
+        )
+        assert (first.heads, first.layers, first.losses) == (
+            second.heads,
+            second.layers,
+            second.losses,
+        )
+    texts = {"x": ["summer is warm, " * 3, "winter is cold; " * 3, "def f(x): return x + 1 " * 2]}
+    for folder in (own, other):
+        for name, content in tokenizer_files().items():
+            (folder / name).write_bytes(content)
+    first, second = (forces(folder, texts, length=40) for folder in (own, other))
+    assert first.forces.height
+    assert first.forces.equals(second.forces)
+    assert first.arrows.equals(second.arrows)
 
 
 def test_wrong_halves_are_other_rows(tmp_path: Path) -> None:
