@@ -80,8 +80,9 @@ def shapes_of(shape: str) -> tuple[dict, list[dict[str, list[int]]]]:
 
 def planned(shape: str, length: int, dtype: str) -> tuple[int | None, float | None]:
     """Peak bytes and seconds of one sequence, as they are planned."""
+    from trajectory.config.known import Architecture
     from trajectory.config.probe import Probe
-    from trajectory.config.suites import Architecture, Suite
+    from trajectory.config.suites import Suite
     from trajectory.costs.estimates import computing_seconds, measured_flops, memory_of
 
     layers, width, mlp, heads, groups = SHAPES[shape]

@@ -19,6 +19,7 @@ from trajectory.config import LogSpaced, Variant
 
 FREE = {
     "errors",
+    "hf_olmo",
     "outside",
     "progress",
     "provenance",
@@ -224,6 +225,8 @@ def test_what_decides_numbers_is_in_a_digest_or_in_the_values(
             "suite",
             "variant",
             "bb_trajectories",
+            "members",
+            "listed",
         ),  # which jobs there are
         "tokens_per_step_of",  # decides a listed row, which is digested
         "label",  # a name

@@ -110,6 +110,41 @@ def test_over_training_the_lead_is_in_front_of_all_heads() -> None:
     assert "sink excess" in drawn(chart)
 
 
+def of_family() -> pl.DataFrame:
+    names = ("a", "b", "c")
+    told = pl.DataFrame(
+        {
+            "trajectory": names,
+            "parameters": [7_000_000, 29_000_000, 29_000_000],
+            "data": ["c4", "c4", "falcon"],
+        }
+    )
+    measured = heads(*names, domains=("prose",)).with_columns(tokens=pl.col("step") * 1000)
+    return measured.join(told, on="trajectory")
+
+
+def test_runs_of_a_family_are_coloured_and_parted_by_what_tells_them_apart() -> None:
+    chart = plot.over_family(of_family(), axis="tokens")
+    drawn(chart)
+    spec = chart.to_dict()
+    points = rows(chart, of="point")
+    assert {(r["trajectory"], r["layer"], r["head"]) for r in points} == {
+        (name, 1, 1) for name in "abc"
+    }
+    assert [r["tokens"] for r in points if r["trajectory"] == "a"] == [10_000, 100_000, 1_000_000]
+    assert {r["parameters"] for r in points} == {7_000_000, 29_000_000}
+    assert spec["layer"][0]["encoding"]["color"]["scale"]["type"] == "log"
+    parted = plot.over_family(of_family(), "value_ratio", colour="data", panels="data")
+    drawn(parted)
+    spec = parted.to_dict()
+    assert spec["facet"]["field"] == "data"
+    assert spec["spec"]["layer"][0]["encoding"]["color"]["scale"]["domain"] == ["c4", "falcon"]
+    with pytest.raises(TrajectoryError, match="over_family: the frame has no column 'parameters'"):
+        plot.over_family(heads())
+    with pytest.raises(TrajectoryError, match="no record after step 0 has the statistic"):
+        plot.over_family(of_family().filter(step=0))
+
+
 def test_over_training_reads_depths_and_records_too() -> None:
     points = rows(plot.over_training(layers(), "residual_ratio"), of="point")
     assert {p["layer"] for p in points} == {LAYERS - 1}, "the greatest of the inner ones"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trajectory.errors import TrajectoryError
+from trajectory.hf_olmo import told
 
 CONFIG = "config.json"
 """The file that says what a checkpoint's weights compute."""
@@ -74,7 +75,7 @@ def refuse_pointer(path: Path) -> None:
 def stated_context(config: Path) -> int | None:
     """Tokens that a model takes, as its config.json says; None where it says nothing readable."""
     try:
-        found = json_file(config).get("max_position_embeddings")
+        found = told(json_file(config)).get("max_position_embeddings")
     except (OSError, ValueError):
         return None
     return found if type(found) is int else None

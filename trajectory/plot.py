@@ -11,7 +11,7 @@ of one, or a frame of ``measure``. No model and no torch is needed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import polars as pl
@@ -130,6 +130,37 @@ def over_training(frame: Any, statistic: str = "sink_excess") -> alt.LayerChart:
         base.mark_point(filled=True, size=28, opacity=1).encode(tooltip=tip),
     ]
     return _looking(_sized(alt.layer(*layers)))
+
+
+def over_family(
+    frame: Any,
+    statistic: str = "sink_excess",
+    *,
+    colour: str = "parameters",
+    panels: str | None = None,
+    axis: Literal["step", "tokens"] = "step",
+) -> Any:
+    """The leading line of every run, as in ``over_training``, coloured by what tells runs apart.
+
+    Args:
+        frame: columns of ``heads``, ``layers`` or ``checkpoints`` and of ``trajectories``, joined.
+        statistic, axis: columns of it.
+        colour, panels: columns that each run has one value of: parameters, data, seed, language.
+
+    Raises TrajectoryError for a frame without these columns, or no record after step 0.
+    """
+    names = [axis, colour, *([panels] if panels else []), statistic]
+    rows = _rows(frame, "over_family", names)
+    table, place, by = _level(rows.columns)
+    lead = (_leading(rows, place, by) if place else rows).drop_nulls([statistic, axis])
+    log = [statistic] if statistic in marks.LOGARITHMIC else []
+    if (lead := lead.filter(pl.all_horizontal(pl.col(axis, *log) > 0))).is_empty():
+        raise TrajectoryError("over_family: no record after step 0 has the statistic")
+    kept = dict.fromkeys(["trajectory", "domain", "step", *place, *names])
+    data = alt.InlineData(values=encode.rows(lead.select(*kept)))
+    chart = charts.of_family(lead, statistic, _titled(table, statistic), colour, axis)
+    sized = chart.properties(width=WIDTH, height=HEIGHT, data=data)
+    return _looking(sized.facet(f"{panels}:N", columns=2) if panels else sized)
 
 
 def phase(frame: Any) -> alt.LayerChart:

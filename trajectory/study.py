@@ -110,6 +110,7 @@ def run(study: Study, report: Report = lambda told: None) -> Config:
     """
     from trajectory.dynamics.analyse import analyse
     from trajectory.dynamics.claims.all import ledger
+    from trajectory.dynamics.families import family_tables
     from trajectory.report.site import build
     from trajectory.schemas import CLAIMS
     from trajectory.tables import scan
@@ -136,7 +137,9 @@ def run(study: Study, report: Report = lambda told: None) -> Config:
         save(name, found)
     report("analysing")
     heads, layers = (scan(config.results, name).collect() for name in ("heads", "layers"))
-    for name, found in analyse(heads, layers, config.dynamics).items():
+    found_in = analyse(heads, layers, config.dynamics)
+    checkpoints = scan(config.results, "checkpoints").collect()
+    for name, found in (found_in | family_tables(config, checkpoints, found_in["onsets"])).items():
         save(name, found)
     save(CLAIMS.name, ledger(config.results, config))
     report("writing the report")

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from trajectory.config.known import Architecture
 from trajectory.config.probe import Probe
-from trajectory.config.suites import Architecture, Suite
+from trajectory.config.suites import Suite
 from trajectory.costs.estimates import PROCESS, memory_of
 
 SIZES = {"layers": 4, "heads": 8, "width": 512, "mlp": 2048, "vocabulary": 16000}

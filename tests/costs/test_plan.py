@@ -102,6 +102,22 @@ def test_memory_and_time_grow_with_the_model_and_the_batch(tmp_path: Path, root:
     assert 15 < once < twice
 
 
+def test_the_ready_family_states_what_is_planned_of_all_its_members(root: Path) -> None:
+    path = root / "workflow/configs/datadecide.yaml"
+    found = plan(load(path), jobs=1, flops=5e10)
+    assert len(found) == 12
+    stated = path.read_text()
+    for told in (
+        f"checkpoints  {sum(part.checkpoints or 0 for part in found)}\n",
+        f"to fetch     {gigabytes(sum(part.transfer or 0 for part in found))}, in "
+        f"{duration(sum(part.fetching or 0 for part in found))} at 100 MB/s",
+        f"memory       {gigabytes(max(part.memory or 0 for part in found))} per job",
+        f"computing    {duration(sum(part.computing or 0 for part in found))}, on one core",
+    ):
+        assert told in stated, told
+    assert {part.disk for part in found} == {0}
+
+
 READY = ("first", "olmo2-1b", "olmo2-1b-circuit", "olmo-7b-0424", "olmo3-7b", "pythia-410m")
 
 

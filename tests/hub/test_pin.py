@@ -13,7 +13,7 @@ from trajectory.checkpoints.pinned import paths
 from trajectory.checkpoints.selection import read_selection
 from trajectory.checkpoints.sizes import with_sizes
 from trajectory.config import load
-from trajectory.config.suites import Architecture
+from trajectory.config.known import Architecture
 from trajectory.costs.needs import UNKNOWN_MEMORY, needs
 from trajectory.costs.plan import plan
 from trajectory.jobs.bundles import Bundle

@@ -54,7 +54,9 @@ OTHER_SUITE: dict[str, Any] = {
     "layout": "commits",
     "branch": "a-run",
     "folder": "elsewhere",
-    "family": "llama",
+    "family": {"sizes": ["10M"]},
+    "facets": {"size": "10M", "seed": "1"},
+    "model_type": "llama",
     "parameters": 10,
     "architecture": {"layers": 3},
     "dtype": "bfloat16",
@@ -140,7 +142,7 @@ def test_every_key_of_a_suite_decides_what_is_listed_batches_rows_or_nothing(key
         assert found == set()
     told = {*("family", "parameters", "architecture", "dtype", "bytes", "files", "published"),
             *("spacing", "main", "missing", "licence", "needs", "note", "source", "weights"),
-            *("like", "schedule")}  # fmt: skip
+            *("like", "schedule", "facets", "model_type")}  # fmt: skip
     decides = {
         "listing": settings_digest(other) != settings_digest(before),
         "batches": batches_of(config) != batches_of(run()),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -141,6 +142,18 @@ def check_rows(
 ) -> None:
     """Every row of one domain against loops over dense float64 attention."""
     seen, _, streams = record(model, batch.tokens)
+    check_seen(measured, seen, streams, batch, rel, heads)
+
+
+def check_seen(
+    measured: Measurement,
+    seen: list[Seen],
+    streams: list[Tensor],
+    batch: TokenBatch,
+    rel: float,
+    heads: list[int],
+) -> None:
+    """The same, of attention calls and the residual stream before and after every block."""
     rows = {(r["layer"], r["head"]): r for r in measured.heads if r["domain"] == batch.domain}
     assert len(rows) == sum(s.query.shape[1] for s in seen)
     for s in seen:

@@ -26,7 +26,7 @@ results: results
 suites:
   mine:
     folder: models
-    family: olmo
+    model_type: olmo
     tokens_per_step: 100
     audit: none
     select: {every: 1}

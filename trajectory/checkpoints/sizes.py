@@ -12,8 +12,10 @@ from trajectory.checkpoints.local import revision_folders, unhashed
 from trajectory.checkpoints.manifest import SIZES
 from trajectory.checkpoints.pinned import paths
 from trajectory.config import Config
-from trajectory.config.suites import Architecture, Suite
+from trajectory.config.known import Architecture
+from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
+from trajectory.hf_olmo import told
 from trajectory.hub.content import weight_files
 from trajectory.outside import CONFIG, json_object
 
@@ -61,7 +63,7 @@ def _in_folder(name: str, folder: Path) -> dict[str, Any] | None:
     """What a local suite's first checkpoint states."""
     try:
         first = revision_folders(name, folder)[0]
-        values = json_object((first / CONFIG).read_bytes())
+        values = told(json_object((first / CONFIG).read_bytes()))
         size = sum(file.size for file in weight_files(unhashed(first)))
         return {**stated(values), "bytes": size or None}
     except (TrajectoryError, OSError, ValueError):

@@ -14,6 +14,7 @@ from trajectory.checkpoints.audit import without_untrained
 from trajectory.checkpoints.narrow import Narrowed
 from trajectory.cli.printing import console, show
 from trajectory.config import Config
+from trajectory.config.families import AXES, Family
 from trajectory.config.nano import NanoOlmo
 from trajectory.config.suites import Suite
 from trajectory.costs.plan import RunPlan, SuitePlan
@@ -38,15 +39,23 @@ def registry_table(known: dict[str, dict[str, Any]]) -> None:
         remark = "not measurable: see show" if suite.needs else ""
         if suite.known_bad:
             remark = "has known-bad revisions"
+        if suite.family:
+            remark = f"a family: {_counted(suite.family)}"
         owner = (suite.repository or "several").split("/", maxsplit=1)[0]
-        facts = (owner, suite.family or "?", gigabytes(suite.bytes), suite.dtype or "?", remark)
+        facts = (owner, suite.model_type or "?", gigabytes(suite.bytes), suite.dtype or "?", remark)
         alike.setdefault((_SIZE_OR_SEED.sub(_blank, name), *facts), []).append(name)
     rows = [(line, *facts) for (_, *facts), names in alike.items() for line in _lines(names)]
-    show(("suite", "by", "family", "each", "dtype", "remark"), rows)
+    show(("suite", "by", "model_type", "each", "dtype", "remark"), rows)
     print(
         "Braces stand for several names, as in a shell: a-{1b,7b} is a-1b and a-7b. 'trajectory "
         "suites show NAME' explains one. nano-olmo is pretrained by the workflow."
     )
+
+
+def _counted(family: Family) -> str:
+    """How many there are of what its runs differ in."""
+    found = ((key, family.listed(key)) for key in AXES)
+    return " × ".join(f"{len(values)} {key}" for key, values in found if values)
 
 
 _SIZE_OR_SEED = re.compile(
@@ -111,6 +120,9 @@ def suite_table(name: str, suite: Suite | NanoOlmo) -> None:
 def _text(key: str, value: Any) -> str:
     if key == "bytes":
         return gigabytes(value)
+    if isinstance(value, Family):
+        found = ((axis, value.listed(axis)) for axis in AXES)
+        return "\n".join(f"{axis}: {', '.join(values)}" for axis, values in found if values)
     if hasattr(value, "model_dump"):
         return _pairs(value.model_dump(exclude_none=True, exclude_defaults=True)) or "default"
     if isinstance(value, list):

@@ -12,6 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+FACETS = {"size": "size", "seed": "seed", "language": "language", "data": "data", "mix": "data"}
+"""Keys of ``for`` → what they are of a run."""
+
 PATH = Path(__file__).parent / "data" / "suites.yaml"
 
 
@@ -38,9 +41,12 @@ def suggestion(name: str) -> str:
 def _expand(name: str, entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """One entry per combination of the values in ``for``, which stand in name and repository."""
     values: dict[str, list[Any]] = entry.pop("for", {})
+    if not values:
+        return {name: entry}
     return {
         name.format(**chosen).lower(): {
             **entry,
+            **_facets(chosen),
             **{k: entry[k].format(**chosen) for k in ("repository",) if k in entry},
         }
         for combination in itertools.product(*values.values())
@@ -48,7 +54,18 @@ def _expand(name: str, entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+def _facets(chosen: dict[str, Any]) -> dict[str, Any]:
+    """What of these values tells the run from others like it."""
+    found = {facet: str(chosen[key]) for key, facet in FACETS.items() if key in chosen}
+    return {"facets": found} if found else {}
+
+
 def _inherit(entry: dict[str, Any], known: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The entry over the one it is ``like``; what is written is not inherited."""
+    """The entry over the one it is ``like``, but for what tells their runs apart; that of a family
+    is filled in for each of its members."""
+    like = entry.get("like")
+    if like is None or "family" in entry:
+        return entry
     own = {key: value for key, value in entry.items() if key != "like"}
-    return {**_inherit(known[entry["like"]], known), **own} if "like" in entry else own
+    facts = _inherit(known[like], known)
+    return {**{key: value for key, value in facts.items() if key != "facets"}, **own}

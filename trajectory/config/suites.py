@@ -19,94 +19,14 @@ from trajectory.config.base import (
     ExpandedPath,
     FirstToken,
     Name,
-    Positive,
     Section,
     Size,
 )
+from trajectory.config.families import Facets, Family, members
+from trajectory.config.known import Architecture, KnownBad, Missing, Schedule, Step
 from trajectory.config.nano import EMBEDDED, NanoOlmo
 from trajectory.config.registry import registered, suggestion
 from trajectory.errors import TrajectoryError
-
-Step = Annotated[int, Field(ge=0)]
-
-
-class Architecture(Section):
-    """Sizes of a model; what is not known is null."""
-
-    layers: Count | None = None
-    """Decoder blocks."""
-    heads: Count | None = None
-    """Query heads per block."""
-    kv_heads: Count | None = None
-    """Key and value heads per block."""
-    width: Count | None = None
-    """Residual width."""
-    mlp: Count | None = None
-    """Width of the MLP."""
-    vocabulary: Count | None = None
-    """Rows of the embedding."""
-    context: Count | None = None
-    """Tokens of a training sequence."""
-
-
-class Cosine(Section):
-    """Half a cosine, from the end of the warm-up to the end that is given in steps or in tokens."""
-
-    to: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Learning rate at its end, as a fraction of the peak."""
-    steps: Count | None = None
-    """Steps from the start of training, the warm-up's included."""
-    tokens: Positive | None = None
-    """Or tokens from the start of training."""
-
-    @model_validator(mode="after")
-    def _one_end(self) -> Cosine:
-        if (self.steps is None) == (self.tokens is None):
-            raise ValueError("cosine: give either steps or tokens")
-        return self
-
-
-class Schedule(Section):
-    """The learning rate's schedule, as the training run's own config states it."""
-
-    warmup_steps: Annotated[int, Field(ge=0)] | None = None
-    """Steps of linear warm-up."""
-    peak_learning_rate: Positive | None = None
-    """Learning rate after the warm-up."""
-    shape: str | None = None
-    """What follows the warm-up, in words."""
-    cosine: Cosine | None = None
-    """What follows the warm-up, if it is half a cosine: learning rates follow from it."""
-    source: str | None = None
-    """Source of these facts."""
-
-
-class KnownBad(Section):
-    """Revisions whose content is reported to be wrong."""
-
-    steps: list[Step] = []
-    """Steps of the first stage."""
-    revisions: list[str] = []
-    """Revisions by name."""
-    reason: str
-    """What is wrong."""
-    link: str | None = None
-    """Where it is reported."""
-
-
-class Missing(Section):
-    """Checkpoints reported not to exist."""
-
-    steps: list[Step] = []
-    """The missing steps; or give `first` and `last`."""
-    first: Step | None = None
-    """First missing step."""
-    last: Step | None = None
-    """Last missing step."""
-    reason: str | None = None
-    """What is known about them."""
-    link: str | None = None
-    """Where it is reported."""
 
 
 class LogSpacedCheckpoints(Section):
@@ -159,9 +79,13 @@ class Suite(Section):
     registry's; a suite of your own needs `repository` or `folder`.
     """
 
-    like: Name | None = None
+    like: Annotated[str, Field(pattern=r"^[a-z0-9{][a-z0-9._{}-]*$")] | None = None
     """A suite of the registry to copy facts from."""
-    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
+    family: Family | None = None
+    """Runs of one kind, each a suite of its own: their sizes, recipes, seeds, languages."""
+    facets: Facets | None = None
+    """What tells the run from others like it; a family fills it in."""
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.{}-]+$")] | None = None
     """Repository on the hub: organisation/name."""
     layout: Literal["refs", "commits", "folders", "repositories"] = "refs"
     """Where the checkpoints lie on the hub. refs: branches and tags; commits: those of a branch, by
@@ -171,8 +95,8 @@ class Suite(Section):
     """The branch whose commits or folders are the checkpoints; main if null."""
     folder: ExpandedPath | None = None
     """Local folder in place of a repository: a checkpoint, or one folder per revision."""
-    family: str | None = None
-    """Architecture: model_type of config.json."""
+    model_type: str | None = None
+    """Architecture, as config.json names it."""
     parameters: Count | None = None
     """Parameters."""
     architecture: Architecture | None = None
@@ -242,6 +166,8 @@ class Suite(Section):
             raise ValueError(
                 f"branch '{self.branch}': set layout to commits or folders, whose branch it is"
             )
+        if self.family is None and re.search("[{}]", self.repository or ""):
+            raise ValueError(f"repository: {self.repository} needs a family; see its keys")
         if self.pattern is not None:
             try:
                 groups = re.compile(self.pattern).groupindex
@@ -267,18 +193,8 @@ class Suite(Section):
 
 
 _OF_LISTING = (
-    *(
-        "like",
-        "repository",
-        "layout",
-        "branch",
-        "folder",
-        "pattern",
-        "counts",
-        "tokens_per_step",
-        "main_is",
-    ),
-    *("known_bad", "stages", "stages_continue", "select", "audit", "schedule"),
+    *("like", "repository", "layout", "branch", "folder", "pattern", "counts", "main_is"),
+    *("tokens_per_step", "known_bad", "stages", "stages_continue", "select", "audit", "schedule"),
 )
 """A suite's keys that decide which checkpoints there are, and what is listed of each."""
 
@@ -286,7 +202,8 @@ _OF_BATCHES = ("first_token",)
 """Those that decide its token batches."""
 
 _OF_NOTHING = (
-    *("family", "parameters", "architecture", "dtype", "bytes", "files", "published", "spacing"),
+    *("family", "facets", "model_type", "parameters", "architecture", "dtype", "bytes", "files"),
+    *("published", "spacing"),
     *("main", "missing", "licence", "needs", "note", "source", "weights"),
 )
 """Those that say what to expect, or how weights are had: the same rows follow."""
@@ -321,7 +238,13 @@ class Suites(Section):
         for name in values:
             if not isinstance(name, str):
                 raise ValueError(f"a suite's name is text, found {name!r}")
-        return {name: _known(name, given) for name, given in values.items()}
+        found: dict[str, Any] = {}
+        for name, given in values.items():
+            for member, own in _members(name, given).items():
+                if member in found or (member in values and member != name):
+                    raise ValueError(f"{member}: stands twice; {name} has a member of this name")
+                found[member] = _known(member, own)
+        return found
 
     @model_serializer(mode="wrap")
     def _without_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -363,6 +286,27 @@ class Suites(Section):
         return self.public()[name]
 
 
+def _members(name: str, given: Any) -> dict[str, Any]:
+    """The members of a family, each with what the config says of it; what is none, by itself."""
+    values = {} if given is None else given
+    if not isinstance(values, dict):
+        return {name: given}
+    if isinstance(values.get("family"), str):
+        raise ValueError(
+            f"{name}.family: should hold keys and values (sizes, recipes, seeds, languages); the "
+            f"architecture is model_type: {values['family']}"
+        )
+    found = members(name, values, registered())
+    if found is None:
+        return {name: given}
+    first = next(iter(found))
+    try:
+        Suite.model_validate(_known(first, found[first]))
+    except ValueError:  # all have the same mistake: it is told once
+        return {first: found[first]}
+    return found
+
+
 def _known(name: str, given: Any) -> Any:
     """What the config says about a suite, over what the registry knows of it."""
     if not isinstance(given, dict | NoneType):
@@ -375,8 +319,9 @@ def _known(name: str, given: Any) -> Any:
         return given
     known = registered()
     if model in known:
-        # A folder takes the place of what lies on the hub.
-        place = ("repository", "layout", "branch") if given.get("folder") else ()
+        # A folder takes the place of what lies on the hub; facets are those of another run.
+        place = {"repository", "layout", "branch"} if given.get("folder") else set()
+        place |= {"facets"} if model != name else set()
         return {key: fact for key, fact in known[model].items() if key not in place} | given
     if given.get("like") or not (given.get("repository") or given.get("folder")):
         raise ValueError(

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from trajectory.corpus.documents import UNABLE, Text, check_text, encode, encode_start
 from trajectory.errors import TrajectoryError, reading
+from trajectory.hf_olmo import TOKENIZER
 from trajectory.outside import json_file, refuse_pointer
 
 FILE = "tokenizer.json"
@@ -199,12 +200,24 @@ def _config(path: Path, where: object) -> dict[str, Any]:
         return {}
     values = json_file(path)
     own = values.get("auto_map")
+    named = own.get("AutoTokenizer") if isinstance(own, dict) else None
+    if _adds_nothing(named) and (path.parent / FILE).is_file():
+        return values
     if (own and path.name != "config.json") or (isinstance(own, dict) and "AutoTokenizer" in own):
         raise TrajectoryError(
             f"{where}: its tokenizer is code of its own ({path.name}, auto_map), which is never "
             f"run; ask its authors for a {FILE} that needs none"
         )
     return values
+
+
+def _adds_nothing(named: Any) -> bool:
+    """Whether the classes that a config names, of this repository or another, are all the one that
+    computes what the file does."""
+    classes = [name for name in (named if isinstance(named, list) else [named]) if name is not None]
+    return bool(classes) and all(
+        isinstance(name, str) and name.rpartition("--")[2] == TOKENIZER for name in classes
+    )
 
 
 def _named(backend: Tokenizer, configs: Sequence[dict[str, Any]], name: str) -> int | None:

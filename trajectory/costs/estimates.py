@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from trajectory.checkpoints.sizes import ITEM
 from trajectory.config.bb import Variant
 from trajectory.config.interventions import Interventions
+from trajectory.config.known import Architecture
 from trajectory.config.nano import NanoOlmo
 from trajectory.config.probe import Probe
-from trajectory.config.suites import Architecture, Suite
+from trajectory.config.suites import Suite
 
 PROCESS = 600_000_000
 """Bytes of a process before it reads a checkpoint: Python, torch and transformers."""

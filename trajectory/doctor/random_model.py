@@ -25,9 +25,9 @@ def write_random_model(suite: Suite, folder: Path) -> None:
     logging.disable_progress_bar()
     sizes = suite.architecture
     assert sizes is not None
-    assert suite.family is not None
+    assert suite.model_type is not None
     config = AutoConfig.for_model(
-        suite.family,
+        suite.model_type,
         num_hidden_layers=sizes.layers,
         num_attention_heads=sizes.heads,
         num_key_value_heads=sizes.kv_heads,

@@ -27,11 +27,13 @@ from transformers import (
 from transformers.masking_utils import sdpa_mask
 
 from trajectory.errors import DamagedFiles, TrajectoryError, reading
+from trajectory.hf_olmo import is_hf_olmo, translated
 from trajectory.outside import json_file
 from trajectory.probe.attention import NAME, probe_attention
 from trajectory.probe.branches import Branches
 from trajectory.probe.compute import CPU, DTYPES
 from trajectory.probe.families import IGNORED, Family, State, family_of
+from trajectory.probe.fused import unfused
 from trajectory.probe.loss import of_weight, surprises
 from trajectory.probe.memory import return_freed_memory
 from trajectory.probe.rope import check_rope
@@ -185,7 +187,8 @@ class StreamedModel:
         self.family = family_of(self.config.model_type, folder)
         if dtype == torch.float64 and hasattr(self.config, "num_experts"):
             self.one_expert_at_a_time()
-        self.weights = LocalWeights(folder) if weights is None else weights
+        stored = LocalWeights(folder) if weights is None else weights
+        self.weights = unfused(folder, self.config, stored)
         prefix = f"{self.family.base}.layers."
         self.reader = LayerReader(self.weights, prefix, self.family, dtype, device)
         self._check_depth()
@@ -338,7 +341,7 @@ def streamed(
 
 
 def read_config(folder: Path) -> PretrainedConfig:
-    """The model config in ``folder``, of a known family.
+    """The model config in ``folder``, of a known family, in the words of transformers.
 
     Raises:
         TrajectoryError: if there is none, or its family is not known to be measured right.
@@ -349,9 +352,14 @@ def read_config(folder: Path) -> PretrainedConfig:
         missing = "no config.json" if folder.is_dir() else "no such folder"
         raise TrajectoryError(f"{folder}: no readable model config ({missing})")
     with reading(f"{folder}: no readable model config"):
-        model_type = str(json_file(path).get("model_type"))
-        family_of(model_type, folder)
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        values = json_file(path)
+        if is_hf_olmo(values):
+            config = AutoConfig.for_model(**translated(values, folder))
+        else:
+            family_of(str(values.get("model_type")), folder)
+            config = AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
         for name in SIZES:
             size = getattr(config, name, 1)
             if not isinstance(size, int) or not 0 < size < 1 << 31:

@@ -9,9 +9,14 @@ import altair as alt
 import polars as pl
 
 from trajectory.report import marks
+from trajectory.report.palette import dashes, kinds
+from trajectory.report.run import domain_rank
 
 BULK = (0.005, 0.995)
 """Quantiles of all records between which colours change, so that no single head takes the scale."""
+
+MOST_SIZES = 8
+"""Numbers of a scale of colours that its legend names."""
 
 PICKED = "#D55E00"
 """Around the head that is chosen."""
@@ -45,6 +50,43 @@ def head_map(
         strokeWidth=alt.condition("datum.picked", alt.value(3), alt.value(0)),
         tooltip=list(tooltip),
     )
+
+
+def of_family(rows: pl.DataFrame, statistic: str, title: str, colour: str, axis: str) -> Any:
+    """A line of each run and domain over training, coloured by what tells the runs apart.
+
+    Args:
+        rows: what is drawn; the chart's data are handed to it afterwards.
+        statistic, axis, colour: columns; numbers have a logarithmic scale of colours.
+        title: of the statistic's axis.
+    """
+    if rows[colour].dtype.is_numeric():
+        scheme = alt.SchemeParams(name="viridis", extent=marks.BRIGHT)
+        shade = alt.Color(f"{colour}:Q", title=colour).scale(type="log", scheme=scheme)
+        told = rows[colour].drop_nulls().unique().sort().to_list()
+        told = told[:: -(-len(told) // MOST_SIZES)] if told else told
+        shade = shade.legend(orient="top", type="symbol", values=told, format=".3~s")
+    else:
+        looks = kinds(rows[colour].drop_nulls().unique().sort().to_list())
+        shade = alt.Color(f"{colour}:N", title=colour).legend(orient="top", columns=4)
+        shade = shade.scale(domain=list(looks), range=list(looks.values()))
+    called = "training step" if axis == "step" else "training tokens"
+    domains = sorted(rows["domain"].unique(), key=domain_rank)
+    patterns = dashes(domains)
+    base = alt.Chart().encode(
+        x=marks.step_axis(called, axis),
+        y=marks.value_axis(statistic, title, log=statistic in marks.LOGARITHMIC),
+        detail=["trajectory:N", "domain:N"],
+        color=shade,
+    )
+    line = base.mark_line(strokeWidth=2, opacity=0.85).encode(
+        strokeDash=alt.StrokeDash(
+            "domain:N", legend=alt.Legend(orient="top") if len(domains) > 1 else None
+        ).scale(domain=domains, range=[patterns[name] for name in domains])
+    )
+    told = marks.tips(None, ["trajectory", "domain", "step", statistic])
+    points = base.mark_point(filled=True, size=24, opacity=1).encode(tooltip=told)
+    return alt.layer(line, points)
 
 
 def head_scale(values: pl.Series, name: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ REASONS: dict[str, str] = {
         "no head has roles: they are measured with column masses, or no role changes",
     ),
     "role_order": "no two of induction, previous token, sink and drain set in between records",
+    "onset_sizes": "no family of its config has onsets of runs whose parameters are known",
     "leads": "no head, layer or run has the onsets of two phenomena",
     **dict.fromkeys(
         ("alignments", "alignment_scales", "aligned"),

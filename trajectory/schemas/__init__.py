@@ -23,6 +23,7 @@ from trajectory.schemas.careers import CAREERS, ROLE_CHANGES, ROLE_ORDER
 from trajectory.schemas.checkpoints import CHECKPOINTS
 from trajectory.schemas.claims import CLAIMS
 from trajectory.schemas.costs import COSTS
+from trajectory.schemas.families import ONSET_SIZES, TRAJECTORIES
 from trajectory.schemas.fitted import LAWS, PHENOMENA, SEEDS
 from trajectory.schemas.forces import ARROWS, FORCE_LAYERS, FORCE_MEANS, FORCE_TABLES, FORCES
 from trajectory.schemas.forks import FORKS
@@ -83,6 +84,7 @@ __all__ = [
     "MOTIONS",
     "MOTION_TESTS",
     "ONSETS",
+    "ONSET_SIZES",
     "OUTCOMES",
     "PHENOMENA",
     "REINFORCEMENT",
@@ -94,6 +96,7 @@ __all__ = [
     "SINK_RATE_THRESHOLD",
     "TABLES",
     "THEORY_CURVES",
+    "TRAJECTORIES",
     "Table",
 ]
 
@@ -104,6 +107,7 @@ TABLES: dict[str, Table] = {
         *(MANIFEST, SELECTION, OUTCOMES, BATCHES, BUNDLE, COSTS),
         *(ONSETS, LEADS, LAWS, PHENOMENA, SEEDS, CONTRASTS, GATES),
         *(CAREERS, ROLE_CHANGES, ROLE_ORDER),
+        *(TRAJECTORIES, ONSET_SIZES),
         *(THEORY_CURVES, ALIGNMENTS, ALIGNMENT_SCALES, ALIGNED),
         *(BB_TYPES, BB_RESIDUALS, BB_MAPS, BB_INTERVENTIONS, BB_INTERVENED),
         *(BB_SCALARS, BB_MILESTONES, BB_COMPARISONS),

@@ -1,4 +1,5 @@
-"""What is found in every trajectory: onsets, leads, laws, phenomena, gates, careers.
+"""What is found in every trajectory: onsets, leads, laws, phenomena, gates, careers; and what
+tells them apart.
 
 Inputs: the run's measurement tables. Outputs: the tables of what was found, beside them.
 """
@@ -6,6 +7,7 @@ Inputs: the run's measurement tables. Outputs: the tables of what was found, bes
 FOUND = (
     *("onsets", "leads", "laws", "phenomena", "seeds", "contrasts", "gates"),
     *("careers", "role_changes", "role_order"),
+    *("trajectories", "onset_sizes"),
 )
 
 
@@ -30,6 +32,12 @@ rule dynamics:
         results=lambda wildcards, input: Path(input[0]).parents[1],
         config=RESOLVED,
         dynamics=values(CONFIG.dynamics),
-        code=code_digest("trajectory.dynamics.analyse"),
+        facets=values_digest(
+            [
+                (name, suite.parameters, suite.facets and suite.facets.model_dump())
+                for name, suite in CONFIG.suites.public().items()
+            ]
+        ),
+        code=code_digest("trajectory.dynamics.analyse", "trajectory.dynamics.families"),
     shell:
         "trajectory dynamics --config {params.config} --results {params.results} > {log} 2>&1"

@@ -22,7 +22,7 @@ from trajectory.probe.forces.measure import Wanted
 from ..test_families import batches, make
 from .toys import toy
 
-SUITE = {"folder": "models", "family": "olmo", "tokens_per_step": 100}
+SUITE = {"folder": "models", "model_type": "olmo", "tokens_per_step": 100}
 
 
 def of_suites(forces: dict[str, Any], suite: dict[str, Any] | None = None, **probe: Any) -> Any:
@@ -154,7 +154,7 @@ def test_the_command_says_one_line_and_writes_nothing(
     config = tmp_path / "own.yaml"
     config.write_text(
         f"name: own\nresults: {tmp_path}/r\nprobe: {probe}\nsuites:\n"
-        f"  mine: {{folder: {tmp_path}/models, family: olmo, tokens_per_step: 1{suite}}}\n"
+        f"  mine: {{folder: {tmp_path}/models, model_type: olmo, tokens_per_step: 1{suite}}}\n"
     )
     before = sorted(tmp_path.rglob("*"))
     arguments = ["forces", "mine", "step1", "--config", str(config)]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from trajectory.report import marks
 from trajectory.report.controls import Control
 from trajectory.report.page import Block, Heading, Page
-from trajectory.report.parts import laws, onsets, theory
+from trajectory.report.parts import laws, onsets, sizes, theory
 from trajectory.report.run import Run
 
 
 def make(run: Run) -> Page:
     """The page."""
     parts = [onsets.make(run), laws.make(run), theory.make(run)]
+    if run.has("onset_sizes"):  # of families alone
+        parts.insert(1, sizes.make(run))
     blocks: list[Block] = []
     for part in parts:
         blocks += [Heading(part.title, part.text, part.name), *part.blocks]
