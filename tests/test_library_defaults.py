@@ -30,6 +30,7 @@ from transformers import AutoModelForCausalLM as Model
 from transformers.activations import ACT2FN
 from transformers.masking_utils import sdpa_mask
 
+from trajectory.checkpoints.sizes import TIED
 from trajectory.probe.families import FAMILIES
 
 # ---------------------------------------------------------------- tokenizers
@@ -122,6 +123,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "olmo_hybrid": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "linear_allow_neg_eigval": True},
     "gpt_neox": {"hidden_act": "gelu", "layer_norm_eps": 1e-5, "use_parallel_residual": True,
                  "attention_bias": True, "theta": 10000, "partial": 0.25},
+    "gpt2": {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "n_inner": None,
+             "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
+             "tie_word_embeddings": True, "attention_bias": None, "attention_dropout": None,
+             "attn_pdrop": 0.1, "context": 1024, "add_cross_attention": False},
     "llama": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "mlp_bias": False, "theta": 10000},
     "mistral": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "sliding_window": 4096, "theta": 10000,
                 "attention_bias": None},
@@ -140,18 +145,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 def test_what_a_config_leaves_out_means_what_it_meant(tmp_path: Path, model_type: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
     config = AutoConfig.from_pretrained(tmp_path)
-    wanted = {"tie_word_embeddings": False, "attention_bias": False, **DEFAULTS[model_type]}
+    always = {"tie_word_embeddings": False, "attention_bias": False, "attention_dropout": 0}
+    wanted = {**always, **DEFAULTS[model_type]}
     theta, partial = wanted.pop("theta", None), wanted.pop("partial", None)
     context, rope = wanted.pop("context", None), wanted.pop("rope", None)
     assert {name: getattr(config, name, None) for name in wanted} == wanted
-    parameters = config.rope_parameters or {}
+    parameters = getattr(config, "rope_parameters", None) or {}
     by_kind = [p for p in parameters.values() if isinstance(p, dict)] or [parameters]
     for found in by_kind:
         assert theta is None or found["rope_theta"] == theta
         assert partial is None or found["partial_rotary_factor"] == partial
         assert rope is None or found["rope_type"] == rope
+    assert config.tie_word_embeddings == (model_type in TIED)
     assert context is None or config.max_position_embeddings == context
-    assert config.attention_dropout == 0
 
 
 SMALL: dict[str, Any] = {
@@ -163,13 +169,16 @@ SMALL: dict[str, Any] = {
 
 def small(model_type: str, **changes: Any) -> Any:
     values = {**SMALL, **changes}
-    if model_type in ("gpt_neox",):
+    if model_type in ("gpt_neox", "gpt2"):
         del values["num_key_value_heads"]
     torch.manual_seed(0)
     return Model.from_config(AutoConfig.for_model(model_type, **values)).eval()
 
 
 ATTENDING = [name for name in FAMILIES if name != "olmo_hybrid"]
+
+ALIKE = [name for name in ATTENDING if name not in ("gpt2", "apertus", "olmo3")]
+"""With rotary positions that are plain by default, and the same in every layer."""
 
 
 class Seen:
@@ -246,7 +255,7 @@ def rotary_of(model: Any, model_type: str) -> Any:
     return getattr(model, FAMILIES[model_type].base).rotary_emb
 
 
-@pytest.mark.parametrize("model_type", [n for n in ATTENDING if n not in ("apertus", "olmo3")])
+@pytest.mark.parametrize("model_type", ALIKE)
 def test_positions_turn_by_powers_of_theta(model_type: str) -> None:
     head = {"head_dim": 8} if model_type == "qwen3" else {}
     model = small(model_type, **head)
@@ -300,7 +309,7 @@ def test_yarn_s_scaling_is_what_its_paper_says() -> None:
     assert rotary.attention_scaling == pytest.approx(0.1 * math.log(factor) + 1, rel=1e-12)
 
 
-@pytest.mark.parametrize("model_type", [n for n in ATTENDING if n not in ("apertus", "olmo3")])
+@pytest.mark.parametrize("model_type", ALIKE)
 def test_channels_half_a_head_apart_turn_together(model_type: str, seen: Seen) -> None:
     """One token at every place: its queries differ by the turning alone."""
     head = {"head_dim": 8} if model_type == "qwen3" else {}
@@ -334,6 +343,10 @@ def test_attention_is_causal_from_the_upper_left_and_scaled_by_the_root() -> Non
     [
         ("silu", lambda x: x / (1 + math.exp(-x))),
         ("gelu", lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2),
+        (
+            "gelu_new",
+            lambda x: x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
+        ),
     ],
 )
 def test_activations_are_what_their_names_say(name: str, formula: Any) -> None:

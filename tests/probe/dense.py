@@ -64,7 +64,6 @@ def _attention(
     key, value = (t.repeat_interleave(groups, 1) for t in (key, value))
     length = query.shape[2]
     allowed = torch.ones(length, length).tril().bool() if mask is None else mask[..., :length] == 0
-    projection = module.o_proj if hasattr(module, "o_proj") else module.dense
     seen = Seen(
         module.layer_idx,
         query.double(),
@@ -72,12 +71,25 @@ def _attention(
         value.double(),
         allowed,
         scaling,
-        projection.weight.detach().double(),
+        _projection(module).detach().double(),
         groups,
     )
     _recorder[-1].seen.append(seen)
     output = seen.weights @ seen.value
     return output.to(query.dtype).transpose(1, 2).contiguous(), None
+
+
+def _projection(module: Any) -> Tensor:
+    """W_O, [D, H·d]."""
+    if hasattr(module, "c_proj"):  # GPT-2 keeps it the other way round
+        return module.c_proj.weight.T
+    return (module.o_proj if hasattr(module, "o_proj") else module.dense).weight
+
+
+def blocks_of(model: Any) -> Any:
+    """The decoder blocks of a causal model of transformers."""
+    base = getattr(model, model.base_model_prefix)
+    return base.h if hasattr(base, "h") else base.layers
 
 
 AttentionInterface.register(NAME, _attention)
@@ -89,16 +101,16 @@ def record(model: Any, tokens: Tensor) -> tuple[list[Seen], Tensor, list[Tensor]
     model.set_attn_implementation(NAME)
     recorder = Recorder()
     _recorder.append(recorder)
-    base = getattr(model, model.base_model_prefix)
+    blocks = blocks_of(model)
     streams: list[Tensor] = []
     handles = [
         layer.register_forward_pre_hook(
             lambda _, args, kwargs: streams.append(args[0] if args else kwargs["hidden_states"]),
             with_kwargs=True,
         )
-        for layer in base.layers
+        for layer in blocks
     ]
-    handles.append(base.layers[-1].register_forward_hook(lambda _, __, out: streams.append(out)))
+    handles.append(blocks[-1].register_forward_hook(lambda _, __, out: streams.append(out)))
     try:
         with torch.no_grad():
             logits = model(input_ids=tokens, use_cache=False).logits

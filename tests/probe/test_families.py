@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -72,6 +73,16 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 16},
     ),
     "gpt_neox": ("gpt_neox", {"num_key_value_heads": None}),
+    "gpt2": ("gpt2", {"num_key_value_heads": None}),
+    "gpt2-scaled": (  # as Stanford's Mistral runs of GPT-2 are
+        "gpt2",
+        {
+            "num_key_value_heads": None,
+            "scale_attn_by_inverse_layer_idx": True,
+            "n_inner": 40,
+            "tie_word_embeddings": False,
+        },
+    ),
     "llama": ("llama", {}),
     "mistral": ("mistral", {}),
     "mistral-window": ("mistral", {**WINDOW, "head_dim": 12}),
@@ -110,7 +121,9 @@ def make(folder: Path, case: str, seed: int = 0, **changes: Any) -> Any:
     config = AutoConfig.for_model(model_type, **given)
     model = AutoModelForCausalLM.from_config(config).eval()
     for name, parameter in model.named_parameters():
-        if "norm" in name:  # learned scales that are all one would hide a forgotten one
+        if (
+            "norm" in name or ".ln_" in name
+        ):  # learned scales that are all one would hide a forgotten one
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
         elif name.endswith(".bias"):
             torch.nn.init.uniform_(parameter, -0.5, 0.5)
@@ -279,6 +292,54 @@ def test_layer_by_layer_is_the_whole_model_to_the_last_bit(tmp_path: Path, case:
         found = streamed.run(tokens)
     streamed.close()
     assert torch.equal(found, whole)
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_streams_and_losses_are_those_of_the_family_s_own_attention(
+    tmp_path: Path, case: str
+) -> None:
+    """transformers' eager forward pass of the whole model, untouched by any code of the probe."""
+    model = make(tmp_path, case).double()
+    model.set_attn_implementation("eager")
+    if hasattr(model.config, "num_experts"):  # torch's grouped product has no float64
+        model.set_experts_implementation("eager")
+    tokens = batches()[0].tokens
+    with torch.no_grad():
+        called = model(tokens, use_cache=False, output_hidden_states=True)
+    nll = functional.cross_entropy(called.logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    streamed = StreamedModel(tmp_path, torch.float64, at_once=2)
+    with torch.no_grad():
+        found = streamed.run(tokens)
+    apart = (found - called.hidden_states[-1]).norm() / found.norm()
+    assert apart < 1e-6, "rounding in float32 within norms and softmax"
+    losses = streamed.losses(found[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    assert float(losses.mean()) == pytest.approx(float(nll), rel=2e-5)
+    streamed.close()
+
+
+def test_a_decoder_saved_without_its_read_out_is_read(tmp_path: Path) -> None:
+    """OpenAI's GPT-2: no prefix before the names, and masks among the tensors."""
+    make(tmp_path, "gpt2")
+    expected = measure_checkpoint_files(tmp_path, batches())
+    state = load_file(tmp_path / "model.safetensors")
+    assert "lm_head.weight" not in state
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in state.items()}
+    for layer in range(4):
+        bare[f"h.{layer}.attn.bias"] = torch.ones(64, 64).tril()[None, None]
+        bare[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    save_file(bare, tmp_path / "model.safetensors")
+    assert measure_checkpoint_files(tmp_path, batches()) == expected
+
+
+def test_learned_positions_end_where_their_table_does(tmp_path: Path) -> None:
+    make(tmp_path, "gpt2")
+    with pytest.raises(TrajectoryError, match="sequences of 65 tokens, but its context is 64"):
+        measure_checkpoint_files(tmp_path, batches(length=65))
+    state = load_file(tmp_path / "model.safetensors")
+    state["transformer.wpe.weight"] = state["transformer.wpe.weight"][:40].clone()
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(DamagedFiles, match=r"transformer\.wpe\.\* is not what the config wants"):
+        measure_checkpoint_files(tmp_path, batches())
 
 
 @pytest.mark.parametrize("case", ["olmo", "olmo3-window", "gpt_neox"])

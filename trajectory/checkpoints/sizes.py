@@ -17,6 +17,9 @@ from trajectory.errors import TrajectoryError
 from trajectory.hub.content import weight_files
 from trajectory.outside import CONFIG, json_object
 
+TIED = ("gpt2", "smollm3")
+"""Families whose read-out is the embedding unless their config.json says otherwise."""
+
 ITEM = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes per number."""
 
@@ -45,7 +48,9 @@ def _filled_in(suite: Suite, found: Mapping[str, Any]) -> Suite:
         return suite
     size = suite.bytes or found["bytes"]
     known = suite.architecture.model_dump(exclude_none=True) if suite.architecture else {}
-    sizes = Architecture.model_validate({key: found[key] for key in SIZES} | known)
+    sizes = Architecture.model_validate(
+        {key: found[key] for key in SIZES} | {"tied": found.get("tied")} | known
+    )
     return suite.model_copy(
         update={
             "architecture": sizes,
@@ -63,7 +68,8 @@ def _in_folder(name: str, folder: Path) -> dict[str, Any] | None:
         first = revision_folders(name, folder)[0]
         values = json_object((first / CONFIG).read_bytes())
         size = sum(file.size for file in weight_files(unhashed(first)))
-        return {**stated(values), "bytes": size or None}
+        tied = values.get("tie_word_embeddings", values.get("model_type") in TIED)
+        return {**stated(values), "bytes": size or None, "tied": bool(tied)}
     except (TrajectoryError, OSError, ValueError):
         return None
 

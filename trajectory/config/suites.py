@@ -45,6 +45,8 @@ class Architecture(Section):
     """Width of the MLP."""
     vocabulary: Count | None = None
     """Rows of the embedding."""
+    tied: bool | None = None
+    """Whether the read-out is the embedding, which then counts once among the parameters."""
     context: Count | None = None
     """Tokens of a training sequence."""
 

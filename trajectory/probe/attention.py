@@ -103,8 +103,8 @@ def probe_attention(
     """Causal attention; tells the observer, if there is one.
 
     Args:
-        module: the attention layer; its ``layer_idx``, output projection (``o_proj`` or
-            ``dense``) and, if present, ``attention_kind`` and ``null_logit`` are read.
+        module: the attention layer; its ``layer_idx``, output projection (``o_proj``, ``dense``
+            or ``c_proj``) and, if present, ``attention_kind`` and ``null_logit`` are read.
         query: [B, H, T, d].
         key, value: [B, G, T, d], H a multiple of G.
         attention_mask: None, or the mask of plain or sliding-window causal attention. Sequences

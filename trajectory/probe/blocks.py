@@ -13,7 +13,7 @@ from trajectory.probe import statistics
 from trajectory.probe.rows import current_rows
 from trajectory.schemas.base import SPARSE
 
-NORMS_BEFORE = ("input_layernorm", "attention_layernorm", "attention_norm")
+NORMS_BEFORE = ("input_layernorm", "attention_layernorm", "attention_norm", "ln_1")
 """Names of the norm before a block's attention, in the order they are looked for."""
 
 NORMS_AFTER = ("post_attention_layernorm", "attention_norm")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from trajectory.errors import DamagedFiles, TrajectoryError
 
 State = dict[str, Tensor]
 
-IGNORED = re.compile(r"(rotary_emb\.inv_freq|attention\.(masked_)?bias)$")
+IGNORED = re.compile(r"(rotary_emb\.inv_freq|\.(attention|attn)\.(masked_)?bias)$")
 """Buffers that old checkpoints carry and the models compute."""
 
 
@@ -64,6 +64,8 @@ class Family:
         norm: name of the final norm below ``base``.
         head: name of the read-out's weight in the checkpoint.
         convert: a decoder layer's tensors as stored → as the module names them.
+        layers: name of the decoder blocks below ``base``.
+        positions: name of the table of learned positions below ``base``, if there is one.
     """
 
     base: str = "model"
@@ -71,8 +73,16 @@ class Family:
     norm: str = "norm"
     head: str = "lm_head.weight"
     convert: Callable[[State], State] = _as_stored
+    layers: str = "layers"
+    positions: str | None = None
 
-    def read_out(self, stored: Container[str], tied: bool, where: object) -> str:
+    def root(self, stored: Collection[str]) -> str:
+        """What the names of the decoder's tensors begin with; a decoder that was saved without its
+        read-out, as GPT-2 was, has nothing there."""
+        root = f"{self.base}."
+        return root if any(name.startswith(root) for name in stored) else ""
+
+    def read_out(self, stored: Collection[str], tied: bool, where: object) -> str:
         """Name of the tensor that the logits are read out with.
 
         Args:
@@ -90,7 +100,7 @@ class Family:
                 f"{where}: it has no tensor '{self.head}', and its config does not tie the "
                 "read-out to the embedding"
             )
-        return f"{self.base}.{self.embedding}.weight"
+        return f"{self.root(stored)}{self.embedding}.weight"
 
 
 FAMILIES: dict[str, Family] = {
@@ -100,6 +110,7 @@ FAMILIES: dict[str, Family] = {
     "olmo_hybrid": Family(convert=_joined_convolutions),
     "olmoe": Family(convert=_stacked_experts),
     "gpt_neox": Family("gpt_neox", "embed_in", "final_layer_norm", "embed_out.weight"),
+    "gpt2": Family("transformer", "wte", "ln_f", layers="h", positions="wpe"),
     "llama": Family(),
     "mistral": Family(),
     "qwen2": Family(),

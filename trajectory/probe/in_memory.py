@@ -119,8 +119,8 @@ class ModelInMemory:
         return surprises(hidden, targets, [(0, rows, lambda states: head(states).float())])
 
     def _layers(self) -> nn.ModuleList:
-        layers: nn.ModuleList = self.base.layers[: self.config.num_hidden_layers]
-        return layers
+        layers: nn.ModuleList = getattr(self.base, self.family.layers)
+        return layers[: self.config.num_hidden_layers]
 
     def _placed(self) -> tuple[torch.dtype, torch.device]:
         """Type and place of the computation."""
@@ -319,9 +319,10 @@ def _attending(model: ModelInMemory) -> Iterator[None]:
 
 @contextmanager
 def _lent(model: ModelInMemory, at_once: int) -> Iterator[None]:
-    layers = model.base.layers
-    model.base.layers = nn.ModuleList(LentLayer(layer, at_once).eval() for layer in layers)
+    layers = getattr(model.base, model.family.layers)
+    lent = nn.ModuleList(LentLayer(layer, at_once).eval() for layer in layers)
+    setattr(model.base, model.family.layers, lent)
     try:
         yield
     finally:
-        model.base.layers = layers
+        setattr(model.base, model.family.layers, layers)

@@ -20,6 +20,8 @@ from trajectory.probe.forces.coupling import Target
 NAME = "hooked_reference"
 
 _held: list[tuple[Target, Tensor, Tensor]] = []
+_noted: list[tuple[Any, Tensor, Tensor]] = []
+"""Of every call: the layer's module, its logits, −∞ where unseen, and its values, by query head."""
 
 
 def _attention(
@@ -35,7 +37,7 @@ def _attention(
     groups = query.shape[1] // key.shape[1]
     length = query.shape[2]
     allowed = torch.ones(length, length).tril().bool() if mask is None else mask[..., :length] == 0
-    heads = []
+    heads, logits = [], []
     for head in range(query.shape[1]):
         group = head // groups
         scores = query[:, head] @ key[:, group].mT * scaling
@@ -52,8 +54,10 @@ def _attention(
                     pairs[..., None], seen_as * b.exp()[:, None, None, None], seen_as
                 )
         visible = allowed.expand(len(scores), 1, length, length)[:, 0]
-        weights = scores.masked_fill(~visible, -math.inf).softmax(-1)
+        logits.append(scores.masked_fill(~visible, -math.inf))
+        weights = logits[-1].softmax(-1)
         heads.append(torch.einsum("bij,bijd->bid", weights, seen_as))
+    _noted.append((module, torch.stack(logits, 1), value.repeat_interleave(groups, 1)))
     return torch.stack(heads, 2), None
 
 
@@ -80,6 +84,7 @@ class Whole:
         """Mean cross-entropy of each sequence over the tokens it predicts, [B]."""
         whole = torch.ones(len(self.tokens), dtype=torch.float64)
         _held.append((target, whole * a, whole * b))
+        _noted.clear()
         try:
             logits = self.model(input_ids=self.tokens, use_cache=False).logits[:, :-1]
         finally:
@@ -94,6 +99,29 @@ class Whole:
         b.requires_grad_()
         of_a, of_b = torch.autograd.grad(self.losses(target, a, b).sum(), (a, b))
         return of_a, of_b
+
+    def read_outs(self, target: Target) -> tuple[Tensor, Tensor]:
+        """α and ω of each sequence, [B]: mean log-odds over the readers behind the key, mean ln‖v‖.
+
+        By loops, with the graph that they are differentiated by.
+        """
+        _noted.clear()
+        self.model(input_ids=self.tokens, use_cache=False)
+        (found,) = [call for call in _noted if call[0].layer_idx == target.layer]
+        logits, values = found[1][:, target.head], found[2][:, target.head]
+        alpha, omega = [], []
+        for b in range(len(self.tokens)):
+            places = target.key.places[b].nonzero()[:, 0].tolist()
+            odds = []
+            for i in target.readers.places[b].nonzero()[:, 0].tolist():
+                mine = [j for j in places if j < i and logits[b, i, j] > -math.inf]
+                if mine:
+                    rest = [j for j in range(i + 1) if j not in mine]
+                    others = logits[b, i, rest].logsumexp(0)
+                    odds.append(logits[b, i, mine].logsumexp(0) - others)
+            alpha.append(torch.stack(odds).mean())
+            omega.append(torch.stack([values[b, j].norm().log() for j in places]).mean())
+        return torch.stack(alpha), torch.stack(omega)
 
     def logits(self, target: Target, a: float, b: float) -> Tensor:
         """What the model says under the hooks, [B, T, V]."""

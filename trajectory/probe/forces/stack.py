@@ -128,6 +128,8 @@ class FileStack:
             model.one_expert_at_a_time()
         self.depth = len(model.blocks)
         self.embedding = {"tokens": tokens}
+        if model.family.positions is not None:
+            self.embedding["positions"] = torch.arange(tokens.shape[1])
         self.calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
     def streams(self) -> list[Tensor]:
@@ -162,9 +164,10 @@ class FileStack:
 
         def call(hidden: Tensor, rows: slice) -> Tensor:
             size = len(self.tokens)
-            part = {name: rows_of(value, rows, size) for name, value in kwargs.items()}
+            own = [rows_of(value, rows, size) for value in args]
+            named = {name: rows_of(value, rows, size) for name, value in kwargs.items()}
             with tokens_at(self.present):
-                result: Tensor = inner(hidden, *args, **part)
+                result: Tensor = inner(hidden, *own, **named)
             return result
 
         try:
