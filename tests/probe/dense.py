@@ -30,15 +30,22 @@ class Seen:
     scale: float
     projection: Tensor
     groups: int
+    cap: float | None = None
+    null: Tensor | None = None
 
     @property
     def logits(self) -> Tensor:
-        """All T×T products, unmasked."""
-        return torch.einsum("bhid,bhjd->bhij", self.query, self.key) * self.scale
+        """All T×T logits, unmasked, as the softmax sees them."""
+        found = torch.einsum("bhid,bhjd->bhij", self.query, self.key) * self.scale
+        return found if self.cap is None else self.cap * torch.tanh(found / self.cap)
 
     @property
     def weights(self) -> Tensor:
-        return self.logits.masked_fill(~self.allowed, -math.inf).softmax(-1)
+        logits = self.logits.masked_fill(~self.allowed, -math.inf)
+        if self.null is None:
+            return logits.softmax(-1)
+        null = self.null.view(1, -1, 1, 1).expand(*logits.shape[:3], 1)
+        return torch.cat([null, logits], -1).softmax(-1)[..., 1:]
 
 
 class Recorder:
@@ -58,6 +65,8 @@ def _attention(
     value: Tensor,
     mask: Tensor | None,
     scaling: float,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     groups = query.shape[1] // key.shape[1]
@@ -73,6 +82,8 @@ def _attention(
         scaling,
         _projection(module).detach().double(),
         groups,
+        softcap,
+        None if s_aux is None else s_aux.detach().double(),
     )
     _recorder[-1].seen.append(seen)
     output = seen.weights @ seen.value
@@ -143,7 +154,7 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
             *("head_output_norm", "sink_rate", "value_norm_sink", "value_ratio", "sink_cosine"),
             *("output_value_norm_sink", "first_visible_weight", "first_visible_floor"),
             *("tail_weight", "tail_weight_floor", "sink_logit", "rest_logit_sd", "far_mass"),
-            *("far_mass_floor", "head_write_norm"),
+            *("far_mass_floor", "head_write_norm", "null_mass"),
         )
     }
     spreads: dict[str, list[float]] = {"sink_excess": [], "delta_logit": [], "value_ratio": []}
@@ -171,6 +182,9 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
                 pools["first_visible_floor"].append(1 / len(keys))
             if i > sink:
                 p = a[keys]
+                if seen.null is not None:
+                    pools["null_mass"].append(1 - float(p.sum()))
+                    p = p / p.sum()
                 entropy = float(-(p * p.clamp_min(1e-300).log()).sum())
                 pools["row_entropy"].append(entropy / math.log(len(keys)))
                 pools["head_output_norm"].append(float(mixed[b, i]))
@@ -188,9 +202,10 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
                 pools["rest_logit_sd"].append(float(logits[b, i, others].std(correction=0)))
                 pools["delta_logit"].append(float(logits[b, i, sink] - logits[b, i, others].mean()))
                 deltas.append(pools["delta_logit"][-1])
-                pools["sink_log_odds"].append(
-                    float(logits[b, i, sink] - logits[b, i, others].logsumexp(0))
-                )
+                rest = logits[b, i, others]
+                if seen.null is not None:
+                    rest = torch.cat([rest, seen.null[head, None]])
+                pools["sink_log_odds"].append(float(logits[b, i, sink] - rest.logsumexp(0)))
         pools["sink_weight"] += own
         pools["tail_weight"] += own[-TAIL_QUERIES:]
         pools["tail_weight_floor"] += tail[-TAIL_QUERIES:]

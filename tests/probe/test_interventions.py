@@ -37,7 +37,7 @@ def changed(folder: Path, *interventions: Intervention, at_once: int = 2) -> flo
     return measured.losses["prose"].mean
 
 
-@pytest.mark.parametrize("case", ["olmo", "olmo2", "llama", "gpt_neox", "gpt2"])
+@pytest.mark.parametrize("case", ["olmo", "olmo2", "llama", "gpt_neox", "gpt2", "gemma3_text"])
 def test_zeroing_is_what_zero_weights_do(tmp_path: Path, case: str) -> None:
     """What writes nothing writes no bias either; a head has none of its own."""
     model = make(tmp_path, case)
@@ -49,7 +49,8 @@ def test_zeroing_is_what_zero_weights_do(tmp_path: Path, case: str) -> None:
         mixes, down = layer.attention.dense, layer.mlp.dense_4h_to_h
     else:
         mixes, down = layer.self_attn.o_proj, layer.mlp.down_proj
-    columns = slice(HEAD * WIDTH, (HEAD + 1) * WIDTH)
+    width = model.config.head_dim if case == "gemma3_text" else WIDTH
+    columns = slice(HEAD * width, (HEAD + 1) * width)
     for intervention, projection, where in (
         (Intervention("zero_head", LAYER, HEAD), mixes, columns),
         (Intervention("zero_attention", LAYER), mixes, slice(None)),

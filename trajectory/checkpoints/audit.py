@@ -34,6 +34,9 @@ DECIDING = (
     *("clip_qkv", "sliding_window", "layer_types", "use_sliding_window", "attention_bias"),
     *("rms_norm_eps", "layer_norm_eps", "norm_topk_prob", "num_experts", "num_experts_per_tok"),
     *("use_parallel_residual", "tie_word_embeddings"),
+    *("query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping"),
+    *("hidden_activation", "rope_local_base_freq", "use_bidirectional_attention"),
+    *("num_local_experts", "swiglu_alpha", "swiglu_limit"),
     *("n_embd", "n_layer", "n_head", "n_inner", "n_positions", "activation_function"),
     *("layer_norm_epsilon", "scale_attn_weights", "scale_attn_by_inverse_layer_idx"),
 )

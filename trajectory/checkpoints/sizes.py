@@ -17,7 +17,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.hub.content import weight_files
 from trajectory.outside import CONFIG, json_object
 
-TIED = ("gpt2", "smollm3")
+TIED = ("gpt2", "gemma2", "gemma3_text", "smollm3")
 """Families whose read-out is the embedding unless their config.json says otherwise."""
 
 ITEM = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}

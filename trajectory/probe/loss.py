@@ -9,6 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from trajectory.probe.kinds import capped
+
 VOCABULARY_BLOCK = 8192
 """Rows of the read-out in memory at once."""
 
@@ -81,22 +83,23 @@ def surprises(
 
 
 def of_weight(
-    rows: int, block: Callable[[int, int], Tensor]
+    rows: int, block: Callable[[int, int], Tensor], softcap: float | None = None
 ) -> Iterable[tuple[int, int, Callable[[Tensor], Tensor]]]:
     """A read-out that is one matrix [V, D], ``VOCABULARY_BLOCK`` rows at a time.
 
     Args:
         rows: V.
         block: its rows from one to another, float32.
+        softcap: c, where logits z are capped to c·tanh(z/c).
     """
     for start in range(0, rows, VOCABULARY_BLOCK):
         stop = min(start + VOCABULARY_BLOCK, rows)
         weight = block(start, stop)
-        yield start, stop, partial(_logits, weight)
+        yield start, stop, partial(_logits, weight, softcap)
 
 
-def _logits(weight: Tensor, states: Tensor) -> Tensor:
-    return states.float() @ weight.T
+def _logits(weight: Tensor, softcap: float | None, states: Tensor) -> Tensor:
+    return capped(states.float() @ weight.T, softcap)
 
 
 def _standard_error(totals: Sequence[float], counts: Sequence[float]) -> float | None:

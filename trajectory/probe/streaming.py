@@ -187,6 +187,7 @@ class StreamedModel:
         if dtype == torch.float64 and hasattr(self.config, "num_experts"):
             self.one_expert_at_a_time()
         self.weights = LocalWeights(folder) if weights is None else weights
+        self.family.check(self.config, folder, self.weights.names())
         self.root = self.family.root(self.weights.names())
         self.embedding = f"{self.root}{self.family.embedding}.weight"
         prefix = f"{self.root}{self.family.layers}."
@@ -240,7 +241,10 @@ class StreamedModel:
                 f"{self.folder}: token {int(ids.max())} lies outside its vocabulary of "
                 f"{self.weights.shape(name)[0]}; the batch was made with another tokenizer"
             )
-        embedded = self.weights.rows(name, ids, self.dtype)[places].to(self.device)
+        rows = self.weights.rows(name, ids, self.dtype)
+        if self.family.scaled:
+            rows = rows * torch.tensor(self.family.embedding_scale(self.config), dtype=self.dtype)
+        embedded = rows[places].to(self.device)
         last = self.blocks[-1]
         handle = last.register_forward_hook(
             lambda _, __, stream: None if leaving is None else leaving(len(self.blocks), stream)
@@ -271,7 +275,7 @@ class StreamedModel:
         def block(start: int, stop: int) -> Tensor:
             return self.weights.block(name, start, stop, torch.float32).to(hidden.device)
 
-        blocks = of_weight(self.weights.shape(name)[0], block)
+        blocks = of_weight(self.weights.shape(name)[0], block, self.family.cap(self.config))
         return surprises(hidden, targets.to(hidden.device), blocks)
 
     def close(self) -> None:

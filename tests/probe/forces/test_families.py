@@ -29,6 +29,7 @@ from .whole import Whole, unrounded
 WITHIN = {torch.float64: CLOSE, torch.float32: 1e-3}
 LATE = 11
 ARROWS = ["olmo2", "olmo3-window", "olmoe", "olmo_hybrid", "gpt_neox", "gpt2", "qwen2-window"]
+ARROWS += ["gemma2", "gemma3_text", "gpt_oss"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ def opened(
 ) -> Iterator[Pair]:
     with unrounded(CASES[case][0]):
         model = make(folder, case).double()
+        embedding = model.get_input_embeddings()
+        if hasattr(embedding, "embed_scale"):  # rounded to float32
+            embedding.embed_scale.fill_(embedding.scalar_embed_scale)
         batch = batches(padded)[0]
         with streamed(folder, dtype, 2) as files:
             stack = FileStack(files, batch.tokens, batch.present)
