@@ -17,6 +17,9 @@ from trajectory.errors import TrajectoryError
 from trajectory.hub.content import weight_files
 from trajectory.outside import CONFIG, json_object
 
+BESIDE = ("tied", "experts_per_token")
+"""What a config.json states of a model's architecture that the manifest has no columns for."""
+
 TIED = ("gpt2", "gemma2", "gemma3_text", "smollm3")
 """Families whose read-out is the embedding unless their config.json says otherwise."""
 
@@ -49,7 +52,7 @@ def _filled_in(suite: Suite, found: Mapping[str, Any]) -> Suite:
     size = suite.bytes or found["bytes"]
     known = suite.architecture.model_dump(exclude_none=True) if suite.architecture else {}
     sizes = Architecture.model_validate(
-        {key: found[key] for key in SIZES} | {"tied": found.get("tied")} | known
+        {key: found[key] for key in SIZES} | {key: found.get(key) for key in BESIDE} | known
     )
     return suite.model_copy(
         update={
@@ -69,7 +72,10 @@ def _in_folder(name: str, folder: Path) -> dict[str, Any] | None:
         values = json_object((first / CONFIG).read_bytes())
         size = sum(file.size for file in weight_files(unhashed(first)))
         tied = values.get("tie_word_embeddings", values.get("model_type") in TIED)
-        return {**stated(values), "bytes": size or None, "tied": bool(tied)}
+        experts = values.get("num_experts_per_tok")
+        experts = experts if type(experts) is int and 0 < experts < 1 << 16 else None
+        beside = {"tied": bool(tied), "experts_per_token": experts}
+        return {**stated(values), "bytes": size or None, **beside}
     except (TrajectoryError, OSError, ValueError):
         return None
 

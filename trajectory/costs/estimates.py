@@ -111,7 +111,10 @@ def memory_of(suite: Suite, probe: Probe, tokens: int | None = None, held: int =
     at_once = min(SEQUENCES_AT_ONCE, max(1, -(-tokens // probe.length)))
     part = min(tokens, at_once * probe.length)
     # Six such blocks stand for what the scan holds, which tests/costs/test_memory.py measures.
-    work = part * item * (3 * mlp + 6 * width) + kept * (
+    experts = sizes.experts_per_token
+    # Every expert's input and output are gathered, and its gate is bent and clamped in new arrays.
+    inside = 3 * mlp if experts is None else experts * (7 * mlp + 3 * width)
+    work = part * item * (inside + 6 * width) + kept * (
         8 * part * width + 6 * at_once * heads * SPREAD_BLOCK * probe.length
     )
     rows = min(VOCABULARY_BLOCK, sizes.vocabulary or VOCABULARY_BLOCK)

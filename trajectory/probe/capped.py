@@ -12,6 +12,8 @@ from torch import Tensor
 from trajectory.probe.kinds import Kind, logits_of, weights_of
 from trajectory.probe.statistics import SPREAD_BLOCK, sees_sink
 
+DIFFERENCES = ("delta_logit", "delta_logit_bb", "delta_logit_lm", "rest_logit_sd")
+
 
 def attend_in_blocks(
     query: Tensor,
@@ -71,33 +73,26 @@ def capped_differences(
     share = present.to(query)
     share = (share / share.sum(1, keepdim=True))[:, None, None]  # (B, 1, 1, T)
     sees = sees_sink(length, sink, window, device)
-    found: dict[str, list[Tensor]] = {}
+    found = {name: torch.empty_like(query[..., 0]) for name in DIFFERENCES}
     for start in range(0, length, SPREAD_BLOCK):
-        stop = min(start + SPREAD_BLOCK, length)
-        scores = logits_of(query[:, :, start:stop], key, scale, softcap)  # (B, H, n, T)
+        part = slice(start, min(start + SPREAD_BLOCK, length))
+        scores = logits_of(query[:, :, part], key, scale, softcap)  # (B, H, n, T)
         at_sink = scores[..., sink]
-        distance = place[start:stop, None] - place
+        distance = place[part, None] - place
         seen = (distance >= 0) & (distance < (window or length)) & (place != sink)
-        mean, spread = _moments(scores, seen)
         between = (distance > 0) & (place > sink)
-        late = between.any(1)
-        numbers = {
-            "delta_logit": at_sink - mean,
-            "delta_logit_bb": (at_sink - _moments(scores, between)[0]).masked_fill(
-                ~late, torch.nan
-            ),
-            "delta_logit_lm": at_sink - (scores * share).sum(-1),
-            "rest_logit_sd": spread,
-        }
-        for name, values in numbers.items():
-            unseen = ~sees[start:stop]
-            found.setdefault(name, []).append(values.masked_fill(unseen, torch.nan))
-    return {name: torch.cat(parts, 2) for name, parts in found.items()}
+        mean = _mean(scores, between)
+        found["delta_logit_bb"][:, :, part] = (at_sink - mean).masked_fill(
+            ~between.any(1), torch.nan
+        )
+        found["delta_logit_lm"][:, :, part] = at_sink - (scores * share).sum(-1)
+        mean = _mean(scores, seen)
+        found["delta_logit"][:, :, part] = at_sink - mean
+        apart = scores.sub_(mean[..., None]).masked_fill_(~seen, 0).square_().sum(-1)
+        found["rest_logit_sd"][:, :, part] = (apart / seen.sum(1)).sqrt()
+    return {name: values.masked_fill(~sees, torch.nan) for name, values in found.items()}
 
 
-def _moments(scores: Tensor, taken: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of [B, H, n, T] over the keys taken, bool [n, T]; [B, H, n]."""
-    count = taken.sum(1).to(scores)
-    mean = scores.masked_fill(~taken, 0).sum(-1) / count
-    apart = (scores - mean[..., None]).masked_fill_(~taken, 0)
-    return mean, (apart.square().sum(-1) / count).sqrt()
+def _mean(scores: Tensor, taken: Tensor) -> Tensor:
+    """Mean of [B, H, n, T] over the keys taken, bool [n, T]; [B, H, n]."""
+    return scores.masked_fill(~taken, 0).sum(-1) / taken.sum(1)

@@ -9,8 +9,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from trajectory.probe.kinds import capped
-
 VOCABULARY_BLOCK = 8192
 """Rows of the read-out in memory at once."""
 
@@ -99,7 +97,9 @@ def of_weight(
 
 
 def _logits(weight: Tensor, softcap: float | None, states: Tensor) -> Tensor:
-    return capped(states.float() @ weight.T, softcap)
+    logits = states.float() @ weight.T
+    # In place: three more such blocks would be the most that a measurement holds.
+    return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
 
 
 def _standard_error(totals: Sequence[float], counts: Sequence[float]) -> float | None:
