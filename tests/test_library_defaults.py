@@ -30,6 +30,7 @@ from transformers import AutoModelForCausalLM as Model
 from transformers.activations import ACT2FN
 from transformers.masking_utils import sdpa_mask
 
+from trajectory.checkpoints.sizes import TIED
 from trajectory.probe.families import FAMILIES
 
 # ---------------------------------------------------------------- tokenizers
@@ -122,6 +123,21 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "olmo_hybrid": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "linear_allow_neg_eigval": True},
     "gpt_neox": {"hidden_act": "gelu", "layer_norm_eps": 1e-5, "use_parallel_residual": True,
                  "attention_bias": True, "theta": 10000, "partial": 0.25},
+    "gpt2": {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "n_inner": None,
+             "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
+             "tie_word_embeddings": True, "attention_bias": None, "attention_dropout": None,
+             "attn_pdrop": 0.1, "context": 1024, "add_cross_attention": False},
+    "gemma2": {"hidden_activation": "gelu_pytorch_tanh", "rms_norm_eps": 1e-6, "theta": 10000,
+               "query_pre_attn_scalar": 256, "attn_logit_softcapping": 50.0, "head_dim": 256,
+               "final_logit_softcapping": 30.0, "sliding_window": 4096, "context": 8192,
+               "tie_word_embeddings": True, "use_bidirectional_attention": None},
+    "gemma3_text": {"hidden_activation": "gelu_pytorch_tanh", "rms_norm_eps": 1e-6,
+                    "query_pre_attn_scalar": 256, "attn_logit_softcapping": None, "head_dim": 256,
+                    "final_logit_softcapping": None, "sliding_window": 4096,
+                    "tie_word_embeddings": True, "use_bidirectional_attention": False},
+    "gpt_oss": {"hidden_act": "silu", "rms_norm_eps": 1e-5, "theta": 150000, "rope": "yarn",
+                "attention_bias": True, "sliding_window": 128, "swiglu_alpha": 1.702,
+                "swiglu_limit": 7.0, "num_experts_per_tok": 4, "head_dim": 64},
     "llama": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "mlp_bias": False, "theta": 10000},
     "mistral": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "sliding_window": 4096, "theta": 10000,
                 "attention_bias": None},
@@ -140,18 +156,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 def test_what_a_config_leaves_out_means_what_it_meant(tmp_path: Path, model_type: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
     config = AutoConfig.from_pretrained(tmp_path)
-    wanted = {"tie_word_embeddings": False, "attention_bias": False, **DEFAULTS[model_type]}
+    always = {"tie_word_embeddings": False, "attention_bias": False, "attention_dropout": 0}
+    wanted = {**always, **DEFAULTS[model_type]}
     theta, partial = wanted.pop("theta", None), wanted.pop("partial", None)
     context, rope = wanted.pop("context", None), wanted.pop("rope", None)
     assert {name: getattr(config, name, None) for name in wanted} == wanted
-    parameters = config.rope_parameters or {}
+    parameters = getattr(config, "rope_parameters", None) or {}
     by_kind = [p for p in parameters.values() if isinstance(p, dict)] or [parameters]
     for found in by_kind:
         assert theta is None or found["rope_theta"] == theta
         assert partial is None or found["partial_rotary_factor"] == partial
         assert rope is None or found["rope_type"] == rope
+    assert config.tie_word_embeddings == (model_type in TIED)
     assert context is None or config.max_position_embeddings == context
-    assert config.attention_dropout == 0
 
 
 SMALL: dict[str, Any] = {
@@ -162,14 +179,23 @@ SMALL: dict[str, Any] = {
 
 
 def small(model_type: str, **changes: Any) -> Any:
-    values = {**SMALL, **changes}
-    if model_type in ("gpt_neox",):
+    own = {"head_dim": 8} if model_type in OWN_WIDTH else {}
+    values = {**SMALL, **own, **changes}
+    if model_type in ("gpt_neox", "gpt2"):
         del values["num_key_value_heads"]
     torch.manual_seed(0)
     return Model.from_config(AutoConfig.for_model(model_type, **values)).eval()
 
 
+OWN_WIDTH = ("qwen3", "gemma2", "gemma3_text", "gpt_oss")
+"""Whose heads are as wide as their config says, whatever the model's width."""
+
 ATTENDING = [name for name in FAMILIES if name != "olmo_hybrid"]
+
+ALIKE = [
+    name for name in ATTENDING if name not in ("gpt2", "apertus", "olmo3", "gemma3_text", "gpt_oss")
+]
+"""With rotary positions that are plain by default, and the same in every layer."""
 
 
 class Seen:
@@ -195,14 +221,15 @@ def seen() -> Seen:
 
 @pytest.mark.parametrize("model_type", ATTENDING)
 def test_logits_are_scaled_by_the_root_of_the_head_s_width(model_type: str, seen: Seen) -> None:
-    model = small(model_type, head_dim=16) if model_type == "qwen3" else small(model_type)
+    model = small(model_type, head_dim=16) if model_type in OWN_WIDTH else small(model_type)
     model.set_attn_implementation("seen_by_a_test")
     model(torch.arange(9)[None], use_cache=False)
     assert len(seen.calls) == 4
     for call in seen.calls:
         width = call["query"].shape[-1]
-        assert width == (16 if model_type == "qwen3" else 8)
-        assert call["scaling"] == pytest.approx(width**-0.5, rel=1e-12)
+        assert width == (16 if model_type in OWN_WIDTH else 8)
+        stated = 256 if model_type.startswith("gemma") else width  # query_pre_attn_scalar
+        assert call["scaling"] == pytest.approx(stated**-0.5, rel=1e-12)
         assert not call.get("dropout")
 
 
@@ -211,10 +238,13 @@ def test_logits_are_scaled_by_the_root_of_the_head_s_width(model_type: str, seen
     [
         ("olmo3", {"sliding_window": 5}, [5, 5, 5, None]),
         ("qwen3", {"sliding_window": 5, "use_sliding_window": True, "max_window_layers": 2,
-                   "head_dim": 8}, [None, None, 5, 5]),
+                   }, [None, None, 5, 5]),
         ("qwen2", {"sliding_window": 5, "use_sliding_window": True, "max_window_layers": 2},
          [None, None, 5, 5]),
         ("mistral", {"sliding_window": 5}, [5] * 4),
+        ("gemma2", {"sliding_window": 5}, [5, None, 5, None]),
+        ("gpt_oss", {"sliding_window": 5}, [5, None, 5, None]),
+        ("gemma3_text", {"sliding_window": 5, "sliding_window_pattern": 2}, [5, None, 5, None]),
         ("llama", {}, [None] * 4),
     ],
 )  # fmt: skip
@@ -246,10 +276,9 @@ def rotary_of(model: Any, model_type: str) -> Any:
     return getattr(model, FAMILIES[model_type].base).rotary_emb
 
 
-@pytest.mark.parametrize("model_type", [n for n in ATTENDING if n not in ("apertus", "olmo3")])
+@pytest.mark.parametrize("model_type", ALIKE)
 def test_positions_turn_by_powers_of_theta(model_type: str) -> None:
-    head = {"head_dim": 8} if model_type == "qwen3" else {}
-    model = small(model_type, **head)
+    model = small(model_type)
     share = 0.25 if model_type == "gpt_neox" else 1.0
     theta = 2_000_000 if model_type == "smollm3" else 10_000
     rotary = rotary_of(model, model_type)
@@ -300,11 +329,10 @@ def test_yarn_s_scaling_is_what_its_paper_says() -> None:
     assert rotary.attention_scaling == pytest.approx(0.1 * math.log(factor) + 1, rel=1e-12)
 
 
-@pytest.mark.parametrize("model_type", [n for n in ATTENDING if n not in ("apertus", "olmo3")])
+@pytest.mark.parametrize("model_type", ALIKE)
 def test_channels_half_a_head_apart_turn_together(model_type: str, seen: Seen) -> None:
     """One token at every place: its queries differ by the turning alone."""
-    head = {"head_dim": 8} if model_type == "qwen3" else {}
-    model = small(model_type, **head)
+    model = small(model_type)
     model.set_attn_implementation("seen_by_a_test")
     model(torch.full((1, 6), 7), use_cache=False)
     query = seen.calls[0]["query"][0].double()
@@ -329,11 +357,17 @@ def test_attention_is_causal_from_the_upper_left_and_scaled_by_the_root() -> Non
     assert torch.allclose(functional.scaled_dot_product_attention(q, k, v, attn_mask=mask), right)
 
 
+def near_gelu(x: float) -> float:
+    return x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+
+
 @pytest.mark.parametrize(
     ("name", "formula"),
     [
         ("silu", lambda x: x / (1 + math.exp(-x))),
         ("gelu", lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2),
+        ("gelu_new", near_gelu),
+        ("gelu_pytorch_tanh", near_gelu),
     ],
 )
 def test_activations_are_what_their_names_say(name: str, formula: Any) -> None:

@@ -75,7 +75,8 @@ def refuse_pointer(path: Path) -> None:
 def stated_context(config: Path) -> int | None:
     """Tokens that a model takes, as its config.json says; None where it says nothing readable."""
     try:
-        found = told(json_file(config)).get("max_position_embeddings")
+        values = told(json_file(config))
     except (OSError, ValueError):
         return None
-    return found if type(found) is int else None
+    found = (values.get(name) for name in ("max_position_embeddings", "n_positions"))
+    return next((number for number in found if type(number) is int), None)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from trajectory.checkpoints.sizes import with_sizes
+from trajectory.config import parse
 from trajectory.config.known import Architecture
 from trajectory.config.probe import Probe
 from trajectory.config.suites import Suite
@@ -51,17 +53,18 @@ print(json.dumps([before, peak()]))
 
 MAKE = """
 import json, sys, torch
-from transformers import Olmo2Config, Olmo2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
-for folder, layers, heads, width, mlp, vocabulary, dtype in json.loads(sys.argv[1]):
+for kind, folder, layers, heads, width, mlp, vocabulary, dtype in json.loads(sys.argv[1]):
     torch.manual_seed(0)
-    config = Olmo2Config(
-        hidden_size=width, num_hidden_layers=layers, intermediate_size=mlp,
+    config = AutoConfig.for_model(
+        kind, hidden_size=width, num_hidden_layers=layers, intermediate_size=mlp,
         num_attention_heads=heads, num_key_value_heads=heads, vocab_size=vocabulary,
-        max_position_embeddings=4096, tie_word_embeddings=False, pad_token_id=None,
-        bos_token_id=None, eos_token_id=None,
+        max_position_embeddings=4096, tie_word_embeddings=kind == "gemma2", pad_token_id=None,
+        bos_token_id=None, eos_token_id=None, head_dim=width // heads,
+        **({"num_local_experts": 4, "num_experts_per_tok": 2} if kind == "gpt_oss" else {}),
     )
-    Olmo2ForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype)).save_pretrained(folder)
 """
 
 
@@ -76,9 +79,32 @@ def python(code: str, argument: Any) -> str:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parent = tmp_path_factory.mktemp("models")
     large = [*SIZES.values()]
-    made = [[str(parent / dtype), *large, dtype] for dtype in ("float32", "bfloat16")]
-    python(MAKE, [*made, [str(parent / "small"), 2, 2, 32, 64, 64, "float32"]])
+    made = [["olmo2", str(parent / dtype), *large, dtype] for dtype in ("float32", "bfloat16")]
+    python(MAKE, [*made, ["olmo2", str(parent / "small"), 2, 2, 32, 64, 64, "float32"]])
     return parent
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", ["gpt2", "gemma2", "gpt_oss"])
+@pytest.mark.parametrize(
+    ("statistics", "sequences", "length"), [("float64", 1, 1024), ("float32", 16, 64)]
+)
+def test_capped_logits_and_experts_are_planned(
+    tmp_path: Path, kind: str, statistics: str, sequences: int, length: int
+) -> None:
+    """The sizes are what the folder states."""
+    small = [kind, str(tmp_path / "small"), 2, 2, 32, 64, 64, "float32"]
+    python(MAKE, [[kind, str(tmp_path / "runs" / "step1"), *SIZES.values(), "float32"], small])
+    of_probe = {"sequences": sequences, "length": length, "statistics": statistics}
+    given = {"small": small[1], "large": str(tmp_path / "runs" / "step1"), "dtype": "float32"}
+    given |= {**of_probe, "vocabulary": SIZES["vocabulary"]}
+    before, peak = json.loads(python(JOB, given))
+    run = {"name": "a", "results": "r", "suites": {"s": {"folder": str(tmp_path / "runs")}}}
+    suite = with_sizes(parse(run), "s")
+    planned = memory_of(suite, Probe.model_validate({"domains": ["prose"], **of_probe}))
+    assert planned is not None
+    assert 0.75 < (planned - PROCESS) / (peak - before) < 1.7, (planned, before, peak)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from trajectory.checkpoints.selection import select, write_selection
+from trajectory.checkpoints.sizes import with_sizes
 from trajectory.cli.tables_of_suites import duration, gigabytes
 from trajectory.config import Config, load, parse
 from trajectory.costs import estimates
@@ -15,6 +16,7 @@ from trajectory.costs.estimates import (
     effects_seconds,
     embedding,
     memory_of,
+    moved,
     sweep_of,
     tokens_of,
 )
@@ -22,6 +24,7 @@ from trajectory.costs.needs import needs, needs_changed
 from trajectory.costs.plan import plan, run_plan
 from trajectory.errors import TrajectoryError
 from trajectory.jobs.bundles import Bundle
+from trajectory.outside import stated_context
 from trajectory.probe import effects, loss, statistics
 
 GB = 10**9
@@ -270,6 +273,32 @@ def local(folder: Path, *names: str) -> None:
         (folder / name).mkdir(parents=True)
         (folder / name / "config.json").write_text(json.dumps(sizes))
         (folder / name / "model.safetensors").write_bytes(bytes(7000))
+
+
+@pytest.mark.parametrize("stated", [{}, {"tie_word_embeddings": False}])
+def test_a_gpt_2_is_planned_by_its_own_names(tmp_path: Path, stated: dict[str, bool]) -> None:
+    """Tied unless its config.json says otherwise, and then its embedding counts once."""
+    folder = tmp_path / "runs" / "step1"
+    folder.mkdir(parents=True)
+    layers, width, vocabulary, tables = 3, 8, 50, 2 if stated else 1
+    block = 12 * width**2
+    sizes = {"n_layer": layers, "n_head": 2, "n_embd": width, "n_inner": None, "n_positions": 64}
+    written = {"model_type": "gpt2", "vocab_size": vocabulary, **sizes, **stated}
+    (folder / "config.json").write_text(json.dumps(written))
+    parameters = layers * block + tables * vocabulary * width
+    (folder / "model.safetensors").write_bytes(bytes(4 * parameters))
+    suite = with_sizes(
+        parse({"name": "a", "results": "r", "suites": {"s": {"folder": str(folder.parent)}}}), "s"
+    )
+    assert suite.architecture is not None
+    assert suite.architecture.tied == (not stated)
+    assert (suite.architecture.layers, suite.architecture.heads) == (layers, 2)
+    assert body(suite) == layers * block
+    streamed = suite.model_copy(update={"folder": None, "weights": "stream"})
+    read = layers * block + 20 * width  # the rows of 20 tokens
+    assert moved(streamed, 20, False, 4 * parameters) == 4 * read
+    assert moved(streamed, 20, True, 4 * parameters) == 4 * (read + vocabulary * width)
+    assert stated_context(folder / "config.json") == 64
 
 
 def test_a_local_suite_is_what_lies_in_its_folder(tmp_path: Path) -> None:

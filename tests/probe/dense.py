@@ -30,15 +30,22 @@ class Seen:
     scale: float
     projection: Tensor
     groups: int
+    cap: float | None = None
+    null: Tensor | None = None
 
     @property
     def logits(self) -> Tensor:
-        """All T×T products, unmasked."""
-        return torch.einsum("bhid,bhjd->bhij", self.query, self.key) * self.scale
+        """All T×T logits, unmasked, as the softmax sees them."""
+        found = torch.einsum("bhid,bhjd->bhij", self.query, self.key) * self.scale
+        return found if self.cap is None else self.cap * torch.tanh(found / self.cap)
 
     @property
     def weights(self) -> Tensor:
-        return self.logits.masked_fill(~self.allowed, -math.inf).softmax(-1)
+        logits = self.logits.masked_fill(~self.allowed, -math.inf)
+        if self.null is None:
+            return logits.softmax(-1)
+        null = self.null.view(1, -1, 1, 1).expand(*logits.shape[:3], 1)
+        return torch.cat([null, logits], -1).softmax(-1)[..., 1:]
 
 
 class Recorder:
@@ -58,13 +65,14 @@ def _attention(
     value: Tensor,
     mask: Tensor | None,
     scaling: float,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     groups = query.shape[1] // key.shape[1]
     key, value = (t.repeat_interleave(groups, 1) for t in (key, value))
     length = query.shape[2]
     allowed = torch.ones(length, length).tril().bool() if mask is None else mask[..., :length] == 0
-    projection = module.o_proj if hasattr(module, "o_proj") else module.dense
     seen = Seen(
         module.layer_idx,
         query.double(),
@@ -72,12 +80,27 @@ def _attention(
         value.double(),
         allowed,
         scaling,
-        projection.weight.detach().double(),
+        _projection(module).detach().double(),
         groups,
+        softcap,
+        None if s_aux is None else s_aux.detach().double(),
     )
     _recorder[-1].seen.append(seen)
     output = seen.weights @ seen.value
     return output.to(query.dtype).transpose(1, 2).contiguous(), None
+
+
+def _projection(module: Any) -> Tensor:
+    """W_O, [D, H·d]."""
+    if hasattr(module, "c_proj"):  # GPT-2 keeps it the other way round
+        return module.c_proj.weight.T
+    return (module.o_proj if hasattr(module, "o_proj") else module.dense).weight
+
+
+def blocks_of(model: Any) -> Any:
+    """The decoder blocks of a causal model of transformers."""
+    base = getattr(model, model.base_model_prefix)
+    return base.h if hasattr(base, "h") else base.layers
 
 
 AttentionInterface.register(NAME, _attention)
@@ -89,16 +112,16 @@ def record(model: Any, tokens: Tensor) -> tuple[list[Seen], Tensor, list[Tensor]
     model.set_attn_implementation(NAME)
     recorder = Recorder()
     _recorder.append(recorder)
-    base = getattr(model, model.base_model_prefix)
+    blocks = blocks_of(model)
     streams: list[Tensor] = []
     handles = [
         layer.register_forward_pre_hook(
             lambda _, args, kwargs: streams.append(args[0] if args else kwargs["hidden_states"]),
             with_kwargs=True,
         )
-        for layer in base.layers
+        for layer in blocks
     ]
-    handles.append(base.layers[-1].register_forward_hook(lambda _, __, out: streams.append(out)))
+    handles.append(blocks[-1].register_forward_hook(lambda _, __, out: streams.append(out)))
     try:
         with torch.no_grad():
             logits = model(input_ids=tokens, use_cache=False).logits
@@ -131,7 +154,7 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
             *("head_output_norm", "sink_rate", "value_norm_sink", "value_ratio", "sink_cosine"),
             *("output_value_norm_sink", "first_visible_weight", "first_visible_floor"),
             *("tail_weight", "tail_weight_floor", "sink_logit", "rest_logit_sd", "far_mass"),
-            *("far_mass_floor", "head_write_norm"),
+            *("far_mass_floor", "head_write_norm", "null_mass"),
         )
     }
     spreads: dict[str, list[float]] = {"sink_excess": [], "delta_logit": [], "value_ratio": []}
@@ -159,6 +182,9 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
                 pools["first_visible_floor"].append(1 / len(keys))
             if i > sink:
                 p = a[keys]
+                if seen.null is not None:
+                    pools["null_mass"].append(1 - float(p.sum()))
+                    p = p / p.sum()
                 entropy = float(-(p * p.clamp_min(1e-300).log()).sum())
                 pools["row_entropy"].append(entropy / math.log(len(keys)))
                 pools["head_output_norm"].append(float(mixed[b, i]))
@@ -176,9 +202,10 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
                 pools["rest_logit_sd"].append(float(logits[b, i, others].std(correction=0)))
                 pools["delta_logit"].append(float(logits[b, i, sink] - logits[b, i, others].mean()))
                 deltas.append(pools["delta_logit"][-1])
-                pools["sink_log_odds"].append(
-                    float(logits[b, i, sink] - logits[b, i, others].logsumexp(0))
-                )
+                rest = logits[b, i, others]
+                if seen.null is not None:
+                    rest = torch.cat([rest, seen.null[head, None]])
+                pools["sink_log_odds"].append(float(logits[b, i, sink] - rest.logsumexp(0)))
         pools["sink_weight"] += own
         pools["tail_weight"] += own[-TAIL_QUERIES:]
         pools["tail_weight_floor"] += tail[-TAIL_QUERIES:]

@@ -21,7 +21,7 @@ from .test_families import batches, make
 PAIR = Branch("pair", (Intervention("zero_head", 1, 2), Intervention("mean_residual", 3)))
 
 
-@pytest.mark.parametrize("case", ["olmo2", "gpt_neox"])
+@pytest.mark.parametrize("case", ["olmo2", "gpt_neox", "gpt2", "gemma2", "gpt_oss"])
 def test_branches_are_whole_passes(
     tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -73,6 +74,63 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 16},
     ),
     "gpt_neox": ("gpt_neox", {"num_key_value_heads": None}),
+    "gpt2": ("gpt2", {"num_key_value_heads": None}),
+    "gpt2-scaled": (  # as Stanford's Mistral runs of GPT-2 are
+        "gpt2",
+        {
+            "num_key_value_heads": None,
+            "scale_attn_by_inverse_layer_idx": True,
+            "n_inner": 40,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "gemma2": (
+        "gemma2",
+        {
+            **WINDOW,
+            "head_dim": 12,
+            "query_pre_attn_scalar": 20,
+            "attn_logit_softcapping": 1.5,  # low enough to bend most logits
+            "final_logit_softcapping": 4.0,
+        },
+    ),
+    "gemma2-uncapped": (
+        "gemma2",
+        {
+            **WINDOW,
+            "head_dim": 8,
+            "attn_logit_softcapping": None,
+            "final_logit_softcapping": None,
+        },
+    ),
+    "gemma3_text": (
+        "gemma3_text",
+        {
+            **WINDOW,
+            "head_dim": 12,
+            "query_pre_attn_scalar": 20,
+            "sliding_window_pattern": 2,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        },
+    ),
+    "gpt_oss": (
+        "gpt_oss",
+        {
+            **WINDOW,
+            "head_dim": 12,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "intermediate_size": 16,
+            "swiglu_limit": 1.5,  # low enough to clamp some
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 1e4,
+                "factor": 4.0,
+                "truncate": False,
+                "original_max_position_embeddings": 16,
+            },
+        },
+    ),
     "llama": ("llama", {}),
     "mistral": ("mistral", {}),
     "mistral-window": ("mistral", {**WINDOW, "head_dim": 12}),
@@ -105,15 +163,18 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def make(folder: Path, case: str, seed: int = 0, **changes: Any) -> Any:
     model_type, values = CASES[case]
-    given = {k: v for k, v in {**COMMON, **values, **changes}.items() if v is not None}
-    given.setdefault("pad_token_id", None)
+    given = {**COMMON, **values, **changes}
+    if given["num_key_value_heads"] is None:  # there is no such key
+        del given["num_key_value_heads"]
     torch.manual_seed(seed)
     config = AutoConfig.for_model(model_type, **given)
     model = AutoModelForCausalLM.from_config(config).eval()
     for name, parameter in model.named_parameters():
-        if "norm" in name:  # learned scales that are all one would hide a forgotten one
+        if (
+            "norm" in name or ".ln_" in name
+        ):  # learned scales that are all one would hide a forgotten one
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
-        elif name.endswith(".bias"):
+        elif name.endswith(("bias", ".sinks")):
             torch.nn.init.uniform_(parameter, -0.5, 0.5)
     model.save_pretrained(folder)
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -160,7 +221,7 @@ def check_seen(
         for head in heads:
             row, expected = rows[s.layer, head], expected_head(s, batch.present, head, 0)
             assert row["kv_head"] == head // s.groups
-            for name in ("delta_logit", "sink_log_odds", "top_position"):
+            for name in ("delta_logit", "sink_log_odds", "top_position", "null_mass"):
                 assert (row[name] is None) == (name not in expected), name
             if head == heads[-1]:
                 stream = streams[s.layer]
@@ -215,7 +276,7 @@ def test_rows_over_random_shapes(tmp_path: Path, case: str, data: st.DataObject)
     if "sliding_window" in CASES[case][1]:
         changes["sliding_window"] = draw(st.integers(2, length + 3), "window")
     model = make(tmp_path, case, draw(st.integers(0, 999), "seed"), **changes)
-    kinds = [torch.float32] if case == "olmoe" else [torch.float32, torch.float64]
+    kinds = [torch.float32] if case in ("olmoe", "gpt_oss") else [torch.float32, torch.float64]
     kind = draw(st.sampled_from(kinds), "type")
     made = batches(draw(st.booleans(), "padded"), size, length)
     at_once = draw(st.integers(1, 8), "at_once")
@@ -281,6 +342,65 @@ def test_the_base_of_rotary_positions_is_the_stated_one(
         model.close()
 
 
+@pytest.mark.parametrize(
+    ("written", "bases"),
+    [
+        ({"rope_theta": 5e5, "rope_local_base_freq": 2e4}, (5e5, 2e4)),
+        ({"rope_theta": 1e6, "rope_scaling": None}, (1e6, 1e4)),
+        ({}, (1e6, 1e4)),
+    ],
+)
+def test_gemma_3_turns_by_two_bases(
+    tmp_path: Path, written: dict[str, Any], bases: tuple[float, float]
+) -> None:
+    """As configs on the hub state them: one for the layers that see all, one for windows."""
+    make(tmp_path, "gemma3_text")
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    del config["rope_parameters"]
+    path.write_text(json.dumps(config | written))
+    model = StreamedModel(tmp_path)
+    for kind, base in zip(("full_attention", "sliding_attention"), bases, strict=True):
+        turned = getattr(model.base.rotary_emb, f"{kind}_inv_freq")
+        assert torch.allclose(turned, base ** (-torch.arange(0, 12, 2) / 12))
+    model.close()
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "message"),
+    [
+        ("gemma3_text", {"model_type": "gemma3"}, r"'gemma3' is not known .* text = Gemma3ForCaus"),
+        ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping 50.0 would be"),
+        ("gemma2", {"use_bidirectional_attention": True}, "attention both ways"),
+        ("gemma3_text", {"use_bidirectional_attention": True}, "attention both ways"),
+    ],
+)
+def test_what_a_gemma_is_not_measured_for_is_refused(
+    tmp_path: Path, case: str, changes: dict[str, Any], message: str
+) -> None:
+    make(tmp_path, case)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(TrajectoryError, match=message) as refused:
+        measure_checkpoint_files(tmp_path, batches())
+    assert "\n" not in str(refused.value)
+
+
+def test_packed_experts_are_refused(tmp_path: Path) -> None:
+    """As gpt-oss is published: in MXFP4, blocks and scales in place of the experts' matrices."""
+    make(tmp_path, "gpt_oss")
+    state = load_file(tmp_path / "model.safetensors")
+    for layer in range(4):
+        for part in ("gate_up_proj", "down_proj"):
+            name = f"model.layers.{layer}.mlp.experts.{part}"
+            experts, width, _ = state.pop(name).shape
+            packed = torch.zeros(experts, width, 1, 16, dtype=torch.uint8)
+            state |= {f"{name}_blocks": packed, f"{name}_scales": packed[..., 0].clone()}
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(DamagedFiles, match=r"_blocks is packed \(MXFP4\): quantised weights are"):
+        measure_checkpoint_files(tmp_path, batches())
+
+
 @pytest.mark.parametrize("case", list(CASES))
 def test_layer_by_layer_is_the_whole_model_to_the_last_bit(tmp_path: Path, case: str) -> None:
     model = make(tmp_path, case)
@@ -292,6 +412,54 @@ def test_layer_by_layer_is_the_whole_model_to_the_last_bit(tmp_path: Path, case:
         found = streamed.run(tokens)
     streamed.close()
     assert torch.equal(found, whole)
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_streams_and_losses_are_those_of_the_family_s_own_attention(
+    tmp_path: Path, case: str
+) -> None:
+    """transformers' eager forward pass of the whole model, untouched by any code of the probe."""
+    model = make(tmp_path, case).double()
+    model.set_attn_implementation("eager")
+    if hasattr(model.config, "num_experts"):  # torch's grouped product has no float64
+        model.set_experts_implementation("eager")
+    tokens = batches()[0].tokens
+    with torch.no_grad():
+        called = model(tokens, use_cache=False, output_hidden_states=True)
+    nll = functional.cross_entropy(called.logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    streamed = StreamedModel(tmp_path, torch.float64, at_once=2)
+    with torch.no_grad():
+        found = streamed.run(tokens)
+    apart = (found - called.hidden_states[-1]).norm() / found.norm()
+    assert apart < 1e-6, "rounding in float32 within norms and softmax"
+    losses = streamed.losses(found[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    assert float(losses.mean()) == pytest.approx(float(nll), rel=2e-5)
+    streamed.close()
+
+
+def test_a_decoder_saved_without_its_read_out_is_read(tmp_path: Path) -> None:
+    """OpenAI's GPT-2: no prefix before the names, and masks among the tensors."""
+    make(tmp_path, "gpt2")
+    expected = measure_checkpoint_files(tmp_path, batches())
+    state = load_file(tmp_path / "model.safetensors")
+    assert "lm_head.weight" not in state
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in state.items()}
+    for layer in range(4):
+        bare[f"h.{layer}.attn.bias"] = torch.ones(64, 64).tril()[None, None]
+        bare[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    save_file(bare, tmp_path / "model.safetensors")
+    assert measure_checkpoint_files(tmp_path, batches()) == expected
+
+
+def test_learned_positions_end_where_their_table_does(tmp_path: Path) -> None:
+    make(tmp_path, "gpt2")
+    with pytest.raises(TrajectoryError, match="sequences of 65 tokens, but its context is 64"):
+        measure_checkpoint_files(tmp_path, batches(length=65))
+    state = load_file(tmp_path / "model.safetensors")
+    state["transformer.wpe.weight"] = state["transformer.wpe.weight"][:40].clone()
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(DamagedFiles, match=r"transformer\.wpe\.\* is not what the config wants"):
+        measure_checkpoint_files(tmp_path, batches())
 
 
 @pytest.mark.parametrize("case", ["olmo", "olmo3-window", "gpt_neox"])
@@ -367,7 +535,9 @@ def test_half_precision_against_the_same_queries_and_keys(
         distance = torch.arange(T)[:, None] - torch.arange(T)
         allowed = (distance >= 0) & (distance < (call.window or T))
         projection = call.output_projection.double()
-        seen.append(Seen(call.layer, query, key, value, allowed, call.scale, projection, groups))
+        told = (call.layer, query, key, value, allowed, call.scale, projection, groups)
+        null = None if call.null_logit is None else call.null_logit.double()
+        seen.append(Seen(*told, call.softcap, null))
 
     monkeypatch.setattr(measure, "check_call", keep)
     batch = batches(padded=True)[0]

@@ -14,8 +14,8 @@ from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     BertModel,
-    GPT2Config,
-    GPT2LMHeadModel,
+    BloomConfig,
+    BloomForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     OlmoForCausalLM,
@@ -244,14 +244,14 @@ def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path: Path) -> None:
     model: Any = make(tmp_path, "olmo")
     small = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     bert = BertModel(BertConfig(vocab_size=V, intermediate_size=8, **small))
-    gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=V))
+    bloom = BloomForCausalLM(BloomConfig(hidden_size=8, n_layer=1, n_head=2, vocab_size=V))
     for given, message in (
         (nn.Linear(2, 2), "^model: a Linear is neither a folder nor a transformers model$"),
         (bert, r"^BertModel: no causal language model; give .*ForCausalLM\)$"),
         (model.model, "^OlmoModel: no causal language model"),
         (
-            gpt2,
-            "^GPT2LMHeadModel: model type 'gpt2' is not known to be measured right; known: olmo",
+            bloom,
+            "^BloomForCausalLM: model type 'bloom' is not known to be measured right; known: olmo",
         ),
         (OlmoForCausalLM(model.config).to("meta"), "its weights lie on meta"),
     ):

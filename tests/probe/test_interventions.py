@@ -17,6 +17,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.probe.interventions import Intervention, Kind, intervening
 from trajectory.probe.language_model import measure_checkpoint_files
 
+from .dense import blocks_of
 from .test_families import T, batches, make
 
 LAYER, HEAD, WIDTH = 1, 2, 8
@@ -36,17 +37,20 @@ def changed(folder: Path, *interventions: Intervention, at_once: int = 2) -> flo
     return measured.losses["prose"].mean
 
 
-@pytest.mark.parametrize("case", ["olmo", "olmo2", "llama", "gpt_neox"])
+@pytest.mark.parametrize("case", ["olmo", "olmo2", "llama", "gpt_neox", "gpt2", "gemma3_text"])
 def test_zeroing_is_what_zero_weights_do(tmp_path: Path, case: str) -> None:
     """What writes nothing writes no bias either; a head has none of its own."""
     model = make(tmp_path, case)
     before = loss(model)
-    layer = getattr(model, model.base_model_prefix).layers[LAYER]
-    if case == "gpt_neox":
+    layer = blocks_of(model)[LAYER]
+    if case == "gpt2":
+        mixes, down = layer.attn.c_proj, layer.mlp.c_proj
+    elif case == "gpt_neox":
         mixes, down = layer.attention.dense, layer.mlp.dense_4h_to_h
     else:
         mixes, down = layer.self_attn.o_proj, layer.mlp.down_proj
-    columns = slice(HEAD * WIDTH, (HEAD + 1) * WIDTH)
+    width = model.config.head_dim if case == "gemma3_text" else WIDTH
+    columns = slice(HEAD * width, (HEAD + 1) * width)
     for intervention, projection, where in (
         (Intervention("zero_head", LAYER, HEAD), mixes, columns),
         (Intervention("zero_attention", LAYER), mixes, slice(None)),
@@ -54,7 +58,8 @@ def test_zeroing_is_what_zero_weights_do(tmp_path: Path, case: str) -> None:
     ):
         kept = [(parameter, parameter.detach().clone()) for parameter in projection.parameters()]
         with torch.no_grad():
-            projection.weight[:, where] = 0
+            weight = projection.weight.T if case == "gpt2" else projection.weight
+            weight[:, where] = 0
             if where != columns and projection.bias is not None:
                 projection.bias.zero_()
         expected = loss(model)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Gemma2Config
+from transformers import BloomConfig
 
 from trajectory.bb.model import Transformer
 from trajectory.config import Variant
@@ -84,6 +84,28 @@ def test_uniform_attention_has_no_excess_and_full_entropy() -> None:
     assert row["sink_log_odds"] == pytest.approx(mean_log_odds, abs=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["softmax", "relu", "softmax_off_by_one", "sink_logit"])
+def test_what_goes_to_no_key_is_a_statistic_of_its_own(kind: str) -> None:
+    """Of queries that see n keys alike and a null key λ: e^λ / (n + e^λ)."""
+    model = toy(1, 2, kind)
+    null = [1.0, 1.0]
+    with torch.no_grad():
+        attention = model.blocks[0].attention
+        attention.q_proj.weight.zero_()  # type: ignore[union-attr]
+        if kind == "sink_logit":
+            attention.null_logit.copy_(torch.tensor([-0.7, 1.2]))  # type: ignore[union-attr]
+            null = [math.exp(-0.7), math.exp(1.2)]
+    _, heads, _ = measure(lambda: model(TOKENS), list(model.blocks), EVERYTHING)
+    for row in heads:
+        if kind in ("softmax", "relu"):
+            assert row["null_mass"] is None
+            continue
+        beside = null[row["head"]]
+        expected = [beside / (n + beside) for n in range(2, T + 1)]
+        assert row["null_mass"] == pytest.approx(sum(expected) / len(expected), rel=1e-6)
+        assert row["sink_weight"] < row["sink_weight_floor"]
+
+
 def test_the_sinks_token_is_each_domains_own() -> None:
     """A prompt with nothing put in front does not hide the token in front of other texts."""
     texts = [["<s>"] * T, ["<s>"] * T, ["A"] * T, ["B"] * T, ["A"] * T]
@@ -117,9 +139,9 @@ def test_masks_that_the_statistics_would_ignore_are_refused() -> None:
 
 
 def test_unknown_and_missing_models_are_named(tmp_path: Path) -> None:
-    Gemma2Config(num_hidden_layers=1).save_pretrained(tmp_path / "gemma")
-    with pytest.raises(TrajectoryError, match="type 'gemma2' is not known to be measured right"):
-        StreamedModel(tmp_path / "gemma")
+    BloomConfig(n_layer=1).save_pretrained(tmp_path / "bloom")
+    with pytest.raises(TrajectoryError, match="type 'bloom' is not known to be measured right"):
+        StreamedModel(tmp_path / "bloom")
     with pytest.raises(TrajectoryError, match="no readable model config"):
         StreamedModel(tmp_path / "none")
 

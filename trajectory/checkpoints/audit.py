@@ -35,6 +35,11 @@ DECIDING = (
     *("clip_qkv", "sliding_window", "layer_types", "use_sliding_window", "attention_bias"),
     *("rms_norm_eps", "layer_norm_eps", "norm_topk_prob", "num_experts", "num_experts_per_tok"),
     *("use_parallel_residual", "tie_word_embeddings"),
+    *("query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping"),
+    *("hidden_activation", "rope_local_base_freq", "use_bidirectional_attention"),
+    *("num_local_experts", "swiglu_alpha", "swiglu_limit"),
+    *("n_embd", "n_layer", "n_head", "n_inner", "n_positions", "activation_function"),
+    *("layer_norm_epsilon", "scale_attn_weights", "scale_attn_by_inverse_layer_idx"),
 )
 """Keys of config.json that change what the same weights compute."""
 
@@ -127,7 +132,10 @@ def _read(content: bytes | None) -> dict[str, Any]:
 def stated(values: Mapping[str, Any]) -> Row:
     """Floating-point type and sizes that a config.json states; None where it states none."""
     dtype = values.get("torch_dtype") or values.get("dtype")
-    sizes = {ours: values.get(theirs) for ours, theirs in SIZES.items()}
+    sizes = {
+        ours: next((values[key] for key in theirs if values.get(key) is not None), None)
+        for ours, theirs in SIZES.items()
+    }
     named = isinstance(dtype, str) and re.fullmatch(r"[\w.]{1,40}", dtype, re.ASCII)
     return {
         "dtype": dtype if named else None,

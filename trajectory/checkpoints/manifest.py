@@ -19,13 +19,14 @@ from trajectory.rows import Row
 TRAINING_STATE = "training_state.json"
 
 SIZES = {
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "width": "hidden_size",
-    "mlp": "intermediate_size",
-    "vocabulary": "vocab_size",
+    "layers": ("num_hidden_layers", "n_layer"),
+    "heads": ("num_attention_heads", "n_head"),
+    "width": ("hidden_size", "n_embd"),
+    "mlp": ("intermediate_size", "n_inner"),
+    "vocabulary": ("vocab_size",),
 }
-"""The manifest's columns of a model's sizes, and the keys of config.json that state them."""
+"""The manifest's columns of a model's sizes, and the keys of config.json that state them: the
+first that is there, the others being GPT-2's."""
 
 
 def manifest_rows(name: str, suite: Suite, revisions: Iterable[Revision]) -> list[Row]:

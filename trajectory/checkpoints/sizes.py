@@ -19,6 +19,12 @@ from trajectory.hf_olmo import told
 from trajectory.hub.content import weight_files
 from trajectory.outside import CONFIG, json_object
 
+BESIDE = ("tied", "experts_per_token")
+"""What a config.json states of a model's architecture that the manifest has no columns for."""
+
+TIED = ("gpt2", "gemma2", "gemma3_text", "smollm3")
+"""Families whose read-out is the embedding unless their config.json says otherwise."""
+
 ITEM = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes per number."""
 
@@ -47,7 +53,9 @@ def _filled_in(suite: Suite, found: Mapping[str, Any]) -> Suite:
         return suite
     size = suite.bytes or found["bytes"]
     known = suite.architecture.model_dump(exclude_none=True) if suite.architecture else {}
-    sizes = Architecture.model_validate({key: found[key] for key in SIZES} | known)
+    sizes = Architecture.model_validate(
+        {key: found[key] for key in SIZES} | {key: found.get(key) for key in BESIDE} | known
+    )
     return suite.model_copy(
         update={
             "architecture": sizes,
@@ -65,7 +73,11 @@ def _in_folder(name: str, folder: Path) -> dict[str, Any] | None:
         first = revision_folders(name, folder)[0]
         values = told(json_object((first / CONFIG).read_bytes()))
         size = sum(file.size for file in weight_files(unhashed(first)))
-        return {**stated(values), "bytes": size or None}
+        tied = values.get("tie_word_embeddings", values.get("model_type") in TIED)
+        experts = values.get("num_experts_per_tok")
+        experts = experts if type(experts) is int and 0 < experts < 1 << 16 else None
+        beside = {"tied": bool(tied), "experts_per_token": experts}
+        return {**stated(values), "bytes": size or None, **beside}
     except (TrajectoryError, OSError, ValueError):
         return None
 

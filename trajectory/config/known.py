@@ -23,9 +23,13 @@ class Architecture(Section):
     width: Count | None = None
     """Residual width."""
     mlp: Count | None = None
-    """Width of the MLP."""
+    """Width of the MLP, or of one expert."""
+    experts_per_token: Count | None = None
+    """Experts that each token passes, where the MLP is a mixture of them."""
     vocabulary: Count | None = None
     """Rows of the embedding."""
+    tied: bool | None = None
+    """Whether the read-out is the embedding, which then counts once among the parameters."""
     context: Count | None = None
     """Tokens of a training sequence."""
 

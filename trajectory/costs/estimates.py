@@ -63,12 +63,17 @@ def embedding(suite: Suite) -> int | None:
     return sizes.vocabulary * sizes.width
 
 
+def _tables(suite: Suite) -> int:
+    """How many matrices of the embedding's size there are: one where the read-out is tied to it."""
+    return 1 if suite.architecture is not None and suite.architecture.tied else 2
+
+
 def body(suite: Suite) -> int | None:
     """Parameters of the decoder blocks."""
     rows = embedding(suite)
     if suite.parameters is None or rows is None:
         return None
-    return max(0, suite.parameters - 2 * rows)
+    return max(0, suite.parameters - _tables(suite) * rows)
 
 
 def moved(suite: Suite, tokens: int, loss: bool, size: int) -> int:
@@ -79,8 +84,8 @@ def moved(suite: Suite, tokens: int, loss: bool, size: int) -> int:
     if suite.weights != "stream" or rows is None or sizes is None or suite.dtype is None:
         return size
     width = sizes.width or 0
-    unread = rows - min(tokens, sizes.vocabulary or 0) * width + (0 if loss else rows)
-    return max(0, size - unread * ITEM[suite.dtype])
+    read = min(tokens, sizes.vocabulary or 0) * width + (rows if loss else 0)
+    return max(0, size + (read - _tables(suite) * rows) * ITEM[suite.dtype])
 
 
 def memory_of(suite: Suite, probe: Probe, tokens: int | None = None, held: int = 0) -> int | None:
@@ -107,7 +112,10 @@ def memory_of(suite: Suite, probe: Probe, tokens: int | None = None, held: int =
     at_once = min(SEQUENCES_AT_ONCE, max(1, -(-tokens // probe.length)))
     part = min(tokens, at_once * probe.length)
     # Six such blocks stand for what the scan holds, which tests/costs/test_memory.py measures.
-    work = part * item * (3 * mlp + 6 * width) + kept * (
+    experts = sizes.experts_per_token
+    # Every expert's input and output are gathered, and its gate is bent and clamped in new arrays.
+    inside = 3 * mlp if experts is None else experts * (7 * mlp + 3 * width)
+    work = part * item * (inside + 6 * width) + kept * (
         8 * part * width + 6 * at_once * heads * SPREAD_BLOCK * probe.length
     )
     rows = min(VOCABULARY_BLOCK, sizes.vocabulary or VOCABULARY_BLOCK)

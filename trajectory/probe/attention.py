@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trajectory.errors import TrajectoryError
+from trajectory.probe.capped import attend_in_blocks
 from trajectory.probe.hooks import attend_hooked, current_hooks
 from trajectory.probe.interventions import OF_OUTPUT, Acting, acting_at, output_weight
 from trajectory.probe.kinds import Kind, dense_weights
@@ -40,10 +41,13 @@ class AttentionCall:
         attended: Σ_j A_ij v_j, [B, H, T, d]: the output, unless an intervention changed it.
         scale: factor of the dot product.
         kind: how logits become weights.
-        null_logit: [H], the learned logit of the null key of kind ``sink_logit``.
+        null_logit: [H], the learned logit of the null key of kind ``sink_logit``: it takes weight
+            and has no value.
         output_projection: W_O, [D, H·d].
         window: how many of the last keys a query sees; None for all of them.
         rows: which sequences of the batch these are.
+        softcap: c, where logits z are capped to c·tanh(z/c); None where they are not.
+        dense: whether the sequences are a toy's, short enough for the matrix of all weights.
     """
 
     layer: int
@@ -58,6 +62,8 @@ class AttentionCall:
     window: int | None = None
     rows: slice = field(default_factory=lambda: slice(None))
     null_logit: Tensor | None = None
+    softcap: float | None = None
+    dense: bool = False
 
     def on_host(self) -> AttentionCall:
         """The same with all tensors in the CPU's memory."""
@@ -98,13 +104,15 @@ def probe_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention; tells the observer, if there is one.
 
     Args:
-        module: the attention layer; its ``layer_idx``, output projection (``o_proj`` or
-            ``dense``) and, if present, ``attention_kind`` and ``null_logit`` are read.
+        module: the attention layer; its ``layer_idx``, output projection (``o_proj``, ``dense``
+            or ``c_proj``) and, if present, ``attention_kind`` and ``null_logit`` are read.
         query: [B, H, T, d].
         key, value: [B, G, T, d], H a multiple of G.
         attention_mask: None, or the mask of plain or sliding-window causal attention. Sequences
@@ -112,6 +120,8 @@ def probe_attention(
         scaling: factor of the dot product; d^-1/2 if None.
         dropout: must be 0.
         sliding_window: how many of the last keys a query sees, itself included.
+        softcap: c, where logits z are capped to c·tanh(z/c).
+        s_aux: [H], logits of a key without a value, as gpt-oss learns them.
 
     Returns:
         [B, T, H, d] and None.
@@ -128,8 +138,17 @@ def probe_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     kind: Kind = getattr(module, "attention_kind", "softmax")
     null_logit: Tensor | None = getattr(module, "null_logit", None)
+    dense = kind != "softmax"
+    if s_aux is not None:
+        kind, null_logit = "sink_logit", s_aux
     if current_hooks() is not None:
-        attended = attend_hooked(layer, query, key, value, scale, kind, null_logit, visible)
+        attended = attend_hooked(
+            layer, query, key, value, scale, kind, null_logit, visible, softcap
+        )
+    elif softcap is not None or s_aux is not None:
+        heads = query.shape[1]
+        repeated = repeat_heads(key, heads), repeat_heads(value, heads)
+        attended = attend_in_blocks(query, *repeated, scale, kind, null_logit, visible, softcap)
     elif kind != "softmax":
         heads = query.shape[1]
         weights = dense_weights(kind, query, repeat_heads(key, heads), scale, null_logit)
@@ -141,15 +160,15 @@ def probe_attention(
     output = _changed(acting, attended, value, window)
     if withheld := [act for act in acting if act.withholds]:
         with torch.no_grad():
-            repeated = repeat_heads(key, query.shape[1])
-            weights = dense_weights(kind, query, repeated, scale, null_logit, visible)
+            every = repeat_heads(key, query.shape[1])
+            weights = dense_weights(kind, query, every, scale, null_logit, visible, softcap)
             for act in withheld:
                 act.note(weights)
     observer = _observer.get()
     if observer is not None:
         weight = output_weight(module, output)
         told = (layer, query, key, value, output, attended, scale, kind, weight, window)
-        observer.attention(AttentionCall(*told, current_rows(), null_logit))
+        observer.attention(AttentionCall(*told, current_rows(), null_logit, softcap, dense))
     return output.transpose(1, 2).contiguous(), None
 
 
@@ -172,11 +191,12 @@ def _window(
             "for with less no query sees a key but its own"
         )
     visible = sliding_mask(length, window, query.device)
-    if dropout or not _is_mask(mask, visible, length):
+    causal = getattr(module, "is_causal", True)
+    if dropout or not causal or not _is_mask(mask, visible, length):
         raise TrajectoryError(
             f"layer {module.layer_idx}: the probe measures causal attention over whole sequences, "
             "with or without a sliding window; other masks (padding on the left, packed "
-            "documents) and dropout are not supported"
+            "documents, attention both ways) and dropout are not supported"
         )
     return window, visible
 

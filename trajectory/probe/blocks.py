@@ -13,7 +13,7 @@ from trajectory.probe import statistics
 from trajectory.probe.rows import current_rows
 from trajectory.schemas.base import SPARSE
 
-NORMS_BEFORE = ("input_layernorm", "attention_layernorm", "attention_norm")
+NORMS_BEFORE = ("input_layernorm", "attention_layernorm", "attention_norm", "ln_1")
 """Names of the norm before a block's attention, in the order they are looked for."""
 
 NORMS_AFTER = ("post_attention_layernorm", "attention_norm")
@@ -66,7 +66,7 @@ class BlockReader:
         def hook(module: nn.Module, _: Any, output: Tensor) -> None:
             weight = getattr(module, "weight", None)
             if weight is not None and index not in self.scales:
-                size = weight.detach().cpu().double().abs()
+                size = (weight.detach().cpu().double() + _offset(module)).abs()
                 self.scales[index] = float(size.mean()), float(size.max())
             if before:
                 self._normalised(index, output)
@@ -115,6 +115,11 @@ class BlockReader:
                 self.add(index, domain, f"clip_share_{name}", share)
 
         return hook
+
+
+def _offset(norm: nn.Module) -> float:
+    """What a norm adds to its weights before it scales by them: Gemma's are kept less 1."""
+    return float(type(norm).__name__ in ("Gemma2RMSNorm", "Gemma3RMSNorm"))
 
 
 def _first(module: nn.Module, names: Sequence[str]) -> nn.Module | None:

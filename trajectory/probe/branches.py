@@ -169,7 +169,9 @@ class _Reader:
         heads, sink, window = call.query.shape[1], self.batch.sink, call.window
         query = call.query.to(self.dtype)
         key = repeat_heads(call.key, heads).to(self.dtype)
-        weight = scan(query, key, call.scale, sink, window).weight
+        capped, null = call.softcap, call.null_logit
+        found = scan(query, key, call.scale, sink, window, softcap=capped, null_logit=null)
+        weight = found.weight
         norms = repeat_heads(call.value, heads).to(self.dtype).norm(dim=-1)
         length, device = query.shape[2], query.device
         place = torch.arange(length, device=device)

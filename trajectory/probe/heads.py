@@ -10,7 +10,8 @@ from torch import Tensor
 from trajectory.probe import statistics
 from trajectory.probe.accumulate import Sums
 from trajectory.probe.attention import AttentionCall, repeat_heads
-from trajectory.probe.kinds import dense_weights
+from trajectory.probe.capped import capped_differences
+from trajectory.probe.kinds import WITH_NULL, capped, dense_weights
 from trajectory.probe.roles import Copies, floors, of_dense
 from trajectory.probe.scan import scan
 from trajectory.schemas import SINK_RATE_THRESHOLD
@@ -49,33 +50,22 @@ class HeadReader:
         self.length = query.shape[2]
         self.position = torch.arange(self.length, device=query.device)
         self.first_query = statistics.first_query(present.sum(1))  # (B,)
-        logits = query, key, scale, sink
-        at_sink = statistics.sink_logits(*logits)
-        total = statistics.visible_sum(query, key, window)
-        before = total if window is None else None
+        product = statistics.sink_logits(query, key, scale, sink)
         self.per_query: dict[str, Tensor] = {
-            "sink_logit": at_sink,
-            "delta_logit": statistics.delta_logit(*logits, window, total, at_sink),
-            "delta_logit_bb": statistics.delta_logit_bb(*logits, window, before, at_sink),
-            "delta_logit_lm": statistics.delta_logit_lm(*logits, present, window, at_sink),
+            "sink_logit": capped(product, call.softcap),
+            **self._differences(product, present, sets is not None),
             "query_norm": query.norm(dim=-1),
-            "sink_cosine": statistics.sink_cosine(*logits, at_sink),
+            "sink_cosine": statistics.sink_cosine(query, key, scale, sink, product),
             "head_output_norm": output.norm(dim=-1),
         }
         self.far_mass: Tensor | None = None
         self.columns: tuple[Tensor | None, Tensor | None] = None, None
         """Mass and surprise of every key from later queries in each set, both [B, N, H, T]."""
         self.copies = copies
-        if call.kind == "softmax":
-            self._softmax(scale, window, sets)
+        if call.dense:
+            self._dense(sets)
         else:
-            null = None if call.null_logit is None else call.null_logit.to(dtype)
-            weights = dense_weights(call.kind, query, key, scale, null)
-            self.per_query["sink_weight"] = statistics.dense_sink_weights(weights, sink)
-            if sets is not None:
-                self.columns = statistics.dense_column_sums(weights, sets)
-            if copies is not None:
-                self.per_query |= of_dense(weights, copies, sink).views()
+            self._softmax(scale, window, sets)
         gram = statistics.gram_blocks(call.output_projection.to(dtype), heads)
         self.norms = {
             "value": value.norm(dim=-1),
@@ -83,18 +73,40 @@ class HeadReader:
             "key": key.norm(dim=-1),
         }
         if sets is not None:
-            self.per_query["rest_logit_sd"] = statistics.rest_logit_sd(
-                query, key, scale, sink, present, window
-            )
             self.per_query["head_write_norm"] = statistics.projected_norms(output, gram)
+
+    def _differences(self, product: Tensor, present: Tensor, spread: bool) -> dict[str, Tensor]:
+        """Of the sink's logit and others', in the three definitions; and the others' spread.
+
+        Args:
+            product: the sink's logits before a cap, [B, H, T].
+            present: positions that hold a token, bool [B, T].
+            spread: whether the spread is wanted.
+        """
+        call, window = self.call, self.call.window
+        logits = self.query, self.key, call.scale, self.sink
+        if call.softcap is not None:
+            found = capped_differences(*logits[:3], call.softcap, self.sink, present, window)
+            return {k: v for k, v in found.items() if spread or k != "rest_logit_sd"}
+        total = statistics.visible_sum(self.query, self.key, window)
+        before = total if window is None else None
+        found = {
+            "delta_logit": statistics.delta_logit(*logits, window, total, product),
+            "delta_logit_bb": statistics.delta_logit_bb(*logits, window, before, product),
+            "delta_logit_lm": statistics.delta_logit_lm(*logits, present, window, product),
+        }
+        if spread:
+            found["rest_logit_sd"] = statistics.rest_logit_sd(*logits, present, window)
+        return found
 
     def _softmax(self, scale: float, window: int | None, sets: Tensor | None) -> None:
         query, key = self.query, self.key
         at_sink = self.per_query["sink_logit"]
-        found = scan(query, key, scale, self.sink, window, sets, at_sink, self.copies)
+        cap, null = self.call.softcap, self.call.null_logit
+        found = scan(query, key, scale, self.sink, window, sets, at_sink, self.copies, cap, null)
         ranges = statistics.visible_keys(self.length, window, query.device).log().to(query.dtype)
         first = statistics.first_visible_weights(
-            query, key, scale, found.log_normaliser, FAR_KEYS, window
+            query, key, scale, found.log_normaliser, FAR_KEYS, window, cap
         )
         self.far_mass = first.sum(-1)
         self.per_query |= {
@@ -103,9 +115,25 @@ class HeadReader:
             "row_entropy": found.entropy / ranges,
             "first_visible_weight": first[..., 0],
         }
+        if null is not None:
+            logit = null.to(found.log_normaliser)[:, None]
+            self.per_query["null_mass"] = (logit - found.log_normaliser).exp()
         self.columns = found.mass, found.surprise
         if found.roles is not None:
             self.per_query |= found.roles.views()
+
+    def _dense(self, sets: Tensor | None) -> None:
+        """What needs the weights, of a toy: from the matrix of all of them."""
+        call, sink = self.call, self.sink
+        null = None if call.null_logit is None else call.null_logit.to(self.query.dtype)
+        weights = dense_weights(call.kind, self.query, self.key, call.scale, null)
+        self.per_query["sink_weight"] = statistics.dense_sink_weights(weights, sink)
+        if call.kind in WITH_NULL:
+            self.per_query["null_mass"] = 1 - weights.sum(-1)
+        if sets is not None:
+            self.columns = statistics.dense_column_sums(weights, sets)
+        if self.copies is not None:
+            self.per_query |= of_dense(weights, self.copies, sink).views()
 
     def add(self, member: Tensor, sums: Sums) -> Tensor:
         """Add the queries and positions in ``member`` [B, T].
@@ -127,6 +155,7 @@ class HeadReader:
             "first_visible_weight": member & (position > 0),
             "head_output_norm": after,
             "head_write_norm": after,
+            "null_mass": after,
             **self._roles(member, sums),
         }
         for name, values in self.per_query.items():
@@ -243,7 +272,7 @@ _REQUIRED = (
 _OPTIONAL = (
     *("delta_logit", "delta_logit_bb", "sink_log_odds", "rest_logit_sd", "row_entropy"),
     *("head_write_norm", "first_visible_weight", "first_visible_floor"),
-    *("far_mass", "far_mass_floor"),
+    *("far_mass", "far_mass_floor", "null_mass"),
     *("previous_weight", "previous_floor", "local_weight", "local_floor"),
     *("duplicate_weight", "duplicate_floor", "induction_weight", "induction_floor"),
 )

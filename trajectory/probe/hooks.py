@@ -1,8 +1,9 @@
 """Two hooks on one attention head: a key's logit and its value, as certain queries read them.
 
-a: S_is → S_is + a and b: v_s → e^b v_s, for reading queries i > s. With both at 0 the model is
-unchanged; derivatives of the loss with respect to them are the forces and the coupling, and a
-training that runs with one of them held is a fork.
+a: S_is → S_is + a and b: v_s → e^b v_s, for reading queries i > s; where logits are capped, a is
+added behind the cap, so it is a shift of log-odds. With both at 0 the model is unchanged;
+derivatives of the loss with respect to them are the forces and the coupling, and a training that
+runs with one of them held is a fork.
 
 A key is a set of positions, one of them (the sink) or all that hold a token. With grouped keys b
 scales the value for every query head of the group, for the parameters can do no less.
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trajectory.probe.kinds import Kind, weights_of
+from trajectory.probe.kinds import Kind, logits_of, weights_of
 from trajectory.probe.rows import current_rows
 
 
@@ -79,6 +80,7 @@ def attend_hooked(
     kind: Kind,
     null_logit: Tensor | None = None,
     visible: Tensor | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """A layer's attention under the current hooks on logits and values, [B, H, T, d].
 
@@ -90,13 +92,12 @@ def attend_hooked(
         kind: how logits become weights.
         null_logit: [H], for ``sink_logit``.
         visible: which keys a query sees, bool [T, T]; all up to its own if None.
+        softcap: c, where logits z are capped to c·tanh(z/c); a is added behind the cap.
     """
     heads, groups, length = query.shape[1], key.shape[1], query.shape[2]
     shared = heads // groups
     key, value = (t.repeat_interleave(shared, dim=1) for t in (key, value))
-    scores = query @ key.mT * scale
-    if scores.dtype in (torch.bfloat16, torch.float16):
-        scores = scores.float()
+    scores = logits_of(query, key, scale, softcap)
     mine = [hook for hook in _hooks.get() or () if hook.layer == layer]
     read = [read_pairs(hook, length, query.device).to(scores.dtype)[:, None] for hook in mine]
     own = torch.arange(heads, device=query.device)[:, None, None]  # (H, 1, 1)

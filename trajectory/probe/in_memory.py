@@ -25,6 +25,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import DTYPES
 from trajectory.probe.families import family_of
 from trajectory.probe.interventions import attention_of
+from trajectory.probe.kinds import capped
 from trajectory.probe.loss import of_weight, surprises
 from trajectory.probe.streaming import NAME, check_length, in_parts
 
@@ -66,6 +67,7 @@ class ModelInMemory:
         self.where = type(self.model).__name__
         self.config: Any = self.model.config
         self.family = family_of(self.config.model_type, self.where)
+        self.family.check(self.config, self.where)
         self.base: Any = getattr(self.model, self.family.base)
         self.head = self.model.get_output_embeddings()
         self.dtype, self.device = self._placed()
@@ -110,17 +112,19 @@ class ModelInMemory:
     def losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """−log p of each target, float32 [N], from final states [N, D]."""
         targets, head = targets.to(hidden.device), self.head
+        cap = self.family.cap(self.config)
         hooked = head._forward_hooks or head._forward_pre_hooks
         if type(head) is nn.Linear and head.bias is None and not hooked:
             weight = head.weight.detach()
-            blocks = of_weight(len(weight), lambda start, stop: weight[start:stop].float())
+            blocks = of_weight(len(weight), lambda start, stop: weight[start:stop].float(), cap)
             return surprises(hidden, targets, blocks)
         rows = head(hidden[:1]).shape[-1]
-        return surprises(hidden, targets, [(0, rows, lambda states: head(states).float())])
+        whole = [(0, rows, lambda states: capped(head(states).float(), cap))]
+        return surprises(hidden, targets, whole)
 
     def _layers(self) -> nn.ModuleList:
-        layers: nn.ModuleList = self.base.layers[: self.config.num_hidden_layers]
-        return layers
+        layers: nn.ModuleList = getattr(self.base, self.family.layers)
+        return layers[: self.config.num_hidden_layers]
 
     def _placed(self) -> tuple[torch.dtype, torch.device]:
         """Type and place of the computation."""
@@ -319,9 +323,10 @@ def _attending(model: ModelInMemory) -> Iterator[None]:
 
 @contextmanager
 def _lent(model: ModelInMemory, at_once: int) -> Iterator[None]:
-    layers = model.base.layers
-    model.base.layers = nn.ModuleList(LentLayer(layer, at_once).eval() for layer in layers)
+    layers = getattr(model.base, model.family.layers)
+    lent = nn.ModuleList(LentLayer(layer, at_once).eval() for layer in layers)
+    setattr(model.base, model.family.layers, lent)
     try:
         yield
     finally:
-        model.base.layers = layers
+        setattr(model.base, model.family.layers, layers)

@@ -261,15 +261,14 @@ def check(change: Intervention, blocks: Mapping[int, nn.Module]) -> None:
 def attention_of(block: nn.Module) -> nn.Module | None:
     """The attention heads of a block, or of the layer it stands for; None if it has none."""
     layer = getattr(block, "layer", block)
-    found = (getattr(layer, name, None) for name in ("self_attn", "attention"))
+    found = (getattr(layer, name, None) for name in ("self_attn", "attention", "attn"))
     return next((module for module in found if isinstance(module, nn.Module)), None)
 
 
 def output_projection(attention: nn.Module) -> nn.Module:
     """What applies W_O in an attention layer."""
-    projection = attention.o_proj if hasattr(attention, "o_proj") else attention.dense
-    assert isinstance(projection, nn.Module)
-    return projection
+    found = (getattr(attention, name, None) for name in ("o_proj", "dense", "c_proj"))
+    return next(module for module in found if isinstance(module, nn.Module))
 
 
 def output_weight(attention: nn.Module, output: Tensor) -> Tensor:
@@ -280,12 +279,23 @@ def output_weight(attention: nn.Module, output: Tensor) -> Tensor:
         output: [B, H, T, d], what the heads give W_O.
     """
     projection = output_projection(attention)
-    if type(projection) is nn.Linear:
-        return projection.weight
+    if type(projection) is nn.Linear or _is_transposed(projection):
+        return _weight(projection)
     with torch.no_grad():  # what is linear is what it makes of the unit vectors
         units = torch.eye(output.shape[1] * output.shape[-1]).to(output)
         mapped: Tensor = projection(units) - projection(torch.zeros_like(units[:1]))
     return mapped.T
+
+
+def _is_transposed(projection: nn.Module) -> bool:
+    """Whether it computes x W where others compute x Wᵀ: transformers' Conv1D, as GPT-2 has it."""
+    return type(projection).__name__ == "Conv1D"
+
+
+def _weight(projection: Any) -> Tensor:
+    """The matrix of a linear module, [outputs, inputs]."""
+    weight: Tensor = projection.weight
+    return weight.T if _is_transposed(projection) else weight
 
 
 def values_at(forward: Any, position: int) -> dict[int, Tensor]:
@@ -378,11 +388,11 @@ def _levelled(change: Intervention) -> Any:
 def _withheld(acting: Acting) -> Any:
     """A hook on W_O that takes its gradient through a held value out; the numbers stay."""
 
-    def hook(projection: nn.Linear, _: Any, written: Tensor) -> Tensor:
+    def hook(projection: nn.Module, _: Any, written: Tensor) -> Tensor:
         part, acting.through = acting.through, None
         if part is None:
             return written
-        weight = projection.weight
+        weight = _weight(projection)
         return written + functional.linear(part, weight.detach()) - functional.linear(part, weight)
 
     return hook

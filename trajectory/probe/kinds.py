@@ -13,7 +13,29 @@ from torch.nn import functional
 
 Kind = Literal["softmax", "relu", "sigmoid", "softpick", "softmax_off_by_one", "sink_logit"]
 
+WITH_NULL: tuple[Kind, ...] = ("softmax_off_by_one", "sink_logit")
+"""Kinds with a null key: it takes weight and has no value."""
+
 SOFTPICK_EPSILON = 1e-8
+
+
+def capped(scores: Tensor, softcap: float | None) -> Tensor:
+    """c·tanh(z/c) of logits z, or z itself without a cap c."""
+    return scores if softcap is None else (scores / softcap).tanh() * softcap
+
+
+def logits_of(query: Tensor, key: Tensor, scale: float, softcap: float | None = None) -> Tensor:
+    """The logits that the softmax sees, [..., I, J], float32 where the inputs are half.
+
+    Args:
+        query, key: [..., I, d] and [..., J, d], heads already repeated.
+        scale: factor of the dot product.
+        softcap: c; None for logits that are not capped.
+    """
+    scores = query @ key.transpose(-1, -2) * scale
+    if scores.dtype in (torch.bfloat16, torch.float16):
+        scores = scores.float()
+    return capped(scores, softcap)
 
 
 def dense_weights(
@@ -23,6 +45,7 @@ def dense_weights(
     scale: float,
     null_logit: Tensor | None = None,
     visible: Tensor | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """Attention weights A_ij, 0 where unseen, [B, H, T, T], float32 where the inputs are half.
 
@@ -32,11 +55,9 @@ def dense_weights(
         scale: factor of the dot product.
         null_logit: [H], for ``sink_logit``.
         visible: which keys a query sees, bool [T, T]; all up to its own if None.
+        softcap: as in ``logits_of``.
     """
-    scores = query @ key.transpose(-1, -2) * scale
-    if scores.dtype in (torch.bfloat16, torch.float16):
-        scores = scores.float()
-    return weights_of(kind, scores, null_logit, visible)
+    return weights_of(kind, logits_of(query, key, scale, softcap), null_logit, visible)
 
 
 def weights_of(

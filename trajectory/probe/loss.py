@@ -81,22 +81,25 @@ def surprises(
 
 
 def of_weight(
-    rows: int, block: Callable[[int, int], Tensor]
+    rows: int, block: Callable[[int, int], Tensor], softcap: float | None = None
 ) -> Iterable[tuple[int, int, Callable[[Tensor], Tensor]]]:
     """A read-out that is one matrix [V, D], ``VOCABULARY_BLOCK`` rows at a time.
 
     Args:
         rows: V.
         block: its rows from one to another, float32.
+        softcap: c, where logits z are capped to c·tanh(z/c).
     """
     for start in range(0, rows, VOCABULARY_BLOCK):
         stop = min(start + VOCABULARY_BLOCK, rows)
         weight = block(start, stop)
-        yield start, stop, partial(_logits, weight)
+        yield start, stop, partial(_logits, weight, softcap)
 
 
-def _logits(weight: Tensor, states: Tensor) -> Tensor:
-    return states.float() @ weight.T
+def _logits(weight: Tensor, softcap: float | None, states: Tensor) -> Tensor:
+    logits = states.float() @ weight.T
+    # In place: three more such blocks would be the most that a measurement holds.
+    return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
 
 
 def _standard_error(totals: Sequence[float], counts: Sequence[float]) -> float | None:

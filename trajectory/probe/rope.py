@@ -41,9 +41,11 @@ def check_rope(folder: Path, rotary: nn.Module) -> None:
 
 def _check_base(path: Path, stated: Any, used: Mapping[str, Any], kinds: Iterable[str]) -> None:
     """Refuse a base, or a scaling stated to be none, that is not what is used."""
-    base = stated.get("rope_theta", stated.get("rotary_emb_base"))
+    written = stated.get("rope_theta", stated.get("rotary_emb_base"))
     scaled = stated.get("rope_parameters") or stated.get("rope_scaling")
-    for values in [used[kind] for kind in kinds] or [used]:
+    for name, values in [(kind, used[kind]) for kind in kinds] or [("", used)]:
+        local = name == "sliding_attention" and stated.get("model_type") == "gemma3_text"
+        base = stated.get("rope_local_base_freq") if local else written
         own = values.get("rope_theta", base)
         if base is not None and own != base and not stated.get("rope_parameters"):
             raise DamagedFiles(f"{path}: its rope_theta {base:g} would be ignored for {own:g}")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from trajectory.probe.kinds import capped
 from trajectory.probe.roles import Copies, RoleWeights
 from trajectory.probe.statistics import sees_sink, sink_logits
 
@@ -24,6 +25,8 @@ QUERIES = 128
 
 CELLS = {"cpu": 2**19, "cuda": 2**26}
 """Scores that are formed at once: by a CPU's thread, as many as its cache holds."""
+
+ALL = slice(None)
 
 HIDDEN = -1e30
 """The score of a key that is not seen; finite, so that 0 × it is 0."""
@@ -37,7 +40,8 @@ class Scan:
         log_odds: log A_is/(1 − A_is) where i > s sees s, NaN elsewhere; [B, H, T].
         rest: logsumexp over visible keys j ≠ s, −inf for i = s = 0; [B, H, T].
         rest_entropy: entropy of the weights renormalised over those keys, NaN there; [B, H, T].
-        log_normaliser: logsumexp over all visible keys, [B, H, T].
+        key_odds: the sink's log-odds among the keys: log_odds, unless a null key takes weight.
+        log_normaliser: logsumexp over all visible keys, and the null key; [B, H, T].
         mass: Σ_{i>j} A_ij over the queries of each set, [B, N, H, T]; None without sets.
         surprise: −Σ_{i>j} A_ij ln A_ij, likewise.
         roles: weights that tell roles; None unless asked for.
@@ -46,6 +50,7 @@ class Scan:
     log_odds: Tensor
     rest: Tensor
     rest_entropy: Tensor
+    key_odds: Tensor
     log_normaliser: Tensor
     mass: Tensor | None
     surprise: Tensor | None
@@ -58,11 +63,12 @@ class Scan:
 
     @property
     def entropy(self) -> Tensor:
-        """H(A_i·) of every query besides the sink's own, [B, H, T]."""
-        weight, other = self.weight, (-self.log_odds).sigmoid()
+        """H(A_i·) of every query besides the sink's own, [B, H, T]; of the weights that go to keys,
+        renormalised, where a null key takes the rest."""
+        weight, other = self.key_odds.sigmoid(), (-self.key_odds).sigmoid()
         surprise = -torch.xlogy(weight, weight) - torch.xlogy(other, other)
         split = surprise + other * self.rest_entropy
-        return torch.where(self.log_odds.isnan(), self.rest_entropy, split)
+        return torch.where(self.key_odds.isnan(), self.rest_entropy, split)
 
 
 def scan(
@@ -74,6 +80,8 @@ def scan(
     sets: Tensor | None = None,
     at_sink: Tensor | None = None,
     copies: Copies | None = None,
+    softcap: float | None = None,
+    null_logit: Tensor | None = None,
 ) -> Scan:
     """Scan the weights of causal attention.
 
@@ -89,6 +97,8 @@ def scan(
         sets: N sets of queries whose column sums are wanted, bool [B, N, T].
         at_sink: ``sink_logits`` of such queries and keys, where they are known.
         copies: the sequences' repeated tokens, if weights that tell roles are wanted.
+        softcap: c, where logits z are capped to c·tanh(z/c), ``at_sink`` as well.
+        null_logit: [H], logits of a null key, which takes weight and is no key.
     """
     if query.dtype in (torch.bfloat16, torch.float16):
         query, key = query.float(), key.float()
@@ -96,12 +106,12 @@ def scan(
     if window is not None and window >= length:
         window = None
     if at_sink is None:
-        at_sink = sink_logits(query, key, scale, sink)  # (B, H, T)
+        at_sink = capped(sink_logits(query, key, scale, sink), softcap)  # (B, H, T)
     sees = sees_sink(length, sink, window, query.device)
-    has_sink = sees.clone()
-    has_sink[sink] = True
+    has_sink = sees | (torch.arange(length, device=query.device) == sink)
     q, k = (query * scale).flatten(0, 1), key.flatten(0, 1)  # (B·H, T, d)
     logit = at_sink.flatten(0, 1)
+    none = None if null_logit is None else null_logit.to(q).repeat(batch)[:, None]  # (B·H, 1)
     rest, entropy, total = (torch.empty_like(logit) for _ in range(3))
     counted = None if sets is None else sets.to(q).repeat_interleave(heads, 0)  # (B·H, N, T)
     shape = (0, 0, 0) if counted is None else counted.shape
@@ -109,20 +119,17 @@ def scan(
     roles = None if copies is None else RoleWeights(copies, heads, q)
     for part, start, stop in _blocks(len(q), length, query.device.type):
         first = 0 if window is None else max(0, start - window + 1)
-        scores = torch.bmm(q[part, start:stop], k[part, first:stop].mT)  # (n, block, keys)
+        scores = capped(torch.bmm(q[part, start:stop], k[part, first:stop].mT), softcap)
         _hide(scores, start - first, window)
         if first <= sink < stop:
             scores[..., sink - first] = HIDDEN
-        peak = scores.amax(-1, keepdim=True)
-        weights = scores.sub_(peak).exp()
-        norm = weights.sum(-1)
-        peak = peak[..., 0]
+        peak, weights, norm, surprises = _weights(scores)
         rest[part, start:stop] = found = peak + norm.log()
-        surprises = scores.mul_(weights)
         entropy[part, start:stop] = norm.log() - surprises.sum(-1) / norm
-        total[part, start:stop] = with_sink = torch.where(
+        with_sink = torch.where(
             has_sink[start:stop], torch.logaddexp(found, logit[part, start:stop]), found
         )
+        total[part, start:stop] = with_sink = _beside(with_sink, none, part)
         shift = peak - with_sink  # A_ij = weights · e^shift
         if roles is not None:
             roles.block(part, start, first, weights, shift.exp())
@@ -131,15 +138,30 @@ def scan(
             surprises.diagonal(start - first, -2, -1).zero_()
             into = mass[part, :, first:stop], surprise[part, :, first:stop]
             _add_columns(weights, surprises, counted[part, :, start:stop], shift, *into)
-    rest, entropy, total = (t.view(batch, heads, length) for t in (rest, entropy, total))
     rest.masked_fill_(rest < HIDDEN / 2, -torch.inf)
+    every = rest, entropy, total, _beside(rest, none)
+    rest, entropy, total, others = (t.view(batch, heads, length) for t in every)
     entropy[:, :, sink] = torch.nan
-    odds = (at_sink - rest).masked_fill(~sees, torch.nan)
+    of_keys, odds = ((at_sink - t).masked_fill(~sees, torch.nan) for t in (rest, others))
     if sets is None:
-        return Scan(odds, rest, entropy, total, None, None, roles)
+        return Scan(odds, rest, entropy, of_keys, total, None, None, roles)
     mass, surprise = (t.view(batch, heads, -1, length).transpose(1, 2) for t in (mass, surprise))
     mass[..., sink], surprise[..., sink] = _of_sink(odds, sees, sets)
-    return Scan(odds, rest, entropy, total, mass, surprise, roles)
+    return Scan(odds, rest, entropy, of_keys, total, mass, surprise, roles)
+
+
+def _weights(scores: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of scores [n, block, keys], which are overwritten: their greatest m, e^(z − m), its sum over
+    keys, and (z − m) e^(z − m)."""
+    peak = scores.amax(-1, keepdim=True)
+    weights = scores.sub_(peak).exp()
+    norm = weights.sum(-1)
+    return peak[..., 0], weights, norm, scores.mul_(weights)
+
+
+def _beside(normaliser: Tensor, null_logit: Tensor | None, part: slice = ALL) -> Tensor:
+    """The logarithm of a sum over keys and, if there is one, the null key of these heads."""
+    return normaliser if null_logit is None else torch.logaddexp(normaliser, null_logit[part])
 
 
 def _add_columns(

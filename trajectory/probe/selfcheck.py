@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trajectory.errors import TrajectoryError
 from trajectory.probe.attention import AttentionCall, repeat_heads
-from trajectory.probe.kinds import dense_weights
+from trajectory.probe.kinds import logits_of, weights_of
 
 PREFIX = 64
 """Positions of the first sequence that are recomputed: a prefix of causal attention is exact."""
@@ -50,18 +50,15 @@ def check_call(call: AttentionCall, weights: Tensor, sink: int) -> None:
     query = call.query[:1, :, prefix].double()
     key = repeat_heads(call.key[:1, :, prefix], heads).double()
     value = repeat_heads(call.value[:1, :, prefix], heads).double()
-    greatest = 0.0
-    if call.kind != "softmax":
-        null = None if call.null_logit is None else call.null_logit.double()
-        dense = dense_weights(call.kind, query, key, call.scale, null)
-    else:
-        length = query.shape[2]
-        position = torch.arange(length, device=query.device)
-        distance = position[:, None] - position
-        allowed = (distance >= 0) & (distance < (call.window or length))
-        scores = query @ key.transpose(-1, -2) * call.scale
-        greatest = float(scores.abs().masked_fill(~allowed, 0).max())
-        dense = scores.masked_fill(~allowed, -math.inf).softmax(-1)
+    length = query.shape[2]
+    position = torch.arange(length, device=query.device)
+    distance = position[:, None] - position
+    allowed = (distance >= 0) & (distance < (call.window or length))
+    scores = logits_of(query, key, call.scale, call.softcap)
+    null = None if call.null_logit is None else call.null_logit.double()
+    dense = weights_of(call.kind, scores, null, allowed)
+    soft = call.kind == "softmax" or not call.dense
+    greatest = float(scores.abs().masked_fill(~allowed, 0).max()) if soft else 0.0
     expected = dense @ value
     kind = call.query.dtype
     error = float((call.attended[:1, :, prefix].double() - expected).norm())

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trajectory.probe.kinds import capped
 from trajectory.schemas import MIN_QUERY
 
 SPREAD_BLOCK = 64
@@ -230,6 +231,7 @@ def first_visible_weights(
     log_normaliser: Tensor,
     count: int,
     window: int | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """Weights on the first ``count`` keys each query sees, 0 past its own, [B, H, T, count].
 
@@ -250,7 +252,8 @@ def first_visible_weights(
         logits = torch.stack(
             [(query * key[:, :, taken[:, m]]).sum(-1) for m in range(taken.shape[1])], -1
         )
-    weights = ((logits * scale).to(log_normaliser.dtype) - log_normaliser[..., None]).exp()
+    logits = capped(logits * scale, softcap).to(log_normaliser.dtype)
+    weights = (logits - log_normaliser[..., None]).exp()
     return weights.masked_fill(beyond, 0)
 
 

@@ -91,9 +91,10 @@ def in_parts(
     parts = []
     for start in range(0, size, at_once):
         rows = slice(start, min(start + at_once, size))
-        part = {name: rows_of(value, rows, size) for name, value in kwargs.items()}
+        own = [rows_of(value, rows, size) for value in args]
+        named = {name: rows_of(value, rows, size) for name, value in kwargs.items()}
         with batch_rows(rows):
-            parts.append(layer(hidden[rows], *args, **part))
+            parts.append(layer(hidden[rows], *own, **named))
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
@@ -189,7 +190,10 @@ class StreamedModel:
             self.one_expert_at_a_time()
         stored = LocalWeights(folder) if weights is None else weights
         self.weights = unfused(folder, self.config, stored)
-        prefix = f"{self.family.base}.layers."
+        self.family.check(self.config, folder, self.weights.names())
+        self.root = self.family.root(self.weights.names())
+        self.embedding = f"{self.root}{self.family.embedding}.weight"
+        prefix = f"{self.root}{self.family.layers}."
         self.reader = LayerReader(self.weights, prefix, self.family, dtype, device)
         self._check_depth()
         with reading(f"{folder}: its config describes no model"):
@@ -204,17 +208,18 @@ class StreamedModel:
                 check_rope(folder, rotary)
         if rotary is not None:
             self.base.rotary_emb = rotary.to(device)
-        layers: nn.ModuleList = self.base.layers
+        layers: nn.ModuleList = getattr(self.base, self.family.layers)
         self._check(layers, prefix)
-        self._load_norm()
-        self.base.layers = nn.ModuleList(
-            StreamedLayer(layer, i, self.reader, at_once) for i, layer in enumerate(layers)
-        )
+        self._load(self.family.norm)
+        if self.family.positions is not None:
+            self._load(self.family.positions)
+        streamed = (StreamedLayer(layer, i, self.reader, at_once) for i, layer in enumerate(layers))
+        setattr(self.base, self.family.layers, nn.ModuleList(streamed))
 
     @property
     def blocks(self) -> list[nn.Module]:
         """The decoder blocks, in order."""
-        return list(self.base.layers)  # type: ignore[arg-type]
+        return list(getattr(self.base, self.family.layers))
 
     def one_expert_at_a_time(self) -> None:
         """Do without torch's grouped product of experts, which has no float64 and no derivative
@@ -232,14 +237,17 @@ class StreamedModel:
         than the model's context.
         """
         check_length(self.config, tokens.shape[1], self.folder)
-        name = f"{self.family.base}.{self.family.embedding}.weight"
+        name = self.embedding
         ids, places = tokens.unique(return_inverse=True)
         if int(ids.max()) >= self.weights.shape(name)[0]:
             raise TrajectoryError(
                 f"{self.folder}: token {int(ids.max())} lies outside its vocabulary of "
                 f"{self.weights.shape(name)[0]}; the batch was made with another tokenizer"
             )
-        embedded = self.weights.rows(name, ids, self.dtype)[places].to(self.device)
+        rows = self.weights.rows(name, ids, self.dtype)
+        if self.family.scaled:
+            rows = rows * torch.tensor(self.family.embedding_scale(self.config), dtype=self.dtype)
+        embedded = rows[places].to(self.device)
         last = self.blocks[-1]
         handle = last.register_forward_hook(
             lambda _, __, stream: None if leaving is None else leaving(len(self.blocks), stream)
@@ -270,7 +278,7 @@ class StreamedModel:
         def block(start: int, stop: int) -> Tensor:
             return self.weights.block(name, start, stop, torch.float32).to(hidden.device)
 
-        blocks = of_weight(self.weights.shape(name)[0], block)
+        blocks = of_weight(self.weights.shape(name)[0], block, self.family.cap(self.config))
         return surprises(hidden, targets.to(hidden.device), blocks)
 
     def close(self) -> None:
@@ -289,7 +297,7 @@ class StreamedModel:
 
     def _check(self, layers: nn.ModuleList, prefix: str) -> None:
         """Compare the checkpoint's tensors with the config before anything is read."""
-        self._check_width(f"{self.family.base}.{self.family.embedding}.weight")
+        self._check_width(self.embedding)
         for index, layer in enumerate(layers):
             shapes = {
                 rest: torch.empty(self.weights.shape(name), device="meta")
@@ -313,15 +321,16 @@ class StreamedModel:
                 f"{self.folder}: {name} is {tuple(shape)}, the config wants (…, {width})"
             )
 
-    def _load_norm(self) -> None:
-        norm: nn.Module = getattr(self.base, self.family.norm)
-        prefix = f"{self.family.base}.{self.family.norm}."
+    def _load(self, part: str) -> None:
+        """Read a part of the decoder that is no layer, and stays."""
+        module: nn.Module = getattr(self.base, part)
+        prefix = f"{self.root}{part}."
         state = {
             name: self.weights.get(prefix + name, self.dtype).to(self.device)
-            for name in norm.state_dict()
+            for name in module.state_dict()
         }
         with reading(f"{self.folder}: {prefix}* is not what the config wants"):
-            norm.load_state_dict(state, assign=True)
+            module.load_state_dict(state, assign=True)
 
 
 @contextmanager

@@ -90,7 +90,12 @@ HEADS = Table(
             f"mean of A_is over the last {TAIL_QUERIES} queries of the domain in each sequence that see s",
         ),
         number("tail_weight_floor", "the same mean for uniform attention over the visible keys"),
-        number("sink_logit", "mean over queries i > s that see s of z_is", "nats"),
+        number(
+            "sink_logit",
+            "mean over queries i > s that see s of z_is, "
+            "the logit as the softmax sees it: behind a softcap, where the model has one (Gemma 2); so are all logits below",
+            "nats",
+        ),
         number(
             "sink_logit_sd",
             "standard deviation of z_is over those queries of all sequences",
@@ -147,7 +152,7 @@ HEADS = Table(
         ),
         number(
             "row_entropy",
-            "mean over queries i > s of H(A_i·) over the logarithm of how many keys i sees: ln(i+1) without a window",
+            "mean over queries i > s of H(A_i·) over the logarithm of how many keys i sees: ln(i+1) without a window; of the weights renormalised over the keys where a null key takes some",
             nullable=True,
         ),
         number(
@@ -208,7 +213,7 @@ HEADS = Table(
         ),
         number(
             "head_write_norm",
-            "mean over queries i > s of ‖W_O Σ_j A_ij v_j‖: what the head writes, before the norm after attention that OLMo 2 and 3 have",
+            "mean over queries i > s of ‖W_O Σ_j A_ij v_j‖: what the head writes, before the norm after attention that OLMo 2 and 3 and Gemma have",
             "activation",
             nullable=True,
         ),
@@ -231,6 +236,11 @@ HEADS = Table(
         number(
             "far_mass_floor",
             "the same mean for uniform attention over the visible keys",
+            nullable=True,
+        ),
+        number(
+            "null_mass",
+            "mean over queries i > s of 1 − Σ_j A_ij, the weight that goes to no key: to the learned logit of gpt-oss, or the null key of softmax_off_by_one and sink_logit; empty for attention without one",
             nullable=True,
         ),
         *MASSES,

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trajectory.corpus.tokens import TokenBatch
+from trajectory.probe.forces.arrows import flow_arrows
 from trajectory.probe.forces.checkpoint import checkpoint_forces
 from trajectory.probe.forces.coupling import Coupling, Target, couple
 from trajectory.probe.forces.first import HeadForces, first_order
@@ -27,6 +28,8 @@ from .whole import Whole, unrounded
 
 WITHIN = {torch.float64: CLOSE, torch.float32: 1e-3}
 LATE = 11
+ARROWS = ["olmo2", "olmo3-window", "olmoe", "olmo_hybrid", "gpt_neox", "gpt2", "qwen2-window"]
+ARROWS += ["gemma2", "gemma3_text", "gpt_oss"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ def opened(
 ) -> Iterator[Pair]:
     with unrounded(CASES[case][0]):
         model = make(folder, case).double()
+        embedding = model.get_input_embeddings()
+        if hasattr(embedding, "embed_scale"):  # rounded to float32
+            embedding.embed_scale.fill_(embedding.scalar_embed_scale)
         batch = batches(padded)[0]
         with streamed(folder, dtype, 2) as files:
             stack = FileStack(files, batch.tokens, batch.present)
@@ -139,6 +145,54 @@ def test_the_whole_models_slopes_are_differences_of_its_loss(tmp_path: Path, cas
 
             near, far = ((moved(h) - moved(-h)) / (2 * h) for h in (1e-3, 2e-3))
             assert apart((4 * near - far) / 3, expected) < CLOSE
+
+
+def products_of(whole: Whole, target: Target) -> dict[str, float]:
+    """Arrows from gradients of all parameters of the whole model, two of them of second order.
+
+    A read-out that is tied to the embedding is a parameter of its own here, as arrows have it.
+    """
+    head = whole.model.lm_head if hasattr(whole.model, "lm_head") else whole.model.embed_out
+    head.weight = nn.Parameter(head.weight.detach().clone())
+    parameters = list(whole.model.parameters())
+    a, b = (torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in range(2))
+    alpha, omega = (numbers.mean() for numbers in whole.read_outs(target))
+    loss = whole.losses(target, a, b).mean()
+    by_a, by_b = torch.autograd.grad(loss, (a, b), create_graph=True)
+
+    def product(x: Tensor, y: Tensor) -> float:
+        found = [
+            torch.autograd.grad(number, parameters, retain_graph=True, allow_unused=True)
+            for number in (x, y)
+        ]
+        pairs = zip(*found, strict=True)
+        return float(sum((p * q).sum() for p, q in pairs if p is not None and q is not None))
+
+    return {
+        "sink_by_drain": product(alpha, by_b),
+        "drain_by_sink": product(omega, by_a),
+        "sink_mobility": product(alpha, alpha),
+        "drain_mobility": product(omega, omega),
+        "cross_mobility": -product(alpha, omega),
+        "sink_by_sink": -product(alpha, by_a),
+        "drain_by_drain": -product(omega, by_b),
+        "sink_motion": -product(alpha, loss),
+        "drain_motion": product(omega, loss),
+    }
+
+
+@pytest.mark.parametrize("case", ARROWS)
+def test_arrows_are_products_of_the_whole_models_gradients(tmp_path: Path, case: str) -> None:
+    """Every layer's parameters, the embedding's and those of learned positions among them."""
+    with opened(tmp_path, case) as pair:
+        streams = pair.stack.streams()
+        layer = 3 if case == "olmo_hybrid" else 1
+        target = pair.target(layer, 2, 1, 0)
+        (bent,) = couple(pair.stack, streams, pair.setting, [target])
+        found = flow_arrows(pair.stack, streams, bent)
+        rel = 1e-4 if case == "olmo_hybrid" else 1e-6  # linear attention computes in float32
+        for name, number in products_of(pair.whole, target).items():
+            assert found.values[name] == pytest.approx(number, rel=rel), name
 
 
 @pytest.mark.slow

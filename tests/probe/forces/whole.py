@@ -20,6 +20,8 @@ from trajectory.probe.forces.coupling import Target
 NAME = "hooked_reference"
 
 _held: list[tuple[Target, Tensor, Tensor]] = []
+_noted: list[tuple[Any, Tensor, Tensor]] = []
+"""Of every call: the layer's module, its logits, −∞ where unseen, and its values, by query head."""
 
 
 def _attention(
@@ -29,16 +31,20 @@ def _attention(
     value: Tensor,
     mask: Tensor | None,
     scaling: float,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """softmax(S + a on the pairs) and values e^b larger as the pairs' readers see them."""
     groups = query.shape[1] // key.shape[1]
     length = query.shape[2]
     allowed = torch.ones(length, length).tril().bool() if mask is None else mask[..., :length] == 0
-    heads = []
+    heads, logits = [], []
     for head in range(query.shape[1]):
         group = head // groups
         scores = query[:, head] @ key[:, group].mT * scaling
+        if softcap is not None:
+            scores = softcap * torch.tanh(scores / softcap)
         seen_as = value[:, group, None].expand(-1, length, -1, -1)  # by each reader, (B, T, T, d)
         for target, a, b in _held:
             if target.layer != module.layer_idx:
@@ -52,8 +58,13 @@ def _attention(
                     pairs[..., None], seen_as * b.exp()[:, None, None, None], seen_as
                 )
         visible = allowed.expand(len(scores), 1, length, length)[:, 0]
-        weights = scores.masked_fill(~visible, -math.inf).softmax(-1)
+        logits.append(scores.masked_fill(~visible, -math.inf))
+        weights = logits[-1].softmax(-1)
+        if s_aux is not None:
+            null = s_aux[head].expand(*scores.shape[:2], 1)
+            weights = torch.cat([null, logits[-1]], -1).softmax(-1)[..., 1:]
         heads.append(torch.einsum("bij,bijd->bid", weights, seen_as))
+    _noted.append((module, torch.stack(logits, 1), value.repeat_interleave(groups, 1)))
     return torch.stack(heads, 2), None
 
 
@@ -80,6 +91,7 @@ class Whole:
         """Mean cross-entropy of each sequence over the tokens it predicts, [B]."""
         whole = torch.ones(len(self.tokens), dtype=torch.float64)
         _held.append((target, whole * a, whole * b))
+        _noted.clear()
         try:
             logits = self.model(input_ids=self.tokens, use_cache=False).logits[:, :-1]
         finally:
@@ -94,6 +106,31 @@ class Whole:
         b.requires_grad_()
         of_a, of_b = torch.autograd.grad(self.losses(target, a, b).sum(), (a, b))
         return of_a, of_b
+
+    def read_outs(self, target: Target) -> tuple[Tensor, Tensor]:
+        """α and ω of each sequence, [B]: mean log-odds over the readers behind the key, mean ln‖v‖.
+
+        By loops, with the graph that they are differentiated by.
+        """
+        _noted.clear()
+        self.model(input_ids=self.tokens, use_cache=False)
+        (found,) = [call for call in _noted if call[0].layer_idx == target.layer]
+        logits, values = found[1][:, target.head], found[2][:, target.head]
+        alpha, omega = [], []
+        for b in range(len(self.tokens)):
+            places = target.key.places[b].nonzero()[:, 0].tolist()
+            odds = []
+            for i in target.readers.places[b].nonzero()[:, 0].tolist():
+                mine = [j for j in places if j < i and logits[b, i, j] > -math.inf]
+                if mine:
+                    rest = [j for j in range(i + 1) if j not in mine]
+                    others = logits[b, i, rest].logsumexp(0)
+                    if hasattr(found[0], "sinks"):
+                        others = torch.logaddexp(others, found[0].sinks[target.head])
+                    odds.append(logits[b, i, mine].logsumexp(0) - others)
+            alpha.append(torch.stack(odds).mean())
+            omega.append(torch.stack([values[b, j].norm().log() for j in places]).mean())
+        return torch.stack(alpha), torch.stack(omega)
 
     def logits(self, target: Target, a: float, b: float) -> Tensor:
         """What the model says under the hooks, [B, T, V]."""
@@ -113,6 +150,7 @@ def unrounded(family: str) -> Iterator[None]:
 
     Differences in float64 would measure the rounding.
     """
+    family = family.removesuffix("_text")
     module = importlib.import_module(f"transformers.models.{family}.modeling_{family}")
     with pytest.MonkeyPatch.context() as patch:
         for name in dir(module):
@@ -121,7 +159,7 @@ def unrounded(family: str) -> Iterator[None]:
                 continue
             if name.endswith("RMSNorm") and "Gated" not in name:
                 patch.setattr(found, "forward", _rms)
-            elif name.endswith("TopKRouter"):
+            elif name.endswith("TopKRouter") and not name.startswith("GptOss"):
                 patch.setattr(found, "forward", _router)
             elif name == "OlmoLayerNorm":
                 patch.setattr(found, "forward", _standardised)
@@ -130,7 +168,8 @@ def unrounded(family: str) -> Iterator[None]:
 
 def _rms(self: Any, x: Tensor) -> Tensor:
     eps = getattr(self, "variance_epsilon", getattr(self, "eps", 1e-6))
-    found: Tensor = self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps))
+    scale = self.weight + type(self).__name__.startswith("Gemma")  # which keeps it less 1
+    found: Tensor = scale * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps))
     return found
 
 

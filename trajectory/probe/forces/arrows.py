@@ -25,6 +25,7 @@ from trajectory.probe.forces.coupling import Coupling, Target
 from trajectory.probe.forces.first import NORMALISED, Calls
 from trajectory.probe.forces.stack import Block, Stack
 from trajectory.probe.hooks import hooking
+from trajectory.probe.kinds import logits_of
 
 VECTORS = ("alpha", "omega", "by_logit", "by_value", "loss")
 """Gradients whose products are the arrows: of α, ω, ∂L/∂a, ∂L/∂b and L."""
@@ -107,7 +108,8 @@ def flow_arrows(
             seeds = _below(block, layer, streams[layer], seeds, rows, gram)
     for name, ids in stack.embedding.items():
         used, places = ids.expand(size, -1).unique(return_inverse=True)
-        gram.add(name, _embedded(places, len(used), seeds, rows), used)
+        gradients = _embedded(places, len(used), seeds, rows) * stack.embedding_scale
+        gram.add(name, gradients, used)
     shares = torch.tensor([len(part) / len(reading) for part in rows], dtype=torch.float64)
     return _from_products(target, gram.products, shares)
 
@@ -199,7 +201,8 @@ def read_outs(call: AttentionCall, target: Target, rows: slice) -> tuple[Tensor,
     visible = sliding_mask(length, call.window, device)
     if visible is None:
         visible = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    scores = call.query[:, target.head] @ call.key[:, group].mT * call.scale  # (b, T, T)
+    own_query, own_key = call.query[:, target.head], call.key[:, group]
+    scores = logits_of(own_query, own_key, call.scale, call.softcap)  # (b, T, T)
     pairs = visible.tril(-1) & keys[:, None]
     own = scores.masked_fill(~pairs, -torch.inf)
     rest = scores.masked_fill(pairs | ~visible, -torch.inf)

@@ -12,7 +12,7 @@ from trajectory.probe.attention import AttentionCall, observe, repeat_heads, sli
 from trajectory.probe.forces.calculus import push
 from trajectory.probe.forces.keys import Key, Setting
 from trajectory.probe.forces.stack import Block, Stack, chunks
-from trajectory.probe.kinds import Kind, weights_of
+from trajectory.probe.kinds import Kind, logits_of, weights_of
 
 CELLS = 2**24
 """Attention weights that are formed at once."""
@@ -190,7 +190,7 @@ def _per_query(
     With A the weight on the key and g the gradient at the head's output: ∂L/∂b = A g·v,
     escape = A(1−A) g·m, brake = −A(1−A) g·v, m the mean of the other values under the rest of A.
     """
-    scores = query @ key.mT * call.scale
+    scores = logits_of(query, key, call.scale, call.softcap)
     null = None if call.null_logit is None else call.null_logit[heads].to(scores)
     weights = weights_of(call.kind, scores, null, visible)
     worth = gradient @ value.mT  # g_i·v_j

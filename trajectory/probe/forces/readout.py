@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trajectory.probe.forces.calculus import Map, pull, push
+from trajectory.probe.kinds import capped
 
 TOKENS_AT_ONCE = 1024
 """Positions whose logits are held at once."""
@@ -52,10 +53,11 @@ class ReadOut:
         norm: the final norm.
         blocks: yields the read-out's rows, all of them in one block or by parts.
         law: what comes next.
+        softcap: c, where logits y are capped to z = c·tanh(y/c); None where they are not.
     """
 
-    def __init__(self, norm: Map, blocks: Blocks, law: Law) -> None:
-        self.norm, self.blocks, self.law = norm, blocks, law
+    def __init__(self, norm: Map, blocks: Blocks, law: Law, softcap: float | None = None) -> None:
+        self.norm, self.blocks, self.law, self.softcap = norm, blocks, law, softcap
 
     def loss(self, hidden: Tensor) -> Tensor:
         """Mean cross-entropy of each sequence, nats per token, [B], of a stream [B, T, D]."""
@@ -91,7 +93,8 @@ class ReadOut:
         for _, stored in self.blocks():
             rows = stored.to(states)
             for part in _parts(len(states)):
-                logits, a, b = states[part] @ rows.T, x[part] @ rows.T, y[part] @ rows.T
+                logits = self._logits(states[part], rows)
+                a, b = (self._moved(way[part], logits, rows) for way in (x, y))
                 highest = torch.maximum(top[part], logits.amax(1, keepdim=True))
                 before, law = (top[part] - highest).exp(), (logits - highest).exp()
                 top[part] = highest
@@ -114,10 +117,24 @@ class ReadOut:
         for start, stored in self.blocks():
             rows = stored.to(flat)
             for part in _parts(len(flat)):
-                logits = flat[part] @ rows.T
+                logits = self._logits(flat[part], rows)
                 total[part] = torch.logaddexp(total[part], logits.logsumexp(1))
                 chosen[part] += self._expected(logits, start, part)
         return total.view(shape), chosen.view(shape)
+
+    def _logits(self, states: Tensor, rows: Tensor) -> Tensor:
+        """z of a block's tokens, [n, v]."""
+        return capped(states @ rows.T, self.softcap)
+
+    def _moved(self, way: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
+        """∂z along a direction of the normalised states [n, D], [n, v]."""
+        moved = way @ rows.T
+        return moved if self.softcap is None else self._slope(logits) * moved
+
+    def _slope(self, logits: Tensor) -> Tensor:
+        """dz/dy = 1 − (z/c)² of capped logits z."""
+        assert self.softcap is not None
+        return 1 - (logits / self.softcap).square()
 
     def _expected(self, numbers: Tensor, start: int, part: slice) -> Tensor:
         """Σ_v q_v x_v over a block's tokens, q what comes: [n, v] → [n]."""
@@ -143,18 +160,47 @@ class ReadOut:
         for start, stored in self.blocks():
             rows = stored.to(flat)
             for part in _parts(len(flat)):
-                law = (flat[part] @ rows.T - total[part, None]).exp()
-                gradient[part] += share[part] * (law @ rows - self._given(rows, start, part))
-                shifts = []
-                for way, mean in zip(ways, means, strict=True):
-                    shifts.append(way[part] @ rows.T - mean[part, None])
+                logits = self._logits(flat[part], rows)
+                law = (logits - total[part, None]).exp()
+                rest = None if self.softcap is None else self._surprise(law, start, part)
+                if rest is None:
+                    pulled = law @ rows - self._given(rows, start, part)
+                else:
+                    pulled = (rest * self._slope(logits)) @ rows
+                gradient[part] += share[part] * pulled
+                moves = [self._moved(way[part], logits, rows) for way in ways]
+                shifts = [move - mean[part, None] for move, mean in zip(moves, means, strict=True)]
                 for i, shift in enumerate(shifts):
-                    changes[i][part] += share[part] * ((law * shift) @ rows)
+                    weighed = self._bent(law * shift, moves[i], logits, rest)
+                    changes[i][part] += share[part] * (weighed @ rows)
                     for j in range(i + 1):
                         fisher[i, j, part] += share[part, 0] * (law * shift * shifts[j]).sum(1)
         size = states.shape[:2]
         fisher = _mirrored(fisher.view(len(ways), len(ways), *size).sum(-1))
         return gradient.view_as(states), [c.view_as(states) for c in changes], fisher
+
+    def _surprise(self, law: Tensor, start: int, part: slice) -> Tensor:
+        """p − q of a block's tokens, [n, v]."""
+        if self.law.targets.ndim == 3:
+            given = self.law.targets.flatten(0, 1)[part, start : start + law.shape[1]]
+            return law - given.to(law)
+        targets = self.law.targets.flatten()[part].to(law.device) - start
+        here = targets[:, None] == torch.arange(law.shape[1], device=law.device)
+        return law - here.to(law)
+
+    def _bent(self, weighed: Tensor, move: Tensor, logits: Tensor, rest: Tensor | None) -> Tensor:
+        """How (p − q) dz/dy changes along a direction, [n, v].
+
+        Args:
+            weighed: the change of p.
+            move: ∂z.
+            logits: z.
+            rest: p − q; None without a cap.
+        """
+        if self.softcap is None or rest is None:
+            return weighed
+        # d²z/dy² ∂y = −2 z/c² ∂z
+        return weighed * self._slope(logits) - rest * 2 * logits / self.softcap**2 * move
 
     def _means(self, flat: Tensor, total: Tensor, ways: list[Tensor]) -> list[Tensor]:
         """Σ_v p_v ∂z_v along each direction, [N]."""
@@ -164,9 +210,10 @@ class ReadOut:
         for _, stored in self.blocks():
             rows = stored.to(flat)
             for part in _parts(len(flat)):
-                law = (flat[part] @ rows.T - total[part, None]).exp()
+                logits = self._logits(flat[part], rows)
+                law = (logits - total[part, None]).exp()
                 for way, mean in zip(ways, means, strict=True):
-                    mean[part] += (law * (way[part] @ rows.T)).sum(1)
+                    mean[part] += (law * self._moved(way[part], logits, rows)).sum(1)
         return means
 
     def _given(self, rows: Tensor, start: int, part: slice) -> Tensor:

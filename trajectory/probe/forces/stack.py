@@ -40,11 +40,13 @@ class Stack(Protocol):
         tokens: ids of the batch, [B, T].
         embedding: tables that the first stream adds up, by name: the ids [B, T] or [T] that look
             rows up in it.
+        embedding_scale: factor of their rows in it.
     """
 
     depth: int
     tokens: Tensor
     embedding: dict[str, Tensor]
+    embedding_scale: float
 
     def streams(self) -> list[Tensor]:
         """What enters each block and leaves the last, [B, T, D] each."""
@@ -88,6 +90,7 @@ class ToyStack:
         assert isinstance(blocks, nn.ModuleList)
         self.model, self.blocks, self.first = model, blocks, first
         self.depth, self.tokens, self.embedding = len(blocks), tokens, embedding
+        self.embedding_scale = 1.0
 
     def streams(self) -> list[Tensor]:
         """What enters each block and leaves the last, [B, T, D] each."""
@@ -128,6 +131,9 @@ class FileStack:
             model.one_expert_at_a_time()
         self.depth = len(model.blocks)
         self.embedding = {"tokens": tokens}
+        self.embedding_scale = model.family.embedding_scale(model.config)
+        if model.family.positions is not None:
+            self.embedding["positions"] = torch.arange(tokens.shape[1])
         self.calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
     def streams(self) -> list[Tensor]:
@@ -162,9 +168,10 @@ class FileStack:
 
         def call(hidden: Tensor, rows: slice) -> Tensor:
             size = len(self.tokens)
-            part = {name: rows_of(value, rows, size) for name, value in kwargs.items()}
+            own = [rows_of(value, rows, size) for value in args]
+            named = {name: rows_of(value, rows, size) for name, value in kwargs.items()}
             with tokens_at(self.present):
-                result: Tensor = inner(hidden, *args, **part)
+                result: Tensor = inner(hidden, *own, **named)
             return result
 
         try:
@@ -183,10 +190,11 @@ class FileStack:
                 stop = min(start + VOCABULARY_BLOCK, rows)
                 yield start, model.weights.block(name, start, stop, torch.float32).to(model.device)
 
+        cap = model.family.cap(model.config)
         if rows <= VOCABULARY_BLOCK:
             kept = list(blocks())
-            return ReadOut(model.normalised, lambda: iter(kept), law)
-        return ReadOut(model.normalised, blocks, law)
+            return ReadOut(model.normalised, lambda: iter(kept), law, cap)
+        return ReadOut(model.normalised, blocks, law, cap)
 
 
 def chunks(size: int, at_once: int) -> Sequence[slice]:
