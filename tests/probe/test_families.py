@@ -94,15 +94,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             "final_logit_softcapping": 4.0,
         },
     ),
-    "gemma2-uncapped": (
-        "gemma2",
-        {
-            **WINDOW,
-            "head_dim": 8,
-            "attn_logit_softcapping": None,
-            "final_logit_softcapping": None,
-        },
-    ),
     "gemma3_text": (
         "gemma3_text",
         {

@@ -198,6 +198,8 @@ def test_arrows_are_products_of_the_whole_models_gradients(tmp_path: Path, case:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", list(CASES))
 def test_every_head_and_key(tmp_path: Path, case: str) -> None:
+    # Capped logits bend sharply; experts have kinks, at clamps and where a token changes them.
+    step = 3e-6 if case in ("gemma2", "gpt_oss") else 3e-5
     with opened(tmp_path, case, padded=True) as pair:
         streams = pair.stack.streams()
         heads = first_order(pair.stack, streams, pair.setting).heads
@@ -210,7 +212,7 @@ def test_every_head_and_key(tmp_path: Path, case: str) -> None:
                         targets.append(pair.target(one.layer, head, key, readers))
                 for found in couple(pair.stack, streams, pair.setting, targets):
                     if found.by_logit.any():
-                        coupling_matches(pair, found, CLOSE)
+                        coupling_matches(pair, found, CLOSE, step)
 
 
 def test_rows_are_means_and_errors_over_sequences(tmp_path: Path) -> None:
