@@ -7,6 +7,7 @@ from glob import glob
 from pathlib import Path
 
 from trajectory.config import Config, Variant
+from trajectory.config.claims import claims_path
 from trajectory.config.run import RECORDING, is_recording
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
@@ -41,6 +42,7 @@ def check_inputs(config: Config, source: str = "config") -> None:
     }
     if config.suites.names():
         named |= _probe_files(config)
+    named["claims"] = claim_files(config)
     absent = [
         f"{source}: {key}: {path}: no such file"
         for key, found in named.items()
@@ -49,6 +51,11 @@ def check_inputs(config: Config, source: str = "config") -> None:
     ]
     if wrong := [*absent, *_unrecorded(config, source), *_too_long(config, source)]:
         raise TrajectoryError(*wrong)
+
+
+def claim_files(config: Config) -> list[str]:
+    """Files of claims, the user's own and the shipped ones."""
+    return [str(claims_path(given)) for given in config.claims]
 
 
 def recorded_files(config: Config) -> list[str]:

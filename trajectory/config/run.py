@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import model_validator
 
 from trajectory.config.alignment import Alignment
-from trajectory.config.base import FirstToken, Name, PlainPath, Section
+from trajectory.config.base import FirstToken, Name, PlainPath, Section, refuse_repeats
 from trajectory.config.bb import BigramBackcopy, Variant
 from trajectory.config.dynamics import Dynamics
 from trajectory.config.fetch import Fetch
@@ -43,6 +43,9 @@ class Config(Section):
     """Onsets and laws."""
     alignment: Alignment = Alignment()
     """Trajectories on one axis."""
+    claims: list[str] = []
+    """More claims beside those of arXiv 2410.13835: files of your own, or sail-sg, hidden-dynamics,
+    gradient-sinks, bos-attractors."""
 
     @model_validator(mode="before")
     @classmethod
@@ -68,6 +71,7 @@ class Config(Section):
     def _something_to_do(self) -> Config:
         if not (self.bb.variants or self.suites.names() or self.recorded):
             raise ValueError("nothing to do: give bb.variants, suites or recorded")
+        refuse_repeats("claims", self.claims)
         if both := sorted({*self.recorded} & {*self.suites.names()}):
             raise ValueError(f"recorded.{both[0]}: a suite has this name; leave one of the two out")
         if self.probe.forces is not None:

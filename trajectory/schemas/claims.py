@@ -24,7 +24,7 @@ CLAIMS = Table(
         field(
             "source",
             pa.string(),
-            "section or figure of arXiv 2410.13835, or a note that the claim is this project's",
+            "section or figure of arXiv 2410.13835 or of another paper, or a note that the claim is this project's",
         ),
         field("computation", pa.string(), "how the measured value is computed"),
         number("measured", "the value that decides", nullable=True),
@@ -34,7 +34,7 @@ CLAIMS = Table(
         field(
             "interval",
             pa.string(),
-            "where the interval comes from: seeds (Student), records (a line with AR(1) noise, or for a moment the checkpoints around it), bootstrap, profile, jackknife (Student), binomial (Wilson), evidence (the AICc difference that decides), evidence and seeds or binomial and seeds (the wider of the two), two joined by and (of a difference), sequences, layers, exact (counted, integrated, or read off fixed weights and text), or none, which leaves it undecided",
+            "where the interval comes from: seeds (Student), records (a line with AR(1) noise, or for a moment the checkpoints around it), bootstrap, profile, jackknife (Student), binomial (Wilson), evidence (the AICc difference that decides), evidence and seeds or binomial and seeds (the wider of the two), two joined by and (of a difference), sequences, layers, rows (Student, of a query), exact (counted, integrated, or read off fixed weights and text), or none, which leaves it undecided",
         ),
         field("threshold", pa.string(), "what counts as reproduced"),
         number("at_least", "lower limit of what counts as reproduced", nullable=True),

@@ -16,6 +16,7 @@ rule claims:
         HOLDS,
         FORCE_OUTPUTS,
         REINFORCED,
+        claim_files(CONFIG),
     output:
         f"{RESULTS}/tables/claims.parquet",
     log:
@@ -31,6 +32,7 @@ rule claims:
         config=RESOLVED,
         dynamics=values(CONFIG.dynamics),
         variants=values(CONFIG.bb),
+        claims=CONFIG.claims,
         code=code_digest("trajectory.dynamics.claims.all"),
     shell:
         "trajectory claims --config {params.config} --results {params.results} --output {output}"

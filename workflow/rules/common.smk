@@ -18,7 +18,13 @@ from trajectory.costs.needs import (
     training_minutes,
 )
 from trajectory.errors import TrajectoryError
-from trajectory.inputs import check_inputs, probe_files, recorded_files, variant_files
+from trajectory.inputs import (
+    check_inputs,
+    claim_files,
+    probe_files,
+    recorded_files,
+    variant_files,
+)
 from trajectory.jobs.bundles import effect_tables, force_bundles, force_tables, suite_bundles
 from trajectory.jobs.deciding import FORCES, INTERVENE, MEASURE, decided_digest, probe_of
 from trajectory.provenance import code_digest, values_digest

@@ -16,6 +16,7 @@ from trajectory.dynamics.claims.ledger import Criterion, claim_rows
 from trajectory.dynamics.claims.llama import LLAMAS
 from trajectory.dynamics.claims.peaks import PEAKS
 from trajectory.dynamics.claims.pretrained import PRETRAINED
+from trajectory.dynamics.claims.queried import queried
 from trajectory.dynamics.claims.theoretical import THEORY
 from trajectory.dynamics.claims.toy import TOY
 from trajectory.errors import TrajectoryError
@@ -41,8 +42,13 @@ def tables_needed() -> list[str]:
 
 
 def ledger(results: Path, config: Config) -> list[dict[str, Any]]:
-    """Rows of the ``claims`` table of a run; TrajectoryError for no table or one that is not ours."""
-    evidence = Evidence.read(results, config, tables_needed())
+    """Rows of the ``claims`` table of a run: the paper's claims, then those of the config's files.
+
+    Raises TrajectoryError for no table or one that is not ours, and for a file that is wrong.
+    """
+    more = list(queried(config.claims, [one.claim.name for one in CRITERIA]))
+    read = {*tables_needed(), *(name for one in more for name in one.tables)}
+    evidence = Evidence.read(results, config, sorted(read))
     if not evidence.frames:
         raise TrajectoryError(f"{results}: no tables of a run to decide claims on")
-    return list(claim_rows(CRITERIA, evidence))
+    return list(claim_rows([*CRITERIA, *more], evidence))

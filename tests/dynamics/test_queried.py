@@ -1,0 +1,174 @@
+"""Claims of files: shipped ones on made-up tables, altered data, the user's own, and mistakes."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from trajectory.config import Dynamics
+from trajectory.config.claims import SHIPPED, load_claims, shipped
+from trajectory.dynamics.claims.evidence import Evidence
+from trajectory.dynamics.claims.ledger import claim_rows
+from trajectory.dynamics.claims.queried import queried
+from trajectory.errors import TrajectoryError
+from trajectory.schemas import TABLES
+
+
+def evidence(**frames: pl.DataFrame) -> Evidence:
+    return Evidence(Dynamics(), {}, frames)
+
+
+def rows(file: str, found: Evidence) -> dict[tuple[str, str, str], dict]:
+    return {
+        (row["claim"], row["criterion"], row["subject"]): row
+        for row in claim_rows(queried([file], []), found)
+    }
+
+
+def heads(rates: list[float], trajectory: str = "m", **more: object) -> pl.DataFrame:
+    """Two checkpoints of heads without a sink, then with these sink rates."""
+    parts = [
+        {"trajectory": trajectory, "domain": "prose", "step": step, "layer": head // 2,
+         "head": head % 2, "sink_rate": rate if step else 0.1, "selectivity": 40.0 * rate,
+         "sink_position": 0, "sink_weight_floor": 0.02, **more}
+        for step in (0, 10)
+        for head, rate in enumerate(rates)
+    ]  # fmt: skip
+    return pl.DataFrame(parts)
+
+
+def test_every_shipped_file_reads_columns_that_there_are() -> None:
+    """On tables of every column, empty but for one row of zeros."""
+    assert {path.stem for path in SHIPPED.iterdir()} == set(shipped())
+    for name in shipped():
+        for claim in load_claims(name).claims.values():
+            for one in claim.criteria.values():
+                for table in one.tables:
+                    assert table in TABLES and table in one.query
+    every = {
+        table: pl.from_arrow(TABLES[table].schema.empty_table()).clear(1)
+        for table in ("heads", "layers", "force_layers")
+    }
+    found = list(claim_rows(queried(shipped(), []), evidence(**every)))
+    assert len(found) >= 9
+    assert {row["verdict"] for row in found} == {"not measurable"}
+    assert {row["reason"] for row in found} == {"this run has nothing to decide it on"}
+
+
+def test_altered_data_flips_the_verdict() -> None:
+    key = ("sink-rate-rises", "rises", "m")
+    rising = rows("sail-sg", evidence(heads=heads([0.9, 0.8, 0.95, 0.7])))[key]
+    assert rising["verdict"] == "reproduced"
+    changes = np.array([0.8, 0.7, 0.85, 0.6])
+    interval = stats.t.interval(0.95, 3, changes.mean(), stats.sem(changes))
+    assert (rising["low"], rising["high"]) == pytest.approx(interval)
+    assert (rising["measured"], rising["interval"]) == (pytest.approx(changes.mean()), "rows")
+    falling = rows("sail-sg", evidence(heads=heads([0.01, 0.02, 0.0, 0.03])))[key]
+    assert falling["verdict"] == "not reproduced"
+    open_ = rows("sail-sg", evidence(heads=heads([0.3, 0.0, 0.2, 0.0])))[key]
+    assert open_["verdict"] == "undecided"
+
+
+def test_numbers_of_one_model_are_decided_on_it_alone() -> None:
+    key = ("sink-rates-published", "Llama 2 7B, 92 %", "meta-llama-2-7b-hf")
+    high = heads([0.92, 0.93, 0.91, 0.94], "meta-llama-2-7b-hf")
+    assert rows("sail-sg", evidence(heads=high))[key]["verdict"] == "reproduced"
+    low = heads([0.5, 0.6, 0.55, 0.5], "meta-llama-2-7b-hf")
+    assert rows("sail-sg", evidence(heads=low))[key]["verdict"] == "not reproduced"
+    other = rows("sail-sg", evidence(heads=heads([0.9, 0.9])))
+    assert other[(*key[:2], "run")]["verdict"] == "not measurable"
+
+
+def test_a_count_stands_alone() -> None:
+    key = ("no-early-attractors", "none", "m")
+    assert rows("bos-attractors", evidence(heads=heads([0.1, 0.2])))[key]["verdict"] == "reproduced"
+    some = rows("bos-attractors", evidence(heads=heads([0.1, 0.9])))[key]
+    assert (some["verdict"], some["measured"]) == ("not reproduced", pytest.approx(0.5))
+
+
+def test_toys_are_pooled_over_seeds(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "SELECT trajectory, AVG(gradient_sink) AS value FROM force_layers_last GROUP BY trajectory",
+        tables="[force_layers]",
+    )
+    frame = pl.DataFrame(
+        {
+            "trajectory": [f"bb/a/seed{n}" for n in range(3)],
+            "step": 5,
+            "gradient_sink": [2.0, 3.0, 4.0],
+        }
+    )
+    (row,) = claim_rows(queried([str(path)], []), evidence(force_layers=frame))
+    assert (row["subject"], row["measured"], row["interval"]) == ("bb/a", 3.0, "seeds")
+
+
+def written(folder: Path, query: str, tables: str = "[heads]", more: str = "at_least: 0") -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(
+        textwrap.dedent(f"""\
+        paper: Mine
+        link: none
+        claims:
+          my-claim:
+            statement: It is so
+            figure: none
+            criteria:
+              one:
+                computation: as the query says
+                tables: {tables}
+                query: "{query}"
+                {more}
+        """)
+    )
+    return path
+
+
+def test_the_manual_s_file_is_read(root: Path, tmp_path: Path) -> None:
+    text = (root / "docs" / "dynamics.md").read_text()
+    block = next(b for b in text.split("```yaml\n")[1:] if b.startswith("paper:"))
+    (tmp_path / "my.yaml").write_text(block.split("```")[0])
+    frame = heads([0.5, 0.6]).with_columns(
+        row_entropy=pl.when(pl.col("step") == 0).then(3.0).otherwise(1.0 + pl.col("head"))
+    )
+    (row,) = claim_rows(queried([str(tmp_path / "my.yaml")], []), evidence(heads=frame))
+    assert (row["measured"], row["verdict"]) == (-1.5, "undecided"), "two heads: -2 and -1"
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    found = evidence(heads=heads([0.5, 0.6]))
+
+    def told(query: str = "SELECT trajectory, 1.0 AS value FROM heads", **more: str) -> str:
+        path = written(tmp_path, query, **more)
+        with pytest.raises(TrajectoryError) as caught:
+            list(claim_rows(queried([str(path)], ["task"]), found))
+        (line,) = str(caught.value).splitlines()
+        return line.removeprefix(str(path))
+
+    where = ": claims.my-claim.criteria.one: "
+    assert (
+        told("SELECT trajectory FROM heads")
+        == f"{where}query: gives no column 'value', but trajectory"
+    )
+    assert told("SELECT nothing AS value FROM heads").startswith(
+        f"{where}query: unable to find col"
+    )
+    assert told("SELEC").startswith(f"{where}query: ")
+    assert told("SELECT trajectory, domain AS value FROM heads").endswith(
+        "value is String, not a number"
+    )
+    assert told(tables="[haeds]").startswith(
+        f"{where}tables: unknown table 'haeds'; 'trajectory tab"
+    )
+    assert "give at_least, at_most or both" in told(more="unit: nats")
+    with pytest.raises(TrajectoryError, match="claims.my-claim: the ledger has a claim so called"):
+        list(queried([str(written(tmp_path, "SELECT"))], ["my-claim"]))
+    with pytest.raises(
+        TrajectoryError, match="claims: nix.yaml: no such file, and none of the ship"
+    ):
+        list(queried(["nix.yaml"], []))
