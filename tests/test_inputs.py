@@ -91,3 +91,12 @@ def test_what_is_not_there_is_a_line_each(here: Path) -> None:
         "my.yaml: probe.parquet.local.source: gone/*.parquet: no such file",
     ]
     check_inputs(run(bb={"variants": {"x": {}}}, probe=probe))  # nothing is probed
+
+
+def test_files_of_claims_are_read_before_the_run(here: Path) -> None:
+    (here / "wrong.yaml").write_text("paper: a\nlink: b\nclaims: {}\n")
+    with pytest.raises(TrajectoryError) as caught:
+        check_inputs(run(bb={"variants": {"x": {}}}, claims=["sail-sg", "nix.yaml", "wrong.yaml"]))
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("config: claims: nix.yaml: no such file, and none of the shipped: bos-")
+    assert second.startswith("config: wrong.yaml: claims: Dictionary should have at least 1 item")

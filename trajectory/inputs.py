@@ -7,7 +7,7 @@ from glob import glob
 from pathlib import Path
 
 from trajectory.config import Config, Variant
-from trajectory.config.claims import claims_path
+from trajectory.config.claims import claims_path, load_claims
 from trajectory.config.run import RECORDING, is_recording
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
@@ -42,20 +42,30 @@ def check_inputs(config: Config, source: str = "config") -> None:
     }
     if config.suites.names():
         named |= _probe_files(config)
-    named["claims"] = claim_files(config)
     absent = [
         f"{source}: {key}: {path}: no such file"
         for key, found in named.items()
         for path in found
         if not Path(path).exists()
     ]
-    if wrong := [*absent, *_unrecorded(config, source), *_too_long(config, source)]:
+    unreadable = [f"{source}: {line}" for line in _unclaimed(config)]
+    unrecorded = _unrecorded(config, source)
+    if wrong := [*absent, *unreadable, *unrecorded, *_too_long(config, source)]:
         raise TrajectoryError(*wrong)
 
 
 def claim_files(config: Config) -> list[str]:
     """Files of claims, the user's own and the shipped ones."""
     return [str(claims_path(given)) for given in config.claims]
+
+
+def _unclaimed(config: Config) -> Iterator[str]:
+    """What is wrong with files of claims: said before hours of work, not after."""
+    for given in config.claims:
+        try:
+            load_claims(given)
+        except TrajectoryError as error:
+            yield from str(error).splitlines()
 
 
 def recorded_files(config: Config) -> list[str]:
