@@ -10,7 +10,7 @@ from trajectory.config.registry import registered
 SUITE = "pythia-14m"
 suite = registered()[SUITE]
 repository = suite["repository"]
-repository, suite["family"]
+repository, suite["model_type"]
 
 # %% [markdown]
 # Which revisions there are. This cell and the next need the network.

@@ -24,7 +24,7 @@ from trajectory.config.fetch import Fetch
 from trajectory.config.registry import registered
 from trajectory.config.suites import Suite
 from trajectory.doctor import contact, devices, examine, plain
-from trajectory.doctor.branches import listing_of
+from trajectory.doctor.branches import listing_of, suites_of
 from trajectory.doctor.compare import greatest
 from trajectory.doctor.random_model import write_random_model
 from trajectory.doctor.report import WIDTH, pasteable, report
@@ -61,15 +61,15 @@ def names_of(name: str, suite: Suite) -> list[str]:
     parsed = [parse_revision(branch, suite.pattern) for branch in found]
     first = {one.step for one in parsed if one and (one.stage or 1) in suite.stages}
     more = max(0, (suite.published or 1) - len(first))
-    return ["main", *found, *(f"stage1-step{10**7 + n}" for n in range(more)), *entry["others"]]
+    form = found[-1].replace(str(parsed[-1].step), "{}") if suite.facets else "stage1-step{}"
+    return ["main", *found, *(form.format(10**7 + n) for n in range(more)), *entry["others"]]
 
 
 @pytest.fixture(scope="module")
 def registry() -> dict[str, dict[str, Files]]:
     """Repositories of every suite, empty but for three checkpoints of the smallest."""
-    suites = {name: Suite.model_validate(entry) for name, entry in registered().items()}
     found: dict[str, dict[str, Files]] = {}
-    for name, suite in suites.items():
+    for name, suite in suites_of(()).items():
         if suite.repository is not None:
             names = dict.fromkeys(names_of(name, suite))
             found[suite.repository] = {one: {} for one in names}

@@ -117,7 +117,7 @@ def test_what_is_not_there_is_named_in_one_line(branches: dict, tmp_path: Path) 
         (str(tmp_path), {"revision": "main"}, "a folder has no revision 'main'"),
         ("none", {}, "none: no such folder, and no name on the hub, which is organisation/name"),
         ("a/b/c", {}, "a/b/c: no such folder"),
-        ("allenai/OLMo-7B", {}, "olmo-7b cannot be measured"),
+        ("jhu-clsp/ettin-decoder-17m", {}, "ettin-decoder-17m cannot be measured"),
     ):
         with pytest.raises(TrajectoryError, match=message) as refused:
             measure(repository, TEXTS, **options)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from trajectory.checkpoints.audit import MAIN
 from trajectory.checkpoints.manifest import manifest_rows
 from trajectory.checkpoints.pin import list_revisions
+from trajectory.config.families import AXES, members
 from trajectory.config.registry import registered, suggestion
 from trajectory.config.suites import Suite
 from trajectory.doctor.steps import Failure, Skip, Step
@@ -43,13 +44,23 @@ class Listing:
 def suites_of(names: Sequence[str]) -> dict[str, Suite]:
     """The registry's suites of these names that have a repository; all of them if there are none.
 
+    Of a family of runs the first is taken for all: DataDecide alone has 350 repositories.
+
     Raises TrajectoryError for a name that the registry does not have.
     """
     known = registered()
     for name in names:
         if name not in known:
             raise TrajectoryError(f"unknown suite '{name}'; {suggestion(name)}")
-    found = {name: Suite.model_validate(known[name]) for name in names or known}
+    found: dict[str, Suite] = {}
+    for name in names or known:
+        suite = Suite.model_validate(known[name])
+        if suite.family is None:
+            found[name] = suite
+            continue
+        first = {key: own[:1] for key in AXES if (own := suite.family.listed(key))}
+        for member, facts in (members(name, {"family": first}, known) or {}).items():
+            found.setdefault(member, Suite.model_validate(facts))
     return {name: suite for name, suite in found.items() if suite.repository is not None}
 
 
