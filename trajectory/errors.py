@@ -20,6 +20,11 @@ def without_secrets(text: str) -> str:
     return text
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of what a library says, without secrets; the error's class if it says none."""
+    return without_secrets((str(error).strip() or type(error).__name__).split("\n")[0])
+
+
 def one_line(text: str) -> str:
     """The text with its control characters written out: names from outside may hold line breaks,
     sequences that terminals obey, or halves of characters, which no file can store."""

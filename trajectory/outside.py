@@ -9,6 +9,9 @@ from typing import Any
 from trajectory.errors import TrajectoryError
 from trajectory.hf_olmo import told
 
+HUB = "hf://"
+"""Start of an address on the hub of ``HF_ENDPOINT``."""
+
 CONFIG = "config.json"
 """The file that says what a checkpoint's weights compute."""
 

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import polars as pl
@@ -30,8 +30,8 @@ FIRST = "heads"
 LICENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 """An identifier, as the hub and SPDX write them."""
 
-ABSOLUTE = re.compile(r"(?:/[^/\s\"]+){2,}|[A-Za-z]:\\\\[^\s\"]+")
-"""A path of this machine."""
+WRITTEN = (".html", ".js", ".json", ".md", ".csv")
+"""Endings of the files that hold text."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,27 @@ def _check(results: Path, to: Path, licence: str | None) -> None:
 
 
 def _private(folder: Path, tables: dict[str, int]) -> Iterator[tuple[str, str]]:
-    """Absolute paths in the config, and in what the tables say of how they were made."""
-    said: dict[str, Any] = {RESOLVED_NAME: json.loads((folder / RESOLVED_NAME).read_text())}
-    said |= {f"tables/{name}.parquet": provenance(_file(folder, name)) for name in tables}
-    for file, facts in said.items():
-        for text in _texts(facts):
-            if ABSOLUTE.fullmatch(text):
-                yield file, text
+    """Every file that names an absolute path of the config, or of what a table says of its making.
+
+    The paths are looked for in all text, the report's too; a table names its own.
+    """
+    config = json.loads((folder / RESOLVED_NAME).read_text())
+    paths = {text for text in _texts(config) if _is_path(text)}
+    for name in tables:
+        for text in {text for text in _texts(provenance(_file(folder, name))) if _is_path(text)}:
+            yield f"tables/{name}.parquet", text
+    for file in sorted(file for file in folder.rglob("*") if file.suffix in WRITTEN):
+        content = file.read_text(encoding="utf-8")
+        for path in sorted(paths):
+            if path in content:
+                yield file.relative_to(folder).as_posix(), path
+
+
+def _is_path(text: str) -> bool:
+    return any(
+        path.is_absolute() and len(path.parts) > 2
+        for path in (PurePosixPath(text), PureWindowsPath(text))
+    )
 
 
 def _texts(value: Any) -> Iterator[str]:

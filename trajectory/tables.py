@@ -20,13 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trajectory.errors import TrajectoryError, UnusableFolder, without_secrets
-from trajectory.outside import json_object
+from trajectory.errors import TrajectoryError, UnusableFolder, reason_of
+from trajectory.outside import HUB, json_object
 from trajectory.schemas import MEASUREMENTS, TABLES, Table
 from trajectory.schemas.base import UNSTEPPED
 from trajectory.schemas.stored import SLACK, STORED
 
-HUB = "hf://"
 _DATA_SET = re.compile(
     r"hf://datasets/(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?(?P<folder>/.*)?"
 )
@@ -286,8 +285,7 @@ def _fetched(address: str, name: str) -> Path:
     except EntryNotFoundError:
         raise _fail(address, f"has no {file}") from None
     except Exception as error:  # the hub's, the network's, the environment's
-        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-        raise _fail(address, f"cannot be read ({without_secrets(reason)})") from None
+        raise _fail(address, f"cannot be read ({reason_of(error)})") from None
     return Path(found)
 
 

@@ -54,6 +54,9 @@ def test_every_shipped_file_reads_columns_that_there_are() -> None:
         table: pl.from_arrow(TABLES[table].schema.empty_table()).clear(1)
         for table in ("heads", "layers", "force_layers")
     }
+    root = Path(__file__).parents[2]
+    for guide in ("docs/dynamics.md", "docs/config.md"):
+        assert all(name in (root / guide).read_text() for name in shipped())
     found = list(claim_rows(queried(shipped(), []), evidence(**every)))
     assert len(found) >= 9
     assert {row["verdict"] for row in found} == {"not measurable"}
@@ -89,6 +92,15 @@ def test_a_count_stands_alone() -> None:
     assert rows("bos-attractors", evidence(heads=heads([0.1, 0.2])))[key]["verdict"] == "reproduced"
     some = rows("bos-attractors", evidence(heads=heads([0.1, 0.9])))[key]
     assert (some["verdict"], some["measured"]) == ("not reproduced", pytest.approx(0.5))
+
+
+def test_the_embedding_is_written_by_no_block() -> None:
+    ratios = [0.001, 2.0, 3.0, 2.5]
+    frame = pl.DataFrame({"trajectory": "m", "domain": "prose", "step": 5, "gradient_sink": ratios})
+    found = rows("gradient-sinks", evidence(force_layers=frame.with_row_index("layer")))
+    row = found["gradients-concentrate", "exceeds", "m"]
+    assert row["measured"] == pytest.approx(np.log(ratios[1:]).mean())
+    assert row["verdict"] == "reproduced"
 
 
 def test_toys_are_pooled_over_seeds(tmp_path: Path) -> None:

@@ -135,6 +135,24 @@ def test_the_command_says_what_to_do_next(ran: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "x" / "report").exists()
     assert "no licence is stated; name one with --licence" in told.output
     assert f"config.json names {load(ran / RESOLVED_NAME).results}" in told.output.replace("\n", "")
+
+
+def test_every_file_that_names_a_folder_of_this_machine_is_told(ran: Path, tmp_path: Path) -> None:
+    """The report holds the config too, and a path may have spaces."""
+    own = tmp_path / "results"
+    shutil.copytree(ran, own)
+    config = json.loads((own / RESOLVED_NAME).read_text())
+    config["probe"]["texts"] = {"mine": "/home/some body/texts.txt"}
+    (own / RESOLVED_NAME).write_text(json.dumps(config))
+    (own / "report" / "data").mkdir(exist_ok=True)
+    (own / "report" / "data" / RESOLVED_NAME).write_text(json.dumps(config))
+    private = share(own, tmp_path / "to").private
+    files = {file for file, path in private if path == "/home/some body/texts.txt"}
+    assert files == {RESOLVED_NAME, f"report/data/{RESOLVED_NAME}"}
+
+
+def test_mistakes_are_refused_before_anything_is_written(ran: Path, tmp_path: Path) -> None:
+    share(ran, tmp_path / "x", report=False)
     with pytest.raises(TrajectoryError, match="x: is there already; name a folder that is not"):
         share(ran, tmp_path / "x")
     with pytest.raises(TrajectoryError, match="lies within .*; name a folder outside the results"):

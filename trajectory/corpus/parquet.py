@@ -7,9 +7,8 @@ from glob import glob
 from pathlib import Path
 from typing import IO
 
-from trajectory.errors import TrajectoryError, without_secrets
-
-HUB = "hf://"
+from trajectory.errors import TrajectoryError, reason_of
+from trajectory.outside import HUB
 
 AT_ONCE = 16
 """Rows that are read together: a file of some kilobytes can hold a long text a thousand times."""
@@ -120,5 +119,4 @@ def _no_column(source: str, column: str, names: list[str]) -> TrajectoryError:
 
 
 def _unreadable(source: str, error: Exception) -> TrajectoryError:
-    reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-    return TrajectoryError(f"{source}: cannot be read as Parquet ({without_secrets(reason)})")
+    return TrajectoryError(f"{source}: cannot be read as Parquet ({reason_of(error)})")

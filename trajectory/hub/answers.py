@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -78,6 +79,15 @@ _ENTRIES = TypeAdapter(list[dict[str, Any]])
 _FILE = TypeAdapter(_File)
 
 
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say in one line what is wrong with an answer that is read inside the block."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ValueError(_first(error)) from None
+
+
 def refs(content: bytes) -> dict[str, str]:
     """Every branch and every tag of an answer about a repository's refs, with its commit.
 
@@ -86,10 +96,8 @@ def refs(content: bytes) -> dict[str, str]:
     Raises:
         ValueError: in one line, if the answer is none.
     """
-    try:
+    with _explained():
         found = _REFS.validate_json(content)
-    except ValidationError as error:
-        raise ValueError(_first(error)) from None
     for what, named in (("branch", found.branches), ("tag", found.tags)):
         if twice := [name for name, n in Counter(ref.name for ref in named).items() if n > 1]:
             raise ValueError(f"it names the {what} {twice[0]!r} twice")
@@ -102,14 +110,12 @@ def listed(content: bytes) -> list[File]:
     Raises:
         ValueError: in one line, if the page is none.
     """
-    try:
+    with _explained():
         found = [
             _FILE.validate_python(entry)
             for entry in _ENTRIES.validate_json(content)
             if entry.get("type") != "directory"
         ]
-    except ValidationError as error:
-        raise ValueError(_first(error)) from None
     return [File(f.path, f.size, f"sha256:{f.lfs.oid}" if f.lfs else f"git:{f.oid}") for f in found]
 
 
@@ -119,10 +125,8 @@ def commits(content: bytes) -> list[tuple[str, str]]:
     Raises:
         ValueError: in one line, if the page is none.
     """
-    try:
+    with _explained():
         return [(commit.id, commit.title) for commit in _COMMITS.validate_json(content)]
-    except ValidationError as error:
-        raise ValueError(_first(error)) from None
 
 
 def repositories(content: bytes) -> list[tuple[str, str]]:
@@ -131,10 +135,8 @@ def repositories(content: bytes) -> list[tuple[str, str]]:
     Raises:
         ValueError: in one line, if the page is none.
     """
-    try:
+    with _explained():
         return [(one.id, one.sha) for one in _REPOSITORIES.validate_json(content)]
-    except ValidationError as error:
-        raise ValueError(_first(error)) from None
 
 
 def noted(files: Sequence[File]) -> bytes:
