@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors
 import torch
-from hypothesis import example, given
+from hypothesis import example
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
@@ -50,7 +50,7 @@ from trajectory.repair import SEEN_NAME, look
 from trajectory.schemas import HEADS, MANIFEST
 from trajectory.tables import from_rows, read, read_whole, validate, write
 
-from .mutations import JSON, altered, bounded, damaged, many, quietly
+from .mutations import JSON, altered, bounded, damaged, quietly, tried
 
 NAMES = st.one_of(
     st.text(max_size=60),
@@ -59,8 +59,7 @@ NAMES = st.one_of(
 )
 
 
-@many
-@given(NAMES)
+@tried(NAMES)
 @example("step" + "9" * 5000)
 def test_names(name: str) -> None:
     found = quietly(lambda: parse_revision(name))
@@ -76,8 +75,7 @@ def test_names(name: str) -> None:
     assert title == "" or len(title) > LONGEST or is_plain(title)
 
 
-@many
-@given(st.lists(NAMES, max_size=6), st.lists(NAMES, max_size=6), st.lists(NAMES, max_size=6))
+@tried(st.lists(NAMES, max_size=6), st.lists(NAMES, max_size=6), st.lists(NAMES, max_size=6))
 @example(
     ["x"], ["../step1", "a/step1", "b/step1", "step1/", "/step1"], ["-step1", "_step1", "/../x"]
 )
@@ -111,8 +109,7 @@ def test_layouts_name_and_pin_whatever_the_hub_lists(
         assert len({*names}) == len(names)
 
 
-@many
-@given(st.lists(NAMES, max_size=12, unique=True), st.integers(0, 10**10), st.booleans())
+@tried(st.lists(NAMES, max_size=12, unique=True), st.integers(0, 10**10), st.booleans())
 @example(["step1", "step999999999999"], 10**10, True)
 def test_branch_lists_become_tables(names: list[str], per_step: int, spaced: bool) -> None:
     settings_ = {"tokens_per_step": per_step or None, "spacing": 1 if spaced else None}
@@ -129,8 +126,7 @@ def test_branch_lists_become_tables(names: list[str], per_step: int, spaced: boo
     quietly(lambda: select("s", suite, judged))
 
 
-@many
-@given(st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**9)), max_size=6))
+@tried(st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**9)), max_size=6))
 @example([(1, 40_000_000)])
 def test_shards(found: list[tuple[int, int]]) -> None:
     files = [File(f"model-{k:05d}-of-{n:05d}.safetensors", 1, "") for k, n in found]
@@ -151,8 +147,7 @@ PAGE = [
 ]
 
 
-@many
-@given(st.one_of(*map(altered, (REFS, PAGE, NOTE, COMMITS, REPOSITORIES)), JSON), st.data())
+@tried(st.one_of(*map(altered, (REFS, PAGE, NOTE, COMMITS, REPOSITORIES)), JSON), st.data())
 def test_hub_answers(value: object, data: st.DataObject) -> None:
     content = json.dumps(value).encode()
     if data.draw(st.booleans()):
@@ -179,8 +174,7 @@ def header() -> bytes:
     return bytes(made[8 : 8 + int.from_bytes(made[:8], "little")])
 
 
-@many
-@given(st.data())
+@tried(st.data())
 @example(None)
 def test_headers_are_refused_where_safetensors_refuses(
     header: bytes, data: st.DataObject | None
@@ -204,8 +198,7 @@ def test_headers_are_refused_where_safetensors_refuses(
         }
 
 
-@many
-@given(altered({"weight_map": {"a": "model-1.safetensors", "b": "../../x"}}), st.data())
+@tried(altered({"weight_map": {"a": "model-1.safetensors", "b": "../../x"}}), st.data())
 def test_indexes(tmp_path: Path, value: object, data: st.DataObject) -> None:
     text = json.dumps(value).encode()
     path = tmp_path / "model.safetensors.index.json"
@@ -219,8 +212,7 @@ CONFIG = {
 }  # fmt: skip
 
 
-@many
-@given(altered(CONFIG), st.data())
+@tried(altered(CONFIG), st.data())
 @example({**CONFIG, "vocab_size": 0}, None)
 @example({**CONFIG, "model_type": ["llama"]}, None)
 def test_model_configs(tmp_path: Path, value: object, data: st.DataObject | None) -> None:
@@ -237,8 +229,7 @@ RUN = {
 }  # fmt: skip
 
 
-@many
-@given(altered(RUN))
+@tried(altered(RUN))
 def test_configs(value: object) -> None:
     with bounded():
         try:
@@ -256,8 +247,7 @@ def selection(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-@many
-@given(st.data())
+@tried(st.data())
 def test_selections(tmp_path: Path, selection: bytes, data: st.DataObject) -> None:
     path = tmp_path / "s.tsv"
     path.write_bytes(data.draw(damaged(selection)))
@@ -279,8 +269,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-@many
-@given(st.data())
+@tried(st.data())
 def test_tables_are_what_was_written_or_refused(
     tmp_path: Path, table: bytes, data: st.DataObject
 ) -> None:
@@ -301,8 +290,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return kept.path.read_bytes()
 
 
-@many
-@given(st.data())
+@tried(st.data())
 def test_states_are_what_was_saved_or_nothing(
     tmp_path: Path, state: bytes, data: st.DataObject
 ) -> None:
@@ -315,8 +303,7 @@ def test_states_are_what_was_saved_or_nothing(
         assert content == state or kept.load() is None
 
 
-@many
-@given(st.binary(max_size=300) | st.text(alphabet='suite\t\n"#,0x', max_size=200).map(str.encode))
+@tried(st.binary(max_size=300) | st.text(alphabet='suite\t\n"#,0x', max_size=200).map(str.encode))
 @example(b"suite\tsettings\n")
 @example(b"\xff")
 @example(b"suite\tsettings\tkind\treason\n" + b'"' * 200_000)
@@ -326,8 +313,7 @@ def test_the_table_of_what_is_not_pinned(tmp_path: Path, content: bytes) -> None
     quietly(lambda: read_unpinned(config))
 
 
-@many
-@given(JSON | altered({"complete.txt": [1, 2, "x"], "report/index.html": [1, 2, "x"]}))
+@tried(JSON | altered({"complete.txt": [1, 2, "x"], "report/index.html": [1, 2, "x"]}))
 def test_the_note_of_the_last_run(tmp_path: Path, value: object) -> None:
     config = parse({"name": "a", "results": str(tmp_path), "suites": {"s": {"folder": "f"}}})
     (tmp_path / "complete.txt").write_text("all")
@@ -335,8 +321,7 @@ def test_the_note_of_the_last_run(tmp_path: Path, value: object) -> None:
     quietly(lambda: look(config))
 
 
-@many
-@given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
+@tried(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_json_is_an_object_or_no_value(content: bytes) -> None:
     with bounded():
         with suppress(ValueError):

@@ -29,7 +29,7 @@ from trajectory.probe.holds import read_holds
 from trajectory.probe.language_model import measure_checkpoint_files
 from trajectory.probe.weights import LocalWeights
 
-from .mutations import JSON, MANY, altered, bounded, damaged, many, quietly
+from .mutations import JSON, MANY, altered, bounded, damaged, many, quietly, tried
 
 YAML = (
     "name: a\nresults: r\nsuites:\n  olmo2-1b: {select: {every: 4}}\nprobe: &p {length: 32}\n"
@@ -37,8 +37,7 @@ YAML = (
 )
 
 
-@many
-@given(damaged(YAML.encode()) | st.text(alphabet=":-{}[],&*!|>'\"%@`#? \nab01.\t<").map(str.encode))
+@tried(damaged(YAML.encode()) | st.text(alphabet=":-{}[],&*!|>'\"%@`#? \nab01.\t<").map(str.encode))
 @example(b"a: &a [*a]")
 @example(b"a: !!python/object/apply:os.system [id]")
 @example(b"? [a]\n: 1")
@@ -72,8 +71,7 @@ def _encoded(folder: Path) -> list[list[int]]:
     return load_tokenizer(folder, "here").encode(["a text of 12 words\n\n'll <|endoftext|>", ""])
 
 
-@many
-@given(st.data())
+@tried(st.data())
 def test_tokenizers(tmp_path: Path, tokenizer: Path, data: st.DataObject) -> None:
     folder = tmp_path / "t"
     shutil.rmtree(folder, ignore_errors=True)
@@ -114,8 +112,7 @@ PARTS = {
 }  # fmt: skip
 
 
-@many
-@given(st.sampled_from(MODELS), st.data())
+@tried(st.sampled_from(MODELS), st.data())
 @example({"type": "Unigram", "vocab": [["a", -1.0]], "unk_id": None}, None)
 def test_tokenizers_of_every_model(tmp_path: Path, model: dict, data: st.DataObject | None) -> None:
     values: object = {"model": model}
@@ -127,8 +124,7 @@ def test_tokenizers_of_every_model(tmp_path: Path, model: dict, data: st.DataObj
     assert found is None or found == quietly(lambda: _encoded(tmp_path)), "the same each time"
 
 
-@many
-@given(st.data())
+@tried(st.data())
 def test_weights(tmp_path: Path, data: st.DataObject) -> None:
     made = save({name: np.ones((2, 3), np.float32) for name in ("a", "b")})
     (tmp_path / "model.safetensors").write_bytes(data.draw(damaged(made)))
@@ -149,8 +145,7 @@ def parquet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@many
-@given(st.data())
+@tried(st.data())
 def test_texts_of_parquet_files(
     tmp_path: Path, parquet: dict[str, bytes], data: st.DataObject
 ) -> None:
@@ -160,8 +155,7 @@ def test_texts_of_parquet_files(
     assert found is None or all(isinstance(text, str) and text for text in found)
 
 
-@many
-@given(
+@tried(
     st.binary(max_size=300)
     | st.text(max_size=100).map(lambda text: text.encode("utf-8", "replace"))
 )
@@ -193,8 +187,7 @@ HEADERS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@many
-@given(HEADERS, st.sampled_from([200, 206, 302, 429, 503]))
+@tried(HEADERS, st.sampled_from([200, 206, 302, 429, 503]))
 def test_headers_of_answers(headers: dict[str, str], status: int) -> None:
     request = httpx2.Request("GET", "http://hub/api")
     pairs = [(k.encode(), v.encode("latin-1")) for k, v in headers.items()]
@@ -213,8 +206,7 @@ def test_headers_of_answers(headers: dict[str, str], status: int) -> None:
                 assert isinstance(refusals.explain(problem, "here"), CheckpointError)
 
 
-@many
-@given(JSON | altered([{"kind": "hold_value", "layer": 0, "position": 0, "value": [[1.0]]}]))
+@tried(JSON | altered([{"kind": "hold_value", "layer": 0, "position": 0, "value": [[1.0]]}]))
 @example([{"kind": "force_attention", "layer": "x", "position": None, "share": "y"}])
 def test_holds(tmp_path: Path, value: object) -> None:
     (tmp_path / HOLDS).write_text(json.dumps(value))
