@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,10 @@ from trajectory.schemas.base import (
 )
 
 SEQUENCES_AT_ONCE = 8
-"""Sequences reduced at once: bounds the memory of a reduction."""
+"""Sequences reduced at once at least: few bound the memory of a reduction."""
+
+NUMBERS_AT_ONCE = 1 << 19
+"""Numbers reduced at once: more sequences of a small model, whose reductions are mostly calls."""
 
 _RANKS = ("top", "second", "third")
 
@@ -84,8 +87,7 @@ class StreamReader:
         """Columns of ``layers`` by domain, and ‖h_j‖ [B, T], from ``hidden`` [B, T, D]."""
         found = {name: _Depth() for name in self.domains}
         norms = torch.empty(hidden.shape[:2], dtype=self.dtype, device=hidden.device)
-        for start in range(0, len(hidden), SEQUENCES_AT_ONCE):
-            part = slice(start, start + SEQUENCES_AT_ONCE)
+        for part in _parts(hidden, SEQUENCES_AT_ONCE):
             h = hidden[part].to(self.dtype)
             positions = _Positions(h)
             norms[part] = positions.norms
@@ -161,18 +163,17 @@ class StreamReader:
             depth.massive.append((float(values[channel]), place, channel, texts[place]))
 
     def _medians(self, sums: Sums, positions: _Positions, counted: Tensor) -> None:
-        for magnitudes, here, greatest in zip(
-            positions.magnitudes, counted, positions.greatest, strict=True
-        ):
-            if not here.any():
-                continue
-            median = magnitudes[here].median()
-            sums.sequences("massive_median", median[None, None])
+        for part in _parts(positions.magnitudes, 1):
+            here, greatest = counted[part], positions.greatest[part]
+            known = positions.magnitudes[part].masked_fill(~here[..., None], torch.nan)
+            damaged = (greatest.isnan() & here).any(1)
+            median = known.flatten(1).nanmedian(1).values.masked_fill(damaged, torch.nan)
+            sums.sequences("massive_median", median[:, None])
             least = torch.maximum(MASSIVE[1] * median, torch.full_like(median, MASSIVE[0]))
-            count = 0.0
-            if bool(greatest[here].max() > least):
-                count = float((magnitudes[here] > least).sum())
-            sums.add("massive_count", torch.tensor(count), 1)
+            massive = torch.zeros(())
+            if bool(((greatest > least[:, None]) & here).any()):
+                massive = (known > least[:, None, None]).sum()
+            sums.add("massive_count", massive, here.any(1).sum())
 
     def _spectra(self, depth: _Depth, h: Tensor, counted: Tensor) -> None:
         for values, here in zip(h, counted, strict=True):
@@ -210,6 +211,12 @@ class StreamReader:
         median = row["massive_median"]
         row["massive_ratio"] = row["massive_top"] / median if median else None
         return row | _channels(depth.channels)
+
+
+def _parts(values: Tensor, least: int) -> Iterator[slice]:
+    """Slices of the first axis: at least so many rows, and ``NUMBERS_AT_ONCE`` if those are few."""
+    size = max(least, NUMBERS_AT_ONCE // values[0].numel())
+    return (slice(start, start + size) for start in range(0, len(values), size))
 
 
 def _first_greatest(values: Tensor) -> Tensor:

@@ -214,9 +214,10 @@ def rest_logit_sd(
         before = (rows * past).sum(-1)
         mean = (scores.masked_fill(hidden, 0).sum(-1) + before) / count[start:stop]
         total = (scores - mean[..., None]).masked_fill_(hidden, 0).square().sum(-1)
-        if window is None:
+        if window is None and start:
             earlier = start - (sink < start)
             total += ((rows @ gram) * rows).sum(-1) - 2 * mean * before + earlier * mean.square()
+        if window is None and stop < length:
             past = past + keys.sum(2, keepdim=True)
             gram = gram + keys.mT @ keys
         squares[:, :, start:stop] = total
