@@ -4,7 +4,8 @@ A run of the workflow is dozens of short processes, and importing torch takes lo
 of them do on a test's sizes. A server imports the libraries once and forks a process for each
 command. The command gets the caller's arguments, folder, environment, standard streams and umask;
 its exit status and the signals sent to it are passed on. The package itself is imported afresh by
-each, so that a test may edit its copy.
+each, so that a test may edit its copy. ``code`` runs the code that is its first argument, as
+``python -c`` does.
 
 What libraries read from the environment when they are imported is the server's. A command with
 other Hugging Face variables starts from a second server, which has not imported what reads them.
@@ -50,6 +51,9 @@ FULL = (
 READ_AT_IMPORT = ("HF_", "TRANSFORMERS_", "TORCH_", "OMP_", "MKL_")
 """How the variables begin that libraries read when they are imported."""
 
+CODE = "code"
+"""The command that runs its first argument."""
+
 CLIENT = """#!{python} -SE
 import json, os, signal, socket, sys
 
@@ -79,7 +83,7 @@ def commands(folder: Path) -> Path:
     scripts.mkdir()
     own = {k: v for k, v in os.environ.items() if k.startswith(READ_AT_IMPORT)}
     filled = {"python": sys.executable, "read": READ_AT_IMPORT, "own": own, "folder": str(folder)}
-    for module in ("trajectory", "snakemake"):
+    for module in ("trajectory", "snakemake", CODE):
         (scripts / module).write_text(CLIENT.format(module=module, **filled))
     (scripts / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     for script in scripts.iterdir():
@@ -207,7 +211,11 @@ def run(
     importlib.import_module("site").execsitecustomize()
     status = 0
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if module == CODE:
+            code = sys.argv.pop(1)
+            exec(compile(code, "<code>", "exec"), {"__name__": "__main__"})
+        else:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         if isinstance(ended.code, str):

@@ -55,12 +55,21 @@ def run_command(name: str, *arguments: object, **options: Any) -> subprocess.Com
     Args:
         options: of ``subprocess.run``.
     """
-    started = [str(_forked() / name), *map(str, arguments)]
+    started = [str(forked_commands() / name), *map(str, arguments)]
     return subprocess.run(started, **{"capture_output": True, "text": True, **options})  # noqa: PLW1510
 
 
+def python_code(code: str, *arguments: object) -> list[str]:
+    """The command that runs code as ``python -c`` does, the libraries imported already.
+
+    The process imports the packages that this one does.
+    """
+    found = f"import sys\nsys.path[:0] = {sys.path!r}\n"
+    return [str(forked_commands() / "code"), found + code, *map(str, arguments)]
+
+
 @functools.cache
-def _forked() -> Path:
+def forked_commands() -> Path:
     """The folder of commands that are forked; their server runs as long as the tests."""
     folder = Path(tempfile.mkdtemp(prefix="forked-"))
     server = forked.start(folder)

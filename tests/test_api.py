@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from project import python_code
 from transformers import OlmoConfig, OlmoForCausalLM
 
 from trajectory.api import forces, measure
@@ -145,12 +144,7 @@ def test_code_that_lies_beside_a_checkpoint_is_never_run(
         "except TrajectoryError as error: print('refused:', error)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)],
-        input="y\n" * 9,
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        python_code(code, folder), input="y\n" * 9, capture_output=True, text=True, check=True
     )
     assert not (tmp_path / "RAN").exists()
     assert "[y/N]" not in done.stdout

@@ -6,7 +6,6 @@ import math
 import signal
 import statistics
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from project import python_code
 
 from trajectory.bb.evaluation import Evaluation
 from trajectory.bb.interventions import changes_of
@@ -464,7 +464,7 @@ def test_a_killed_command_gives_the_same_tables(tmp_path: Path) -> None:
             "from trajectory.cli import main; main()"
         )
         options = ["--config", str(config), "--variant", "v", "--seed", "0", "-o", output]
-        return [sys.executable, "-c", code, "bb", "train", *options, "--state", "state.pt"]
+        return python_code(code, "bb", "train", *options, "--state", "state.pt")
 
     def run(output: str) -> subprocess.Popen:
         return subprocess.Popen(command(output), cwd=tmp_path, stderr=subprocess.DEVNULL)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from project import python_code
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from trajectory.corpus import documents, tokens
@@ -215,11 +214,9 @@ def test_25_megabytes_cost_what_is_needed_of_them(
         frame.write_parquet(tmp_path / "big.parquet")
     else:
         (tmp_path / "big.txt").write_text(text)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-c", BIG, str(tmp_path), kind],
-        env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        python_code(BIG, tmp_path, kind), capture_output=True, text=True, check=True
+    )
     found, more, seconds = map(float, done.stdout.split())
     assert found == rows
     assert more < megabytes, f"{more:.0f} MB"

@@ -24,7 +24,7 @@ STEP = "stage1-step10"
 def client(enemy: HostileHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     add_suite(enemy, [STEP])
-    return Hub(Fetch(timeout=1.0, patience=0.5), enemy.endpoint, tmp_path / "cache")
+    return Hub(Fetch(timeout=1.0, patience=0.1), enemy.endpoint, tmp_path / "cache")
 
 
 def linked(target: str) -> Answer:

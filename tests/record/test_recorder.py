@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from project import python_code
 from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
@@ -142,7 +142,7 @@ def test_a_kill_loses_the_record_in_flight_and_no_other(
 ) -> None:
     """The process dies while it writes a table of the second record."""
     call = f"die_writing(Path({str(tmp_path)!r}), {table!r})"
-    assert subprocess.run([sys.executable, "-c", HERE + call], check=False).returncode == 9
+    assert subprocess.run(python_code(HERE + call), check=False).returncode == 9
     assert tables(tmp_path)["checkpoints"]["step"].to_list() == [0]
     training = Training()
     with recorder(tmp_path, training.model) as recording:
@@ -168,14 +168,14 @@ def die_writing(folder: Path, table: str) -> None:
 
 def test_two_writers_refuse_each_other(tmp_path: Path) -> None:
     model = tiny()
-    call = f"r = recorder(Path({str(tmp_path)!r}), tiny())\nprint('there', flush=True)\n"
+    call = f"r = recorder(Path({str(tmp_path)!r}), tiny())\nprint(os.getpid(), flush=True)\n"
     code = f"{HERE}{call}sys.stdin.read()"
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        python_code(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None
-        assert other.stdout.readline() == "there\n"
-        with pytest.raises(TrajectoryError, match=f"run is at work in .*process {other.pid}"):
+        process = int(other.stdout.readline())
+        with pytest.raises(TrajectoryError, match=f"run is at work in .*process {process}"):
             recorder(tmp_path, model)
         other.communicate()
     assert other.returncode == 0
