@@ -16,7 +16,7 @@ run: $(VENV)/installed ## the default run; its report is results/report/index.ht
 	@echo "open results/report/index.html"
 
 test: $(VENV)/installed-dev | browser ## every test but the slow ones
-	$(BIN)/pytest --numprocesses logical --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 test-slow: $(VENV)/installed-dev | browser slurm ## the slow ones: a real Slurm, a full suite's report, kills
 	$(BIN)/pytest -m slow

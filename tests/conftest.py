@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from hypothesis import settings
-from project import Project, copy_project
+from project import Project, copy_project, share_forked_commands
 
 # No test may reach the hub: its stand-in is named where it is wanted.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
@@ -21,6 +21,21 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 ROOT = Path(__file__).parents[1]
+
+
+AT_ONCE = 2
+"""Processes of tests for each core: many tests wait, for a server, a browser or a workflow."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """What ``--numprocesses auto`` starts."""
+    return AT_ONCE * (os.cpu_count() or 1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the processes of tests are started, begin what they share."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        share_forked_commands()
 
 
 LONGEST = ("workflow", "cluster", "hub", "report")

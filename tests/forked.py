@@ -28,6 +28,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -77,8 +78,8 @@ sys.exit(status)
 """
 
 
-def commands(folder: Path) -> Path:
-    """Write the commands of the server in ``folder``; the folder that holds them."""
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """Start the servers, which end with their standard input, and write their commands."""
     scripts = folder / "bin"
     scripts.mkdir()
     own = {k: v for k, v in os.environ.items() if k.startswith(READ_AT_IMPORT)}
@@ -88,21 +89,19 @@ def commands(folder: Path) -> Path:
     (scripts / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     for script in scripts.iterdir():
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    return scripts
-
-
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    """Start the servers and wait until they listen; they end with their standard input."""
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, __file__, str(folder)],
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # it begins its threads when imported
     )
-    assert process.stdout is not None
-    ready = process.stdout.readline()
-    assert ready == b"ready\n", "the server of imported libraries did not start"
-    return process
+
+
+def wait(folder: Path) -> None:
+    """Wait until both servers listen."""
+    end = time.monotonic() + 120
+    while not all((folder / name).exists() for name in ("light", "full")):
+        assert time.monotonic() < end, "the server of imported libraries did not start"
+        time.sleep(0.05)
 
 
 class Server:
@@ -110,8 +109,10 @@ class Server:
 
     def __init__(self, address: Path, ends: int) -> None:
         self.listening = socket.socket(socket.AF_UNIX)
-        self.listening.bind(str(address))
+        named = address.with_suffix(".named")
+        self.listening.bind(str(named))
         self.listening.listen(64)
+        named.rename(address)  # what has the name listens
         self.ends = ends
         self.clients: dict[int, tuple[socket.socket, int]] = {}
         self.woken, self.wake = socket.socketpair()
@@ -247,8 +248,6 @@ def main(folder: Path) -> None:
     assert not lost, f"a fork would lose the threads {lost}"
     gc.freeze()
     server = Server(folder / ("light" if full else "full"), 0 if full else ends)
-    if not full:
-        print("ready", flush=True)
     request = server.serve()
     if request is not None:
         run(*request)

@@ -68,16 +68,28 @@ def python_code(code: str, *arguments: object) -> list[str]:
     return [str(forked_commands() / "code"), found + code, *map(str, arguments)]
 
 
+SHARED = "TRAJECTORY_TESTS_FORKED"
+"""The variable that names the folder of the commands that processes of tests share."""
+
+
 @functools.cache
 def forked_commands() -> Path:
     """The folder of commands that are forked; their server runs as long as the tests."""
-    folder = Path(tempfile.mkdtemp(prefix="forked-"))
-    server = forked.start(folder)
+    folder = Path(os.environ.get(SHARED) or share_forked_commands())
+    forked.wait(folder)
+    return folder / "bin"
+
+
+def share_forked_commands() -> str:
+    """Start the server for this process and those that inherit its environment; its folder."""
+    folder = tempfile.mkdtemp(prefix="forked-")
+    server = forked.start(Path(folder))
     assert server.stdin is not None
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(server.wait)
     atexit.register(server.stdin.close)
-    return forked.commands(folder)
+    os.environ[SHARED] = folder
+    return folder
 
 
 LESS_LIBRARY = """
