@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from project import python_code
 
 from trajectory import provenance
 from trajectory.config import LogSpaced, Variant
@@ -164,8 +165,9 @@ def test_every_module_imports(root: Path) -> None:
         ".".join(path.relative_to(root).with_suffix("").parts)
         for path in (root / "trajectory").rglob("*.py")
     ]
-    code = "\n".join(f"import {module}" for module in modules)
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+    imports = [f"import {module}" for module in modules]
+    code = "\n".join(["import warnings; warnings.simplefilter('error')", *imports])
+    subprocess.run(python_code(code), check=True)
 
 
 def test_code_digests_change_with_code_and_not_with_prose(
