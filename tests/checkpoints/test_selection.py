@@ -73,7 +73,8 @@ def test_rules(rule: dict, wanted: list[int]) -> None:
     ("rule", "message"),
     [
         ({"steps": [1500]}, "no checkpoint at step 1500; the nearest are at 1000 and 2000"),
-        ({"revisions": ["step1"]}, "it has no revision 'step1'"),
+        ({"revisions": ["step1"]}, "has no revision 'step1'; did you mean step0, step1000"),
+        ({"revisions": ["main"]}, "'main'; it has step0, step1000, step10000 and 98 more$"),
         (
             {"first": 200_000},
             r"no checkpoint is left to choose; of 101 revisions 101 lie before select.first",

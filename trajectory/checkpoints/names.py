@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -129,3 +130,13 @@ def is_plain(name: str) -> bool:
 def revision_name(step: int, stage: int = 1) -> str:
     """The name of a step of the embedded suite, in the form of OLMo-3's: stage1-step1000."""
     return f"stage{stage}-step{step}"
+
+
+def what_there_is(asked: str, known: Collection[str]) -> str:
+    """What to say where a revision is asked for that there is not: near names, or the first."""
+    near = difflib.get_close_matches(asked, known, 3)
+    if near:
+        return f"did you mean {', '.join(near)}?"
+    first = sorted(known)[:3]
+    more = f" and {len(known) - len(first):,} more" if len(known) > len(first) else ""
+    return f"it has {', '.join(first)}{more}" if first else "it has none"
