@@ -36,7 +36,7 @@ def writers_of(block: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     They are the norms behind attention and MLP where the block has such. None where it lacks
     attention or an MLP of its own.
     """
-    inner = getattr(block, "layer", block)
+    inner: Any = getattr(block, "layer", block)
     attention, mlp = _first(inner, MIXERS), _first(inner, ("mlp",))
     if attention is None or mlp is None:
         return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +94,8 @@ class RoundedStreams:
     @contextmanager
     def beside(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
         """Run them whenever the streamed blocks run, inside the block."""
-        self._twins = [copy.deepcopy(block.layer) for block in blocks]  # which hold no weights yet
+        layers: list[Any] = [block.layer for block in blocks]  # which hold no weights yet
+        self._twins = [copy.deepcopy(layer) for layer in layers]
         for block in blocks:
             block.rounded = self  # type: ignore[assignment]
         try:
