@@ -117,7 +117,7 @@ def test_capped_logits_and_experts_are_planned(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_losses_of_rounded_weights_are_planned(folders: Path) -> None:
-    of_probe = {"sequences": 64, "length": 128, "statistics": "float32", "rounded_loss": True}
+    of_probe = {"sequences": 64, "length": 64, "statistics": "float32", "rounded_loss": True}
     given = {"small": str(folders / "small"), "large": str(folders / "float32"), **of_probe}
     given |= {"dtype": "float32", "vocabulary": SIZES["vocabulary"]}
     before, peak = json.loads(python(JOB, given))

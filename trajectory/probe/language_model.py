@@ -151,6 +151,7 @@ def domain_row(measured: Measurement, batch: TokenBatch) -> Row:
     }
 
 
+@torch.no_grad()
 def _rounded(
     model: StreamedModel, streams: RoundedStreams, batches: Sequence[TokenBatch]
 ) -> dict[int, dict[str, Loss]]:
