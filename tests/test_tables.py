@@ -25,6 +25,8 @@ def row(step: int = 0, **changes: object) -> dict[str, object]:
         "domain": "trigger",
         "loss": 1.5,
         "loss_se": 0.1,
+        "loss_8_bits": None,
+        "loss_4_bits": None,
         "predictions": 10,
         "risk": None,
         "excess_risk": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import signal
 import statistics
@@ -11,6 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -21,7 +23,7 @@ from project import python_code
 from trajectory.bb.evaluation import Evaluation
 from trajectory.bb.interventions import changes_of
 from trajectory.bb.laboratory import measure_types
-from trajectory.bb.model import Transformer, rotate
+from trajectory.bb.model import Transformer, ValueScale, rotate
 from trajectory.bb.simplified import Simplified
 from trajectory.bb.task import load_task
 from trajectory.bb.train import Machine, train
@@ -104,6 +106,8 @@ EVERY = [
     {"attention": "softpick", "heads": 2},
     {"attention": "softmax_off_by_one", "head_gate": True},
     {"attention": "sink_logit", "heads": 2, "qk_norm": True},
+    {"v_scale": "full", "heads": 2},
+    {"v_scale": "backward", "layers": 2},
     {"clip_qkv": 1.0, "norm": "post", "positions": "rope"},
     {"norm": "none", "positions": "none", "precision": "bfloat16"},
     {"layers": 3, "no_attn": [0, 2], "no_ffn": [1], "linear_ffn": [0]},
@@ -240,6 +244,39 @@ def test_the_value_gate_is_a_function_of_the_value() -> None:
         gate = (plain @ attention.value_gate.weight.T + attention.value_gate.bias).sigmoid()
     expected = torch.stack([plain[..., :8] * gate[..., :1], plain[..., 8:] * gate[..., 1:]], 1)
     torch.testing.assert_close(calls[0].value, expected)
+
+
+def test_v_scale_is_a_function_of_the_norm_of_the_heads_value() -> None:
+    """arXiv 2603.17771: φ(‖v‖²)·v, here φ(u) = u/(u + e^θ), one θ per head."""
+    torch.manual_seed(0)
+    attention = Transformer(20, variant(v_scale="full", heads=2)).double().blocks[0].attention
+    attention.value_scale.log_threshold.data = torch.tensor([0.4, -1.1], dtype=torch.float64)
+    x = torch.randn(2, 6, 16).double()
+    calls: list[AttentionCall] = []
+    with torch.no_grad(), observe(SimpleNamespace(attention=calls.append)):
+        attention(x)
+        plain = (x @ attention.v_proj.weight.T).view(2, 6, 2, 8).numpy()
+    for b, t, h in itertools.product(range(2), range(6), range(2)):
+        u = float((plain[b, t, h] ** 2).sum())
+        expected = plain[b, t, h] * u / (u + math.exp((0.4, -1.1)[h]))
+        np.testing.assert_allclose(calls[0].value[b, h, t], expected, rtol=1e-12)
+
+
+def test_backward_v_scale_changes_gradients_alone() -> None:
+    torch.manual_seed(0)
+    value = torch.randn(2, 2, 5, 8).double().mul(0.3).requires_grad_()
+    weight = torch.randn(2, 2, 5, 8).double()
+    full, backward = (ValueScale(2, kind).double() for kind in ("full", "backward"))
+    assert torch.equal(backward(value), value)
+    (found,) = torch.autograd.grad((backward(value) * weight).sum(), value)
+    (expected,) = torch.autograd.grad((full(value) * weight).sum(), value)  # at θ = 0
+    torch.testing.assert_close(found, expected)
+    # By hand: J = φ·1 + 2/(u + 1)²·v vᵀ for u = ‖v‖², so a small value passes next to nothing.
+    u = value.square().sum(-1, keepdim=True)
+    along = (value * weight).sum(-1, keepdim=True)
+    by_hand = u / (u + 1) * weight + 2 / (u + 1).square() * along * value
+    torch.testing.assert_close(found, by_hand.detach())
+    assert not list(backward.parameters())
 
 
 def test_forced_and_oracle_attention() -> None:
@@ -522,6 +559,8 @@ def during(kind: str, **keys: int) -> dict:
         ({"model": "simplified", "interventions": [{"kind": "zero_layer"}]},
          "zero_layer: the simplified model has one layer"),
         ({"head_gate": True, "during": [{"kind": "hold_value"}]}, "not defined behind a head gate"),
+        ({"v_scale": "backward", "forces": {}}, "say 'v_scale: full'"),
+        ({"model": "simplified", "v_scale": "full"}, "the simplified model has no 'v_scale'"),
         ({"control": "none"}, "variants.v.control: no variant 'none'; there are v"),
         ({"seeds": [7, 8], "control": "w"},
          "variants.v.control: w has none of its seeds 7, 8: nothing would be compared"),

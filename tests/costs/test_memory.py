@@ -15,7 +15,13 @@ from trajectory.config import parse
 from trajectory.config.known import Architecture
 from trajectory.config.probe import Probe
 from trajectory.config.suites import Suite
-from trajectory.costs.estimates import PROCESS, memory_of
+from trajectory.costs.estimates import (
+    PROCESS,
+    START,
+    measuring_memory,
+    measuring_seconds,
+    memory_of,
+)
 
 SIZES = {"layers": 4, "heads": 8, "width": 512, "mlp": 2048, "vocabulary": 16000}
 
@@ -43,7 +49,8 @@ def measure(folder, sequences, length, vocabulary):
     row = {"suite": "s", "trajectory": "s", "step": 1, "tokens": None, "revision": "a",
            "commit": "0" * 40, "verdict": "good"}
     compute = Compute.of("cpu", given["dtype"], given["statistics"])
-    measure_checkpoint(row, Path(folder), [TokenBatch("x", tokens, texts, "raw")], compute=compute)
+    batches, rounded = [TokenBatch("x", tokens, texts, "raw")], given.get("rounded_loss", False)
+    measure_checkpoint(row, Path(folder), batches, compute=compute, rounded=rounded)
 
 measure(given["small"], 1, 32, 64)
 before = peak()
@@ -107,6 +114,36 @@ def test_capped_logits_and_experts_are_planned(
     assert 0.75 < (planned - PROCESS) / (peak - before) < 1.7, (planned, before, peak)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_losses_of_rounded_weights_are_planned(folders: Path) -> None:
+    of_probe = {"sequences": 64, "length": 64, "statistics": "float32", "rounded_loss": True}
+    given = {"small": str(folders / "small"), "large": str(folders / "float32"), **of_probe}
+    given |= {"dtype": "float32", "vocabulary": SIZES["vocabulary"]}
+    before, peak = json.loads(python(JOB, given))
+    probe = Probe.model_validate({"domains": ["prose"], **of_probe})
+    planned, plain = measuring_memory(sized(), probe), memory_of(sized(), probe)
+    assert planned is not None and plain is not None and planned > plain
+    assert 0.75 < (planned - PROCESS) / (peak - before) < 1.7, (planned, before, peak)
+    seconds = [
+        measuring_seconds(sized(), one, 1e11)
+        for one in (probe, probe.model_copy(update={"rounded_loss": False}))
+    ]
+    assert seconds[0] - START == pytest.approx(3 * (seconds[1] - START))
+
+
+def sized(stored: str = "float32") -> Suite:
+    """The large model, as the registry would have it."""
+    size, rows = SIZES["width"], SIZES["vocabulary"] * SIZES["width"]
+    return Suite.model_validate(
+        {
+            "architecture": Architecture(**SIZES),
+            "parameters": SIZES["layers"] * (4 * size**2 + 3 * size * SIZES["mlp"]) + 2 * rows,
+            "dtype": stored,
+        }
+    )
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
     ("stored", "dtype", "statistics", "sequences", "length"),
@@ -122,15 +159,7 @@ def test_a_job_takes_what_is_planned(
     of_probe = {"sequences": sequences, "length": length, "dtype": dtype, "statistics": statistics}
     given = {"small": str(folders / "small"), "large": str(folders / stored), **of_probe}
     before, peak = json.loads(python(JOB, {**given, "vocabulary": SIZES["vocabulary"]}))
-    size, rows = SIZES["width"], SIZES["vocabulary"] * SIZES["width"]
-    suite = Suite.model_validate(
-        {
-            "architecture": Architecture(**SIZES),
-            "parameters": SIZES["layers"] * (4 * size**2 + 3 * size * SIZES["mlp"]) + 2 * rows,
-            "dtype": stored,
-        }
-    )
-    planned = memory_of(suite, Probe.model_validate({"domains": ["prose"], **of_probe}))
+    planned = memory_of(sized(stored), Probe.model_validate({"domains": ["prose"], **of_probe}))
     assert planned is not None
     assert 0.6 * PROCESS < before < PROCESS
     assert 0.75 < (planned - PROCESS) / (peak - before) < 1.7, (planned, before, peak)

@@ -52,7 +52,7 @@ def test_every_shipped_file_reads_columns_that_there_are() -> None:
                     assert table in TABLES and table in one.query
     every = {
         table: pl.from_arrow(TABLES[table].schema.empty_table()).clear(1)
-        for table in ("heads", "layers", "force_layers")
+        for table in ("heads", "layers", "force_layers", "bb_scalars")
     }
     root = Path(__file__).parents[2]
     for guide in ("docs/dynamics.md", "docs/config.md"):
@@ -101,6 +101,38 @@ def test_the_embedding_is_written_by_no_block() -> None:
     row = found["gradients-concentrate", "exceeds", "m"]
     assert row["measured"] == pytest.approx(np.log(ratios[1:]).mean())
     assert row["verdict"] == "reproduced"
+
+
+def test_v_scale_is_compared_with_its_control_seed_by_seed() -> None:
+    ends = {
+        "softmax": [(2.0, 0.8), (4.0, 0.5), (3.0, 0.7)],
+        "v-scale": [(1.1, 0.9), (1.8, 0.4), (1.2, 0.8)],
+    }
+    frame = pl.DataFrame(
+        [
+            {"trajectory": f"bb/{name}/seed{seed}", "variant": name, "seed": seed, "match": "step",
+             "control": "softmax" if name == "v-scale" else None,
+             "residual_ratio": peak, "sink_excess": sink}
+            for name, seeds in ends.items()
+            for seed, (peak, sink) in enumerate(seeds)
+        ]
+    )  # fmt: skip
+    found = rows("gradient-sinks", evidence(bb_scalars=frame))
+    peak = found["v-scale", "suppresses the peak", "bb/v-scale"]
+    assert peak["measured"] == pytest.approx(np.log([1.1 / 2, 1.8 / 4, 1.2 / 3]).mean())
+    assert peak["verdict"] == "reproduced"
+    sink = found["v-scale", "preserves the sink", "bb/v-scale"]
+    assert sink["measured"] == pytest.approx(np.mean([0.5, 0.15, 0.45]))
+    assert (sink["verdict"], sink["interval"]) == ("undecided", "seeds")
+    gone = frame.with_columns(
+        sink_excess=pl.when(pl.col("variant") == "v-scale").then(0.01).otherwise("sink_excess"),
+        residual_ratio=pl.when(pl.col("variant") == "v-scale")
+        .then(9.0)
+        .otherwise("residual_ratio"),
+    )
+    altered = rows("gradient-sinks", evidence(bb_scalars=gone))
+    for criterion in ("suppresses the peak", "preserves the sink"):
+        assert altered["v-scale", criterion, "bb/v-scale"]["verdict"] == "not reproduced"
 
 
 def test_toys_are_pooled_over_seeds(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ OTHER_PROBE: dict[str, Any] = {
     "dtype": "bfloat16",
     "statistics": "float32",
     "threads": 2,
+    "rounded_loss": True,
     "interventions": {"every": ["zero_attention"]},
     "forces": {"first_late": 17},
 }
@@ -125,7 +126,7 @@ def test_every_key_of_the_probe_decides_batches_or_rows(key: str) -> None:
     if batches_of(other) != batches_of(run()):
         assert changed(other) == set()
         return
-    own = {"interventions": {"intervene"}, "forces": {"forces"}}
+    own = {"interventions": {"intervene"}, "forces": {"forces"}, "rounded_loss": {"measure"}}
     assert changed(other) == own.get(key, set(KINDS))
 
 

@@ -7,6 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -359,6 +360,22 @@ def _follow(row: dict[str, Any], pools: dict[str, list[Any]], texts: list[list[s
         row["sits_on"] = "first" if masses[0] > 0 and masses[0] >= 2 * masses[1] else "token"
 
 
+def expected_geometry(hidden: Tensor, member: Tensor) -> tuple[float | None, float | None]:
+    """RankMe and α-ReQ of each sequence's last state in a domain, by NumPy."""
+    last = [int(member[b].nonzero().max()) for b in range(len(member)) if member[b].any()]
+    there = [b for b in range(len(member)) if member[b].any()]
+    states = hidden.double().numpy()[there, last]
+    if len(states) < 2 or not states.any():
+        return None, None
+    sigma = np.linalg.svd(states, compute_uv=False)[: np.linalg.matrix_rank(states)]
+    share = sigma / sigma.sum()
+    rank = float(np.exp(-(share * np.log(share)).sum()))
+    if len(sigma) < 8:
+        return rank, None
+    kept = np.arange(1, len(sigma) // 2 + 1)
+    return rank, -float(np.polyfit(np.log(kept), np.log(sigma[: len(kept)] ** 2), 1)[0])
+
+
 def expected_layer(
     hidden: Tensor, member: Tensor, sink: int, texts: list[list[str]], kinds: dict[str, str]
 ) -> dict[str, Any]:
@@ -419,6 +436,7 @@ def expected_layer(
         row |= {f"{prefix}_position": place, f"{prefix}_channel": channel}
         row[f"{prefix}_token"] = token
     row |= standard_errors({"residual_ratio": ratios})
+    row["rankme"], row["alpha_req"] = expected_geometry(hidden, member)
     norms = squares.sqrt()
     median = float(norms.sort().values[(len(norms) - 1) // 2])
     row["massive_ratio"] = row["massive_top"] / row["massive_median"]

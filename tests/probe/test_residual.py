@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from trajectory.probe import statistics
 from trajectory.probe.residual import SEQUENCES_AT_ONCE, StreamReader
+
+from .dense import expected_geometry
 
 LENGTH, WIDTH = 7, 12
 
@@ -88,7 +91,7 @@ def test_a_stream_of_zeros_has_no_shape() -> None:
     assert undefined == {
         *("residual_ratio", "residual_ratio_se", "kurtosis", "kurtosis_sink", "massive_ratio"),
         *("matrix_entropy", "participation_ratio", "channel_ratio", "top_channels_share"),
-        *("residual_norm_delimiter", "residual_norm_endoftext"),
+        *("residual_norm_delimiter", "residual_norm_endoftext", "rankme", "alpha_req"),
     }
     assert row["residual_norm_sink"] == row["residual_norm_rest_max"] == row["massive_top"] == 0
 
@@ -102,3 +105,31 @@ def test_a_stream_of_zeros_has_no_shape() -> None:
         "of the second sequence: the first has no median to divide by"
     )
     assert row["residual_ratio_se"] is None
+
+
+@pytest.mark.parametrize(("sequences", "width"), [(5, 12), (20, 12), (40, 64)])
+def test_last_states_are_those_of_numpy(sequences: int, width: int) -> None:
+    generator = np.random.default_rng(sequences)
+    hidden = generator.normal(size=(sequences, LENGTH, width)) / np.arange(1, width + 1)
+    member = generator.random((sequences, LENGTH)) < 0.6
+    member[0] = False  # a sequence without the domain has no last state
+    hidden[:, 0] = 1e6  # nor is the sink one, where it is not the last
+    member[1] = np.arange(LENGTH) == 3
+    row = read(hidden, member)
+    expected = expected_geometry(torch.from_numpy(hidden), torch.from_numpy(member))
+    assert (row["rankme"], row["alpha_req"]) == pytest.approx(expected)
+    assert (row["alpha_req"] is None) == (sequences == 5)
+
+
+def test_the_rank_of_few_states_is_bounded_and_their_law_is_found() -> None:
+    equal = torch.eye(30, dtype=torch.float64)[:20]
+    assert statistics.geometry(equal) == pytest.approx((20, 0))
+    twice = equal.repeat(2, 1)  # the same states again add no rank
+    assert statistics.geometry(twice) == pytest.approx((20, 0))
+    assert statistics.geometry(equal[:1]) == (None, None)
+    law = torch.arange(1, 31, dtype=torch.float64) ** -0.75
+    orthogonal, _ = torch.linalg.qr(torch.randn(30, 30, dtype=torch.float64))
+    _, slope = statistics.geometry(orthogonal * law)
+    assert slope == pytest.approx(1.5)  # of σ², the other half not looked at
+    bent = torch.where(torch.arange(30) < 15, law, law**3)
+    assert statistics.geometry(orthogonal * bent)[1] == pytest.approx(1.5)

@@ -19,6 +19,7 @@ from trajectory.probe.forces.configured import at_step
 from trajectory.probe.interventions import Intervention, intervening
 from trajectory.probe.loss import Loss
 from trajectory.probe.measure import Batch, measure, rates
+from trajectory.probe.rounding import BITS, rounded_columns, rounding
 from trajectory.rows import Row
 from trajectory.schemas import (
     BB_INTERVENED,
@@ -96,6 +97,7 @@ class Evaluation:
             )
         forces = self._forces(model, blocks, step, holds) if step in self.force_steps else {}
         risks = self._risks(logits)
+        rounded = self._rounded(model, blocks, holds)
         changed, reread = self._interventions(
             model, blocks, risks, (heads, layers), holds, initial_values
         )
@@ -107,6 +109,7 @@ class Evaluation:
                     **names,
                     "domain": domain,
                     **numbers,
+                    **rounded_columns({b: f[domain] for b, f in rounded.items()}),
                     **rates(heads, layers, domain),
                     **self._facts(step),
                 }
@@ -149,16 +152,13 @@ class Evaluation:
     def _risks(self, logits: Tensor) -> dict[str, dict[str, Any]]:
         """By domain: loss on the drawn tokens and cross-entropy against the oracle."""
         log_probability = logits.double().log_softmax(-1)
-        drawn = log_probability.gather(-1, self.targets[..., None])[..., 0]
         risk = -(self.law * log_probability).sum(-1)
         excess = risk - self.entropy
         published = excess.clone()
         if self.task.start is not None:
             law = self.unigrams
             published[:, 0] = (torch.xlogy(law, law) - law * log_probability[:, 0]).sum(-1)
-        losses = {
-            domain: Loss.of(-drawn[member], member) for domain, member in self.batch.domains.items()
-        }
+        losses = self._losses(log_probability)
         return {
             domain: {
                 "loss": losses[domain].mean,
@@ -170,6 +170,23 @@ class Evaluation:
             }
             for domain, member in self.batch.domains.items()
         }
+
+    def _losses(self, log_probability: Tensor) -> dict[str, Loss]:
+        """By domain the loss on the drawn tokens; ``log_probability`` [B, T, V]."""
+        drawn = log_probability.gather(-1, self.targets[..., None])[..., 0]
+        return {
+            domain: Loss.of(-drawn[member], member) for domain, member in self.batch.domains.items()
+        }
+
+    def _rounded(
+        self, model: nn.Module, blocks: nn.ModuleList, holds: Sequence[Intervention]
+    ) -> dict[int, dict[str, Loss]]:
+        """By bits and domain the loss with the blocks' weights rounded, if it is asked for."""
+        found = {}
+        for bits in BITS if self.variant.rounded_loss else ():
+            with torch.no_grad(), intervening(holds, blocks, self.forced), rounding(blocks, bits):
+                found[bits] = self._losses(model(self.inputs).double().log_softmax(-1))
+        return found
 
     def _interventions(
         self,

@@ -7,6 +7,7 @@ read-out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,29 @@ from trajectory.probe.attention import probe_attention
 from trajectory.probe.kinds import Kind
 
 ROPE_BASE = 10_000.0
+
+
+class ValueScale(nn.Module):
+    """V-scale (arXiv 2603.17771): every head's value v becomes φ(‖v‖²)·v, φ small for small values.
+
+    The value path then passes little gradient to a value that is small already, as the sink's is.
+    The paper's φ is a function of ‖v‖² with one learned parameter θ per layer and head. Its text
+    was not at hand; this φ(u) = u/(u + e^θ) is one such function, θ = 0 at first, and may differ
+    from the authors'. ``backward`` is their control: values stay as they are, gradients are those
+    through φ with θ = 0.
+    """
+
+    def __init__(self, heads: int, kind: Literal["full", "backward"]) -> None:
+        super().__init__()
+        self.log_threshold = nn.Parameter(torch.zeros(heads)) if kind == "full" else None
+
+    def forward(self, value: Tensor) -> Tensor:
+        """[B, H, T, d] → [B, H, T, d]."""
+        size = value.square().sum(-1, keepdim=True)
+        if self.log_threshold is None:
+            scaled = value * (size / (size + 1))
+            return value.detach() + (scaled - scaled.detach())
+        return value * (size / (size + self.log_threshold.exp()[:, None, None]))
 
 
 class Attention(nn.Module):
@@ -37,6 +61,7 @@ class Attention(nn.Module):
         self.k_norm = nn.RMSNorm(width) if variant.qk_norm else None
         self.value_gate = nn.Linear(width, variant.heads) if variant.value_gate else None
         self.head_gate = nn.Linear(width, width) if variant.head_gate else None
+        self.value_scale = ValueScale(variant.heads, variant.v_scale) if variant.v_scale else None
         self.rotary = variant.positions == "rope"
         if variant.attention == "sink_logit":
             self.null_logit = nn.Parameter(torch.zeros(variant.heads))
@@ -56,6 +81,8 @@ class Attention(nn.Module):
             query, key = rotate(query), rotate(key)
         if gate is not None:
             value = value * gate.transpose(1, 2)[..., None]
+        if self.value_scale is not None:
+            value = self.value_scale(value)
         output, _ = probe_attention(self, query, key, value, None)  # (B, T, H, d)
         mixed = output.reshape(batch, length, width)
         if self.head_gate is not None:

@@ -66,6 +66,11 @@ class Variant(Section):
     head_gate: bool = False
     """Each head's output is multiplied by a learned gate σ(Wx) of the query's token, elementwise
     (arXiv 2505.06708)."""
+    v_scale: Literal["full", "backward"] | None = None
+    """V-scale (arXiv 2603.17771): each value v becomes v·u/(u + e^θ), u = ‖v‖², θ learned per head
+    and 0 at first; the paper's own function of u may differ. The tables' values are those behind
+    it. backward: values stay as they are, and gradients pass as if they were scaled with θ = 0;
+    forces are refused, because this gradient belongs to no loss."""
     qk_norm: bool = False
     """RMSNorm of queries and keys."""
     clip_qkv: Positive | None = None
@@ -98,6 +103,8 @@ class Variant(Section):
     """Steps before which the statistics are measured: log-spaced, or a list."""
     evaluation: Count = 128
     """Sequences the statistics are measured on; the same for every seed."""
+    rounded_loss: bool = False
+    """Measure the loss with the blocks' weights rounded to 8 and to 4 bits too, at every record."""
     interventions: list[Intervention] = []
     """Changes of the trained model, applied and undone at every recorded step."""
     during: list[Hold] = []
@@ -182,6 +189,11 @@ class Variant(Section):
 
     def _check_forces(self, forces: Forces) -> None:
         forces.refuse_beyond(self.task.length)
+        if self.v_scale == "backward":
+            raise ValueError(
+                "forces: with 'v_scale: backward' the gradient belongs to no loss; leave out "
+                "forces, or say 'v_scale: full'"
+            )
         if self.evaluation < 2:
             raise ValueError("forces: standard errors need two sequences; evaluation is 1")
         for place in forces.heads if isinstance(forces.heads, list) else []:
@@ -224,8 +236,9 @@ class Variant(Section):
     def _check_simplified(self) -> None:
         plain = Variant.model_fields
         fixed = (
-            *("layers", "heads", "attention", "value_gate", "head_gate", "qk_norm", "clip_qkv"),
-            *("norm", "positions", "no_attn", "no_ffn", "linear_ffn", "during"),
+            *("layers", "heads", "attention", "value_gate", "head_gate", "v_scale", "qk_norm"),
+            *("clip_qkv", "norm", "positions", "no_attn", "no_ffn", "linear_ffn", "during"),
+            "rounded_loss",
         )
         for key in fixed:
             if getattr(self, key) != plain[key].default:

@@ -54,6 +54,9 @@ class Probe(Section):
     """Floating-point type of the forward pass, whatever the files hold."""
     statistics: Literal["float64", "float32"] = "float64"
     """Floating-point type of the statistics; float32 is faster and accurate to about 1e-5."""
+    rounded_loss: bool = False
+    """Measure the loss with the blocks' weights rounded to 8 and to 4 bits too, in the same pass;
+    three times the computation. For suites whose loss is measured."""
     threads: Count = 1
     """CPU threads of a job that measures or ablates checkpoints; the last digits depend on it. Use
     more for checkpoints of gigabytes, one for many small checkpoints."""

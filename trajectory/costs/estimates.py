@@ -35,6 +35,8 @@ HELD_BYTES = 2_000_000_000
 COPIES = 3
 """Of these streams at the worst moment: they are normed and put together for the loss."""
 
+ROUNDED = 2
+"""Models with rounded weights that run beside the unchanged one."""
 
 FIRST_ORDER = 4
 """A pass for the forces of all heads, in passes of measuring."""
@@ -131,6 +133,26 @@ def computing_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
         return None
     used = parameters + (rows if suite.loss else 0)
     return START + _seconds(used, tokens_of(probe), probe, flops)
+
+
+def measuring_memory(suite: Suite, probe: Probe) -> int | None:
+    """Bytes of a job that measures a checkpoint; with losses of rounded weights their streams, and
+    a block that is rounded, as well."""
+    if not (probe.rounded_loss and suite.loss):
+        return memory_of(suite, probe)
+    memory = memory_of(suite, probe, held=COPIES * ROUNDED)
+    if memory is None:
+        return None
+    assert suite.architecture is not None
+    return memory + 2 * ITEM[probe.dtype] * (body(suite) or 0) // (suite.architecture.layers or 1)
+
+
+def measuring_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
+    """Seconds of such a job."""
+    seconds = computing_seconds(suite, probe, flops)
+    if seconds is None or not (probe.rounded_loss and suite.loss):
+        return seconds
+    return START + (1 + ROUNDED) * (seconds - START)
 
 
 def _seconds(used: float, tokens: int, probe: Probe, flops: float) -> float:

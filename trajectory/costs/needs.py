@@ -10,13 +10,13 @@ from trajectory.checkpoints.sizes import with_sizes
 from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.costs.estimates import (
-    computing_seconds,
     described,
     effects_memory,
     effects_seconds,
     forces_memory,
     forces_seconds,
-    memory_of,
+    measuring_memory,
+    measuring_seconds,
     pretraining_seconds,
     sweep_of,
     training_seconds,
@@ -63,8 +63,8 @@ def needs(config: Config, bundle: Bundle) -> Needs:
         bundle: of one of its suites, with the bytes of each checkpoint.
     """
     suite = _suite(config, bundle.suite)
-    memory = memory_of(suite, config.probe)
-    seconds = computing_seconds(suite, config.probe, SLOW["cpu"])
+    memory = measuring_memory(suite, config.probe)
+    seconds = measuring_seconds(suite, config.probe, SLOW["cpu"])
     return _granted(config, suite, bundle.sizes, memory, seconds)
 
 

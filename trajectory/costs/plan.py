@@ -22,13 +22,13 @@ from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.costs.estimates import (
     START,
-    computing_seconds,
     described,
     effects_memory,
     effects_seconds,
     forces_memory,
     forces_seconds,
-    memory_of,
+    measuring_memory,
+    measuring_seconds,
     moved,
     pretraining_seconds,
     sweep_of,
@@ -127,7 +127,7 @@ def _planned(config: Config, known: dict[str, _Known], jobs: int, flops: float) 
         cut = _jobs(config, name, suite, found, flops)
         transfer = None if cut is None else _sum(job.transfer for job in cut)
         sweep = sweep_of(suite, config.probe)
-        memory = [memory_of(suite, config.probe)]
+        memory = [measuring_memory(suite, config.probe)]
         if config.probe.interventions:
             memory.append(effects_memory(suite, config.probe))
         if config.probe.forces:
@@ -217,7 +217,7 @@ def _jobs(
     if known.sizes is None or known.changed is None:
         return None
     probe = config.probe
-    seconds = computing_seconds(suite, probe, flops)
+    seconds = measuring_seconds(suite, probe, flops)
     names = [str(row["revision"]) for row in known.rows or []]
     size_of = dict(zip(names or map(str, range(len(known.sizes))), known.sizes, strict=True))
     tokens = tokens_of(probe)
@@ -325,7 +325,7 @@ def _embedded_jobs(config: Config, flops: float) -> list[_Job]:
     probe, found = config.probe, []
     for name, nano in config.suites.embedded().items():
         suite = described(nano)
-        each = (computing_seconds(suite, probe, flops) or START) - START
+        each = (measuring_seconds(suite, probe, flops) or START) - START
         cut = suite_bundles(config, name)
         found += [
             _Job("nano_pretrain", 0, pretraining_seconds(nano, flops)),

@@ -25,7 +25,7 @@ class Kind:
         code: the module whose code decides the rows.
         columns: those of a checkpoint's listed row that do.
         section: of the probe, which only this kind reads; None if it reads none.
-        besides: keys of a suite that it does not read.
+        besides: keys of a suite and of the probe that it does not read.
     """
 
     code: str
@@ -35,8 +35,9 @@ class Kind:
 
 
 MEASURE = Kind("trajectory.jobs.measure", MEASURED_FROM)
-INTERVENE = Kind("trajectory.jobs.intervene", CHANGED_FROM, "interventions", frozenset({"loss"}))
-FORCES = Kind("trajectory.jobs.forces", CHANGED_FROM, "forces", frozenset({"loss"}))
+_OF_LOSSES = frozenset({"loss", "rounded_loss"})
+INTERVENE = Kind("trajectory.jobs.intervene", CHANGED_FROM, "interventions", _OF_LOSSES)
+FORCES = Kind("trajectory.jobs.forces", CHANGED_FROM, "forces", _OF_LOSSES)
 
 
 def decided_by(
@@ -57,10 +58,15 @@ def decided_by(
     return {
         "code": code_digest(kind.code),
         "listed": None if row is None else {name: row[name] for name in kind.columns},
-        "probe": config.probe.of_rows(),
-        "suite": {name: of_suite[name] for name in of_suite.keys() - kind.besides},
+        "probe": _read(config.probe.of_rows(), kind),
+        "suite": _read(of_suite, kind),
         "settings": settings and settings.model_dump(mode="json"),
     }
+
+
+def _read(values: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    """The values that a kind of job reads."""
+    return {name: value for name, value in values.items() if name not in kind.besides}
 
 
 def decided_digest(

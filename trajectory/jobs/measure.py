@@ -10,6 +10,7 @@ from trajectory.corpus.tokens import TokenBatch
 from trajectory.jobs.checkpoint import as_trained, facts_of, names_of, scan_facts
 from trajectory.probe.compute import Compute
 from trajectory.probe.language_model import Measurement, domain_row, measure_checkpoint_files
+from trajectory.probe.rounding import BITS
 from trajectory.probe.weights import Weights
 from trajectory.rows import Row
 
@@ -21,6 +22,7 @@ def measure_checkpoint(
     weights: Weights | None = None,
     losses: bool = True,
     compute: Compute | None = None,
+    rounded: bool = False,
 ) -> tuple[dict[str, list[Row]], dict[str, Any]]:
     """Measure one checkpoint on every batch.
 
@@ -31,6 +33,7 @@ def measure_checkpoint(
         weights: tensors that lie elsewhere.
         losses: measure losses too.
         compute: device and types; the CPU, float32 and statistics in float64 if None.
+        rounded: with losses, those of rounded weights too.
 
     Returns:
         rows of ``heads``, ``layers`` and ``checkpoints``, and facts for their provenance.
@@ -48,6 +51,7 @@ def measure_checkpoint(
             weights=weights,
             losses=losses,
             device=compute.device,
+            bits=BITS if rounded and losses else (),
         )
     names = names_of(listed)
     rows = {

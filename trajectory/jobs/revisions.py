@@ -115,7 +115,13 @@ class Revisions:
             from trajectory.jobs.measure import measure_checkpoint
 
             return measure_checkpoint(
-                row, found.folder, self.tokens, found.weights, losses, self.compute
+                row,
+                found.folder,
+                self.tokens,
+                found.weights,
+                losses,
+                self.compute,
+                self.run.probe.rounded_loss,
             )
 
         self._each(one, MEASURE, MEASUREMENTS, output, bundle)

@@ -1,4 +1,7 @@
-"""How a decoder block reads the residual stream: its first norm, and what it clips."""
+"""How a decoder block reads the residual stream and writes to it.
+
+That is its first norm, what it clips, and what its attention and its MLP add.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,29 @@ CLIPPED = {"query": ("q_norm", "q_proj"), "key": ("k_norm", "k_proj"), "value": 
 """The module whose output is clipped: the norm where there is one, or the projection."""
 
 
+MIXERS = ("self_attn", "attention", "attn", "linear_attn")
+"""Names of what mixes positions in a block."""
+
+
+def writers_of(block: nn.Module) -> tuple[nn.Module, nn.Module] | None:
+    """The modules whose outputs are what attention and MLP add to the residual stream.
+
+    They are the norms behind attention and MLP where the block has such. None where it lacks
+    attention or an MLP of its own.
+    """
+    inner: Any = getattr(block, "layer", block)
+    attention, mlp = _first(inner, MIXERS), _first(inner, ("mlp",))
+    if attention is None or mlp is None:
+        return None
+    if getattr(inner, "post_feedforward_layernorm", None) is not None:
+        return inner.post_attention_layernorm, inner.post_feedforward_layernorm
+    if getattr(inner, "post", False):  # a toy's
+        return inner.attention_norm, inner.mlp_norm
+    return attention, mlp
+
+
 class BlockReader:
-    """Watches every block's first norm and clipped projections while the model runs.
+    """Watches every block's first norm, clipped projections and writes while the model runs.
 
     Args:
         add: told (layer, name, values [b, 1], sequences) — one value per sequence, NaN for none.
@@ -43,6 +67,7 @@ class BlockReader:
         self.add, self.members, self.sink, self.dtype = add, members, sink, dtype
         self.scales: dict[int, tuple[float, float]] = {}
         self._sinks: dict[tuple[int, int], Tensor] = {}
+        self._written: dict[tuple[int, int], Tensor] = {}
 
     @contextmanager
     def watching(self, blocks: Sequence[nn.Module]) -> Iterator[None]:
@@ -56,6 +81,12 @@ class BlockReader:
                 hook = self._norm(index, before is not None)
                 handles.append(norm.register_forward_hook(hook))
             handles += self._clips(index, getattr(inner, "self_attn", None))
+            writers = writers_of(block)
+            if writers is not None:
+                handles += [
+                    writers[0].register_forward_hook(self._attended(index)),
+                    writers[1].register_forward_hook(self._mixed(index)),
+                ]
         try:
             yield
         finally:
@@ -92,6 +123,36 @@ class BlockReader:
             if before is not None:
                 cosine = nn.functional.cosine_similarity(sink, before, dim=-1)
                 self.add(index, domain, "norm_cosine_sink", statistics.or_nan(cosine, active))
+
+    def _attended(self, index: int) -> Callable[..., None]:
+        """Keep ‖a_j‖ of the running sequences until the block's MLP has written."""
+
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            self._written[index, current_rows().start or 0] = self._norms(output)
+
+        return hook
+
+    def _mixed(self, index: int) -> Callable[..., None]:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            rows = current_rows()
+            attention, mlp = self._written.pop((index, rows.start or 0)), self._norms(output)
+            share = statistics.ratio(mlp, attention + mlp)  # (b, T)
+            place = torch.arange(share.shape[1], device=share.device)
+            for domain, member in self.members.items():
+                here = member[rows].to(share.device)
+                at_sink = statistics.or_nan(share[:, self.sink], here.any(1))
+                self.add(index, domain, "mlp_share_sink", at_sink)
+                others = here & (place != self.sink) & ~share.isnan()
+                rest = torch.where(others, share, 0).sum(1) / others.sum(1)
+                self.add(index, domain, "mlp_share_rest", rest)
+
+        return hook
+
+    def _norms(self, output: Any) -> Tensor:
+        """Norms [b, T] of what a module gives, [b, T, D], which some give first of several."""
+        written: Tensor = output[0] if isinstance(output, tuple) else output
+        written = written.cpu() if written.is_mps else written
+        return torch.linalg.vector_norm(written, dim=-1, dtype=self.dtype)
 
     def _clips(self, index: int, attention: nn.Module | None) -> list[Any]:
         limit = getattr(getattr(attention, "config", None), "clip_qkv", None)
@@ -131,6 +192,7 @@ def _first(module: nn.Module, names: Sequence[str]) -> nn.Module | None:
 
 
 BLOCK_MEANS = (
+    *("mlp_share_sink", "mlp_share_rest"),
     *("norm_sparsity_sink", "norm_sparsity_rest", "norm_cosine_sink"),
     *("clip_share_query", "clip_share_key", "clip_share_value", "column_sum_rate"),
 )

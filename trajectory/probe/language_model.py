@@ -16,6 +16,7 @@ from trajectory.probe.in_memory import ModelInMemory, borrowed
 from trajectory.probe.interventions import Intervention, intervening
 from trajectory.probe.loss import Loss
 from trajectory.probe.measure import Batch, measure, rates
+from trajectory.probe.rounding import RoundedStreams, rounded_columns
 from trajectory.probe.rows import tokens_at
 from trajectory.probe.selfcheck import check_finite, check_loss
 from trajectory.probe.streaming import StreamedModel, streamed
@@ -27,13 +28,15 @@ from trajectory.rows import Row
 class Measurement:
     """What was measured: rows of ``heads`` and ``layers``, each domain's loss, bytes read.
 
-    No bytes are read of a model in memory.
+    No bytes are read of a model in memory. ``rounded`` has the losses of the model with rounded
+    weights, by bits.
     """
 
     heads: list[Row]
     layers: list[Row]
     losses: dict[str, Loss]
     bytes_read: int | None = field(compare=False)
+    rounded: dict[int, dict[str, Loss]] = field(default_factory=dict)
 
 
 def measure_checkpoint_files(
@@ -47,6 +50,7 @@ def measure_checkpoint_files(
     weights: Weights | None = None,
     device: torch.device = CPU,
     losses: bool = True,
+    bits: Sequence[int] = (),
 ) -> Measurement:
     """Every statistic of every head and layer on each domain's batch, layer by layer.
 
@@ -61,6 +65,7 @@ def measure_checkpoint_files(
         weights: tensors that lie elsewhere, ``RemoteWeights`` for instance; closed when done.
         device: where the layers run.
         losses: measure losses too, which reads the whole read-out.
+        bits: measure losses with weights rounded to so many bits too, of the unchanged model.
 
     Raises:
         TrajectoryError: if the checkpoint cannot be read, its family is not known to be measured
@@ -68,10 +73,19 @@ def measure_checkpoint_files(
             sequence differs from dense float64 attention, or a loss no language model has (with
             interventions: a loss that is not finite).
     """
+    if bits and (interventions or not losses):
+        raise TrajectoryError(
+            "losses of rounded weights are of the unchanged model, beside its own"
+        )
+    streams = RoundedStreams(bits)
     with streamed(folder, dtype, at_once, weights, device) as model:
         if losses:
             model.read_out()  # or a missing one would be noticed after all layers
-        heads, layers, found = _measured(model, batches, statistics, full, interventions, losses)
+        with streams.beside(model.blocks if bits else ()):
+            heads, layers, found = _measured(
+                model, batches, statistics, full, interventions, losses
+            )
+        rounded = _rounded(model, streams, batches)
         vocabulary = model.config.vocab_size
         read = model.weights.bytes_read
     for name, loss in found.items():
@@ -79,7 +93,7 @@ def measure_checkpoint_files(
             check_finite(loss.mean, f"domain '{name}'")
         else:
             check_loss(loss.mean, vocabulary, f"domain '{name}'")
-    return Measurement(heads, layers, found, read)
+    return Measurement(heads, layers, found, read, rounded)
 
 
 def measure_model(
@@ -127,12 +141,35 @@ def domain_row(measured: Measurement, batch: TokenBatch) -> Row:
         "loss": loss.mean if loss else None,
         "loss_se": loss.standard_error if loss else None,
         "predictions": loss.predictions if loss else 0,
+        **rounded_columns({b: f.get(batch.domain) for b, f in measured.rounded.items()}),
         # known of toys alone
         **dict.fromkeys(("risk", "excess_risk", "excess_risk_bb")),
         **rates(measured.heads, measured.layers, batch.domain),
         "first_token": batch.first_token,
         "batch": batch.sha256,
         "bytes_read": measured.bytes_read,
+    }
+
+
+@torch.no_grad()
+def _rounded(
+    model: StreamedModel, streams: RoundedStreams, batches: Sequence[TokenBatch]
+) -> dict[int, dict[str, Loss]]:
+    """By bits each domain's loss; the read-out is read once for all of them."""
+    if not streams.hidden:
+        return {}
+    tokens, batch = together(batches)
+    predicts = {name: predicted(member) for name, member in batch.domains.items()}
+    states = [
+        model.normalised(hidden)[:, :-1][where.to(hidden.device)]
+        for hidden in streams.hidden.values()
+        for where in predicts.values()
+    ]
+    targets = [tokens[:, 1:][where] for _ in streams.hidden for where in predicts.values()]
+    parts = iter(model.losses(torch.cat(states), torch.cat(targets)).split(list(map(len, targets))))
+    return {
+        bits: {name: Loss.of(next(parts), where) for name, where in predicts.items()}
+        for bits in streams.hidden
     }
 
 

@@ -95,7 +95,12 @@ class StreamReader:
                 member = everywhere[part].to(h.device)
                 if member.any():
                     self._add(found[name], positions, h, member, part)
-        return {name: self._row(depth) for name, depth in found.items()}, norms
+        rows = {name: self._row(depth) for name, depth in found.items()}
+        for name, everywhere in self.domains.items():
+            states = statistics.representations(hidden, everywhere.to(hidden.device))
+            spread = statistics.geometry(states) if self.full else (None, None)
+            rows[name]["rankme"], rows[name]["alpha_req"] = spread
+        return rows, norms
 
     def _add(
         self, depth: _Depth, positions: _Positions, h: Tensor, member: Tensor, part: slice

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from trajectory.probe.kinds import capped
 from trajectory.schemas import MIN_QUERY
+from trajectory.schemas.base import LEAST_RANK
 
 SPREAD_BLOCK = 64
 """Queries whose logits are held at once for their spread."""
@@ -311,6 +312,41 @@ def spectrum(hidden: Tensor) -> tuple[Tensor, Tensor]:
     power = torch.linalg.eigvalsh(hidden @ hidden.mT).clamp_min(0)
     share = power / power.sum(-1, keepdim=True)
     return (-torch.xlogy(share, share).sum(-1)).exp(), 1 / share.square().sum(-1)
+
+
+def representations(hidden: Tensor, member: Tensor) -> Tensor:
+    """Last state of every sequence in a domain, float64 [n, D] on the CPU.
+
+    Args:
+        hidden: [B, T, D].
+        member: the domain's positions, bool [B, T]; sequences without one are left out.
+    """
+    there = member.any(1)
+    last = member.shape[1] - 1 - member.flip(1).int().argmax(1)
+    return hidden[there, last[there]].cpu().double()
+
+
+def geometry(states: Tensor) -> tuple[float | None, float | None]:
+    """RankMe (arXiv 2210.02885) and α-ReQ (Agrawal et al., NeurIPS 2022) of states [n, D].
+
+    RankMe is exp(H(p)) of p = σ/Σσ, the singular values. α is minus the least-squares slope of
+    ln σ_i² over ln i, i from 1 to half the rank: the other half of a spectrum falls because there
+    are few states, whatever the law. None where a rank of ``LEAST_RANK``, or of 1, is not reached.
+    """
+    if len(states) < 2 or not bool(states.isfinite().all()):
+        return None, None
+    sigma = torch.linalg.svdvals(states)
+    sigma = sigma[sigma > sigma[0] * max(states.shape) * torch.finfo(states.dtype).eps]
+    if not len(sigma):
+        return None, None
+    share = sigma / sigma.sum()
+    rank = float((-torch.xlogy(share, share).sum()).exp())
+    if len(sigma) < LEAST_RANK:
+        return rank, None
+    kept = len(sigma) // 2
+    i, decay = torch.arange(1, kept + 1, dtype=sigma.dtype).log(), 2 * sigma[:kept].log()
+    centred = i - i.mean()
+    return rank, float(-(centred * decay).sum() / centred.square().sum())
 
 
 def sink_and_rest(norms: Tensor, rest: Tensor, sink: int) -> tuple[Tensor, Tensor]:

@@ -37,6 +37,7 @@ from trajectory.probe.fused import unfused
 from trajectory.probe.loss import of_weight, surprises
 from trajectory.probe.memory import return_freed_memory
 from trajectory.probe.rope import check_rope
+from trajectory.probe.rounding import RoundedStreams
 from trajectory.probe.rows import batch_rows, rows_of
 from trajectory.probe.weights import LocalWeights, Weights
 
@@ -57,6 +58,7 @@ class StreamedLayer(nn.Module):
         super().__init__()
         self.layer, self.index, self.reader, self.at_once = layer, index, reader, at_once
         self.branches: Branches | None = None
+        self.rounded: RoundedStreams | None = None
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """[B, T, D] → [B, T, D], ``at_once`` sequences at a time."""
@@ -70,6 +72,13 @@ class StreamedLayer(nn.Module):
         else:
             output = self.branches.unchanged(self.index, hidden_states, run)
             self.branches.advance(self.index, self.layer, hidden_states, run)
+        if self.rounded is not None:
+            self.rounded.advance(
+                self.index,
+                self.layer,
+                hidden_states,
+                lambda twin, hidden: in_parts(twin, hidden, args, kwargs, self.at_once),
+            )
         self.layer.to("meta")
         if self.index % LAYERS_BETWEEN_TRIMS == LAYERS_BETWEEN_TRIMS - 1:
             return_freed_memory()

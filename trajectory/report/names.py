@@ -32,6 +32,8 @@ FLAGS = {
 }
 
 CHOICES = {
+    ("v_scale", "full"): "V-scale",
+    ("v_scale", "backward"): "V-scale of gradients alone",
     ("model", "simplified"): "simplified model",
     ("norm", "post"): "post-norm",
     ("norm", "none"): "no norm",

@@ -50,6 +50,9 @@ SPARSE = 0.01
 SPECTRUM = (4, 128)
 """Sequences, and positions of each, whose singular values are taken."""
 
+LEAST_RANK = 8
+"""Rank of the last tokens' states from which the decay of their spectrum is told."""
+
 RECURRING = 0.125
 """Share of the sequences that must hold a token for its first and later occurrences to be told."""
 

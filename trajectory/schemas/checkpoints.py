@@ -36,6 +36,18 @@ CHECKPOINTS = Table(
             "nats/token",
             nullable=True,
         ),
+        number(
+            "loss_8_bits",
+            "the loss with every matrix of the blocks rounded to 8 bits: to the nearest multiple of its output row's greatest magnitude / 127; empty where the config does not ask for it",
+            "nats/token",
+            nullable=True,
+        ),
+        number(
+            "loss_4_bits",
+            "the same with 4 bits: to the nearest multiple of the row's greatest magnitude / 7",
+            "nats/token",
+            nullable=True,
+        ),
         field("predictions", pa.int64(), "predicted tokens averaged over", unit="tokens"),
         number(
             "risk",

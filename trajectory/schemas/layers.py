@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from trajectory.schemas.base import (
     DOMAIN,
+    LEAST_RANK,
     MASSIVE,
     MASSIVE_CHANNEL,
     RESIDUAL_NORMS,
@@ -158,6 +159,28 @@ LAYERS = Table(
         number(
             "participation_ratio",
             "(Σσ²)² / Σσ⁴ of the same singular values",
+            nullable=True,
+        ),
+        number(
+            "rankme",
+            "exp(H(p)) of p = σ/Σσ, the singular values of the states at each sequence's last position of the domain; at most the number of sequences, so compared at like numbers only; empty for fewer than two",
+            source="RankMe of arXiv 2210.02885; of last tokens after arXiv 2509.23024",
+            nullable=True,
+        ),
+        number(
+            "alpha_req",
+            f"minus the least-squares slope of ln σ_i² over ln i of the same singular values, i from 1 to half their rank; empty for a rank below {LEAST_RANK}",
+            source="α-ReQ of Agrawal et al., NeurIPS 2022; of last tokens after arXiv 2509.23024",
+            nullable=True,
+        ),
+        number(
+            "mlp_share_sink",
+            "mean over sequences of ‖m_s‖ / (‖a_s‖ + ‖m_s‖), a and m what the block's attention and its MLP add to the residual stream; empty where the block lacks one",
+            nullable=True,
+        ),
+        number(
+            "mlp_share_rest",
+            "mean over sequences of the same share's mean over the domain's positions j ≠ s",
             nullable=True,
         ),
         number(

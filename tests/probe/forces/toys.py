@@ -32,6 +32,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "value gate": {"value_gate": True},
     "head gate": {"head_gate": True},
+    "v-scale": {"v_scale": "full"},
     "rope and query-key norm": {"qk_norm": True, "positions": "rope"},
     "norm behind": {"norm": "post"},
     "no norm, clipped": {"norm": "none", "clip_qkv": 0.7},

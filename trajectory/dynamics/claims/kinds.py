@@ -27,6 +27,7 @@ PLAIN = {
     "model": "transformer",
     "value_gate": False,
     "head_gate": False,
+    "v_scale": None,
     "qk_norm": False,
     "clip_qkv": None,
     "norm": "pre",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trajectory.report import marks
 from trajectory.report.controls import Control
 from trajectory.report.page import Block, Heading, Page
-from trajectory.report.parts import laws, onsets, sizes, theory
+from trajectory.report.parts import laws, onsets, rounding, sizes, theory
 from trajectory.report.run import Run
 
 
@@ -14,6 +14,8 @@ def make(run: Run) -> Page:
     parts = [onsets.make(run), laws.make(run), theory.make(run)]
     if run.has("onset_sizes"):  # of families alone
         parts.insert(1, sizes.make(run))
+    if rounding.measured(run):
+        parts.append(rounding.make(run))
     blocks: list[Block] = []
     for part in parts:
         blocks += [Heading(part.title, part.text, part.name), *part.blocks]
