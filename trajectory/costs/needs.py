@@ -12,15 +12,13 @@ from trajectory.config.suites import Suite
 from trajectory.costs.estimates import (
     computing_seconds,
     described,
-    effects_memory,
     effects_seconds,
-    forces_memory,
     forces_seconds,
-    memory_of,
     pretraining_seconds,
     sweep_of,
     training_seconds,
 )
+from trajectory.costs.memory import effects_memory, forces_memory, memory_of
 from trajectory.jobs.bundles import Bundle
 
 SLOW = {"cpu": 1e10, "cuda": 5e12}

@@ -24,17 +24,15 @@ from trajectory.costs.estimates import (
     START,
     computing_seconds,
     described,
-    effects_memory,
     effects_seconds,
-    forces_memory,
     forces_seconds,
-    memory_of,
     moved,
     pretraining_seconds,
     sweep_of,
     tokens_of,
     training_seconds,
 )
+from trajectory.costs.memory import effects_memory, forces_memory, memory_of
 from trajectory.jobs.bundles import ALONE, bundles, force_bundles, measured_rows, suite_bundles
 from trajectory.rows import Row
 
