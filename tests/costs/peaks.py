@@ -44,7 +44,7 @@ def make(kind: str, folder: Path, sizes: dict[str, int], dtype: str = "float32")
         **{"num_attention_heads": heads, "num_key_value_heads": heads, "head_dim": width // heads},
         **{"intermediate_size": sizes["mlp"], "vocab_size": sizes["vocabulary"]},
         **{"pad_token_id": None, "bos_token_id": None, "eos_token_id": None},
-        max_position_embeddings=4096,
+        max_position_embeddings=1024,
         tie_word_embeddings=kind == "gemma2",
         **({"num_local_experts": 4, "num_experts_per_tok": 2} if kind == "gpt_oss" else {}),
     )

@@ -92,7 +92,7 @@ def planned(suite: Suite, job: dict[str, Any]) -> int:
     return found
 
 
-HOLES = 40_000_000
+HOLES = 60_000_000
 """Bytes of the heap that are free between others, and of the reading threads' own heaps. They do
 not grow with a job, and the process's bytes have room for them."""
 

@@ -73,6 +73,8 @@ class _Sizes:
         stored = ITEM[suite.dtype] if suite.dtype else item
         # Of another type in the file: a third block as it is stored, and as it is converted.
         blocks = 2 * item + (stored + item if suite.dtype not in (None, probe.dtype) else 0)
+        if sizes.experts_per_token:  # the product of experts lays their weights out anew
+            blocks += item
         block = parameters // sizes.layers
         experts = sizes.experts_per_token or 0
         return _Sizes(
