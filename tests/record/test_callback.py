@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 from transformers.trainer_callback import CallbackHandler
 
+from trajectory.errors import TrajectoryError
 from trajectory.record import Recorder, TrajectoryCallback
 
 from .test_recorder import LENGTH, V, domains, same, tables, tiny
@@ -112,3 +116,10 @@ def test_a_trainer_ends_where_it_would_have_ended(tmp_path: Path) -> None:
     recorded_steps = [h["step"] for h in history if "sinks/prose/sink_rate" in h]
     assert recorded_steps == tables(tmp_path / "run")["checkpoints"]["step"].to_list()
     assert recorded_steps[0] == 0 and recorded_steps[-1] == 6
+
+
+def test_what_lightning_s_callback_needs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.delitem(sys.modules, "trajectory.record.lightning", raising=False)
+    with pytest.raises(TrajectoryError, match="install it: pip install pytorch-lightning"):
+        from trajectory.record import LightningCallback  # noqa: F401
