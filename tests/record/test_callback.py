@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +14,7 @@ from transformers.trainer_callback import CallbackHandler
 
 from trajectory.errors import TrajectoryError
 from trajectory.record import Recorder, TrajectoryCallback
+from trajectory.record.lightning import callback_class
 
 from .test_recorder import LENGTH, V, domains, same, tables, tiny
 
@@ -119,7 +119,10 @@ def test_a_trainer_ends_where_it_would_have_ended(tmp_path: Path) -> None:
 
 
 def test_what_lightning_s_callback_needs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    monkeypatch.delitem(sys.modules, "trajectory.record.lightning", raising=False)
+    def missing(name: str) -> Any:
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    callback_class.cache_clear()
     with pytest.raises(TrajectoryError, match="install it: pip install pytorch-lightning"):
         from trajectory.record import LightningCallback  # noqa: F401

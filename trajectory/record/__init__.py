@@ -9,7 +9,7 @@ from trajectory.record.callback import TrajectoryCallback
 from trajectory.record.recorder import Recorder, log_spaced
 
 if TYPE_CHECKING:
-    from trajectory.record.lightning import LightningCallback
+    from trajectory.record.lightning import LightningHooks as LightningCallback
 
 __all__ = ["LightningCallback", "Recorder", "TrajectoryCallback", "log_spaced"]
 
@@ -17,6 +17,6 @@ __all__ = ["LightningCallback", "Recorder", "TrajectoryCallback", "log_spaced"]
 def __getattr__(name: str) -> Any:
     if name != "LightningCallback":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from trajectory.record.lightning import LightningCallback  # imports Lightning
+    from trajectory.record.lightning import callback_class
 
-    return LightningCallback
+    return callback_class()

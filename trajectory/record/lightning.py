@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
-from importlib import import_module
-from importlib.util import find_spec
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,29 @@ IN_PARTS = ("FSDPStrategy", "ModelParallelStrategy")
 """Strategies that leave no process a whole model."""
 
 
-def _callback() -> Any:
-    """The class of callbacks, of the library under each of its names that is installed."""
-    there = [name for name in LIBRARIES if find_spec(name.partition(".")[0])]
-    if not there:
+@cache
+def callback_class() -> Any:
+    """``LightningCallback``, a callback of the library under each of its names that is installed.
+
+    Raises:
+        TrajectoryError: if it is not installed.
+    """
+    bases = []
+    for name in LIBRARIES:
+        try:
+            bases.append(importlib.import_module(name).Callback)
+        except ModuleNotFoundError as error:
+            if error.name not in (name, name.partition(".")[0]):  # a part of it is missing
+                raise
+    if not bases:
         raise TrajectoryError(
             "LightningCallback needs Lightning; install it: pip install pytorch-lightning"
         )
-    return type("Callback", tuple(import_module(name).Callback for name in there), {})
+    own = {"__doc__": LightningHooks.__doc__, "__module__": "trajectory.record"}
+    return type("LightningCallback", (LightningHooks, *bases), own)
 
 
-class LightningCallback(_callback()):  # type: ignore[misc]
+class LightningHooks:
     """Records the language model that a ``LightningModule`` trains.
 
     A handful of numbers goes to the trainer's loggers, and to ``trainer.callback_metrics``.
