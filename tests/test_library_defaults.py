@@ -145,6 +145,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
               "use_sliding_window": False, "attention_bias": None},
     "qwen3": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "head_dim": 128, "theta": 10000,
               "use_sliding_window": False},
+    "qwen3_next": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "head_dim": 256, "theta": 10000,
+                   "partial": 0.25, "num_experts": 512, "num_experts_per_tok": 10,
+                   "norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
     "smollm3": {"hidden_act": "silu", "rms_norm_eps": 1e-6, "no_rope_layer_interval": 4,
                 "tie_word_embeddings": True, "theta": 2000000},
     "apertus": {"hidden_act": "xielu", "rms_norm_eps": 1e-5, "theta": 12000000, "rope": "llama3"},
@@ -190,7 +193,8 @@ def small(model_type: str, **changes: Any) -> Any:
 OWN_WIDTH = ("qwen3", "gemma2", "gemma3_text", "gpt_oss")
 """Whose heads are as wide as their config says, whatever the model's width."""
 
-ATTENDING = [name for name in FAMILIES if name != "olmo_hybrid"]
+ATTENDING = [name for name in FAMILIES if name not in ("olmo_hybrid", "qwen3_next")]
+"""In every layer."""
 
 ALIKE = [
     name for name in ATTENDING if name not in ("gpt2", "apertus", "olmo3", "gemma3_text", "gpt_oss")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,151 +16,179 @@ from trajectory.config import parse
 from trajectory.config.known import Architecture
 from trajectory.config.probe import Probe
 from trajectory.config.suites import Suite
-from trajectory.costs.estimates import (
-    PROCESS,
-    START,
-    measuring_memory,
-    measuring_seconds,
-    memory_of,
-)
+from trajectory.costs import memory
+from trajectory.costs.estimates import START, measuring_seconds
+from trajectory.costs.memory import PROCESS, effects_memory, forces_memory, measuring_memory
+from trajectory.probe.forces import arrows, first, readout, stack
 
-SIZES = {"layers": 4, "heads": 8, "width": 512, "mlp": 2048, "vocabulary": 16000}
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
-# Runs a small model first, so that what is only imported when it is needed counts as the process.
-# VmHWM begins anew with a program; ru_maxrss does not.
-JOB = """
-import json, sys, torch
-from pathlib import Path
-from transformers import Olmo2Config, Olmo2ForCausalLM
-import polars
-from trajectory.corpus.tokens import TokenBatch
-from trajectory.jobs.measure import measure_checkpoint
-from trajectory.probe.compute import Compute
+MANY = {"layers": 2, "heads": 4, "width": 256, "mlp": 1024, "vocabulary": 4000}
+WIDE = {"layers": 1, "heads": 8, "width": 512, "mlp": 2048, "vocabulary": 1000}
+MEDIUM = {"layers": 4, "heads": 8, "width": 512, "mlp": 2048, "vocabulary": 16000}
+WORDY = {"layers": 1, "heads": 2, "width": 64, "mlp": 128, "vocabulary": 16384}
+HEADED = {"layers": 1, "heads": 8, "width": 64, "mlp": 128, "vocabulary": 256}
+BROAD = {"layers": 1, "heads": 4, "width": 256, "mlp": 1024, "vocabulary": 256}
+STREAMED = {"layers": 1, "heads": 8, "width": 256, "mlp": 64, "vocabulary": 256}
+DEEP = {"layers": 4, "heads": 4, "width": 128, "mlp": 128, "vocabulary": 256}
 
-torch.set_num_threads(1)
-given = json.loads(sys.argv[1])
+FIRST = {"forces": {"coupling": False, "arrows": False, "constant": [], "positions": [1]}}
+COUPLED = {"forces": {"arrows": False, "constant": [], "positions": []}}
+ARROWS = {"forces": {"constant": [], "positions": []}}
+CONSTANT = {"forces": {"positions": [], "arrows": False}}
+EVERY = {"interventions": {"every": ["zero_mlp"]}}
+HEADS = {"interventions": {"heads": "all"}}
+ROUNDED = {"rounded_loss": True}
 
-def peak():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-def measure(folder, sequences, length, vocabulary):
-    tokens = torch.randint(0, vocabulary, (sequences, length))
-    texts = [[str(token) for token in line] for line in tokens.tolist()]
-    row = {"suite": "s", "trajectory": "s", "step": 1, "tokens": None, "revision": "a",
-           "commit": "0" * 40, "verdict": "good"}
-    compute = Compute.of("cpu", given["dtype"], given["statistics"])
-    batches, rounded = [TokenBatch("x", tokens, texts, "raw")], given.get("rounded_loss", False)
-    measure_checkpoint(row, Path(folder), batches, compute=compute, rounded=rounded)
-
-measure(given["small"], 1, 32, 64)
-before = peak()
-measure(given["large"], given["sequences"], given["length"], given["vocabulary"])
-print(json.dumps([before, peak()]))
-"""
-
-MAKE = """
-import json, sys, torch
-from transformers import AutoConfig, AutoModelForCausalLM
-
-for kind, folder, layers, heads, width, mlp, vocabulary, dtype in json.loads(sys.argv[1]):
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        kind, hidden_size=width, num_hidden_layers=layers, intermediate_size=mlp,
-        num_attention_heads=heads, num_key_value_heads=heads, vocab_size=vocabulary,
-        max_position_embeddings=4096, tie_word_embeddings=kind == "gemma2", pad_token_id=None,
-        bos_token_id=None, eos_token_id=None, head_dim=width // heads,
-        **({"num_local_experts": 4, "num_experts_per_tok": 2} if kind == "gpt_oss" else {}),
-    )
-    AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype)).save_pretrained(folder)
-"""
-
-
-def python(code: str, argument: Any) -> str:
-    command = [sys.executable, "-c", code, json.dumps(argument)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+Ask = Callable[[dict[str, Any]], tuple[int, int]]
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Bytes before a job and at its peak, from processes that one server forks."""
     parent = tmp_path_factory.mktemp("models")
-    large = [*SIZES.values()]
-    made = [["olmo2", str(parent / dtype), *large, dtype] for dtype in ("float32", "bfloat16")]
-    python(MAKE, [*made, ["olmo2", str(parent / "small"), 2, 2, 32, 64, 64, "float32"]])
-    return parent
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("peaks.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    into, out = process.stdin, process.stdout
+
+    def answer(job: dict[str, Any]) -> tuple[int, int]:
+        name = "-".join(map(str, (job["kind"], job["stored"], *job["sizes"].values())))
+        folder = {"folder": str(parent / name), "small": str(parent / f"small-{job['kind']}")}
+        into.write(json.dumps(folder | job) + "\n")
+        into.flush()
+        line = out.readline()
+        assert line, "the job failed: its words are in the standard error"
+        before, peak = json.loads(line)
+        return before, peak
+
+    yield answer
+    into.close()
+    assert process.wait(60) == 0
+    out.close()
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("kind", ["gpt2", "gemma2", "gpt_oss"])
-@pytest.mark.parametrize(
-    ("statistics", "sequences", "length"), [("float64", 1, 1024), ("float32", 16, 64)]
-)
-def test_capped_logits_and_experts_are_planned(
-    tmp_path: Path, kind: str, statistics: str, sequences: int, length: int
-) -> None:
-    """The sizes are what the folder states."""
-    small = [kind, str(tmp_path / "small"), 2, 2, 32, 64, 64, "float32"]
-    python(MAKE, [[kind, str(tmp_path / "runs" / "step1"), *SIZES.values(), "float32"], small])
-    of_probe = {"sequences": sequences, "length": length, "statistics": statistics}
-    given = {"small": small[1], "large": str(tmp_path / "runs" / "step1"), "dtype": "float32"}
-    given |= {**of_probe, "vocabulary": SIZES["vocabulary"]}
-    before, peak = json.loads(python(JOB, given))
-    run = {"name": "a", "results": "r", "suites": {"s": {"folder": str(tmp_path / "runs")}}}
-    suite = with_sizes(parse(run), "s")
-    planned = memory_of(suite, Probe.model_validate({"domains": ["prose"], **of_probe}))
-    assert planned is not None
-    assert 0.75 < (planned - PROCESS) / (peak - before) < 1.7, (planned, before, peak)
+def job_of(sizes: dict[str, int], sequences: int, length: int, **other: Any) -> dict[str, Any]:
+    """A job on a float32 checkpoint of OLMo 2, unless said otherwise."""
+    usual = {"kind": "olmo2", "stored": "float32", "dtype": "float32", "statistics": "float32"}
+    given = {"sizes": sizes, "sequences": sequences, "length": length, "settings": {}}
+    return {**usual, **given, **other}
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_losses_of_rounded_weights_are_planned(folders: Path) -> None:
-    of_probe = {"sequences": 64, "length": 64, "statistics": "float32", "rounded_loss": True}
-    given = {"small": str(folders / "small"), "large": str(folders / "float32"), **of_probe}
-    given |= {"dtype": "float32", "vocabulary": SIZES["vocabulary"]}
-    before, peak = json.loads(python(JOB, given))
-    probe = Probe.model_validate({"domains": ["prose"], **of_probe})
-    planned, plain = measuring_memory(sized(), probe), memory_of(sized(), probe)
-    assert planned is not None and plain is not None and planned > plain
-    assert 0.75 < (planned - PROCESS) / (peak - before) < 1.7, (planned, before, peak)
-    seconds = [
-        measuring_seconds(sized(), one, 1e11)
-        for one in (probe, probe.model_copy(update={"rounded_loss": False}))
-    ]
-    assert seconds[0] - START == pytest.approx(3 * (seconds[1] - START))
+def probe_of(job: dict[str, Any]) -> Probe:
+    names = ("sequences", "length", "dtype", "statistics")
+    values = {"domains": ["prose"], **{name: job[name] for name in names}, **job["settings"]}
+    return Probe.model_validate(values)
 
 
-def sized(stored: str = "float32") -> Suite:
-    """The large model, as the registry would have it."""
-    size, rows = SIZES["width"], SIZES["vocabulary"] * SIZES["width"]
+def planned(suite: Suite, job: dict[str, Any]) -> int:
+    kinds = {"forces": forces_memory, "interventions": effects_memory}
+    of = next((kinds[key] for key in job["settings"] if key in kinds), measuring_memory)
+    found = of(suite, probe_of(job))
+    assert found is not None
+    return found
+
+
+HOLES = 60_000_000
+"""Bytes of the heap that are free between others, and of the reading threads' own heaps. They do
+not grow with a job, and the process's bytes have room for them."""
+
+
+def check(plan: int, before: int, peak: int) -> None:
+    """The process's bytes are planned with room, and what a job adds to them from above."""
+    assert 0.6 * PROCESS < before < PROCESS
+    added, used = plan - PROCESS, peak - before
+    assert used - HOLES < added < 1.6 * used, (added / used, plan, before, peak)
+    assert plan > peak
+
+
+def suite_of(sizes: dict[str, int], stored: str) -> Suite:
+    width, rows = sizes["width"], sizes["vocabulary"] * sizes["width"]
+    blocks = sizes["layers"] * (4 * width**2 + 3 * width * sizes["mlp"])
     return Suite.model_validate(
-        {
-            "architecture": Architecture(**SIZES),
-            "parameters": SIZES["layers"] * (4 * size**2 + 3 * size * SIZES["mlp"]) + 2 * rows,
-            "dtype": stored,
-        }
+        {"architecture": Architecture(**sizes), "parameters": blocks + 2 * rows, "dtype": stored}
     )
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
-    ("stored", "dtype", "statistics", "sequences", "length"),
+    "job",
     [
-        ("float32", "float32", "float64", 1, 1024),
-        ("float32", "float32", "float32", 16, 64),
-        ("bfloat16", "float32", "float64", 1, 256),
+        pytest.param(job_of(MEDIUM, 1, 1024, statistics="float64"), id="long"),
+        pytest.param(job_of(MEDIUM, 16, 64), id="short"),
+        pytest.param(
+            job_of(MEDIUM, 1, 256, stored="bfloat16", statistics="float64"), id="bfloat16"
+        ),
+        pytest.param(job_of(WORDY, 16, 64, settings=EVERY), id="loss of changed models"),
+        pytest.param(job_of(STREAMED, 16, 128, settings=HEADS), id="streams of changed models"),
+        pytest.param(job_of(HEADED, 4, 512, settings=FIRST), id="attention of forces"),
+        pytest.param(job_of(WORDY, 8, 64, settings=COUPLED), id="read-out of coupling"),
+        pytest.param(job_of(HEADED, 2, 384, settings=COUPLED), id="attention of coupling"),
+        pytest.param(job_of(BROAD, 6, 18, settings=ARROWS), id="gradients of arrows"),
     ],
 )
-def test_a_job_takes_what_is_planned(
-    folders: Path, stored: str, dtype: str, statistics: str, sequences: int, length: int
+def test_a_job_takes_what_is_planned(ask: Ask, job: dict[str, Any]) -> None:
+    check(planned(suite_of(job["sizes"], job["stored"]), job), *ask(job))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "job",
+    [
+        pytest.param(job_of(MEDIUM, 1, 1024, settings=EVERY), id="long, changed"),
+        pytest.param(job_of(MEDIUM, 64, 64, settings=ROUNDED), id="rounded weights"),
+        pytest.param(job_of(MANY, 32, 64, settings=FIRST), id="forces"),
+        pytest.param(job_of(MANY, 128, 17, settings=ARROWS), id="arrows of many sequences"),
+        pytest.param(job_of(WIDE, 8, 20, settings=ARROWS), id="arrows of a wide block"),
+        pytest.param(job_of(DEEP, 64, 32, settings=COUPLED), id="coupling of a deep model"),
+        pytest.param(job_of(DEEP, 64, 32, settings=CONSTANT), id="constant sham"),
+    ],
+)
+def test_a_larger_job_takes_what_is_planned(ask: Ask, job: dict[str, Any]) -> None:
+    check(planned(suite_of(job["sizes"], job["stored"]), job), *ask(job))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "gemma2", "gpt_oss"])
+@pytest.mark.parametrize(
+    ("sizes", "given"),
+    [
+        (MEDIUM, {"sequences": 1, "length": 1024, "statistics": "float64"}),
+        (MEDIUM, {"sequences": 16, "length": 64}),
+        (MANY, {"sequences": 16, "length": 64, "settings": EVERY}),
+        (MANY, {"sequences": 8, "length": 64, "settings": FIRST}),
+        (MANY, {"sequences": 8, "length": 20, "settings": ARROWS}),
+    ],
+    ids=["long", "short", "changed", "forces", "arrows"],
+)
+def test_capped_logits_and_experts_are_planned(
+    ask: Ask, tmp_path: Path, kind: str, sizes: dict[str, int], given: dict[str, Any]
 ) -> None:
-    of_probe = {"sequences": sequences, "length": length, "dtype": dtype, "statistics": statistics}
-    given = {"small": str(folders / "small"), "large": str(folders / stored), **of_probe}
-    before, peak = json.loads(python(JOB, {**given, "vocabulary": SIZES["vocabulary"]}))
-    planned = memory_of(sized(stored), Probe.model_validate({"domains": ["prose"], **of_probe}))
-    assert planned is not None
-    assert 0.6 * PROCESS < before < PROCESS
-    assert 0.75 < (planned - PROCESS) / (peak - before) < 1.7, (planned, before, peak)
+    """The sizes are what the folder states."""
+    job = job_of(sizes, **given, kind=kind, folder=str(tmp_path / "runs/step1"))
+    before, peak = ask(job)
+    run = {"name": "a", "results": "r", "suites": {"s": {"folder": str(tmp_path / "runs")}}}
+    check(planned(with_sizes(parse(run), "s"), job), before, peak)
+
+
+def test_losses_of_rounded_weights_take_two_more_models() -> None:
+    suite = suite_of(MEDIUM, "float32")
+    plain, rounded = (
+        measuring_seconds(suite, probe_of(job_of(MEDIUM, 64, 64, settings=settings)), 1e11)
+        for settings in ({}, ROUNDED)
+    )
+    assert plain is not None
+    assert rounded is not None
+    assert rounded - START == pytest.approx(3 * (plain - START))
+
+
+def test_the_sizes_of_blocks_are_those_of_the_forces() -> None:
+    assert memory.FORCE_TOKENS == readout.TOKENS_AT_ONCE
+    assert memory.FORCE_VOCABULARY == stack.VOCABULARY_BLOCK
+    assert memory.FORCE_CELLS == first.CELLS
+    assert (arrows.PARTS, len(arrows.VECTORS)) == (memory.PARTS, memory.GRADIENTS)
+    assert 2 * 8 * arrows.PARTS * len(arrows.VECTORS) * arrows.COLUMNS < memory.GRAM

@@ -10,16 +10,17 @@ from trajectory.checkpoints.sizes import with_sizes
 from trajectory.cli.tables_of_suites import duration, gigabytes
 from trajectory.config import Config, load, parse
 from trajectory.costs import estimates
+from trajectory.costs import memory as memories
 from trajectory.costs.estimates import (
     body,
     computing_seconds,
     effects_seconds,
     embedding,
-    memory_of,
     moved,
     sweep_of,
     tokens_of,
 )
+from trajectory.costs.memory import memory_of
 from trajectory.costs.needs import needs, needs_changed
 from trajectory.costs.plan import plan, run_plan
 from trajectory.errors import TrajectoryError
@@ -203,7 +204,7 @@ def test_changed_models_compute_from_where_they_differ(tmp_path: Path) -> None:
 
 def test_streams_that_do_not_fit_take_another_pass(tmp_path: Path) -> None:
     assert estimates.HELD_BYTES == effects.HELD_BYTES
-    blocks = estimates.TOKEN_BLOCK, estimates.VOCABULARY_BLOCK, estimates.SPREAD_BLOCK
+    blocks = memories.TOKEN_BLOCK, memories.VOCABULARY_BLOCK, memories.SPREAD_BLOCK
     assert blocks == (loss.TOKEN_BLOCK, loss.VOCABULARY_BLOCK, statistics.SPREAD_BLOCK)
     everywhere = ["zero_attention", "zero_mlp", "mean_value", "mean_residual"]
     sweeps = {"heads": "all", "every": everywhere}

@@ -132,6 +132,22 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "qwen3",
         {"head_dim": 8, "use_sliding_window": True, "max_window_layers": 2, **WINDOW},
     ),
+    "qwen3_next": (  # its second layer's MLP is a single one
+        "qwen3_next",
+        {
+            "layer_types": ["linear_attention", "full_attention"] * 2,
+            "head_dim": 16,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 12,
+            "mlp_only_layers": [1],
+        },
+    ),
     "smollm3": ("smollm3", {"no_rope_layers": [1, 1, 1, 0]}),
     "apertus": ("apertus", {}),
     "olmo_hybrid": (
@@ -267,7 +283,11 @@ def test_rows_over_random_shapes(tmp_path: Path, case: str, data: st.DataObject)
     if "sliding_window" in CASES[case][1]:
         changes["sliding_window"] = draw(st.integers(2, length + 3), "window")
     model = make(tmp_path, case, draw(st.integers(0, 999), "seed"), **changes)
-    kinds = [torch.float32] if case in ("olmoe", "gpt_oss") else [torch.float32, torch.float64]
+    kinds = (
+        [torch.float32]
+        if case in ("olmoe", "gpt_oss", "qwen3_next")
+        else [torch.float32, torch.float64]
+    )
     kind = draw(st.sampled_from(kinds), "type")
     made = batches(draw(st.booleans(), "padded"), size, length)
     at_once = draw(st.integers(1, 8), "at_once")
@@ -313,6 +333,7 @@ def test_rotary_positions_are_never_dropped(
         ("llama", {"rope_theta": 5e5, "rope_scaling": None}, None),
         ("gpt_neox", {"rotary_emb_base": 5e5}, None),
         ("smollm3", {"rope_theta": 5e5}, None),
+        ("qwen3_next", {"rope_theta": 5e5, "partial_rotary_factor": 0.25}, None),
     ],
 )
 def test_the_base_of_rotary_positions_is_the_stated_one(

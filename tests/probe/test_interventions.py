@@ -37,7 +37,9 @@ def changed(folder: Path, *interventions: Intervention, at_once: int = 2) -> flo
     return measured.losses["prose"].mean
 
 
-@pytest.mark.parametrize("case", ["olmo", "olmo2", "llama", "gpt_neox", "gpt2", "gemma3_text"])
+@pytest.mark.parametrize(
+    "case", ["olmo", "olmo2", "llama", "gpt_neox", "gpt2", "gemma3_text", "qwen3_next"]
+)
 def test_zeroing_is_what_zero_weights_do(tmp_path: Path, case: str) -> None:
     """What writes nothing writes no bias either; a head has none of its own."""
     model = make(tmp_path, case)
@@ -49,7 +51,7 @@ def test_zeroing_is_what_zero_weights_do(tmp_path: Path, case: str) -> None:
         mixes, down = layer.attention.dense, layer.mlp.dense_4h_to_h
     else:
         mixes, down = layer.self_attn.o_proj, layer.mlp.down_proj
-    width = model.config.head_dim if case == "gemma3_text" else WIDTH
+    width = getattr(model.config, "head_dim", None) or WIDTH
     columns = slice(HEAD * width, (HEAD + 1) * width)
     for intervention, projection, where in (
         (Intervention("zero_head", LAYER, HEAD), mixes, columns),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 from transformers.trainer_callback import CallbackHandler
 
+from trajectory.errors import TrajectoryError
 from trajectory.record import Recorder, TrajectoryCallback
+from trajectory.record.lightning import callback_class
 
 from .test_recorder import LENGTH, V, domains, same, tables, tiny
 
@@ -112,3 +116,13 @@ def test_a_trainer_ends_where_it_would_have_ended(tmp_path: Path) -> None:
     recorded_steps = [h["step"] for h in history if "sinks/prose/sink_rate" in h]
     assert recorded_steps == tables(tmp_path / "run")["checkpoints"]["step"].to_list()
     assert recorded_steps[0] == 0 and recorded_steps[-1] == 6
+
+
+def test_what_lightning_s_callback_needs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Any:
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    callback_class.cache_clear()
+    with pytest.raises(TrajectoryError, match="install it: pip install pytorch-lightning"):
+        from trajectory.record import LightningCallback  # noqa: F401

@@ -1,7 +1,7 @@
-"""What a job on one checkpoint takes, by formulas from the sizes of its model.
+"""What a job on one checkpoint moves, and how long it computes, by formulas from its sizes.
 
-Time is an estimate, good to a factor of two or so; memory is one from above, held to measured jobs
-by a test. None stands for what cannot be told because a size is not known.
+Times are good to a factor of two or so. None stands for what cannot be told because a size is not
+known.
 """
 
 from __future__ import annotations
@@ -16,24 +16,14 @@ from trajectory.config.nano import NanoOlmo
 from trajectory.config.probe import Probe
 from trajectory.config.suites import Suite
 
-PROCESS = 600_000_000
-"""Bytes of a process before it reads a checkpoint: Python, torch and transformers."""
-
 STATISTICS = 1.3
 """Time of measuring over that of a bare forward pass (benchmarks/probe.py: 1.15), with some air."""
 
 START = 15.0
 """Seconds that a process takes to start, and to write its tables."""
 
-SEQUENCES_AT_ONCE = 16
-TOKEN_BLOCK, VOCABULARY_BLOCK, SPREAD_BLOCK = 2048, 8192, 64
-"""As the probe has them."""
-
 HELD_BYTES = 2_000_000_000
 """Bytes of changed models' residual streams that one pass over the weights holds."""
-
-COPIES = 3
-"""Of these streams at the worst moment: they are normed and put together for the loss."""
 
 ROUNDED = 2
 """Models with rounded weights that run beside the unchanged one."""
@@ -90,42 +80,6 @@ def moved(suite: Suite, tokens: int, loss: bool, size: int) -> int:
     return max(0, size + (read - _tables(suite) * rows) * ITEM[suite.dtype])
 
 
-def memory_of(suite: Suite, probe: Probe, tokens: int | None = None, held: int = 0) -> int | None:
-    """Peak resident bytes of one job; None where a size is not known.
-
-    That is the process, two blocks, the residual streams, and the greater of one block's work and
-    the loss's.
-
-    Args:
-        suite: its sizes.
-        probe: how many sequences, and in which types.
-        tokens: that pass through; all of the probe's if None.
-        held: further residual streams.
-    """
-    sizes, parameters = suite.architecture, body(suite)
-    if parameters is None or sizes is None or not sizes.layers or not sizes.width:
-        return None
-    width, mlp, heads = sizes.width, sizes.mlp or 4 * sizes.width, sizes.heads or sizes.width // 64
-    tokens = tokens_of(probe) if tokens is None else tokens
-    item, kept = ITEM[probe.dtype], ITEM[probe.statistics]
-    stored = ITEM[suite.dtype] if suite.dtype else item
-    # Of another type in the file: a third block as it is stored, and as it is converted.
-    blocks = 2 * item + (stored + item if suite.dtype not in (None, probe.dtype) else 0)
-    at_once = min(SEQUENCES_AT_ONCE, max(1, -(-tokens // probe.length)))
-    part = min(tokens, at_once * probe.length)
-    # Six such blocks stand for what the scan holds, which tests/costs/test_memory.py measures.
-    experts = sizes.experts_per_token
-    # Every expert's input and output are gathered, and its gate is bent and clamped in new arrays.
-    inside = 3 * mlp if experts is None else experts * (7 * mlp + 3 * width)
-    work = part * item * (inside + 6 * width) + kept * (
-        8 * part * width + 6 * at_once * heads * SPREAD_BLOCK * probe.length
-    )
-    rows = min(VOCABULARY_BLOCK, sizes.vocabulary or VOCABULARY_BLOCK)
-    loss = 4 * (tokens * width + rows * width + 2 * rows * min(tokens, TOKEN_BLOCK))
-    streams = (2 + held) * tokens * width * item
-    return PROCESS + blocks * (parameters // sizes.layers) + streams + max(work, loss)
-
-
 def computing_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
     """Seconds of one checkpoint: two operations per parameter and token, and the statistics."""
     parameters, rows = body(suite), embedding(suite)
@@ -135,20 +89,8 @@ def computing_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
     return START + _seconds(used, tokens_of(probe), probe, flops)
 
 
-def measuring_memory(suite: Suite, probe: Probe) -> int | None:
-    """Bytes of a job that measures a checkpoint; with losses of rounded weights their streams, and
-    a block that is rounded, as well."""
-    if not (probe.rounded_loss and suite.loss):
-        return memory_of(suite, probe)
-    memory = memory_of(suite, probe, held=COPIES * ROUNDED)
-    if memory is None:
-        return None
-    assert suite.architecture is not None
-    return memory + 2 * ITEM[probe.dtype] * (body(suite) or 0) // (suite.architecture.layers or 1)
-
-
 def measuring_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
-    """Seconds of such a job."""
+    """Seconds of measuring a checkpoint, with losses of rounded weights if they are asked for."""
     seconds = computing_seconds(suite, probe, flops)
     if seconds is None or not (probe.rounded_loss and suite.loss):
         return seconds
@@ -208,14 +150,6 @@ def _first_layers(changed: Interventions, layers: int, heads: int) -> list[int]:
     ]
 
 
-def effects_memory(suite: Suite, probe: Probe) -> int | None:
-    """Bytes of a job that changes a checkpoint: as of measuring it, and the streams it holds."""
-    sweep = sweep_of(suite, probe)
-    if sweep is None:
-        return None
-    return memory_of(suite, probe, sweep.tokens, COPIES * sweep.at_once)
-
-
 def effects_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
     """Seconds of a job that changes a checkpoint: each changed model from where it differs."""
     sweep, parameters, rows = sweep_of(suite, probe), body(suite), embedding(suite)
@@ -225,16 +159,6 @@ def effects_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
     block = parameters / (suite.architecture.layers or 1)
     used = sweep.passes * (parameters + rows) + sweep.layers * block + sweep.branches * rows
     return START + _seconds(used, sweep.tokens, probe, flops)
-
-
-def forces_memory(suite: Suite, probe: Probe) -> int | None:
-    """Bytes that measuring a checkpoint's forces takes: the way up and the way back, and what
-    enters every block."""
-    memory, sizes = memory_of(suite, probe), suite.architecture
-    if memory is None or sizes is None:
-        return None
-    streams = (sizes.layers or 0) * tokens_of(probe) * (sizes.width or 0) * ITEM[probe.dtype]
-    return PROCESS + 2 * (memory - PROCESS) + streams
 
 
 def forces_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from trajectory.config import Config
 from trajectory.costs.estimates import (
     START,
-    computing_seconds,
+    measuring_seconds,
     described,
     effects_seconds,
     forces_seconds,
@@ -46,7 +46,7 @@ def expected_seconds(config: Config, rule: str, wildcards: Mapping[str, str]) ->
     else:
         return OTHERWISE.get(rule, LEAST)
     estimate = {
-        "measure": computing_seconds,
+        "measure": measuring_seconds,
         "intervene": effects_seconds,
         "forces": forces_seconds,
     }.get(rule)

@@ -11,16 +11,14 @@ from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.costs.estimates import (
     described,
-    effects_memory,
     effects_seconds,
-    forces_memory,
     forces_seconds,
-    measuring_memory,
     measuring_seconds,
     pretraining_seconds,
     sweep_of,
     training_seconds,
 )
+from trajectory.costs.memory import effects_memory, forces_memory, measuring_memory
 from trajectory.jobs.bundles import Bundle
 
 SLOW = {"cpu": 1e10, "cuda": 5e12}

@@ -23,11 +23,8 @@ from trajectory.config.suites import Suite
 from trajectory.costs.estimates import (
     START,
     described,
-    effects_memory,
     effects_seconds,
-    forces_memory,
     forces_seconds,
-    measuring_memory,
     measuring_seconds,
     moved,
     pretraining_seconds,
@@ -35,6 +32,7 @@ from trajectory.costs.estimates import (
     tokens_of,
     training_seconds,
 )
+from trajectory.costs.memory import effects_memory, forces_memory, measuring_memory
 from trajectory.jobs.bundles import ALONE, bundles, force_bundles, measured_rows, suite_bundles
 from trajectory.rows import Row
 

@@ -22,6 +22,9 @@ NORMS_BEFORE = ("input_layernorm", "attention_layernorm", "attention_norm", "ln_
 NORMS_AFTER = ("post_attention_layernorm", "attention_norm")
 """Names of the first norm where there is none before."""
 
+LESS_ONE = ("Gemma2RMSNorm", "Gemma3RMSNorm", "Qwen3NextRMSNorm")
+"""Norms whose weights are kept less 1."""
+
 CLIPPED = {"query": ("q_norm", "q_proj"), "key": ("k_norm", "k_proj"), "value": ("v_proj",)}
 """The module whose output is clipped: the norm where there is one, or the projection."""
 
@@ -179,8 +182,8 @@ class BlockReader:
 
 
 def _offset(norm: nn.Module) -> float:
-    """What a norm adds to its weights before it scales by them: Gemma's are kept less 1."""
-    return float(type(norm).__name__ in ("Gemma2RMSNorm", "Gemma3RMSNorm"))
+    """What a norm adds to its weights before it scales by them: these are kept less 1."""
+    return float(type(norm).__name__ in LESS_ONE)
 
 
 def _first(module: nn.Module, names: Sequence[str]) -> nn.Module | None:

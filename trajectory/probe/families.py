@@ -161,6 +161,7 @@ FAMILIES: dict[str, Family] = {
     "mistral": Family(),
     "qwen2": Family(),
     "qwen3": Family(),
+    "qwen3_next": Family(convert=_stacked_experts),
     "smollm3": Family(),
     "apertus": Family(),
 }

@@ -10,10 +10,8 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from trajectory.corpus.given import Given
-from trajectory.record.recorder import Recorder, log_spaced
-
-RECORDS = 24
-"""Steps recorded where none are named."""
+from trajectory.record.rates import Rates
+from trajectory.record.recorder import RECORDS, Recorder, log_spaced
 
 
 class TrajectoryCallback(TrainerCallback):
@@ -46,8 +44,7 @@ class TrajectoryCallback(TrainerCallback):
         self.options = {"to": to, "name": name, **options}
         self.recorder: Recorder | None = None
         self._log: Callable[[dict[str, float]], None] | None = None
-        self._rate: float | None = None
-        self._integrated: float | None = None
+        self._rates = Rates()
 
     def add_to(self, trainer: Any) -> TrajectoryCallback:
         """Join a trainer, and log where it logs."""
@@ -73,7 +70,7 @@ class TrajectoryCallback(TrainerCallback):
         at = log_spaced(state.max_steps, RECORDS) if self.at is None else self.at
         tokenizer = processing_class if self.tokenizer is None else self.tokenizer
         self.recorder = Recorder(model, self.domains, at=at, tokenizer=tokenizer, **self.options)
-        self._integrated = 0.0 if state.global_step == 0 else None
+        self._rates.begin(state.global_step)
         self._record(args, state, optimizer)
 
     def on_step_end(
@@ -85,8 +82,7 @@ class TrajectoryCallback(TrainerCallback):
         **_: Any,
     ) -> None:
         """Record the model after an update, if its step is one to record."""
-        if self._integrated is not None and self._rate is not None:
-            self._integrated += self._rate
+        self._rates.updated()
         self._record(args, state, optimizer)
 
     def on_train_end(
@@ -98,13 +94,11 @@ class TrajectoryCallback(TrainerCallback):
 
     def _record(self, args: TrainingArguments, state: TrainerState, optimizer: Any) -> None:
         assert self.recorder is not None
-        self._rate = None if optimizer is None else float(optimizer.param_groups[0]["lr"])
         counted = args.include_num_input_tokens_seen not in ("no", False)
         logged = self.recorder(
             state.global_step,
             tokens=int(state.num_input_tokens_seen) if counted else None,
-            learning_rate=self._rate,
-            integrated_learning_rate=None if self._rate is None else self._integrated,
+            **self._rates.read(optimizer),
         )
         if logged is not None and self._log is not None:
             self._log(logged)

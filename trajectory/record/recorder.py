@@ -29,6 +29,9 @@ log = logging.getLogger("trajectory")
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 """Of the model's config: another training of the same sizes is told apart by its name."""
 
+RECORDS = 24
+"""Steps that a trainer's callback records where none are named."""
+
 SEQUENCES = 8
 """Sequences of each domain that a record measures where nothing else is said."""
 

@@ -25,7 +25,7 @@ from trajectory.schemas.roles import ROLE_SCORES
 
 HEADS = Table(
     "heads",
-    "trajectory × step × domain × layer × query head",
+    "trajectory × step × domain × layer × query head; none in layers of linear attention",
     ("trajectory", "step", "domain", "layer", "head"),
     (
         TRAJECTORY,
@@ -213,7 +213,7 @@ HEADS = Table(
         ),
         number(
             "head_write_norm",
-            "mean over queries i > s of ‖W_O Σ_j A_ij v_j‖: what the head writes, before the norm after attention that OLMo 2 and 3 and Gemma have",
+            "mean over queries i > s of ‖W_O Σ_j A_ij v_j‖: what the head writes, before the norm after attention that OLMo 2 and 3 and Gemma have, and before the gate of Qwen3-Next",
             "activation",
             nullable=True,
         ),

@@ -29,7 +29,7 @@ from .whole import Whole, unrounded
 WITHIN = {torch.float64: CLOSE, torch.float32: 1e-3}
 LATE = 11
 ARROWS = ["olmo2", "olmo3-window", "olmoe", "olmo_hybrid", "gpt_neox", "gpt2", "qwen2-window"]
-ARROWS += ["gemma2", "gemma3_text", "gpt_oss"]
+ARROWS += ["gemma2", "gemma3_text", "gpt_oss", "qwen3_next"]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from trajectory.probe.forces.coupling import Target
 
 NAME = "hooked_reference"
 
+LESS_ONE = ("Gemma", "Qwen3Next")
+"""Families whose norms keep their weights less 1."""
+
 _held: list[tuple[Target, Tensor, Tensor]] = []
 _noted: list[tuple[Any, Tensor, Tensor]] = []
 """Of every call: the layer's module, its logits, −∞ where unseen, and its values, by query head."""
@@ -163,12 +166,24 @@ def unrounded(family: str) -> Iterator[None]:
                 patch.setattr(found, "forward", _router)
             elif name == "OlmoLayerNorm":
                 patch.setattr(found, "forward", _standardised)
+        if family == "qwen3_next":  # whose delta nets stand behind attention layers
+            patch.setattr(module, "torch", _Wide())
+            patch.setattr(Tensor, "float", Tensor.double)
         yield
+
+
+class _Wide:
+    """torch for a module that asks for float32: it gets float64."""
+
+    float32 = torch.float64
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
 
 
 def _rms(self: Any, x: Tensor) -> Tensor:
     eps = getattr(self, "variance_epsilon", getattr(self, "eps", 1e-6))
-    scale = self.weight + type(self).__name__.startswith("Gemma")  # which keeps it less 1
+    scale = self.weight + type(self).__name__.startswith(LESS_ONE)
     found: Tensor = scale * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps))
     return found
 

@@ -33,6 +33,9 @@ VECTORS = ("alpha", "omega", "by_logit", "by_value", "loss")
 PARTS = 8
 """Parts of the batch whose spread gives the arrows' standard errors."""
 
+COLUMNS = 2**15
+"""Numbers of each gradient that are multiplied at once."""
+
 Mobility = Mapping[str, Tensor]
 """P by parameter, 1 where it is missing: ``blocks.<layer>.<name>``, and whole tables by the names
 of the stack's embedding."""
@@ -67,14 +70,17 @@ class _Gram:
     products: Tensor  # (5·parts, 5·parts)
     mobility: Mobility = field(default_factory=dict)
 
-    def add(self, name: str, gradients: Tensor, rows: Tensor | None = None) -> None:
-        """Add a parameter's gradients, [5·parts, numbers]; of these rows only, if given."""
-        wide = gradients.double()
+    def add(self, name: str, parts: Sequence[Tensor], rows: Tensor | None = None) -> None:
+        """Add a parameter's gradients, [5, numbers] of each part; of these rows only, if given."""
         scale = self.mobility.get(name)
-        if scale is not None and rows is not None:
-            scale = scale[rows]
-        moved = wide if scale is None else wide * scale.flatten().to(wide)
-        self.products += (moved @ wide.T).cpu()
+        if scale is not None:
+            scale = (scale if rows is None else scale[rows]).flatten()
+        # By columns: in float64 all of them would take as much again as a block's gradients do.
+        for start in range(0, parts[0].shape[1], COLUMNS):
+            some = slice(start, start + COLUMNS)
+            wide = torch.cat([part[:, some] for part in parts]).double()
+            moved = wide if scale is None else wide * scale[some].to(wide)
+            self.products += (moved @ wide.T).cpu()
 
 
 def flow_arrows(
@@ -108,7 +114,7 @@ def flow_arrows(
             seeds = _below(block, layer, streams[layer], seeds, rows, gram)
     for name, ids in stack.embedding.items():
         used, places = ids.expand(size, -1).unique(return_inverse=True)
-        gradients = _embedded(places, len(used), seeds, rows) * stack.embedding_scale
+        gradients = _embedded(places, len(used), seeds, rows, stack.embedding_scale)
         gram.add(name, gradients, used)
     shares = torch.tensor([len(part) / len(reading) for part in rows], dtype=torch.float64)
     return _from_products(target, gram.products, shares)
@@ -132,7 +138,7 @@ def _at_head(
         for i, (name, _) in enumerate(weights):
             of_weights[name].append(torch.stack([own[i + 1].flatten() for own in found]))
     for name, own in of_weights.items():
-        gram.add(f"blocks.{target.layer}.{name}", torch.cat(own))
+        gram.add(f"blocks.{target.layer}.{name}", own)
     return seeds
 
 
@@ -241,7 +247,7 @@ def _below(
         for i, (name, _) in enumerate(weights):
             of_weights[name].append(torch.stack([g[i + 1].flatten() for g in found]))
     for name, gathered in of_weights.items():
-        gram.add(f"blocks.{layer}.{name}", torch.cat(gathered))
+        gram.add(f"blocks.{layer}.{name}", gathered)
     return before
 
 
@@ -259,17 +265,18 @@ def _differentiated(weights: list[tuple[str, nn.Parameter]]) -> Iterator[None]:
 
 
 def _embedded(
-    places: Tensor, count: int, seeds: list[list[Tensor]], parts: Sequence[Tensor]
-) -> Tensor:
-    """Gradients of the ``count`` rows of an embedding that occur, [5·parts, count · D]."""
+    places: Tensor, count: int, seeds: list[list[Tensor]], parts: Sequence[Tensor], scale: float
+) -> list[Tensor]:
+    """Gradients of the ``count`` rows of an embedding that occur, [5, count · D] of each part."""
     found = []
     for part, own in zip(parts, seeds, strict=True):
         rows = slice(int(part[0]), int(part[-1]) + 1)
         where = places[rows].flatten().to(own[0].device)
-        for seed in own:
-            table = seed.new_zeros(count, seed.shape[-1])
-            found.append(table.index_add(0, where, seed.flatten(0, 1)).flatten())
-    return torch.stack(found)
+        tables = own[0].new_zeros(len(own), count, own[0].shape[-1])
+        for table, seed in zip(tables, own, strict=True):
+            table.index_add_(0, where, seed.flatten(0, 1), alpha=scale)
+        found.append(tables.flatten(1))
+    return found
 
 
 def _from_products(target: Target, products: Tensor, shares: Tensor) -> Arrows:
