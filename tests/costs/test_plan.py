@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from trajectory.checkpoints.audit import stated
 from trajectory.checkpoints.selection import select, write_selection
 from trajectory.checkpoints.sizes import with_sizes
 from trajectory.cli.tables_of_suites import duration, gigabytes
@@ -332,3 +333,9 @@ def test_a_step_to_change_that_is_not_measured_is_refused(tmp_path: Path) -> Non
     assert run_plan(run(0, 10), 1, 1e11).jobs == {"measure": 1, "intervene": 2}
     with pytest.raises(TrajectoryError, match="step 17 is not measured; the nearest are 10 and 20"):
         plan(run(10, 17), 1, 1e11)
+
+
+def test_where_there_are_experts_the_mlp_is_one_of_them() -> None:
+    """As Qwen3-Next's config states them: the width of a plain MLP stands beside."""
+    assert stated({"intermediate_size": 5632, "moe_intermediate_size": 512})["mlp"] == 512
+    assert stated({"intermediate_size": 5632, "moe_intermediate_size": None})["mlp"] == 5632

@@ -22,11 +22,11 @@ SIZES = {
     "layers": ("num_hidden_layers", "n_layer"),
     "heads": ("num_attention_heads", "n_head"),
     "width": ("hidden_size", "n_embd"),
-    "mlp": ("intermediate_size", "n_inner"),
+    "mlp": ("moe_intermediate_size", "intermediate_size", "n_inner"),
     "vocabulary": ("vocab_size",),
 }
 """The manifest's columns of a model's sizes, and the keys of config.json that state them: the
-first that is there, the others being GPT-2's."""
+first that is there: of experts one's width, and the last ones are GPT-2's."""
 
 
 def manifest_rows(name: str, suite: Suite, revisions: Iterable[Revision]) -> list[Row]:
