@@ -21,7 +21,7 @@ from trajectory.costs.estimates import (
     sweep_of,
     tokens_of,
 )
-from trajectory.costs.memory import memory_of
+from trajectory.costs.memory import measuring_memory
 from trajectory.costs.needs import needs, needs_changed
 from trajectory.costs.plan import plan, run_plan
 from trajectory.errors import TrajectoryError
@@ -96,7 +96,7 @@ def test_memory_and_time_grow_with_the_model_and_the_batch(tmp_path: Path, root:
     probe = run.probe
     longer = probe.model_copy(update={"length": 200})
     assert tokens_of(longer) == 2 * tokens_of(probe) == 1600
-    small, large = memory_of(suite, probe), memory_of(suite, longer)
+    small, large = measuring_memory(suite, probe), measuring_memory(suite, longer)
     assert small is not None
     assert large is not None
     # Two of sixteen float32 blocks of 1.07e9 parameters.
@@ -161,7 +161,7 @@ def test_a_cluster_s_limits_hold_what_is_estimated(tmp_path: Path) -> None:
     suite = run.suites.suite("s")
     one = needs(run, Bundle("s", ("a",), (5 * GB,)))
     several = needs(run, Bundle("s", tuple("abcdefgh"), (5 * GB,) * 8))
-    memory = memory_of(suite, run.probe)
+    memory = measuring_memory(suite, run.probe)
     assert memory is not None
     assert one.memory_mb * 1e6 > memory
     assert 30 < one.minutes < several.minutes

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from trajectory.config import Config
 from trajectory.costs.estimates import (
     START,
-    measuring_seconds,
     described,
     effects_seconds,
     forces_seconds,
+    measuring_seconds,
     pretraining_seconds,
     training_seconds,
 )
