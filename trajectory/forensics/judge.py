@@ -1,0 +1,357 @@
+"""Which checkpoints of a trajectory are not what their names say, told from fingerprints alone.
+
+Each test is held to what honest trajectories give (``benchmarks/forensics.py``); its threshold lies
+beyond the greatest of them. What is found is taken off the path before the next test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from trajectory.forensics.equal import equal_groups, least_changed, rounding_errors
+from trajectory.forensics.geometry import (
+    Distances,
+    Fingerprints,
+    Integers,
+    convex_weights,
+    distances,
+    interpolation,
+    places,
+)
+from trajectory.forensics.order import ASTRAY, FEWEST, put_in_order
+
+Kind = Literal["broken", "copy", "unrelated", "average", "swapped", "misplaced", "off the path"]
+
+UNRELATED = 0.2
+"""Cosine to every checkpoint of the trajectory below which one is of another run: the weights of
+two seeds have a cosine of 0, give or take a few hundredths."""
+
+STEADY = 0.9
+"""Cosine between the two outermost of the others from which the first or the last checkpoint may be
+called unrelated: an untrained model is, after long training."""
+
+AVERAGE = 0.05
+"""Distance² from the nearest average of others below which a checkpoint is that average: as a share
+of its distance² from the line between its neighbours, or of theirs from their neighbours'."""
+
+ROUNDINGS = 10.0
+"""Most of that distance², in units of what rounding explains: an average is exact but for that."""
+
+MEMBER = 1 / 3
+"""Weight, as a share of the greatest, from which another checkpoint counts as part of an average:
+where types are narrow, those beside the true ones take a little of their weight."""
+
+ALONE = 0.9
+"""Weight of one member from which there is no average, but a checkpoint that hardly moved."""
+
+MOST_MEMBERS = 200
+"""Nearest others of which an average is looked for."""
+
+OFF = 12.0
+"""Distance² from the path, as a share of that between the neighbours at its best place, from which
+a checkpoint is off the path. Restarts of the learning rate give up to 5."""
+
+ENOUGH = 20
+"""Numbers that change between any two neighbours from which equal ones are no chance."""
+
+MOST_ASTRAY = 0.25
+"""Share of a trajectory's checkpoints beyond which the path does not tell their order."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A checkpoint that is not what its name says.
+
+    Attributes:
+        at: its index.
+        kind: what is wrong.
+        evidence: the number that says so.
+        threshold: what it is held to: none on an honest path is beyond it.
+        others: indices of the checkpoints that it is a copy or an average of, or swapped with; of
+            one that is misplaced the two between which it lies.
+        weights: of an average's members.
+        piece: index of the piece that is broken.
+        wild: whether it is by numbers that are not finite, and not by being all one number.
+        sure: whether the path tells which of several equal checkpoints has the right name.
+    """
+
+    at: int
+    kind: Kind
+    evidence: float
+    threshold: float
+    others: tuple[int, ...] = ()
+    weights: tuple[float, ...] = ()
+    piece: int | None = None
+    wild: bool = False
+    sure: bool = True
+
+
+@dataclass
+class Judged:
+    """What the fingerprints of a trajectory say.
+
+    Attributes:
+        findings: by step.
+        notes: what could not be told, in words.
+        order: indices of the checkpoints that are left on the path, by step.
+        squares: (N, N) squared distances; those of broken checkpoints are meaningless.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
+    squares: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def found(self, findings: Iterable[Finding]) -> None:
+        """Take these checkpoints off the path."""
+        self.findings += (new := list(findings))
+        gone = {one.at for one in new}
+        self.order = [i for i in self.order if i not in gone]
+
+
+def judge(found: Fingerprints, twins: int = 0) -> Judged:
+    """Look for checkpoints that are broken, copies, of another run, averages, or out of place.
+
+    Args:
+        found: fingerprints, by step.
+        twins: last step whose weights may equal those of the first without a fault.
+    """
+    judged = Judged(order=list(range(len(found.steps))))
+    judged.found(_broken(found))
+    whole = list(judged.order)
+    sound = distances(found.of(whole))
+    apart = _spread(sound, whole, len(found.steps))
+    judged.squares = apart.pooled
+    if len(whole) < 2:
+        judged.notes.append("a single checkpoint has no path")
+        return judged
+    _look_for_copies(judged, found, apart, twins)
+    if sum(p.shape[1] for p, m in zip(found.pieces, found.matrices, strict=True) if m) >= 1000:
+        _look_for_others(judged, apart)
+    if len(judged.order) < FEWEST:
+        judged.notes.append(
+            f"{len(judged.order)} checkpoints are too few to tell averages, and names out of order "
+            f"({FEWEST} are enough)"
+        )
+    else:
+        _look_along_the_path(judged, found, apart)
+    judged.findings.sort(key=lambda one: one.at)
+    return judged
+
+
+def _spread(found: Distances, whole: Sequence[int], count: int) -> Distances:
+    """Distances with rows for all checkpoints, where those of some were measured."""
+    if len(whole) == count:
+        return found
+    at = np.ix_(whole, whole)
+    each = np.zeros((len(found.each), count, count), np.float32)
+    each[:, at[0], at[1]] = found.each
+    pooled, cosines = np.zeros((count, count)), np.zeros((count, count))
+    pooled[at], cosines[at] = found.pooled, found.cosines
+    return Distances(each, pooled, cosines, found.scales)
+
+
+def _broken(found: Fingerprints) -> Iterator[Finding]:
+    """Numbers that are not finite, and matrices of one number where they had many before.
+
+    Matrices may begin as zeros.
+    """
+    flat = np.zeros((len(found.pieces), len(found.steps)), dtype=bool)
+    wild = np.zeros_like(flat, dtype=np.int64)
+    for p, piece in enumerate(found.pieces):
+        wild[p] = (~np.isfinite(piece)).sum(axis=1)
+        flat[p] = (piece == piece[:, :1]).all(axis=1) & found.matrices[p]
+    for i in range(len(found.steps)):
+        if wild[:, i].any():
+            count, worst = float(wild[:, i].sum()), int(wild[:, i].argmax())
+            yield Finding(i, "broken", count, 0.0, piece=worst, wild=True)
+        elif i and (lost := flat[:, i] & ~flat[:, :i].all(axis=1)).any():
+            yield Finding(i, "broken", float(lost.sum()), 0.0, piece=int(lost.argmax()))
+
+
+def _look_for_copies(judged: Judged, found: Fingerprints, apart: Distances, twins: int) -> None:
+    """Checkpoints whose numbers are another's, as far as the narrower of their types holds them."""
+    groups = equal_groups(found, judged.order)
+    early = [i for i in judged.order if found.steps[i] <= twins]
+    for group in groups:
+        # The untrained model and what a warm-up's first steps left of it count as one.
+        for later in [i for i in group if i in early][1:]:
+            group.remove(later)
+            judged.order.remove(later)
+    groups = [group for group in groups if len(group) > 1]
+    if not groups:
+        return
+    least = least_changed(found, [i for i in judged.order if found.steps[i] > twins])
+    if least < ENOUGH:
+        judged.notes.append(
+            f"no more than {least} of {found.numbers:,} numbers change between some neighbours, so "
+            "equal ones do not tell a copy"
+        )
+        return
+    copies = {i for group in groups for i in group}
+    for group in groups:
+        rest = [i for i in judged.order if i not in copies]
+        best, sure = _rightful(group, rest, found.steps, apart)
+        judged.found(
+            Finding(i, "copy", 0.0, float(least), (best,), sure=sure) for i in group if i != best
+        )
+
+
+def _rightful(
+    group: Sequence[int], others: Sequence[int], steps: Integers, apart: Distances
+) -> tuple[int, bool]:
+    """Which of several equal checkpoints has the right name, and whether the path tells it.
+
+    It is the one that lies best between its neighbours. Of two with the same neighbours it is the
+    one whose share of their distance is that of its steps.
+    """
+    if len(others) < FEWEST:
+        return group[0], False
+
+    def fit(i: int) -> tuple[float, float]:
+        line = sorted([*others, i])
+        at = line.index(i)
+        a, b = (int(j) for j in places(apart.pooled, line).own[at])
+        to, back, gap = apart.pooled[i, a], apart.pooled[i, b], apart.pooled[a, b]
+        share = (steps[i] - steps[a]) / (steps[b] - steps[a])
+        return (to + back - gap) / (2 * gap), abs((to - back + gap) / (2 * gap) - share)
+
+    fits = {i: fit(i) for i in group}
+    least = min(found[0] for found in fits.values())
+    near = [i for i in group if fits[i][0] <= least + ASTRAY]
+    best = min(near, key=lambda i: fits[i][1])
+    return best, all(fits[i][1] > fits[best][1] + ASTRAY for i in near if i != best)
+
+
+def _look_for_others(judged: Judged, apart: Distances) -> None:
+    """Checkpoints that no chain of related ones joins to most of the trajectory."""
+    order = judged.order
+    related = apart.cosines[np.ix_(order, order)] > UNRELATED
+    component = np.arange(len(order))
+    for i in range(len(order)):
+        for j in np.flatnonzero(related[i, :i]):
+            component[component == component[i]] = component[j]
+    names, sizes = np.unique(component, return_counts=True)
+    if len(names) == 1:
+        return
+    if 2 * sizes.max() <= len(order):
+        judged.notes.append("no half of the checkpoints is of one run, by their cosines")
+        return
+    main = [order[k] for k in np.flatnonzero(component == names[sizes.argmax()])]
+    strange = [i for i in order if i not in main]
+    ends = _at_an_end(strange, main, apart)
+    for i in ends:
+        judged.notes.append(f"{{{i}}} is as unlike the others as another run, or as long training")
+        judged.order.remove(i)
+    judged.found(
+        Finding(i, "unrelated", float(apart.cosines[i, main].max()), UNRELATED)
+        for i in strange
+        if i not in ends
+    )
+
+
+def _at_an_end(strange: Sequence[int], main: Sequence[int], apart: Distances) -> list[int]:
+    """Those before the first or behind the last of the others that training may have led away."""
+    found = []
+    for outer, inner, side in (
+        (main[0], main[1], [i for i in strange if i < main[0]]),
+        (main[-1], main[-2], [i for i in strange if i > main[-1]]),
+    ):
+        if apart.cosines[outer, inner] < STEADY:
+            found += side
+    return found
+
+
+def _look_along_the_path(judged: Judged, found: Fingerprints, apart: Distances) -> None:
+    """Checkpoints off the path, averages, and names out of order.
+
+    An average disturbs the order, and a wrong order hides averages: once one is found, both are
+    looked for anew without it.
+    """
+    rounding = rounding_errors(found, judged.order, apart)
+    enough = found.numbers >= 10 * len(found.steps)
+    while True:
+        off = _off(judged.order, apart)
+        gone = {one.at for one in off}
+        ordered = put_in_order([i for i in judged.order if i not in gone], apart)
+        new = list(_averages(judged.order, ordered.line, apart, rounding)) if enough else []
+        if not new:
+            break
+        # The clearest one alone: what it is made of may lie near averages of it and the others.
+        judged.found([min(new, key=lambda one: one.evidence)])
+    judged.found(off)
+    moved = {**ordered.places, **ordered.between}
+    if len(moved) > max(2, MOST_ASTRAY * len(judged.order)):
+        judged.notes.append(
+            f"{len(moved)} of {len(judged.order)} checkpoints lie elsewhere than their names say: "
+            "the path does not tell their order, and none of them is named"
+        )
+        return
+    findings = []
+    for i, name in ordered.places.items():
+        kind: Kind = "swapped" if ordered.places.get(name) == i else "misplaced"
+        findings.append(Finding(i, kind, ordered.evidence[i], ASTRAY, (name,)))
+    for i, pair in ordered.between.items():
+        findings.append(Finding(i, "misplaced", ordered.evidence[i], ASTRAY, pair))
+    judged.found(findings)
+
+
+def _off(order: Sequence[int], apart: Distances) -> list[Finding]:
+    """Checkpoints far off the path, the farthest first."""
+    line, found = list(order), []
+    while len(line) >= FEWEST:
+        off = places(apart.pooled, line).off
+        k = int(off.argmax())
+        if off[k] <= OFF:
+            break
+        found.append(Finding(line[k], "off the path", float(off[k]), OFF))
+        del line[k]
+    return found
+
+
+def _averages(
+    order: Sequence[int], line: Sequence[int], apart: Distances, rounding: Mapping[int, float]
+) -> Iterator[Finding]:
+    """Checkpoints that are the mean of others, up to rounding.
+
+    Args:
+        order: those that are looked at.
+        line: those that lie on the path, in its order.
+        apart: their distances.
+        rounding: by checkpoint, the squared distance that rounding explains.
+    """
+    squares = apart.pooled
+    for i in order:
+        path = [j for j in line if j != i]
+        near = sorted((j for j in order if j != i), key=lambda j: squares[i, j])[:MOST_MEMBERS]
+        weights, residual = convex_weights(squares, i, near)
+        usual = _usual(squares, i, path)
+        if residual >= AVERAGE * usual or weights.max() >= ALONE:
+            continue
+        explained = rounding[i] + sum(
+            w**2 * rounding[j] for w, j in zip(weights, near, strict=True)
+        )
+        if residual <= ROUNDINGS * explained:
+            named = (n for n in range(len(near)) if weights[n] >= MEMBER * weights.max())
+            members = sorted(named, key=lambda n: near[n])
+            others = tuple(near[n] for n in members)
+            shares = tuple(float(weights[n]) for n in members)
+            yield Finding(i, "average", residual / usual, AVERAGE, others, shares)
+
+
+def _usual(squares: np.ndarray, i: int, path: Sequence[int]) -> float:
+    """Squared distance from the line between neighbours: of a checkpoint where it lies best, or of
+    the nearer of these neighbours where that is more."""
+    best = min(pairwise(path), key=lambda pair: interpolation(squares, i, *pair))
+    beside = []
+    for j in best:
+        at = path.index(j)
+        a = path[at - 1] if at else path[1]
+        b = path[at + 1] if at + 1 < len(path) else path[-2]
+        beside.append(interpolation(squares, j, a, b))
+    return max(interpolation(squares, i, *best), min(beside))
