@@ -2,7 +2,7 @@
 
     python benchmarks/forensics.py honest               # alarms on honest trajectories
     python benchmarks/forensics.py forged               # forged ones: how many are found and named
-    python benchmarks/forensics.py folder FOLDER OTHER  # both, on real checkpoints; OTHER: its seed
+    python benchmarks/forensics.py forged FOLDER OTHER  # of real checkpoints, and another seed's
 
 A simulated trajectory is AdamW on a noisy quadratic loss whose minimum moves: coordinates of ten
 matrices and four norm scales, curvatures over three decades, gradient noise of which a part is
@@ -18,12 +18,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
 
-from trajectory.forensics.geometry import Array, Fingerprints
+from trajectory.config.fetch import Fetch
+from trajectory.config.suites import Suite
+from trajectory.forensics.examine import examine
+from trajectory.forensics.geometry import Fingerprints
 from trajectory.forensics.judge import Finding, judge
+from trajectory.hub.client import Hub
 
 STEPS = 2000
 MATRICES, VECTORS = 10, 4
@@ -212,93 +218,107 @@ def score(findings: Sequence[Finding], kind: str, truth: dict[int, set[int]]) ->
     return ("right" if right and complete else "found"), false
 
 
-def runs(count: int, width: int) -> Iterator[tuple[str, str, int, bool, Fingerprints]]:
-    """Honest trajectories: seeds × schedules × spacings, each learning to the end or settled."""
+def runs(count: int, width: int) -> Iterator[tuple[str, Fingerprints, Fingerprints]]:
+    """Honest trajectories, each with another seed's: seeds × schedules × spacings, each learning to
+    the end or settled early."""
     every = itertools.product(range(count), SCHEDULES, SPACINGS, (False, True))
     for seed, schedule, spacing, settled in every:
         steps = SPACINGS[spacing]
-        pieces = simulated(seed, schedule, steps, width, settled)
-        yield schedule, spacing, seed, settled, fingerprints(steps, pieces)
+        pair = [simulated(s, schedule, steps, width, settled) for s in (seed, 1000 + seed)]
+        own, other = (fingerprints(steps, pieces) for pieces in pair)
+        yield f"{schedule}, {spacing}, {'settled' if settled else 'learning'} {seed}", own, other
 
 
-def stored(found: Fingerprints) -> Iterator[tuple[str, Fingerprints]]:
-    for dtype in DTYPES:
-        yield dtype, replace(found, pieces=[rounded(p, dtype) for p in found.pieces])
-
-
-def honest(count: int, width: int) -> None:
-    """False alarms, by schedule, and the greatest values of each statistic without a fault."""
-    alarms, seen, checkpoints = Counter(), Counter(), Counter()
-    notes: Counter[str] = Counter()
-    for schedule, spacing, seed, settled, found in runs(count, width):
-        for dtype, made in stored(found):
-            judged = judge(made, twins=10)
-            seen[schedule] += 1
-            checkpoints[schedule] += len(made.steps)
-            alarms[schedule] += len(judged.findings)
-            notes.update(judged.notes)
-            for one in judged.findings:
-                print(
-                    "  alarm:",
-                    schedule,
-                    spacing,
-                    seed,
-                    settled,
-                    dtype,
-                    int(made.steps[one.at]),
-                    one,
-                )
-    for schedule, number in seen.items():
-        print(f"{schedule:18} {alarms[schedule]} of {checkpoints[schedule]} in {number} suites")
-    print(f"all: {sum(alarms.values())} of {sum(checkpoints.values())}; notes: {dict(notes)}")
-
-
-def forgeries(count: int, width: int) -> None:
-    found_right: dict[str, Counter[str]] = {kind: Counter() for kind in FORGERIES}
-    for schedule, spacing, seed, settled, found in runs(count, width):
-        steps = SPACINGS[spacing]
-        stranger = fingerprints(steps, simulated(1000 + seed, schedule, steps, width, settled))
-        for dtype, made in stored(found):
-            other = replace(stranger, pieces=[rounded(p, dtype) for p in stranger.pieces])
-            for kind in FORGERIES:
-                text = f"{schedule} {spacing} {seed} {settled} {dtype} {kind}"
-                rng = np.random.default_rng(abs(hash_of(text)))
-                fake, truth = forged(made, kind, rng, other, dtype)
-                judged = judge(fake, twins=10)
-                verdict, false = score(judged.findings, kind, truth)
-                found_right[kind][verdict] += 1
-                found_right[kind]["false"] += false
-                if VERBOSE and (verdict != "right" or false):
-                    print(text, verdict, false, truth, judged.findings, judged.notes)
-    for kind, counts in found_right.items():
-        total = counts["right"] + counts["found"] + counts["missed"]
-        print(
-            f"{kind:26} right {counts['right'] / total:6.1%}  found "
-            f"{(counts['right'] + counts['found']) / total:6.1%}  others named {counts['false']}"
-            f"  of {total}"
+def folder(paths: Sequence[Path]) -> Iterator[tuple[str, Fingerprints, Fingerprints]]:
+    """The trajectory in a folder, and another seed's at the same steps."""
+    hub = Hub(Fetch())
+    found = []
+    for path in paths:
+        (examined,) = examine(path.name, Suite(folder=path), hub)
+        found.append(
+            Fingerprints(
+                np.asarray([one.row["step"] for one in examined.read]),
+                [
+                    np.stack(same)
+                    for same in zip(*(one.values for one in examined.read), strict=True)
+                ],
+                np.asarray([piece.matrix for piece in examined.pieces]),
+            )
         )
+    yield paths[0].name, found[0], found[1]
 
 
-VERBOSE = False
+def stored(found: Fingerprints, dtype: str) -> Fingerprints:
+    return replace(found, pieces=[rounded(piece, dtype) for piece in found.pieces])
 
 
-def hash_of(text: str) -> int:
-    import zlib
+Runs = Iterator[tuple[str, Fingerprints, Fingerprints]]
 
-    return zlib.crc32(text.encode())
+
+def honest(trajectories: Runs) -> None:
+    """False alarms, by schedule and type."""
+    alarms, seen = Counter[str](), Counter[str]()
+    suites = 0
+    for name, found, _ in trajectories:
+        for dtype in DTYPES:
+            judged = judge(stored(found, dtype), twins=10)
+            suites += 1
+            for key in (name.split(",")[0], dtype):
+                seen[key] += len(found.steps)
+                alarms[key] += len(judged.findings)
+            for one in judged.findings:
+                print(f"  {name}, {dtype}, step {found.steps[one.at]}: {one}")
+            for note in judged.notes:
+                print(f"  {name}, {dtype}: {note}")
+    for key, number in seen.items():
+        print(f"{key:18} {alarms[key]} alarms among {number:,} checkpoints")
+    print(f"{suites} suites")
+
+
+def forgeries(trajectories: Runs, repeat: int, verbose: bool) -> None:
+    """How many forgeries are named right, and how many are named at all, by type."""
+    counts = {(kind, dtype): Counter[str]() for kind in FORGERIES for dtype in DTYPES}
+    for name, found, other in trajectories:
+        for kind, dtype, again in itertools.product(FORGERIES, DTYPES, range(repeat)):
+            rng = np.random.default_rng(crc32(f"{name} {kind} {dtype} {again}".encode()))
+            own, strange = stored(found, dtype), stored(other, dtype)
+            fake, truth = forged(own, kind, rng, strange, dtype)
+            judged = judge(fake, twins=10)
+            verdict, false = score(judged.findings, kind, truth)
+            counts[kind, dtype] += Counter({verdict: 1, "false": false})
+            if verbose and (verdict != "right" or false):
+                print(f"  {name}, {dtype}: {kind} {truth}: {judged.findings} {judged.notes}")
+    print("forgery; named right, and named at all, in", ", ".join(DTYPES), "; others named")
+    for kind in FORGERIES:
+        cells = []
+        for dtype in DTYPES:
+            c = counts[kind, dtype]
+            total = c["right"] + c["found"] + c["missed"]
+            cells.append(f"{c['right'] / total:5.0%} {(c['right'] + c['found']) / total:5.0%}")
+        false = sum(counts[kind, dtype]["false"] for dtype in DTYPES)
+        print(f"{kind:26} {'   '.join(cells)}   {false} of {3 * total}")
 
 
 def main() -> None:
-    global VERBOSE
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["honest", "forged"])
-    parser.add_argument("--count", type=int, default=2)
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument(
+        "folders", nargs="*", type=Path, help="real ones: a suite's, another seed's"
+    )
+    parser.add_argument("--count", type=int, default=1, help="seeds of every setting")
+    parser.add_argument("--repeat", type=int, default=1, help="forgeries of each kind")
+    parser.add_argument("--width", type=int, default=256, help="numbers of a piece")
+    parser.add_argument("--verbose", action="store_true", help="show what was not named right")
     arguments = parser.parse_args()
-    VERBOSE = arguments.verbose
     begun = time.monotonic()
-    (honest if arguments.what == "honest" else forgeries)(arguments.count, arguments.width)
+    if arguments.folders:
+        trajectories: Runs = folder(arguments.folders)
+    else:
+        trajectories = runs(arguments.count, arguments.width)
+    if arguments.what == "honest":
+        honest(trajectories)
+    else:
+        forgeries(trajectories, arguments.repeat, arguments.verbose)
     print(f"{time.monotonic() - begun:.0f} s")
 
 

@@ -129,8 +129,8 @@ def _lines(name: str, suite: Suite, hub: Hub) -> dict[str, list[Row]]:
             lines.setdefault(row["trajectory"], {}).setdefault(row["step"], row)
     if not lines:
         raise TrajectoryError(
-            f"suite '{name}': none of its {len(revisions)} revisions has a name that states a step; "
-            "see pattern in docs/config.md"
+            f"suite '{name}': none of its {len(revisions)} revisions has a name that states a step "
+            "(see pattern in docs/config.md)"
         )
     return {trajectory: list(rows.values()) for trajectory, rows in lines.items()}
 

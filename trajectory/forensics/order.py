@@ -83,10 +83,10 @@ def _farthest_astray(line: Sequence[int], apart: Distances) -> tuple[int, float]
         return None
     place = places(apart.pooled, line)
     found = []
-    for k in np.flatnonzero(place.astray > ASTRAY):
+    for k in map(int, np.flatnonzero(place.astray > ASTRAY)):
         by_piece = astray_by_piece(apart.each, line[k], place.own[k], place.best[k])
         if (half := float(np.median(by_piece))) > ASTRAY:
-            found.append((int(k), half))
+            found.append((k, half))
     return max(found, key=lambda one: one[1], default=None)
 
 

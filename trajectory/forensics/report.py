@@ -140,7 +140,7 @@ def _bytes_read(examined: Examined, suite: Suite, endpoint: str) -> list[str]:
     at = next((one.at for one in examined.judged.findings), 0)
     own = examined.read[at]
     lines = [
-        f"<details><summary>Numbers that were read, and their bytes in {examined.name(at)}</summary>",
+        f"<details><summary>What was read, and where it lies in {examined.name(at)}</summary>",
         "",
         _cells(["tensor", "numbers", "file", "bytes"]),
         _cells(["---"] * 4),
