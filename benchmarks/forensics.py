@@ -27,8 +27,8 @@ import torch
 from trajectory.config.fetch import Fetch
 from trajectory.config.suites import Suite
 from trajectory.forensics.examine import examine
-from trajectory.forensics.geometry import Fingerprints
-from trajectory.forensics.judge import Finding, judge
+from trajectory.forensics.geometry import Fingerprints, distances, places
+from trajectory.forensics.judge import Finding, Judged, judge, nearest_average
 from trajectory.hub.client import Hub
 
 STEPS = 2000
@@ -256,13 +256,14 @@ Runs = Iterator[tuple[str, Fingerprints, Fingerprints]]
 
 
 def honest(trajectories: Runs) -> None:
-    """False alarms, by schedule and type."""
+    """False alarms, by schedule and type, and how near honest checkpoints come to a threshold."""
     alarms, seen = Counter[str](), Counter[str]()
-    suites = 0
+    suites, extremes = 0, []
     for name, found, _ in trajectories:
         for dtype in DTYPES:
             judged = judge(stored(found, dtype), twins=10)
             suites += 1
+            extremes.append(nearest_to_alarm(judged, stored(found, dtype)))
             for key in (name.split(",")[0], dtype):
                 seen[key] += len(found.steps)
                 alarms[key] += len(judged.findings)
@@ -272,7 +273,19 @@ def honest(trajectories: Runs) -> None:
                 print(f"  {name}, {dtype}: {note}")
     for key, number in seen.items():
         print(f"{key:18} {alarms[key]} alarms among {number:,} checkpoints")
-    print(f"{suites} suites")
+    astray, off, share, cosine = zip(*extremes, strict=True)
+    print(f"{suites} suites; greatest astray {max(astray):.3f}, off the path {max(off):.1f}; least")
+    print(f"residual of an average {min(share):.2f}, cosine between neighbours {min(cosine):.2f}")
+
+
+def nearest_to_alarm(judged: Judged, found: Fingerprints) -> tuple[float, float, float, float]:
+    """The greatest of a path's numbers that are held from above, and the least of the others."""
+    apart = distances(found)
+    place = places(apart.pooled, judged.order)
+    shares = [nearest_average(apart.pooled, i, judged.order, judged.order) for i in judged.order]
+    cosines = [apart.cosines[a, b] for a, b in itertools.pairwise(judged.order)]
+    least = min(residual / usual for _, _, residual, usual in shares)
+    return place.astray.max(), place.off.max(), least, min(cosines)
 
 
 def forgeries(trajectories: Runs, repeat: int, verbose: bool) -> None:

@@ -79,10 +79,11 @@ def distances(found: Fingerprints) -> Distances:
             total += squares * scales[-1]
             each.append((squares * scales[-1]).astype(np.float32))
         if matrix:
-            norms = np.maximum(np.linalg.norm(values, axis=1), np.finfo(np.float64).tiny)
-            size = norms[:, None] * norms[None, :]
-            both = norms[:, None] ** 2 + norms[None, :] ** 2
-            cosines.append(((both - squares) / (2 * size)).astype(np.float32))
+            norms = np.linalg.norm(values, axis=1)
+            size = 2 * norms[:, None] * norms[None, :]
+            dots = norms[:, None] ** 2 + norms[None, :] ** 2 - squares
+            cosine = np.divide(dots, size, out=np.zeros_like(size), where=size > 0)
+            cosines.append(cosine.astype(np.float32))
     stacked = np.stack(each) if each else np.zeros((1, count, count), np.float32)
     alike = np.median(np.stack(cosines), axis=0) if cosines else np.ones((count, count))
     each_of = np.asarray(scales) / len(stacked)

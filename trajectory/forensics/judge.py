@@ -15,6 +15,7 @@ import numpy as np
 
 from trajectory.forensics.equal import equal_groups, least_changed, rounding_errors
 from trajectory.forensics.geometry import (
+    Array,
     Distances,
     Fingerprints,
     Integers,
@@ -45,9 +46,6 @@ ROUNDINGS = 10.0
 MEMBER = 1 / 3
 """Weight, as a share of the greatest, from which another checkpoint counts as part of an average:
 where types are narrow, those beside the true ones take a little of their weight."""
-
-ALONE = 0.9
-"""Weight of one member from which there is no average, but a checkpoint that hardly moved."""
 
 MOST_MEMBERS = 200
 """Nearest others of which an average is looked for."""
@@ -105,7 +103,7 @@ class Judged:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
-    squares: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    squares: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
     def found(self, findings: Iterable[Finding]) -> None:
         """Take these checkpoints off the path."""
@@ -325,26 +323,49 @@ def _averages(
         apart: their distances.
         rounding: by checkpoint, the squared distance that rounding explains.
     """
-    squares = apart.pooled
     for i in order:
-        path = [j for j in line if j != i]
-        near = sorted((j for j in order if j != i), key=lambda j: squares[i, j])[:MOST_MEMBERS]
-        weights, residual = convex_weights(squares, i, near)
-        usual = _usual(squares, i, path)
-        if residual >= AVERAGE * usual or weights.max() >= ALONE:
-            continue
-        explained = rounding[i] + sum(
-            w**2 * rounding[j] for w, j in zip(weights, near, strict=True)
+        near, weights, residual, usual = nearest_average(apart.pooled, i, order, line)
+        members = sorted(
+            (n for n in range(len(near)) if weights[n] >= MEMBER * weights.max()),
+            key=lambda n: near[n],
         )
+        if residual >= AVERAGE * usual or len(members) < 2:
+            continue
+        shares = zip(weights, near, strict=True)
+        explained = rounding[i] + sum(share**2 * rounding[j] for share, j in shares)
         if residual <= ROUNDINGS * explained:
-            named = (n for n in range(len(near)) if weights[n] >= MEMBER * weights.max())
-            members = sorted(named, key=lambda n: near[n])
-            others = tuple(near[n] for n in members)
-            shares = tuple(float(weights[n]) for n in members)
-            yield Finding(i, "average", residual / usual, AVERAGE, others, shares)
+            yield Finding(
+                i,
+                "average",
+                residual / usual,
+                AVERAGE,
+                tuple(near[n] for n in members),
+                tuple(float(weights[n]) for n in members),
+            )
 
 
-def _usual(squares: np.ndarray, i: int, path: Sequence[int]) -> float:
+def nearest_average(
+    squares: Array, i: int, order: Sequence[int], line: Sequence[int]
+) -> tuple[list[int], Array, float, float]:
+    """The average of others nearest to a checkpoint.
+
+    Args:
+        squares: (N, N) squared distances.
+        i: the checkpoint.
+        order: those whose average it may be.
+        line: those that lie on the path, in its order.
+
+    Returns:
+        The others, their weights, the squared distance, and what is usual of it: from the line
+        between two neighbours.
+    """
+    path = [j for j in line if j != i]
+    near = sorted((j for j in order if j != i), key=lambda j: squares[i, j])[:MOST_MEMBERS]
+    weights, residual = convex_weights(squares, i, near)
+    return near, weights, residual, _usual(squares, i, path)
+
+
+def _usual(squares: Array, i: int, path: Sequence[int]) -> float:
     """Squared distance from the line between neighbours: of a checkpoint where it lies best, or of
     the nearer of these neighbours where that is more."""
     best = min(pairwise(path), key=lambda pair: interpolation(squares, i, *pair))
