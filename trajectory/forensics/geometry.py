@@ -109,7 +109,7 @@ class Places:
         own: (n, 2) the neighbours by step: of the first and the last the two nearest others.
         best: (n, 2) neighbours by step of each other between which it lies best.
         astray: (n,) how much better it lies there, as a share of D between its own neighbours;
-            0 where that is its own place.
+            0 where that is its own place, or it is closer to these.
         off: (n,) g at its best place as a share of D between these two: how far off the path it is,
             its own noise included.
     """
@@ -140,7 +140,7 @@ def places(squares: Array, order: Sequence[int]) -> Places:
         along[pair, at[:-1]] = np.inf
     nearest = along.argmin(axis=1)
     elsewhere = along[at, nearest]
-    better = elsewhere < own
+    better = (elsewhere < own) & _closer(d, np.stack([nearest, nearest + 1, left, right]))
     best_left = np.where(better, nearest, left)
     best_right = np.where(better, nearest + 1, right)
     tiny = np.finfo(np.float64).tiny
@@ -153,6 +153,28 @@ def places(squares: Array, order: Sequence[int]) -> Places:
         np.where(better, own - elsewhere, 0.0) / gap,
         np.maximum(least, 0.0) / there,
     )
+
+
+def _closer(d: Array, pairs: Integers) -> npt.NDArray[np.bool_]:
+    """Whether each checkpoint lies closer to one of another pair than to one of its own; what both
+    have in common does not count.
+
+    Where a learning rate decays, weights fall back towards the middle of earlier noise, and so lie
+    between earlier checkpoints; but next to none of them.
+
+    Args:
+        d: (n, n) squared distances.
+        pairs: (4, n) the other pair and the own one.
+    """
+    at = np.arange(len(d))
+    there, here = np.full(len(d), np.inf), np.full(len(d), np.inf)
+    for k in (0, 1):
+        new, old = pairs[k], pairs[2 + k]
+        apart = d[at, new]
+        there = np.where((new != pairs[2]) & (new != pairs[3]), np.minimum(there, apart), there)
+        apart = d[at, old]
+        here = np.where((old != pairs[0]) & (old != pairs[1]), np.minimum(here, apart), here)
+    return there < here
 
 
 def astray_by_piece(

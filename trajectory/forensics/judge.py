@@ -24,7 +24,7 @@ from trajectory.forensics.geometry import (
     interpolation,
     places,
 )
-from trajectory.forensics.order import ASTRAY, FEWEST, put_in_order
+from trajectory.forensics.order import ASTRAY, FEWEST, Ordered, put_in_order
 
 Kind = Literal["broken", "copy", "unrelated", "average", "swapped", "misplaced", "off the path"]
 
@@ -57,8 +57,11 @@ a checkpoint is off the path. Restarts of the learning rate give up to 5."""
 ENOUGH = 20
 """Numbers that change between any two neighbours from which equal ones are no chance."""
 
-MOST_ASTRAY = 0.25
-"""Share of a trajectory's checkpoints beyond which the path does not tell their order."""
+FEW_ASTRAY, MOST_ASTRAY = 4, 0.25
+"""Checkpoints, and share of a trajectory's, beyond which the path does not tell their order."""
+
+ENOUGH_MATRIX = 1000
+"""Numbers of matrices from which on cosines tell another run."""
 
 
 @dataclass(frozen=True)
@@ -128,16 +131,30 @@ def judge(found: Fingerprints, twins: int = 0) -> Judged:
     if len(whole) < 2:
         judged.notes.append("a single checkpoint has no path")
         return judged
-    _look_for_copies(judged, found, apart, twins)
-    if sum(p.shape[1] for p, m in zip(found.pieces, found.matrices, strict=True) if m) >= 1000:
+    groups, least = _copies(judged, found, twins)
+    if (
+        sum(p.shape[1] for p, m in zip(found.pieces, found.matrices, strict=True) if m)
+        >= ENOUGH_MATRIX
+    ):
         _look_for_others(judged, apart)
+    paths = _Paths(found, apart)
+    # Which of several equal checkpoints is right, the path of all others tells.
+    equal = {i for group in groups for i in group}
+    _, line = paths.along([i for i in judged.order if i not in equal])
+    for group in groups:
+        if left := [i for i in group if i in judged.order]:
+            best, sure = _rightful(left, line, found.steps, apart)
+            copies = (i for i in left if i != best)
+            judged.found(
+                [Finding(i, "copy", 0.0, float(least), (best,), sure=sure) for i in copies]
+            )
     if len(judged.order) < FEWEST:
         judged.notes.append(
             f"{len(judged.order)} checkpoints are too few to tell averages, and names out of order "
             f"({FEWEST} are enough)"
         )
     else:
-        _look_along_the_path(judged, found, apart)
+        _look_along_the_path(judged, paths)
     judged.findings.sort(key=lambda one: one.at)
     return judged
 
@@ -172,8 +189,9 @@ def _broken(found: Fingerprints) -> Iterator[Finding]:
             yield Finding(i, "broken", float(lost.sum()), 0.0, piece=int(lost.argmax()))
 
 
-def _look_for_copies(judged: Judged, found: Fingerprints, apart: Distances, twins: int) -> None:
-    """Checkpoints whose numbers are another's, as far as the narrower of their types holds them."""
+def _copies(judged: Judged, found: Fingerprints, twins: int) -> tuple[list[list[int]], int]:
+    """Groups of checkpoints whose numbers are equal as far as the narrower of their types holds
+    them, and the fewest numbers that differ between neighbours elsewhere."""
     groups = equal_groups(found, judged.order)
     early = [i for i in judged.order if found.steps[i] <= twins]
     for group in groups:
@@ -182,41 +200,33 @@ def _look_for_copies(judged: Judged, found: Fingerprints, apart: Distances, twin
             group.remove(later)
             judged.order.remove(later)
     groups = [group for group in groups if len(group) > 1]
-    if not groups:
-        return
     least = least_changed(found, [i for i in judged.order if found.steps[i] > twins])
-    if least < ENOUGH:
+    if groups and least < ENOUGH:
         judged.notes.append(
             f"no more than {least} of {found.numbers:,} numbers change between some neighbours, so "
             "equal ones do not tell a copy"
         )
-        return
-    copies = {i for group in groups for i in group}
-    for group in groups:
-        rest = [i for i in judged.order if i not in copies]
-        best, sure = _rightful(group, rest, found.steps, apart)
-        judged.found(
-            Finding(i, "copy", 0.0, float(least), (best,), sure=sure) for i in group if i != best
-        )
+        return [], least
+    return groups, least
 
 
 def _rightful(
-    group: Sequence[int], others: Sequence[int], steps: Integers, apart: Distances
+    group: Sequence[int], path: Ordered, steps: Integers, apart: Distances
 ) -> tuple[int, bool]:
     """Which of several equal checkpoints has the right name, and whether the path tells it.
 
     It is the one that lies best between its neighbours. Of two with the same neighbours it is the
     one whose share of their distance is that of its steps.
     """
-    if len(others) < FEWEST:
+    if len(path.line) < FEWEST:
         return group[0], False
 
     def fit(i: int) -> tuple[float, float]:
-        line = sorted([*others, i])
-        at = line.index(i)
-        a, b = (int(j) for j in places(apart.pooled, line).own[at])
+        at = min(max(int(np.searchsorted(path.names, i)), 1), len(path.names) - 1)
+        a, b = path.line[at - 1], path.line[at]
+        first, last = (int(steps[name]) for name in path.names[at - 1 : at + 1])
         to, back, gap = apart.pooled[i, a], apart.pooled[i, b], apart.pooled[a, b]
-        share = (steps[i] - steps[a]) / (steps[b] - steps[a])
+        share = (int(steps[i]) - first) / (last - first)
         return (to + back - gap) / (2 * gap), abs((to - back + gap) / (2 * gap) - share)
 
     fits = {i: fit(i) for i in group}
@@ -265,26 +275,43 @@ def _at_an_end(strange: Sequence[int], main: Sequence[int], apart: Distances) ->
     return found
 
 
-def _look_along_the_path(judged: Judged, found: Fingerprints, apart: Distances) -> None:
-    """Checkpoints off the path, averages, and names out of order.
+class _Paths:
+    """Looks along paths of some of the checkpoints."""
 
-    An average disturbs the order, and a wrong order hides averages: once one is found, both are
-    looked for anew without it.
-    """
-    rounding = rounding_errors(found, judged.order, apart)
-    enough = found.numbers >= 10 * len(found.steps)
-    while True:
-        off = _off(judged.order, apart)
-        gone = {one.at for one in off}
-        ordered = put_in_order([i for i in judged.order if i not in gone], apart)
-        new = list(_averages(judged.order, ordered.line, apart, rounding)) if enough else []
-        if not new:
-            break
-        # The clearest one alone: what it is made of may lie near averages of it and the others.
-        judged.found([min(new, key=lambda one: one.evidence)])
-    judged.found(off)
+    def __init__(self, found: Fingerprints, apart: Distances) -> None:
+        self.apart = apart
+        every = range(len(found.steps))
+        self.rounding = rounding_errors(found, every, apart)
+        self.enough = found.numbers >= 10 * len(found.steps)
+
+    def along(self, order: Sequence[int]) -> tuple[list[Finding], Ordered]:
+        """Checkpoints off the path and averages, and the order of the others.
+
+        An average disturbs the order, and a wrong order hides averages: once one is found, all are
+        looked for anew without it.
+        """
+        averages: list[Finding] = []
+        left = list(order)
+        while True:
+            off = _off(left, self.apart)
+            gone = {one.at for one in off}
+            ordered = put_in_order([i for i in left if i not in gone], self.apart)
+            if not self.enough or len(ordered.line) < FEWEST:
+                return [*averages, *off], ordered
+            new = list(_averages(left, ordered.line, self.apart, self.rounding))
+            if not new:
+                return [*averages, *off], ordered
+            # The clearest one alone: others may lie near averages of it and what it is made of.
+            averages.append(min(new, key=lambda one: one.evidence))
+            left.remove(averages[-1].at)
+
+
+def _look_along_the_path(judged: Judged, paths: _Paths) -> None:
+    """Checkpoints off the path, averages, and names out of order."""
+    findings, ordered = paths.along(judged.order)
+    judged.found(findings)
     moved = {**ordered.places, **ordered.between}
-    if len(moved) > max(2, MOST_ASTRAY * len(judged.order)):
+    if len(moved) > max(FEW_ASTRAY, MOST_ASTRAY * len(judged.order)):
         judged.notes.append(
             f"{len(moved)} of {len(judged.order)} checkpoints lie elsewhere than their names say: "
             "the path does not tell their order, and none of them is named"
