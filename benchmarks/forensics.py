@@ -26,9 +26,11 @@ import torch
 
 from trajectory.config.fetch import Fetch
 from trajectory.config.suites import Suite
+from trajectory.forensics.averages import nearest_average
 from trajectory.forensics.examine import examine
+from trajectory.forensics.findings import Finding
 from trajectory.forensics.geometry import Fingerprints, distances, places
-from trajectory.forensics.judge import Finding, Judged, judge, nearest_average
+from trajectory.forensics.judge import Judged, judge
 from trajectory.hub.client import Hub
 
 STEPS = 2000
@@ -218,11 +220,11 @@ def score(findings: Sequence[Finding], kind: str, truth: dict[int, set[int]]) ->
     return ("right" if right and complete else "found"), false
 
 
-def runs(count: int, width: int) -> Iterator[tuple[str, Fingerprints, Fingerprints]]:
+def runs(count: int, width: int, stride: int) -> Iterator[tuple[str, Fingerprints, Fingerprints]]:
     """Honest trajectories, each with another seed's: seeds × schedules × spacings, each learning to
     the end or settled early."""
     every = itertools.product(range(count), SCHEDULES, SPACINGS, (False, True))
-    for seed, schedule, spacing, settled in every:
+    for seed, schedule, spacing, settled in itertools.islice(every, 0, None, stride):
         steps = SPACINGS[spacing]
         pair = [simulated(s, schedule, steps, width, settled) for s in (seed, 1000 + seed)]
         own, other = (fingerprints(steps, pieces) for pieces in pair)
@@ -319,6 +321,7 @@ def main() -> None:
         "folders", nargs="*", type=Path, help="real ones: a suite's, another seed's"
     )
     parser.add_argument("--count", type=int, default=1, help="seeds of every setting")
+    parser.add_argument("--stride", type=int, default=1, help="every how manieth setting")
     parser.add_argument("--repeat", type=int, default=1, help="forgeries of each kind")
     parser.add_argument("--width", type=int, default=256, help="numbers of a piece")
     parser.add_argument("--verbose", action="store_true", help="show what was not named right")
@@ -327,7 +330,7 @@ def main() -> None:
     if arguments.folders:
         trajectories: Runs = folder(arguments.folders)
     else:
-        trajectories = runs(arguments.count, arguments.width)
+        trajectories = runs(arguments.count, arguments.width, arguments.stride)
     if arguments.what == "honest":
         honest(trajectories)
     else:

@@ -257,6 +257,8 @@ def test_numbers_that_are_none_are_named_with_their_tensor() -> None:
 def test_few_checkpoints_are_judged_as_far_as_they_go() -> None:
     judged = judge(walk(1))
     assert (judged.findings, judged.notes) == ([], ["a single checkpoint has no path"])
+    nothing = replace(walk(3), pieces=[np.full_like(p, np.nan) for p in walk(3).pieces])
+    assert {one.kind for one in judge(nothing).findings} == {"broken"}
     found = walk(4)
     fake = truth.with_rows(found, {1: truth.row(found, 3)})
     judged = judge(fake)

@@ -19,9 +19,10 @@ from trajectory.checkpoints.manifest import manifest_rows
 from trajectory.checkpoints.pin import list_revisions
 from trajectory.config.suites import Suite
 from trajectory.errors import DamagedFiles, TrajectoryError
+from trajectory.forensics.findings import Finding
 from trajectory.forensics.fingerprint import OtherTensors, Piece, places_of, plan, read_pieces
 from trajectory.forensics.geometry import Fingerprints
-from trajectory.forensics.judge import Finding, Judged, judge
+from trajectory.forensics.judge import Judged, judge
 from trajectory.hub.client import Hub
 from trajectory.hub.content import (
     File,

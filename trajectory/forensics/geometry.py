@@ -17,6 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+CLOSER = 1.25
+"""Most of a distance² to a checkpoint's own neighbours at which one of others counts as close."""
+
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
@@ -39,6 +42,12 @@ class Fingerprints:
     def numbers(self) -> int:
         """Numbers per checkpoint."""
         return sum(piece.shape[1] for piece in self.pieces)
+
+    @property
+    def in_matrices(self) -> int:
+        """Of these, numbers of matrices."""
+        pairs = zip(self.pieces, self.matrices, strict=True)
+        return sum(piece.shape[1] for piece, matrix in pairs if matrix)
 
     def of(self, chosen: Sequence[int]) -> Fingerprints:
         """The fingerprints of some of the checkpoints."""
@@ -109,7 +118,7 @@ class Places:
         own: (n, 2) the neighbours by step: of the first and the last the two nearest others.
         best: (n, 2) neighbours by step of each other between which it lies best.
         astray: (n,) how much better it lies there, as a share of D between its own neighbours;
-            0 where that is its own place, or it is closer to these.
+            0 where that is its own place, or it is much closer to these.
         off: (n,) g at its best place as a share of D between these two: how far off the path it is,
             its own noise included.
     """
@@ -156,8 +165,8 @@ def places(squares: Array, order: Sequence[int]) -> Places:
 
 
 def _closer(d: Array, pairs: Integers) -> npt.NDArray[np.bool_]:
-    """Whether each checkpoint lies closer to one of another pair than to one of its own; what both
-    have in common does not count.
+    """Whether each checkpoint lies about as close to one of another pair as to one of its own; what
+    both have in common does not count.
 
     Where a learning rate decays, weights fall back towards the middle of earlier noise, and so lie
     between earlier checkpoints; but next to none of them.
@@ -174,7 +183,7 @@ def _closer(d: Array, pairs: Integers) -> npt.NDArray[np.bool_]:
         there = np.where((new != pairs[2]) & (new != pairs[3]), np.minimum(there, apart), there)
         apart = d[at, old]
         here = np.where((old != pairs[0]) & (old != pairs[1]), np.minimum(here, apart), here)
-    return there < here
+    return there < CLOSER * here
 
 
 def astray_by_piece(

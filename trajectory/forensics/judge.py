@@ -6,27 +6,23 @@ beyond the greatest of them. What is found is taken off the path before the next
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 
+from trajectory.forensics.averages import averages
 from trajectory.forensics.equal import equal_groups, least_changed, rounding_errors
+from trajectory.forensics.findings import Finding, Kind
 from trajectory.forensics.geometry import (
     Array,
     Distances,
     Fingerprints,
     Integers,
-    convex_weights,
     distances,
-    interpolation,
     places,
 )
 from trajectory.forensics.order import ASTRAY, FEWEST, Ordered, put_in_order
-
-Kind = Literal["broken", "copy", "unrelated", "average", "swapped", "misplaced", "off the path"]
 
 UNRELATED = 0.2
 """Cosine to every checkpoint of the trajectory below which one is of another run: the weights of
@@ -35,20 +31,6 @@ two seeds have a cosine of 0, give or take a few hundredths."""
 STEADY = 0.9
 """Cosine between the two outermost of the others from which the first or the last checkpoint may be
 called unrelated: an untrained model is, after long training."""
-
-AVERAGE = 0.05
-"""Distance² from the nearest average of others below which a checkpoint is that average: as a share
-of its distance² from the line between its neighbours, or of theirs from their neighbours'."""
-
-ROUNDINGS = 10.0
-"""Most of that distance², in units of what rounding explains: an average is exact but for that."""
-
-MEMBER = 1 / 3
-"""Weight, as a share of the greatest, from which another checkpoint counts as part of an average:
-where types are narrow, those beside the true ones take a little of their weight."""
-
-MOST_MEMBERS = 200
-"""Nearest others of which an average is looked for."""
 
 OFF = 12.0
 """Distance² from the path, as a share of that between the neighbours at its best place, from which
@@ -62,34 +44,6 @@ FEW_ASTRAY, MOST_ASTRAY = 4, 0.25
 
 ENOUGH_MATRIX = 1000
 """Numbers of matrices from which on cosines tell another run."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A checkpoint that is not what its name says.
-
-    Attributes:
-        at: its index.
-        kind: what is wrong.
-        evidence: the number that says so.
-        threshold: what it is held to: none on an honest path is beyond it.
-        others: indices of the checkpoints that it is a copy or an average of, or swapped with; of
-            one that is misplaced the two between which it lies.
-        weights: of an average's members.
-        piece: index of the piece that is broken.
-        wild: whether it is by numbers that are not finite, and not by being all one number.
-        sure: whether the path tells which of several equal checkpoints has the right name.
-    """
-
-    at: int
-    kind: Kind
-    evidence: float
-    threshold: float
-    others: tuple[int, ...] = ()
-    weights: tuple[float, ...] = ()
-    piece: int | None = None
-    wild: bool = False
-    sure: bool = True
 
 
 @dataclass
@@ -122,32 +76,19 @@ def judge(found: Fingerprints, twins: int = 0) -> Judged:
         found: fingerprints, by step.
         twins: last step whose weights may equal those of the first without a fault.
     """
-    judged = Judged(order=list(range(len(found.steps))))
+    count = len(found.steps)
+    judged = Judged(order=list(range(count)), squares=np.zeros((count, count)))
     judged.found(_broken(found))
-    whole = list(judged.order)
-    sound = distances(found.of(whole))
-    apart = _spread(sound, whole, len(found.steps))
-    judged.squares = apart.pooled
-    if len(whole) < 2:
+    if len(judged.order) < 2:
         judged.notes.append("a single checkpoint has no path")
         return judged
+    apart = _spread(distances(found.of(judged.order)), judged.order, count)
+    judged.squares = apart.pooled
     groups, least = _copies(judged, found, twins)
-    if (
-        sum(p.shape[1] for p, m in zip(found.pieces, found.matrices, strict=True) if m)
-        >= ENOUGH_MATRIX
-    ):
+    if found.in_matrices >= ENOUGH_MATRIX:
         _look_for_others(judged, apart)
-    paths = _Paths(found, apart)
-    # Which of several equal checkpoints is right, the path of all others tells.
-    equal = {i for group in groups for i in group}
-    _, line = paths.along([i for i in judged.order if i not in equal])
-    for group in groups:
-        if left := [i for i in group if i in judged.order]:
-            best, sure = _rightful(left, line, found.steps, apart)
-            copies = (i for i in left if i != best)
-            judged.found(
-                [Finding(i, "copy", 0.0, float(least), (best,), sure=sure) for i in copies]
-            )
+    paths = _Paths(found, judged.order, apart)
+    _set_copies_apart(judged, groups, least, paths, found.steps)
     if len(judged.order) < FEWEST:
         judged.notes.append(
             f"{len(judged.order)} checkpoints are too few to tell averages, and names out of order "
@@ -208,6 +149,25 @@ def _copies(judged: Judged, found: Fingerprints, twins: int) -> tuple[list[list[
         )
         return [], least
     return groups, least
+
+
+def _set_copies_apart(
+    judged: Judged,
+    groups: Sequence[Sequence[int]],
+    least: int,
+    paths: _Paths,
+    steps: Integers,
+) -> None:
+    """Take copies off the path; that of the others tells which of equal ones is right."""
+    if not groups:
+        return
+    equal = {i for group in groups for i in group}
+    _, line = paths.along([i for i in judged.order if i not in equal])
+    for group in groups:
+        if left := [i for i in group if i in judged.order]:
+            best, sure = _rightful(left, line, steps, paths.apart)
+            copies = [i for i in left if i != best]
+            judged.found(Finding(i, "copy", 0.0, least, (best,), sure=sure) for i in copies)
 
 
 def _rightful(
@@ -278,10 +238,9 @@ def _at_an_end(strange: Sequence[int], main: Sequence[int], apart: Distances) ->
 class _Paths:
     """Looks along paths of some of the checkpoints."""
 
-    def __init__(self, found: Fingerprints, apart: Distances) -> None:
+    def __init__(self, found: Fingerprints, order: Sequence[int], apart: Distances) -> None:
         self.apart = apart
-        every = range(len(found.steps))
-        self.rounding = rounding_errors(found, every, apart)
+        self.rounding = rounding_errors(found, order, apart)
         self.enough = found.numbers >= 10 * len(found.steps)
 
     def along(self, order: Sequence[int]) -> tuple[list[Finding], Ordered]:
@@ -290,20 +249,20 @@ class _Paths:
         An average disturbs the order, and a wrong order hides averages: once one is found, all are
         looked for anew without it.
         """
-        averages: list[Finding] = []
+        means: list[Finding] = []
         left = list(order)
         while True:
             off = _off(left, self.apart)
             gone = {one.at for one in off}
             ordered = put_in_order([i for i in left if i not in gone], self.apart)
             if not self.enough or len(ordered.line) < FEWEST:
-                return [*averages, *off], ordered
-            new = list(_averages(left, ordered.line, self.apart, self.rounding))
+                return [*means, *off], ordered
+            new = list(averages(left, ordered.line, self.apart, self.rounding))
             if not new:
-                return [*averages, *off], ordered
+                return [*means, *off], ordered
             # The clearest one alone: others may lie near averages of it and what it is made of.
-            averages.append(min(new, key=lambda one: one.evidence))
-            left.remove(averages[-1].at)
+            means.append(min(new, key=lambda one: one.evidence))
+            left.remove(means[-1].at)
 
 
 def _look_along_the_path(judged: Judged, paths: _Paths) -> None:
@@ -337,69 +296,3 @@ def _off(order: Sequence[int], apart: Distances) -> list[Finding]:
         found.append(Finding(line[k], "off the path", float(off[k]), OFF))
         del line[k]
     return found
-
-
-def _averages(
-    order: Sequence[int], line: Sequence[int], apart: Distances, rounding: Mapping[int, float]
-) -> Iterator[Finding]:
-    """Checkpoints that are the mean of others, up to rounding.
-
-    Args:
-        order: those that are looked at.
-        line: those that lie on the path, in its order.
-        apart: their distances.
-        rounding: by checkpoint, the squared distance that rounding explains.
-    """
-    for i in order:
-        near, weights, residual, usual = nearest_average(apart.pooled, i, order, line)
-        members = sorted(
-            (n for n in range(len(near)) if weights[n] >= MEMBER * weights.max()),
-            key=lambda n: near[n],
-        )
-        if residual >= AVERAGE * usual or len(members) < 2:
-            continue
-        shares = zip(weights, near, strict=True)
-        explained = rounding[i] + sum(share**2 * rounding[j] for share, j in shares)
-        if residual <= ROUNDINGS * explained:
-            yield Finding(
-                i,
-                "average",
-                residual / usual,
-                AVERAGE,
-                tuple(near[n] for n in members),
-                tuple(float(weights[n]) for n in members),
-            )
-
-
-def nearest_average(
-    squares: Array, i: int, order: Sequence[int], line: Sequence[int]
-) -> tuple[list[int], Array, float, float]:
-    """The average of others nearest to a checkpoint.
-
-    Args:
-        squares: (N, N) squared distances.
-        i: the checkpoint.
-        order: those whose average it may be.
-        line: those that lie on the path, in its order.
-
-    Returns:
-        The others, their weights, the squared distance, and what is usual of it: from the line
-        between two neighbours.
-    """
-    path = [j for j in line if j != i]
-    near = sorted((j for j in order if j != i), key=lambda j: squares[i, j])[:MOST_MEMBERS]
-    weights, residual = convex_weights(squares, i, near)
-    return near, weights, residual, _usual(squares, i, path)
-
-
-def _usual(squares: Array, i: int, path: Sequence[int]) -> float:
-    """Squared distance from the line between neighbours: of a checkpoint where it lies best, or of
-    the nearer of these neighbours where that is more."""
-    best = min(pairwise(path), key=lambda pair: interpolation(squares, i, *pair))
-    beside = []
-    for j in best:
-        at = path.index(j)
-        a = path[at - 1] if at else path[1]
-        b = path[at + 1] if at + 1 < len(path) else path[-2]
-        beside.append(interpolation(squares, j, a, b))
-    return max(interpolation(squares, i, *best), min(beside))

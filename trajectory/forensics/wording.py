@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trajectory.forensics.examine import Examined
-from trajectory.forensics.judge import Finding
+from trajectory.forensics.findings import Finding
 
 SHOWN = 5
 """Members of an average that are named."""
@@ -29,7 +29,7 @@ def _wrong(examined: Examined, one: Finding, short: bool) -> str:
             assert one.piece is not None
             return f"broken: {examined.pieces[one.piece].tensor}"
         case "copy":
-            return f"{'copy' if one.sure else 'the numbers'} of {others}, saved anew"
+            return f"re-saved copy of {others}" if one.sure else f"same numbers as {others}"
         case "unrelated":
             return "of another run or seed"
         case "average":
