@@ -13,6 +13,9 @@ from trajectory.forensics.geometry import Array
 WIDTH, HEIGHT = 64, 14
 """Characters of the drawing in text."""
 
+NOT_DRAWN = ("broken", "unrelated")
+"""What has no place in the picture, or would take all of it."""
+
 _DIGITS = "0123456789"
 
 
@@ -26,7 +29,7 @@ def path(examined: Examined) -> tuple[list[int], Array, Array]:
         Indices of the revisions that can be drawn, their coordinates (n, 2), and the shares of all
         variance (2,).
     """
-    gone = {one.at for one in examined.judged.findings if one.kind == "broken"}
+    gone = {one.at for one in examined.judged.findings if one.kind in NOT_DRAWN}
     shown = [at for at in range(len(examined.read)) if at not in gone]
     squares = examined.judged.squares[np.ix_(shown, shown)]
     gram = -(squares - squares.mean(0) - squares.mean(1)[:, None] + squares.mean()) / 2

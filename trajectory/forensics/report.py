@@ -20,7 +20,7 @@ from trajectory.tables import atomic
 WIDTH = 80
 """Columns of the screen."""
 
-HEAD = ("revision", "what is wrong", "evidence", "honest paths")
+HEAD = ("revision", "what is wrong", "evidence", "honest")
 
 UNREAD = 5
 """Revisions that could not be read, of which the reasons are told."""
