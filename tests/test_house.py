@@ -60,6 +60,7 @@ MAY_IMPORT = {
         *("tables", "schemas", "config", "corpus", "hub", "checkpoints", "jobs", "probe"),
         *("results", "dynamics", "report"),
     },
+    "forensics": {"tables", "config", "hub", "checkpoints", "probe", "report"},
     "doctor": {"config", "corpus", "hub", "checkpoints", "jobs", "api"},
     "dynamics": {"tables", "schemas", "config"},
     "report": {"tables", "schemas", "config", "dynamics"},

@@ -231,8 +231,7 @@ def _unmoved(rows: Sequence[Row], suite: Suite) -> dict[str, set[str]]:
     Those of the warm-up's first steps only, and none behind one that has other weights: an upload
     that went wrong looks otherwise.
     """
-    warm = suite.schedule.warmup_steps if suite.schedule else None
-    last = WARM_UP_TWINS if warm is None else min(warm, WARM_UP_TWINS)
+    last = last_twin(suite)
     steps: dict[str, dict[int, list[Row]]] = {}
     for row in rows:
         placed = row["trajectory"] is not None and row["step"] is not None
@@ -247,6 +246,12 @@ def _unmoved(rows: Sequence[Row], suite: Suite) -> dict[str, set[str]]:
                 break
             found[run] |= {row["revision"] for row in at[step]}
     return found
+
+
+def last_twin(suite: Suite) -> int:
+    """Last step whose weights may be step 0's without a fault."""
+    warm = suite.schedule.warmup_steps if suite.schedule else None
+    return WARM_UP_TWINS if warm is None else min(warm, WARM_UP_TWINS)
 
 
 def without_untrained(rows: Iterable[Row], chosen: Iterable[Row]) -> dict[str, str]:

@@ -196,6 +196,31 @@ def suites_pin(
         raise typer.Exit(1)
 
 
+@app.command("doctor")
+def suites_doctor(
+    name: Annotated[str, typer.Argument(help="A suite of the registry, or of the config.")],
+    config: Annotated[Path | None, typer.Option(help="A run's config.")] = None,
+    every: Annotated[
+        int, typer.Option(help="Read every how manieth revision, and the last.", min=1)
+    ] = 1,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for a report in Markdown and the paths drawn."),
+    ] = None,
+) -> None:
+    """Look for revisions that are not what their names say, from a few bytes of each.
+
+    Finds copies saved anew, swapped names, averages, and weights of another run; status 1 if there
+    are any.
+    """
+    from trajectory.cli.forensics import examine_suite
+
+    if output is not None:
+        check_writable(output)
+    if examine_suite(name, config, every, output):
+        raise typer.Exit(1)
+
+
 @app.command("densify")
 def suites_densify(
     name: Annotated[str, typer.Argument(help="A suite of the config, measured before.")],

@@ -1,4 +1,4 @@
-"""Byte ranges of files behind HTTP, fetched side by side."""
+"""Byte ranges of files: behind HTTP, fetched side by side, or in a folder."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from threading import Lock
+from typing import Protocol
 
+from trajectory.hub.errors import CorruptCheckpoint
 from trajectory.hub.http import Client, Source
 
 GAP = 1 << 16
@@ -27,6 +30,26 @@ class Range:
     file: str
     start: int
     stop: int
+
+
+class Reader(Protocol):
+    """Reads byte ranges of named files, and counts the bytes.
+
+    Attributes:
+        files: by name, with their sizes.
+        where: whose files, for messages.
+        bytes_read: so far.
+    """
+
+    files: dict[str, Source]
+    where: str
+    bytes_read: int
+
+    def fetch(self, ranges: Sequence[Range]) -> list[memoryview]:
+        """The bytes of each range, in order."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
 
 
 class RangeReader:
@@ -78,6 +101,56 @@ class RangeReader:
     def _arrived(self, count: int) -> None:
         with self._counting:
             self.bytes_read += count
+
+
+class FolderReader:
+    """Reads byte ranges of files in a folder.
+
+    Args:
+        folder: where they lie.
+        names: of the files.
+        where: whose files, for messages.
+
+    Raises CorruptCheckpoint if a file cannot be read.
+    """
+
+    def __init__(self, folder: Path, names: Iterable[str], where: str) -> None:
+        self.folder, self.where = folder, where
+        self.bytes_read = 0
+        try:
+            self.files = {
+                name: Source(str(folder / name), name, (folder / name).stat().st_size)
+                for name in names
+            }
+        except OSError as error:
+            raise self._unreadable(error) from None
+
+    def fetch(self, ranges: Sequence[Range]) -> list[memoryview]:
+        """The bytes of each range, in order.
+
+        Raises CorruptCheckpoint if they cannot be read.
+        """
+        found = []
+        try:
+            for wanted in ranges:
+                with (self.folder / wanted.file).open("rb") as handle:
+                    handle.seek(wanted.start)
+                    content = handle.read(wanted.stop - wanted.start)
+                if len(content) < wanted.stop - wanted.start:
+                    raise OSError(0, f"{wanted.file} is shorter than it was")
+                self.bytes_read += len(content)
+                found.append(memoryview(bytearray(content)))
+        except OSError as error:
+            raise self._unreadable(error) from None
+        return found
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _unreadable(self, error: OSError) -> CorruptCheckpoint:
+        return CorruptCheckpoint(
+            f"{self.where}: {self.folder} cannot be read ({error.strerror or error})"
+        )
 
 
 def join(ranges: Iterable[Range], gap: int = GAP, most: int = MOST) -> list[Range]:

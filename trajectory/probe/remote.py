@@ -26,7 +26,7 @@ from torch import Tensor
 
 from trajectory.errors import DamagedFiles, TrajectoryError
 from trajectory.hub.http import Client, Source
-from trajectory.hub.ranges import Range, RangeReader, join
+from trajectory.hub.ranges import Range, RangeReader, Reader, join
 
 HEADER_LIMIT = 100_000_000
 """Longest header the format allows."""
@@ -101,15 +101,8 @@ class RemoteWeights:
     def __init__(self, client: Client, files: Mapping[str, Source], where: str) -> None:
         self.where = where
         self.reader = RangeReader(client, files, where)
-        self._entries: dict[str, Entry] = {}
         try:
-            for file in sorted(files):
-                for name, entry in read_header(self.reader, file, where).items():
-                    if name in self._entries:
-                        raise DamagedFiles(
-                            f"{where}: tensor '{name}' is in {self._entries[name].file} and {file}"
-                        )
-                    self._entries[name] = entry
+            self._entries = read_headers(self.reader, where)
         except TrajectoryError:
             self.reader.close()
             raise
@@ -188,7 +181,23 @@ class RemoteWeights:
         return self._entries[name]
 
 
-def read_header(reader: RangeReader, file: str, where: object) -> dict[str, Entry]:
+def read_headers(reader: Reader, where: object) -> dict[str, Entry]:
+    """Where every tensor of a checkpoint lies, in one file or in shards.
+
+    Raises DamagedFiles if a file is no safetensors file, or two hold the same tensor.
+    """
+    entries: dict[str, Entry] = {}
+    for file in sorted(reader.files):
+        for name, entry in read_header(reader, file, where).items():
+            if name in entries:
+                raise DamagedFiles(
+                    f"{where}: tensor '{name}' is in {entries[name].file} and {file}"
+                )
+            entries[name] = entry
+    return entries
+
+
+def read_header(reader: Reader, file: str, where: object) -> dict[str, Entry]:
     """Where every tensor of a safetensors file lies.
 
     Raises DamagedFiles if it is not one.
