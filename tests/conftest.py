@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -23,13 +24,13 @@ settings.load_profile("patient")
 ROOT = Path(__file__).parents[1]
 
 
-AT_ONCE = 2
+AT_ONCE = 1.5
 """Processes of tests for each core: many tests wait, for a server, a browser or a workflow."""
 
 
 def pytest_xdist_auto_num_workers() -> int:
     """What ``--numprocesses auto`` starts."""
-    return AT_ONCE * (os.cpu_count() or 1)
+    return math.ceil(AT_ONCE * (os.cpu_count() or 1))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -185,7 +185,9 @@ def test_the_free_copy_drifts_as_the_training_does() -> None:
         assert row["log_value"] - row["drain_drift"] == pytest.approx(float(now.log_value), 1e-12)
 
 
-@pytest.mark.parametrize("optimizer", [{"name": "sgd"}, {"name": "muon"}])
+@pytest.mark.parametrize(
+    "optimizer", [pytest.param({"name": "sgd"}, marks=pytest.mark.slow), {"name": "muon"}]
+)
 def test_a_killed_training_goes_on_with_the_forks_that_it_has_made(
     optimizer: dict, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def written(run: Run) -> dict[Path, int]:
     return {p: p.stat().st_mtime_ns for p in run.results.glob("measured/*/*/heads.parquet")}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_listed_is_left_out_until_it_can(run: Run, standin: StandIn) -> None:
     status, output = run.snakemake(COMPLETE)
     assert status == 1

@@ -109,7 +109,10 @@ def finish(model: Path, results: Path, step: int | None) -> None:
     build(results, config, results / "report")
 
 
-@pytest.fixture(scope="module", params=[0, 7, None], ids=lambda step: f"step {step}")
+STEPS = [0, pytest.param(7, marks=pytest.mark.slow), None]
+
+
+@pytest.fixture(scope="module", params=STEPS, ids=lambda step: f"step {step}")
 def finished(
     request: pytest.FixtureRequest, model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, int | None]:

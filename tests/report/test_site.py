@@ -443,6 +443,7 @@ def test_a_run_in_which_nothing_could_be_measured_is_one_line(
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.slow
 def test_a_rebuilt_report_replaces_the_old_one(
     results: Path, config: Config, tmp_path: Path
 ) -> None:

@@ -122,6 +122,7 @@ def small_disk(
         subprocess.run(["umount", run.results], check=True)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_a_full_disk(
     many: Many, small_disk: tuple[Many, Callable[[int], None]]
 ) -> None:

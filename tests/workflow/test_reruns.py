@@ -137,6 +137,7 @@ def test_a_text_that_changes_is_read_again(local: Local) -> None:
     assert re.search(r"rule bb_train:\n +input: other.txt\n", output)
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named_and_tried_again(local: Local) -> None:
     local.change("probe: {", "probe: {" + INTERVENTIONS)
     local.run("results/unpinned.tsv")

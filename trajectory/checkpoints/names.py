@@ -132,11 +132,10 @@ def revision_name(step: int, stage: int = 1) -> str:
     return f"stage{stage}-step{step}"
 
 
-def what_there_is(asked: str, known: Collection[str]) -> str:
-    """What to say where a revision is asked for that there is not: near names, or the first."""
-    near = difflib.get_close_matches(asked, known, 3)
-    if near:
-        return f"did you mean {', '.join(near)}?"
-    first = sorted(known)[:3]
+def absent(asked: str, known: Collection[str]) -> str:
+    """What to say where there is no revision of that name: near ones, or the first there are."""
+    near, first = difflib.get_close_matches(asked, known, 3), sorted(known)[:3]
     more = f" and {len(known) - len(first):,} more" if len(known) > len(first) else ""
-    return f"it has {', '.join(first)}{more}" if first else "it has none"
+    has = f"it has {', '.join(first)}{more}" if first else "it has none"
+    advice = f"did you mean {', '.join(near)}?" if near else has
+    return f"no revision '{asked}'; {advice}"

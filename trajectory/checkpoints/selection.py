@@ -11,10 +11,10 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from trajectory.checkpoints.names import LONGEST, is_plain, what_there_is
+from trajectory.checkpoints.names import LONGEST, absent, is_plain
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.hub.content import is_content
@@ -83,7 +83,7 @@ def _chosen(where: str, suite: Suite, rows: Sequence[Row]) -> list[Row]:
     for key in ("include", "exclude"):
         for revision in getattr(rule, key):
             if revision not in known:
-                raise _absent(f"{where}, select.{key}", revision, known)
+                raise TrajectoryError(f"{where}, select.{key}: it has {absent(revision, known)}")
     if rule.revisions is not None:
         chosen = _named(where, rule.revisions, rows)
     else:
@@ -151,15 +151,10 @@ def _named(where: str, revisions: Sequence[str], rows: Sequence[Row]) -> list[Ro
     for revision in dict.fromkeys(revisions):
         row = known.get(revision)
         if row is None:
-            raise _absent(where, revision, known)
+            raise TrajectoryError(f"{where}: it has {absent(revision, known)}")
         _check_name(where, row)
         found.append(row)
     return _sound(where, found)
-
-
-def _absent(where: str, revision: str, known: Collection[str]) -> TrajectoryError:
-    has = what_there_is(revision, known)
-    return TrajectoryError(f"{where}: it has no revision '{revision}'; {has}")
 
 
 def _check_name(where: str, row: Row) -> None:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from trajectory.checkpoints.audit import MAIN, SUSPECT
 from trajectory.checkpoints.manifest import manifest_rows
-from trajectory.checkpoints.names import what_there_is
+from trajectory.checkpoints.names import absent
 from trajectory.checkpoints.pin import audit_chosen, list_revisions
 from trajectory.config import Config, parse
 from trajectory.config.registry import registered
@@ -123,8 +123,7 @@ def _found(name: str, suite: Suite, asked: str, hub: Hub) -> tuple[list[Row], Ro
     if branch is None and is_commit(asked):
         refs, branch = {**refs, asked: asked}, asked
     if branch is None:
-        has = what_there_is(asked, refs)
-        raise UnknownRevision(f"{suite.repository}: no revision '{asked}'; {has}")
+        raise UnknownRevision(f"{suite.repository}: {absent(asked, refs)}")
     every = [Revision(b, c) for b, c in refs.items()]
     rows = manifest_rows(name, suite, every)
     own = next(row for row in rows if row["revision"] == branch)
