@@ -129,7 +129,7 @@ def compare_with_paper(frames: Frames) -> list[Point]:
     if not points:
         raise TrajectoryError(
             f"no trajectory of this run is one of the paper's ({', '.join(published())}) with "
-            f"records at its steps; run workflow/configs/paper.yaml"
+            f"records at its steps; run workflow/configs/paper-once.yaml, or paper.yaml on a GPU"
         )
     return points
 
