@@ -171,6 +171,12 @@ def _colour(name: str = "role", **legend: Any) -> alt.Color:
     )
 
 
+def _opacity() -> Any:
+    """What has no role is faint: else the colour-blind take its grey for that of a role."""
+    none = alt.datum.role == ROLES[-1]
+    return alt.when(none).then(alt.value(0.35)).otherwise(alt.value(1.0))
+
+
 def _chosen(data: str) -> alt.Chart:
     return marks.named(data).transform_filter("datum.label == chosen_career")
 
@@ -191,6 +197,7 @@ def _strip(strips: pl.DataFrame, series: list[str], first: str) -> Figure:
                 labelExpr="slice(datum.label, 6)", labelOverlap=True, labelLimit=140
             ),
             color=_colour(),
+            fillOpacity=_opacity(),
             tooltip=[
                 *(alt.Tooltip(f"{n}:Q", title=n) for n in ("layer", "head")),
                 alt.Tooltip("role:N"),
@@ -234,6 +241,7 @@ def _population(counts: pl.DataFrame, series: list[str], first: str) -> Figure:
             x=marks.step_axis("training step (0 drawn at 1)", "at"),
             y=alt.Y("heads:Q", stack="zero", title="heads"),
             color=_colour(),
+            fillOpacity=_opacity(),
             order=alt.Order("order:Q", sort="descending"),
             tooltip=[
                 "role:N",
