@@ -9,14 +9,17 @@ SUDO   := $(if $(filter 0,$(shell id -u)),,sudo)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test test-slow check docs lock clean
+.PHONY: run test test-thorough test-slow check docs lock clean
 
 run: $(VENV)/installed ## the default run; its report is results/report/index.html
 	$(BIN)/snakemake --cores $(CORES) all
 	@echo "open results/report/index.html"
 
-test: $(VENV)/installed-dev | browser ## every test but the slow ones
+test: $(VENV)/installed-dev | browser ## the tests of every change
 	$(BIN)/pytest --numprocesses auto --dist loadfile
+
+test-thorough: $(VENV)/installed-dev | browser slurm ## these and more runs of the whole workflow, as CI does
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m 'not slow'
 
 test-slow: $(VENV)/installed-dev | browser slurm ## the slow ones: a real Slurm, a full suite's report, kills
 	$(BIN)/pytest -m slow

@@ -24,6 +24,7 @@ FREE = {
     "outside",
     "progress",
     "provenance",
+    "sources",
     "rows",
     "__init__",
     "__main__",

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import subprocess
-from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from trajectory import __version__
+from trajectory.sources import remembered
 
 PACKAGE = Path(__file__).parent
 
-_BY_VALUE = ("trajectory.config", "trajectory.provenance", "trajectory.errors")
+_BY_VALUE = (
+    "trajectory.config",
+    "trajectory.provenance",
+    "trajectory.sources",
+    "trajectory.errors",
+)
 """Modules and packages left out of code digests: the config enters rules by its values."""
 
 
@@ -94,11 +98,12 @@ def code_digest(*modules: str) -> str:
     total = hashlib.sha256()
     for module in sorted(_closure(modules)):
         path = _path(module)
-        total.update(f"{module} {_essence(path)}\n".encode())
+        total.update(f"{module} {remembered().read(path).digest}\n".encode())
         for folder in ("data", "templates"):
             for extra in sorted((path.parent / folder).glob("*")):
                 if extra.is_file():
                     total.update(extra.name.encode() + extra.read_bytes())
+    remembered().save()
     return total.hexdigest()[:12]
 
 
@@ -110,7 +115,7 @@ def _closure(modules: tuple[str, ...]) -> set[str]:
         if module in found or any(f"{module}.".startswith(f"{by}.") for by in _BY_VALUE):
             continue
         found.add(module)
-        waiting += _imports(_path(module))
+        waiting += filter(_exists, remembered().read(_path(module)).imported)
     return found
 
 
@@ -121,53 +126,3 @@ def _path(module: str) -> Path:
 
 def _exists(module: str) -> bool:
     return _path(module).is_file()
-
-
-def _imports(path: Path) -> tuple[str, ...]:
-    """Modules of this package that the file imports, at its top or inside functions."""
-    return tuple(name for name in _parsed(path).imported if _exists(name))
-
-
-def _essence(path: Path) -> str:
-    """The file's syntax tree without docstrings, as text."""
-    return _parsed(path).essence
-
-
-@dataclass(frozen=True)
-class _Parsed:
-    """What a source file says: names below the package that it imports, and its syntax tree."""
-
-    imported: tuple[str, ...]
-    essence: str
-
-
-def _parsed(path: Path) -> _Parsed:
-    # Every rule asks for most of the package's files, so each is parsed once.
-    return _parse(path.read_text(encoding="utf-8"))
-
-
-@cache
-def _parse(source: str) -> _Parsed:
-    tree = ast.parse(source)
-    imported: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        _strip_docstring(node)
-    return _Parsed(
-        tuple(name for name in imported if name.startswith("trajectory.")), ast.dump(tree)
-    )
-
-
-def _strip_docstring(node: ast.AST) -> None:
-    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        return
-    first = node.body[0] if node.body else None
-    if (
-        isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    ):
-        node.body = node.body[1:]

@@ -94,6 +94,7 @@ def test_jobs_survive_scancel_a_lost_node_and_too_little_memory(
     assert (project.folder / "results/lab/suites/nano-olmo/stage1-step10").is_dir()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("profile", ["slurm", pytest.param("generic", marks=pytest.mark.slow)])
 def test_a_cancelled_job_is_submitted_again(
     profile: str, slurm: Slurm, submit: Submit, make_project: Callable[[str], Project]

@@ -118,7 +118,9 @@ def suite_of(sizes: dict[str, int], stored: str) -> Suite:
 @pytest.mark.parametrize(
     "job",
     [
-        pytest.param(job_of(MEDIUM, 1, 1024, statistics="float64"), id="long"),
+        pytest.param(
+            job_of(MEDIUM, 1, 1024, statistics="float64"), id="long", marks=pytest.mark.thorough
+        ),
         pytest.param(
             job_of(MEDIUM, 1, 256, stored="bfloat16", statistics="float64"), id="bfloat16"
         ),

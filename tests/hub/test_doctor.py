@@ -320,7 +320,20 @@ FAILING: dict[str, tuple[Callable, dict[str, str], list[str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("prepare", "changed", "told"), FAILING.values(), ids=FAILING)
+RARELY = {
+    *("offline", "three suites", "smallest gone", "broken file"),
+    *("no such bytes", "no ranges", "a wrong sink weight", "a wrong loss"),
+}
+"""What is tried in a thorough test alone: each has a sibling that is tried always."""
+
+
+@pytest.mark.parametrize(
+    ("prepare", "changed", "told"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.thorough] if name in RARELY else [])
+        for name, case in FAILING.items()
+    ],
+)
 def test_a_step_that_fails_stops_no_other(
     world: StandIn,
     hub: Hub,

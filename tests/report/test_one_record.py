@@ -109,7 +109,7 @@ def finish(model: Path, results: Path, step: int | None) -> None:
     build(results, config, results / "report")
 
 
-STEPS = [0, pytest.param(7, marks=pytest.mark.slow), None]
+STEPS = [pytest.param(0, marks=pytest.mark.thorough), pytest.param(7, marks=pytest.mark.slow), None]
 
 
 @pytest.fixture(scope="module", params=STEPS, ids=lambda step: f"step {step}")

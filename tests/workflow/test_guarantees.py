@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from project import Project
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.thorough]
 
 CONFIG = """
 name: many

@@ -22,6 +22,7 @@ def spare(finished: Project, tmp_path: Path) -> Project:
     return Project(shutil.copytree(finished.folder, tmp_path / "project", symlinks=True))
 
 
+@pytest.mark.thorough
 def test_a_damaged_table_is_measured_again(spare: Project) -> None:
     toys = spare.folder / "results/small/bb"
     torn, other = toys / "relu/seed0/heads.parquet", toys / "softmax/seed1/layers.parquet"

@@ -15,7 +15,7 @@ from trajectory.config import NanoOlmo
 from trajectory.corpus import stdlib
 from trajectory.nano.pretrain import pretrain
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.thorough]
 
 TINY = NanoOlmo(
     width=16, heads=2, mlp=24, vocabulary=512, length=16, batch=2, steps=20, checkpoints=[0, 10, 20]
