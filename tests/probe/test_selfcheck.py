@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
 from trajectory.probe.attention import AttentionCall
 from trajectory.probe.scan import scan
@@ -82,3 +83,27 @@ def test_losses_no_language_model_has() -> None:
     for loss in (0.0, 25.0):
         with pytest.raises(TrajectoryError, match="x: a loss of .* outside 0.01 to 2·ln 50304"):
             check_loss(loss, 50304, "x")
+    with pytest.raises(TrajectoryError, match="x: a loss of 25 .* outside 0 to 2·ln 50304"):
+        check_loss(25.0, 50304, "x", new=0.0)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "lengths", "new"),
+    [
+        ([[7] * 9], None, 0.0),
+        ([[7, 8, 9, 7, 8, 9, 7]], None, 2 / 6),
+        ([[1, 2, 3, 4], [5, 5, 0, 0]], [4, 2], 3 / 4),
+    ],
+)
+def test_a_text_that_repeats_itself_may_cost_nothing(
+    tokens: list[list[int]], lengths: list[int] | None, new: float
+) -> None:
+    texts = [["x"] * len(row) for row in tokens]
+    told = None if lengths is None else torch.tensor(lengths)
+    batch = TokenBatch("x", torch.tensor(tokens), texts, "raw", told)
+    assert batch.new == pytest.approx(new)
+    if new < 0.1:
+        check_loss(1e-9, 420, "x", batch.new)
+    else:
+        with pytest.raises(TrajectoryError, match="x: a loss of 1e-09 .* outside 0.01 to"):
+            check_loss(1e-9, 420, "x", batch.new)

@@ -62,6 +62,14 @@ class TokenBatch:
             return torch.ones(self.tokens.shape, dtype=torch.bool)
         return position < self.lengths[:, None]
 
+    @property
+    def new(self) -> float:
+        """Share of the predicted tokens that their sequence has not had before."""
+        present = self.present
+        pairs = zip(self.tokens, present, strict=True)
+        new = sum(int(row[there].unique().numel()) - 1 for row, there in pairs)
+        return new / max(1, int(present.sum()) - len(self.tokens))
+
     def first(self, sequences: int | None) -> TokenBatch:
         """The first sequences; all of them if None."""
         return replace(

@@ -105,9 +105,9 @@ def measure_effects(
             _Run(model, tokens, batch, part, statistics)
             for part in _parts(wanted, tokens.numel() * model.config.hidden_size, dtype)
         ]
-    for domain in batch.domains:
-        loss = runs[0].losses[UNCHANGED, domain].mean
-        check_loss(loss, model.config.vocab_size, f"domain '{domain}'")
+    for one in batches:
+        loss = runs[0].losses[UNCHANGED, one.domain].mean
+        check_loss(loss, model.config.vocab_size, f"domain '{one.domain}'", one.new)
     for run in runs:
         for (name, domain), changed in run.losses.items():
             check_finite(changed.mean, f"'{name}', domain '{domain}'")

@@ -88,11 +88,12 @@ def measure_checkpoint_files(
         rounded = _rounded(model, streams, batches)
         vocabulary = model.config.vocab_size
         read = model.weights.bytes_read
-    for name, loss in found.items():
+    for batch in batches if losses else ():
+        loss, where = found[batch.domain].mean, f"domain '{batch.domain}'"
         if interventions:
-            check_finite(loss.mean, f"domain '{name}'")
+            check_finite(loss, where)
         else:
-            check_loss(loss.mean, vocabulary, f"domain '{name}'")
+            check_loss(loss, vocabulary, where, batch.new)
     return Measurement(heads, layers, found, read, rounded)
 
 

@@ -101,15 +101,24 @@ def check_finite(loss: float, where: str) -> None:
         )
 
 
-def check_loss(loss: float, vocabulary: int, where: str) -> None:
+COPIED = 0.1
+"""Share of new tokens below which a text can be copied at next to no loss: one repeated token."""
+
+
+def check_loss(loss: float, vocabulary: int, where: str, new: float = 1.0) -> None:
     """Raise TrajectoryError unless the loss can be a language model's on ordinary text.
 
     A model that knows nothing pays ln V; twice that, or next to nothing, means damaged weights or
-    another tokenizer. What an intervention leaves of a model may pay any finite price.
+    another tokenizer. What an intervention leaves of a model may pay any finite price, and a text
+    that repeats itself may cost nothing.
+
+    Args:
+        new: share of the predicted tokens that their sequence has not had before.
     """
     check_finite(loss, where)
-    if not 0.01 < loss < 2 * math.log(vocabulary):
+    least = 0.01 if new > COPIED else 0
+    if not least <= loss < 2 * math.log(vocabulary):
         raise TrajectoryError(
-            f"{where}: a loss of {loss:.3g} nats per token is outside 0.01 to 2·ln {vocabulary}; "
-            "the weights are damaged or the tokens are another tokenizer's"
+            f"{where}: a loss of {loss:.3g} nats per token is outside {least} to "
+            f"2·ln {vocabulary}; the weights are damaged or the tokens are another tokenizer's"
         )
