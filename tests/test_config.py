@@ -76,6 +76,10 @@ def variant(**values: object) -> dict[str, object]:
             variant() | {"probe": {"interventions": {"heads": [0, 1, 0]}}},
             ["probe.interventions: heads: 0 is there twice"],
         ),
+        (
+            variant() | {"probe": {"domains": ["prose", "prose"]}},
+            ["probe: domains: prose is there twice"],
+        ),
         (["a"], ["should hold keys and values, found list"]),
         (
             {"name": "a", "results": "r", "bb": {"variants": {"x": None}}},

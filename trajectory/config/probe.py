@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from trajectory.config.base import Count, FirstToken, Name, Section
+from trajectory.config.base import Count, FirstToken, Name, Section, refuse_repeats
 from trajectory.config.forces import Forces
 from trajectory.config.interventions import Interventions
 
@@ -67,6 +67,7 @@ class Probe(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> Probe:
+        refuse_repeats("domains", self.domains)
         if self.forces is not None:
             self.forces.refuse_beyond(self.length)
             if self.sequences < 2:
