@@ -159,6 +159,7 @@ def test_a_token_that_repeats_itself_goes_on() -> None:
     [
         ({"rule": "bietti", "delimiter": 0.1, "after_delimiter": "permuted"}, "not for bietti"),
         ({"rule": "repeat", "delimiter": 0.1}, "without delimiters"),
+        ({"unused_delimiter": True, "delimiter": 0.1}, "it is used"),
     ],
 )
 def test_rules_that_do_not_go_together_are_refused(task: dict, message: str) -> None:

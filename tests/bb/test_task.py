@@ -44,6 +44,20 @@ def test_triggers_are_the_most_frequent_characters() -> None:
     assert {k: "".join(sorted(task_of(k))) for k in (3, 5)} == {3: " et", 5: " aeot"}
 
 
+def test_an_unused_delimiter_is_a_token_of_the_vocabulary_that_no_law_draws() -> None:
+    plain = BigramTask(load_bigrams(), Task())
+    spare = BigramTask(load_bigrams(), Task(unused_delimiter=True))
+    assert spare.tokens == [*plain.tokens, "⟨d⟩"]
+    assert spare.triggers.equal(plain.triggers)
+    assert spare.transition[:66, :66].equal(plain.transition)
+    assert not spare.transition[:66, 66].any()
+    rows = spare.sample(256, 129, torch.Generator().manual_seed(3))
+    assert rows.max() == spare.start
+    law = spare.oracle(rows)
+    assert law[..., :66].equal(plain.oracle(rows))
+    assert not law[..., 66].any()
+
+
 def task_of(k: int) -> list[str]:
     task = BigramTask(load_bigrams(), Task(triggers=k))
     return [task.tokens[i] for i in task.triggers]

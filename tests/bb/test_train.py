@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from trajectory.bb.model import Transformer
 from trajectory.bb.task import load_task
-from trajectory.bb.train import train
+from trajectory.bb.train import Machine, Training, train
 from trajectory.config import Task, Variant
 from trajectory.schemas import TABLES
 from trajectory.tables import from_rows
@@ -173,3 +173,29 @@ def test_the_model_is_causal() -> None:
     with torch.no_grad():
         torch.testing.assert_close(model(tokens)[:, :8], model(changed)[:, :8])
         assert not torch.allclose(model(tokens)[:, 8:], model(changed)[:, 8:])
+
+
+def test_the_authors_weights_give_the_figures_they_published_for_step_0() -> None:
+    """Torch's seed 42 and their vocabulary of 67; their figures are of the step-0 checkpoint."""
+    chosen = Variant.model_validate(
+        {
+            **{"width": 256, "steps": 1, "record": [0], "evaluation": 8, "weights_seed": 42},
+            "task": {"length": 256, "unused_delimiter": True},
+        }
+    )
+    found = Training("x", chosen, 5, Machine())
+    found.record(0)
+    [head] = [row for row in found.tables["heads"] if row["domain"] == "non_trigger"]
+    assert head["value_norm_sink"] == pytest.approx(9.041964530944824, rel=1e-6)
+    assert head["output_value_norm_sink"] == pytest.approx(5.20, abs=0.005)
+    leaving = {row["layer"]: row for row in found.tables["layers"] if row["domain"] == "trigger"}
+    assert leaving[1]["residual_norm_sink"] == pytest.approx(24.346818923950195, rel=1e-6)
+
+
+def test_a_weights_seed_starts_every_seed_alike_on_its_own_data() -> None:
+    first, second = (Training("x", variant(weights_seed=7), seed, Machine()) for seed in (0, 1))
+    torch.manual_seed(7)
+    wanted = Transformer(66, variant()).state_dict()
+    for run in (first, second):
+        assert all(torch.equal(wanted[n], p) for n, p in run.model.state_dict().items())
+    assert not torch.equal(next(first.updates.batches(0)), next(second.updates.batches(0)))

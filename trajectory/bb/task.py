@@ -42,10 +42,10 @@ class BigramTask:
         self.tokens = [
             *bigrams.alphabet,
             *([START] if settings.start else []),
-            *([DELIMITER] if settings.delimiter else []),
+            *([DELIMITER] if settings.delimiter or settings.unused_delimiter else []),
         ]
         self.start = distinct if settings.start else None
-        self.delimiter = len(self.tokens) - 1 if settings.delimiter else None
+        self.delimiter = len(self.tokens) - 1 if self.tokens[-1] == DELIMITER else None
         self._on: dict[torch.device, _Tables] = {}
 
     @property

@@ -121,6 +121,8 @@ class Training:
         self.device = _device(machine.device)
         self.task = load_task(variant.task)
         weights_seed, data_seed = map(int, np.random.SeedSequence(self.seed).generate_state(2))
+        if variant.weights_seed is not None:
+            weights_seed = variant.weights_seed
         self.updates = Updates(self.task, variant, data_seed, self.device)
         self.model = make_model(self.task, variant, weights_seed).to(self.device)
         self.optimisers = make_optimisers(self.model, variant)

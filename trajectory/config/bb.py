@@ -120,6 +120,9 @@ class Variant(Section):
     """Steps whose weights are kept as safetensors; none if empty."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     """Seeds; each draws its own initial weights and its own training data."""
+    weights_seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """PyTorch's seed of the initial weights, the same for every seed, which then draws its own data
+    alone. Empty: each seed its own. 42 with task.unused_delimiter: those of the authors' runs."""
 
     @field_validator("interventions", "during")
     @classmethod

@@ -34,6 +34,9 @@ class Task(Section):
     """Whether sequences start with ⟨s⟩."""
     delimiter: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Probability that a character is followed by the delimiter ⟨d⟩; 0 for no delimiter."""
+    unused_delimiter: bool = False
+    """Whether the vocabulary has ⟨d⟩ although no character is followed by it, as in the authors'
+    runs: their 67th token."""
     after_delimiter: Literal["same", "permuted"] = "same"
     """Whether characters change their roles after the first ⟨d⟩ ('double tasks')."""
     length: Annotated[int, Field(ge=16)] = 64
@@ -49,6 +52,8 @@ class Task(Section):
             raise ValueError("after_delimiter 'permuted' needs a delimiter above 0")
         if self.after_delimiter == "permuted" and self.rule in ("bietti", "backcopy_first"):
             raise ValueError(f"after_delimiter 'permuted' is not for {self.rule}")
+        if self.delimiter and self.unused_delimiter:
+            raise ValueError(f"unused_delimiter: with delimiter {self.delimiter:g} it is used")
         if self.delimiter and self.rule == "repeat":
             raise ValueError("repeat is a rule without delimiters")
         return self

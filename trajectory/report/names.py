@@ -92,6 +92,9 @@ def _own(variant: Variant) -> Iterator[tuple[str, str]]:
             text = f"{told} in {', '.join(map(str, layers))}"
             yield text, text
     yield from ((text, text) for text in _task(variant))
+    if variant.weights_seed is not None:
+        text = f"weights of seed {variant.weights_seed}"
+        yield text, text
     for hold in variant.during:
         text = HOLDS[hold.kind] + (f" at position {hold.position}" if hold.position else "")
         yield text, text
@@ -107,6 +110,8 @@ def _task(variant: Variant) -> Iterator[str]:
         yield f"{task.triggers} triggers"
     if not task.start:
         yield "no ⟨s⟩"
+    if task.unused_delimiter:
+        yield "unused delimiter"
     if task.delimiter:
         yield "two tasks" if task.after_delimiter == "permuted" else "delimiter"
 
