@@ -282,7 +282,7 @@ def _at_hand(
 ) -> Iterator[tuple[Path, Weights | None, TextTokenizer]]:
     """A checkpoint's folder, its tensors if they lie elsewhere, and its tokenizer."""
     if isinstance(model, Path) or Path(model).is_dir() or not REPOSITORY.fullmatch(model):
-        if revision is not None:
+        if revision is not None and Path(model).is_dir():
             raise TrajectoryError(f"{model}: a folder has no revision '{revision}'; name its own")
         folder = _of_folder(model)
         yield folder, None, _read_tokenizer(folder, tokenizer)
