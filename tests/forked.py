@@ -98,7 +98,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 def wait(folder: Path) -> None:
     """Wait until both servers listen."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 500
     while not all((folder / name).exists() for name in ("light", "full")):
         assert time.monotonic() < end, "the server of imported libraries did not start"
         time.sleep(0.05)

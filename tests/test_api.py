@@ -77,6 +77,8 @@ def test_what_cannot_be_measured_is_named(checkpoint: Path, tmp_path: Path) -> N
         measure(tmp_path, TEXTS)
     with pytest.raises(TrajectoryError, match="^OLMo-2-0425-1B: no such folder, and no name on th"):
         measure("OLMo-2-0425-1B", TEXTS)
+    with pytest.raises(TrajectoryError, match="^OLMo-2-0425-1B: no such folder, and no name on th"):
+        measure("OLMo-2-0425-1B", TEXTS, revision="main")
 
 
 @pytest.mark.parametrize(

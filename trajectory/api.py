@@ -30,6 +30,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.jobs.published import REPOSITORY, published
 from trajectory.probe.compute import Compute
 from trajectory.probe.forces.checkpoint import checkpoint_forces
+from trajectory.probe.forces.in_memory import forces_in_memory
 from trajectory.probe.forces.keys import Keys
 from trajectory.probe.forces.measure import Heads, Wanted
 from trajectory.probe.in_memory import ModelInMemory, batches_in_memory
@@ -165,9 +166,7 @@ def measure(
     else:
         if revision is not None:
             raise TrajectoryError("revision: a model in memory has none")
-        if dtype is not None or device is not None:
-            given = "dtype" if dtype is not None else "device"
-            raise TrajectoryError(f"{given}: a model in memory is measured in its own")
+        _refuse_own(dtype, device)
         own = ModelInMemory(model)
         compute = Compute.of("cpu", "float32", statistics)
         batches = batches_in_memory(own, texts, tokenizer, length, first_token, sequences)
@@ -202,7 +201,7 @@ class MeasuredForces:
 
 
 def forces(
-    checkpoint: Path | str,
+    checkpoint: Path | str | nn.Module,
     texts: Given,
     *,
     tokenizer: Any = None,
@@ -213,13 +212,15 @@ def forces(
     arrows: bool = True,
     length: int = 512,
     first_token: FirstToken = "raw",
-    dtype: DType = "float32",
-    device: Device = "cpu",
+    dtype: DType | None = None,
+    device: Device | None = None,
 ) -> MeasuredForces:
-    """Forces on every head's weight and value at the sink and at shams, in a local checkpoint.
+    """Forces on every head's weight and value at the sink and at shams, in a local checkpoint or a
+    model in memory.
 
     Args:
-        checkpoint: folder with config, safetensors and tokenizer, of a known family.
+        checkpoint: folder with config, safetensors and tokenizer, of a known family; or a model in
+            memory without hooks and adapters, whose weights are written to a temporary folder.
         texts: texts or ids by domain, two or more each: their spread gives the standard errors.
         tokenizer: as in ``measure``.
         keys: the sink and its shams; positions 1, 2, 4 and 8 if None.
@@ -231,29 +232,44 @@ def forces(
         arrows: measure the arrows of the gradient flow, which go on from them.
         length: longest sequence, the first token included.
         first_token: what stands at position 0, as in ``measure``.
-        dtype: floating-point type of the computation.
-        device: where the layers run.
+        dtype: floating-point type of a checkpoint's computation, float32 if None; that of a model
+            in memory is its own, or float32 if that is half precision.
+        device: where a checkpoint's layers run, the CPU if None.
 
     Raises:
-        TrajectoryError: as ``measure``; for a domain of one text or without such readers; for a key
-            that is nowhere or that no reader sees; for a head that does not exist.
+        TrajectoryError: as ``measure``; for a model with hooks or adapters; for a domain of one
+            text or without such readers; for a key that is nowhere or that no reader sees; for a
+            head that does not exist.
     """
-    compute = Compute.of(device, dtype, "float64")
-    folder = _of_folder(checkpoint)
-    read = _read_tokenizer(folder, tokenizer)
-    batches = batches_of(texts, read, length, first_token, folder)
     wanted = Wanted(
         keys or Keys(), heads, tuple(readers[:1]), coupling=coupling, arrows=coupling and arrows
     )
-    found = checkpoint_forces(
-        folder, batches, wanted, readers, dtype=compute.dtype, device=compute.device
-    )
+    if isinstance(checkpoint, Path | str):
+        compute = Compute.of(device or "cpu", dtype or "float32", "float64")
+        folder = _of_folder(checkpoint)
+        read = _read_tokenizer(folder, tokenizer)
+        batches = batches_of(texts, read, length, first_token, folder)
+        found = checkpoint_forces(
+            folder, batches, wanted, readers, dtype=compute.dtype, device=compute.device
+        )
+    else:
+        _refuse_own(dtype, device)
+        own = ModelInMemory(checkpoint)
+        batches = batches_in_memory(own, texts, tokenizer, length, first_token)
+        found = forces_in_memory(own, batches, wanted, readers)
     return MeasuredForces(
         _frame(found["forces"], FORCES),
         _frame(found["force_means"], FORCE_MEANS),
         _frame(found["force_layers"], FORCE_LAYERS),
         _frame(found["arrows"], ARROWS),
     )
+
+
+def _refuse_own(dtype: DType | None, device: Device | None) -> None:
+    """Raise TrajectoryError for what a model in memory has of its own."""
+    for name, given in (("dtype", dtype), ("device", device)):
+        if given is not None:
+            raise TrajectoryError(f"{name}: a model in memory is measured in its own")
 
 
 @contextmanager
@@ -266,7 +282,7 @@ def _at_hand(
 ) -> Iterator[tuple[Path, Weights | None, TextTokenizer]]:
     """A checkpoint's folder, its tensors if they lie elsewhere, and its tokenizer."""
     if isinstance(model, Path) or Path(model).is_dir() or not REPOSITORY.fullmatch(model):
-        if revision is not None:
+        if revision is not None and Path(model).is_dir():
             raise TrajectoryError(f"{model}: a folder has no revision '{revision}'; name its own")
         folder = _of_folder(model)
         yield folder, None, _read_tokenizer(folder, tokenizer)

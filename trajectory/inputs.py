@@ -77,6 +77,12 @@ def recorded_files(config: Config) -> list[str]:
     ]
 
 
+def recorded_forces(config: Config) -> list[str]:
+    """Folders of tables of the trainings whose Recorders measured forces as well."""
+    folders = [folder / "tables" for folder in config.recorded.values()]
+    return [str(folder) for folder in folders if (folder / "forces.parquet").is_file()]
+
+
 def _unrecorded(config: Config, source: str) -> Iterator[str]:
     """What is wrong with the folders of recorded trainings, a line for each."""
     for name, folder in config.recorded.items():

@@ -80,6 +80,18 @@ def test_the_layers_behind_a_part_are_compared() -> None:
     assert last["norm"] is None and last["sink"] is None, "nothing reads behind the last block"
 
 
+def test_layers_stand_in_the_order_of_their_numbers() -> None:
+    """Not in that of their names, in which 10 comes before 2."""
+    names = [f"zero_mlp-L{n}" for n in (10, 2, 11, 1)]
+    one, deep = changes().filter(intervention="zero_mlp-L1"), depths().filter(intervention="none")
+    changed = pl.concat(
+        one.with_columns(intervention=pl.lit(name), changes=pl.lit(f"zero_mlp layer {name[10:]}"))
+        for name in names
+    )
+    deeper = pl.concat([deep, *(deep.with_columns(intervention=pl.lit(name)) for name in names)])
+    assert behind(changed, deeper)["at"].to_list() == [1, 2, 10, 11]
+
+
 def test_changes_of_one_part_have_a_place() -> None:
     assert place_of("zero_mlp layer 11") == ("zero_mlp", 11)
     assert place_of("zero_mlp layer 1; zero_attention layer 1") == ("named", None)

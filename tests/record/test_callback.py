@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import CallbackHandler
 
 from trajectory.errors import TrajectoryError
@@ -91,8 +91,15 @@ def test_its_tables_are_those_of_a_recorder_in_a_loop(tmp_path: Path) -> None:
 def test_a_trainer_ends_where_it_would_have_ended(tmp_path: Path) -> None:
     from transformers import Trainer, TrainingArguments
 
+    class Board(TrainerCallback):
+        """What W&B, TensorBoard and trackio are to a trainer."""
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "sinks/prose/sink_rate" in logs:
+                shown.append((state.global_step, dict(logs)))
+
     data = [{"input_ids": row, "labels": row} for row in domains(3)["prose"].repeat(4, 1)]
-    found = []
+    found, shown = [], []
     for recorded in (False, True):
         model = tiny(attention_dropout=0.2)
         arguments = TrainingArguments(
@@ -109,6 +116,7 @@ def test_a_trainer_ends_where_it_would_have_ended(tmp_path: Path) -> None:
         if recorded:
             callback = TrajectoryCallback(domains(), to=tmp_path / "run", name="my-run")
             callback.add_to(trainer)
+        trainer.add_callback(Board())
         trainer.train()
         found.append([*model.state_dict().values(), torch.get_rng_state()])
         history = trainer.state.log_history
@@ -116,6 +124,9 @@ def test_a_trainer_ends_where_it_would_have_ended(tmp_path: Path) -> None:
     recorded_steps = [h["step"] for h in history if "sinks/prose/sink_rate" in h]
     assert recorded_steps == tables(tmp_path / "run")["checkpoints"]["step"].to_list()
     assert recorded_steps[0] == 0 and recorded_steps[-1] == 6
+    assert [step for step, _ in shown] == recorded_steps
+    names = ("loss", "sink_rate", "sink_excess", "value_ratio", "residual_ratio")
+    assert {f"sinks/prose/{name}" for name in names} <= shown[-1][1].keys()
 
 
 def test_what_lightning_s_callback_needs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

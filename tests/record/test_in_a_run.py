@@ -9,18 +9,21 @@ from pathlib import Path
 import pytest
 from project import Project
 
-from trajectory.config import parse
+from trajectory.config import Forces, parse
 from trajectory.errors import TrajectoryError
 from trajectory.inputs import check_inputs
 from trajectory.jobs.bundles import run_parts
 from trajectory.record import Recorder
+from trajectory.schemas import FORCE_TABLES
 from trajectory.tables import scan
 
 from .test_recorder import domains, tables, tiny
 
+FORCES = Forces(positions=[3], constant=[], first_late=6)
 
-def recorded(folder: Path, steps: range = range(3)) -> Path:
-    with Recorder(tiny(), domains(), to=folder, name="my-run") as recorder:
+
+def recorded(folder: Path, steps: range = range(3), forces: Forces | None = None) -> Path:
+    with Recorder(tiny(), domains(), to=folder, name="my-run", forces=forces) as recorder:
         for step in steps:
             recorder(step)
     return folder
@@ -66,16 +69,19 @@ def test_the_workflow_gathers_it_and_what_is_recorded_later(
     tmp_path: Path, make_project: Callable[[str], Project]
 ) -> None:
     project = make_project("recorded")
-    folder = recorded(tmp_path / "run")
+    folder = recorded(tmp_path / "run", forces=FORCES)
     path = tmp_path / "together.json"
     path.write_text(json.dumps(config(tmp_path, my_run=folder)))
-    command = (f"{tmp_path}/together/tables/onsets.parquet", "--configfile", str(path))
+    made = [f"{tmp_path}/together/tables/{name}.parquet" for name in ("onsets", "reinforcement")]
+    command = (*made, "--configfile", str(path))
     done = project.snakemake(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     found = tables(tmp_path / "together")
     assert all(found[name].equals(own) for name, own in tables(folder).items())
     assert set(scan(tmp_path / "together", "onsets").collect()["trajectory"]) == {"my-run"}
+    for name in FORCE_TABLES:
+        assert scan(tmp_path / "together", name).collect().equals(scan(folder, name).collect())
     assert "Nothing to be done" in project.snakemake(*command).stderr
-    recorded(folder, range(3, 5))
+    recorded(folder, range(3, 5), FORCES)
     assert project.snakemake(*command).returncode == 0
     assert tables(tmp_path / "together")["checkpoints"]["step"].to_list() == [0, 1, 2, 3, 4]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,40 @@ def test_every_page_is_built_and_every_chart_has_marks(finished: tuple[Path, int
     assert {"heads-map", "heads-own", "circuit-norms", "circuit-bars-norm"} <= names
     assert {"index-sink-lm", "index-drain-lm", "index-peak-lm"} <= names, "by depth"
     assert not {"heads-changes", "heads-head", "trajectories-sink"} & names, "over training"
+
+
+def scales(chart: Any) -> Iterator[dict[str, Any]]:
+    """Every scale with colours of its own in a chart's specification."""
+    if isinstance(chart, dict):
+        if isinstance(chart.get("domain"), list) and isinstance(chart.get("range"), list):
+            yield chart
+        for part in chart.values():
+            yield from scales(part)
+    elif isinstance(chart, list):
+        for part in chart:
+            yield from scales(part)
+
+
+def test_no_colour_stands_for_two_things_and_no_mean_for_none(
+    finished: tuple[Path, int | None],
+) -> None:
+    results, _ = finished
+    config = parse({"name": "one", "results": str(results), "suites": {"nano-olmo": {}}})
+    seen = 0
+    for make in PAGES:
+        page = make(Run(results, config))
+        for figure in page.figures:
+            for scale in scales(figure.chart.to_dict()):
+                wanted, given = scale["domain"], [str(one) for one in scale["range"]]
+                if any(one.startswith("#") for one in given):
+                    seen += 1
+                    assert len(given) >= len(wanted), (figure.name, wanted)
+                    assert len(set(given)) == len(given), (figure.name, given)
+            told = " ".join(
+                [figure.reading, *(figure.captions.readings.values() if figure.captions else ())]
+            )
+            assert not re.search(r"\b(0|no) heads\b[^.]*nats|\bnan\b", told), (figure.name, told)
+    assert seen
 
 
 def test_a_chart_over_training_says_that_there_is_no_training(

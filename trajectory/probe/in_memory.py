@@ -35,6 +35,15 @@ CAUSAL = frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
 COLLECTED = ("output_attentions", "output_hidden_states", "output_router_logits")
 """What a config may have the model collect, for which transformers leaves hooks behind."""
 
+SHARDED = "_is_fsdp_managed_module"
+"""What FSDP marks modules with, those within an FSDP-wrapped model as well, whose parameters may
+look like anybody's."""
+
+IN_PARTS = (
+    "it lies in parts on several processes (FSDP, tensor parallel or ZeRO-3); measure a checkpoint "
+    "of it, or a gathered copy"
+)
+
 Blocks = list[nn.Module]
 
 
@@ -128,13 +137,12 @@ class ModelInMemory:
 
     def _placed(self) -> tuple[torch.dtype, torch.device]:
         """Type and place of the computation."""
+        if any(getattr(module, SHARDED, False) for module in self.model.modules()):
+            raise TrajectoryError(f"{self.where}: {IN_PARTS}")
         parameters = dict(self.model.named_parameters())
         for name, parameter in parameters.items():
             if hasattr(parameter, "placements") or hasattr(parameter, "ds_id"):
-                raise TrajectoryError(
-                    f"{self.where}: {name} lies in parts on several processes (FSDP, tensor "
-                    "parallel or ZeRO-3); measure a checkpoint of it, or a gathered copy"
-                )
+                raise TrajectoryError(f"{self.where}: {IN_PARTS}")
             if parameter.dtype not in DTYPES.values():
                 kind = str(parameter.dtype).removeprefix("torch.")
                 raise TrajectoryError(
@@ -159,9 +167,7 @@ def causal_model(model: nn.Module) -> PreTrainedModel:
     found: Any = model
     while True:
         if any(kind.__name__ == "FullyShardedDataParallel" for kind in type(found).__mro__):
-            raise TrajectoryError(
-                "model: FSDP keeps it in parts; measure a checkpoint of it, or a gathered copy"
-            )
+            raise TrajectoryError(f"model: {IN_PARTS}")
         if isinstance(found, nn.parallel.DistributedDataParallel):
             found = found.module
         elif hasattr(found, "_orig_mod"):  # torch.compile
@@ -238,17 +244,26 @@ def borrowed(model: ModelInMemory, at_once: int) -> Iterator[None]:
         model: the model.
         at_once: sequences that pass a layer together.
     """
-    cuda = [model.device] if model.device.type == "cuda" else []
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=cuda))
+        stack.enter_context(undisturbed(model))
         stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.autocast(model.device.type, enabled=False))
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(_exact_products())
         stack.enter_context(_buffers_kept(model.model))
         stack.enter_context(_evaluating(model.model))
         stack.enter_context(_attending(model))
         stack.enter_context(_lent(model, at_once))
+        yield
+
+
+@contextmanager
+def undisturbed(model: ModelInMemory) -> Iterator[None]:
+    """Compute eagerly in the tensors' own types, whatever a training has set, and leave torch's
+    random states as they were."""
+    cuda = [model.device] if model.device.type == "cuda" else []
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=cuda))
+        stack.enter_context(torch.autocast(model.device.type, enabled=False))
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(_exact_products())
         yield
 
 

@@ -16,11 +16,12 @@ from trajectory.config.run import RECORDING, is_recording
 from trajectory.errors import TrajectoryError
 from trajectory.outside import json_file
 from trajectory.results import claim, release
-from trajectory.schemas import TABLES
+from trajectory.schemas import FORCE_TABLES, TABLES
 from trajectory.tables import atomic, from_rows, read, save, validate
 
 WRITTEN = ("layers", "heads", "checkpoints")
-"""The tables in the order in which they are written: a record is whole once the last has it."""
+"""The tables in the order in which they are written, behind those of forces: a record is whole once
+the last has it."""
 
 _OPEN: set[Path] = set()
 """Folders that this process records in."""
@@ -64,20 +65,22 @@ class Folder:
         """Write the tables anew with one record more; a killed process leaves out that one at most.
 
         Args:
-            rows: of the three tables, of a step that is in none.
+            rows: of the three tables, and of those of forces if they were measured; of a step that
+                is in none.
             facts: for the tables' provenance.
 
         Raises TrajectoryError as ``tables.write``.
         """
         found = {}
-        for name in WRITTEN:
+        for name in (*(n for n in FORCE_TABLES if n in rows), *WRITTEN):
             new = from_rows(rows[name], TABLES[name])
             validate(new, TABLES[name], self._file(name))  # older ones were, and there are many
-            found[name] = pa.concat_tables([self.tables[name], new]).combine_chunks()
+            older = self.tables.get(name, TABLES[name].schema.empty_table())
+            found[name] = pa.concat_tables([older, new]).combine_chunks()
         described = provenance.describe(**facts)
         for name, table in found.items():
             save(table, TABLES[name], self._file(name), described)
-        self.tables = found
+        self.tables |= found
 
     def close(self) -> None:
         """Let others write here."""
@@ -112,7 +115,8 @@ class Folder:
         """The tables' whole records: what only some tables have was cut off while written."""
         if not self._file("checkpoints").exists():
             return {name: TABLES[name].schema.empty_table() for name in WRITTEN}
-        found = {name: read(self._file(name), TABLES[name]) for name in WRITTEN}
+        forced = [name for name in FORCE_TABLES if self._file(name).exists()]
+        found = {name: read(self._file(name), TABLES[name]) for name in (*forced, *WRITTEN)}
         steps = pc.unique(found["checkpoints"].column("step"))
         for name, table in found.items():
             kept = table.filter(pc.is_in(table.column("step"), value_set=steps))

@@ -14,15 +14,19 @@ import torch
 from torch import nn
 
 from trajectory.config import LogSpaced, resolve_steps
+from trajectory.config.forces import Forces
 from trajectory.corpus.given import Documents, Given, domains_of
 from trajectory.corpus.tokens import FirstToken, TokenBatch
 from trajectory.errors import TrajectoryError
 from trajectory.probe.compute import Compute
+from trajectory.probe.forces.configured import at_step, wanted_of
+from trajectory.probe.forces.in_memory import check_unedited, forces_in_memory
 from trajectory.probe.in_memory import ModelInMemory, batches_in_memory
 from trajectory.probe.language_model import Measurement, domain_row, measure_model
 from trajectory.probe.scan import KERNEL
 from trajectory.record.alarm import READ, Alarm
 from trajectory.record.folder import Folder
+from trajectory.rows import Row
 
 log = logging.getLogger("trajectory")
 
@@ -63,7 +67,8 @@ class Recorder:
     that are recorded already are kept as they are.
 
     Under DistributedDataParallel every process makes one; the first measures, the others do
-    nothing. A model in parts (FSDP, ZeRO-3, tensor parallel) is refused.
+    nothing. A model in parts (FSDP, ZeRO-3, tensor parallel) is refused on every process; a
+    gathered copy of it is recorded like any model.
 
     Args:
         model: a causal model of a known family, as ``trajectory.api.measure`` takes it.
@@ -76,9 +81,12 @@ class Recorder:
         sequences: how many of each domain are measured, the first ones; None for all.
         first_token: what stands at position 0 of a text.
         statistics: floating-point type of the statistics.
+        forces: ``trajectory.config.Forces``, the section of a run's config; its steps are among
+            ``at``. Forces are measured from the weights, written to a temporary folder each time.
 
     Raises:
-        TrajectoryError: as ``measure``; if the folder holds another run or training, or is being
+        TrajectoryError: as ``measure``; for forces of a model with hooks or adapters, or at a step
+            that is not recorded; if the folder holds another run or training, or is being
             written to by another process.
     """
 
@@ -95,6 +103,7 @@ class Recorder:
         sequences: int | None = SEQUENCES,
         first_token: FirstToken = "raw",
         statistics: Literal["float64", "float32"] = "float64",
+        forces: Forces | None = None,
     ) -> None:
         self.name, self.at = name, None if at is None else frozenset(at)
         self.last: int | None = None
@@ -102,9 +111,10 @@ class Recorder:
         self._kept = False
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.measures = not distributed or torch.distributed.get_rank() == 0
+        # On every process: one that went on alone would wait for the others for ever.
+        self.given, self.model = model, ModelInMemory(model)
         if not self.measures:
             return
-        self.given, self.model = model, ModelInMemory(model)
         self.batches = batches_in_memory(
             self.model, domains, tokenizer, length, first_token, sequences
         )
@@ -115,6 +125,9 @@ class Recorder:
             if not isinstance(given[batch.domain], Documents)
         )
         self.compute = Compute.of("cpu", "float32", statistics)
+        self.forces = forces
+        if forces is not None:
+            self._check_forces(forces)
         self.folder = Folder(Path(to), name, self._about())
         self.alarm = Alarm(self.folder.config.dynamics)
         for _ in self._set_in():  # before this start
@@ -162,12 +175,13 @@ class Recorder:
             return None
         self.model = ModelInMemory(self.given)  # which may have changed
         measured = measure_model(self.model, self.batches, self.compute.statistics)
+        forces = self._forces(step)
         names = {"trajectory": self.name, "step": step, "tokens": tokens}
         rates = {
             "learning_rate": learning_rate,
             "integrated_learning_rate": integrated_learning_rate,
         }
-        self._write(measured, names, rates)
+        self._write(measured, forces, names, rates)
         for sentence in self._set_in():
             log.warning("%s, %s", self.name, sentence)
         self._ended = time.perf_counter()
@@ -208,6 +222,7 @@ class Recorder:
             "model": {"class": self.model.where} | {key: getattr(config, key) for key in SIZES},
             "batches": {batch.domain: batch.sha256 for batch in self.batches},
             "first_token": self.batches[0].first_token,
+            **({} if self.forces is None else {"forces": self.forces.model_dump(mode="json")}),
         }
 
     def _cost(self) -> str:
@@ -215,12 +230,55 @@ class Recorder:
         taken, tokens = sum(s[0] for s in shapes), sum(s.numel() for s in shapes)
         of = f" of {taken + self.left_out}" if self.left_out else ""
         records = "each call" if self.at is None else f"{len(self.at)} steps"
+        forced = ""
+        if self.forces is not None:
+            steps = self.forces.choose(sorted(self.at)) if self.at is not None else None
+            forced = f", and forces at {'each' if steps is None else len(steps)} of them"
         return (
             f"records {records}, each a forward pass of {taken}{of} sequences, {tokens:,} tokens, "
-            "and their statistics"
+            f"and their statistics{forced}"
         )
 
-    def _write(self, measured: Measurement, names: dict[str, Any], rates: dict[str, Any]) -> None:
+    def _check_forces(self, forces: Forces) -> None:
+        """Raise TrajectoryError if these forces cannot be measured, before any is."""
+        check_unedited(self.model)
+        if self.at is None and forces.checkpoints != "all":
+            raise TrajectoryError(
+                f"{self.name}: forces at chosen steps need the steps to record (at=...)"
+            )
+        steps = forces.checkpoints if isinstance(forces.checkpoints, list) else []
+        if unknown := sorted(set(steps) - (self.at or frozenset())):
+            raise TrajectoryError(f"{self.name}: forces at step {unknown[0]:,}, not one to record")
+        for batch in self.batches:
+            if len(batch.tokens) < 2:
+                raise TrajectoryError(
+                    f"forces: domain '{batch.domain}' has one sequence; standard errors need two"
+                )
+            try:
+                forces.refuse_beyond(batch.tokens.shape[1])
+            except ValueError as error:
+                raise TrajectoryError(f"domain '{batch.domain}': {error}") from None
+
+    def _forces(self, step: int) -> dict[str, list[Row]]:
+        """Rows of the tables of forces, if this is a step to measure them at."""
+        if self.forces is None or not self.forces.choose(sorted(self.at or {step})).count(step):
+            return {}
+        wanted = at_step(self.forces, step)
+        return forces_in_memory(
+            self.model,
+            [batch.first(wanted.sequences) for batch in self.batches],
+            wanted_of(wanted),
+            wanted.readers,
+            wanted.first_late,
+        )
+
+    def _write(
+        self,
+        measured: Measurement,
+        forces: dict[str, list[Row]],
+        names: dict[str, Any],
+        rates: dict[str, Any],
+    ) -> None:
         dtype = str(self.model.dtype).removeprefix("torch.")
         ran = {"dtype": dtype, "device": self.model.device.type}
         unknown = dict.fromkeys(("revision", "commit", "audit"))
@@ -231,6 +289,7 @@ class Recorder:
                 {**names, **domain_row(measured, batch), **rates, **unknown, **ran}
                 for batch in self.batches
             ],
+            **{table: [{**names, **row} for row in of_table] for table, of_table in forces.items()},
         }
         facts = self._about() | ran | {"kernel": KERNEL}
         statistics = str(self.compute.statistics).removeprefix("torch.")

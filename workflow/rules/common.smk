@@ -23,6 +23,7 @@ from trajectory.inputs import (
     claim_files,
     probe_files,
     recorded_files,
+    recorded_forces,
     variant_files,
 )
 from trajectory.jobs.bundles import effect_tables, force_bundles, force_tables, suite_bundles

@@ -39,7 +39,7 @@ rule forces:
 
 rule gather_forces:
     input:
-        expand("{part}/{table}.parquet", part=FORCED_TOYS, table=FORCE_TABLES),
+        expand("{part}/{table}.parquet", part=FORCED_PARTS, table=FORCE_TABLES),
         forced=forced if CONFIG.probe.forces else [],
     output:
         expand("{results}/tables/{table}.parquet", results=RESULTS, table=FORCE_TABLES),
@@ -52,7 +52,7 @@ rule gather_forces:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        parts=lambda wildcards, input: "\n".join([*FORCED_TOYS, *input.get("forced", [])]),
+        parts=lambda wildcards, input: "\n".join([*FORCED_PARTS, *input.get("forced", [])]),
         tables=",".join(FORCE_TABLES),
         to=subpath(output[0], parent=True),
         config=RESOLVED,

@@ -171,9 +171,10 @@ FORCED_TOYS = [
     for name, seed in CONFIG.bb_trajectories()
     if CONFIG.variant(name).forces
 ]
+FORCED_PARTS = [*FORCED_TOYS, *recorded_forces(CONFIG)]
 FORCE_OUTPUTS = (
     expand("{results}/tables/{table}.parquet", results=RESULTS, table=FORCE_TABLES)
-    if FORCED_TOYS or (CONFIG.probe.forces and CONFIG.suites.names())
+    if FORCED_PARTS or (CONFIG.probe.forces and CONFIG.suites.names())
     else []
 )
 

@@ -15,11 +15,9 @@ from trajectory.report.parts import own
 from trajectory.report.run import ACTIVE_DOMAIN, Run, dormant
 from trajectory.schemas import HEADS
 
-BYTES = {"Ġ": "␣", "Ċ": "⏎", "ĉ": "⇥"}
-"""How byte-level vocabularies write space, newline and tab, and how pages do."""
-
-DELIMITERS = frozenset(".,;:!?\n\t \"'()[]{}") | frozenset(BYTES)
-"""Characters of which a token must wholly consist to be counted as a delimiter."""
+DELIMITERS = frozenset(".,;:!?\n\t \"'()[]{}ĠĊĉ")
+"""Characters of which a token must wholly consist to be counted as a delimiter; space, line break
+and tab also as byte-level vocabularies write them."""
 
 KINDS = ("sink position", "delimiter", "other token", "nothing dominates")
 _ON = dict(zip(KINDS, ("the sink", "a delimiter", "another token", "nothing"), strict=True))
@@ -351,6 +349,4 @@ def _tokens(frame: pl.DataFrame) -> Block:
 
 
 def _quoted(token: str) -> str:
-    for written, shown in {**BYTES, " ": "␣", "\n": "⏎", "\t": "⇥"}.items():
-        token = token.replace(written, shown)
-    return f"“{token}”"
+    return f"“{token.translate(own.WRITTEN)}”"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 import altair as alt
 import polars as pl
 
 from trajectory.dynamics.circuit import last_records
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, palette, words
 from trajectory.report.page import Figure
-from trajectory.report.run import Run
+from trajectory.report.run import ACTIVE_DOMAIN, Run
 from trajectory.schemas import HEADS
 from trajectory.schemas.base import SINK_RATE_THRESHOLD, SITS_ON
 
@@ -31,8 +33,8 @@ CALLED = {
 
 COLOURS = (*palette.KINDS[:3], palette.QUIET)
 
-WRITTEN = str.maketrans({"Ġ": "␣", "Ċ": "⏎", "ĉ": "⇥", "▁": "␣"})
-"""How pages write a tokenizer's spaces, line breaks and tabs."""
+WRITTEN = str.maketrans({"Ġ": "␣", "Ċ": "⏎", "ĉ": "⇥", "▁": "␣", " ": "␣", "\n": "⏎", "\t": "⇥"})
+"""How pages write spaces, line breaks and tabs, a tokenizer's and those of the toys' characters."""
 
 
 def last_heads(run: Run) -> pl.DataFrame:
@@ -44,6 +46,25 @@ def last_heads(run: Run) -> pl.DataFrame:
             lambda text: text.translate(WRITTEN), return_dtype=pl.String
         ),
     ).drop("sits_on")
+
+
+def elsewhere(run: Run, groups: Iterable[str]) -> dict[str, str]:
+    """Of these groups those with a sink that follows a token: on which, of its strongest head."""
+    if not run.has("heads"):
+        return {}
+    heads = with_group(last_heads(run)).filter(
+        pl.col("group").is_in(list(groups))
+        & (pl.col("domain") != ACTIVE_DOMAIN)
+        & (pl.col("sink_kind") != "none")
+        & pl.col("follows").is_in([CALLED["first"], CALLED["token"]])
+    )
+    found = {}
+    lead = heads.sort("own_top_mass", "layer", "head", descending=[True, False, False])
+    for row in lead.unique("group", keep="first", maintain_order=True).to_dicts():
+        which = "the first" if row["follows"] == CALLED["first"] else "every"
+        share = f"{row['top_token_share']:.0%} of sequences"
+        found[row["group"]] = f"{which} “{row['top_token']}” ({share})"
+    return found
 
 
 def figure(run: Run, frame: pl.DataFrame, first: tuple[str, str]) -> Figure:
@@ -92,24 +113,32 @@ def _reading(frame: pl.DataFrame, trajectory: str, domain: str) -> str:
     rate = own["own_sink_rate"]
     sinks = own.filter(pl.col("sink_kind") != "none")
     kinds = dict(sinks.group_by("follows").len().rows())
-    told = [f"{kinds[name]} on {name}" for name in CALLED.values() if name in kinds]
+    told = [
+        f"{kinds[name]} on {name}{_which(sinks.filter(follows=name), key)}"
+        for key, name in CALLED.items()
+        if name in kinds
+    ]
     where = f": {words.listed(told)}" if told else ""
-    following = sinks.filter(pl.col("follows").is_in([CALLED["first"], CALLED["token"]]))
-    tokens = (
-        following.group_by("top_token").len().sort("len", "top_token", descending=[True, False])
-    )
-    most = f"; of these tokens most often “{tokens['top_token'][0]}”" if tokens.height else ""
     return (
         f"On {domain} {float(rate.sum()) / rate.len():.0%} of {trajectory}'s pairs of sequence and "
         f"head have a key above {SINK_RATE_THRESHOLD}; {sinks.height} of "
-        f"{words.count(own.height, 'head')} are sinks by their sequences' own keys{where}{most}."
+        f"{words.count(own.height, 'head')} are sinks by their sequences' own keys{where}."
         f"{_besides(own)}"
     )
 
 
+def _which(sinks: pl.DataFrame, key: str) -> str:
+    """Which token the sinks sit on that follow one, and in how many of their sequences."""
+    if key not in ("first", "token"):
+        return ""
+    tokens = sinks.group_by("top_token").agg(pl.len(), pl.col("top_token_share").mean())
+    top = tokens.sort("len", "top_token", descending=[True, False]).row(0, named=True)
+    return f" (most often “{top['top_token']}”, in {top['top_token_share']:.0%} of sequences)"
+
+
 def _besides(own: pl.DataFrame) -> str:
     """What the sequences' greatest keys are besides the sink position."""
-    rows = own.drop_nulls("other_sink_rate")
+    rows = own.filter(pl.col("other_sink_rate") > 0)
     if rows.is_empty():
         return ""
     top = rows.sort("other_sink_rate", "layer", "head", descending=[True, False, False]).row(

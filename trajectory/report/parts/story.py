@@ -11,6 +11,7 @@ from trajectory.dynamics.circuit import behind
 from trajectory.report import words
 from trajectory.report.names import Names, change
 from trajectory.report.page import Finding
+from trajectory.report.parts.own import elsewhere
 from trajectory.report.parts.tally import Tallies, Tally, share
 from trajectory.report.run import Run, is_bb
 
@@ -30,7 +31,7 @@ def title(run: Run, found: Tallies) -> str:
     """The run's finding in plain words."""
     sink = found.of["sink"]
     if not sink.yes:
-        return _without_sink(found)
+        return _without_sink(run, found)
     drained = found.within("drain", sink.yes)
     several, static = len(sink.yes) > 1, all(map(run.is_static, run.trajectories))
     # A checkpoint alone grows nothing.
@@ -47,10 +48,15 @@ def title(run: Run, found: Tallies) -> str:
     return f"{told}; {words.few(removed)} {prevent}" if removed else told
 
 
-def _without_sink(found: Tallies) -> str:
+def _without_sink(run: Run, found: Tallies) -> str:
     if found.of["sink"].open:
         return "This run does not decide whether its models end with an attention sink"
-    return f"None of {words.count(len(found.groups), 'model')} ends with an attention sink"
+    told = f"None of {words.count(len(found.groups), 'model')} ends with an attention sink"
+    other = elsewhere(run, found.groups)
+    if not other:
+        return told
+    have = "has one" if len(other) == 1 else "have one"
+    return f"{told} at the sink position; {words.count(len(other), 'model')} {have} on a token"
 
 
 def _who(run: Run, found: Tallies) -> str:
@@ -103,7 +109,7 @@ def findings(run: Run, found: Tallies, names: Names, known: pl.DataFrame | None)
         run, found, names: the run, its main models, what they are called.
         known: from ``levels.sinks_and_shams``; None where no arrows were measured.
     """
-    rows = [_where(found), _with(found, names, known), _without(run, found)]
+    rows = [_where(run, found, names), _with(found, names, known), _without(run, found)]
     if not is_static(run):
         return rows
     # What the other pages draw over training, Circuit draws by depth.
@@ -111,23 +117,27 @@ def findings(run: Run, found: Tallies, names: Names, known: pl.DataFrame | None)
     return [replace(row, link=place) for row, place in zip(rows, places, strict=True)]
 
 
-def _where(found: Tallies) -> Finding:
-    """Whether it appears, and in which worlds."""
+def _where(run: Run, found: Tallies, names: Names) -> Finding:
+    """Whether it appears, in which worlds, and where it sits if not at the sink position."""
     told, open_, worlds = [], [], []
     for groups, noun in ((found.toys, "toy variant"), (found.models, "language model")):
         if groups:
-            own = found.within("sink", groups)
-            worlds.append(own)
-            if _verdict(own) == OPEN:
-                open_.append(f"in {words.count(own.decidable, noun)}")
+            within = found.within("sink", groups)
+            worlds.append(within)
+            if _verdict(within) == OPEN:
+                open_.append(f"in {words.count(within.decidable, noun)}")
             else:
-                told.append(f"in {share(own, noun)}")
+                told.append(f"in {share(within, noun)}")
     absent = "" if found.toys else " This run has no toys."
     absent = absent if found.models else " This run has no language model."
     verdict = _verdict(found.of["sink"])
     # What removes it in toys does not make it absent from them.
-    verdict = YES if verdict == MIXED and all(own.yes for own in worlds) else verdict
+    verdict = YES if verdict == MIXED and all(one.yes for one in worlds) else verdict
     text = f"It is there at the end {words.listed(told)}." if told else ""
+    other = elsewhere(run, found.of["sink"].no)
+    if other:
+        places = [f"“{names.of(group)}” on {place}" for group, place in other.items()]
+        text += f" Away from the sink position it is in {words.few(places)}."
     if open_:
         text += f" Whether it is there at the end is undecided {words.listed(open_)}."
     return Finding(
