@@ -29,6 +29,7 @@ from trajectory.probe.language_model import (
     measure_checkpoint_files,
     measure_model,
 )
+from trajectory.probe.measure import _Probe
 
 from .test_families import CASES, V, batches, make
 
@@ -52,6 +53,22 @@ def test_rows_are_those_of_the_saved_checkpoint_bit_for_bit(tmp_path: Path, case
     model, made = make(tmp_path, case), batches(padded=True)
     expected = measure_checkpoint_files(tmp_path, made, at_once=2)
     assert measure_model(ModelInMemory(model.train()), made, at_once=2) == expected
+
+
+@pytest.mark.parametrize("case", ["llama", "mistral-window"])
+def test_attention_read_by_the_scans_weights_is_torchs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """A layer's output from the weights that the statistics form, against torch's kernel."""
+    make(tmp_path, case)
+    given = tmp_path, batches(padded=True), torch.float64
+    found = measure_checkpoint_files(*given)
+    refused = []
+    monkeypatch.setattr(_Probe, "attend", lambda *_: refused.append(1))
+    expected = measure_checkpoint_files(*given)
+    assert refused
+    close(found, expected, 1e-9)
+    assert found != expected  # or the first was the kernel's as well
 
 
 def test_rows_do_not_depend_on_how_many_sequences_go_together(tmp_path: Path) -> None:

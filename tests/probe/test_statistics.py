@@ -313,3 +313,27 @@ def test_kurtosis_of_known_vectors() -> None:
 def test_heads_share_their_groups_keys() -> None:
     key = torch.arange(2.0).reshape(1, 2, 1, 1)
     assert repeat_heads(key, 6).flatten().tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("window", [None, 100])
+@pytest.mark.parametrize("sink", [0, 4, 130])
+def test_a_scan_reads_the_values_by_its_weights(window: int | None, sink: int) -> None:
+    length = 2 * QUERIES + 5
+    query, key, value = make((2, 3, length, 8), 1, 1.0)
+    logits, _ = dense(query, key, 0.3)
+    distance = torch.arange(length)[:, None] - torch.arange(length)
+    logits = logits.masked_fill(distance >= (window or length), -math.inf)
+    found = scan(query, key, 0.3, sink, window, value=value)
+    assert found.output is not None
+    torch.testing.assert_close(found.output, logits.softmax(-1) @ value, rtol=1e-9, atol=1e-11)
+
+
+def test_keys_far_below_the_greatest_weigh_nothing() -> None:
+    """Exponentials are cut off where float32 has no digits, and no weight comes of it."""
+    query, key, value = (t.float() for t in make((1, 2, 40, 8), 1, 60.0))
+    rows = everywhere(query)[:, None]
+    single = scan(query, key, 1.0, 0, None, rows, value=value)
+    exact = scan(query.double(), key.double(), 1.0, 0, None, rows, value=value.double())
+    for name in ("log_odds", "entropy", "mass", "surprise", "output"):
+        got, expected = getattr(single, name).double(), getattr(exact, name)
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=5e-3, equal_nan=True)

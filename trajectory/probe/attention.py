@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,19 @@ class Observer(Protocol):
 
     def attention(self, call: AttentionCall) -> None:
         """Take note of one layer's attention."""
+
+
+@runtime_checkable
+class Reading(Protocol):
+    """An observer that forms the weights anyway, and reads the values by them."""
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
+    ) -> Tensor | None:
+        """Softmax attention [B, H, T, d] of the call that is shown next; None if it does not.
+
+        Query [B, H, T, d], key and value [B, G, T, d].
+        """
 
 
 _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
@@ -156,7 +169,7 @@ def probe_attention(
     elif suits(query, key, visible):
         attended = attend_short(query, key, value, scale)
     else:
-        attended = _mixed(query, key, value, scale, visible)
+        attended = _mixed(query, key, value, scale, visible, window)
     output = _changed(acting, attended, value, window)
     if withheld := [act for act in acting if act.withholds]:
         with torch.no_grad():
@@ -212,9 +225,19 @@ def _changed(acting: Sequence[Acting], output: Tensor, value: Tensor, window: in
 
 
 def _mixed(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, visible: Tensor | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    visible: Tensor | None,
+    window: int | None,
 ) -> Tensor:
-    """Softmax attention by the kernel that torch chooses, [B, H, T, d]."""
+    """Softmax attention [B, H, T, d], by an observer's weights or the kernel that torch chooses."""
+    observer = _observer.get()
+    if isinstance(observer, Reading) and not torch.is_grad_enabled():
+        attended = observer.attend(query, key, value, scale, window)
+        if attended is not None:
+            return attended
     if query.device.type != "cpu":
         # Of CUDA's kernels only that for half precision takes fewer key-value heads than queries:
         # in float32 torch would form the T×T matrix of every head.

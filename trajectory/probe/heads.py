@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,9 +14,74 @@ from trajectory.probe.attention import AttentionCall, repeat_heads
 from trajectory.probe.capped import capped_differences
 from trajectory.probe.kinds import WITH_NULL, capped, dense_weights
 from trajectory.probe.roles import Copies, floors, of_dense
-from trajectory.probe.scan import scan
+from trajectory.probe.scan import Scan, scan
 from trajectory.schemas import SINK_RATE_THRESHOLD
 from trajectory.schemas.base import FAR_KEYS, LOCAL_KEYS, TAIL_QUERIES
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """A call's queries, keys and values in the type of the statistics, and a scan of its weights.
+
+    Attributes:
+        query, key, value: [B, H, T, d], heads repeated, each in one piece.
+        product: the sink's logits before a cap, [B, H, T].
+        scan: None where attention is no softmax.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    product: Tensor
+    scan: Scan | None
+
+    @classmethod
+    def of(
+        cls,
+        tensors: tuple[Tensor, Tensor, Tensor],
+        dtype: torch.dtype,
+        scale: float,
+        sink: int,
+        window: int | None,
+        asked: Asked,
+        softcap: float | None = None,
+        null_logit: Tensor | None = None,
+        dense: bool = False,
+        reads: bool = False,
+    ) -> Scanned:
+        """Of query [B, H, T, d], key and value [B, G, T, d], as an attention call has them.
+
+        Args:
+            tensors: these three.
+            dtype: of the statistics.
+            scale, sink, window, softcap, null_logit, dense: as in ``scan`` and ``AttentionCall``.
+            asked: what is wanted besides.
+            reads: whether what the queries read is wanted.
+        """
+        heads = tensors[0].shape[1]
+        query = _contiguous(tensors[0], dtype)
+        key, value = (_contiguous(repeat_heads(t, heads), dtype) for t in tensors[1:])
+        product = statistics.sink_logits(query, key, scale, sink)
+        if dense:
+            return cls(query, key, value, product, None)
+        found = scan(
+            *(query, key, scale, sink, window, asked.sets, capped(product, softcap)),
+            *(asked.copies, softcap, null_logit, value if reads else None),
+        )
+        return cls(query, key, value, product, found)
+
+
+class Asked(NamedTuple):
+    """What is wanted of a call besides what every scan tells.
+
+    Attributes:
+        sets: N sets of queries, bool [B, N, T], whose column sums are taken; None for neither these
+            nor what else costs more than a scan.
+        copies: the sequences' repeated tokens, if weights that tell roles are wanted.
+    """
+
+    sets: Tensor | None
+    copies: Copies | None
 
 
 class HeadReader:
@@ -26,9 +92,8 @@ class HeadReader:
         present: positions that hold a token rather than padding, bool [B, T].
         sink: the sink position.
         dtype: floating-point type of the statistics.
-        sets: N sets of queries, bool [B, N, T], whose column sums are taken; None for neither these
-            nor what else costs more than a scan.
-        copies: the sequences' repeated tokens, if weights that tell roles are wanted.
+        asked: what is wanted besides.
+        scanned: what is known of the call.
     """
 
     def __init__(
@@ -37,20 +102,22 @@ class HeadReader:
         present: Tensor,
         sink: int,
         dtype: torch.dtype,
-        sets: Tensor | None,
-        copies: Copies | None = None,
+        asked: Asked,
+        scanned: Scanned | None = None,
     ) -> None:
-        heads = call.query.shape[1]
+        heads, sets = call.query.shape[1], asked.sets
         self.call, self.sink = call, sink
-        self.query = query = _contiguous(call.query, dtype)  # (B, H, T, d)
-        self.key = key = repeat_heads(call.key, heads).to(dtype)
-        value = repeat_heads(call.value, heads).to(dtype)
+        if scanned is None:
+            tensors, kind = (call.query, call.key, call.value), (call.softcap, call.null_logit)
+            given = tensors, dtype, call.scale, sink, call.window, asked
+            scanned = Scanned.of(*given, *kind, dense=call.dense)
+        self.query, self.key = query, key = scanned.query, scanned.key  # (B, H, T, d)
+        value, product = scanned.value, scanned.product
         output = _contiguous(call.output, dtype)
-        scale, window = call.scale, call.window
+        scale = call.scale
         self.length = query.shape[2]
         self.position = torch.arange(self.length, device=query.device)
         self.first_query = statistics.first_query(present.sum(1))  # (B,)
-        product = statistics.sink_logits(query, key, scale, sink)
         self.per_query: dict[str, Tensor] = {
             "sink_logit": capped(product, call.softcap),
             **self._differences(product, present, sets is not None),
@@ -61,11 +128,11 @@ class HeadReader:
         self.far_mass: Tensor | None = None
         self.columns: tuple[Tensor | None, Tensor | None] = None, None
         """Mass and surprise of every key from later queries in each set, both [B, N, H, T]."""
-        self.copies = copies
-        if call.dense:
+        self.copies = asked.copies
+        if scanned.scan is None:
             self._dense(sets)
         else:
-            self._softmax(scale, window, sets)
+            self._softmax(scanned.scan)
         gram = statistics.gram_blocks(call.output_projection.to(dtype), heads)
         self.norms = {
             "value": value.norm(dim=-1),
@@ -99,11 +166,9 @@ class HeadReader:
             found["rest_logit_sd"] = statistics.rest_logit_sd(*logits, present, window)
         return found
 
-    def _softmax(self, scale: float, window: int | None, sets: Tensor | None) -> None:
-        query, key = self.query, self.key
-        at_sink = self.per_query["sink_logit"]
+    def _softmax(self, found: Scan) -> None:
+        query, key, scale, window = self.query, self.key, self.call.scale, self.call.window
         cap, null = self.call.softcap, self.call.null_logit
-        found = scan(query, key, scale, self.sink, window, sets, at_sink, self.copies, cap, null)
         ranges = statistics.visible_keys(self.length, window, query.device).log().to(query.dtype)
         first = statistics.first_visible_weights(
             query, key, scale, found.log_normaliser, FAR_KEYS, window, cap

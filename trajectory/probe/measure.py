@@ -17,10 +17,11 @@ from trajectory.errors import TrajectoryError
 from trajectory.probe.accumulate import Sums
 from trajectory.probe.attention import AttentionCall, observe
 from trajectory.probe.blocks import BLOCK_MEANS, BlockReader
-from trajectory.probe.heads import HeadReader, head_columns
+from trajectory.probe.heads import Asked, HeadReader, Scanned, head_columns
 from trajectory.probe.occurrences import Occurrences
 from trajectory.probe.residual import StreamReader
 from trajectory.probe.roles import Copies
+from trajectory.probe.rows import current_rows
 from trajectory.probe.selfcheck import check_call
 from trajectory.probe.sinks import Keys, Sinks
 from trajectory.rows import Row
@@ -136,6 +137,7 @@ class _Probe:
         self.layers: dict[tuple[int, str], Row] = {}
         self.block_sums: dict[tuple[int, str], Sums] = {}
         self.norms: Tensor | None = None
+        self.scanned: Scanned | None = None
         self.stream = StreamReader(batch.domains, batch.texts, batch.kinds, batch.sink, dtype, full)
         self.reader = BlockReader(self._of_block, dict(batch.domains), batch.sink, dtype)
 
@@ -146,9 +148,9 @@ class _Probe:
         device = call.query.device
         domains = {name: rows[call.rows].to(device) for name, rows in self.batch.domains.items()}
         present = self.batch.present[call.rows].to(device)
-        sets = torch.stack(list(domains.values()), 1) if self.full else None
-        copies = self.batch.copies.rows(call.rows, device) if self.full else None
-        reader = HeadReader(call, present, self.batch.sink, self.dtype, sets, copies)
+        asked, scanned = self._asked(call.rows, device), self.scanned
+        self.scanned = None
+        reader = HeadReader(call, present, self.batch.sink, self.dtype, asked, scanned)
         if call.rows.start in (None, 0):
             check_call(call, reader.per_query["sink_weight"], self.batch.sink)
         for domain, member in domains.items():
@@ -160,6 +162,25 @@ class _Probe:
                 self._of_block(call.layer, domain, "column_sum_rate", rate)
         if self.full:
             self._columns(call, reader, domains)
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None
+    ) -> Tensor | None:
+        """What the queries read, where the statistics form the weights in the model's own type."""
+        if query.device.type != "cpu" or query.dtype != self.dtype:
+            return None
+        asked = self._asked(current_rows(), query.device)
+        given = (query, key, value), self.dtype, scale, self.batch.sink, window
+        self.scanned = Scanned.of(*given, asked, reads=True)
+        assert self.scanned.scan is not None
+        return self.scanned.scan.output
+
+    def _asked(self, rows: slice, device: torch.device) -> Asked:
+        """What is wanted of a call with some of the sequences."""
+        if not self.full:
+            return Asked(None, None)
+        domains = [member[rows].to(device) for member in self.batch.domains.values()]
+        return Asked(torch.stack(domains, 1), self.batch.copies.rows(rows, device))
 
     def _columns(
         self, call: AttentionCall, reader: HeadReader, domains: Mapping[str, Tensor]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,14 @@ class Pairs:
         counts = torch.bincount(place, minlength=len(found) * length).view(-1, length)
         return cls(sequence, query, key, [0, *sizes.cumsum(0).tolist()], counts)
 
+    @classmethod
+    def near(cls, batch: int, length: int, least: int, beyond: int) -> Pairs:
+        """Of every query and the keys at a distance from ``least`` to below ``beyond``."""
+        place = torch.arange(length)
+        query, back = torch.meshgrid(place, torch.arange(beyond - 1, least - 1, -1), indexing="ij")
+        there = back <= query
+        return cls.of([(query[there], (query - back)[there])] * batch, length)
+
     def rows(self, rows: slice, device: torch.device) -> Pairs:
         """Those of some sequences."""
         first, stop, _ = rows.indices(len(self.counts))
@@ -67,16 +76,22 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Copies:
-    """Where tokens are repeated within their sequences. The sink is no key of any pair.
+    """Where tokens are repeated within their sequences, and what is near.
+
+    The sink is no key of any copy.
 
     Attributes:
         duplicate: of a query and each earlier copy of its token.
         induction: of a query and each key that follows such a copy, but for the token before the
             query: what lies there is the previous-token role's.
+        previous: of a query and the key before it.
+        local: of a query and its last keys, itself included.
     """
 
     duplicate: Pairs
     induction: Pairs
+    previous: Pairs
+    local: Pairs
 
     @classmethod
     def of(cls, texts: Sequence[Sequence[str]], present: Tensor, sink: int) -> Copies:
@@ -97,16 +112,22 @@ class Copies:
             for into, key, last in ((found[0], earlier, 1), (found[1], earlier + 1, 2)):
                 taken = (key <= query - last) & (key != sink)
                 into.append((query[taken], key[taken]))
-        return cls(*(Pairs.of(pairs, length) for pairs in found))
+        near = (Pairs.near(len(codes), length, *keys) for keys in ((1, 2), (0, LOCAL_KEYS)))
+        return cls(*(Pairs.of(pairs, length) for pairs in found), *near)
 
     def rows(self, rows: slice, device: torch.device) -> Copies:
         """Those of some sequences."""
-        return Copies(self.duplicate.rows(rows, device), self.induction.rows(rows, device))
+        every = self.duplicate, self.induction, self.previous, self.local
+        return Copies(*(pairs.rows(rows, device) for pairs in every))
 
     def named(self) -> Iterator[tuple[str, Pairs]]:
-        """Both with the role they tell."""
+        """Both kinds of copies with the role they tell."""
         yield "duplicate", self.duplicate
         yield "induction", self.induction
+
+
+ROLES = ("previous", "local", "duplicate", "induction")
+"""Roles in the order in which weights that tell them are kept."""
 
 
 class RoleWeights:
@@ -119,37 +140,29 @@ class RoleWeights:
     """
 
     def __init__(self, copies: Copies, heads: int, like: Tensor) -> None:
-        self.copies, self.heads = copies, heads
-        batch, length = copies.duplicate.counts.shape
-        self.found = {
-            name: like.new_zeros(batch * heads, length)
-            for name in ("previous", "local", "duplicate", "induction")
-        }
+        self.heads = heads
+        self.pairs = copies.previous, copies.local, copies.duplicate, copies.induction
+        batch, self.length = copies.duplicate.counts.shape
+        self.found = like.new_zeros(len(ROLES), batch * heads, self.length)
+        """Of every query of the B·H heads, in the order of ROLES."""
+        self._before = [
+            torch.nn.functional.pad(pairs.counts.flatten().cumsum(0), (1, 0)).cpu()
+            for pairs in self.pairs
+        ]
+        self._listed: tuple[Any, tuple[Tensor, Tensor]] | None = None
 
-    def block(self, part: slice, start: int, first: int, weights: Tensor, scale: Tensor) -> None:
-        """Take a block of weights.
+    def block(self, offset: int, start: int, first: int, weights: Tensor) -> None:
+        """Take a block of weights, as they are.
 
         Args:
-            part: which of the B·H heads these are.
-            start: its first query.
+            offset: which of the B·H heads is the first of n.
+            start: the block's first query.
             first: its first key.
-            weights: [n, block, keys], not normalised, 0 at the sink and where a query sees no key.
-            scale: what makes them weights A_ij, [n, block].
+            weights: [n, block, keys], 0 at the sink and where a query sees no key; each row behind
+                the one before.
         """
-        count, rows, _ = weights.shape
-        before = start - first
-        near = self.found["local"][part, start : start + rows]
-        for back in range(LOCAL_KEYS):
-            diagonal = weights.diagonal(before - back, -2, -1)
-            skipped = max(0, back - before)
-            near[:, skipped:] += diagonal
-            if back == 1:
-                self.found["previous"][part, start + skipped : start + rows] = diagonal
-        offset = part.start or 0
-        for sequences, heads in self._whole(offset, offset + count):
+        for sequences, heads in self._whole(offset, offset + len(weights)):
             self._copies(weights, sequences, heads, offset, (start, first))
-        for values in self.found.values():
-            values[part, start : start + rows] *= scale
 
     def _whole(self, row: int, stop: int) -> Iterator[tuple[slice, slice]]:
         """Rows of B·H heads as sequences, each with the same heads."""
@@ -174,31 +187,68 @@ class RoleWeights:
     ) -> None:
         """Add up the weights on copies, and on what followed them, of some sequences and heads."""
         rows, keys = weights.shape[1:]
-        (start, first), length = corner, self.copies.duplicate.counts.shape[1]
-        flat, size = weights.reshape(-1), rows * keys
-        of_heads = torch.arange(heads.start, heads.stop, device=flat.device) * size
-        for name, pairs in self.copies.named():
-            own = slice(pairs.starts[sequences.start], pairs.starts[sequences.stop])
-            sequence, query, key = pairs.sequence[own], pairs.query[own], pairs.key[own]
-            counts = pairs.counts[sequences, start : start + rows]
-            if rows < length:
-                here = (query >= start) & (query < start + rows) & (key >= first)
+        size, (start, first) = weights.stride(0), corner
+        asked = sequences.start, sequences.stop, start
+        if self._listed is None or self._listed[0] != asked:  # the heads of a block come in a row
+            self._listed = asked, self._places(sequences, (start, rows), (first, keys), size)
+        places, counts = self._listed[1]
+        own = heads.stop - heads.start
+        if own > 1:
+            of_heads = torch.arange(own, device=places.device) * size
+            places = (places[:, None] + of_heads).flatten()
+        begin = (sequences.start * self.heads + heads.start - offset) * size
+        span = (len(weights) - 1) * size + rows * keys - begin
+        flat = weights.as_strided((span,), (1,), weights.storage_offset() + begin)
+        taken = flat.index_select(0, places).view(-1, own)
+        sums = torch.segment_reduce(taken, "sum", lengths=counts, axis=0, unsafe=True)
+        sums = sums.view(len(ROLES), sequences.stop - sequences.start, rows, own).mT
+        into = self.found.view(len(ROLES), -1, self.heads, self.length)
+        into[:, sequences, heads, start : start + rows] = sums
+
+    def _places(
+        self, sequences: slice, queries: tuple[int, int], keys: tuple[int, int], size: int
+    ) -> tuple[Tensor, Tensor]:
+        """Where in a block's weights the pairs of its queries are, and how many each query has.
+
+        Args:
+            sequences: which; a block of several sequences, each with all heads.
+            queries: the block's first, and how many.
+            keys: likewise.
+            size: how far the heads' weights lie apart.
+
+        Returns:
+            places from the first sequence's first head on, int64 [P], in the order of roles,
+            sequences, queries and keys; how many, int64 [4·b·block].
+        """
+        (start, rows), (first, number) = queries, keys
+        places, counts = [], []
+        for pairs, before in zip(self.pairs, self._before, strict=True):
+            if rows == self.length:
+                own = [slice(pairs.starts[sequences.start], pairs.starts[sequences.stop])]
+            else:
+                of = (b * self.length + start for b in range(sequences.start, sequences.stop))
+                own = [slice(int(before[at]), int(before[at + rows])) for at in of]
+            sequence, query, key = (
+                torch.cat([values[each] for each in own]).long()
+                for values in (pairs.sequence, pairs.query, pairs.key)
+            )
+            count = pairs.counts[sequences, start : start + rows].flatten()
+            sequence = sequence - sequences.start
+            if first:  # keys that no query of the block sees are dropped
+                here = key >= first
                 sequence, query, key = sequence[here], query[here], key[here]
-                if first:  # keys that no query of the block sees are dropped
-                    place = (sequence - sequences.start).long() * rows + query - start
-                    counts = torch.bincount(place, minlength=counts.numel()).view(counts.shape)
-            place = sequence.long() * (self.heads * size) + query * keys + key
-            place -= offset * size + start * keys + first
-            taken = flat[place[:, None] + of_heads]  # (pairs, heads)
-            sums = torch.segment_reduce(taken, "sum", lengths=counts.flatten(), axis=0, unsafe=True)
-            into = self.found[name].view(-1, self.heads, length)
-            into[sequences, heads, start : start + rows] = sums.view(*counts.shape, -1).mT
+                place = sequence * rows + query - start
+                count = torch.bincount(place, minlength=len(count))
+            place = sequence * (self.heads * size) + (query - start) * number
+            places.append(place + key - first)
+            counts.append(count)
+        return torch.cat(places), torch.cat(counts)
 
     def views(self) -> dict[str, Tensor]:
         """Of every query of every head, [B, H, T]."""
         return {
-            f"{name}_weight": values.view(-1, self.heads, values.shape[1])
-            for name, values in self.found.items()
+            f"{name}_weight": values.view(-1, self.heads, self.length)
+            for name, values in zip(ROLES, self.found, strict=True)
         }
 
 
@@ -208,7 +258,7 @@ def of_dense(weights: Tensor, copies: Copies, sink: int) -> RoleWeights:
     rest = weights.flatten(0, 1).clone()
     rest[..., sink] = 0
     found = RoleWeights(copies, heads, rest)
-    found.block(slice(0, len(rest)), 0, 0, rest, rest.new_ones(rest.shape[:2]))
+    found.block(0, 0, 0, rest)
     return found
 
 

@@ -6,7 +6,6 @@ grow with the square of the length, and no operator is used that torch keeps pri
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,15 +20,21 @@ KERNEL = "scaled_dot_product_attention; statistics in blocks of queries"
 """How attention is computed, for provenance."""
 
 QUERIES = 128
-"""Queries of a block."""
+"""Queries of a block; fewer where their keys would not fit."""
 
-CELLS = {"cpu": 2**19, "cuda": 2**26}
-"""Scores that are formed at once: by a CPU's thread, as many as its cache holds."""
+FEWEST = 32
+"""Queries of a block at least: products of fewer are slow."""
 
-ALL = slice(None)
+CELLS = {"cpu": 2**17, "cuda": 2**26}
+"""Scores that are formed at once: by a CPU's thread, as many as its own cache holds twice."""
 
 HIDDEN = -1e30
-"""The score of a key that is not seen; finite, so that 0 × it is 0."""
+"""The score of a key that is not seen; finite, so that it can be added to any."""
+
+FAINTEST = {torch.float32: -80.0, torch.float64: -700.0}
+"""The least difference of a score and the greatest; further ones are cut off here. Exponentials
+beyond are 0 or lack digits, and a CPU takes ten times as long for them and for products with them.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Scan:
         mass: Σ_{i>j} A_ij over the queries of each set, [B, N, H, T]; None without sets.
         surprise: −Σ_{i>j} A_ij ln A_ij, likewise.
         roles: weights that tell roles; None unless asked for.
+        output: Σ_j A_ij v_j, [B, H, T, d']; None unless values were given.
     """
 
     log_odds: Tensor
@@ -55,6 +61,7 @@ class Scan:
     mass: Tensor | None
     surprise: Tensor | None
     roles: RoleWeights | None = None
+    output: Tensor | None = None
 
     @property
     def weight(self) -> Tensor:
@@ -71,6 +78,7 @@ class Scan:
         return torch.where(self.key_odds.isnan(), self.rest_entropy, split)
 
 
+@torch.no_grad()
 def scan(
     query: Tensor,
     key: Tensor,
@@ -82,6 +90,7 @@ def scan(
     copies: Copies | None = None,
     softcap: float | None = None,
     null_logit: Tensor | None = None,
+    value: Tensor | None = None,
 ) -> Scan:
     """Scan the weights of causal attention.
 
@@ -99,6 +108,7 @@ def scan(
         copies: the sequences' repeated tokens, if weights that tell roles are wanted.
         softcap: c, where logits z are capped to c·tanh(z/c), ``at_sink`` as well.
         null_logit: [H], logits of a null key, which takes weight and is no key.
+        value: [B, H, T, d'] of the scan's type, if what the queries read is wanted.
     """
     if query.dtype in (torch.bfloat16, torch.float16):
         query, key = query.float(), key.float()
@@ -109,83 +119,233 @@ def scan(
         at_sink = capped(sink_logits(query, key, scale, sink), softcap)  # (B, H, T)
     sees = sees_sink(length, sink, window, query.device)
     has_sink = sees | (torch.arange(length, device=query.device) == sink)
-    q, k = (query * scale).flatten(0, 1), key.flatten(0, 1)  # (B·H, T, d)
-    logit = at_sink.flatten(0, 1)
-    none = None if null_logit is None else null_logit.to(q).repeat(batch)[:, None]  # (B·H, 1)
-    rest, entropy, total = (torch.empty_like(logit) for _ in range(3))
-    counted = None if sets is None else sets.to(q).repeat_interleave(heads, 0)  # (B·H, N, T)
-    shape = (0, 0, 0) if counted is None else counted.shape
-    mass, surprise = (q.new_zeros(shape) for _ in range(2))
-    roles = None if copies is None else RoleWeights(copies, heads, q)
-    for part, start, stop in _blocks(len(q), length, query.device.type):
-        first = 0 if window is None else max(0, start - window + 1)
-        scores = capped(torch.bmm(q[part, start:stop], k[part, first:stop].mT), softcap)
-        _hide(scores, start - first, window)
-        if first <= sink < stop:
-            scores[..., sink - first] = HIDDEN
-        peak, weights, norm, surprises = _weights(scores)
-        rest[part, start:stop] = found = peak + norm.log()
-        entropy[part, start:stop] = norm.log() - surprises.sum(-1) / norm
-        with_sink = torch.where(
-            has_sink[start:stop], torch.logaddexp(found, logit[part, start:stop]), found
-        )
-        total[part, start:stop] = with_sink = _beside(with_sink, none, part)
-        shift = peak - with_sink  # A_ij = weights · e^shift
-        if roles is not None:
-            roles.block(part, start, first, weights, shift.exp())
-        if counted is not None:
-            weights.diagonal(start - first, -2, -1).zero_()
-            surprises.diagonal(start - first, -2, -1).zero_()
-            into = mass[part, :, first:stop], surprise[part, :, first:stop]
-            _add_columns(weights, surprises, counted[part, :, start:stop], shift, *into)
-    rest.masked_fill_(rest < HIDDEN / 2, -torch.inf)
-    every = rest, entropy, total, _beside(rest, none)
-    rest, entropy, total, others = (t.view(batch, heads, length) for t in every)
+    of_sink = at_sink.masked_fill(~has_sink, -torch.inf)
+    none = None if null_logit is None else null_logit.to(query)[:, None]  # (H, 1)
+    work = _Blocks(query * scale, key, value, sink, window, softcap)
+    work.beside = _beside(of_sink, none).flatten(0, 1)
+    if sets is not None:
+        work.count(sets)
+    if copies is not None:
+        work.roles = RoleWeights(copies, heads, query)
+    work.run()
+    every = work.rest, work.norm.log() - work.spent / work.norm, work.total
+    rest, entropy, total = (t.view(batch, heads, length) for t in every)
     entropy[:, :, sink] = torch.nan
+    others = _beside(rest, none)
     of_keys, odds = ((at_sink - t).masked_fill(~sees, torch.nan) for t in (rest, others))
+    output = None if value is None else work.with_sink(value, (of_sink - total).exp())
     if sets is None:
-        return Scan(odds, rest, entropy, of_keys, total, None, None, roles)
-    mass, surprise = (t.view(batch, heads, -1, length).transpose(1, 2) for t in (mass, surprise))
+        return Scan(odds, rest, entropy, of_keys, total, None, None, work.roles, output)
+    columns = work.columns.view(batch, heads, 2, -1, length).transpose(1, 3)  # (B, N, 2, H, T)
+    mass, surprise = columns[:, :, 0], -columns[:, :, 1]
     mass[..., sink], surprise[..., sink] = _of_sink(odds, sees, sets)
-    return Scan(odds, rest, entropy, of_keys, total, mass, surprise, roles)
+    return Scan(odds, rest, entropy, of_keys, total, mass, surprise, work.roles, output)
 
 
-def _weights(scores: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of scores [n, block, keys], which are overwritten: their greatest m, e^(z − m), its sum over
-    keys, and (z − m) e^(z − m)."""
-    peak = scores.amax(-1, keepdim=True)
-    weights = scores.sub_(peak).exp()
-    norm = weights.sum(-1)
-    return peak[..., 0], weights, norm, scores.mul_(weights)
-
-
-def _beside(normaliser: Tensor, null_logit: Tensor | None, part: slice = ALL) -> Tensor:
-    """The logarithm of a sum over keys and, if there is one, the null key of these heads."""
-    return normaliser if null_logit is None else torch.logaddexp(normaliser, null_logit[part])
-
-
-def _add_columns(
-    weights: Tensor,
-    surprises: Tensor,
-    counted: Tensor,
-    shift: Tensor,
-    mass: Tensor,
-    surprise: Tensor,
-) -> None:
-    """Add a block of queries to its keys' column sums, in place.
+class _Blocks:
+    """Sums over keys and over queries, filled block by block.
 
     Args:
-        weights, surprises: not normalised, [n, block, keys].
-        counted: which queries each set counts, as numbers, [n, N, block].
-        shift: logarithm of what normalises them, [n, block].
-        mass, surprise: the sums so far, [n, N, keys].
+        query: [B, H, T, d], times the scale.
+        key: [B, H, T, d].
+        value: [B, H, T, d'], or None.
+        sink, window, softcap: as in ``scan``.
+
+    Attributes:
+        beside: logarithm of what enters a query's sum besides the scanned keys, [B·H, T].
+        rest: logsumexp over the scanned keys, [B·H, T].
+        norm: Σ e^(z − m) over them, m their greatest score.
+        spent: Σ (z − m) e^(z − m).
+        total: logsumexp over them and what is beside them.
+        shift, share: m − total, and its exponential: A_ij = e^(z − m) · share.
+        output: Σ A_ij v_j over them, [B·H, T, d'].
+        columns: mass, then less the surprise, of every key in each set, [B·H, 2N, T].
     """
-    share = counted * shift.exp()[:, None]  # (n, N, block)
-    # Both sums over the weights in one product, which reads them once.
-    both = torch.bmm(torch.cat([share, share * shift[:, None]], 1), weights)
-    mass += both[:, : share.shape[1]]
-    surprise -= both[:, share.shape[1] :]
-    surprise -= torch.bmm(share, surprises)
+
+    beside: Tensor
+    columns: Tensor
+
+    def __init__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor | None,
+        sink: int,
+        window: int | None,
+        softcap: float | None,
+    ) -> None:
+        self.query, self.key = query.flatten(0, 1), key.flatten(0, 1)
+        self.value = None if value is None else value.flatten(0, 1)
+        self.output = None if self.value is None else torch.empty_like(self.value)
+        self.heads, self.sink, self.window, self.softcap = query.shape[1], sink, window, softcap
+        self.count_of, self.length, _ = self.query.shape
+        sums = self.query.new_empty(6, self.count_of, self.length)
+        self.rest, self.norm, self.spent, self.total, self.shift, self.share = sums
+        self.counted: Tensor | None = None
+        self.roles: RoleWeights | None = None
+
+    def count(self, sets: Tensor) -> None:
+        """Have these sets of queries' columns added up, bool [B, N, T]."""
+        self.counted = sets.to(self.query).repeat_interleave(self.heads, 0)  # (B·H, N, T)
+        self.columns = self.query.new_zeros(self.count_of, 2 * sets.shape[1], self.length)
+
+    def run(self) -> None:
+        """Take all queries, block by block."""
+        on_cpu = self.query.device.type != "cuda"
+        cells = CELLS["cpu"] * torch.get_num_threads() if on_cpu else CELLS["cuda"]
+        block = min(QUERIES, self.length, max(FEWEST, cells // self.length))
+        blocks = []
+        for start in range(0, self.length, block):
+            first = 0 if self.window is None else max(0, start - self.window + 1)
+            stop = min(start + block, self.length)
+            together = max(1, cells // ((stop - start) * (stop - first)))
+            blocks.append((start, stop, first, min(together, self.count_of)))
+        # Room for a block's numbers is made once: new memory is slow at its first use.
+        room = max(n * (stop - start) * (stop - first) for start, stop, first, n in blocks)
+        memory = self.query.new_empty(2 * room)
+        for start, stop, first, together in blocks:
+            self._rows(start, stop, first, together, memory)
+
+    def _rows(self, start: int, stop: int, first: int, together: int, memory: Tensor) -> None:
+        """Take the queries from ``start`` to ``stop``, of so many heads at once."""
+        rows, keys = slice(start, stop), slice(first, stop)
+        own = _Own(start, stop, first, self.sink, self.window, self.query)
+        room = _Room(memory, (together, stop - start, stop - first), own)
+        given = (self.query[:, rows], self.key[:, keys].mT, self.beside[:, rows])
+        sums = (self.norm, self.spent, self.rest, self.total, self.shift, self.share)
+        parts = [t.split(together) for t in (*given, *(t[:, rows] for t in sums))]
+        values, outputs, sets, columns = (
+            None if t is None else t.split(together)
+            for t in (
+                None if self.value is None else self.value[:, keys],
+                None if self.output is None else self.output[:, rows],
+                None if self.counted is None else self.counted[:, :, rows],
+                None if self.counted is None else self.columns[:, :, keys],
+            )
+        )
+        for n, part in enumerate(zip(*parts, strict=True)):
+            if len(part[0]) != len(room.both):
+                room = _Room(memory, (len(part[0]), stop - start, stop - first), own)
+            self._block(room, part)
+            if values is not None and outputs is not None:
+                torch.bmm(room.weights, values[n], out=outputs[n])
+            if self.roles is not None:
+                self.roles.block(n * together, start, first, room.both[:, 0])
+            if sets is not None and columns is not None:
+                room.diagonals.zero_()
+                left = room.left(sets[n], part[-1], part[-2])
+                columns[n].baddbmm_(left, room.both.flatten(1, 2))
+        share = self.share[:, rows]
+        if self.output is not None:
+            self.output[:, rows].mul_(share.unsqueeze(-1))
+        if self.roles is not None:
+            self.roles.found[:, :, rows] *= share
+
+    def _block(self, room: _Room, part: tuple[Tensor, ...]) -> None:
+        """Take a block's scores, and its queries' sums over keys."""
+        query, key, beside, norm, spent, rest, total, shift, share = part
+        scores, weights = room.scores, room.weights
+        torch.bmm(query, key, out=scores)
+        if self.softcap is not None:
+            scores.copy_(capped(scores, self.softcap))
+        # A sum with so large a number is that number, and costs a fraction of a choice.
+        room.own_scores.add_(room.own.hidden)
+        if room.sink_scores is not None:
+            room.sink_scores.fill_(HIDDEN)
+        peak = scores.amax(-1, keepdim=True)
+        torch.exp(scores.sub_(peak).clamp_min_(FAINTEST[scores.dtype]), out=weights)
+        room.own_weights.mul_(room.own.seen)
+        if room.sink_weights is not None:
+            room.sink_weights.zero_()
+        peak = peak.squeeze(-1)
+        torch.sum(weights, -1, out=norm)
+        torch.sum(scores.mul_(weights), -1, out=spent)
+        torch.add(norm.log(), peak, out=rest)
+        torch.logaddexp(rest, beside, out=total)
+        torch.exp(torch.sub(peak, total, out=shift), out=share)
+
+    def with_sink(self, value: Tensor, weight: Tensor) -> Tensor:
+        """What the queries read [B, H, T, d'], the sink's value by its weight [B, H, T] as well."""
+        assert self.output is not None
+        of_sink = value[:, :, self.sink : self.sink + 1]
+        return self.output.view(value.shape).addcmul_(weight[..., None], of_sink)
+
+
+class _Own:
+    """Which keys the queries of a block see; the same for every head.
+
+    Attributes:
+        place: which of the block's keys is its first query's own.
+        since: from which of its keys on some query does not see them.
+        hidden, seen: HIDDEN and 0 for the keys from there on that a query does not see, 0 and 1
+            for those that it sees, [block, keys].
+        sink: which of its keys is the sink, or None.
+    """
+
+    def __init__(
+        self, start: int, stop: int, first: int, sink: int, window: int | None, like: Tensor
+    ) -> None:
+        self.place = start - first
+        self.since = self.place if window is None else 0
+        rows = torch.arange(start, stop, device=like.device)
+        distance = rows[:, None] - torch.arange(first + self.since, stop, device=like.device)
+        seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+        self.seen = seen.to(like)
+        self.hidden = (1 - self.seen) * HIDDEN
+        self.sink = sink - first if first <= sink < stop else None
+
+
+class _Room:
+    """A block's numbers in the memory for them.
+
+    Args:
+        memory: twice as many as the block has.
+        shape: its n heads, queries and keys.
+        own: which keys they see.
+
+    Attributes:
+        weights, scores: [n, block, keys]; both in one piece as ``both``, [n, 2, block, keys].
+        own_weights, own_scores: of the keys that some query does not see.
+        sink_weights, sink_scores: of the sink, [n, block]; None where it is no key.
+        diagonals: of the queries' own keys, [n, 2, block].
+    """
+
+    def __init__(self, memory: Tensor, shape: tuple[int, int, int], own: _Own) -> None:
+        heads, block, keys = shape
+        self.own = own
+        self.both = memory[: 2 * heads * block * keys].view(heads, 2, block, keys)
+        self.weights, self.scores = self.both.unbind(1)
+        self.own_weights, self.own_scores = self.both[..., own.since :].unbind(1)
+        self.sink_weights: Tensor | None = None
+        self.sink_scores: Tensor | None = None
+        if own.sink is not None:
+            self.sink_weights, self.sink_scores = self.both[..., own.sink].unbind(1)
+        self.diagonals = self.both.diagonal(own.place, -2, -1)
+        self._left: Tensor | None = None
+
+    def left(self, counted: Tensor, share: Tensor, shift: Tensor) -> Tensor:
+        """What ``both`` is multiplied by for column sums, [n, 2N, 2·block].
+
+        Args:
+            counted: which queries each set counts, [n, N, block].
+            share, shift: of the queries, [n, block].
+        """
+        heads, sets, block = counted.shape
+        if self._left is None:
+            self._left = counted.new_zeros(heads, 2 * sets, 2 * block)
+            halves = self._left.view(heads, 2, sets, 2, block)
+            self._mass, self._spent, self._again = (
+                halves[:, 0, :, 0], halves[:, 1, :, 0], halves[:, 1, :, 1]
+            )  # fmt: skip
+        torch.mul(counted, share.unsqueeze(1), out=self._mass)
+        torch.mul(self._mass, shift.unsqueeze(1), out=self._spent)
+        self._again.copy_(self._mass)
+        return self._left
+
+
+def _beside(normaliser: Tensor, null_logit: Tensor | None) -> Tensor:
+    """The logarithm of a sum over keys and, if there is one, the null key of every head."""
+    return normaliser if null_logit is None else torch.logaddexp(normaliser, null_logit)
 
 
 def _of_sink(odds: Tensor, sees: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,32 +361,3 @@ def _of_sink(odds: Tensor, sees: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
     log_weight = logsigmoid(odds).masked_fill(~sees, 0)
     mass = torch.einsum("bni,bhi->bnh", late, weight)
     return mass, -torch.einsum("bni,bhi->bnh", late, weight * log_weight)
-
-
-def _hide(scores: Tensor, before: int, window: int | None) -> None:
-    """Hide from each query of a block what it does not see.
-
-    Args:
-        scores: [n, block, keys], of which the last are the block's own.
-        before: how many keys come before these.
-        window: how many of the last keys a query sees.
-    """
-    block, keys = scores.shape[1:]
-    if window is None:
-        # A sum with so large a number is that number, and costs a fraction of a choice.
-        later = scores.new_full((block, block), HIDDEN).triu_(1)
-        scores[..., before:].add_(later)
-        return
-    rows, columns = (torch.arange(n, device=scores.device) for n in (block, keys))
-    distance = before + rows[:, None] - columns
-    scores.masked_fill_((distance < 0) | (distance >= window), HIDDEN)
-
-
-def _blocks(count: int, length: int, device: str) -> Iterator[tuple[slice, int, int]]:
-    """Parts of ``count`` heads, and for each the first query and the end of every block."""
-    block = min(QUERIES, length)
-    cells = CELLS["cuda"] if device == "cuda" else CELLS["cpu"] * torch.get_num_threads()
-    together = max(1, cells // (block * length))
-    for head in range(0, count, together):
-        for start in range(0, length, block):
-            yield slice(head, head + together), start, min(start + block, length)

@@ -173,7 +173,7 @@ def _mean_key(key: Tensor, present: Tensor) -> Tensor:
     """Mean key of each sequence, [B, H, 1, d]."""
     weights = present.to(key)
     weights = weights / weights.sum(1, keepdim=True)
-    return torch.einsum("bhtd,bt->bhd", key, weights)[:, :, None]
+    return weights[:, None, None] @ key
 
 
 def rest_logit_sd(
