@@ -44,6 +44,8 @@ def dense(query: Tensor, key: Tensor, scale: float, window: int | None) -> tuple
         (2, 3, 40, 0, 7, 2**19),
         (2, 2, 300, 0, None, 2**19),  # three blocks of queries
         (2, 3, 300, 1, 90, 2 * 128 * 300),
+        (2, 1, 129, 0, 1, 2**19),  # a block of one query that sees itself alone
+        (2, 2, 130, 0, 3, 2**19),
     ],
 )
 def test_weights_that_tell_roles_are_those_of_dense_attention(

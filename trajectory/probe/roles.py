@@ -139,12 +139,14 @@ class RoleWeights:
         count, rows, _ = weights.shape
         before = start - first
         near = self.found["local"][part, start : start + rows]
-        for back in range(LOCAL_KEYS):
-            diagonal = weights.diagonal(before - back, -2, -1)
-            skipped = max(0, back - before)
-            near[:, skipped:] += diagonal
-            if back == 1:
-                self.found["previous"][part, start + skipped : start + rows] = diagonal
+        few = min(rows, max(0, LOCAL_KEYS - 1 - before))  # rows with fewer keys before them
+        if few < rows:
+            near[:, few:] = _band(weights, few, before + few + 1 - LOCAL_KEYS).sum(-1)
+        for row in range(few):
+            near[:, row] = weights[:, row, : before + row + 1].sum(-1)
+        skipped = max(0, 1 - before)
+        previous = weights.diagonal(before - 1, -2, -1)
+        self.found["previous"][part, start + skipped : start + rows] = previous
         offset = part.start or 0
         for sequences, heads in self._whole(offset, offset + count):
             self._copies(weights, sequences, heads, offset, (start, first))
@@ -176,7 +178,10 @@ class RoleWeights:
         rows, keys = weights.shape[1:]
         (start, first), length = corner, self.copies.duplicate.counts.shape[1]
         flat, size = weights.reshape(-1), rows * keys
-        of_heads = torch.arange(heads.start, heads.stop, device=flat.device) * size
+        # A block is small, so places in it are short numbers: half as many bytes as long ones.
+        before = (sequences.start * self.heads - offset) * size - first
+        count = heads.stop - heads.start
+        of_heads = torch.arange(count, dtype=torch.int32, device=flat.device) * size
         for name, pairs in self.copies.named():
             own = slice(pairs.starts[sequences.start], pairs.starts[sequences.stop])
             sequence, query, key = pairs.sequence[own], pairs.query[own], pairs.key[own]
@@ -187,9 +192,13 @@ class RoleWeights:
                 if first:  # keys that no query of the block sees are dropped
                     place = (sequence - sequences.start).long() * rows + query - start
                     counts = torch.bincount(place, minlength=counts.numel()).view(counts.shape)
-            place = sequence.long() * (self.heads * size) + query * keys + key
-            place -= offset * size + start * keys + first
-            taken = flat[place[:, None] + of_heads]  # (pairs, heads)
+            place = (sequence - sequences.start).mul_(self.heads * size)
+            place.add_(query - start if start else query, alpha=keys).add_(key)
+            place.add_(before + heads.start * size)
+            if count > 1:
+                place = (place[:, None] + of_heads).view(-1)
+            # One index after another costs half of what as many as a matrix do.
+            taken = flat.index_select(0, place).view(-1, count)
             sums = torch.segment_reduce(taken, "sum", lengths=counts.flatten(), axis=0, unsafe=True)
             into = self.found[name].view(-1, self.heads, length)
             into[sequences, heads, start : start + rows] = sums.view(*counts.shape, -1).mT
@@ -200,6 +209,15 @@ class RoleWeights:
             f"{name}_weight": values.view(-1, self.heads, values.shape[1])
             for name, values in self.found.items()
         }
+
+
+def _band(weights: Tensor, row: int, key: int) -> Tensor:
+    """A view of contiguous weights [n, rows, keys], [n, rows − row, ``LOCAL_KEYS``]: of every row
+    from ``row`` on that many keys, from ``key`` on and one further each row."""
+    count, rows, keys = weights.shape
+    size = count, rows - row, LOCAL_KEYS
+    offset = weights.storage_offset() + row * keys + key
+    return weights.as_strided(size, (rows * keys, keys + 1, 1), offset)
 
 
 def of_dense(weights: Tensor, copies: Copies, sink: int) -> RoleWeights:
