@@ -187,3 +187,14 @@ def test_without_repeats_there_is_no_score() -> None:
         lambda: model(tokens), list(model.blocks), batch, torch.float32, full=False
     )
     assert {row.get(field.name) for field in ROLE_SCORES} == {None}
+
+
+def test_weights_may_lie_in_memory_as_they_like() -> None:
+    weights = torch.rand(2, 3, 20, 20, dtype=torch.float64).tril()
+    texts = words(2, 20, 5)
+    copies = Copies.of(texts, torch.ones(2, 20).bool(), 0)
+    turned = weights.mT.contiguous().mT
+    assert not turned.is_contiguous()
+    found, expected = (of_dense(w, copies, 0).views() for w in (turned, weights))
+    for name, values in expected.items():
+        torch.testing.assert_close(found[name], values, rtol=1e-14, atol=0)

@@ -212,12 +212,13 @@ class RoleWeights:
 
 
 def _band(weights: Tensor, row: int, key: int) -> Tensor:
-    """A view of contiguous weights [n, rows, keys], [n, rows − row, ``LOCAL_KEYS``]: of every row
-    from ``row`` on that many keys, from ``key`` on and one further each row."""
-    count, rows, keys = weights.shape
+    """A view of weights [n, rows, keys], [n, rows − row, ``LOCAL_KEYS``]: of every row from ``row``
+    on that many keys, from ``key`` on and one further each row."""
+    count, rows, _ = weights.shape
+    of_head, of_row, of_key = weights.stride()
+    offset = weights.storage_offset() + row * of_row + key * of_key
     size = count, rows - row, LOCAL_KEYS
-    offset = weights.storage_offset() + row * keys + key
-    return weights.as_strided(size, (rows * keys, keys + 1, 1), offset)
+    return weights.as_strided(size, (of_head, of_row + of_key, of_key), offset)
 
 
 def of_dense(weights: Tensor, copies: Copies, sink: int) -> RoleWeights:
