@@ -125,7 +125,8 @@ def measure(
             Special tokens that a text spells are read as its characters. Or token ids by domain,
             [sequences, tokens] or lists of ids, which are taken as they are. Or files by domain
             (``Path``), or "prose", "code" or both, which every Python carries: of these, sequences
-            are cut at even distances.
+            are cut at even distances. "repeated-random" beside or in place of these draws a block
+            of distinct tokens that stands twice, on which the field scores induction.
         revision: branch, tag or commit on the hub; main if None.
         weights: of the hub: "stream" reads what is needed and writes nothing, "download" keeps
             the files.

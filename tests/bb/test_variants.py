@@ -110,6 +110,8 @@ EVERY = [
     {"v_scale": "backward", "layers": 2},
     {"clip_qkv": 1.0, "norm": "post", "positions": "rope"},
     {"norm": "none", "positions": "none", "precision": "bfloat16"},
+    {"norm_kind": "single_scale", "layers": 2, "task": {"length": 24, "registers": 2}},
+    {"norm_kind": "rms", "optimizer": {"name": "adamh"}, "schedule": {"warmup": 2}},
     {"layers": 3, "no_attn": [0, 2], "no_ffn": [1], "linear_ffn": [0]},
     {"optimizer": {"name": "muon"}, "schedule": {"warmup": 2, "decay": "cosine"}},
     {"model": "simplified", "optimizer": {"name": "adamw", "lr": 0.03}},
@@ -428,7 +430,11 @@ def test_micro_batches_give_the_gradient_of_the_batch() -> None:
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"optimizer": {"name": "muon"}}, EVERY[-1]], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, *({"optimizer": {"name": name}} for name in ("muon", "adamh")), EVERY[-1]],
+    ids=str,
+)
 def test_a_training_goes_on_from_its_state(
     tmp_path: Path, changes: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -545,7 +551,7 @@ def during(kind: str, **keys: int) -> dict:
         ({"model": "simplified", "norm": "post"}, "the simplified model has no 'norm'"),
         ({"task": {"mix": 0.5, "rule": "bietti"}}, "mix 0.5 is for backcopy"),
         ({"task": {"after_delimiter": "permuted"}}, "needs a delimiter above 0"),
-        ({"optimizer": {"name": "adam"}}, "'adamw', 'sgd', 'muon'"),
+        ({"optimizer": {"name": "adam"}}, "'adamw', 'sgd', 'muon', 'adamh'"),
         ({"layers": 2, "no_attn": [0], "interventions": [{"kind": "mean_value", "layers": [0]}]},
          "mean_value: layer 0 has no attention"),
         (during("hold_value", position=15), "position 15 is beyond 14, the last one that a query"),
@@ -561,6 +567,16 @@ def during(kind: str, **keys: int) -> dict:
         ({"head_gate": True, "during": [{"kind": "hold_value"}]}, "not defined behind a head gate"),
         ({"v_scale": "backward", "forces": {}}, "say 'v_scale: full'"),
         ({"model": "simplified", "v_scale": "full"}, "the simplified model has no 'v_scale'"),
+        ({"model": "simplified", "norm_kind": "rms"}, "the simplified model has no 'norm_kind'"),
+        ({"model": "simplified", "optimizer": {"name": "adamh"}}, "adamh is for matrices"),
+        ({"model": "simplified", "task": {"registers": 1}}, "simplified model has no registers"),
+        ({"task": {"registers": 1}, "forces": {}},
+         "forces: of ⟨s⟩ at position 0, where a register stands"),
+        ({"task": {"registers": 1}, "forks": {"steps": [1]}}, "leave out forks or task.registers"),
+        ({"task": {"registers": 1}, "during": [{"kind": "hold_value"}]},
+         "leave out during or task.registers"),
+        ({"task": {"registers": 1}, "interventions": [{"kind": "zero_mlp"}]},
+         "leave out interventions or task.registers"),
         ({"control": "none"}, "variants.v.control: no variant 'none'; there are v"),
         ({"seeds": [7, 8], "control": "w"},
          "variants.v.control: w has none of its seeds 7, 8: nothing would be compared"),

@@ -76,5 +76,7 @@ def test_of_texts_and_ids_the_first_sequences_are_taken(tokenizer: TextTokenizer
         with pytest.raises(TrajectoryError, match=message):
             batches_of(given, tokenizer, LENGTH, "raw", "m", sequences=wrong)
     for name in ("verse", ["prose", "verse"]):
-        with pytest.raises(TrajectoryError, match="names of domains that every Python carries: pr"):
+        with pytest.raises(
+            TrajectoryError, match="names of domains that need none: prose, code, re"
+        ):
             batches_of(name, tokenizer, LENGTH, "raw", "m")

@@ -33,6 +33,7 @@ from trajectory.dynamics.gates import gate_rows
 from trajectory.dynamics.seeds import seed_rows
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import CLAIMS, TABLES
+from trajectory.schemas.base import REPEATED
 from trajectory.tables import from_rows, validate
 
 from . import made_up, made_up_forces
@@ -215,6 +216,28 @@ def test_attractors_are_not_asked_of_sequences_too_short_for_them(frames: Frames
     (row,) = rows.values()
     assert row["verdict"] == "not measurable"
     assert "all weight is 20 times uniform attention at most" in row["reason"]
+
+
+def test_random_tokens_score_induction_and_are_no_text_of_a_claim(frames: Frames) -> None:
+    """Their induction decides the order; that of the text, here none, does not."""
+    heads, checkpoints = frames["heads"], frames["checkpoints"]
+    own = {"trajectory": made_up.LANGUAGE_MODEL, "domain": "code"}
+    without = heads.with_columns(induction_weight=pl.lit(0.0))
+    (row,) = decided(frames | {"heads": without}, "induction-before-sinks").values()
+    assert "has no induction head" in row["reason"]
+    drawn = heads.filter(**own).with_columns(domain=pl.lit(REPEATED))
+    rows = checkpoints.filter(**own).with_columns(domain=pl.lit(REPEATED))
+    both = frames | {
+        "heads": pl.concat([without, drawn]),
+        "checkpoints": pl.concat([checkpoints, rows]),
+    }
+    (row,) = decided(both, "induction-before-sinks").values()
+    assert row["verdict"] == "reproduced"
+    for claim in ("induction-before-sinks", "olmo-dynamics"):
+        assert decided(both, claim).keys() == decided(frames, claim).keys()
+    evidence = Evidence(made_up.SETTINGS, made_up.specs(), both)
+    assert REPEATED in both["checkpoints"]["domain"].to_list()
+    assert REPEATED not in evidence.domains(made_up.LANGUAGE_MODEL)
 
 
 def test_a_head_that_rests_on_both_domains_is_no_evidence_for_active_dormant_heads(

@@ -44,6 +44,8 @@ def dense(query: Tensor, key: Tensor, scale: float, window: int | None) -> tuple
         (2, 3, 40, 0, 7, 2**19),
         (2, 2, 300, 0, None, 2**19),  # three blocks of queries
         (2, 3, 300, 1, 90, 2 * 128 * 300),
+        (2, 1, 129, 0, 1, 2**19),  # a block of one query that sees itself alone
+        (2, 2, 130, 0, 3, 2**19),
     ],
 )
 def test_weights_that_tell_roles_are_those_of_dense_attention(
@@ -185,3 +187,14 @@ def test_without_repeats_there_is_no_score() -> None:
         lambda: model(tokens), list(model.blocks), batch, torch.float32, full=False
     )
     assert {row.get(field.name) for field in ROLE_SCORES} == {None}
+
+
+def test_weights_may_lie_in_memory_as_they_like() -> None:
+    weights = torch.rand(2, 3, 20, 20, dtype=torch.float64).tril()
+    texts = words(2, 20, 5)
+    copies = Copies.of(texts, torch.ones(2, 20).bool(), 0)
+    turned = weights.mT.contiguous().mT
+    assert not turned.is_contiguous()
+    found, expected = (of_dense(w, copies, 0).views() for w in (turned, weights))
+    for name, values in expected.items():
+        torch.testing.assert_close(found[name], values, rtol=1e-14, atol=0)

@@ -54,7 +54,9 @@ class Evaluation:
         law = task.oracle(tokens[:, :-1])
         trigger = task.is_trigger(tokens[:, :-1])
         texts = [[task.tokens[i] for i in row] for row in tokens[:, :-1].tolist()]
-        domains = {"trigger": trigger.to(device), "non_trigger": ~trigger.to(device)}
+        free = ~trigger
+        free[:, : task.registers] = False  # they predict nothing
+        domains = {"trigger": trigger.to(device), "non_trigger": free.to(device)}
         self.batch = Batch({name: rows for name, rows in domains.items() if rows.any()}, texts)
         self.inputs, self.targets = tokens[:, :-1].to(device), tokens[:, 1:].to(device)
         self.law = law.to(device)
@@ -141,7 +143,7 @@ class Evaluation:
             "integrated_learning_rate": sum(learning_rate(self.variant, i) for i in range(step)),
             "revision": None,
             "commit": None,
-            "first_token": "bos" if self.task.start is not None else "raw",
+            "first_token": "raw" if self.task.first is None else "bos",
             "batch": self.digest,
             "dtype": "float32",
             "device": self.inputs.device.type,
@@ -157,7 +159,8 @@ class Evaluation:
         published = excess.clone()
         if self.task.start is not None:
             law = self.unigrams
-            published[:, 0] = (torch.xlogy(law, law) - law * log_probability[:, 0]).sum(-1)
+            at = self.task.registers
+            published[:, at] = (torch.xlogy(law, law) - law * log_probability[:, at]).sum(-1)
         losses = self._losses(log_probability)
         return {
             domain: {

@@ -87,13 +87,13 @@ class _Types:
         return total / kind.sum((0, 1), dtype=torch.float64)
 
     def residual(self, depth: int, hidden: Tensor) -> None:
-        """Mean norm by token type; ⟨s⟩ or whatever stands at position 0 in its own row."""
+        """Mean norm by token type; what stands at position 0 of every sequence in its own row."""
         norms = hidden.double().norm(dim=-1)
         means = self.by_type(norms[:, None])[0].tolist()
         counts = self.counts.tolist()
         rows = [(i, mean, count) for i, (mean, count) in enumerate(zip(means, counts, strict=True))]
-        if self.task.start is not None:
-            rows[self.task.start] = (self.task.start, float(norms[:, 0].mean()), len(norms))
+        if self.task.first is not None:
+            rows[self.task.first] = (self.task.first, float(norms[:, 0].mean()), len(norms))
         self.residuals += [
             {
                 "layer": depth,

@@ -43,6 +43,28 @@ class ValueScale(nn.Module):
         return value * (size / (size + self.log_threshold.exp()[:, None, None]))
 
 
+class SingleScale(nn.Module):
+    """x/rms(x)·g with one learned gain g for all channels, 1 at first (arXiv 2506.19697, its code).
+
+    Without a gain per channel the norm cannot favour any of them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] → [..., D]."""
+        return functional.rms_norm(x, x.shape[-1:]) * self.gain
+
+
+def make_norm(variant: Variant) -> nn.Module:
+    """A norm of the variant's kind."""
+    if variant.norm_kind == "layer":
+        return nn.LayerNorm(variant.width)
+    return nn.RMSNorm(variant.width) if variant.norm_kind == "rms" else SingleScale()
+
+
 class Attention(nn.Module):
     """Causal self-attention through the same function that probes language models."""
 
@@ -114,12 +136,12 @@ class Block(nn.Module):
         self.post = variant.norm == "post"
         has_norm = variant.norm != "none"
         if layer not in variant.no_attn:
-            self.attention_norm = nn.LayerNorm(width) if has_norm else nn.Identity()
+            self.attention_norm = make_norm(variant) if has_norm else nn.Identity()
             self.attention: Attention | None = Attention(layer, variant)
         else:
             self.attention = None
         if layer not in variant.no_ffn:
-            self.mlp_norm = nn.LayerNorm(width) if has_norm else nn.Identity()
+            self.mlp_norm = make_norm(variant) if has_norm else nn.Identity()
             linear = layer in variant.linear_ffn
             self.mlp: nn.Module | None = (
                 nn.Linear(width, width, bias=False) if linear else MLP(width)
@@ -151,7 +173,7 @@ class Transformer(nn.Module):
         learned = variant.positions == "learned"
         self.positions = nn.Embedding(variant.task.length, width) if learned else None
         self.blocks = nn.ModuleList(Block(i, variant) for i in range(variant.layers))
-        self.norm = nn.LayerNorm(width)
+        self.norm = make_norm(variant)
         self.head = nn.Linear(width, vocabulary, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -165,7 +187,7 @@ class Transformer(nn.Module):
         return logits
 
     def matrices(self) -> Sequence[nn.Parameter]:
-        """The weights of the blocks' linear maps, which Muon updates."""
+        """The weights of the blocks' linear maps, which Muon and AdamH update."""
         return [
             parameter
             for name, parameter in self.blocks.named_parameters()

@@ -19,13 +19,14 @@ from trajectory.errors import TrajectoryError
 
 START = "⟨s⟩"
 DELIMITER = "⟨d⟩"
+REGISTER = "⟨r{}⟩"
 
 
 class BigramTask:
     """A task over the characters of ``bigrams``.
 
-    Token ids are the characters' places in the alphabet; ⟨s⟩ and ⟨d⟩ come after them, where the
-    task has them.
+    Token ids are the characters' places in the alphabet; ⟨s⟩, ⟨d⟩ and registers come after them,
+    where the task has them. Registers stand before every sequence, the same for all.
 
     Raises TrajectoryError if fewer than two characters are left besides the triggers.
     """
@@ -46,12 +47,19 @@ class BigramTask:
         ]
         self.start = distinct if settings.start else None
         self.delimiter = len(self.tokens) - 1 if self.tokens[-1] == DELIMITER else None
+        self.registers = settings.registers
+        self.tokens += [REGISTER.format(n + 1) for n in range(self.registers)]
         self._on: dict[torch.device, _Tables] = {}
 
     @property
     def vocabulary(self) -> int:
-        """Number of tokens, ⟨s⟩ and ⟨d⟩ included."""
+        """Number of tokens, ⟨s⟩, ⟨d⟩ and registers included."""
         return len(self.tokens)
+
+    @property
+    def first(self) -> int | None:
+        """Id of what stands at position 0 of every sequence; None where they differ."""
+        return self.vocabulary - self.registers if self.registers else self.start
 
     @property
     def triggers(self) -> Tensor:
@@ -140,8 +148,16 @@ class BigramTask:
         """Which positions of whole sequences [..., T] hold a trigger, bool of the same shape.
 
         A trigger at position 0 has nothing before it and counts as an ordinary token. For
-        ``repeat`` a token is a trigger wherever the sequence has had it before.
+        ``repeat`` a token is a trigger wherever the sequence has had it before. Registers are none,
+        and nothing before what comes behind them.
         """
+        if self.registers:
+            return functional.pad(
+                self._is_trigger(tokens[..., self.registers :]), (self.registers, 0)
+            )
+        return self._is_trigger(tokens)
+
+    def _is_trigger(self, tokens: Tensor) -> Tensor:
         if self.settings.rule == "repeat":
             return _occurred(tokens)
         found = self.trigger_rows.to(tokens.device)[self.regime(tokens), tokens]
@@ -151,10 +167,23 @@ class BigramTask:
     def sample(self, sequences: int, length: int, generator: torch.Generator) -> Tensor:
         """Draw sequences of ``length`` tokens on the generator's device: int64 [sequences, length].
 
+        Registers, which stand in front, count in ``length``; what follows them is drawn as it would
+        be without them.
+        """
+        drawn = self._sample(sequences, length - self.registers, generator)
+        if not self.registers:
+            return drawn
+        front = torch.arange(self.vocabulary - self.registers, self.vocabulary, device=drawn.device)
+        return torch.cat([front.expand(sequences, -1), drawn], dim=1)
+
+    def _sample(self, sequences: int, length: int, generator: torch.Generator) -> Tensor:
+        """Draw sequences without registers.
+
         Walker's alias method: a draw costs one uniform and two look-ups whatever the alphabet.
         """
         device = generator.device
-        tables, settings, size = self._tables(device), self.settings, self.vocabulary
+        tables, settings = self._tables(device), self.settings
+        size = self.vocabulary - self.registers
         uniforms = torch.rand(
             (length, sequences), dtype=torch.float64, generator=generator, device=device
         ).mul_(size)
@@ -203,7 +232,7 @@ class BigramTask:
 
     def _memory(self, sequences: int, generator: torch.Generator) -> _Memory:
         """What follows tokens that are always followed by the same; for bietti known at once."""
-        shape = (sequences, self.vocabulary)
+        shape = (sequences, self.vocabulary - self.registers)
         if self.settings.rule == "bietti":
             drawn = torch.randint(
                 self.characters, shape, generator=generator, device=generator.device
@@ -213,11 +242,12 @@ class BigramTask:
 
     def _tables(self, device: torch.device) -> _Tables:
         if device not in self._on:
-            laws = torch.cat([*self.regimes, self.first_law[None]])
+            size = self.vocabulary - self.registers  # registers are never drawn
+            laws = torch.cat([*self.regimes[:, :size, :size], self.first_law[None, :size]])
             accept, alias = alias_tables(laws.numpy())
-            trigger = functional.pad(self.trigger_rows.flatten(), (0, 1))
+            trigger = functional.pad(self.trigger_rows[:, :size].flatten(), (0, 1))
             self._on[device] = _Tables(
-                self.vocabulary, accept.to(device), alias.to(device), trigger.to(device)
+                size, accept.to(device), alias.to(device), trigger.to(device)
             )
         return self._on[device]
 
@@ -228,8 +258,13 @@ class BigramTask:
             tokens: int64 [sequences, positions], drawn by ``sample``.
 
         Returns:
-            float64 [sequences, positions, V]; sums to one over the last axis.
+            float64 [sequences, positions, V]; sums to one over the last axis, to 0 at registers,
+            which have no next token to predict.
         """
+        law = self._oracle(tokens[:, self.registers :])
+        return functional.pad(law, (0, 0, self.registers, 0)) if self.registers else law
+
+    def _oracle(self, tokens: Tensor) -> Tensor:
         settings, device = self.settings, tokens.device
         laws, regime = self.regimes.to(device), self.regime(tokens)
         law = laws[regime, tokens]
@@ -249,7 +284,7 @@ class BigramTask:
             uniform[: self.characters] = 1 / self.characters
             special = self._remembered(tokens, uniform.expand_as(law), 1)
         special = settings.mix * special + (1 - settings.mix) * law
-        return torch.where(self.is_trigger(tokens)[..., None], special, law)
+        return torch.where(self._is_trigger(tokens)[..., None], special, law)
 
     def _remembered(self, tokens: Tensor, first_law: Tensor, offset: int) -> Tensor:
         """The law after triggers that repeat what stood beside their first occurrence.

@@ -93,6 +93,8 @@ class Updates:
         half = self.variant.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             logits = model(inputs)
+        front = self.task.registers  # which predict nothing
+        logits, targets = logits[:, front:], targets[:, front:]
         return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
     def _at_once(self) -> int:

@@ -11,6 +11,7 @@ from trajectory.cli.options import Threads, check_writable
 from trajectory.errors import TrajectoryError
 
 DOMAINS = ("prose", "code")
+NAMES = (*DOMAINS, "repeated-random")
 
 
 def sinks(
@@ -19,7 +20,10 @@ def sinks(
     ],
     domain: Annotated[
         list[str] | None,
-        typer.Option(help="prose or code, Python's own texts; or name=FILE, UTF-8 text."),
+        typer.Option(
+            help="prose or code, Python's own texts; repeated-random, tokens drawn; or name=FILE, "
+            "UTF-8 text."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -71,15 +75,13 @@ def _domains(given: list[str]) -> Any:
     Raises TrajectoryError for a mixture, what is neither, a name given twice or a file that is not
     there.
     """
-    if all(name in DOMAINS for name in given):
+    if all(name in NAMES for name in given):
         return list(dict.fromkeys(given))
     found: dict[str, Path] = {}
     for text in given:
         name, equals, path = text.partition("=")
         if not (name and equals and path):
-            raise TrajectoryError(
-                f"--domain {text}: give name=FILE; or {' and '.join(DOMAINS)} alone"
-            )
+            raise TrajectoryError(f"--domain {text}: give name=FILE; or {', '.join(NAMES)} alone")
         if name in found:
             raise TrajectoryError(f"--domain {text}: '{name}' is there twice")
         if not Path(path).is_file():

@@ -7,7 +7,7 @@ any job starts; a mistake is reported as one line per key.
 from trajectory.config.alignment import Alignment
 from trajectory.config.base import LogSpaced, resolve_steps
 from trajectory.config.bb import BigramBackcopy, Variant
-from trajectory.config.bb_parts import SGD, AdamW, Intervention, Muon, Task
+from trajectory.config.bb_parts import SGD, AdamH, AdamW, Intervention, Muon, Task
 from trajectory.config.dynamics import Dynamics
 from trajectory.config.fetch import Fetch
 from trajectory.config.forces import Forces
@@ -22,6 +22,7 @@ from trajectory.config.suites import Select, Suite, Suites
 __all__ = [
     "RESOLVED_NAME",
     "SGD",
+    "AdamH",
     "AdamW",
     "Alignment",
     "BigramBackcopy",

@@ -18,6 +18,7 @@ from trajectory.config.base import (
 )
 from trajectory.config.bb_parts import (
     SGD,
+    AdamH,
     AdamW,
     Intervention,
     LearningRate,
@@ -78,6 +79,10 @@ class Variant(Section):
     norm: Literal["pre", "post", "none"] = "pre"
     """LayerNorm before attention and MLP (the paper); after them, before the residual stream
     (OLMo 2); or nowhere but before the read-out."""
+    norm_kind: Literal["layer", "rms", "single_scale"] = "layer"
+    """What every norm is, the read-out's too. layer: LayerNorm with gains and biases (the paper).
+    rms: x/rms(x) with a learned gain per channel. single_scale: x/rms(x) with one learned gain for
+    all channels, as in the code of arXiv 2506.19697."""
     positions: Literal["learned", "rope", "none"] = "learned"
     """Learned absolute positions (the paper), rotary embedding, or none."""
     no_attn: list[LayerIndex] = []
@@ -86,7 +91,7 @@ class Variant(Section):
     """Layers without an MLP."""
     linear_ffn: list[LayerIndex] = []
     """Layers whose MLP is one D×D matrix."""
-    optimizer: Annotated[AdamW | SGD | Muon, Field(discriminator="name")] = AdamW()
+    optimizer: Annotated[AdamW | SGD | Muon | AdamH, Field(discriminator="name")] = AdamW()
     """The optimiser."""
     schedule: LearningRate = LearningRate()
     """The learning rate over the steps."""
@@ -159,6 +164,8 @@ class Variant(Section):
             self._check_forces(self.forces)
         if self.forks is not None:
             self._check_forks(self.forks)
+        if self.task.registers:
+            self._check_registers()
         if self.model == "simplified":
             self._check_simplified()
         if self.schedule.warmup >= self.steps:
@@ -236,20 +243,33 @@ class Variant(Section):
             if place.layer in self.no_attn:
                 raise ValueError(f"forks.heads: layer {place.layer} has no attention")
 
+    def _check_registers(self) -> None:
+        for key in ("interventions", "during", "forces", "forks"):
+            if getattr(self, key):
+                raise ValueError(
+                    f"{key}: of ⟨s⟩ at position 0, where a register stands; leave out {key} or "
+                    "task.registers"
+                )
+        if self.model == "simplified":
+            raise ValueError("the simplified model has no registers")
+
     def _check_simplified(self) -> None:
         plain = Variant.model_fields
         fixed = (
             *("layers", "heads", "attention", "value_gate", "head_gate", "v_scale", "qk_norm"),
-            *("clip_qkv", "norm", "positions", "no_attn", "no_ffn", "linear_ffn", "during"),
-            "rounded_loss",
+            *("clip_qkv", "norm", "norm_kind", "positions", "no_attn", "no_ffn", "linear_ffn"),
+            *("during", "rounded_loss"),
         )
         for key in fixed:
             if getattr(self, key) != plain[key].default:
                 raise ValueError(f"the simplified model has no '{key}'")
         if self.task.rule != "backcopy" or not self.task.start:
             raise ValueError("the simplified model is of the backcopy rule with ⟨s⟩")
-        if self.optimizer.name == "muon":
-            raise ValueError("the simplified model's parameters are vectors; muon is for matrices")
+        if self.optimizer.name in ("muon", "adamh"):
+            raise ValueError(
+                f"the simplified model's parameters are vectors; {self.optimizer.name} is for "
+                "matrices"
+            )
         if any(change.kind == "mean_residual" for change in self.interventions):
             raise ValueError("mean_residual: the simplified model has no residual stream")
         if any(change.kind == "zero_layer" for change in self.interventions):

@@ -41,6 +41,10 @@ class Task(Section):
     """Whether characters change their roles after the first ⟨d⟩ ('double tasks')."""
     length: Annotated[int, Field(ge=16)] = 64
     """Tokens the model sees per sequence, ⟨s⟩ included. The paper: 256."""
+    registers: Annotated[int, Field(ge=0, le=8)] = 0
+    """Learned tokens ⟨r1⟩, ⟨r2⟩, … before every sequence, which predict nothing: no loss is taken
+    where they stand (registers of arXiv 2309.16588, before rather than behind a causal sequence).
+    They count in `length`; position 0, which the tables call the sink, is ⟨r1⟩."""
     text: ExpandedPath | None = None
     """A text whose character pairs replace the shipped table of tiny Shakespeare."""
 
@@ -93,6 +97,20 @@ class Muon(Section):
     """Momentum."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """Decoupled weight decay."""
+
+
+class AdamH(Section):
+    """AdamH for the blocks' matrices, AdamW without decay for everything else (Hyperball, arXiv
+    2606.16899): W ← R·N(W − η R·N(u)), where N divides by the Frobenius norm, u is Adam's update
+    and R the norm of the matrix before training, which it keeps."""
+
+    name: Literal["adamh"] = "adamh"
+    lr: Positive = 2e-2
+    """η of the matrices: the length of a step, as a share of the matrix's norm."""
+    adam_lr: Positive = 1e-3
+    """Learning rate of everything else; the schedule scales both."""
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    """Decay of the moment estimates."""
 
 
 class LearningRate(Section):

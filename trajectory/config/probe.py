@@ -26,9 +26,10 @@ class Parquet(Section):
 class Probe(Section):
     """What language models are measured on."""
 
-    domains: list[Literal["prose", "code"]] = ["prose", "code"]
-    """Built-in held-out texts. prose: Python's documentation topics; code: the standard library's
-    sources. May be empty if other domains are given."""
+    domains: list[Literal["prose", "code", "repeated-random"]] = ["prose", "code"]
+    """Built-in domains. Held-out texts: prose, Python's documentation topics; code, the standard
+    library's sources. repeated-random: a block of distinct random tokens, twice, on which the field
+    scores induction. May be empty if other domains are given."""
     texts: dict[Name, Path] = {}
     """More domains by name: UTF-8 text files. A special token spelled in a text (<s> in HTML) is
     read as characters, here and in `parquet`."""
@@ -72,7 +73,7 @@ class Probe(Section):
             self.forces.refuse_beyond(self.length)
             if self.sequences < 2:
                 raise ValueError("forces: standard errors need two sequences; sequences is 1")
-        known = {*self.domains, "trigger", "non_trigger", "all"}
+        known = {*self.domains, "trigger", "non_trigger", "all", "repeated-random"}
         for section, names in (
             ("texts", self.texts),
             ("parquet", self.parquet),

@@ -113,7 +113,7 @@ def _keys(location: tuple[str | int, ...]) -> list[str]:
         for before, part in zip(["", *parts], parts, strict=False)
         if not part.startswith("<")
         and part != "[key]"
-        and not (before == "optimizer" and part in ("adamw", "sgd", "muon"))
+        and not (before == "optimizer" and part in ("adamw", "sgd", "muon", "adamh"))
     ]
 
 

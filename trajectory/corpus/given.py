@@ -12,9 +12,11 @@ from torch import Tensor
 
 from trajectory.corpus import stdlib
 from trajectory.corpus.documents import Document, Text, TextFile
+from trajectory.corpus.repeated import repeated_random
 from trajectory.corpus.tokenizer import TextTokenizer
 from trajectory.corpus.tokens import FirstToken, TokenBatch, first_id, sequences_of
 from trajectory.errors import TrajectoryError
+from trajectory.schemas.base import REPEATED
 
 Given = (
     str
@@ -22,17 +24,22 @@ Given = (
     | Mapping[str, Sequence[str] | str | Tensor | Sequence[Sequence[int]] | Path | Sequence[Path]]
 )
 """By domain: texts; token ids, as a tensor [B, T] or one sequence of ids after another; or text
-files. Or names of domains that every Python carries: prose, code."""
+files. Or names of domains that need no text: prose and code, which every Python carries, and
+repeated-random, which is drawn."""
 
-CARRIED = ("prose", "code")
-"""Domains whose texts every Python carries."""
+CARRIED = ("prose", "code", REPEATED)
+"""Domains that need no text: every Python carries that of the first two."""
 
 CUT = 16
-"""Sequences that files and carried texts are cut into where no number is given."""
+"""Sequences that files and carried texts are cut into, or drawn, where no number is given."""
 
 
 class Documents(list[Document]):
     """Long texts, of which sequences are cut at even distances."""
+
+
+class Drawn(Documents):
+    """No texts: random tokens that stand twice."""
 
 
 def batches_of(
@@ -103,7 +110,10 @@ def _of_texts(
         ]
     first = before[0] if before else None
     try:
-        rows = sequences_of(tokenizer, texts, sequences or CUT, length, first)
+        if isinstance(texts, Drawn):
+            rows = repeated_random(tokenizer, sequences or CUT, length, first)
+        else:
+            rows = sequences_of(tokenizer, texts, sequences or CUT, length, first)
     except TrajectoryError as error:
         raise TrajectoryError(f"domain '{domain}': {error}") from None
     found: list[list[int]] = rows.tolist()
@@ -123,7 +133,7 @@ def domains_of(given: Any) -> dict[str, list[Any]]:
     if not isinstance(given, Mapping) or not given:
         raise TrajectoryError(
             'texts: give lists of texts by domain, {"prose": ["Summer is warm."]}, or names of '
-            f"domains that every Python carries: {', '.join(CARRIED)}"
+            f"domains that need none: {', '.join(CARRIED)}"
         )
     found: dict[str, list[Any]] = {}
     for domain, own in given.items():
@@ -151,7 +161,9 @@ def domains_of(given: Any) -> dict[str, list[Any]]:
 
 
 def _carried(domain: str) -> Documents:
-    """Held-out texts, as the workflow measures on them."""
+    """Held-out texts, or none for random tokens, as the workflow measures on them."""
+    if domain == REPEATED:
+        return Drawn()
     return Documents(Text(text) for text in stdlib.split(stdlib.documents(domain))[1])
 
 

@@ -13,22 +13,24 @@ from trajectory.config import Probe
 from trajectory.corpus import stdlib
 from trajectory.corpus.documents import Document, Text, TextFile
 from trajectory.corpus.parquet import HUB, read_texts
+from trajectory.corpus.repeated import repeated_random
 from trajectory.corpus.tokenizer import load_tokenizer
 from trajectory.corpus.tokens import TokenBatch, first_id, sequences_of
 from trajectory.errors import TrajectoryError
 from trajectory.hub import environment
 from trajectory.outside import CONFIG, stated_context
 from trajectory.schemas import BATCHES
+from trajectory.schemas.base import REPEATED
 from trajectory.tables import read
 
 
 def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[str, Any]]:
-    """Rows of the ``batches`` table: text of every domain in the suite's tokens.
+    """Rows of the ``batches`` table: text of every domain in the suite's tokens, or random ones.
 
     A domain whose text is too short for ``probe.sequences`` that do not overlap has fewer.
 
-    Raises TrajectoryError if the tokenizer or a text cannot be read, or a text is too short for one
-    sequence.
+    Raises TrajectoryError if the tokenizer or a text cannot be read, a text is too short for one
+    sequence, or the vocabulary for a block of distinct tokens.
     """
     tokenizer = load_tokenizer(tokenizer_folder, f"suite '{suite}'")
     first = first_id(tokenizer, probe.first_token, f"suite '{suite}'")
@@ -38,7 +40,10 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
         size = probe.sequences, probe.length
         _check_length(probe.length, context, f"suite '{suite}', domain '{domain}'")
         try:
-            sequences = sequences_of(tokenizer, held_out, *size, first).tolist()
+            if domain == REPEATED:
+                drawn = repeated_random(tokenizer, *size, first)
+            else:
+                drawn = sequences_of(tokenizer, held_out, *size, first)
         except TrajectoryError as error:
             raise TrajectoryError(f"suite '{suite}', domain '{domain}': {error}") from None
         rows += [
@@ -51,7 +56,7 @@ def make_batches(suite: str, tokenizer_folder: Path, probe: Probe) -> list[dict[
                 "texts": tokenizer.convert_ids_to_tokens(tokens),
                 "ends": tokenizer.ends,
             }
-            for i, tokens in enumerate(sequences)
+            for i, tokens in enumerate(drawn.tolist())
         ]
     for domain, prompts in probe.prompts.items():
         for i, prompt in enumerate(prompts):
@@ -86,9 +91,12 @@ def _check_length(length: int, context: int | None, where: str) -> None:
 
 
 def _sources(probe: Probe) -> Iterator[tuple[str, list[Document]]]:
-    """Every domain of texts with its documents, one domain in memory at a time."""
+    """Every domain but prompts with its documents, one domain in memory at a time; random tokens
+    have none."""
     for domain in probe.domains:
-        yield domain, [Text(text) for text in stdlib.split(stdlib.documents(domain))[1]]
+        drawn = domain == REPEATED
+        texts = [] if drawn else stdlib.split(stdlib.documents(domain))[1]
+        yield domain, [Text(text) for text in texts]
     for name, path in probe.texts.items():
         yield name, [TextFile(path)]
     for name, given in probe.parquet.items():

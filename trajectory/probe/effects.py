@@ -20,7 +20,7 @@ from trajectory.probe.language_model import predicted, together
 from trajectory.probe.loss import Loss
 from trajectory.probe.measure import Batch
 from trajectory.probe.rows import tokens_at
-from trajectory.probe.selfcheck import check_finite, check_loss
+from trajectory.probe.selfcheck import check_batch, check_finite
 from trajectory.probe.streaming import StreamedModel, streamed
 from trajectory.probe.weights import Weights
 from trajectory.rows import Row
@@ -106,8 +106,7 @@ def measure_effects(
             for part in _parts(wanted, tokens.numel() * model.config.hidden_size, dtype)
         ]
     for one in batches:
-        loss = runs[0].losses[UNCHANGED, one.domain].mean
-        check_loss(loss, model.config.vocab_size, f"domain '{one.domain}'", one.new)
+        check_batch(runs[0].losses[UNCHANGED, one.domain].mean, model.config.vocab_size, one)
     for run in runs:
         for (name, domain), changed in run.losses.items():
             check_finite(changed.mean, f"'{name}', domain '{domain}'")

@@ -18,7 +18,7 @@ from trajectory.probe.loss import Loss
 from trajectory.probe.measure import Batch, measure, rates
 from trajectory.probe.rounding import RoundedStreams, rounded_columns
 from trajectory.probe.rows import tokens_at
-from trajectory.probe.selfcheck import check_finite, check_loss
+from trajectory.probe.selfcheck import check_batch, check_finite
 from trajectory.probe.streaming import StreamedModel, streamed
 from trajectory.probe.weights import Weights
 from trajectory.rows import Row
@@ -89,11 +89,11 @@ def measure_checkpoint_files(
         vocabulary = model.config.vocab_size
         read = model.weights.bytes_read
     for batch in batches if losses else ():
-        loss, where = found[batch.domain].mean, f"domain '{batch.domain}'"
+        loss = found[batch.domain].mean
         if interventions:
-            check_finite(loss, where)
+            check_finite(loss, f"domain '{batch.domain}'")
         else:
-            check_loss(loss, vocabulary, where, batch.new)
+            check_batch(loss, vocabulary, batch)
     return Measurement(heads, layers, found, read, rounded)
 
 

@@ -255,7 +255,7 @@ class RoleWeights:
 def of_dense(weights: Tensor, copies: Copies, sink: int) -> RoleWeights:
     """The same from the matrix of weights, [B, H, T, T]."""
     heads = weights.shape[1]
-    rest = weights.flatten(0, 1).clone()
+    rest = weights.flatten(0, 1).clone(memory_format=torch.contiguous_format)
     rest[..., sink] = 0
     found = RoleWeights(copies, heads, rest)
     found.block(0, 0, 0, rest)

@@ -7,9 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from trajectory.corpus.tokens import TokenBatch
 from trajectory.errors import TrajectoryError
 from trajectory.probe.attention import AttentionCall, repeat_heads
 from trajectory.probe.kinds import logits_of, weights_of
+from trajectory.schemas.base import REPEATED
 
 PREFIX = 64
 """Positions of the first sequence that are recomputed: a prefix of causal attention is exact."""
@@ -99,6 +101,18 @@ def check_finite(loss: float, where: str) -> None:
             f"{where}: the loss is {loss}; the weights are damaged, or their products too large "
             "for the floating-point type"
         )
+
+
+def check_batch(loss: float, vocabulary: int, batch: TokenBatch) -> None:
+    """Raise TrajectoryError unless the loss can be that of a language model on this batch.
+
+    Random tokens may cost a trained model any price.
+    """
+    where = f"domain '{batch.domain}'"
+    if batch.domain == REPEATED:
+        check_finite(loss, where)
+    else:
+        check_loss(loss, vocabulary, where, batch.new)
 
 
 COPIED = 0.1

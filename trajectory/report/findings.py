@@ -92,7 +92,7 @@ def in_paper(variant: Variant) -> bool:
     plain = Variant()
     same = (
         *("model", "value_gate", "head_gate", "v_scale", "qk_norm", "clip_qkv", "norm"),
-        *("positions", "no_attn", "no_ffn", "linear_ffn", "schedule", "during"),
+        *("norm_kind", "positions", "no_attn", "no_ffn", "linear_ffn", "schedule", "during"),
     )
     task = variant.task.model_copy(update={"length": 64, "text": None, "triggers": 3})
     return (

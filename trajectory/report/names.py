@@ -13,7 +13,7 @@ from trajectory.config import Config, Variant
 from trajectory.dynamics.series import SEED, group_of
 from trajectory.report.run import is_bb
 
-OPTIMISERS = {"adamw": "AdamW", "sgd": "SGD", "muon": "Muon"}
+OPTIMISERS = {"adamw": "AdamW", "sgd": "SGD", "muon": "Muon", "adamh": "AdamH"}
 
 ATTENTIONS = {
     "relu": ("ReLU", "ReLU attention"),
@@ -37,6 +37,8 @@ CHOICES = {
     ("model", "simplified"): "simplified model",
     ("norm", "post"): "post-norm",
     ("norm", "none"): "no norm",
+    ("norm_kind", "rms"): "RMSNorm",
+    ("norm_kind", "single_scale"): "single-scale norm",
     ("positions", "rope"): "rotary positions",
     ("positions", "none"): "no positions",
 }
@@ -112,6 +114,8 @@ def _task(variant: Variant) -> Iterator[str]:
         yield "no ⟨s⟩"
     if task.unused_delimiter:
         yield "unused delimiter"
+    if task.registers:
+        yield f"{task.registers} register{'s' if task.registers > 1 else ''}"
     if task.delimiter:
         yield "two tasks" if task.after_delimiter == "permuted" else "delimiter"
 

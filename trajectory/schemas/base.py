@@ -25,6 +25,9 @@ TAIL_QUERIES = 64
 FAR_KEYS = 4
 """First visible keys whose weight the last query's far mass adds up."""
 
+REPEATED = "repeated-random"
+"""The domain of random tokens that stand twice: it scores induction, and is no text of a claim."""
+
 LOCAL_KEYS = 4
 """Last keys, its own included, whose weight a query's local weight adds up."""
 

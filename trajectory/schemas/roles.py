@@ -19,8 +19,8 @@ ROLE_SCORES: tuple[pa.Field, ...] = (
     ),
     number(
         "induction_weight",
-        "mean over queries that see a key j ≠ s, j < i−1, behind an earlier copy of their own token of the summed weight on all such keys: natural repeats, in the text as it is; the previous token is left out, which has its own column",
-        source="prefix matching of arXiv 2209.11895, on the domain's own text",
+        "mean over queries that see a key j ≠ s, j < i−1, behind an earlier copy of their own token of the summed weight on all such keys: in a text, natural repeats; in the domain repeated-random mean A_i,i−L+1 over the second of two equal blocks of L tokens; the previous token is left out, which has its own column",
+        source="prefix matching of arXiv 2209.11895, on its repeated random tokens or on the domain's own text",
         nullable=True,
     ),
     number(

@@ -35,6 +35,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "v-scale": {"v_scale": "full"},
     "rope and query-key norm": {"qk_norm": True, "positions": "rope"},
     "norm behind": {"norm": "post"},
+    "single-scale norm": {"norm_kind": "single_scale"},
     "no norm, clipped": {"norm": "none", "clip_qkv": 0.7},
     "one head": {"heads": 1},
     "no start": {"task": {"length": 20, "start": False}},

@@ -12,6 +12,7 @@ from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, exact, 
 from trajectory.dynamics.claims.kinds import ONE_LAYER, each, each_language_model, softmax
 from trajectory.dynamics.claims.ledger import Claim, Ledger
 from trajectory.dynamics.series import ACTIVE, DORMANT
+from trajectory.schemas.base import REPEATED
 
 OF_HEADS = Ledger()
 
@@ -59,7 +60,8 @@ ORDER = Claim(
 
 
 def _factor(evidence: Evidence, trajectory: str, domain: str) -> Value:
-    heads = evidence.frame("heads").filter(trajectory=trajectory, domain=domain)
+    every = evidence.frame("heads").filter(trajectory=trajectory)
+    heads = every.filter(domain=domain)
     if not {"induction_weight", "selectivity"} <= set(heads.columns):
         raise Absent("the table 'heads' of this run has no column 'induction_weight'")
     most = 1 / float(heads["sink_weight_floor"].min())  # type: ignore[arg-type]
@@ -67,7 +69,8 @@ def _factor(evidence: Evidence, trajectory: str, domain: str) -> Value:
         raise Absent(
             f"in sequences so short all weight is {most:.3g} times uniform attention at most"
         )
-    scores = scored(heads)
+    drawn = every.filter(domain=REPEATED)
+    scores = scored(drawn if drawn.height else heads)
     least = thresholds(evidence.settings)["induction"]
     shares = []
     for frame, hit, what in (
@@ -85,7 +88,7 @@ def _factor(evidence: Evidence, trajectory: str, domain: str) -> Value:
 OF_HEADS.criterion(
     ORDER,
     "ten times earlier",
-    f"ln of (step at which the share of heads with {ATTRACTOR:g} times the uniform weight on the sink is midway to its late value / step at which that of heads with an induction score at the role's threshold is), induction on the domain's own text",
+    f"ln of (step at which the share of heads with {ATTRACTOR:g} times the uniform weight on the sink is midway to its late value / step at which that of heads with an induction score at the role's threshold is), induction on repeated random tokens where the run measures them, else on the domain's own text",
     unit="nats",
     at_least=math.log(TIMES),
     tables=("heads",),

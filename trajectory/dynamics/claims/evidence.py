@@ -17,6 +17,7 @@ from trajectory.dynamics.laws import Array
 from trajectory.dynamics.rise import passing
 from trajectory.dynamics.seeds import student
 from trajectory.dynamics.series import DORMANT, group_of
+from trajectory.schemas.base import REPEATED
 from trajectory.schemas.ranges import FREE, RANGES, Limits, within
 from trajectory.tables import ordered
 
@@ -130,9 +131,9 @@ class Evidence:
         return found
 
     def domains(self, trajectory: str) -> list[str]:
-        """The trajectory's domains, by name."""
+        """The trajectory's domains, by name; random tokens are no text that a claim speaks of."""
         frame = self.frame("checkpoints").filter(pl.col("trajectory") == trajectory)
-        return sorted(frame["domain"].unique().to_list())
+        return sorted(set(frame["domain"].unique().to_list()) - {REPEATED})
 
     def require_depth(self, trajectory: str, least: int) -> None:
         """Raise TooSmall for a model of fewer than ``least`` layers."""

@@ -31,6 +31,7 @@ PLAIN = {
     "qk_norm": False,
     "clip_qkv": None,
     "norm": "pre",
+    "norm_kind": "layer",
     "positions": "learned",
     "no_attn": [],
     "no_ffn": [],
@@ -43,7 +44,7 @@ PLAIN = {
 def of_task(spec: Spec) -> bool:
     """The Bigram-Backcopy task itself, with ⟨s⟩."""
     task = spec["task"]
-    relative = {"rule": "backcopy", "start": True, "mix": 1.0, "delimiter": 0.0}
+    relative = {"rule": "backcopy", "start": True, "mix": 1.0, "delimiter": 0.0, "registers": 0}
     return all(task[key] == value for key, value in relative.items())
 
 

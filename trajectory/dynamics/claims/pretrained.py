@@ -39,6 +39,7 @@ from trajectory.dynamics.claims.readings import (
 from trajectory.dynamics.compare import MARGIN
 from trajectory.dynamics.laws import Array
 from trajectory.dynamics.series import DORMANT
+from trajectory.schemas.base import REPEATED
 from trajectory.schemas.ranges import RANGES
 
 PRETRAINED = Ledger()
@@ -260,6 +261,7 @@ def _gated(evidence: Evidence) -> Iterator[Finding]:
             continue
         rows = evidence.rows("gates", trajectory=trajectory)
         pairs = sorted({(row["domain"], row["other_domain"]) for row in rows})
+        pairs = [pair for pair in pairs if REPEATED not in pair]
         if not pairs:
             yield Finding(trajectory, "all", None, "it is measured on one domain only")
         for pair in pairs:

@@ -15,6 +15,7 @@ from trajectory.dynamics.seeds import student
 from trajectory.dynamics.series import group_of
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import TABLES
+from trajectory.schemas.base import REPEATED
 
 
 def queried(files: Sequence[str], known: Sequence[str]) -> Iterator[Criterion]:
@@ -74,7 +75,9 @@ def _value(values: pl.Series, stated: Stated) -> Value:
 
 def _ends(name: str, frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """The table, and with ``_first`` and ``_last`` behind its name the rows of each trajectory's
-    first and last checkpoint in it."""
+    first and last checkpoint in it. Random tokens are no text that a claim speaks of."""
+    if "domain" in frame.columns:
+        frame = frame.filter(pl.col("domain") != REPEATED)
     if not {"trajectory", "step"} <= set(frame.columns):
         return {name: frame}
     step = pl.col("step")

@@ -10,7 +10,7 @@ import altair as alt
 import polars as pl
 import pyarrow as pa
 
-from trajectory.report import marks, series, words
+from trajectory.report import facets, marks, series, words
 from trajectory.report.controls import Choice, Control, Switch
 from trajectory.report.page import Captions, Figure, Page
 from trajectory.report.palette import dash_names
@@ -121,6 +121,7 @@ def make(run: Run) -> Page:
     curves = run.has("laws")
     if curves:
         data["curves"] = series.law_curves(run)
+    data = {name: facets.joined(run, frame) for name, frame in data.items()}
     found = Tallies.read(run)
     figures = [_panel(run, panel, curves, found) for panel in PANELS]
     explorer = _explorer(run, {TABLES_OF[name]: list(found) for name, found in measured.items()})
@@ -158,6 +159,7 @@ def _controls(
         Choice("chosen_head", "head", [*place, *((n, str(n)) for n in heads)], "lead", "Where"),
         *laws,
         Choice("chosen_statistic", "statistic", options, "sink_weight", "Any statistic", groups),
+        *facets.control(run),
         *marks.filters(run),
     ]
 
@@ -299,7 +301,7 @@ def _panel(run: Run, panel: Panel, curves: bool, found: Tallies) -> Figure:
         data=panel.data,
         table=panel.table.name,
         definition=marks.definition(panel.table, panel.column),
-        patches={"chosen_axis": _x_patches()},
+        patches={"chosen_axis": _x_patches(), **facets.patches(run)},
         height=240,
     )
 
@@ -318,6 +320,7 @@ def _explorer(run: Run, columns: Mapping[Table, list[str]]) -> Figure:
         height=320,
         patches={
             "chosen_axis": _x_patches(),
+            **facets.patches(run),
             "chosen_statistic": {
                 column: {
                     "y": marks.patched_axis(
