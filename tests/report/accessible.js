@@ -15,6 +15,12 @@ for (const e of document.querySelectorAll("input, select"))
   if (shown(e) && !e.ariaLabel && ![...e.labels].some((l) => l.textContent.trim())) found.push(`${e.name} without a label`);
 const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
 for (const id of new Set(ids.filter((id, i) => ids.indexOf(id) !== i))) found.push(`two are ${id}`);
+const operable = "a[href], button, input, select, summary, [tabindex]";
+for (const e of document.querySelectorAll("body *")) {
+  const {overflowX, overflowY} = getComputedStyle(e);
+  const cut = (e.scrollWidth > e.clientWidth + 1 && /auto|scroll/.test(overflowX)) || (e.scrollHeight > e.clientHeight + 1 && /auto|scroll/.test(overflowY));
+  if (shown(e) && cut && e.tabIndex < 0 && !e.querySelector(operable)) found.push(`${e.tagName} scrolls and no key reaches it`);
+}
 const channel = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
 const numbers = (color) => color.match(/[\d.]+/g).map(Number);
 const light = (color) => {

@@ -426,8 +426,14 @@ def test_no_name_leaves_its_chart_on_a_phone(browser: webdriver.Chrome, site: Pa
         {"width": 390, "height": 900, "deviceScaleFactor": 1, "mobile": True},
     )
     try:
-        for name in ("heads", "alignment", "dynamics", "laboratory"):
+        for name in NAMES:
             open_page(browser, site / f"{name}.html")
+            short = browser.execute_script(
+                "return [...document.querySelectorAll("
+                "  '.chart .role-legend-label text, .chart .role-axis-label text')]"
+                "  .map(e => e.textContent).filter(text => text.includes('\u2026'))"
+            )
+            assert short == [], name
             cut = browser.execute_script(
                 "return [...document.querySelectorAll('.chart svg')].flatMap(chart => {"
                 "  const {left, right} = chart.getBoundingClientRect();"

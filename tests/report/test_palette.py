@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from trajectory.report import figures, marks, palette
+from trajectory.report.page import Page
 from trajectory.report.pages import claims
 from trajectory.report.parts import laws
 from trajectory.report.run import Run
@@ -94,3 +96,28 @@ def test_models_that_trained_freely_have_the_colours_that_lie_farthest_apart(
     assert list(found) == ["bb/adamw-3l", "bb/relu-1l", "bb/softmax-1l", "nano-olmo"]
     assert found["bb/relu-1l"] == palette.PALETTE[0]
     assert found["bb/adamw-3l"] == palette.PALETTE[3], "an experiment"
+
+
+def test_the_only_language_model_has_the_ink_of_the_page_and_of_two_none_has(
+    tmp_path: Path,
+) -> None:
+    folder = make_results(tmp_path)
+    run = Run(folder, configured(folder))
+    assert run.colours["nano-olmo"] == palette.INK == figures.THEMES["light"].ink
+    assert least_apart([*palette.PALETTE[:6], palette.INK], "deuteranopia") >= 24
+    assert least_apart([*palette.PALETTE[:6], figures.THEMES["dark"].ink], "deuteranopia") >= 24
+    run.__dict__["trajectories"] = [*run.trajectories, "another"]
+    for name in ("groups", "colours"):
+        run.__dict__.pop(name, None)
+    assert palette.INK not in run.colours.values()
+    assert len(set(run.colours.values())) == len(run.groups)
+
+
+def test_a_figure_of_a_dark_page_draws_the_language_model_in_its_ink(
+    run: Run, pages: list[Page]
+) -> None:
+    (page,) = (page for page in pages if page.name == "trajectories")
+    for name, theme in figures.THEMES.items():
+        told = json.dumps(figures.static(page.figures[0], page, theme)["layer"])
+        assert f'"{theme.ink}"' in told, name
+        assert (f'"{palette.INK}"' in told) == (theme.ink == palette.INK), name

@@ -291,6 +291,30 @@ def test_the_chosen_theme_outlives_the_page(opened: webdriver.Chrome) -> None:
 
 
 @page("trajectories")
+def test_the_language_model_is_drawn_and_listed_in_the_ink_of_the_paper(
+    opened: webdriver.Chrome,
+) -> None:
+    ask = (
+        "const name = [...document.querySelectorAll('.group')]"
+        ".find(g => g.textContent.includes('nano-olmo'));"
+        "const css = document.createElement('i'); css.style.color = 'var(--ink)';"
+        "document.body.append(css); const ink = getComputedStyle(css).color; css.remove();"
+        "return [ink, getComputedStyle(name.querySelector('.swatch')).backgroundColor]"
+    )
+    inks = set()
+    for _ in range(2):
+        ink, listed = opened.execute_script(ask)
+        drawn = {
+            f"rgb({', '.join(str(int(mark[2][i : i + 2], 16)) for i in (1, 3, 5))})"
+            for mark in marks(opened, "sink")
+        }
+        assert listed == ink and ink in drawn and len(drawn) == 4
+        inks.add(ink)
+        click(opened, "#theme")
+    assert len(inks) == 2
+
+
+@page("trajectories")
 def test_a_printed_page_is_light_keeps_its_legend_and_has_no_controls(
     opened: webdriver.Chrome,
 ) -> None:

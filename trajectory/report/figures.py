@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ import vl_convert
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode
 from trajectory.report.page import Figure, Page
-from trajectory.report.palette import KINDS
+from trajectory.report.palette import INK, KINDS
 
 WIDTH, WIDE = 420, 760
 PIXELS = 2
@@ -37,7 +36,7 @@ class Theme:
         titled: whether the chart's title stands above it.
     """
 
-    ink: str = "#1c2430"
+    ink: str = INK
     faint: str = "#d5dbe1"
     paper: str = "#ffffff"
     font: str = "sans-serif"
@@ -86,7 +85,7 @@ THEMES = {
 
 def static(figure: Figure, page: Page, theme: Theme) -> dict[str, Any]:
     """The chart's whole specification: data, legends and look in it."""
-    spec = copy.deepcopy(figure.specification(page.controls))
+    spec = _inked(figure.specification(page.controls), theme.ink)
     found: dict[str, pl.DataFrame] = {**page.data, **page.cuts}
     spec["datasets"] = {
         **spec.get("datasets", {}),
@@ -98,6 +97,15 @@ def static(figure: Figure, page: Page, theme: Theme) -> dict[str, Any]:
     spec["config"] = theme.config()
     _show_legends(spec, _drawn(spec))
     return spec
+
+
+def _inked(node: Any, ink: str) -> Any:
+    """A copy in which the theme's ink stands for that of light paper."""
+    if isinstance(node, dict):
+        return {key: _inked(value, ink) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_inked(value, ink) for value in node]
+    return ink if isinstance(node, str) and node == INK else node
 
 
 def _drawn(spec: Mapping[str, Any]) -> dict[str, set[Any]]:

@@ -300,19 +300,6 @@ def filters(run: Run, *more: Control) -> list[Control]:
     return [*more, domain_checks(run), legend(run)]
 
 
-def by_layer(
-    run: Run, table: str, title: str, scheme: Any, most: int = 6, column: str = "layer"
-) -> alt.Color:
-    """One scale of colours for the layers of all trajectories, with some of them in the legend."""
-    last = run.scan(table).select("layer").max().collect().item()
-    told = list(range(0, last + 1, -(-(last + 1) // most)))
-    return (
-        alt.Color(f"{column}:Q", title=title)
-        .scale(scheme=alt.SchemeParams(name=scheme, extent=BRIGHT), domain=[0, max(last, 1)])
-        .legend(orient="top", values=told, format="d")
-    )
-
-
 def dashed_domain(run: Run, told: Sequence[str]) -> alt.StrokeDash:
     """The line pattern of each domain, of which ``told`` are in the legend: one that takes them
     from the data is laid out wrongly where there are none."""

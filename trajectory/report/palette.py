@@ -19,6 +19,10 @@ KINDS = ("#6142FA", "#859F04", "#9F5204", "#6E8ECF", "#924F7B", "#B06D6D", "#A52
 first six of ``PALETTE``; all have three times the luminance of black paper and a third of white,
 and the first five stay apart for colour-blind readers."""
 
+INK = "#1c2430"
+"""Of a run's only language model: the ink of light paper, for which pages and figures put the ink
+of theirs."""
+
 QUIET = "#8A939C"
 """Of the kind that is only the rest."""
 

@@ -13,7 +13,7 @@ from trajectory.config import Config
 from trajectory.dynamics.courses import courses, placed
 from trajectory.dynamics.rise import sinks
 from trajectory.dynamics.series import group_of
-from trajectory.report.palette import colours
+from trajectory.report.palette import INK, colours
 from trajectory.schemas import COSTS, MANIFEST
 from trajectory.tables import ordered, provenance, read
 
@@ -148,8 +148,12 @@ class Run:
     @cached_property
     def colours(self) -> dict[str, str]:
         """The colour of every group, in their order; the first colours, which lie farthest apart,
-        are of models that trained freely."""
+        are of models that trained freely. The only language model is in ink, wherever it is drawn;
+        of several each has a colour, for ink would not tell them apart."""
         found = colours(sorted(self.groups, key=self.is_held))
+        models = [group for group in self.groups if not is_bb(group)]
+        if len(models) == 1:
+            found[models[0]] = INK
         return {group: found[group] for group in self.groups}
 
     def is_held(self, group: str) -> bool:

@@ -11,6 +11,7 @@ import polars as pl
 from trajectory.report import encode, marks, series, words
 from trajectory.report.controls import Choice, Control, Number, Slider
 from trajectory.report.findings import gated_heads
+from trajectory.report.layered import by_layer
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Figure, Heading, Missing, Page
 from trajectory.report.parts import effects
@@ -157,7 +158,7 @@ def _pair(run: Run, first: str, second: str) -> Figure:
         y=alt.Y("second:Q", title=_on(second)).scale(zero=False),
     )
     points = base.mark_point(filled=True, cursor="pointer").encode(
-        color=marks.by_layer(run, "heads", "layer", "viridis"),
+        color=by_layer(run, "heads", "layer", "viridis"),
         size=alt.condition("datum.picked", alt.value(170), alt.value(45)),
         stroke=alt.condition("datum.picked", alt.value("#D55E00"), alt.value(marks.GREY)),
         strokeWidth=alt.condition("datum.picked", alt.value(3), alt.value(0.5)),

@@ -256,7 +256,7 @@ def _first_up(text: str) -> str:
 
 def _scores(scores: pl.DataFrame, statistics: list[str], first: str) -> Figure:
     base = marks.named("scores").transform_filter("datum.statistic == aligned_statistic")
-    y = alt.Y("label:N", title=None).axis(labelLimit=300)
+    y = alt.Y("label:N", title=None).axis(**marks.rows_axis(300))
     axis = ["score", "(−1 and less at the left edge)"]
     null = base.mark_bar(height=10, opacity=0.35, color=marks.GREY).encode(
         x=alt.X("null_median:Q", title=axis).scale(domain=WORST_TO_BEST, clamp=True),

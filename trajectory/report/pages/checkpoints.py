@@ -101,9 +101,7 @@ def _plan(manifest: pl.DataFrame) -> Figure:
         .encode(
             x=marks.step_axis("training step (0 drawn at 1)", "at"),
             y=alt.Y("trajectory:N", title=None).axis(labelLimit=220),
-            color=alt.Color("state:N", title=None)
-            .scale(domain=list(STATES), range=list(STATE_COLOURS))
-            .legend(orient="top"),
+            color=_by_state(manifest),
             tooltip=[
                 *(alt.Tooltip(f"{name}:N") for name in ("suite", "revision", "commit")),
                 *marks.tips(MANIFEST, ["step", "tokens", "bytes"]),
@@ -126,6 +124,16 @@ def _plan(manifest: pl.DataFrame) -> Figure:
     )
 
 
+def _by_state(manifest: pl.DataFrame) -> alt.Color:
+    """The colour of a state; the legend names those that there are."""
+    there = set(manifest["state"])
+    return (
+        alt.Color("state:N", title=None)
+        .scale(domain=list(STATES), range=list(STATE_COLOURS))
+        .legend(orient="top", values=[state for state in STATES if state in there])
+    )
+
+
 def _bytes(manifest: pl.DataFrame) -> Figure:
     chart = (
         marks.named("manifest")
@@ -135,9 +143,7 @@ def _bytes(manifest: pl.DataFrame) -> Figure:
         .encode(
             x=alt.X("total:Q", title="bytes of weights", stack="zero").axis(format="~s"),
             y=alt.Y("suite:N", title=None),
-            color=alt.Color("state:N", title=None)
-            .scale(domain=list(STATES), range=list(STATE_COLOURS))
-            .legend(orient="top"),
+            color=_by_state(manifest),
             tooltip=[
                 *(alt.Tooltip(f"{name}:N") for name in ("suite", "state")),
                 alt.Tooltip("total:Q", title="bytes", format=",d"),

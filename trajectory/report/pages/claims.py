@@ -134,7 +134,7 @@ def _summary(claims: pl.DataFrame, counted: pl.DataFrame) -> Figure:
         .mark_bar(height=15)
         .encode(
             x=alt.X("criteria:Q", title="criteria").axis(tickMinStep=1, format="d"),
-            y=alt.Y("name:N", title=None, sort=order).axis(labelLimit=280),
+            y=alt.Y("name:N", title=None, sort=order).axis(**marks.rows_axis(280)),
             color=alt.Color("verdict:N", title=None)
             .scale(domain=list(COLOURS), range=list(COLOURS.values()))
             .legend(orient="top", labelLimit=220),

@@ -11,6 +11,7 @@ import polars as pl
 from trajectory.dynamics.phases import inner
 from trajectory.report import charts, encode, marks, series, words
 from trajectory.report.controls import Choice, Control, Number, Slider
+from trajectory.report.layered import by_layer
 from trajectory.report.page import Captions, Figure, Page
 from trajectory.report.run import Run, dormant
 from trajectory.schemas import HEADS, LAYERS
@@ -320,7 +321,7 @@ def _residual(run: Run, streams: pl.DataFrame, first: tuple[str, str]) -> Figure
         .encode(
             x=marks.step_axis(),
             y=marks.value_axis("residual_ratio", "‖h‖ of the sink / median of the rest", log=True),
-            color=marks.by_layer(run, "layers", "depth", "plasma"),
+            color=by_layer(run, "layers", "depth", "plasma"),
             detail="layer:N",
         )
     )

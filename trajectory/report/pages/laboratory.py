@@ -127,7 +127,7 @@ def _milestones(run: Run, frame: pl.DataFrame) -> Figure:
         .transform_filter("isValid(datum.step) && datum.step > 0")
         .transform_calculate(start="max(datum.after_step, 1)")
         .encode(
-            y=alt.Y("milestone:N", title=None, sort=order).axis(labelLimit=240),
+            y=alt.Y("milestone:N", title=None, sort=order).axis(**marks.rows_axis(240)),
             yOffset=alt.YOffset("group:N", sort=run.groups),
             color=marks.colour(run),
             tooltip=[

@@ -13,6 +13,7 @@ from trajectory.dynamics.circuit import Role, behind, last_records, place_of, ro
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.controls import Choice, Control
+from trajectory.report.layered import by_layer
 from trajectory.report.page import Block, Figure, Part
 from trajectory.report.parts import ranked
 from trajectory.report.run import Run
@@ -155,7 +156,7 @@ def by_changed_layer(run: Run) -> Any:
 
     A mark in these colours needs ``invalid="show"``: Vega-Lite leaves out what has no number.
     """
-    color = marks.by_layer(run, "heads", "changed layer", "viridis", column="at")
+    color = by_layer(run, "heads", "changed layer", "viridis", column="at")
     return alt.when("isValid(datum.at)").then(color).otherwise(alt.value(marks.GREY))
 
 
@@ -168,13 +169,21 @@ def _role_reading(
 
 
 def told_roles(trajectory: str, domain: str, found: list[Role]) -> str:
-    """Which parts write the peaks and which erase them."""
+    """The part that writes most of a peak and the one that erases most; the others are counted."""
     if not found:
         return (
             f"In {trajectory} on {domain} no single part writes or erases a peak: zeroing one of "
             "them neither removes a peak nor keeps one."
         )
-    return f"In {trajectory} on {domain} {words.listed([role.sentence for role in found])}."
+    told = []
+    for does in ("writes", "erases"):
+        own = [role for role in found if role.does == does]
+        if own:
+            most = max(own, key=lambda role: abs(role.before - role.after))
+            others = len(own) - 1
+            counted = words.count(others, "other part does", "other parts do")
+            told.append(most.sentence + (f", as {counted} to a smaller extent" if others else ""))
+    return f"In {trajectory} on {domain} {'; '.join(told)}."
 
 
 def _bars(

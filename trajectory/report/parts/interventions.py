@@ -94,7 +94,7 @@ def _ends(run: Run, frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
         .mark_bar(height={"band": 0.9})
         .encode(
             x=alt.X("risk_change:Q", title="change of the risk (nats/token)"),
-            y=alt.Y("intervention:N", title=None).axis(labelLimit=220),
+            y=alt.Y("intervention:N", title=None).axis(**marks.rows_axis(220)),
             yOffset="domain:N",
             color=marks.by_domain(run, TOY_DOMAINS)["color"].title(None),
             tooltip=marks.tips(

@@ -6,8 +6,10 @@ const controls = document.getElementById("controls");
 const views = new Map();
 const CANVAS_ROWS = 3000; // more marks than this are slow as elements of the page
 
+const LIGHT = { ink: "#1c2430", faint: "#d5dbe1" }; // of files, whatever the page looks like
+
 for (const swatch of document.querySelectorAll(".swatch")) {
-  swatch.style.background = swatch.dataset.color;
+  swatch.style.background = swatch.dataset.color === LIGHT.ink ? "var(--ink)" : swatch.dataset.color;
 }
 for (const chart of document.querySelectorAll(".chart")) {
   chart.style.minHeight = `${Number(chart.dataset.height) + 45}px`;
@@ -89,18 +91,17 @@ function choose(values) {
 
 const NARROW = 480; // pixels: a phone, where legends stand one below the other
 
-const LIGHT = { ink: "#1c2430", faint: "#d5dbe1" }; // of files, whatever the page looks like
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 function theme(width, look) {
-  const style = getComputedStyle(document.documentElement);
-  const ink = look?.ink ?? style.getPropertyValue("--ink").trim();
-  const faint = look?.faint ?? style.getPropertyValue("--faint").trim();
+  const ink = look?.ink ?? colour("--ink");
+  const faint = look?.faint ?? colour("--faint");
   const text = { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
   return {
     range: { category: payload.palette },
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
     axis: { ...text, domainColor: faint, tickColor: faint, gridColor: faint, gridOpacity: 0.45, labelOverlap: true },
-    legend: { ...text, gradientLength: 120, ...(width < NARROW && { layout: { top: { direction: "vertical" } } }) },
+    legend: { ...text, gradientLength: 120, labelLimit: 260, ...(width < NARROW && { layout: { top: { direction: "vertical" } } }) },
     header: text, title: { color: ink }, text: { color: ink }, style: { ink: { color: ink } },
   };
 }
@@ -149,8 +150,10 @@ function roomForLegends(spec, width) {
 }
 
 // An axis's title or kind cannot depend on a parameter: such a choice draws the chart anew.
-function specification(figure, now) {
-  const spec = structuredClone(figure.spec);
+// A mark in the ink of light paper, as a run's only language model, gets the ink that is given.
+function specification(figure, now, ink = LIGHT.ink) {
+  const drawn = JSON.stringify(figure.spec).replaceAll(`"${LIGHT.ink}"`, JSON.stringify(ink));
+  const spec = JSON.parse(drawn);
   for (const parameter of spec.params ?? []) {
     if (parameter.name in now) parameter.value = now[parameter.name];
   }
@@ -234,7 +237,7 @@ function tellShown(figure, now) {
 
 async function draw(figure) {
   const now = state();
-  const [spec, renderer] = specification(figure, now);
+  const [spec, renderer] = specification(figure, now, colour("--ink"));
   views.get(figure.name)?.finalize();
   const result = await vegaEmbed(`#chart-${figure.name}`, spec, {
     actions: false,
