@@ -136,4 +136,5 @@ def test_the_command_says_what_measure_says(branches: dict, tmp_path: Path) -> N
     assert pl.read_parquet(tmp_path / "out" / "heads.parquet").equals(found.heads)
     assert pl.read_parquet(tmp_path / "out" / "layers.parquet").equals(found.layers)
     wrong = CliRunner().invoke(cli.app, ["sinks", REPOSITORY, "--domain", "verse"])
-    assert str(wrong.exception) == "--domain verse: give name=FILE; or prose and code alone"
+    told = "--domain verse: give name=FILE; or prose, code, repeated-random alone"
+    assert str(wrong.exception) == told
