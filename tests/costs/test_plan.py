@@ -123,7 +123,10 @@ def test_the_ready_family_states_what_is_planned_of_all_its_members(root: Path) 
     assert {part.disk for part in found} == {0}
 
 
-READY = ("first", "olmo2-1b", "olmo2-1b-circuit", "olmo-7b-0424", "olmo3-7b", "pythia-410m")
+READY = (
+    *("first", "olmo2-1b", "olmo2-1b-and-bb", "olmo2-1b-circuit", "olmo-7b-0424", "olmo3-7b"),
+    "pythia-410m",
+)
 
 
 def test_ready_configs_are_planned_in_full(root: Path) -> None:

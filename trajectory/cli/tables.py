@@ -67,7 +67,8 @@ def tables_show(
 
     from trajectory.cli.printing import console
 
-    grid = Table("column", "type", "unit", "definition", title=f"{name}: {TABLES[name].row}")
+    grid = Table("column", "type", "unit", title=f"{name}: {TABLES[name].row}")
+    grid.add_column("definition", overflow="fold")
     for field in TABLES[name].fields:
         facts = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
         source = f" [{facts['source']}]" if "source" in facts else ""
