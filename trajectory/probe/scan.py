@@ -16,7 +16,7 @@ from trajectory.probe.kinds import capped
 from trajectory.probe.roles import Copies, RoleWeights
 from trajectory.probe.statistics import sees_sink, sink_logits
 
-KERNEL = "scaled_dot_product_attention; statistics in blocks of queries"
+KERNEL = "scaled_dot_product_attention, or one pass with the statistics; blocks of queries"
 """How attention is computed, for provenance."""
 
 QUERIES = 128
