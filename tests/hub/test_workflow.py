@@ -133,6 +133,7 @@ def spoil(branches: dict[str, Files]) -> dict[str, str]:
     }
 
 
+@pytest.mark.thorough
 def test_what_is_good_is_the_same_and_what_is_bad_is_named(
     make_run: Callable[[str], Run], hub: StandIn, honest: Run
 ) -> None:

@@ -269,6 +269,7 @@ def test_rows_are_those_of_dense_attention(tmp_path: Path, case: str) -> None:
     check_rows(measured, model, made[0], 1e-4, [0, 3])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", list(CASES))
 @settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())

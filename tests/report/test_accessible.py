@@ -16,7 +16,10 @@ from .test_site import NAMES
 CHECK = Path(__file__).with_name("accessible.js").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [name if name == "index" else pytest.param(name, marks=pytest.mark.thorough) for name in NAMES],
+)
 def test_nothing_is_without_a_name_or_hard_to_read(
     browser: webdriver.Chrome, site: Path, name: str
 ) -> None:

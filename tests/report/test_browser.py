@@ -42,6 +42,7 @@ def test_every_page_draws_in_silence(browser: webdriver.Chrome, site: Path, name
     silent(browser, site.as_uri())
 
 
+@pytest.mark.thorough
 @on("width", [390, 1440])
 def test_pages_fit_their_window(browser: webdriver.Chrome, site: Path, width: int) -> None:
     browser.execute_cdp_cmd(
@@ -419,6 +420,7 @@ def test_light_and_dark_draw_the_same_marks(opened: webdriver.Chrome) -> None:
     assert paper() == light
 
 
+@pytest.mark.thorough
 def test_no_name_leaves_its_chart_on_a_phone(browser: webdriver.Chrome, site: Path) -> None:
     """Legends that stood beside each other and titles of narrow plots were cut."""
     browser.execute_cdp_cmd(
@@ -463,6 +465,7 @@ def test_pages_can_be_walked_with_the_keyboard(browser: webdriver.Chrome, site: 
     assert "Claims" in browser.title
 
 
+@pytest.mark.thorough
 def test_charts_are_described_for_those_who_cannot_see_them(
     browser: webdriver.Chrome, site: Path
 ) -> None:

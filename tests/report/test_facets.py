@@ -120,6 +120,7 @@ def drawn(browser: webdriver.Chrome, figure: str) -> set[tuple[str, str]]:
     return {tuple(pair) for pair in found}
 
 
+@pytest.mark.thorough
 def test_a_reader_colours_runs_by_their_data(
     browser: webdriver.Chrome, of_family: Run, config: Config, tmp_path: Path
 ) -> None:

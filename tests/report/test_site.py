@@ -93,6 +93,7 @@ def test_names_on_a_page_are_their_own(site: Path) -> None:
         assert len(names) == len(set(names)), page.name
 
 
+@pytest.mark.thorough
 def test_every_chart_is_drawn_without_a_browser(pages: list[Page]) -> None:
     """By Vega itself, which refuses what Altair lets through; each has marks in its drawing."""
     for page in pages:
