@@ -43,6 +43,14 @@ def forced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Traini
     return folder / "run", folder / "step2", training
 
 
+def train(training: Training, folder: Path, steps: int) -> None:
+    """Record a training up to a step, from its first."""
+    with recorder(folder, training.model, **SHOWN) as recording:
+        for step in range(steps):
+            recording(step)
+            training.update(step)
+
+
 def same(found: pl.DataFrame, expected: pl.DataFrame) -> bool:
     """Bit for bit, whatever the order of the rows."""
     names = [c for c, kind in expected.schema.items() if not kind.is_float()]
@@ -87,19 +95,12 @@ def test_a_training_that_starts_again_goes_on_with_them(
     tmp_path: Path, forced: tuple[Path, Path, Training]
 ) -> None:
     first = Training()
-    with recorder(tmp_path, first.model, **SHOWN) as recording:
-        for step in range(4):
-            recording(step)
-            first.update(step)
+    train(first, tmp_path, 4)
     for name in FORCE_TABLES:
         assert scan(tmp_path, name).collect()["step"].unique().to_list() == [2]
     with pytest.raises(TrajectoryError, match="of another training, its forces is"):
         recorder(tmp_path, first.model)
-    again = Training()
-    with recorder(tmp_path, again.model, **SHOWN) as recording:
-        for step in range(6):
-            recording(step)
-            again.update(step)
+    train(Training(), tmp_path, 6)
     for name in FORCE_TABLES:
         assert same(scan(tmp_path, name).collect(), scan(forced[0], name).collect())
 

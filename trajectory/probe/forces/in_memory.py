@@ -44,7 +44,6 @@ def forces_in_memory(
     wanted: Wanted | None = None,
     readers: Sequence[str] = ("late", "early"),
     first_late: int = FIRST_LATE,
-    at_once: int = 16,
 ) -> dict[str, list[Row]]:
     """Rows of the tables of forces, as ``checkpoint_forces`` has them of the saved model.
 
@@ -53,7 +52,7 @@ def forces_in_memory(
 
     Args:
         model: a model without hooks and adapters.
-        batches, wanted, readers, first_late, at_once: as in ``checkpoint_forces``.
+        batches, wanted, readers, first_late: as in ``checkpoint_forces``.
 
     Raises TrajectoryError as ``checkpoint_forces``, and for a model that was edited.
     """
@@ -62,7 +61,7 @@ def forces_in_memory(
     with tempfile.TemporaryDirectory() as name, undisturbed(model), torch.enable_grad():
         _save(model, Path(name))
         return checkpoint_forces(
-            Path(name), batches, wanted, readers, first_late, dtype, at_once, device=model.device
+            Path(name), batches, wanted, readers, first_late, dtype, device=model.device
         )
 
 
