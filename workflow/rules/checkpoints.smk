@@ -14,6 +14,7 @@ rule nano_pretrain:
         f"{RESULTS}/benchmarks/nano_pretrain/{{suite}}.tsv"
     wildcard_constraints:
         suite=OWN,
+    # The longest chain of jobs is a language model's, so each of its jobs goes before the toys.
     priority: 10
     threads: share(1)
     resources:
@@ -40,6 +41,7 @@ rule manifest:
         f"{RESULTS}/benchmarks/manifest/{{suite}}.tsv"
     wildcard_constraints:
         suite=OWN,
+    priority: 8
     threads: 1
     resources:
         mem_mb=growing(1000),
@@ -63,6 +65,7 @@ checkpoint pin:
         f"{RESULTS}/logs/pin.log",
     benchmark:
         f"{RESULTS}/benchmarks/pin.tsv"
+    priority: 8
     threads: 1
     resources:
         mem_mb=growing(1000),
@@ -84,6 +87,7 @@ rule tokenizer:
         f"{RESULTS}/logs/tokenizer/{{suite}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/tokenizer/{{suite}}.tsv"
+    priority: 8
     threads: 1
     resources:
         mem_mb=growing(1000),
@@ -106,6 +110,7 @@ rule batches:
         f"{RESULTS}/logs/batches/{{suite}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/batches/{{suite}}.tsv"
+    priority: 8
     threads: 1
     resources:
         mem_mb=growing(1000),

@@ -16,6 +16,7 @@ rule forces:
         f"{RESULTS}/logs/forces/{{suite}}/{{bundle}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/forces/{{suite}}/{{bundle}}.tsv"
+    priority: 9
     threads: share(CONFIG.probe.threads)
     resources:
         mem_mb=lambda wildcards, attempt: needs_of_forces(wildcards).memory_mb * 2 ** (attempt - 1),

@@ -26,6 +26,7 @@ rule nano_forks:
         f"{RESULTS}/benchmarks/nano_forks/{{suite}}.tsv"
     wildcard_constraints:
         suite=OWN,
+    priority: 8
     threads: share(1)
     resources:
         mem_mb=growing(3000),

@@ -16,6 +16,7 @@ rule intervene:
         f"{RESULTS}/logs/intervene/{{suite}}/{{revision}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/intervene/{{suite}}/{{revision}}.tsv"
+    priority: 8
     threads: share(CONFIG.probe.threads)
     resources:
         mem_mb=lambda wildcards, attempt: needs_of_changed(wildcards).memory_mb * 2 ** (attempt - 1),

@@ -18,6 +18,7 @@ rule measure:
         f"{RESULTS}/logs/measure/{{suite}}/{{bundle}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/measure/{{suite}}/{{bundle}}.tsv"
+    priority: 8
     threads: share(CONFIG.probe.threads)
     resources:
         mem_mb=lambda wildcards, attempt: needs_of(wildcards).memory_mb * 2 ** (attempt - 1),
