@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rarely import rarely
 from safetensors.torch import load_file, save_file
 
 from trajectory.errors import TrajectoryError
@@ -21,7 +22,9 @@ from .test_families import batches, make
 PAIR = Branch("pair", (Intervention("zero_head", 1, 2), Intervention("mean_residual", 3)))
 
 
-@pytest.mark.parametrize("case", ["olmo2", "gpt_neox", "gpt2", "gemma2", "gpt_oss"])
+@pytest.mark.parametrize(
+    "case", rarely(["olmo2", "gpt_neox", "gpt2", "gemma2", "gpt_oss"], ["olmo2", "gpt_oss"])
+)
 def test_branches_are_whole_passes(
     tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,8 @@ def test_a_text_without_enough_characters_fails_its_job_alone(spare: Project) ->
     path = spare.folder / "workflow/configs/small.yaml"
     text = path.read_text()
     path.write_text(text.replace("attention: relu,", "attention: relu, task: {text: short.txt},"))
-    done = spare.snakemake(*SMALL)
+    trainings = [f"results/small/bb/{name}/seed0/heads.parquet" for name in ("relu", "softmax")]
+    done = spare.snakemake(*trainings, *SMALL[1:])
     output = done.stdout + done.stderr
     assert done.returncode != 0
     assert "error: the text has 3 distinct characters; the Bigram-Backcopy task with" in output
