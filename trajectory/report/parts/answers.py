@@ -182,7 +182,7 @@ def _domains(run: Run, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _motion_reading(rows: pl.DataFrame) -> str:
     sinks = rows.filter(pl.col("key_kind") == "sink").drop_nulls("rank_p")
-    told = []
+    told: list[str] = []
     for predictor in ("force", "flow"):
         own = sinks.filter(pl.col("predictor") == predictor)
         if own.height:

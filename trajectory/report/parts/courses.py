@@ -272,7 +272,7 @@ def _points(mark: Callable[..., alt.Chart], tips: list[alt.Tooltip]) -> list[alt
 
 def reading(rows: pl.DataFrame, name: str, readers: str) -> str:
     """The force at the sink against the shams, world by world."""
-    told = []
+    told: list[str] = []
     for world in ("Bigram-Backcopy", "language models"):
         names = [t for t in rows["trajectory"].unique() if is_bb(t) == (world != "language models")]
         own = levels.rising(rows.filter(pl.col("trajectory").is_in(names)), readers)
