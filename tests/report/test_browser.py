@@ -91,7 +91,7 @@ def test_a_press_on_a_columns_title_sorts_by_it(opened: webdriver.Chrome) -> Non
         return [row.text for row in table.find_elements(By.CSS_SELECTOR, f"td:nth-child({place})")]
 
     titles = table.find_elements(By.CSS_SELECTOR, "thead button")
-    place = 1 + [t.text for t in titles].index("sink excess, difference at equal loss")
+    place = 1 + [t.text for t in titles].index("sink excess: difference")
     opened.execute_script(
         "const cells = document.querySelectorAll(`#compared td:nth-child(${arguments[0]})`);"
         "const row = cells[0].parentNode.cloneNode(true);"

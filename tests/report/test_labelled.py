@@ -11,6 +11,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from trajectory.report.controls import Legend
+from trajectory.report.joined import joined
+from trajectory.report.labelled import labelled
 from trajectory.report.names import Names
 from trajectory.report.page import Page
 from trajectory.report.run import Run
@@ -39,6 +42,15 @@ def test_no_chart_shows_a_name_of_the_config(pages: list[Page], labelled_pages: 
                     if isinstance(text, str):
                         assert not CONFIGURED.search(text), f"{page.name}-{name}: {text}"
             assert frame.height == plain.data[name].height
+
+
+def test_what_a_joined_page_hides_stays_hidden_under_its_new_name(run: Run) -> None:
+    first, *others = run.groups
+    groups = [(group, "#000000", [group]) for group in run.groups]
+    hiding = [Page(n, n, "?", "", [], [Legend(groups, {first})]) for n in ("one", "two")]
+    page = labelled(joined(*hiding, sections=["two"]), run, Names(run.config))
+    (legend,) = page.controls
+    assert legend.value == [Names(run.config).of(group) for group in others]
 
 
 def test_charts_still_find_what_the_controls_choose(labelled_pages: list[Page]) -> None:

@@ -176,7 +176,7 @@ def test_gates_that_come_with_their_sinks_are_told_and_later_ones_drawn(
     copy = with_table(results, tmp_path, "gates", lambda frame: frame.with_columns(**later))
     part = effects.make(Run(copy, configured(copy)))
     (drawn,) = [b for b in part.blocks if isinstance(b, Figure) and b.name == "gates"]
-    assert f"in {dated.height} the sink comes first" in part.text
+    assert f"the sink comes first, by more than their distance, in {dated.height}." in part.text
     assert "yOffset" in str(drawn.chart.to_dict(validate=False))
 
 
@@ -223,8 +223,8 @@ def test_token_types_are_told_of_the_chosen_trajectory(
     )
     before = told(named, "laboratory", "type-logits", name)
     after = told(other, "laboratory", "type-logits", name)
-    assert "2 of 2 non-trigger types that have one above 0 nats, at 6.91" in before
-    assert "0 of 2 non-trigger types that have one above 0 nats, at -2.00" in after
+    assert "above 0 in 2 of 2 non-trigger types that have one (median 6.91," in before
+    assert "above 0 in 0 of 2 non-trigger types that have one (median -2.00," in after
     assert "2 of 2 non-trigger types attend" in told(named, "laboratory", "type-targets", name)
     assert "0 of 2 non-trigger types attend" in told(other, "laboratory", "type-targets", name)
     for chart in ("type-logits", "type-targets"):
@@ -362,10 +362,10 @@ def test_collapses_are_told_for_each_choice(named: dict[str, Page]) -> None:
 
 def test_experiments_are_told_for_the_chosen_statistic(named: dict[str, Page]) -> None:
     text = told(named, "laboratory", "mitigations", "sink_excess", "loss")
-    assert "1 of 2 experiments" in text and "sink excess at equal loss" in text
+    assert "In 1 of 2 comparisons" in text and "sink excess at equal loss" in text
     assert "relu-1l -0.40" in text, "the other's interval reaches beyond zero"
     text = told(named, "laboratory", "mitigations", "sink_excess", "rate")
-    assert "in sink excess per ln(step) with an interval" in text
+    assert "the difference in sink excess per ln(step) excludes zero" in text
 
 
 def test_experiments_stand_side_by_side_with_their_differences_at_equal_loss(
@@ -399,12 +399,12 @@ def test_experiments_stand_side_by_side_with_their_differences_at_equal_loss(
     )
     row, control = cells["bb/relu-1l"], cells["bb/adamw-3l"]
     assert row["sink excess"].text == "0.250" and row["sink excess"].order == 0.25
-    matched = row["sink excess, difference at equal loss"]
+    matched = row["sink excess: difference"]
     assert (matched.text, matched.order) == ("-0.500 [-0.600, 0.000]", -0.5)
     assert matched.note == "p 0.06"
     assert row["residual excess"].text == "—", "not compared"
     assert control["Δlogit"].text == "0.250"
-    assert control["Δlogit, difference at equal loss"].text == "—"
+    assert control["Δlogit: difference"].text == "—"
 
 
 def test_the_price_is_what_the_tasks_own_oracle_would_not_pay(
@@ -429,7 +429,7 @@ def test_causes_are_drawn_by_their_rates_where_these_were_compared(named: dict[s
     assert set(rows["statistic"]) == {"delta_logit", "value_ratio"}
     assert rows.select("variant", "statistic").is_duplicated().sum() == 0
     causes = next(figure for figure in named["laboratory"].figures if figure.name == "causes")
-    assert "in Δlogit and value ratio per ln(step) with an interval" in causes.reading
+    assert "the difference in Δlogit and value ratio per ln(step) excludes zero" in causes.reading
 
 
 def test_of_many_groups_the_ends_are_told_as_they_are_of_few() -> None:
@@ -441,11 +441,14 @@ def test_of_many_groups_the_ends_are_told_as_they_are_of_few() -> None:
         orient="row",
     )
     assert words.per_group(frame, "value") == (
-        "0.10 (bb/v0, mean of 3 seeds) to 9.00 (olmo on prose) over 8 groups and their domains"
+        "0.10 (bb/v0) to 9.00 (olmo on prose) over 8 groups and their domains, toys as means of 3 "
+        "seeds"
     )
     few = frame.filter(pl.col("trajectory").str.contains("v0|v1"))
-    assert words.per_group(few, "value") == (
-        "0.10 (bb/v0, mean of 3 seeds), 1.10 (bb/v1, mean of 3 seeds)"
+    assert words.per_group(few, "value") == "0.10 (bb/v0), 1.10 (bb/v1), means of 3 seeds"
+    uneven = few.filter(pl.col("trajectory") != "bb/v1/seed2")
+    assert words.per_group(uneven, "value") == (
+        "0.10 (bb/v0, mean of 3 seeds), 1.05 (bb/v1, mean of 2 seeds)"
     )
 
 

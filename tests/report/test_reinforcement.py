@@ -113,14 +113,15 @@ def test_holds_are_told_with_what_their_intervals_decide() -> None:
     rows = levels.held(pl.DataFrame(held()))
     assert rows["verdict"].to_list() == ["yes", "no", None, None, "undecided", None]
     told = holds.reading(holds.named(rows))
-    assert "In Bigram-Backcopy 1 of 2 changes have the predicted sign" in told
-    assert "1 the other sign" in told
-    assert "In language models 0 of 1 change have" in told and "1 is undecided" in told
+    assert "In Bigram-Backcopy 1 of 2 changes is as predicted, 1 the reverse." in told
+    assert "In language models 0 of 1 change are as predicted, 1 undecided." in told
     assert "Shams that change, though none should: 1 of 2." in told
     clause = " ".join(answered.holds(rows))
-    assert "excludes zero: bb/held (-2.50 [-3.00, -2.00] nats of sink, predicted -3.00)" in clause
-    assert "zero: bb/forced (-0.20 [-0.30, -0.10] e-folds of drain, predicted 0.30)" in clause
-    assert "includes zero: nano-olmo-held (-0.20 [" in clause
+    assert "As predicted: bb/held (-2.50 [-3.00, -2.00] nats of sink, predicted -3.00)" in clause
+    assert (
+        "The reverse: bb/forced (-0.20 [-0.30, -0.10] e-folds of drain, predicted 0.30)" in clause
+    )
+    assert "Undecided: nano-olmo-held (-0.20 [" in clause
     assert "Shams that change, though none should: 1 of 2." in clause
 
 

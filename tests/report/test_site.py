@@ -18,7 +18,18 @@ from trajectory.config import Config, Variant, load, parse
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode, figures, findings, marks
 from trajectory.report.controls import Choice, Legend
-from trajectory.report.page import Code, Findings, Folded, Glossary, Inline, Items, Page, Terms
+from trajectory.report.page import (
+    Cell,
+    Code,
+    Findings,
+    Folded,
+    Glossary,
+    Grid,
+    Inline,
+    Items,
+    Page,
+    Terms,
+)
 from trajectory.report.pages import PAGES, active, claims, mitigations
 from trajectory.report.pages.trajectories import PANELS, _reading
 from trajectory.report.palette import dashes
@@ -158,7 +169,7 @@ def test_differences_from_the_paper_are_said(run: Run) -> None:
     """The synthetic three-layer run has no peak, which the paper's size has."""
     assert findings.differences(findings.endings(run)) == [
         "bb/adamw-3l on non_trigger: the paper's size shows a residual-state peak; "
-        "this reduced run ends without one (fitted end: ratio 1.00 [1.00, 1.00] at step 1,000)."
+        "this reduced run ends without one (ratio 1.00 [1.00, 1.00])."
     ]
 
 
@@ -222,12 +233,14 @@ def test_seeds_on_both_sides_of_a_threshold_leave_the_phenomenon_undecided(
     assert cell.number == "ratio 2.47 [1.10, 3.83] over 3 seeds"
     assert (cell.verdict, cell.agrees) == ("undecided", None)
     assert findings.differences([end]) == [
-        "bb/adamw-3l on non_trigger: the paper's size shows a residual-state peak; this reduced "
-        "run does not decide it (fitted end: ratio 2.47 [1.10, 3.83] over 3 seeds at step 1,000)."
+        "bb/adamw-3l on non_trigger: the paper's size shows a residual-state peak; undecided here "
+        "(ratio 2.47 [1.10, 3.83] over 3 seeds)."
     ]
-    assert "Undecided, with an interval that holds the threshold or with none: bb/adamw-3l" in (
-        mitigations.make(run).figures[2].reading
-    )
+    page = mitigations.make(run)
+    assert "1 undecided" in page.figures[2].reading
+    (verdicts,) = (b for b in page.blocks if isinstance(b, Grid) and b.name == "variants")
+    (row,) = (row for row in verdicts.rows if row[0] == "bb/adamw-3l")
+    assert row[3] == Cell("undecided", "open")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,9 @@ from trajectory.report.page import Figure, Page
 from trajectory.report.palette import INK, KINDS
 
 WIDTH, WIDE = 420, 760
+TICKS = {"signal": "max(3, ceil(width / 90))"}
+"""How many numbers stand along an axis: one every 90 pixels can be read."""
+
 PIXELS = 2
 """Pixels of the PNG per unit of the drawing."""
 
@@ -69,6 +72,7 @@ class Theme:
                 "labelLimit": 320,
                 "layout": {"bottom": {"direction": "vertical"}},
             },
+            "axisXQuantitative": {"tickCount": TICKS},
             "header": {**text, **sizes},
             "text": {"color": self.ink},
             "style": {"ink": {"color": self.ink}},

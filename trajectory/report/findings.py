@@ -204,12 +204,11 @@ def differences(found: list[Ending]) -> list[str]:
             start = (
                 f"{end.group} on {end.domain}: the paper's size shows "
                 f"{_article(phenomenon) if cell.expected else 'no'} {NAMES[phenomenon]}; "
-                "this reduced run "
             )
-            told = f"(fitted end: {cell.number} at {words.at_step(end.last_step)})."
+            told = f"({cell.number})."
             if cell.agrees is False:
                 there = "with" if cell.verdict == YES else "without"
-                apart.append(f"{start}ends {there} one {told}")
+                apart.append(f"{start}this reduced run ends {there} one {told}")
             elif cell.expected is not None and cell.verdict == UNDECIDED:
-                open_.append(f"{start}does not decide it {told}")
+                open_.append(f"{start}undecided here {told}")
     return apart + open_

@@ -51,7 +51,8 @@ def _controls(controls: Iterable[Control]) -> list[Control]:
         if isinstance(earlier, Legend) and isinstance(control, Legend):
             known = {t for _, _, own in earlier.groups for t in own}
             more = [g for g in control.groups if not known & set(g[2])]
-            hidden = {*earlier.hidden, *control.hidden}
+            # A list, in which names are told as people's: what is hidden is found by its name.
+            hidden = list(dict.fromkeys([*earlier.hidden, *control.hidden]))
             found[control.name] = replace(earlier, groups=[*earlier.groups, *more], hidden=hidden)
         elif isinstance(earlier, Checks) and isinstance(control, Checks):
             options = dict([*earlier.options, *control.options])

@@ -66,7 +66,7 @@ def _renamed(node: Any, names: Names, tell: Callable[[str], str] | None = None) 
         return replace(node, **changed, **own)
     if isinstance(node, Mapping):
         return {_renamed(k, names): _renamed(v, names, tell) for k, v in node.items()}
-    if isinstance(node, list | tuple):
+    if isinstance(node, list | tuple | set | frozenset):
         return type(node)(_renamed(part, names, tell) for part in node)
     return node
 

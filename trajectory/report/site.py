@@ -227,6 +227,7 @@ def _payload(page: Page) -> dict[str, Any]:
         "facts": dict(page.facts),
         "called": dict(page.called),
         "palette": list(KINDS),
+        "ticks": figures.TICKS,
         "places": {
             control.name: list(control.places)
             for control in page.controls

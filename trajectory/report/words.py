@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 
 import polars as pl
@@ -68,11 +68,14 @@ def over(rows: pl.DataFrame, reading: str, whole: str) -> str:
         whole: of which runs they are.
     """
     domains = sorted(rows["domain"].unique(), key=domain_rank)
-    return f"{whole}, on {listed(domains)}: {reading}" if domains else reading
+    # A sentence of its own begins in the midst of this one.
+    starts = reading[:1].isascii() and reading[1:2].islower()
+    told = reading[:1].lower() + reading[1:] if starts else reading
+    return f"{whole}, on {listed(domains)}: {told}" if domains else reading
 
 
 def per_group(rows: pl.DataFrame, column: str, digits: int = 2) -> str:
-    """'0.78 (bb/softmax-1l, 3 seeds), …': the mean over a group's trajectories."""
+    """'0.78 (bb/softmax-1l), …, means of 3 seeds': the mean over a group's trajectories."""
     found: dict[tuple[str, str], list[float]] = {}
     for row in rows.sort("trajectory", "domain").to_dicts():
         if row[column] is not None:
@@ -82,13 +85,23 @@ def per_group(rows: pl.DataFrame, column: str, digits: int = 2) -> str:
     def told(key: tuple[str, str]) -> str:
         group, domain = key
         numbers = found[key]
-        seeds = f", mean of {len(numbers)} seeds" if len(numbers) > 1 else ""
+        seeds = f", mean of {len(numbers)} seeds" if len(numbers) > 1 and not once else ""
         where = "" if is_bb(group) else f" on {domain}"
         return f"{number(mean(numbers), digits)} ({group}{where}{seeds})"
 
+    once = _seeds_once({key: len(numbers) for key, numbers in found.items()})
     if len(order) <= LISTED_GROUPS:
-        return ", ".join(map(told, order))
+        return ", ".join([*map(told, order), *once])
     ends = sorted(order, key=lambda key: (mean(found[key]), key[0]))
     groups = len({group for group, _ in order})
     over = count(groups, "group") + (" and their domains" if len(order) > groups else "")
-    return f"{told(ends[0])} to {told(ends[-1])} over {over}"
+    return ", ".join([f"{told(ends[0])} to {told(ends[-1])} over {over}", *once])
+
+
+def _seeds_once(seeds: Mapping[tuple[str, str], int]) -> list[str]:
+    """Over how many seeds means are, in one phrase for all; nothing where that differs or is 1."""
+    several = {count for count in seeds.values() if count > 1}
+    alone = {group for (group, _), count in seeds.items() if count == 1}
+    if len(several) != 1 or any(map(is_bb, alone)):
+        return []
+    return [f"{'toys as ' if alone else ''}means of {several.pop()} seeds"]

@@ -28,8 +28,8 @@ STATISTIC = "sink log-odds (nats)"
 def make(run: Run) -> Page:
     """The page."""
     lead = (
-        "A head is dormant where a sink takes its attention and active where none does, such as "
-        "one on prose and the other on code."
+        "A head can be dormant on one domain, where a sink takes its attention, and active on "
+        "another: it is gated."
     )
     title = "Which heads work on one domain and rest on another?"
     if not run.has("contrasts"):
@@ -293,7 +293,7 @@ def _plane(run: Run, contrasts: pl.DataFrame) -> Figure:
             points,
         ),
         f"{run.whole}: in {opposite:,} of {words.count(free.height, 'comparison')} at the last "
-        "checkpoints the output is smaller where the sink is stronger: the head rests in its sink.",
+        "checkpoints the output is smaller where the sink is stronger.",
         data="contrasts",
         table="contrasts",
         definition=marks.definition(CONTRASTS, "log_odds_difference"),

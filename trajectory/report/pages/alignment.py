@@ -109,7 +109,8 @@ def make(run: Run) -> Page:
     ]
     if run.has("alignment_scales"):
         data["scales"] = with_group(run.frame("alignment_scales"))
-        blocks.append(_scales(run, told(data["scales"], _CHOSEN, _scales_reading)))
+        rows = data["scales"]["trajectory"].n_unique()
+        blocks.append(_scales(run, rows, told(data["scales"], _CHOSEN, _scales_reading)))
     return Page("alignment", "Alignment", title, lead, blocks, controls, data,
                 note="The grey line is the common curve.", answer=_answer(scores))  # fmt: skip
 
@@ -134,7 +135,7 @@ def _answer(scores: pl.DataFrame) -> str:
     return (
         f"With {above} of {words.count(scores.height, 'choice')} of statistic, axis and rescaling "
         "the whole interval of the score lies above 95 % of the surrogates. "
-        f"The best of the {scores.height} is {marks.called(top['statistic'])} against "
+        f"The best is {marks.called(top['statistic'])} against "
         f"{AXES.get(top['axis'], top['axis'])}{rescaled}: one curve {_explains(top)}."
     )
 
@@ -293,14 +294,14 @@ def _scores_reading(scores: pl.DataFrame, statistic: str) -> str:
     above = own.filter(pl.col("score_low") > pl.col("null_high")).height
     top = own.row(0, named=True)
     return (
-        f"For {marks.called(statistic)} the score's whole interval lies above 95 % of the "
-        f"surrogates (grey: their median to that bound) in {above} of "
-        f"{words.count(own.height, 'collapse')}; the best score is {words.number(top['score'])} "
+        f"The whole interval lies above 95 % of the surrogates (grey: their median to that bound) "
+        f"in {above} of {words.count(own.height, 'collapse')} of {marks.called(statistic)}; the "
+        f"best score is {words.number(top['score'])} "
         f"({AXES.get(top['axis'], top['axis'])}, {top['rescaling'].replace('_', ' ')})."
     )
 
 
-def _scales(run: Run, told: Told) -> Figure:
+def _scales(run: Run, rows: int, told: Told) -> Figure:
     base = _chosen(marks.shown(marks.named("scales"), domain=False), "aligned_rescaling")
     layers = marks.forest(
         base.transform_filter("datum.scale > 0"),
@@ -322,7 +323,7 @@ def _scales(run: Run, told: Told) -> Figure:
         data="scales",
         table="alignment_scales",
         definition=marks.definition(ALIGNMENT_SCALES, "scale"),
-        height=max(160, 22 * min(len(run.trajectories), 40)),
+        height=max(160, 24 * min(rows, 40)),
     )
 
 

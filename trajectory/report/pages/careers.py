@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import altair as alt
 import polars as pl
 
 from trajectory.report import marks, palette, words
-from trajectory.report.controls import Choice, Control
+from trajectory.report.controls import Choice, Control, Value
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Figure, Missing, Page
-from trajectory.report.run import Run, world_rank
+from trajectory.report.run import Run, domain_rank, world_rank
 from trajectory.report.undrawn import STATIC
 from trajectory.schemas import CAREERS, ROLE_CHANGES, ROLE_ORDER
 from trajectory.schemas.careers import ROLES
@@ -29,6 +30,9 @@ NOTE = (
 
 ROW_HEIGHT, MOST_HEIGHT = 15, 900
 """Of the strips, in pixels."""
+
+Series = dict[str, tuple[str, str]]
+"""Label → trajectory and domain."""
 
 SORTED = (("place", "layer and head"), ("onset", "first change of role"))
 
@@ -56,7 +60,12 @@ def make(run: Run) -> Page:
         blocks.append(_order(run, order))
     else:
         blocks.append(Missing("Which comes first", reason("role_order"), "order"))
-    return Page("careers", label, title, LEAD, blocks, controls, data, note=NOTE, answer=answer)
+    own = [(t, d) for t, d in _series(careers).values()] if answer else []
+    limits = {t: [d for trajectory, d in own if trajectory == t] for t, _ in own}
+    return Page(
+        "careers", label, title, LEAD, blocks, controls, data,
+        facts={"limits": {"chosen_domain": limits}}, note=NOTE, answer=answer,
+    )  # fmt: skip
 
 
 def _over_training(
@@ -64,9 +73,12 @@ def _over_training(
 ) -> list[Block]:
     """Strips, population and transitions of one trajectory and domain at a time."""
     series, first = _series(careers), _first(careers)
+    runs, domains = (list(dict.fromkeys(row[at] for row in series.values())) for at in (0, 1))
+    chosen, domain = series[first]
     data |= {"strips": _strips(careers), "population": _counts(run, careers)}
     controls += [
-        Choice("chosen_career", "run and domain", [(s, s) for s in series], first, "Run"),
+        Choice("chosen_trajectory", "run", [(t, t) for t in runs], chosen, "Run"),
+        Choice("chosen_domain", "domain", [(d, d) for d in domains], domain, "Run"),
         Choice("sorted_by", "sorted by", SORTED, "place", "Heads"),
     ]
     blocks: list[Block] = [
@@ -83,17 +95,24 @@ def _labelled(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.format("{} · {}", "trajectory", "domain").alias("label"))
 
 
-def _series(careers: pl.DataFrame) -> list[str]:
-    """Labels of every trajectory with its domains, in the order of pages."""
-    found = careers.select("trajectory", "label").unique().rows()
-    return [label for _, label in sorted(found, key=lambda row: (world_rank(row[0]), row[1]))]
+def _series(careers: pl.DataFrame) -> Series:
+    """Every trajectory with each of its domains by their label, in the order of pages."""
+    found = careers.select("trajectory", "domain", "label").unique().rows()
+    ordered = sorted(found, key=lambda row: (world_rank(row[0]), domain_rank(row[1])))
+    return {label: (trajectory, domain) for trajectory, domain, label in ordered}
+
+
+def _captions(series: Series, read: Callable[[str], str]) -> Captions:
+    """A reading for every trajectory and domain."""
+    found: dict[tuple[Value, ...], str] = {own: read(label) for label, own in series.items()}
+    return Captions(("chosen_trajectory", "chosen_domain"), found)
 
 
 def _first(careers: pl.DataFrame) -> str:
-    """The series with most heads."""
-    size = careers.group_by("label").agg(pl.struct("layer", "head").n_unique().alias("heads"))
-    found: str = size.sort("heads", "label", descending=[True, False])["label"][0]
-    return found
+    """The series with most heads, the first of them in the order of pages."""
+    size = careers.group_by("label").agg(pl.struct("layer", "head").n_unique())
+    heads: dict[str, int] = dict(size.rows())
+    return max(_series(careers), key=lambda label: heads[label])
 
 
 def _strips(careers: pl.DataFrame) -> pl.DataFrame:
@@ -137,7 +156,7 @@ def _strips(careers: pl.DataFrame) -> pl.DataFrame:
                 "onset"
             ),
         )
-        .select(*place, "role", "since", "until", "score", "place", "onset")
+        .select("trajectory", "domain", *place, "role", "since", "until", "score", "place", "onset")
     )
 
 
@@ -145,7 +164,7 @@ def _counts(run: Run, careers: pl.DataFrame) -> pl.DataFrame:
     """How many heads hold each role at the records that charts draw."""
     drawn = careers.join(run.drawn_records, on=["trajectory", "step"], how="semi")
     return (
-        drawn.group_by("label", "step", pl.col("held").alias("role"))
+        drawn.group_by("trajectory", "domain", "label", "step", pl.col("held").alias("role"))
         .agg(pl.len().cast(pl.Int64).alias("heads"))
         .sort("label", "step", "role")
     )
@@ -153,7 +172,7 @@ def _counts(run: Run, careers: pl.DataFrame) -> pl.DataFrame:
 
 def _moves(changes: pl.DataFrame) -> pl.DataFrame:
     return (
-        changes.group_by("label", "before", "role")
+        changes.group_by("trajectory", "domain", "label", "before", "role")
         .agg(
             pl.len().cast(pl.Int64).alias("changes"),
             pl.struct("layer", "head").n_unique().cast(pl.Int64).alias("heads"),
@@ -178,10 +197,12 @@ def _opacity() -> Any:
 
 
 def _chosen(data: str) -> alt.Chart:
-    return marks.named(data).transform_filter("datum.label == chosen_career")
+    return marks.named(data).transform_filter(
+        "datum.trajectory == chosen_trajectory && datum.domain == chosen_domain"
+    )
 
 
-def _strip(strips: pl.DataFrame, series: list[str], first: str) -> Figure:
+def _strip(strips: pl.DataFrame, series: Series, first: str) -> Figure:
     chart = (
         _chosen("strips")
         .transform_calculate(
@@ -207,12 +228,12 @@ def _strip(strips: pl.DataFrame, series: list[str], first: str) -> Figure:
         )
     )
     heads = strips.group_by("label").agg(pl.struct("layer", "head").n_unique().alias("n"))["n"]
-    captions = Captions.of("chosen_career", series, lambda s: _strip_reading(strips, s))
+    captions = _captions(series, lambda s: _strip_reading(strips, s))
     return Figure(
         "strips",
         "The role of every head",
         chart,
-        captions.readings[(first,)],
+        captions.readings[series[first]],
         captions=captions,
         data="strips",
         table="careers",
@@ -231,7 +252,7 @@ def _strip_reading(strips: pl.DataFrame, label: str) -> str:
     return f"{label}: the role changes in {moved} of {total}, more than once in {again}."
 
 
-def _population(counts: pl.DataFrame, series: list[str], first: str) -> Figure:
+def _population(counts: pl.DataFrame, series: Series, first: str) -> Figure:
     chart = (
         _chosen("population")
         .transform_calculate(at="max(datum.step, 1)", order=f"indexof({list(ROLES)}, datum.role)")
@@ -250,12 +271,12 @@ def _population(counts: pl.DataFrame, series: list[str], first: str) -> Figure:
             ],
         )
     )
-    captions = Captions.of("chosen_career", series, lambda s: _population_reading(counts, s))
+    captions = _captions(series, lambda s: _population_reading(counts, s))
     return Figure(
         "population",
         "How many heads hold each role",
         chart,
-        captions.readings[(first,)],
+        captions.readings[series[first]],
         captions=captions,
         data="population",
         table="careers",
@@ -276,7 +297,7 @@ def _held(rows: pl.DataFrame) -> str:
     return words.listed([f"{found[role]} {role}" for role in ROLES if role in found])
 
 
-def _transitions(moves: pl.DataFrame, series: list[str], first: str) -> Figure:
+def _transitions(moves: pl.DataFrame, series: Series, first: str) -> Figure:
     base = _chosen("moves").encode(
         x=alt.X("role:N", title="to", sort=list(ROLES)),
         y=alt.Y("before:N", title="from", sort=list(ROLES)),
@@ -287,12 +308,12 @@ def _transitions(moves: pl.DataFrame, series: list[str], first: str) -> Figure:
         .legend(orient="top", format="d"),
         tooltip=["before:N", "role:N", "changes:Q", "heads:Q"],
     )
-    captions = Captions.of("chosen_career", series, lambda s: _moves_reading(moves, s))
+    captions = _captions(series, lambda s: _moves_reading(moves, s))
     return Figure(
         "moves",
         "From which role to which",
         cells,
-        captions.readings[(first,)],
+        captions.readings[series[first]],
         captions=captions,
         data="moves",
         table="role_changes",
@@ -377,6 +398,3 @@ def _answer(careers: pl.DataFrame) -> str:
     counts = last.group_by(pl.col("held").alias("role")).agg(pl.len().alias("heads"))
     total = words.count(last.height, "head")
     return f"Of the {total} of {first}, at its last checkpoint: {_held(counts)}."
-
-
-__all__ = ["make"]

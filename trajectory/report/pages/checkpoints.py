@@ -8,7 +8,7 @@ import polars as pl
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks, palette, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Items, Missing, Page
+from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Missing, Page
 from trajectory.report.run import Run
 from trajectory.schemas import COSTS, MANIFEST
 
@@ -29,7 +29,8 @@ def make(run: Run) -> Page:
         manifest = _manifest(run)
         data["manifest"] = manifest
         blocks += [_plan(manifest), _bytes(manifest), _verdicts(run, manifest)]
-        blocks += [Heading("Suspects", name="suspects"), _suspects(manifest)]
+        if (suspects := _suspects(manifest)) is not None:
+            blocks += [Heading("Suspects", name="suspects"), suspects]
         blocks += [Heading("Every revision"), _revisions(manifest)]
     else:
         blocks.append(Missing("Manifests", reason("manifest")))
@@ -204,7 +205,8 @@ def _verdicts(run: Run, manifest: pl.DataFrame) -> Figure:
     )
 
 
-def _suspects(manifest: pl.DataFrame) -> Block:
+def _suspects(manifest: pl.DataFrame) -> Block | None:
+    """What the audit doubts and what could not be measured; None where that is nothing."""
     bad = manifest.filter(~pl.col("verdict").is_in(TRUSTED))
     failed = manifest.filter(pl.col("state") == "failed")
     rows = []
@@ -224,7 +226,7 @@ def _suspects(manifest: pl.DataFrame) -> Block:
             ]
         )
     if not rows:
-        return Items(["None: no listed revision is doubted, and no measurement failed."])
+        return None
     head = ["revision", "suite", "verdict", "why", "same weights as", "reported at", "state"]
     return Grid("suspect-revisions", head, rows, fold=15)
 
@@ -245,7 +247,7 @@ def _revisions(manifest: pl.DataFrame) -> Grid:
         for row in manifest.to_dicts()
     ]
     head = ["revision", "suite", "step", "tokens", "bytes", "content", "verdict", "state"]
-    return Grid("revisions", head, rows, fold=20)
+    return Grid("revisions", head, rows, fold=8)
 
 
 def _costs(costs: pl.DataFrame) -> Figure:

@@ -25,7 +25,6 @@ from trajectory.report.page import (
     Figure,
     Folded,
     Grid,
-    Heading,
     Items,
     Missing,
     Page,
@@ -92,7 +91,7 @@ def make(run: Run) -> Page:
     counted = _counted(claims)
     parts = {str(claim): part for (claim,), part in claims.group_by("claim")}
     blocks = [_claim(tile, parts[claim]) for claim, tile in tiles.found(claims)]
-    blocks += [Heading("All criteria", name="criteria"), _summary(claims, counted)]
+    blocks.append(Folded("Criteria of each claim", [_summary(claims, counted)], "criteria"))
     return Page(
         "claims", "Claims", title, lead, blocks, (), {"counted": counted},
         note=note, answer=_answer(claims),

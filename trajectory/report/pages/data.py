@@ -24,11 +24,13 @@ def make(run: Run) -> Page:
         Heading("This run", name="run"),
         _facts(run),
         *configured.grids(run.config),
-        Heading("To cite", "The paper, and this software.", "cite"),
+        Heading("To cite", "Definitions follow the paper.", "cite"),
         Code(CITATIONS),
     ]
     blocks += [
-        Heading("Tables", "One line each: how many rows, of what; or why there are none."),
+        Heading(
+            "Tables", "How many rows each has, and what a row is of. Unfold one for its columns."
+        ),
         *(_table(run, name, table) for name, table in TABLES.items()),
     ]
     return Page(
@@ -36,7 +38,7 @@ def make(run: Run) -> Page:
         "Data",
         "Where are the numbers?",
         "Every number of this report is a row of these Parquet tables, which lie in data/ beside "
-        "the pages. Unfold one for its columns and their definitions.",
+        "the pages.",
         blocks,
         answer=_answer(run),
     )
@@ -47,10 +49,7 @@ def _answer(run: Run) -> str:
     there = [name for name in TABLES if run.has(name)]
     rows = sum(run.height(name) for name in there)
     size = sum(path.stat().st_size for name in there for path in run.files(name))
-    return (
-        f"{len(there)} of {len(TABLES)} tables hold {rows:,} rows in {size / 1e6:,.1f} MB; the "
-        "others are named with the reason why they are not here."
-    )
+    return f"{len(there)} of {len(TABLES)} tables hold {rows:,} rows in {size / 1e6:,.1f} MB."
 
 
 def _table(run: Run, name: str, table: Table) -> Folded:
@@ -70,7 +69,7 @@ def _table(run: Run, name: str, table: Table) -> Folded:
     blocks: list[Block] = []
     if run.has(name) and name not in ELSEWHERE:
         blocks = _files(run, name, table)
-        told = f"{words.count(run.height(name), 'row')}, one per {table.row}"
+        told = f"{words.count(run.height(name), 'row')}: {table.row}"
     else:
         told = (ELSEWHERE.get(name) or f"Not here, because {reason(name)}").rstrip(".")
     columns = Grid(f"{name}-columns", ["column", "type", "unit", "definition"], described, fold=99)
@@ -120,9 +119,5 @@ def _facts(run: Run) -> Grid:
     ]
     cells: list[list[str | Cell]] = [[key, Cell(value, "long")] for key, value in rows]
     cells.append(["Config", Cell(RESOLVED_NAME, link=f"data/{RESOLVED_NAME}")])
-    note = (
-        "The paper trains Bigram-Backcopy transformers at width 256, batch 512 and T = 256. "
-        "nano-olmo is a small OLMo trained by this workflow on texts of the local Python "
-        "installation: a stand-in for a public suite, not a result about OLMo."
-    )
+    note = "The paper trains Bigram-Backcopy transformers at width 256, batch 512 and T = 256."
     return Grid("facts", ["", ""], cells, note)

@@ -300,14 +300,14 @@ def _depth_reading(run: Run, strongest: pl.DataFrame, trajectory: str, domain: s
             f"No layer of {trajectory}'s {layers} reaches a sink excess of "
             f"{threshold} on {domain} at the checkpoints drawn."
         )
-    first = crossed.row(0, named=True)
+    first, reached = crossed.row(0, named=True), crossed["layer"].n_unique()
     last = own.filter(pl.col("step") == pl.col("step").max()).sort("sink_excess", descending=True)
     top = last.row(0, named=True)
     return (
-        f"On {domain} {crossed['layer'].n_unique()} of {trajectory}'s "
-        f"{words.count(layers, 'layer')} reach a sink (excess ≥ {threshold}), layer "
-        f"{first['layer']} first, at {words.at_step(first['step'])}; at the last "
-        f"checkpoint the strongest is in layer {top['layer']}, "
+        f"On {domain} {reached} of {trajectory}'s "
+        f"{words.count(layers, 'layer')} {'reaches' if reached == 1 else 'reach'} a sink (excess ≥ "
+        f"{threshold}), layer {first['layer']} first, at {words.at_step(first['step'])}; at the "
+        f"last checkpoint the strongest is in layer {top['layer']}, "
         f"{words.number(top['sink_excess'])} above the floor."
     )
 

@@ -88,8 +88,8 @@ def _risks(run: Run, risks: pl.DataFrame) -> Figure:
         "risks",
         "Risk above the oracle",
         alt.layer(*marks.lines(run, "risks", "excess_risk", CHECKPOINTS)),
-        "In nats/token above the oracle, bigram risk (non-triggers) at the last checkpoint is "
-        f"{bigram}; backcopy risk (triggers) is {copied}.",
+        "At the last checkpoint, in nats/token above the oracle: bigram risk (non-triggers) "
+        f"{bigram}; backcopy risk (triggers) {copied}.",
         data="risks",
         table="checkpoints",
         definition=marks.definition(CHECKPOINTS, "excess_risk"),

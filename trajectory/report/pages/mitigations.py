@@ -11,7 +11,7 @@ from trajectory.report import marks, words
 from trajectory.report.controls import Control
 from trajectory.report.findings import NO, UNDECIDED, UNDEFINED, YES, Ending, endings
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Figure, Missing, Page
+from trajectory.report.page import Block, Cell, Figure, Grid, Missing, Page
 from trajectory.report.parts.comparisons import forest, measured, table
 from trajectory.report.run import Run, dormant, is_bb
 from trajectory.schemas import BB_SCALARS, PHENOMENA
@@ -37,7 +37,7 @@ def make(run: Run) -> Page:
     title = "Which change of attention or optimiser removes which phenomenon?"
     lead = (
         "Where every Bigram-Backcopy variant ends: a point per seed, its fitted end with the 95 % "
-        "interval on which the verdict rests."
+        "interval."
     )
     if not any(map(is_bb, run.trajectories)):
         missing = Missing("Mitigations", "its config names no Bigram-Backcopy variant")
@@ -49,6 +49,7 @@ def make(run: Run) -> Page:
         _strip(run, ends, one, *AXES[one.name], found) for one in phenomena(run.config.dynamics)
     ]
     data: dict[str, pl.DataFrame] = {"ends": ends}
+    blocks.append(_verdicts(found))
     blocks.append(table(run, SECTIONS))
     compared = [forest(run, section, section, called) for section, called in SECTIONS.items()]
     drawn = [(figure, rows) for figure, rows in compared if rows]
@@ -65,10 +66,16 @@ def make(run: Run) -> Page:
     return Page("mitigations", "Mitigations", title, lead, blocks, controls, data)
 
 
-def _groups(found: list[Ending], phenomenon: str, verdict: str) -> str:
-    """The variants with this verdict, or how many they are."""
-    own = [end.group for end in found if end.cells[phenomenon].verdict == verdict]
-    return words.listed(own if len(own) <= words.LISTED_GROUPS else [f"{len(own)} variants"])
+def _verdicts(found: list[Ending]) -> Grid:
+    """What the seeds of every variant decide together."""
+    looks = {YES: Cell("yes", "yes"), NO: Cell("no", "no"), UNDECIDED: Cell("undecided", "open"),
+             UNDEFINED: Cell("not defined")}  # fmt: skip
+    rows: list[list[str | Cell]] = [
+        [end.group, *(looks[end.cells[name].verdict] for name in AXES)] for end in found
+    ]
+    note = "Undecided: the interval holds the threshold. One layer has no peak."
+    title = "Every variant, in the mean over its seeds"
+    return Grid("variants", ["variant", *AXES], rows, note, fold=12, title=title)
 
 
 def _prices(run: Run) -> pl.DataFrame:
@@ -104,15 +111,15 @@ def _price(run: Run, prices: pl.DataFrame) -> Figure:
     )
     least, most = prices.row(0, named=True), prices.row(-1, named=True)
     told = [
-        f"{row['trajectory']}'s, {words.number(row['excess'], 3)} nats/token with a sink excess of "
-        f"{words.number(row['sink_excess'])}"
+        f"{row['trajectory']}'s ({words.number(row['excess'], 3)} nats/token, sink excess "
+        f"{words.number(row['sink_excess'])})"
         for row in (least, most)
     ]
     return Figure(
         "price",
         "The price in risk",
         points,
-        f"The least excess risk at the last checkpoint is {told[0]}; the greatest is {told[1]}.",
+        f"The least excess risk at the last checkpoint is {told[0]}, the greatest {told[1]}.",
         data="prices",
         table="bb_scalars",
         definition="excess_risk of checkpoints, mean over all positions of both domains: 0 is the "
@@ -141,21 +148,18 @@ def _strip(
         color=marks.colour(run),
         yOffset=alt.YOffset("seed:N"),
     )
-    told = {
-        YES: f"with a {phenomenon}",
-        NO: "without",
-        UNDECIDED: "undecided, with an interval that holds the threshold or with none",
-        UNDEFINED: "not defined",
-    }
-    parts = [f"{text}: {own}" for v, text in told.items() if (own := _groups(found, phenomenon, v))]
-    reading = f"{'; '.join(parts)}."
+    told = {YES: f"with a {phenomenon}", NO: "without", UNDECIDED: "undecided",
+            UNDEFINED: "not defined"}  # fmt: skip
+    verdicts = [end.cells[phenomenon].verdict for end in found]
+    parts = [f"{verdicts.count(v)} {text}" for v, text in told.items() if v in verdicts]
+    reading = f"Of {words.count(len(found), 'variant')}: {words.listed(parts)}."
     return Figure(
         phenomenon,
         f"{phenomenon.capitalize()} at the end",
         alt.layer(
             marks.reference(one.threshold, f"threshold of a {phenomenon}", vertical=True), *points
         ),
-        reading[0].upper() + reading[1:],
+        reading,
         data="ends",
         table="phenomena",
         definition=marks.definition(PHENOMENA, f"{column}_end"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 import polars as pl
 
 from trajectory.dynamics import levels
+from trajectory.dynamics.series import group_of
 from trajectory.report import words
 from trajectory.report.controls import Control, Fixed
 from trajectory.report.findings import NO, UNDECIDED, YES, Line, differences, endings, overview
@@ -141,13 +142,13 @@ def _at_the_end(run: Run, names: Names) -> list[Block]:
 def _lines(run: Run, found: Tallies) -> str:
     held = len(run.groups) - len(found.groups)
     told = (
-        "Thin lines are toys (mean of the seeds in a band of their range), thick ones language "
-        "models; each is the head with the greatest sink, on tokens where it is dormant."
+        "Thin: toys, the mean of seeds in their range; thick: language models. A line is the head "
+        "with the greatest sink, on tokens where it is dormant."
     )
     if not held:
         return told
     of = words.count(held, "experiment")
-    return f"{told} {of} that hold or force a part stand on Mutual reinforcement."
+    return f"{told} {of} on causes {'stands' if held == 1 else 'stand'} on Mutual reinforcement."
 
 
 def _by_depth(run: Run, data: dict[str, pl.DataFrame]) -> list[Block]:
@@ -169,8 +170,8 @@ def _measured(rows: pl.DataFrame | None) -> str:
         return ""
     return (
         "Curves that move together cannot say it; forces can. Left: how hard descent pulls on the "
-        "sink's weight, on the clock of its onset, against other positions (grey band). Right: the "
-        "loss's coupling against the gradient flow's two arrows, on the line where they agree."
+        "sink's weight, against other positions (grey band). Right: the loss's coupling R against "
+        "the gradient flow's two arrows; they agree on the line."
     )
 
 
@@ -224,7 +225,10 @@ def _endings(run: Run, names: Names) -> Grid:
     """Every trajectory with what it ends with."""
     settings = run.config.dynamics
     rows: list[list[str | Cell]] = []
-    for line in overview(run):
+    # Experiments come last and unfold: the page's title and findings leave them out.
+    lines = sorted(overview(run), key=lambda line: run.is_held(group_of(line.trajectory)))
+    free = sum(not run.is_held(group_of(line.trajectory)) for line in lines)
+    for line in lines:
         cells = [
             Cell(
                 cell.verdict,
@@ -237,17 +241,16 @@ def _endings(run: Run, names: Names) -> Grid:
         rows.append([names.of(line.trajectory), line.domain, place, *_steps(run, line), *cells])
     head = ["model", "domain", "head", "steps", "sink appears (steps)", "sink", "drain", "peak"]
     note = (
-        "Verdicts are those of all pages: of the head with the greatest sink (layer L, head H), at "
-        "its fitted end. That is where a line through its last quarter of checkpoints ends, not "
-        "beyond all of these, with the line's 95 % interval; undecided where the interval holds "
-        "the threshold. A variant's verdict is that of the mean over its seeds. Of fewer than five "
-        "checkpoints the last one stands, with the interval of its mean over sequences. "
+        "Verdicts of all pages are on the fitted end of the head with the greatest sink (layer L, "
+        "head H): where a line through its last quarter of checkpoints ends, with its 95 % "
+        "interval; of fewer than five checkpoints the last one's mean over sequences. Undecided: "
+        "the interval holds the threshold. A variant's verdict is that of the mean over its seeds. "
         f"Sink: weight above uniform ≥ {settings.sink_threshold}. Drain: value norm ≤ "
         f"{settings.drain_threshold} of the others' median. Peak: residual norm ≥ "
-        f"{settings.peak_threshold} times the others' median between two blocks; one layer has no "
-        "such stream."
+        f"{settings.peak_threshold} times the others' median between two blocks, which one layer "
+        "does not have."
     )
-    return Grid("phenomena", head, rows, note, fold=14)
+    return Grid("phenomena", head, rows, note, fold=min(free or 14, 24))
 
 
 def _steps(run: Run, line: Line) -> list[Cell]:

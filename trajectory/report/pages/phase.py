@@ -67,9 +67,8 @@ def make(run: Run) -> Page:
         "phase",
         "Phase portraits",
         "Do the sink and the drain come together?",
-        "Each line is the lead head of one run: right is a stronger sink, down a deeper "
-        "drain. Lines to the lower right say that both change together, which a common cause does "
-        "as well: no arrow from one to the other can be read off two curves.",
+        "A line is the lead head of a run: right is a stronger sink, down a deeper drain. A common "
+        "cause moves both as well: two curves show no arrow from one to the other.",
         blocks,
         [
             *controls,
@@ -241,7 +240,7 @@ def _reading(part: pl.DataFrame, line: str) -> str:
         return "No run on a dormant domain has both statistics."
     return (
         f"From first to last checkpoint {both} of {words.count(ends.height, line)} "
-        f"{'moves' if both == 1 else 'move'} to a stronger sink with a smaller value; the "
-        f"longest way is {top['trajectory']}'s on {top['domain']}, by {top['sink']:+.1f} nats "
-        f"while its value ratio changed by a factor of {top['drain']:.2f}."
+        f"{'moves' if both == 1 else 'move'} to a stronger sink with a smaller value; furthest "
+        f"goes {top['trajectory']} on {top['domain']}, by {top['sink']:+.1f} nats, its value "
+        f"ratio by a factor of {top['drain']:.2f}."
     )

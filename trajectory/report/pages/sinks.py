@@ -97,8 +97,8 @@ def _told(frame: pl.DataFrame) -> str:
     counts = dict(last.group_by("kind").len().rows())
     told = [f"{counts[kind] / last.height:.0%} on {_ON[kind]}" for kind in KINDS if kind in counts]
     return (
-        f"Of {words.count(last.height, 'head')} (counted on each dormant domain) at the last "
-        f"checkpoints there rest {words.listed(told)}."
+        f"At the last checkpoints {words.count(last.height, 'head')} (counted on each dormant "
+        f"domain) rest: {words.listed(told)}."
     )
 
 
@@ -151,9 +151,8 @@ def _weight(run: Run) -> Figure:
         alt.layer(floor, *drawn),
         words.over(
             rows,
-            f"{above} of {words.count(rows.height, 'lead head')} have at the last "
-            "checkpoint more than three times the weight of uniform attention (dotted): "
-            f"{words.per_group(rows, 'sink_weight')}.",
+            f"{above} of {words.count(rows.height, 'lead head')} end above three times the weight "
+            "of uniform attention (dotted).",
             run.whole,
         ),
         data="weights",

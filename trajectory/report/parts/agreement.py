@@ -4,6 +4,7 @@ drain drive each other?*"""
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import altair as alt
@@ -30,6 +31,7 @@ SHAMS = {
 """Kinds of shams: what they are called, their colours."""
 
 WORLDS = ("Bigram-Backcopy", "language model")
+SHAPES = {"Bigram-Backcopy": "circle", "language model": "square"}
 
 ERRORS = 1.96
 """Standard errors that a bar reaches to each side."""
@@ -113,12 +115,13 @@ def chart(points: pl.DataFrame) -> Chart:
             .axis(values=ticks, labelExpr=POWERS, labelOverlap="parity")
         )
 
+    worlds = [world for world in WORLDS if world in set(points["world"])]
     across, along = f"R, coupling of the loss ({UNIT})", f"R_a (filled), R_d (open) ({UNIT})"
     base = marks.shown(marks.named("agreement"), domain=False).encode(
         x=axis(alt.X, "coupling", across),
         y=axis(alt.Y, "value", along),
         shape=alt.Shape("world:N", title=None)
-        .scale(domain=list(WORLDS), range=["circle", "square"])
+        .scale(domain=worlds, range=[SHAPES[world] for world in worlds])
         .legend(orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY),
         tooltip=_tips(),
     )
@@ -135,15 +138,17 @@ def chart(points: pl.DataFrame) -> Chart:
         ),
         bars.encode(x="coupling_low:Q", x2="coupling_high:Q", y="value:Q"),
         bars.encode(x="coupling:Q", y="low:Q", y2="high:Q"),
-        *_points(base, near),
+        *_points(base, near, set(points["key_kind"])),
     )
 
 
-def _points(base: alt.Chart, near: alt.Parameter) -> list[alt.Chart]:
-    """Shams by their kind, sinks above them by their weight; R_a filled, R_d open."""
+def _points(base: alt.Chart, near: alt.Parameter, there: Collection[str]) -> list[alt.Chart]:
+    """Shams by their kind, sinks above them by their weight; R_a filled, R_d open. The legend
+    names the kinds that are there."""
     found = []
+    shams = [look for key_kind, look in SHAMS.items() if key_kind in there]
     kind = alt.Color("kind:N", title="sham").scale(
-        domain=[name for name, _ in SHAMS.values()], range=[c for _, c in SHAMS.values()]
+        domain=[name for name, _ in shams], range=[colour for _, colour in shams]
     )
     shades = alt.Scale(scheme=alt.SchemeParams(name="oranges", extent=[0.35, 0.9]), domain=[0, 1])
 
@@ -190,9 +195,9 @@ def reading(known: pl.DataFrame) -> str:
     for kind, (called, _) in SHAMS.items():
         own = known.filter(pl.col("key_kind") == kind)
         if own.filter("resolved").height:
-            told.append(_agreement(own, f"shams that are {called}"))
+            told.append(_agreement(own, f"shams at {called}"))
     return (
-        f"Both arrows have R's sign and lie within a factor of {levels.WITHIN:g} of it in "
+        f"Both arrows agree with R, in sign and within a factor of {levels.WITHIN:g}, in "
         f"{words.listed(told)}. In brackets: medians of R_a/R and R_d/R."
     )
 

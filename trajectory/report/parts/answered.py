@@ -72,9 +72,9 @@ def holds(table: pl.DataFrame) -> list[str]:
     else:
         told = []
     for verdict, say in (
-        (YES, "The predicted sign, with an interval that excludes zero"),
-        (NO, "The other sign, with an interval that excludes zero"),
-        (OPEN, "Undecided, for the interval includes zero"),
+        (YES, "As predicted"),
+        (NO, "The reverse"),
+        (OPEN, "Undecided"),
     ):
         own = predicted.filter(pl.col("verdict") == verdict)
         parts = [
@@ -121,24 +121,29 @@ def motion(tests: pl.DataFrame) -> list[str]:
         return ["No sink has two neighbouring checkpoints with forces."]
     told = [
         "A force should tell better than shuffled heads what moves until the next checkpoint "
-        f"(p ≤ {P_VALUE:g} of the rank correlation)."
+        f"(p ≤ {P_VALUE:g} of the rank correlation; each below)."
     ]
     for variable, called in (("sink", "the sink's log-odds"), ("drain", "the value's norm")):
         rows = own.filter(pl.col("variable") == variable)
         tested = rows.drop_nulls("rank_p")
-        tells = (pl.col("rank_p") <= P_VALUE) & (pl.col("rank_correlation") > 0)
-        parts = [
-            f"{say} {words.few([_moved(row, rows) for row in part.to_dicts()])}"
-            for say, part in (("does in", tested.filter(tells)),
-                              ("does not in", tested.filter(~tells)))
-            if part.height
-        ]  # fmt: skip
-        alone = rows.filter(pl.col("rank_p").is_null())["group"].unique(maintain_order=True)
-        if len(alone):
-            parts.append(f"has no heads to shuffle in {words.few(alone.to_list())}")
+        tells = tested.filter((pl.col("rank_p") <= P_VALUE) & (pl.col("rank_correlation") > 0))
+        parts = []
+        if tells.height:
+            parts.append(f"does in {words.few([_moved(row, rows) for row in tells.to_dicts()])}")
+        groups = {name: _unique(part) for name, part in (("all", tested), ("told", tells))}
+        if rest := [name for name in groups["all"] if name not in groups["told"]]:
+            parts.append(f"does not in {words.few(rest)}" if parts else f"does in 0 of {len(rest)}")
+        if alone := _unique(rows.filter(pl.col("rank_p").is_null())):
+            parts.append(f"has no heads to shuffle in {words.few(alone)}")
         if parts:
             told.append(f"Of {called} it {', '.join(parts)}.")
     return told
+
+
+def _unique(rows: pl.DataFrame) -> list[str]:
+    """The groups of these rows, in their order."""
+    found: list[str] = rows["group"].unique(maintain_order=True).to_list()
+    return found
 
 
 def _moved(row: dict[str, Any], rows: pl.DataFrame) -> str:

@@ -182,15 +182,16 @@ def _domains(run: Run, rows: pl.DataFrame) -> pl.DataFrame:
 
 def _motion_reading(rows: pl.DataFrame) -> str:
     sinks = rows.filter(pl.col("key_kind") == "sink").drop_nulls("rank_p")
-    told = []
+    told: list[str] = []
     for predictor in ("force", "flow"):
         own = sinks.filter(pl.col("predictor") == predictor)
         if own.height:
             better = (own["rank_p"] <= P_VALUE) & (own["rank_correlation"] > 0)
-            told.append(f"the {predictor} does so in {better.sum()} of {own.height} tests")
+            does = "" if told else "does "
+            told.append(f"the {predictor} {does}in {better.sum()} of {own.height} tests drawn")
     if not told:
         return "No sink has heads to shuffle: nothing is told from chance."
     return (
-        "Does a predictor order the changes of heads until the next checkpoint better than "
-        f"shuffled heads would? At sinks {words.listed(told)} (p ≤ {P_VALUE:g})."
+        "Right of its bar a predictor orders the changes of heads better than shuffled heads do. "
+        f"At sinks {words.listed(told)} (p ≤ {P_VALUE:g})."
     )

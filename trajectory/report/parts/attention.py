@@ -306,9 +306,11 @@ def _weights_told(rows: pl.DataFrame, domain: str) -> dict[int, str]:
         resting = part.filter(pl.col("weight") >= HALF).height
         at = int(str(step))
         heads = (
-            f"{resting} of {words.count(part.height, 'head')} give" if resting else "no head gives"
+            f"{resting} of {words.count(part.height, 'head')} {'gives' if resting == 1 else 'give'}"
+            if resting
+            else "no head gives"
         )
         told[at] = (
-            f"At {words.at_step(at)} {heads} the sink half its attention or more on {domain}."
+            f"At {words.at_step(at)} {heads} the sink at least half of the attention on {domain}."
         )
     return told

@@ -20,8 +20,8 @@ from trajectory.report.run import Run
 from trajectory.schemas import INTERVENTION_LAYERS, INTERVENTIONS
 
 TEXT = (
-    "A part whose output is zeroed, beside the unchanged model (thick, grey): by depth, and over "
-    "the layers behind it."
+    "One part's output zeroed, beside the unchanged model (thick, grey): by depth, and over the "
+    "layers behind it."
 )
 
 LINES = (
@@ -172,8 +172,8 @@ def told_roles(trajectory: str, domain: str, found: list[Role]) -> str:
     """The part that writes most of a peak and the one that erases most; the others are counted."""
     if not found:
         return (
-            f"In {trajectory} on {domain} no single part writes or erases a peak: zeroing one of "
-            "them neither removes a peak nor keeps one."
+            f"In {trajectory} on {domain} no single part writes or erases a peak: zeroing one "
+            "neither halves nor doubles a norm that is a peak beside the others'."
         )
     told = []
     for does in ("writes", "erases"):
@@ -255,6 +255,6 @@ def _bar_reading(
         told = f"{top[column]:+.3f} nats/token"
         return f"In {trajectory} on {domain} {change} moves the loss most: {told}."
     return (
-        f"In {trajectory} on {domain} {change} moves it most: the {axis} is "
-        f"{words.number(top[column])}, {words.number(top[before])} in the unchanged model."
+        f"In {trajectory} on {domain} {change} moves the {axis} most, from "
+        f"{words.number(top[before])} to {words.number(top[column])}."
     )

@@ -77,9 +77,10 @@ def _reading(rows: pl.DataFrame, what: str) -> str:
     without = (
         f"; {alone} of one seed {'has' if alone == 1 else 'have'} no interval" if alone else ""
     )
+    compared = words.count(rows.height, "comparison")
     return (
-        f"{clear.height} of {words.count(rows.height, 'experiment')} differ from their control in "
-        f"{what} with an interval that excludes zero{': ' + named if named else ''}{without}."
+        f"In {clear.height} of {compared} with a control the interval "
+        f"of the difference in {what} excludes zero{': ' + named if named else ''}{without}."
     )
 
 
@@ -198,7 +199,7 @@ def table(run: Run, sections: Collection[str]) -> Grid | Missing:
         cells[row["statistic"], row["measure"]] = row
     head = ["experiment", "control", "seeds"]
     for name in COMPARED:
-        head += [marks.called(name), f"{marks.called(name)}, difference at equal loss"]
+        head += [marks.called(name), f"{marks.called(name)}: difference"]
     body = []
     for (variant, control), cells in found.items():
         first = next(iter(cells.values()))
@@ -214,9 +215,9 @@ def table(run: Run, sections: Collection[str]) -> Grid | Missing:
             ]
         body.append([*line, first["about"] or "—"])
     note = (
-        "Means over seeds at the last checkpoint; differences to the control where both first "
-        "reached the greater of their two last losses, paired by seed. Brackets: 95 % t "
-        "intervals; p: exact sign-flip test, at least 2^(1−seeds). Press a column's title to sort."
+        "Means over seeds at the last checkpoint; differences to the control at equal loss, paired "
+        "by seed: where both first reached the greater of their two last losses. Brackets: 95 % t "
+        "intervals; p: exact sign-flip test, at least 2^(1−seeds). A column's title sorts."
     )
     return Grid("compared", [*head, "what it changes"], body, note, title=title, sortable=True)
 

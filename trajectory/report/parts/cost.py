@@ -23,6 +23,8 @@ RESTING = 0.5
 
 WORLDS = {"toy": KINDS[0], "language model": KINDS[2]}
 
+SHAPES = dict(zip(WORLDS, ("circle", "square"), strict=True))
+
 REMOVED = r"^zero_attention (\d+)$"
 """Intervention on a toy that zeroes one layer's attention: of one head, that head."""
 
@@ -38,6 +40,7 @@ def figure(
     data["cost"] = rows
     low, high = float(rows["cost"].min()), float(rows["cost"].max())  # type: ignore[arg-type]
     turn = 10.0 ** math.floor(math.log10(max(abs(low), abs(high), 1e-3))) / 100
+    there = [world for world in WORLDS if world in set(rows["world"])]
     base = marks.named("cost")
     points = base.mark_point(filled=True, size=46, opacity=0.85).encode(
         x=alt.X("sink_weight:Q", title="its weight on the sink")
@@ -47,10 +50,10 @@ def figure(
         .scale(type="symlog", constant=turn, domain=[min(1.4 * low, -turn), 1.5 * max(high, turn)])
         .axis(values=_ticks(turn, low, high), format="~g"),
         color=alt.Color("world:N", title=None)
-        .scale(domain=list(WORLDS), range=list(WORLDS.values()))
+        .scale(domain=there, range=[WORLDS[world] for world in there])
         .legend(orient="top"),
         shape=alt.Shape("world:N", title=None)
-        .scale(domain=list(WORLDS), range=["circle", "square"])
+        .scale(domain=there, range=[SHAPES[world] for world in there])
         .legend(orient="top"),
         tooltip=[
             alt.Tooltip("label:N", title="model"),
@@ -144,7 +147,7 @@ def _reading(rows: pl.DataFrame) -> str:
             f"{float(part['cost'].mean() or 0):+.3f} {where} ({part.height})"  # type: ignore[arg-type]
             for part, where in (
                 (own.filter(pl.col("sink_weight") >= RESTING), "where it rests on the sink"),
-                (own.filter(pl.col("sink_weight") < RESTING), "where it does not"),
+                (own.filter(pl.col("sink_weight") < RESTING), "where not"),
             )
             if part.height
         ]
@@ -153,4 +156,5 @@ def _reading(rows: pl.DataFrame) -> str:
                 f"{'In toys' if world == 'toy' else 'in language models'} {words.listed(parts)}"
             )
     text = "; ".join(told)
-    return f"Mean cost of a head in nats/token. {text[0].upper()}{text[1:]}."
+    counted = "how many, on each domain"
+    return f"Mean cost of a head in nats/token ({counted}). {text[0].upper()}{text[1:]}."

@@ -272,7 +272,7 @@ def _points(mark: Callable[..., alt.Chart], tips: list[alt.Tooltip]) -> list[alt
 
 def reading(rows: pl.DataFrame, name: str, readers: str) -> str:
     """The force at the sink against the shams, world by world."""
-    told = []
+    told: list[str] = []
     for world in ("Bigram-Backcopy", "language models"):
         names = [t for t in rows["trajectory"].unique() if is_bb(t) == (world != "language models")]
         own = levels.rising(rows.filter(pl.col("trajectory").is_in(names)), readers)
@@ -281,10 +281,11 @@ def reading(rows: pl.DataFrame, name: str, readers: str) -> str:
         }
         if at["sink"].drop_nulls().is_empty():
             continue
+        # The first number in brackets says what is counted.
         parts = [
             f"{words.number(words.median(v), 1)} {where} "
-            f"({words.count(v.drop_nulls().len(), 'checkpoint')})"
-            for v, where in ((at["sink"], "at the sink"), (at["position"], "at positional shams"))
+            f"({v.drop_nulls().len()}{'' if told or where != 'at the sink' else ' checkpoints'})"
+            for v, where in ((at["sink"], "at the sink"), (at["position"], "at shams"))
             if v.drop_nulls().len()
         ]
         told.append(f"in {world} {', '.join(parts)}")
@@ -292,6 +293,6 @@ def reading(rows: pl.DataFrame, name: str, readers: str) -> str:
         return f"No {readers} checkpoint lies within the rise of a sink whose onset is known."
     called = {"sink": "force", "escape": "escape", "brake": "brake"}[name]
     return (
-        f"Median {called} during the rise for {readers} queries, in standard errors: "
+        f"Median {called} on {readers} queries while the sink rises, in standard errors: "
         f"{'; '.join(told)}."
     )

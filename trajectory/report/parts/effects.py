@@ -15,7 +15,7 @@ from trajectory.report.palette import KINDS
 from trajectory.report.run import Run, domain_rank
 from trajectory.schemas import GATES, HEAD_EFFECTS, INTERVENTIONS
 
-TEXT = "A head that rests costs little when it is taken out; one that works costs much."
+TEXT = "Taking out a head should cost little where it rests and much where it works."
 
 
 def make(run: Run) -> Part:
@@ -29,7 +29,7 @@ def make(run: Run) -> Part:
             pl.format("{} head {} {}", "trajectory", "head", "domain").alias("line"),
         )
         dated = gates.drop_nulls("log_lag")
-        text = f"{text} {_order(gates, dated)}"
+        text = f"{text} {_order(dated)}"
         # Where every lag is zero there is nothing to see: the sentence says it.
         if dated.filter(pl.col("log_lag") != 0).height:
             data["gates"] = dated
@@ -56,17 +56,14 @@ def make(run: Run) -> Part:
     return Part("without", "What depends on them", text, blocks, (), data)
 
 
-def _order(gates: pl.DataFrame, dated: pl.DataFrame) -> str:
-    """How many heads end gated, and whether their sinks come first."""
-    gated = gates.filter("gated_at_end").height
+def _order(dated: pl.DataFrame) -> str:
+    """Whether a head's sink comes before its gate."""
     once = dated.filter(pl.col("log_lag") == 0).height
     orders = dict(dated.group_by("order").len().rows())
     return (
-        f"{gated} of {words.count(gates.height, 'comparison')} of a head on two domains are gated "
-        f"at the last checkpoint. A gate needs a sink, so it comes with it or later: "
-        f"of {dated.height} with both dates {once} have both between the same two "
-        f"checkpoints, and in {orders.get('sink', 0)} the sink comes first by more "
-        "than the checkpoints' distance."
+        f"A gate comes with its sink or later: of {dated.height} with both dates {once} have both "
+        "between the same two checkpoints; the sink comes first, by more than their distance, in "
+        f"{orders.get('sink', 0)}."
     )
 
 
@@ -122,11 +119,10 @@ def _effects(run: Run, effects: pl.DataFrame) -> Figure:
     dormant = effects.filter(pl.col("sink_weight") >= 0.5)["loss_difference"]
     active = effects.filter(pl.col("sink_weight") < 0.5)["loss_difference"]
     told = [
-        f"the {words.count(part.len(), 'head')} with {what} cost "
-        f"{float(part.sum()) / part.len():+.4f} nats/token"
+        f"{float(part.sum()) / part.len():+.4f} for the {part.len()} with {what}"
         for part, what in (
             (dormant, "at least half of their weight on the sink"),
-            (active, "less than half of it there"),
+            (active, "less"),
         )
         if part.len()
     ]
@@ -134,8 +130,8 @@ def _effects(run: Run, effects: pl.DataFrame) -> Figure:
         "effects",
         "What the model loses without a head",
         alt.layer(marks.reference(0.0, "nothing lost"), points),
-        f"At the last checkpoint, counted on each domain, {words.listed(told)} in the mean when "
-        "they are zeroed.",
+        "Mean cost of a zeroed head at the last checkpoint, counted on each domain, in "
+        f"nats/token: {words.listed(told)}.",
         data="effects",
         table="head_effects",
         definition=marks.definition(HEAD_EFFECTS, "loss_difference"),
@@ -187,9 +183,9 @@ def _changes(run: Run, changes: pl.DataFrame) -> Figure:
             base.mark_line(strokeWidth=1.6).encode(strokeDash=marks.dashed_domain(run, domains)),
             base.mark_point(filled=True, size=22).encode(tooltip=tips),
         ),
-        f"Of {words.listed(names)}, which cost most of all changes, “{top['intervention']}” costs "
-        "most at the last checkpoint: "
-        f"{top['loss_difference']:+.3f} nats/token on {top['domain']}.",
+        f"“{top['intervention']}” costs most at the last checkpoint: "
+        f"{top['loss_difference']:+.3f} nats/token on {top['domain']}."
+        + (f" Drawn are the {len(names)} that cost most." if len(names) == len(KINDS) else ""),
         data="changes",
         table="interventions",
         definition=marks.definition(INTERVENTIONS, "loss_difference"),

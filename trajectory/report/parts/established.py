@@ -43,24 +43,24 @@ def forces(courses: pl.DataFrame) -> list[str]:
     for readers, own in selecting.items():
         if own:
             told.append(
-                f"For {readers} queries the force on the sink's weight "
+                f"{readers.capitalize()} queries: the force on the sink's weight "
                 f"{_verdicts(own, 'exceeds', 'is below')}."
             )
     shares = [c for c in levels.strong(courses) if c.sham is not None]
     if shares:
         told.append(
-            f"At single checkpoints it exceeds {levels.STRONG:g} errors in "
-            f"{_percent(c.sink for c in shares)} of cases at the sink, and in "
-            f"{_percent(c.sham or 0.0 for c in shares)} at the shams (late queries)."
+            f"Single checkpoints, late queries: it exceeds {levels.STRONG:g} errors in "
+            f"{_percent(c.sink for c in shares)} at the sink, "
+            f"{_percent(c.sham or 0.0 for c in shares)} at shams."
         )
     brakes = [c for c in levels.selecting(courses, "brake") if c.difference is not None]
     if brakes:
         parts = [
             f"{say} in {words.few(groups)}"
-            for verdict, say in ((YES, "less"), (NO, "more"), (OPEN, "not decidedly less"))
+            for verdict, say in ((YES, "less"), (NO, "more"), (OPEN, "undecidedly more or less"))
             if (groups := [c.group for c in brakes if c.verdict == verdict])
         ]
-        told.append(f"The sink's own value costs, against that of shams, {', '.join(parts)}.")
+        told.append(f"Against shams the sink's own value costs {', '.join(parts)}.")
     constant = [c for c in levels.constancy(courses) if c.difference is not None]
     if constant:
         numbers = _each(constant, _difference)
@@ -69,8 +69,7 @@ def forces(courses: pl.DataFrame) -> list[str]:
     if drained:
         numbers = _each(drained, lambda c: words.number(c.sink, 1))
         told.append(
-            f"Meanwhile the force on the sink's value is {numbers}: descent drains it where "
-            "positive, lengthens it where negative."
+            f"Meanwhile the force on the sink's value is {numbers}; where positive, it drains it."
         )
     return told
 
@@ -94,8 +93,7 @@ def arrows(known: pl.DataFrame) -> list[str]:
     tokens = [c for c in levels.agreeing(known, "token") if c.sham is not None]
     if tokens:
         told.append(
-            f"At all places of a token they agree in {_percent(c.sham or 0 for c in tokens)} of "
-            "checkpoints."
+            f"At all places of a token they agree in {_percent(c.sham or 0 for c in tokens)}."
         )
     return told
 
@@ -183,7 +181,7 @@ def _verdicts(found: Sequence[Contrast], above: str, below: str) -> str:
         own = [c for c in found if c.verdict == verdict]
         if own:
             numbers = [f"{c.group} ({_difference(c)}, {_over(c)})" for c in own]
-            start = "it is " if parts and verdict == OPEN else "is " if verdict == OPEN else ""
+            start = "is " if verdict == OPEN and not parts else ""
             parts.append(f"{start}{say} in {words.few(numbers)}")
     return "; ".join(parts)
 

@@ -63,23 +63,17 @@ def reading(rows: pl.DataFrame) -> str:
             continue
         counts = dict(own.group_by("verdict").len().rows())
         parts = [
-            f"{counts.get(VERDICTS[YES], 0)} of {words.count(own.height, 'change')} have the "
-            "predicted sign and an interval that excludes zero"
+            f"{counts.get(VERDICTS[YES], 0)} of {words.count(own.height, 'change')} "
+            f"{'is' if counts.get(VERDICTS[YES]) == 1 else 'are'} as predicted"
         ]
         if there := counts.get(VERDICTS[NO]):
-            parts.append(f"{there} the other sign")
+            parts.append(f"{there} the reverse")
         if there := counts.get(VERDICTS[OPEN]):
-            parts.append(f"{there} {_undecided(there)}")
+            parts.append(f"{there} undecided")
         told.append(f"{_where(world)} {', '.join(parts)}.")
     if not told:
         told = ["No change has a prediction: the loss's curvature was not measured, or vanishes."]
     return " ".join([*told, *_shams(rows)])
-
-
-def _undecided(count: int) -> str:
-    return "is undecided, for its interval includes zero" if count == 1 else (
-        "are undecided, for their intervals include zero"
-    )  # fmt: skip
 
 
 def _where(world: str) -> str:
@@ -117,6 +111,7 @@ def _figure(rows: pl.DataFrame, data: dict[str, pl.DataFrame]) -> Figure | Missi
 def _chart(rows: pl.DataFrame) -> Chart:
     names = ("predicted", "observed", "observed_low", "observed_high")
     values = np.concatenate([rows[name].drop_nulls().to_numpy() for name in names])
+    there = [name for name in COLOURS if name in set(rows["colour"])]
     ends = [1.2 * min(float(values.min()), -TURN), 1.2 * max(float(values.max()), TURN)]
 
     def axis(channel: Any, column: str, title: str) -> Any:
@@ -132,7 +127,7 @@ def _chart(rows: pl.DataFrame) -> Chart:
     base = marks.named("holds").encode(
         x=axis(alt.X, "predicted", x),
         color=alt.Color("colour:N", title=None)
-        .scale(domain=list(COLOURS), range=list(COLOURS.values()))
+        .scale(domain=there, range=[COLOURS[name] for name in there])
         .legend(orient="top"),
         tooltip=[
             *(alt.Tooltip(f"{n}:N") for n in ("experiment", "about", "domain", "change", "unit")),
@@ -187,9 +182,9 @@ def _grid(rows: pl.DataFrame) -> Grid:
         "held",
         ["experiment", "queries", "change", "seeds", "predicted", "measured", "unit", "verdict"],
         found,
-        "The experiment minus its control at the last checkpoint, means over seeds with 95 % "
-        "intervals. As predicted: the interval excludes zero on the predicted side. At rest: a "
-        "sham's interval includes zero.",
+        "The experiment minus its control at the last checkpoint: means over seeds, 95 % "
+        "intervals. As predicted: the whole interval has the predicted sign. At rest: a sham's "
+        "holds zero.",
         fold=12,
         title="What holds change",
     )

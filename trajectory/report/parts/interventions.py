@@ -13,10 +13,7 @@ from trajectory.report.parts.comparisons import forest
 from trajectory.report.run import Run, is_bb
 from trajectory.schemas import BB_INTERVENTIONS
 
-TEXT = (
-    "Parts taken out or replaced at every checkpoint, and experiments that change the model while "
-    "it trains."
-)
+TEXT = "Parts taken out at every checkpoint, and experiments that change the model while it trains."
 
 TOY_DOMAINS = ("non_trigger", "trigger")
 

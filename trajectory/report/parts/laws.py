@@ -19,9 +19,8 @@ MAIN = ("delta_logit", "value_ratio", "residual_ratio")
 """Statistics that the table shows first."""
 
 TEXT = (
-    "Competing curves, fitted from the last checkpoint before the sink's onset, or from the first "
-    "step where none appears. A law is named only where likelihood and hold-out tell it apart from "
-    "all others."
+    "Competing curves, fitted from the last checkpoint before the sink's onset on (from the first "
+    "step where none appears). A law is named where likelihood and hold-out single it out."
 )
 
 
@@ -138,11 +137,10 @@ def _table(run: Run) -> Grid:
     head = ["statistic", "run", "domain", "steps", "curve", "parameters, 95 % interval",
             "R²", "verdict"]  # fmt: skip
     note = (
-        "The identified curve with the least AICc of each lead head (Δlogit, value ratio) and of "
-        "the depth with the peak (residual ratio); excluded where one whose parameters the "
+        "The identified curve with the least AICc; excluded where one whose parameters the "
         "checkpoints leave open fits better by far. Intervals: block bootstrap of residuals."
     )
-    return Grid("laws", head, rows, note, fold=12)
+    return Grid("laws", head, rows, note, fold=6)
 
 
 def _parameters(row: dict[str, object]) -> str:

@@ -21,8 +21,8 @@ SHAPES = ("circle", "square", "triangle-up")
 
 TEXT = (
     "A bar reaches from the last checkpoint before the threshold to the first beyond it; the thin "
-    "line is the 95 % interval of the noise-free crossing. Each is of the head or depth that is "
-    "strongest at a checkpoint; a head other than the lead head may come first."
+    "line is the 95 % interval of the noise-free crossing. Of the head or depth that is strongest "
+    "at each checkpoint, which need not be the lead head."
 )
 
 
@@ -104,7 +104,7 @@ def _when(run: Run, frame: pl.DataFrame) -> Figure:
         table="onsets",
         definition=marks.definition(ONSETS, "onset"),
         wide=True,
-        height=max(160, 32 * min(labels, 24)),
+        height=max(160, 24 * min(labels, 24)),
     )
 
 
@@ -126,7 +126,7 @@ def _when_reading(frame: pl.DataFrame) -> str:
         return "No run crosses a threshold between two checkpoints."
     sinks = seen.filter(pl.col("phenomenon") == "sink")
     told = f"; sinks near step {words.per_group(sinks, 'onset', 0)}" if sinks.height else ""
-    return f"Observed between two checkpoints: {words.listed(parts)}{told}."
+    return f"Seen to begin: {words.listed(parts)}{told}."
 
 
 def _layers(run: Run, frame: pl.DataFrame) -> Figure:
@@ -208,7 +208,8 @@ def _leads(run: Run, frame: pl.DataFrame) -> Figure:
         data="leads",
         table="leads",
         definition=marks.definition(LEADS, "log_lag"),
-        height=max(160, 30 * min(frame["label"].n_unique(), 20)),
+        wide=True,
+        height=max(160, 22 * min(frame["label"].n_unique(), 20)),
     )
 
 
@@ -219,7 +220,7 @@ def _leads_reading(frame: pl.DataFrame) -> str:
         return "No run has both a sink's and a drain's onset."
     orders = dict(pair.group_by("order").len().rows())
     return (
-        f"Of {words.count(pair.height, 'run')} with a sink and a drain the sink comes "
-        f"first in {orders.get('sink', 0)}, the drain in {orders.get('drain', 0)}, both together "
-        f"in {orders.get('together', 0)}; {orders.get('undecided', 0)} are undecided."
+        f"Of {words.count(pair.height, 'run')} with a sink and a drain the strongest sink comes "
+        f"first in {orders.get('sink', 0)}, the strongest drain in {orders.get('drain', 0)}, both "
+        f"together in {orders.get('together', 0)}; {orders.get('undecided', 0)} are undecided."
     )

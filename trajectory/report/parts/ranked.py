@@ -105,5 +105,5 @@ def _reading(found: pl.DataFrame, name: str, column: str, trajectory: str) -> st
     first = own.filter(pl.col("place") == 1)
     told = [f"{words.number(row[column], 3)} on {row['domain']}" for row in first.to_dicts()]
     what = "differs most between domains" if name == "gap" else "costs most"
-    number = "weight on the sink" if name == "gap" else "loss without it less the loss"
+    number = "weight on the sink" if name == "gap" else "in nats/token"
     return f"Of {trajectory} {first['name'][0]} {what}: {number} {words.listed(told)}."

@@ -122,8 +122,8 @@ def anchor(claim: str) -> str:
 
 
 MEANT = {
-    UNDECIDED: "undecided: the data allow both",
-    UNTESTED: "not tested: this run lacks what it takes",
+    UNDECIDED: "the data allow both",
+    UNTESTED: "this run lacks what it takes",
 }
 """Verdicts that do not explain themselves."""
 
@@ -134,11 +134,13 @@ NAMED = 2
 def counted(strip: Tiles) -> str:
     """How many claims have each verdict, and which of them are not reproduced."""
     verdicts = [tile.verdict for tile in strip.tiles]
-    parts = [f"{verdicts.count(v)} {v}" for v in ORDER if v in verdicts]
-    meant = "; ".join(text for verdict, text in MEANT.items() if verdict in verdicts)
-    told = f"Of {words.count(len(verdicts), 'claim')}: {words.listed(parts)}"
-    told += f" ({meant})." if meant else "."
-    return f"Does this run show what the paper says? {told} {_contradicted(strip)}"
+    parts = [
+        f"{verdicts.count(v)} {v}" + (f" ({MEANT[v]})" if v in MEANT else "")
+        for v in ORDER
+        if v in verdicts
+    ]
+    told = f"Of {words.count(len(verdicts), 'claim')}: {words.listed(parts)}."
+    return f"{told} {_contradicted(strip)}"
 
 
 def _contradicted(strip: Tiles) -> str:

@@ -14,7 +14,7 @@ from trajectory.report.parts import maps
 from trajectory.report.run import Run, is_bb
 from trajectory.schemas import BB_RESIDUALS, BB_TYPES
 
-TEXT = "One run in detail, chosen above. Every point and line is a token type."
+TEXT = "One run, chosen above; every point and line is a token type."
 
 TRIGGER_COLOURS = palette.KINDS[:2]
 
@@ -130,13 +130,13 @@ def _logits_reading(frame: pl.DataFrame, trajectory: str) -> str:
         )
         up = last.filter(pl.col("delta_logit") > 0).height
         told.append(
-            f"{up} of {words.count(last.height, name + ' type')} that have one above 0 nats, at "
-            f"{words.number(words.median(last['delta_logit']))} in the median "
-            f"({words.number(words.median(first['delta_logit']))} at step {first['step'][0]:,})"
+            f"{up} of {words.count(last.height, name + ' type')} that have one (median "
+            f"{words.number(words.median(last['delta_logit']))}, from "
+            f"{words.number(words.median(first['delta_logit']))} at step {first['step'][0]:,})"
         )
     if not told:
         return f"{trajectory} has no Δlogit of a token type."
-    return f"At its last checkpoint {trajectory} has the Δlogit of {words.listed(told)}."
+    return f"At the last checkpoint of {trajectory} Δlogit is above 0 in {words.listed(told)}."
 
 
 _LOG_ODDS = "log(clamp({0}, 1e-3, 0.999) / (1 - clamp({0}, 1e-3, 0.999)))"
@@ -209,7 +209,7 @@ def _targets_reading(frame: pl.DataFrame, trajectory: str) -> str:
         if own.height:
             told.append(
                 f"{at_sink} of {words.count(own.height, name + ' type')} attend to the sink, "
-                f"{other} mostly to one other type"
+                f"{other} to one other type"
             )
     if not told:
         return f"The attention of {trajectory}'s token types was not measured."

@@ -101,6 +101,7 @@ function theme(width, look) {
     range: { category: payload.palette },
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
     axis: { ...text, domainColor: faint, tickColor: faint, gridColor: faint, gridOpacity: 0.45, labelOverlap: true },
+    axisXQuantitative: { tickCount: payload.ticks },
     legend: { ...text, gradientLength: 120, labelLimit: 260, ...(width < NARROW && { layout: { top: { direction: "vertical" } } }) },
     header: text, title: { color: ink }, text: { color: ink }, style: { ink: { color: ink } },
   };
