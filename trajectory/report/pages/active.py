@@ -21,6 +21,11 @@ from trajectory.schemas import CONTRASTS, HEADS
 MOST_CELLS = 2_000_000
 """Heads × records × domains up to which the plane has every record: 6 MB of page."""
 
+TURN = 2.0
+"""Nats at which the plane's axes turn from linear to logarithmic: heads with next to no weight on
+the sink lie tens of nats below those with one."""
+
+TICKS = [-128, -64, -32, -16, -8, -4, -2, 0, 2, 4, 8, 16, 32]
 
 STATISTIC = "sink log-odds (nats)"
 
@@ -153,9 +158,12 @@ def _most_apart(pair: pl.DataFrame, threshold: float) -> pl.DataFrame:
 
 
 def _pair(run: Run, first: str, second: str) -> Figure:
+    def scaled(channel: Any) -> Any:
+        return channel.scale(type="symlog", constant=TURN, zero=False, nice=False, padding=8)
+
     base = marks.named("pair").encode(
-        x=alt.X("first:Q", title=_on(first)).scale(zero=False),
-        y=alt.Y("second:Q", title=_on(second)).scale(zero=False),
+        x=scaled(alt.X("first:Q", title=_on(first))).axis(values=TICKS),
+        y=scaled(alt.Y("second:Q", title=_on(second))).axis(values=TICKS),
     )
     points = base.mark_point(filled=True, cursor="pointer").encode(
         color=by_layer(run, "heads", "layer", "viridis"),
@@ -172,9 +180,9 @@ def _pair(run: Run, first: str, second: str) -> Figure:
         .transform_calculate(meaning="'as dormant on both domains'")
         .mark_rule(strokeDash=[3, 3], color=marks.GREY)
         .encode(
-            x=alt.X("low:Q").scale(zero=False),
+            x=scaled(alt.X("low:Q")),
             x2="high:Q",
-            y=alt.Y("low:Q").scale(zero=False),
+            y=scaled(alt.Y("low:Q")),
             y2="high:Q",
         )
     )

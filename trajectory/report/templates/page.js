@@ -164,7 +164,7 @@ function specification(figure, now, ink = LIGHT.ink) {
       for (const [channel, change] of Object.entries(patch)) {
         if (encoding[channel]?.field) merge(encoding[channel], change);
         if (encoding[channel]?.scale?.type === "log") delete encoding[channel].scale.zero;
-        else if (encoding[channel]?.axis) for (const part of ["values", "labelExpr"]) delete encoding[channel].axis[part];
+        else if (change.scale && encoding[channel]?.axis) for (const part of ["values", "labelExpr"]) delete encoding[channel].axis[part];
       }
     }
   }
