@@ -1,6 +1,6 @@
 """What recording costs, as a share of a training of nano-olmo's size.
 
-    python benchmarks/recorder.py [--steps 1000] [--records 24] [--sequences 8] [--updates 1000]
+    python benchmarks/recorder.py [--steps 1000] [--records 24] [--domains 2] [--updates 1000]
 
 One process trains with a ``Recorder`` and times each record and each update, by the clock and by
 the CPUs: the share is the time of all records over that of all updates. Other work on the machine
@@ -24,16 +24,16 @@ from transformers import OlmoForCausalLM
 from trajectory.config import NanoOlmo
 from trajectory.nano.training import architecture
 from trajectory.record import Recorder, log_spaced
-from trajectory.record.callback import RECORDS
-from trajectory.record.recorder import SEQUENCES
+from trajectory.record.recorder import SEQUENCES, default_steps
 
 
 def main() -> None:
     """Train, record, print one line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--records", type=int, default=RECORDS)
+    parser.add_argument("--records", type=int)
     parser.add_argument("--sequences", type=int, default=SEQUENCES)
+    parser.add_argument("--domains", type=int, default=1)
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--updates", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
@@ -43,13 +43,15 @@ def main() -> None:
     config = NanoOlmo()
     model = OlmoForCausalLM(architecture(config, 0)).train()
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, fused=True)
-    ids = torch.randint(0, config.vocabulary, (given.sequences, given.length))
-    at = log_spaced(given.steps, given.records)
+    shape = given.domains, given.sequences, given.length
+    ids = {f"random-{n}": own for n, own in enumerate(torch.randint(0, config.vocabulary, shape))}
+    steps = given.steps
+    at = default_steps(steps) if given.records is None else log_spaced(steps, given.records)
     taken = [given.updates * n // len(at) for n in range(len(at) + 1)]
     spent = {what: [0.0, 0.0] for what in ("updates", "records")}
     with tempfile.TemporaryDirectory() as folder:
         options = {"to": Path(folder) / "run", "name": "bench", "sequences": None}
-        with Recorder(model, {"random": ids}, **options) as recorder:
+        with Recorder(model, ids, **options) as recorder:
             for step, first, last in zip(at, taken, taken[1:], strict=False):
                 with clocked(spent["records"]):
                     recorder(step)

@@ -191,19 +191,13 @@ def phase(frame: Any) -> alt.LayerChart:
         y=marks.value_axis("value_ratio", marks.titled(HEADS, "value_ratio"), log=True),
         detail=["trajectory:N", "domain:N"],
         order="step:Q",
-        tooltip=marks.tips(HEADS, [*place, "above", "value_ratio", "sink_excess"]),
     )
-    behind = [
-        marks.reference(1.0, "a value like any other"),
-        marks.reference(0.0, "uniform attention", vertical=True),
-    ]
+    tips = marks.tips(HEADS, [*place, "above", "value_ratio", "sink_excess"])
+    if several:
+        return _looking(_sized(alt.layer(*charts.balance(), *charts.course(base, told, tips))))
     points = base.mark_point(filled=True, size=40, opacity=1)
-    if not several:
-        return _looking(_sized(alt.layer(*behind, points.encode(color=told["color"]))))
-    line = base.mark_line(strokeWidth=1.8, opacity=0.8).encode(**told)
-    shade = alt.Fill("step:Q", title="training step").scale(type="log", scheme="inferno")
-    points = points.encode(fill=shade.legend(orient="top", gradientLength=180, format="~s"))
-    return _looking(_sized(alt.layer(*behind, line, points)))
+    points = points.encode(color=told["color"], tooltip=tips)
+    return _looking(_sized(alt.layer(*charts.balance(), points)))
 
 
 def depth(frame: Any, *, step: int | None = None) -> alt.LayerChart:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,11 @@ from trajectory import cli
 from trajectory.api import measure
 from trajectory.config import Dynamics
 from trajectory.dynamics.onset import lasting_crossing
+from trajectory.dynamics.phases import phenomena, single_series
+from trajectory.dynamics.series import strongest
 from trajectory.errors import TrajectoryError
 from trajectory.nano.pretrain import save_tokenizer, train_tokenizer
+from trajectory.probe.language_model import measure_model
 from trajectory.record import Recorder, log_spaced
 from trajectory.record.alarm import Alarm
 from trajectory.tables import scan
@@ -261,23 +267,22 @@ def test_the_workflow_has_nothing_to_run(whole: Path) -> None:
         check_inputs(load(whole / "config.json"))
 
 
-def grown(values: list[float]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """One head whose sink excess takes these values; nothing else happens."""
-    steps = [10 * n for n in range(len(values))]
-    names = {"trajectory": "r", "step": steps, "domain": "prose"}
-    heads = pl.DataFrame(
-        {**names, "layer": 0, "head": 0, "sink_excess": values, "value_ratio": 1.0}
-    )
-    layers = [pl.DataFrame({**names, "layer": n, "residual_ratio": 1.0}) for n in range(3)]
-    return heads, pl.concat(layers)
+def said_by(alarm: Alarm, course: Sequence[float], first: int = 0) -> dict[int, list[str]]:
+    """What the alarm says at each record of one head whose sink excess takes these values."""
+    layers = [{"domain": "prose", "layer": n, "residual_ratio": 1.0} for n in range(3)]
+    said = {}
+    for n, value in enumerate(course):
+        heads = [{"domain": "prose", "sink_excess": value, "value_ratio": 1.0}]
+        if told := list(alarm.new(10 * (first + n), heads, layers)):
+            said[first + n + 1] = told
+    return said
 
 
 def test_the_alarm_says_once_what_the_onsets_say() -> None:
     course = [0.0, 0.3, 0.1, 0.1, 0.4, 0.5, 0.6, 0.5]
-    alarm = Alarm(Dynamics())
-    said = {n: list(alarm.new(*grown(course[:n]))) for n in range(1, len(course) + 1)}
-    assert said.pop(6) == ["prose: the sink has set in between steps 30 and 40 (sink_excess ≥ 0.2)"]
-    assert not any(said.values())
+    assert said_by(Alarm(Dynamics()), course) == {
+        6: ["prose: the sink has set in between steps 30 and 40 (sink_excess ≥ 0.2)"]
+    }
     onset = lasting_crossing(range(0, 80, 10), course, 0.2)
     assert (onset.status, onset.after_step, onset.by_step) == ("observed", 30, 40)
 
@@ -285,13 +290,57 @@ def test_the_alarm_says_once_what_the_onsets_say() -> None:
 def test_the_alarm_takes_back_what_does_not_last() -> None:
     """An untrained nano-olmo's first position stands out over some tens of steps, and no more."""
     course = [0.1, 0.3, 0.4, 0.1, 0.1, 0.1, 0.3, 0.3, 0.3]
-    alarm = Alarm(Dynamics())
-    said = {n: list(alarm.new(*grown(course[:n]))) for n in range(1, len(course) + 1)}
-    assert {n: told for n, told in said.items() if told} == {
+    assert said_by(Alarm(Dynamics()), course) == {
         3: ["prose: the sink has set in between steps 0 and 10 (sink_excess ≥ 0.2)"],
         5: ["prose: the sink has gone again by step 40 (two records with sink_excess < 0.2)"],
         8: ["prose: the sink has set in between steps 50 and 60 (sink_excess ≥ 0.2)"],
     }
+
+
+def test_the_alarm_hears_the_strongest_head_and_no_outer_stream(whole: Path) -> None:
+    """The numbers that it compares are those of the onsets of the trajectory."""
+    with recorder(whole, tiny()) as recording:
+        courses = recording.alarm.courses
+    read = [scan(whole, name).collect() for name in ("heads", "layers")]
+    found = {}
+    for phenomenon in phenomena(Dynamics()):
+        for one in strongest(single_series(phenomenon, *read), phenomenon.sign, "trajectory"):
+            course = dict(zip(one.steps, phenomenon.sign * one.values, strict=True))
+            found[phenomenon.name, one.domain] = course
+    assert found == courses
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("restarts", [(), (1, 2, 3, 4, 5, 6, 7, 8), (4,)])
+def test_a_restart_says_the_rest_of_what_an_unbroken_training_says(
+    restarts: tuple[int, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A sink that sets in, goes and returns, in a training that is broken off before records."""
+    course = iter([0.1, 0.3, 0.4, 0.1, 0.1, 0.1, 0.3, 0.3, 0.3])
+
+    def measured(*given: Any, **options: Any) -> Any:
+        found, excess = measure_model(*given, **options), next(course)
+        return replace(found, heads=[row | {"sink_excess": excess} for row in found.heads])
+
+    monkeypatch.setattr("trajectory.record.recorder.measure_model", measured)
+    model = tiny()
+    recording = recorder(tmp_path, model, at=None)
+    with caplog.at_level(logging.WARNING, "trajectory"):
+        for step in range(9):
+            if step in restarts:
+                recording.close()
+                recording = recorder(tmp_path, model, at=None)
+            recording(step)
+    recording.close()
+    told = [r.getMessage() for r in caplog.records if "the sink has" in r.getMessage()]
+    assert [re.sub(r" \(.*", "", said) for said in told] == [
+        "my-run, prose: the sink has set in between steps 0 and 1",
+        "my-run, prose: the sink has gone again by step 4",
+        "my-run, prose: the sink has set in between steps 5 and 6",
+    ]
 
 
 def test_the_alarm_is_not_repeated_after_a_restart(

@@ -83,7 +83,7 @@ def measure_checkpoint_files(
             model.read_out()  # or a missing one would be noticed after all layers
         with streams.beside(model.blocks if bits else ()):
             heads, layers, found = _measured(
-                model, batches, statistics, full, interventions, losses
+                model, together(batches), statistics, full, interventions, losses
             )
         rounded = _rounded(model, streams, batches)
         vocabulary = model.config.vocab_size
@@ -105,6 +105,7 @@ def measure_model(
     at_once: int = 16,
     interventions: Sequence[Intervention] = (),
     losses: bool = True,
+    joined: tuple[Tensor, Batch] | None = None,
 ) -> Measurement:
     """The same of a model in memory, which is left as it was.
 
@@ -114,6 +115,7 @@ def measure_model(
         model: the model.
         batches, statistics, full, at_once, interventions, losses: as in
             ``measure_checkpoint_files``.
+        joined: ``together`` of the batches, for who measures them again and again.
 
     Raises:
         TrajectoryError: if an id lies outside the vocabulary, a statistic or a loss is not finite,
@@ -128,7 +130,9 @@ def measure_model(
                 "another tokenizer's"
             )
     with borrowed(model, at_once):
-        heads, layers, found = _measured(model, batches, statistics, full, interventions, losses)
+        heads, layers, found = _measured(
+            model, joined or together(batches), statistics, full, interventions, losses
+        )
     for name, loss in found.items():
         check_finite(loss.mean, f"domain '{name}'")
     return Measurement(heads, layers, found, None)
@@ -176,14 +180,14 @@ def _rounded(
 
 def _measured(
     model: StreamedModel | ModelInMemory,
-    batches: Sequence[TokenBatch],
+    joined: tuple[Tensor, Batch],
     statistics: torch.dtype,
     full: bool,
     interventions: Sequence[Intervention],
     losses: bool,
 ) -> tuple[list[Row], list[Row], dict[str, Loss]]:
     """Rows of ``heads`` and ``layers``, and each domain's loss if asked for."""
-    tokens, batch = together(batches)
+    tokens, batch = joined
     with tokens_at(batch.present), intervening(interventions, model.blocks):
         hidden, heads, layers = measure(
             lambda: model.run(tokens), model.blocks, batch, statistics, full

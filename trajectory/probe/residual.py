@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +59,13 @@ class _Positions:
         self.kurtosis = statistics.ratio(fourth, power.square())
         self.greatest = self.magnitudes.amax(-1)
 
+    def of(self, rows: slice) -> _Positions:
+        """Those of some sequences."""
+        found = copy(self)
+        for name, values in vars(self).items():
+            setattr(found, name, values[rows])
+        return found
+
 
 class StreamReader:
     """Reads the residual stream at one depth.
@@ -93,8 +101,11 @@ class StreamReader:
             norms[part] = positions.norms
             for name, everywhere in self.domains.items():
                 member = everywhere[part].to(h.device)
-                if member.any():
-                    self._add(found[name], positions, h, member, part)
+                there = member.any(1).nonzero()
+                if len(there):  # a domain's sequences stand together
+                    own = slice(int(there[0]), int(there[-1]) + 1)
+                    place = slice(part.start + own.start, part.start + own.stop)
+                    self._add(found[name], positions.of(own), h[own], member[own], place)
         rows = {name: self._row(depth) for name, depth in found.items()}
         for name, everywhere in self.domains.items():
             states = statistics.representations(hidden, everywhere.to(hidden.device))
@@ -181,20 +192,21 @@ class StreamReader:
             sums.add("massive_count", massive, here.any(1).sum())
 
     def _spectra(self, depth: _Depth, h: Tensor, counted: Tensor) -> None:
+        alike: dict[torch.Size, list[Tensor]] = {}
         for values, here in zip(h, counted, strict=True):
             if depth.spectra == SPECTRUM[0]:
-                return
+                break
             rows = values[here][: SPECTRUM[1]]
             if len(rows) < 2 or not bool(rows.isfinite().all()) or not bool(rows.any()):
                 continue
             depth.spectra += 1
+            rows = rows if len(rows) <= rows.shape[1] else rows.mT
+            alike.setdefault(rows.shape, []).append(rows)
+        for matrices in alike.values():
             # Eigenvalues of the smaller side, on the CPU in float64: a few hundred at most.
-            rows = rows.cpu().double()
-            entropy, participation = statistics.spectrum(
-                rows if len(rows) <= rows.shape[1] else rows.mT
-            )
-            depth.sums.add("matrix_entropy", entropy, 1)
-            depth.sums.add("participation_ratio", participation, 1)
+            entropy, participation = statistics.spectrum(torch.stack(matrices).cpu().double())
+            depth.sums.add("matrix_entropy", entropy.sum(), len(matrices))
+            depth.sums.add("participation_ratio", participation.sum(), len(matrices))
 
     def _row(self, depth: _Depth) -> dict[str, Any]:
         sums = depth.sums

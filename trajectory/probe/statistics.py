@@ -211,10 +211,11 @@ def rest_logit_sd(
         hidden = (distance < 0) | (position[first:stop] == sink)
         if window is not None:
             hidden |= distance >= window
-        scores = rows @ keys.mT
+        scores = (rows @ keys.mT).masked_fill_(hidden, 0)
         before = (rows * past).sum(-1)
-        mean = (scores.masked_fill(hidden, 0).sum(-1) + before) / count[start:stop]
-        total = (scores - mean[..., None]).masked_fill_(hidden, 0).square().sum(-1)
+        mean = (scores.sum(-1) + before) / count[start:stop]
+        # In place: new memory is slow at its first use.
+        total = scores.sub_(mean[..., None]).masked_fill_(hidden, 0).square_().sum(-1)
         if window is None and start:
             earlier = start - (sink < start)
             total += ((rows @ gram) * rows).sum(-1) - 2 * mean * before + earlier * mean.square()

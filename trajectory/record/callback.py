@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from trajectory.corpus.given import Given
 from trajectory.record.rates import Rates
-from trajectory.record.recorder import RECORDS, Recorder, log_spaced
+from trajectory.record.recorder import Recorder, default_steps
 
 
 class TrajectoryCallback(TrainerCallback):
@@ -25,7 +25,7 @@ class TrajectoryCallback(TrainerCallback):
         domains: texts or token ids by domain, as ``Recorder`` takes them.
         to: the folder of the tables.
         name: the training's name.
-        at: the steps to record; 24, evenly spaced in the logarithm, if None.
+        at: the steps to record; those of ``default_steps`` if None, 24 and step 0 at most.
         tokenizer: for texts; the trainer's ``processing_class`` if None.
         options: further ones of ``Recorder``.
     """
@@ -67,7 +67,7 @@ class TrajectoryCallback(TrainerCallback):
         Raises TrajectoryError as ``Recorder``.
         """
         assert model is not None
-        at = log_spaced(state.max_steps, RECORDS) if self.at is None else self.at
+        at = default_steps(state.max_steps) if self.at is None else self.at
         tokenizer = processing_class if self.tokenizer is None else self.tokenizer
         self.recorder = Recorder(model, self.domains, at=at, tokenizer=tokenizer, **self.options)
         self._rates.begin(state.global_step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from trajectory.config.run import RECORDING, is_recording
 from trajectory.errors import TrajectoryError
 from trajectory.outside import json_file
 from trajectory.results import claim, release
+from trajectory.rows import Row
 from trajectory.schemas import FORCE_TABLES, TABLES
 from trajectory.tables import atomic, from_rows, read, save, validate
 
@@ -58,6 +59,22 @@ class Folder:
     def steps(self) -> list[int]:
         """Recorded steps, ascending."""
         return sorted(set(self.tables["checkpoints"].column("step").to_pylist()))
+
+    def records(
+        self, columns: Mapping[str, Sequence[str]]
+    ) -> Iterator[tuple[int, list[Row], list[Row]]]:
+        """Each recorded step, and its rows of ``heads`` and ``layers``, steps ascending.
+
+        Args:
+            columns: which of each table's are wanted, the step among them.
+        """
+        found: dict[str, dict[int, list[Row]]] = {}
+        for name in ("heads", "layers"):
+            of_step = found.setdefault(name, {})
+            for row in self.tables[name].select(columns[name]).to_pylist():
+                of_step.setdefault(row["step"], []).append(row)
+        for step in self.steps:
+            yield step, found["heads"].get(step, []), found["layers"].get(step, [])
 
     def add(
         self, rows: Mapping[str, Sequence[Mapping[str, Any]]], facts: Mapping[str, Any]

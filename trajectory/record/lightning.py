@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from trajectory.corpus.given import Given
 from trajectory.errors import TrajectoryError
 from trajectory.record.rates import Rates
-from trajectory.record.recorder import RECORDS, Recorder, log_spaced
+from trajectory.record.recorder import Recorder, default_steps
 
 LIBRARIES = ("pytorch_lightning", "lightning.pytorch")
 """The library under its two names. Each has a class of callbacks of its own."""
@@ -57,7 +57,7 @@ class LightningHooks:
         name: the training's name.
         part: the module's attribute that holds the transformers model (``model``, ``net.model``);
             the only such model if None.
-        at: the steps to record; 24, evenly spaced in the logarithm, if None.
+        at: the steps to record; those of ``default_steps`` if None, 24 and step 0 at most.
         tokens_per_step: training tokens of one update, on all processes; None if they are not
             known.
         options: further ones of ``Recorder``.
@@ -150,7 +150,7 @@ class LightningHooks:
                 f"{self.options['name']}: the trainer has no last step; name the steps to record "
                 "(at=log_spaced(100_000, 24))"
             )
-        return log_spaced(int(last), RECORDS)
+        return default_steps(int(last))
 
     def _record(self, trainer: Any) -> None:
         assert self.recorder is not None

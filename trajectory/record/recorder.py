@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-import polars as pl
 import torch
 from torch import nn
 
@@ -22,7 +21,7 @@ from trajectory.probe.compute import Compute
 from trajectory.probe.forces.configured import at_step, wanted_of
 from trajectory.probe.forces.in_memory import check_unedited, forces_in_memory
 from trajectory.probe.in_memory import ModelInMemory, batches_in_memory
-from trajectory.probe.language_model import Measurement, domain_row, measure_model
+from trajectory.probe.language_model import Measurement, domain_row, measure_model, together
 from trajectory.probe.scan import KERNEL
 from trajectory.record.alarm import READ, Alarm
 from trajectory.record.folder import Folder
@@ -34,7 +33,13 @@ SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"
 """Of the model's config: another training of the same sizes is told apart by its name."""
 
 RECORDS = 24
-"""Steps that a trainer's callback records where none are named."""
+"""Steps that a trainer's callback records where none are named, step 0 besides."""
+
+APART = 90
+"""Updates of a training for each of them: fewer are recorded in a short one, but ``FEWEST``."""
+
+FEWEST = 8
+"""Steps that are recorded in the shortest training."""
 
 SEQUENCES = 8
 """Sequences of each domain that a record measures where nothing else is said."""
@@ -56,6 +61,16 @@ def log_spaced(last: int, count: int, first: int = 1) -> list[int]:
     except ValueError as error:
         reason = str(error).split("\n")[0]
         raise TrajectoryError(f"log_spaced({last}, {count}, {first}): {reason}") from None
+
+
+def default_steps(last: int) -> list[int]:
+    """The steps that a trainer's callback records where none are named, evenly spaced in the
+    logarithm: so many that they cost a few hundredths of the training, ``RECORDS`` at most.
+
+    Raises TrajectoryError as ``log_spaced``.
+    """
+    count = min(RECORDS, max(FEWEST, last // APART))
+    return log_spaced(last, count) if last > 1 else [*range(last + 1)]
 
 
 class Recorder:
@@ -130,8 +145,10 @@ class Recorder:
             self._check_forces(forces)
         self.folder = Folder(Path(to), name, self._about())
         self.alarm = Alarm(self.folder.config.dynamics)
-        for _ in self._set_in():  # before this start
-            pass
+        for step, heads, layers in self.folder.records(READ):
+            for _ in self.alarm.new(step, heads, layers):  # was told before this start
+                pass
+        self._together = together(self.batches)
         log.info("%s: %s", name, self._cost())
 
     def __call__(
@@ -174,7 +191,9 @@ class Recorder:
             self._kept = True
             return None
         self.model = ModelInMemory(self.given)  # which may have changed
-        measured = measure_model(self.model, self.batches, self.compute.statistics)
+        measured = measure_model(
+            self.model, self.batches, self.compute.statistics, joined=self._together
+        )
         forces = self._forces(step)
         names = {"trajectory": self.name, "step": step, "tokens": tokens}
         rates = {
@@ -182,7 +201,7 @@ class Recorder:
             "integrated_learning_rate": integrated_learning_rate,
         }
         self._write(measured, forces, names, rates)
-        for sentence in self._set_in():
+        for sentence in self.alarm.new(step, measured.heads, measured.layers):
             log.warning("%s, %s", self.name, sentence)
         self._ended = time.perf_counter()
         self.seconds += self._ended - started
@@ -294,14 +313,6 @@ class Recorder:
         facts = self._about() | ran | {"kernel": KERNEL}
         statistics = str(self.compute.statistics).removeprefix("torch.")
         self.folder.add(rows, facts | {"statistics": statistics})
-
-    def _set_in(self) -> Iterable[str]:
-        """Sentences about what has set in since the last call."""
-        heads, layers = (
-            pl.DataFrame(self.folder.tables[name].select(columns)).sort("step")
-            for name, columns in READ.items()
-        )
-        return self.alarm.new(heads, layers)
 
 
 def numbers(measured: Measurement, batches: Iterable[TokenBatch]) -> dict[str, float]:

@@ -52,6 +52,36 @@ def head_map(
     )
 
 
+def balance() -> list[alt.Chart]:
+    """Where a phase portrait's axes mean nothing special: no drain, and uniform attention."""
+    return [
+        marks.reference(1.0, "a value like any other"),
+        marks.reference(0.0, "uniform attention", vertical=True),
+    ]
+
+
+def course(
+    base: alt.Chart, told: Mapping[str, Any], tooltip: Sequence[alt.Tooltip]
+) -> list[alt.Chart]:
+    """A line through each head's records, and its records from dark to bright.
+
+    Args:
+        base: rows with ``step``, and their place.
+        told: colours and patterns of lines.
+        tooltip: of a record.
+    """
+    line = base.mark_line(strokeWidth=1.8, opacity=0.8, clip=True).encode(**told)
+    points = base.mark_point(
+        filled=True, size=34, opacity=1, clip=True, stroke=marks.GREY, strokeWidth=0.6
+    ).encode(
+        fill=alt.Fill("step:Q", title="training step")
+        .scale(type="log", scheme="inferno")
+        .legend(orient="top", gradientLength=180, format="~s"),
+        tooltip=list(tooltip),
+    )
+    return [line, points]
+
+
 def of_family(rows: pl.DataFrame, statistic: str, title: str, colour: str, axis: str) -> Any:
     """A line of each run and domain over training, coloured by what tells the runs apart.
 

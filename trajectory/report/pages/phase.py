@@ -11,7 +11,7 @@ import polars as pl
 
 from trajectory.dynamics.mean_field import MeanField
 from trajectory.dynamics.portraits import floor_log_odds
-from trajectory.report import marks, series, words
+from trajectory.report import charts, marks, series, words
 from trajectory.report.controls import Checks, Choice, Control
 from trajectory.report.page import Block, Chart, Figure, Missing, Page
 from trajectory.report.parts import flows
@@ -176,20 +176,11 @@ def _portrait(run: Run, data: str, frame: pl.DataFrame, *, flowing: bool) -> Cha
     base = marks.shown(marks.named(data)).encode(
         x=x, y=y, detail=["trajectory:N", "domain:N"], order="step:Q"
     )
-    line = base.mark_line(strokeWidth=1.8, opacity=0.8, clip=True).encode(
-        color=marks.colour(run), strokeDash=marks.dash(run)
-    )
-    points = base.mark_point(
-        filled=True, size=34, opacity=1, clip=True, stroke=marks.GREY, strokeWidth=0.6
-    ).encode(
-        fill=alt.Fill("step:Q", title="training step")
-        .scale(type="log", scheme="inferno")
-        .legend(orient="top", gradientLength=180, format="~s"),
-        tooltip=[
-            *marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"]),
-            *marks.tips(HEADS, ["sink_log_odds", "value_ratio", "sink_weight"]),
-        ],
-    )
+    tips = [
+        *marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"]),
+        *marks.tips(HEADS, ["sink_log_odds", "value_ratio", "sink_weight"]),
+    ]
+    told = {"color": marks.colour(run), "strokeDash": marks.dash(run)}
     arrows = (
         marks.named("field")
         .transform_filter("datum.label == chosen_field")
@@ -200,11 +191,7 @@ def _portrait(run: Run, data: str, frame: pl.DataFrame, *, flowing: bool) -> Cha
             angle=alt.Angle("turn:Q").scale(domain=[-180, 180], range=[-180, 180]),
         )
     )
-    layers: list[alt.Chart] = [
-        arrows,
-        marks.reference(1.0, "a value like any other"),
-        marks.reference(0.0, "uniform attention", vertical=True),
-    ]
+    layers: list[alt.Chart] = [arrows, *charts.balance()]
     if flowing:
         world = "" if data == "bb" else "!"
         layers += [
@@ -213,7 +200,8 @@ def _portrait(run: Run, data: str, frame: pl.DataFrame, *, flowing: bool) -> Cha
                 x, y, alt.Scale(**across), alt.Scale(type="log", nice=False, **along)
             )
         ]
-    return alt.layer(*layers, line, points).resolve_scale(fill="independent", color="independent")
+    layers += charts.course(base, told, tips)
+    return alt.layer(*layers).resolve_scale(fill="independent", color="independent")
 
 
 def _told(run: Run, part: pl.DataFrame, line: str) -> str:
