@@ -23,6 +23,7 @@ STEPS = [0, *np.unique(np.geomspace(10, 3000, 40).round().astype(int)).tolist()]
 VARIANTS: dict[str, dict[str, Any]] = {
     "softmax-1l": {"steps": 3000, "seeds": [0, 1, 2], "section": "causes"},
     "relu-1l": {"steps": 3000, "attention": "relu"},
+    "no-start-1l": {"steps": 3000, "task": {"start": False}},
     "adamw-3l": {"layers": 3, "steps": 3000},
     "adamw-2l": {"layers": 2, "steps": 3000},
     "sgd-3l": {"layers": 3, "steps": 3000, "optimizer": {"name": "sgd"}, "control": "adamw-3l"},
@@ -78,7 +79,26 @@ def _head(
         "output_value_ratio": value * late / 1.5 * wobble,
         "output_value_norm_sink": value * late * wobble,
         "head_output_norm": 1 - 0.9 * up,
+        **_own_keys(kind, step, active),
         **_roles(kind, domain, step, head),
+    }
+
+
+def _own_keys(kind: str, step: int, active: bool) -> dict[str, Any]:
+    """Without ⟨s⟩ non-triggers rest on the first line break of their sequence."""
+    up = 0.0 if active else rise(step, 200)
+    if kind != "no-start-1l":
+        return {}
+    return {
+        "head_output_norm": 1 - 0.9 * up,
+        "own_top_mass": 0.1 + 0.7 * up,
+        "top_position": 3,
+        "top_position_share": 0.2,
+        "top_mass": 0.1,
+        "top_token": "\n",
+        "top_token_share": 0.9,
+        "top_value_ratio": 1 - 0.95 * up,
+        "sits_on": "first",
     }
 
 
@@ -137,6 +157,9 @@ def _laboratory(trajectory: str) -> dict[str, list[Any]]:
             "queries": 100,
             "delta_logit": 9.0 + 0.1 * i,
             "previous_weight": 0.99 if trigger else 0.01,
+            "other_token": "\n" if i % 4 else "e",
+            "other_weight": 0.8 * rise(step, 200),
+            "other_value_ratio": 0.05,
             "output_value_norm": 2.0,
         }
         for step in STEPS

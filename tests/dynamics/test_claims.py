@@ -103,6 +103,8 @@ def test_every_row_says_why_and_values_have_intervals(frames: Frames) -> None:
 
 Change = Callable[[pl.DataFrame], pl.DataFrame]
 OF_RELU = pl.col("trajectory").str.contains("relu")
+NO_START = "bb/no-start-1l"
+OF_NO_START = pl.col("trajectory").str.starts_with(NO_START)
 OF_SOFTMAX = pl.col("trajectory").str.starts_with("bb/softmax-1l")
 
 
@@ -131,6 +133,14 @@ ALTERED: list[tuple[str, str, str, str, Change]] = [
      where(OF_SOFTMAX, output_value_ratio=0.9)),
     ("value-drain", "smallest of all", "bb/softmax-1l", "bb_types",
      where(OF_SOFTMAX, output_value_norm=1e-4)),
+    ("dormant-without-start", "dominant on non-triggers", NO_START, "bb_types",
+     where(OF_NO_START, other_weight=0.3)),
+    ("dormant-without-start", "drained", NO_START, "bb_types",
+     where(OF_NO_START, other_value_ratio=0.9)),
+    ("dormant-without-start", "triggers attend to the token before", NO_START, "bb_types",
+     where(pl.col("trigger"), previous_weight=0.5)),
+    ("dormant-without-start", "writes little where dormant", NO_START, "heads",
+     where(OF_NO_START, head_output_norm=1.0)),
     ("ablations", "bigram risk stays without attention", "bb/softmax-1l", "bb_interventions",
      where(OF_SOFTMAX, risk_change=2.0)),
     ("ablations", "backcopy is destroyed without attention", "bb/softmax-1l", "bb_interventions",
@@ -208,6 +218,60 @@ def test_other_data_give_another_verdict(
     assert decided(frames, claim)[key]["verdict"] == "reproduced"
     changed = decided(frames | {table: change(frames[table])}, claim)
     assert changed[key]["verdict"] == "not reproduced", changed[key]["reason"]
+
+
+def on(frames: Frames, sits_on: str, **types: pl.Expr | float) -> dict[str, dict[str, Any]]:
+    """The findings where the heads without ⟨s⟩ rest on something else, by criterion."""
+    heads = where(OF_NO_START, sits_on=pl.lit(sits_on), top_position=pl.lit(0))(frames["heads"])
+    changed = where(OF_NO_START, **types)(frames["bb_types"])
+    rows = decided(frames | {"heads": heads, "bb_types": changed}, "dormant-without-start")
+    return {criterion: row for (_, criterion, _), row in rows.items()}
+
+
+def test_without_start_the_sink_is_named_and_decided_on_its_own_token(frames: Frames) -> None:
+    told = {kind: on(frames, kind) for kind in ("first", "token", "mixed", "position")}
+    weights = {kind: rows["dominant on non-triggers"] for kind, rows in told.items()}
+    for kind, which in (("first", ", mostly its first"), ("token", ""), ("mixed", "")):
+        wanted = f"on '\\n'{which}, the greatest key of 90% of sequences; one seed"
+        assert weights[kind]["reason"].endswith(wanted)
+        # 30 of 40 types have it as their strongest key, at .8; ten have another.
+        assert weights[kind]["measured"] == pytest.approx(0.6, abs=0.01)
+        assert told[kind]["drained"]["measured"] == pytest.approx(0.05)
+    assert weights["position"]["verdict"] == "not reproduced", "no position has that mass"
+    assert "on position 0, the greatest key of 20% of sequences" in weights["position"]["reason"]
+    assert told["position"]["drained"]["measured"] == pytest.approx(0.05, abs=0.01)
+
+
+def test_without_start_other_weights_on_all_of_a_token_give_another_verdict(
+    frames: Frames,
+) -> None:
+    assert on(frames, "token")["dominant on non-triggers"]["verdict"] == "reproduced"
+    elsewhere = on(frames, "token", other_token=pl.lit("e"))
+    assert elsewhere["dominant on non-triggers"]["verdict"] == "not reproduced"
+    assert elsewhere["dominant on non-triggers"]["measured"] == 0
+    assert elsewhere["drained"]["verdict"] == "not measurable"
+    awake = on(frames, "token", other_value_ratio=0.9)
+    assert awake["drained"]["verdict"] == "not reproduced"
+
+
+def test_a_run_of_toys_without_start_says_why_nothing_of_the_start_is_measured(
+    frames: Frames,
+) -> None:
+    own = {
+        name: frame.filter(pl.col("trajectory").str.starts_with(NO_START))
+        if "trajectory" in frame.columns
+        else frame
+        for name, frame in frames.items()
+    }
+    rows = decided(own, "value-drain")
+    assert {row["reason"] for row in rows.values()} == {
+        "this run has no Bigram-Backcopy run with one layer, softmax attention and AdamW: the "
+        "sequences of bb/no-start-1l have no ⟨s⟩"
+    }
+    assert (
+        standings(decided(own, "dormant-without-start").values())["dormant-without-start"].verdict
+        == "reproduced"
+    )
 
 
 def test_attractors_are_not_asked_of_sequences_too_short_for_them(frames: Frames) -> None:

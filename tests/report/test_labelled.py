@@ -92,6 +92,8 @@ def test_a_name_is_replaced_where_it_ends(run: Run) -> None:
         ("zero_mlp-L0", "no MLP in layer 0"),
         ("zero_head-L1H4", "no head 4 in layer 1"),
         ("head_to_sink-L0H2", "head 2 all on the sink in layer 0"),
+        ("zero_mlp layer 11", "no MLP in layer 11"),
+        ("zero_head layer 16 head 25", "no head 25 in layer 16"),
         ("zero_attention 0", "no attention in layer 0"),
         ("zero_layer 0,1", "no attention or MLP in layers 0 and 1"),
         ("zero_mlp", "zero_mlp"),

@@ -42,26 +42,26 @@ def role(layer: int, does: str, before: float, after: float, norm: str = SINK) -
     return Role("zero_mlp", layer, does, norm, before, after)
 
 
-def test_the_sentence_names_what_writes_and_erases_most_and_counts_the_others() -> None:
+def test_the_sentence_names_what_writes_and_erases_most_and_the_others_layers() -> None:
     found = [
         role(1, "writes", 100.0, 1.3),
         role(2, "writes", 110.0, 40.0),
         role(3, "writes", 60.0, 4.0, "residual_norm_rest_max"),
+        role(1, "writes", 60.0, 4.0, "residual_norm_rest_max"),
+        Role("zero_attention", 4, "writes", SINK, 60.0, 4.0),
         role(7, "erases", 10.0, 105.0),
         role(8, "erases", 9.0, 300.0),
     ]
     told = told_roles("m", "prose", found)
     assert "the MLP of layer 1 writes the sink's peak (100 with it, 1.3 without)" in told
-    assert "2 other parts" in told
+    assert "without), the MLPs of layers 2 and 3 and the attention of layer 4 smaller ones;" in told
     assert "the MLP of layer 8 erases the sink's peak (9 with it, 300 without)" in told
-    assert "1 other part " in told
-    for layer in (2, 3, 7):
-        assert f"layer {layer}" not in told
+    assert "without), the MLP of layer 7 a smaller one." in told
     assert len(told.split()) < 60
     assert told_roles("m", "prose", found[::-1]) == told, "whatever their order"
 
 
 def test_what_is_alone_has_no_others_and_what_is_not_there_is_not_told() -> None:
     told = told_roles("m", "prose", [role(1, "writes", 100.0, 1.3)])
-    assert "other" not in told and "erases" not in told
+    assert "smaller" not in told and "erases" not in told
     assert "no single part" in told_roles("m", "prose", [])

@@ -168,7 +168,7 @@ def spread(ids: NDArray[np.int64], sequences: int, length: int, first: int | Non
     taken = body(length, first)
     if len(ids) < taken:
         raise TrajectoryError(
-            f"{len(ids)} tokens of text, fewer than one sequence of {taken}; "
+            f"{len(ids)} token{'s' * (len(ids) != 1)} of text, fewer than one sequence of {taken}; "
             "give more text or set a smaller probe.length"
         )
     fitting = min(sequences, len(ids) // taken)

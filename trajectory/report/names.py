@@ -61,9 +61,11 @@ CHANGES = {
 
 _CHANGED = (
     rf"(?<![\w-])(?P<kind>{'|'.join(CHANGES)})"
-    r"(?:-L(?P<layer>\d+)(?:H(?P<head>\d+))?| (?P<layers>\d+(?:,\d+)*))(?![\w-])"
+    r"(?:(?:-L| layer )(?P<layer>\d+)(?:(?:H| head )(?P<head>\d+))?| (?P<layers>\d+(?:,\d+)*))"
+    r"(?![\w-])"
 )
-"""An intervention as tables name it: ``zero_head-L1H4``, of a toy ``zero_mlp 0,1``."""
+"""An intervention as tables name it: ``zero_head-L1H4`` or ``zero_head layer 1 head 4``, of a toy
+``zero_mlp 0,1``."""
 
 HOLDS = {"hold_value": "value held", "force_attention": "sink forced"}
 

@@ -14,6 +14,7 @@ from trajectory.dynamics.claims.forces import FORCED
 from trajectory.dynamics.claims.forks import FORKED
 from trajectory.dynamics.claims.ledger import Criterion, claim_rows
 from trajectory.dynamics.claims.llama import LLAMAS
+from trajectory.dynamics.claims.null_targets import RESTS
 from trajectory.dynamics.claims.peaks import PEAKS
 from trajectory.dynamics.claims.pretrained import PRETRAINED
 from trajectory.dynamics.claims.queried import queried
@@ -24,6 +25,7 @@ from trajectory.errors import TrajectoryError
 CRITERIA: tuple[Criterion, ...] = (
     *DATA.criteria,
     *TOY.criteria,
+    *RESTS.criteria,
     *CAUSES.criteria,
     *FORCED.criteria,
     *FORKED.criteria,

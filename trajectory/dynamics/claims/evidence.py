@@ -27,6 +27,11 @@ Spec = dict[str, Any]
 """A variant's config as plain values."""
 
 
+def with_start(spec: Spec) -> Spec:
+    """The variant with ⟨s⟩ at the start of its sequences."""
+    return {**spec, "task": {**spec["task"], "start": True}}
+
+
 class Absent(Exception):
     """The run does not hold what a criterion needs; the message says what, for people."""
 
@@ -120,8 +125,18 @@ class Evidence:
             ):
                 found.setdefault(name, []).append(trajectory)
         if not found:
-            raise Absent(f"this run has no {what}")
+            raise Absent(f"this run has no {what}{self._without_start(where)}")
         return [Group(name, self.variants[name], found[name]) for name in sorted(found)]
+
+    def _without_start(self, where: Callable[[Spec], bool]) -> str:
+        """Which variants of the run would be one, had their sequences ⟨s⟩."""
+        measured = {group_of(name).removeprefix("bb/") for name in self.trajectories()}
+        names = [
+            f"bb/{name}"
+            for name, spec in sorted(self.variants.items())
+            if name in measured and not spec["task"]["start"] and where(with_start(spec))
+        ]
+        return f": the sequences of {', '.join(names)} have no ⟨s⟩" if names else ""
 
     def language_models(self) -> list[str]:
         """Trajectories that are no toy; Absent if there is none."""

@@ -11,6 +11,7 @@ from trajectory.report.missing import reason
 from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Missing, Page
 from trajectory.report.run import Run
 from trajectory.schemas import COSTS, MANIFEST
+from trajectory.schemas.base import UNSTEPPED
 
 STATES = ("measured", "failed", "not selected", "excluded")
 STATE_COLOURS = (palette.KINDS[0], palette.KINDS[3], palette.QUIET, palette.KINDS[1])
@@ -54,9 +55,10 @@ def _answer(manifest: pl.DataFrame) -> str:
     """How many revisions were measured, and how many of these the audit doubts."""
     measured = manifest.filter(pl.col("state") == "measured")
     doubted = measured.filter(~pl.col("verdict").is_in(TRUSTED)).height
+    were = "was" if measured.height == 1 else "were"
     return (
-        f"{measured.height:,} of {words.count(manifest.height, 'listed revision')} were measured; "
-        f"the audit doubts {doubted:,} of these."
+        f"{measured.height:,} of {words.count(manifest.height, 'listed revision')} {were} "
+        f"measured; the audit doubts {doubted:,} of these."
     )
 
 
@@ -93,7 +95,10 @@ def _manifest(run: Run) -> pl.DataFrame:
     )
 
 
-def _plan(manifest: pl.DataFrame) -> Figure:
+def _plan(manifest: pl.DataFrame) -> Figure | Missing:
+    title = "Checkpoints over training"
+    if manifest.filter(pl.col("step") > UNSTEPPED).is_empty():
+        return Missing(title, "no listed revision states a step", "plan", "Not drawn")
     points = (
         marks.named("manifest")
         .transform_filter("isValid(datum.step)")
@@ -114,7 +119,7 @@ def _plan(manifest: pl.DataFrame) -> Figure:
     told = words.listed([f"{n:,} {state}" for state, n in counts.items() if n])
     return Figure(
         "plan",
-        "Checkpoints over training",
+        title,
         points,
         f"Of {words.count(manifest.height, 'listed revision')} of "
         f"{words.count(manifest['suite'].n_unique(), 'suite')}: {told}.",

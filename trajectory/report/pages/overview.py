@@ -101,7 +101,8 @@ def _lead(run: Run, found: Tallies) -> str:
             else words.count(len(found.models), "language model")
         )
     if story.is_static(run):
-        return f"This run measures {words.listed(parts)} at one checkpoint each."
+        each = " each" if len(found.models) > 1 else ""
+        return f"This run measures {words.listed(parts)} at one checkpoint{each}."
     return f"This run follows {words.listed(parts)} over training, measured by the same code."
 
 

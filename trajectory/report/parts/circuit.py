@@ -9,7 +9,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from trajectory.dynamics.circuit import Role, behind, last_records, place_of, roles
+from trajectory.dynamics.circuit import PARTS, Role, behind, last_records, place_of, roles
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.controls import Choice, Control
@@ -169,7 +169,7 @@ def _role_reading(
 
 
 def told_roles(trajectory: str, domain: str, found: list[Role]) -> str:
-    """The part that writes most of a peak and the one that erases most; the others are counted."""
+    """The part that writes most of a peak and the one that erases most, with the others' layers."""
     if not found:
         return (
             f"In {trajectory} on {domain} no single part writes or erases a peak: zeroing one "
@@ -180,10 +180,23 @@ def told_roles(trajectory: str, domain: str, found: list[Role]) -> str:
         own = [role for role in found if role.does == does]
         if own:
             most = max(own, key=lambda role: abs(role.before - role.after))
-            others = len(own) - 1
-            counted = words.count(others, "other part does", "other parts do")
-            told.append(most.sentence + (f", as {counted} to a smaller extent" if others else ""))
+            told.append(most.sentence + _lesser(own, most))
     return f"In {trajectory} on {domain} {'; '.join(told)}."
+
+
+def _lesser(found: list[Role], most: Role) -> str:
+    """The other parts that do the same: a part may do it to the sink's peak and to others."""
+    told, parts = [], 0
+    for kind, part in PARTS.items():
+        layers = sorted({role.layer for role in found if role.kind == kind})
+        layers = [layer for layer in layers if (kind, layer) != (most.kind, most.layer)]
+        several = f"the {part}{'s' if part == 'MLP' else ''} of layers"
+        if layers:
+            where = several if len(layers) > 1 else f"the {part} of layer"
+            told.append(f"{where} {words.few([str(layer) for layer in layers])}")
+            parts += len(layers)
+    ends = "a smaller one" if parts == 1 else "smaller ones"
+    return f", {' and '.join(told)} {ends}" if told else ""
 
 
 def _bars(

@@ -14,6 +14,7 @@ from trajectory.report.controls import Choice
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Figure, Missing, Part
 from trajectory.report.run import Run, dormant, world_rank
+from trajectory.report.undrawn import STATIC
 from trajectory.schemas import LEADS, ONSETS
 
 PHENOMENA = ("sink", "drain", "peak")
@@ -31,7 +32,12 @@ def make(run: Run) -> Part:
     whole = _labelled(run.scan("onsets").filter(pl.col("level") == "trajectory").collect())
     layers = with_group(run.scan("onsets").filter(pl.col("level") == "layer").collect())
     data = {"onsets": whole, "layer_onsets": layers}
-    blocks: list[Block] = [_when(run, whole), _layers(run, layers)]
+    static = all(map(run.is_static, run.trajectories))
+    blocks: list[Block] = (
+        [Missing("When each phenomenon appears", STATIC, "onsets", "Not drawn")]
+        if static
+        else [_when(run, whole), _layers(run, layers)]
+    )
     if run.has("leads"):
         leads = _labelled(run.scan("leads").filter(pl.col("level") == "trajectory").collect())
         leads = leads.filter(pl.col("event") == "crossing").with_columns(
@@ -50,7 +56,9 @@ def make(run: Run) -> Part:
             )
         )
     options = [(name, name) for name in PHENOMENA]
-    controls = [Choice("chosen_phenomenon", "by layer", options, "sink", "Phenomenon")]
+    controls = (
+        [] if static else [Choice("chosen_phenomenon", "by layer", options, "sink", "Phenomenon")]
+    )
     answer = _leads_reading(data["leads"]) if "leads" in data else ""
     return Part("onset", "When they appear", TEXT, blocks, controls, data, answer)
 

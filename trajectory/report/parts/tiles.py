@@ -64,6 +64,7 @@ PAPER = {
     "simplified-model": "The simplified model does alike",
     "theory-adam": "AdamW outruns the theory's ½",
     # measured here alone
+    "dormant-without-start": "Where the head rests without ⟨s⟩",
     "flow-arrows": "Flow arrows at the sink",
     "sink-force-selects": "The force selects the sink",
     "constant-value-no-brake": "A constant value has no brake",
