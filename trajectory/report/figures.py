@@ -10,7 +10,7 @@ import polars as pl
 import vl_convert
 
 from trajectory.errors import TrajectoryError
-from trajectory.report import encode
+from trajectory.report import encode, specs
 from trajectory.report.page import Figure, Page
 from trajectory.report.palette import INK, KINDS
 
@@ -72,7 +72,6 @@ class Theme:
                 "labelLimit": 320,
                 "layout": {"bottom": {"direction": "vertical"}},
             },
-            "axisXQuantitative": {"tickCount": TICKS},
             "header": {**text, **sizes},
             "text": {"color": self.ink},
             "style": {"ink": {"color": self.ink}},
@@ -99,6 +98,9 @@ def static(figure: Figure, page: Page, theme: Theme) -> dict[str, Any]:
     if theme.titled:
         spec["title"] = figure.title
     spec["config"] = theme.config()
+    if not any("values" in (x.get("axis") or {}) for x in specs.encoded(spec, "x")):
+        # Vega would leave out every other one of an axis's own ticks as well.
+        spec["config"]["axisXQuantitative"] = {"tickCount": TICKS}
     _show_legends(spec, _drawn(spec))
     return spec
 

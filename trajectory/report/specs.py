@@ -33,6 +33,14 @@ def named(node: Any) -> Iterator[str]:
             yield from named(value)
 
 
+def encoded(node: Any, channel: str) -> Iterator[dict[str, Any]]:
+    """Every layer's encoding of a channel."""
+    if channel in node.get("encoding", {}):
+        yield node["encoding"][channel]
+    for layer in node.get("layer", []):
+        yield from encoded(layer, channel)
+
+
 def renamed(node: Any, rename: Callable[[str], str] | None) -> Any:
     """The specification with every text in it renamed."""
     if rename is None:

@@ -93,7 +93,9 @@ const NARROW = 480; // pixels: a phone, where legends stand one below the other
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-function theme(width, look) {
+// Vega would leave out every other one of an axis's own ticks as well.
+function theme(spec, width, look) {
+  const own = encodings(spec).some(({ x }) => x?.axis?.values);
   const ink = look?.ink ?? colour("--ink");
   const faint = look?.faint ?? colour("--faint");
   const text = { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
@@ -101,7 +103,7 @@ function theme(width, look) {
     range: { category: payload.palette },
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
     axis: { ...text, domainColor: faint, tickColor: faint, gridColor: faint, gridOpacity: 0.45, labelOverlap: true },
-    axisXQuantitative: { tickCount: payload.ticks },
+    ...(!own && { axisXQuantitative: { tickCount: payload.ticks } }),
     legend: { ...text, gradientLength: 120, labelLimit: 260, ...(width < NARROW && { layout: { top: { direction: "vertical" } } }) },
     header: text, title: { color: ink }, text: { color: ink }, style: { ink: { color: ink } },
   };
@@ -243,7 +245,7 @@ async function draw(figure) {
   const result = await vegaEmbed(`#chart-${figure.name}`, spec, {
     actions: false,
     ast: true, // expressions are interpreted, so the page needs no right to make code of text
-    config: theme(roomForLegends(spec, document.getElementById(figure.name).clientWidth)),
+    config: theme(spec, roomForLegends(spec, document.getElementById(figure.name).clientWidth)),
     renderer,
     logLevel: 1, // errors: that a filter leaves a chart empty is said below it
     tooltip: reads(figure)

@@ -154,7 +154,7 @@ async function picture(figure, kind) {
   box.style.width = `${document.getElementById(`chart-${figure.name}`).clientWidth}px`;
   document.body.append(box);
   try {
-    const config = { ...theme(box.clientWidth, LIGHT), background: "white" };
+    const config = { ...theme(spec, box.clientWidth, LIGHT), background: "white" };
     const result = await vegaEmbed(box, spec, { actions: false, ast: true, config, renderer: "svg", logLevel: 1 });
     const blob = kind === "svg"
       ? new Blob([await result.view.toSVG()], { type: "image/svg+xml" })
