@@ -186,7 +186,11 @@ def test_the_free_copy_drifts_as_the_training_does() -> None:
 
 
 @pytest.mark.parametrize(
-    "optimizer", [pytest.param({"name": "sgd"}, marks=pytest.mark.slow), {"name": "muon"}]
+    "optimizer",
+    [
+        pytest.param({"name": "sgd"}, marks=pytest.mark.slow),
+        pytest.param({"name": "muon"}, marks=pytest.mark.thorough),
+    ],
 )
 def test_a_killed_training_goes_on_with_the_forks_that_it_has_made(
     optimizer: dict, tmp_path, monkeypatch: pytest.MonkeyPatch

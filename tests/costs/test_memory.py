@@ -122,7 +122,9 @@ def suite_of(sizes: dict[str, int], stored: str) -> Suite:
             job_of(MEDIUM, 1, 1024, statistics="float64"), id="long", marks=pytest.mark.thorough
         ),
         pytest.param(
-            job_of(MEDIUM, 1, 256, stored="bfloat16", statistics="float64"), id="bfloat16"
+            job_of(MEDIUM, 1, 256, stored="bfloat16", statistics="float64"),
+            id="bfloat16",
+            marks=pytest.mark.thorough,
         ),
         pytest.param(job_of(HEADED, 4, 512, settings=FIRST), id="attention of forces"),
         pytest.param(job_of(HEADED, 2, 384, settings=COUPLED), id="attention of coupling"),

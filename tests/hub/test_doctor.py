@@ -322,7 +322,7 @@ FAILING: dict[str, tuple[Callable, dict[str, str], list[str]]] = {
 
 RARELY = {
     *("offline", "three suites", "smallest gone", "broken file"),
-    *("no such bytes", "no ranges", "a wrong sink weight", "a wrong loss"),
+    *("no such bytes", "no ranges", "a wrong sink weight", "a wrong loss", "wrong files"),
 }
 """What is tried in a thorough test alone: each has a sibling that is tried always."""
 

@@ -21,6 +21,7 @@ from trajectory.dynamics.claims.all import ledger
 from trajectory.nano.pretrain import save_tokenizer, train_tokenizer
 from trajectory.probe.effects import measure_effects
 from trajectory.report.blocks import Cell, Findings, Grid, Heading
+from trajectory.report.page import Page
 from trajectory.report.pages import PAGES
 from trajectory.report.run import Run
 from trajectory.report.site import build
@@ -122,6 +123,14 @@ def finished(
     return results, request.param
 
 
+@pytest.fixture(scope="module")
+def made(finished: tuple[Path, int | None]) -> list[Page]:
+    """The pages as their modules make them."""
+    results, _ = finished
+    config = parse({"name": "one", "results": str(results), "suites": {"nano-olmo": {}}})
+    return [make(Run(results, config)) for make in PAGES]
+
+
 def test_every_page_is_built_and_every_chart_has_marks(finished: tuple[Path, int | None]) -> None:
     results, _ = finished
     report = results / "report"
@@ -150,14 +159,9 @@ def scales(chart: Any) -> Iterator[dict[str, Any]]:
             yield from scales(part)
 
 
-def test_no_colour_stands_for_two_things_and_no_mean_for_none(
-    finished: tuple[Path, int | None],
-) -> None:
-    results, _ = finished
-    config = parse({"name": "one", "results": str(results), "suites": {"nano-olmo": {}}})
+def test_no_colour_stands_for_two_things_and_no_mean_for_none(made: list[Page]) -> None:
     seen = 0
-    for make in PAGES:
-        page = make(Run(results, config))
+    for page in made:
         for figure in page.figures:
             for scale in scales(figure.chart.to_dict()):
                 wanted, given = scale["domain"], [str(one) for one in scale["range"]]
@@ -183,15 +187,13 @@ def test_a_chart_over_training_says_that_there_is_no_training(
     assert "single checkpoints" in told
 
 
-def test_no_step_is_invented(finished: tuple[Path, int | None]) -> None:
+def test_no_step_is_invented(finished: tuple[Path, int | None], made: list[Page]) -> None:
     results, step = finished
     for name in ("heads", "phenomena", "interventions"):
         frame = pl.read_parquet(results / "tables" / f"{name}.parquet")
         column = "last_step" if name == "phenomena" else "step"
         assert frame[column].unique().to_list() == [step]
-    config = parse({"name": "one", "results": str(results), "suites": {"nano-olmo": {}}})
-    for make in PAGES:
-        page = make(Run(results, config))
+    for page in made:
         told = " ".join([page.answer, *(figure.reading for figure in page.figures)])
         assert not re.search(r"step -1|None", told), page.name
         if step is None:
@@ -217,11 +219,10 @@ def test_intervals_are_those_of_the_sequences(finished: tuple[Path, int | None])
 
 
 def test_claims_and_sentences_call_nothing_absent_that_is_undecided(
-    finished: tuple[Path, int | None],
+    finished: tuple[Path, int | None], made: list[Page]
 ) -> None:
     results, _ = finished
-    config = parse({"name": "one", "results": str(results), "suites": {"nano-olmo": {}}})
-    (first, *_) = (make(Run(results, config)) for make in PAGES)
+    first = made[0]
     assert "does not decide" in first.question
     readings = [figure.reading for figure in first.figures]
     for text in (first.question, *readings):
@@ -232,11 +233,12 @@ def test_claims_and_sentences_call_nothing_absent_that_is_undecided(
     assert set(olmo["verdict"]) == {"not measurable"}, "one checkpoint has no dynamics"
 
 
-def test_the_first_page_speaks_of_single_checkpoints(finished: tuple[Path, int | None]) -> None:
+def test_the_first_page_speaks_of_single_checkpoints(
+    finished: tuple[Path, int | None], made: list[Page]
+) -> None:
     """It has numbers with their intervals in sight, no word of a training, and what was zeroed."""
     results, _ = finished
-    config = parse({"name": "one", "results": str(results), "suites": {"nano-olmo": {}}})
-    page = PAGES[0](Run(results, config))
+    page = made[0]
     (grid,) = (block for block in page.blocks if isinstance(block, Grid))
     by_domain = {str(row[1]): row for row in grid.rows}
     for cell in by_domain["prose"][-3:]:
