@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.func import jvp, vmap
 
 Map = Callable[[Tensor], Tensor]
 
@@ -23,6 +24,25 @@ def push(function: Map, point: Tensor, direction: Tensor) -> Tensor:
         result = function(forward_ad.make_dual(point, direction))
         found: Tensor | None = forward_ad.unpack_dual(result).tangent
         return torch.zeros_like(result) if found is None else found.clone()
+
+
+def pushes(
+    function: Callable[..., Tensor], points: tuple[Tensor, ...], directions: tuple[Tensor, ...]
+) -> Tensor:
+    """The derivatives of ``function`` along n directions, which share the way through it.
+
+    Args:
+        function: of the points.
+        points: where.
+        directions: of each point its n changes, [n, *point].
+
+    Returns:
+        [n, ...], each shaped as the function's result.
+    """
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", DeprecationWarning)  # as in ``push``
+        found: Tensor = vmap(lambda *ways: jvp(function, points, ways)[1])(*directions)
+        return found
 
 
 def pull(

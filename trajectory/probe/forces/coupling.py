@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trajectory.probe.forces.calculus import Map, pull, push
+from trajectory.probe.forces.calculus import Map, pull, pushes
 from trajectory.probe.forces.keys import Key, Readers, Setting
 from trajectory.probe.forces.stack import Block, Stack, chunks
 from trajectory.probe.hooks import Hook, hooking
@@ -124,15 +124,16 @@ def _up(
     for m in range(layer, stack.depth):
         with stack.block(m) as block:
             for target, ways in zip(targets, moved, strict=True):
-                for way, name in zip(ways, ("logit", "log_value"), strict=True):
-                    parts = []
-                    for rows in chunks(len(streams[m]), setting.at_once):
-                        if m == layer:
-                            parts.append(_push_hook(block, streams[m], rows, target, name))
-                        else:
-                            run = _differentiable(block, rows)
-                            parts.append(push(run, streams[m][rows], way[-1][rows]))
-                    way.append(torch.cat(parts))
+                parts = []
+                for rows in chunks(len(streams[m]), setting.at_once):
+                    if m == layer:
+                        parts.append(_push_hook(block, streams[m], rows, target))
+                    else:
+                        both = torch.stack([way[-1][rows] for way in ways])
+                        run = _differentiable(block, rows)
+                        parts.append(pushes(run, (streams[m][rows],), (both,)))
+                for way, found in zip(ways, torch.cat(parts, 1), strict=True):
+                    way.append(found)
     return moved
 
 
@@ -146,14 +147,15 @@ def _differentiable(block: Block, rows: slice) -> Map:
     return run
 
 
-def _push_hook(block: Block, stream: Tensor, rows: slice, target: Target, name: str) -> Tensor:
-    size = len(stream)
+def _push_hook(block: Block, stream: Tensor, rows: slice, target: Target) -> Tensor:
+    """Along a and along b, [2, b, T, D]."""
 
-    def run(number: Tensor) -> Tensor:
-        with hooking([target.hook(**{name: number})]):
+    def run(logit: Tensor, log_value: Tensor) -> Tensor:
+        with hooking([target.hook(logit, log_value)]):
             return block(stream[rows], rows)
 
-    return push(run, stream.new_zeros(size), stream.new_ones(size))
+    one, none = stream.new_ones(len(stream)), stream.new_zeros(len(stream))
+    return pushes(run, (none, none), (torch.stack([one, none]), torch.stack([none, one])))
 
 
 def _down(
