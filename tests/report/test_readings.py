@@ -224,7 +224,7 @@ def test_token_types_are_told_of_the_chosen_trajectory(
     before = told(named, "laboratory", "type-logits", name)
     after = told(other, "laboratory", "type-logits", name)
     assert "above 0 in 2 of 2 non-trigger types that have one (median 6.91," in before
-    assert "above 0 in 0 of 2 non-trigger types that have one (median -2.00," in after
+    assert "above 0 in 0 of 2 non-trigger types that have one (median −2.00," in after
     assert "2 of 2 non-trigger types attend" in told(named, "laboratory", "type-targets", name)
     assert "0 of 2 non-trigger types attend" in told(other, "laboratory", "type-targets", name)
     for chart in ("type-logits", "type-targets"):
@@ -241,7 +241,7 @@ def test_maps_and_norms_are_told_of_what_is_drawn() -> None:
     ]  # fmt: skip
     assert maps._map_readings(pl.DataFrame(rows)) == {
         ("bb/a/seed0", 5, 1, s): "In layer 1 of bb/a/seed0 at step 5 non-trigger queries give "
-        f"{a}% and trigger queries give {b}% of their attention to position 0 in sequence {s}."
+        f"{a}\u00a0% and trigger queries give {b}\u00a0% of their attention to position 0 in sequence {s}."
         for s, a, b in ((0, 80, 10), (3, 50, 50))
     }
     norms = pl.DataFrame(
