@@ -241,7 +241,8 @@ def test_maps_and_norms_are_told_of_what_is_drawn() -> None:
     ]  # fmt: skip
     assert maps._map_readings(pl.DataFrame(rows)) == {
         ("bb/a/seed0", 5, 1, s): "In layer 1 of bb/a/seed0 at step 5 non-trigger queries give "
-        f"{a}\u00a0% and trigger queries give {b}\u00a0% of their attention to position 0 in sequence {s}."
+        f"{a}\u00a0% and trigger queries give {b}\u00a0% of their attention to position 0 "
+        f"in sequence {s}."
         for s, a, b in ((0, 80, 10), (3, 50, 50))
     }
     norms = pl.DataFrame(
