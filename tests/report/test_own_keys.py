@@ -40,10 +40,10 @@ def test_token_occurrence_and_share_are_told_and_none_is_a_blank() -> None:
     heads = own.last_heads(run)
     told = own._reading(heads, "bb/no-start", "non_trigger")
     assert "5 of 6 heads are sinks by their sequences' own keys" in told
-    assert "3 on the first of a token (most often “⏎”, in 70% of sequences)" in told
-    assert "1 on a token anywhere (most often “␣”, in 55% of sequences)" in told
+    assert "3 on the first of a token (most often “⏎”, in 70\u00a0% of sequences)" in told
+    assert "1 on a token anywhere (most often “␣”, in 55\u00a0% of sequences)" in told
     assert "1 on a position" in told
-    assert "head 2: 40% of its sequences have one, most often on “⏎”" in told
+    assert "head 2: 40\u00a0% of its sequences have one, most often on “⏎”" in told
     assert "\n" not in told and "“ ”" not in told
     assert set(heads["top_token"]) == {"⏎", "␣", "t", "x"}
 
@@ -51,7 +51,7 @@ def test_token_occurrence_and_share_are_told_and_none_is_a_blank() -> None:
 def test_a_model_without_a_sink_at_its_place_is_said_to_have_one_elsewhere() -> None:
     run: Any = SimpleNamespace(frame=lambda *_: frame(), has=lambda _: True)
     assert own.elsewhere(run, ["bb/no-start"]) == {
-        "bb/no-start": "the first “⏎” (75% of sequences)"
+        "bb/no-start": "the first “⏎” (75\u00a0% of sequences)"
     }
     assert own.elsewhere(run, ["bb/other"]) == {}
     at_places = frame().filter(sits_on="position")

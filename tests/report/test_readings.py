@@ -224,7 +224,7 @@ def test_token_types_are_told_of_the_chosen_trajectory(
     before = told(named, "laboratory", "type-logits", name)
     after = told(other, "laboratory", "type-logits", name)
     assert "above 0 in 2 of 2 non-trigger types that have one (median 6.91," in before
-    assert "above 0 in 0 of 2 non-trigger types that have one (median -2.00," in after
+    assert "above 0 in 0 of 2 non-trigger types that have one (median −2.00," in after
     assert "2 of 2 non-trigger types attend" in told(named, "laboratory", "type-targets", name)
     assert "0 of 2 non-trigger types attend" in told(other, "laboratory", "type-targets", name)
     for chart in ("type-logits", "type-targets"):
@@ -241,7 +241,8 @@ def test_maps_and_norms_are_told_of_what_is_drawn() -> None:
     ]  # fmt: skip
     assert maps._map_readings(pl.DataFrame(rows)) == {
         ("bb/a/seed0", 5, 1, s): "In layer 1 of bb/a/seed0 at step 5 non-trigger queries give "
-        f"{a}% and trigger queries give {b}% of their attention to position 0 in sequence {s}."
+        f"{a}\u00a0% and trigger queries give {b}\u00a0% of their attention to position 0 "
+        f"in sequence {s}."
         for s, a, b in ((0, 80, 10), (3, 50, 50))
     }
     norms = pl.DataFrame(
@@ -336,19 +337,19 @@ def test_regimes_of_the_theory_are_told_by_where_they_end() -> None:
         }
     )
     assert theory._theory_reading(curves, "sink") == (
-        "Of 2 regimes with an onset the sink ends highest in adam (7.00, at 2 × the onset's time) "
-        "and lowest in sgd (2.50, at 4 × the onset's time); no onset in fixed sink."
+        "Of 2 regimes with an onset the sink ends highest in Adam (7.00, at 2 × the onset's time) "
+        "and lowest in SGD (2.50, at 4 × the onset's time); no onset in fixed sink."
     )
 
 
 def test_collapses_are_told_for_each_choice(named: dict[str, Page]) -> None:
-    assert "explains 90% [85%, 95%]" in told(
+    assert "explains 90\u00a0% [85\u00a0%, 95\u00a0%]" in told(
         named, "alignment", "collapsed", "sink_excess", "loss", "time"
     )
-    assert "more than 95 % of the surrogates do (60%)" in told(
+    assert "more than 95 % of the surrogates do (60\u00a0%)" in told(
         named, "alignment", "collapsed", "sink_excess", "step", "time"
     )
-    assert "explains 40%" in told(named, "alignment", "raw", "sink_excess", "step")
+    assert "explains 40\u00a0%" in told(named, "alignment", "raw", "sink_excess", "step")
     found = named["alignment"].data["scores"].height
     above = named["alignment"].data["scores"].filter(pl.col("rescaling") == "time").height
     assert named["alignment"].answer.startswith(f"With {above} of {found} choices of statistic, ")
@@ -363,7 +364,7 @@ def test_collapses_are_told_for_each_choice(named: dict[str, Page]) -> None:
 def test_experiments_are_told_for_the_chosen_statistic(named: dict[str, Page]) -> None:
     text = told(named, "laboratory", "mitigations", "sink_excess", "loss")
     assert "In 1 of 2 comparisons" in text and "sink excess at equal loss" in text
-    assert "relu-1l -0.40" in text, "the other's interval reaches beyond zero"
+    assert "relu-1l −0.40" in text, "the other's interval reaches beyond zero"
     text = told(named, "laboratory", "mitigations", "sink_excess", "rate")
     assert "the difference in sink excess per ln(step) excludes zero" in text
 
@@ -400,7 +401,7 @@ def test_experiments_stand_side_by_side_with_their_differences_at_equal_loss(
     row, control = cells["bb/relu-1l"], cells["bb/adamw-3l"]
     assert row["sink excess"].text == "0.250" and row["sink excess"].order == 0.25
     matched = row["sink excess: difference"]
-    assert (matched.text, matched.order) == ("-0.500 [-0.600, 0.000]", -0.5)
+    assert (matched.text, matched.order) == ("−0.500 [−0.600, 0.000]", -0.5)
     assert matched.note == "p 0.06"
     assert row["residual excess"].text == "—", "not compared"
     assert control["Δlogit"].text == "0.250"

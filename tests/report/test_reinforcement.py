@@ -117,11 +117,11 @@ def test_holds_are_told_with_what_their_intervals_decide() -> None:
     assert "In language models 0 of 1 change are as predicted, 1 undecided." in told
     assert "Shams that change, though none should: 1 of 2." in told
     clause = " ".join(answered.holds(rows))
-    assert "As predicted: bb/held (-2.50 [-3.00, -2.00] nats of sink, predicted -3.00)" in clause
+    assert "As predicted: bb/held (−2.50 [−3.00, −2.00] nats of sink, predicted −3.00)" in clause
     assert (
-        "The reverse: bb/forced (-0.20 [-0.30, -0.10] e-folds of drain, predicted 0.30)" in clause
+        "The reverse: bb/forced (−0.20 [−0.30, −0.10] e-folds of drain, predicted 0.30)" in clause
     )
-    assert "Undecided: nano-olmo-held (-0.20 [" in clause
+    assert "Undecided: nano-olmo-held (−0.20 [" in clause
     assert "Shams that change, though none should: 1 of 2." in clause
 
 

@@ -27,6 +27,7 @@ NAMES = {
     "delta_logit_sd": "spread of Δlogit",
     "delta_logit_bb": "Δlogit, BB code's definition",
     "delta_logit_lm": "Δlogit, OLMo notebook's definition",
+    "sink_log_odds": "sink log-odds",
     "sink_weight_floor": "uniform floor",
     "sink_rate": "share of sequences with a sink",
     "r2": "R²",

@@ -42,9 +42,25 @@ def number(value: float | None, digits: int = 2) -> str:
     if value is None:
         return "—"
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.{digits}g}"
+        return minus(f"{value:.{digits}g}")
     text = f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:,.0f}"
-    return text.removeprefix("-") if not text.strip("-0.") else text
+    return text.removeprefix("-") if not text.strip("-0.") else minus(text)
+
+
+def signed(value: float, form: str = ".2f") -> str:
+    """A change for people: '+0.30', '−0.30'."""
+    return minus(f"{value:+{form}}")
+
+
+def minus(text: str) -> str:
+    """A written number with the sign that the axes write; the hyphen of an exponent stays."""
+    return "−" + text[1:] if text.startswith("-") else text
+
+
+def percent(share: float) -> str:
+    """'60 %' of 0.6, kept on one line."""
+    text = f"{100 * share:.0f}"
+    return ("0" if text == "-0" else minus(text)) + "\N{NO-BREAK SPACE}%"
 
 
 def median(values: pl.Series) -> float | None:

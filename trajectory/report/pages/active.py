@@ -250,13 +250,13 @@ def _count(run: Run, gated: pl.DataFrame) -> Figure:
 
 def _shares(last: pl.DataFrame) -> str:
     shares = last.group_by("group").agg(pl.col("share").mean()).sort("group")
-    parts = [f"{row['share']:.0%} ({row['group']})" for row in shares.to_dicts()]
+    parts = [f"{words.percent(row['share'])} ({row['group']})" for row in shares.to_dicts()]
     if len(parts) > words.LISTED_GROUPS:
         ordered = shares.sort("share").to_dicts()
         low, high = ordered[0], ordered[-1]
         return (
-            f"{low['share']:.0%} ({low['group']}) to {high['share']:.0%} ({high['group']}) over "
-            f"{len(ordered)} groups"
+            f"{words.percent(low['share'])} ({low['group']}) to "
+            f"{words.percent(high['share'])} ({high['group']}) over {len(ordered)} groups"
         )
     return words.listed(parts)
 

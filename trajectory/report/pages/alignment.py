@@ -147,7 +147,7 @@ def _spoken(rescaling: str) -> str:
 def _explains(row: dict[str, Any]) -> str:
     """How much the common curve explains, and whether that is more than for surrogates."""
     ends = _percent(row["score_low"], row["score_high"])
-    bound = f"95 % of the surrogates do ({row['null_high']:.0%})"
+    bound = f"95 % of the surrogates do ({words.percent(row['null_high'])})"
     if row["score_low"] is None or row["score_high"] is None:
         verdict = f"without an interval to compare with what {bound}"
     elif row["score_low"] > row["null_high"]:
@@ -156,7 +156,7 @@ def _explains(row: dict[str, Any]) -> str:
         verdict = f"no more than {bound}"
     else:
         verdict = f"which leaves undecided whether more than {bound}"
-    told = f"explains {row['score']:.0%} {ends}".rstrip()
+    told = f"explains {words.percent(row['score'])} {ends}".rstrip()
     return f"{told} of the variance left out, {verdict}"
 
 
@@ -234,8 +234,8 @@ def _raw_reading(scores: pl.DataFrame, statistic: str, axis: str) -> str:
     if row is None:
         return f"{_first_up(what)} was not compared without rescaling."
     return (
-        f"Without rescaling, one curve of {what} explains {row['score']:.0%} of the variance of "
-        f"runs left out of it ({row['trajectories']} runs)."
+        f"Without rescaling, one curve of {what} explains {words.percent(row['score'])} of the "
+        f"variance of runs left out of it ({row['trajectories']} runs)."
     )
 
 
@@ -248,7 +248,7 @@ def _collapse_reading(scores: pl.DataFrame, statistic: str, axis: str, rescaling
 
 
 def _percent(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"[{low:.0%}, {high:.0%}]"
+    return "" if low is None or high is None else f"[{words.percent(low)}, {words.percent(high)}]"
 
 
 def _first_up(text: str) -> str:

@@ -229,6 +229,6 @@ def _reading(part: pl.DataFrame, line: str) -> str:
     return (
         f"From first to last checkpoint {both} of {words.count(ends.height, line)} "
         f"{'moves' if both == 1 else 'move'} to a stronger sink with a smaller value; furthest "
-        f"goes {top['trajectory']} on {top['domain']}, by {top['sink']:+.1f} nats, its value "
-        f"ratio by a factor of {top['drain']:.2f}."
+        f"goes {top['trajectory']} on {top['domain']}, by {words.signed(top['sink'], '.1f')} nats, "
+        f"its value ratio by a factor of {top['drain']:.2f}."
     )

@@ -95,7 +95,11 @@ def _told(frame: pl.DataFrame) -> str:
     if last.is_empty():
         return ""
     counts = dict(last.group_by("kind").len().rows())
-    told = [f"{counts[kind] / last.height:.0%} on {_ON[kind]}" for kind in KINDS if kind in counts]
+    told = [
+        f"{words.percent(counts[kind] / last.height)} on {_ON[kind]}"
+        for kind in KINDS
+        if kind in counts
+    ]
     return (
         f"At the last checkpoints {words.count(last.height, 'head')} (counted on each dormant "
         f"domain) rest: {words.listed(told)}."

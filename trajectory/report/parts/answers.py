@@ -140,7 +140,7 @@ def motion(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
     base = marks.named("motion").encode(
         y=alt.Y("line:N", title=None).axis(**marks.rows_axis(260)),
         yOffset=alt.YOffset("test:N").sort(tests),
-        color=color.legend(orient="top"),
+        color=color.legend(orient="top", symbolOpacity=1),
         tooltip=[
             *(alt.Tooltip(f"{n}:N") for n in ("group", "domain", "key", "variable", "predictor")),
             *marks.tips(MOTION_TESTS, ["pairs", "heads", "sign_agreement", "sign_null", "sign_p"]),

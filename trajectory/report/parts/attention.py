@@ -142,7 +142,9 @@ def _place(films: Sequence[Film], age: float, names: Names) -> str:
     told = "; ".join(f"{names.of(f.trajectory)} at step {_shown(f, age):,}" for f in films)
     clock = "step of the sink" if films[0].onset else "of training"
     return (
-        f"{words.number(age)} × {clock}: {told}" if films[0].onset else f"{age:.0%} {clock}: {told}"
+        f"{words.number(age)} × {clock}: {told}"
+        if films[0].onset
+        else f"{words.percent(age)} {clock}: {told}"
     )
 
 
@@ -251,7 +253,7 @@ def _map_told(rows: pl.DataFrame) -> dict[int, str]:
     told = {}
     for (step,), part in known.group_by("step", maintain_order=True):
         parts = [
-            f"{called} {float(own['first_key'].mean() or 0):.0%}"  # type: ignore[arg-type]
+            f"{called} {words.percent(float(own['first_key'].mean() or 0))}"  # type: ignore[arg-type]
             for trigger, called in ((False, "other tokens give it"), (True, "triggers"))
             if (own := part.filter(pl.col("trigger") == trigger)).height
         ]

@@ -265,7 +265,7 @@ def _bar_reading(
     top = own.sort(moved, "intervention", descending=[True, False]).row(0, named=True)
     change = f"“{top['intervention']}”"
     if not before:
-        told = f"{top[column]:+.3f} nats/token"
+        told = f"{words.signed(top[column], '.3f')} nats/token"
         return f"In {trajectory} on {domain} {change} moves the loss most: {told}."
     return (
         f"In {trajectory} on {domain} {change} moves the {axis} most, from "

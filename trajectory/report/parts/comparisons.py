@@ -70,7 +70,8 @@ def _reading(rows: pl.DataFrame, what: str) -> str:
         return f"No experiment here was compared in {what}."
     clear = rows.filter((pl.col("difference_low") > 0) | (pl.col("difference_high") < 0))
     told = [
-        f"{row['group']} {row['difference']:+.2f}" for row in clear.sort("difference").to_dicts()
+        f"{row['group']} {words.signed(row['difference'])}"
+        for row in clear.sort("difference").to_dicts()
     ]
     named = words.listed(told if len(told) <= NAMED else [*told[:2], "…", told[-1]])
     alone = rows["difference_low"].null_count()
@@ -233,6 +234,10 @@ def _mean(row: Mapping[str, Any] | None, of: str) -> Cell:
     p = f"p {words.number(row['p_value'])}" if of and row["p_value"] is not None else ""
     largest = max(abs(x) for x in (value, low, high) if x is not None)
     digits = sum(largest < bound for bound in (1, 10, 100))
-    told = [f"{round(x, digits) + 0.0:,.{digits}f}" for x in (value, low, high) if x is not None]
+    told = [
+        words.minus(f"{round(x, digits) + 0.0:,.{digits}f}")
+        for x in (value, low, high)
+        if x is not None
+    ]
     text = told[0] + (f" [{told[1]}, {told[2]}]" if len(told) > 1 else "")
     return Cell(text, "number", note=p, order=value)

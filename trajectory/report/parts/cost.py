@@ -144,7 +144,7 @@ def _reading(rows: pl.DataFrame) -> str:
     for world in WORLDS:
         own = rows.filter(world=world)
         parts = [
-            f"{float(part['cost'].mean() or 0):+.3f} {where} ({part.height})"  # type: ignore[arg-type]
+            f"{words.signed(float(part['cost'].mean() or 0), '.3f')} {where} ({part.height})"  # type: ignore[arg-type]
             for part, where in (
                 (own.filter(pl.col("sink_weight") >= RESTING), "where it rests on the sink"),
                 (own.filter(pl.col("sink_weight") < RESTING), "where not"),

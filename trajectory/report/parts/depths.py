@@ -87,7 +87,7 @@ def by_depth(
         name,
         title,
         alt.layer(*layers),
-        _depth_reading(profile, column, log),
+        _depth_reading(profile, column, log, "at depth" if table == "layers" else "in layer"),
         data="profile",
         table=table,
         definition=f"by depth at the last checkpoint; {axis}",
@@ -102,7 +102,7 @@ def depth_axis(title: str, column: str = "layer") -> alt.X:
     return alt.X(f"{column}:Q", title=title).axis(axis).scale(zero=False, nice=False, padding=6)
 
 
-def _depth_reading(profile: pl.DataFrame, column: str, least_too: bool) -> str:
+def _depth_reading(profile: pl.DataFrame, column: str, least_too: bool, where: str) -> str:
     """Where each trajectory has the most of it, and the least."""
     told = []
     for (trajectory,), part in profile.drop_nulls(column).group_by(
@@ -111,9 +111,9 @@ def _depth_reading(profile: pl.DataFrame, column: str, least_too: bool) -> str:
         first = min(part["domain"].unique(), key=domain_rank)
         own = part.filter(domain=first).sort(column, "layer")
         low, high = own.row(0, named=True), own.row(-1, named=True)
-        text = f"{words.number(high[column])} at {high['layer']}"
+        text = f"{words.number(high[column])} {where} {high['layer']}"
         if least_too:
-            text += f" and {words.number(low[column])} at {low['layer']}"
+            text += f" and {words.number(low[column])} {where} {low['layer']}"
         told.append(f"{trajectory} on {first} {text}")
         if len(told) == words.LISTED_GROUPS:
             break

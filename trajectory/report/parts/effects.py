@@ -119,7 +119,7 @@ def _effects(run: Run, effects: pl.DataFrame) -> Figure:
     dormant = effects.filter(pl.col("sink_weight") >= 0.5)["loss_difference"]
     active = effects.filter(pl.col("sink_weight") < 0.5)["loss_difference"]
     told = [
-        f"{float(part.sum()) / part.len():+.4f} for the {part.len()} with {what}"
+        f"{words.signed(float(part.sum()) / part.len(), '.4f')} for the {part.len()} with {what}"
         for part, what in (
             (dormant, "at least half of their weight on the sink"),
             (active, "less"),
@@ -184,7 +184,7 @@ def _changes(run: Run, changes: pl.DataFrame) -> Figure:
             base.mark_point(filled=True, size=22).encode(tooltip=tips),
         ),
         f"“{top['intervention']}” costs most at the last checkpoint: "
-        f"{top['loss_difference']:+.3f} nats/token on {top['domain']}."
+        f"{words.signed(top['loss_difference'], '.3f')} nats/token on {top['domain']}."
         + (f" Drawn are the {len(names)} that cost most." if len(names) == len(KINDS) else ""),
         data="changes",
         table="interventions",

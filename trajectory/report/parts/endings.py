@@ -30,8 +30,8 @@ def change(heads: pl.DataFrame, streams: pl.DataFrame) -> str:
     if not parts:
         return "Every model was seen at one checkpoint, so that nothing rises or falls."
     return (
-        f"From first to last checkpoint, over runs on dormant domains, by {CLEARLY:.0%} or more "
-        f"{words.listed(parts)}."
+        f"From first to last checkpoint, over runs on dormant domains, by "
+        f"{words.percent(CLEARLY)} or more {words.listed(parts)}."
     )
 
 

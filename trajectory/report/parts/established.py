@@ -135,7 +135,7 @@ def false(
         if share >= levels.MOST:
             found.append(
                 "That a positive coupling marks a sink: R > 0 at "
-                f"{words.number(100 * share, 0)} % of positional shams too."
+                f"{words.percent(share)} of positional shams too."
             )
     pushed = [c for c in levels.useful(courses) if c.sink < 0 and c.verdict == NO]
     if pushed:
@@ -196,8 +196,8 @@ def _over(c: Contrast) -> str:
 
 
 def _share(c: Contrast) -> str:
-    sham = "none measured" if c.sham is None else f"{words.number(100 * c.sham, 0)} %"
-    return f"{words.number(100 * c.sink, 0)} % of checkpoints, shams {sham}, {_over(c)}"
+    sham = "none measured" if c.sham is None else words.percent(c.sham)
+    return f"{words.percent(c.sink)} of checkpoints, shams {sham}, {_over(c)}"
 
 
 def _each(found: Sequence[Contrast], tell: Callable[[Contrast], str]) -> str:
@@ -205,6 +205,6 @@ def _each(found: Sequence[Contrast], tell: Callable[[Contrast], str]) -> str:
 
 
 def _percent(values: Iterable[float]) -> str:
-    found = sorted(100 * v for v in values)
-    low, high = (words.number(v, 0) for v in (found[0], found[-1]))
-    return f"{low} %" if low == high else f"{low} to {high} %"
+    found = sorted(values)
+    low, high = words.percent(found[0]), words.percent(found[-1])
+    return low if low == high else f"{low} to {high}"

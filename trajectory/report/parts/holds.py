@@ -126,9 +126,9 @@ def _chart(rows: pl.DataFrame) -> Chart:
     line = alt.Chart(alt.InlineData(values=[{"at": end} for end in (ends[0], 0, ends[1])]))
     base = marks.named("holds").encode(
         x=axis(alt.X, "predicted", x),
-        color=alt.Color("colour:N", title=None)
+        color=alt.Color("colour:N", title="world")
         .scale(domain=there, range=[COLOURS[name] for name in there])
-        .legend(orient="top"),
+        .legend(orient="top", symbolOpacity=1),
         tooltip=[
             *(alt.Tooltip(f"{n}:N") for n in ("experiment", "about", "domain", "change", "unit")),
             *marks.tips(HOLDS, ["layer", "from_step", "step", "seeds", "cause", "gain"]),
@@ -137,7 +137,7 @@ def _chart(rows: pl.DataFrame) -> Chart:
         ],
     )
     shape = (
-        alt.Shape("change:N", title=None)
+        alt.Shape("change:N", title="change")
         .scale(domain=[n for n, _ in KINDS_OF_HOLDS.values()], range=["circle", "square"])
         .legend(orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY)
     )

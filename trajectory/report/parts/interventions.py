@@ -58,7 +58,8 @@ def _ends_reading(frame: pl.DataFrame, trajectory: str) -> str:
         if part.height:
             top = part.row(0, named=True)
             told.append(
-                f"“{top['intervention']}” ({top['risk_change']:+.2f} nats/token on {domain})"
+                f"“{top['intervention']}” ({words.signed(top['risk_change'])} nats/token "
+                f"on {domain})"
             )
     if not told:
         return f"Nothing was taken out of {trajectory}: its variant names no interventions."

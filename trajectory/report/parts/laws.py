@@ -13,7 +13,7 @@ from trajectory.report.run import Run, dormant, world_rank
 from trajectory.schemas import LAWS
 
 VERDICTS = ("named", "plausible", "excluded", "constant")
-VERDICT_COLOURS = (palette.KINDS[0], palette.QUIET, palette.KINDS[2])
+VERDICT_COLOURS = (palette.KINDS[0], palette.QUIET, palette.KINDS[2], palette.KINDS[4])
 
 MAIN = ("delta_logit", "value_ratio", "residual_ratio")
 """Statistics that the table shows first."""
@@ -54,6 +54,8 @@ def _statistic_rank(name: str) -> tuple[int, str]:
 
 
 def _verdicts(counted: pl.DataFrame, statistics: list[str]) -> Figure:
+    there = set(counted["verdict"])
+    looks = {v: c for v, c in zip(VERDICTS, VERDICT_COLOURS, strict=True) if v in there}
     chart = (
         marks.named("verdicts")
         .transform_filter("datum.statistic == fitted_statistic")
@@ -62,7 +64,7 @@ def _verdicts(counted: pl.DataFrame, statistics: list[str]) -> Figure:
             x=alt.X("runs:Q", title="share of the runs", stack="normalize").axis(format="%"),
             y=alt.Y("law:N", title=None).axis(labelExpr=marks.SPOKEN),
             color=alt.Color("verdict:N", title=None)
-            .scale(domain=list(VERDICTS), range=list(VERDICT_COLOURS))
+            .scale(domain=list(looks), range=list(looks.values()))
             .legend(orient="top"),
             order="place:Q",
             tooltip=["statistic:N", "law:N", "formula:N", "verdict:N", "runs:Q"],
@@ -126,7 +128,7 @@ def _table(run: Run) -> Grid:
             Cell(f"{row['first_step']}–{row['last_step']}", "number"),
             row["formula"],
             Cell(_parameters(row), "long"),
-            Cell("—" if row["r2"] is None else f"{row['r2']:.3f}", "number"),
+            Cell(words.number(row["r2"], 3), "number"),
             Cell(row["verdict"], "yes" if row["verdict"] == "named" else "no"),
         ]
         for row in sorted(

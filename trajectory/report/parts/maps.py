@@ -128,7 +128,8 @@ def _map_readings(frame: pl.DataFrame) -> dict[tuple[Value, ...], str]:
     for (trajectory, *chosen), part in means.group_by("trajectory", *CHOSEN, maintain_order=True):
         step, layer, sequence = (int(str(number)) for number in chosen)
         told = [
-            f"{'trigger' if row['trigger'] else 'non-trigger'} queries give {row['weight']:.0%}"
+            f"{'trigger' if row['trigger'] else 'non-trigger'} queries give "
+            f"{words.percent(row['weight'])}"
             for row in part.to_dicts()
         ]
         readings[(str(trajectory), step, layer, sequence)] = (

@@ -60,6 +60,8 @@ def make(run: Run) -> Part:
         [] if static else [Choice("chosen_phenomenon", "by layer", options, "sink", "Phenomenon")]
     )
     answer = _leads_reading(data["leads"]) if "leads" in data else ""
+    if answer and run.whole != "All runs":  # the chart leaves out the experiments that this counts
+        answer = f"Over all runs, experiments too: {answer[0].lower()}{answer[1:]}"
     return Part("onset", "When they appear", TEXT, blocks, controls, data, answer)
 
 

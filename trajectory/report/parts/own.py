@@ -62,7 +62,7 @@ def elsewhere(run: Run, groups: Iterable[str]) -> dict[str, str]:
     lead = heads.sort("own_top_mass", "layer", "head", descending=[True, False, False])
     for row in lead.unique("group", keep="first", maintain_order=True).to_dicts():
         which = "the first" if row["follows"] == CALLED["first"] else "every"
-        share = f"{row['top_token_share']:.0%} of sequences"
+        share = f"{words.percent(row['top_token_share'])} of sequences"
         found[row["group"]] = f"{which} “{row['top_token']}” ({share})"
     return found
 
@@ -120,8 +120,8 @@ def _reading(frame: pl.DataFrame, trajectory: str, domain: str) -> str:
     ]
     where = f": {words.listed(told)}" if told else ""
     return (
-        f"On {domain} {float(rate.sum()) / rate.len():.0%} of {trajectory}'s pairs of sequence and "
-        f"head have a key above {SINK_RATE_THRESHOLD}; {sinks.height} of "
+        f"On {domain} {words.percent(float(rate.sum()) / rate.len())} of {trajectory}'s pairs of "
+        f"sequence and head have a key above {SINK_RATE_THRESHOLD}; {sinks.height} of "
         f"{words.count(own.height, 'head')} are sinks by their sequences' own keys{where}."
         f"{_besides(own)}"
     )
@@ -133,7 +133,8 @@ def _which(sinks: pl.DataFrame, key: str) -> str:
         return ""
     tokens = sinks.group_by("top_token").agg(pl.len(), pl.col("top_token_share").mean())
     top = tokens.sort("len", "top_token", descending=[True, False]).row(0, named=True)
-    return f" (most often “{top['top_token']}”, in {top['top_token_share']:.0%} of sequences)"
+    share = words.percent(top["top_token_share"])
+    return f" (most often “{top['top_token']}”, in {share} of sequences)"
 
 
 def _besides(own: pl.DataFrame) -> str:
@@ -146,6 +147,6 @@ def _besides(own: pl.DataFrame) -> str:
     )
     return (
         f" Besides the sink position the head with most secondary sinks is layer {top['layer']}, "
-        f"head {top['head']}: {top['other_sink_rate']:.0%} of its sequences have one, most often "
-        f"on “{top['other_token']}”."
+        f"head {top['head']}: {words.percent(top['other_sink_rate'])} of its sequences have one, "
+        f"most often on “{top['other_token']}”."
     )

@@ -106,4 +106,4 @@ def _reading(found: pl.DataFrame, name: str, column: str, trajectory: str) -> st
     told = [f"{words.number(row[column], 3)} on {row['domain']}" for row in first.to_dicts()]
     what = "differs most between domains" if name == "gap" else "costs most"
     number = "weight on the sink" if name == "gap" else "in nats/token"
-    return f"Of {trajectory} {first['name'][0]} {what}: {number} {words.listed(told)}."
+    return f"Of the heads of {trajectory} {first['name'][0]} {what}: {number} {words.listed(told)}."

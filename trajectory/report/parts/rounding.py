@@ -130,18 +130,18 @@ def reading(frame: pl.DataFrame, bits: int) -> str:
         return f"No run on a dormant domain has losses with {BITS[bits]}."
     least, most = ends.row(0, named=True), ends.row(-1, named=True)
     told = (
-        f"At their last checkpoint {BITS[bits]} cost {least['cost']:+.3g} nats per token in "
+        f"At their last checkpoint {BITS[bits]} cost "
+        f"{words.signed(least['cost'], '.3g')} nats per token in "
         f"{least['trajectory']} (peak {least['residual_ratio']:.3g})"
     )
     if ends.height > 1:
-        told += (
-            f" and {most['cost']:+.3g} in {most['trajectory']} (peak {most['residual_ratio']:.3g})"
-        )
+        cost = words.signed(most["cost"], ".3g")
+        told += f" and {cost} in {most['trajectory']} (peak {most['residual_ratio']:.3g})"
     if ends.height < LEAST_RUNS or min(ends[c].n_unique() for c in ("cost", "residual_ratio")) < 2:
         return f"{told}; {words.count(ends.height, 'run')} are too few for a correlation."
     rank, chance = association(ends["residual_ratio"].to_numpy(), ends["cost"].to_numpy())
     verdict = "goes with" if chance < 0.05 else "is not shown to go with"
     return (
         f"{told}; over {words.count(ends.height, 'run')} the cost {verdict} the peak (rank "
-        f"correlation {rank:+.2f}, as great in {chance:.2g} of random pairings)."
+        f"correlation {words.signed(rank)}, as great in {chance:.2g} of random pairings)."
     )

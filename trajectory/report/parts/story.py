@@ -247,7 +247,7 @@ def _taken(run: Run, question: str) -> Finding:
         told.append(
             f"“{row['changes']}” takes most in {trajectory} on {domain}, from "
             f"{words.number(row['sink_before'])} to {words.number(row['sink'])}, at "
-            f"{row['loss_difference']:+.2f} nats/token"
+            f"{words.signed(row['loss_difference'])} nats/token"
         )
     if not told:
         return Finding(question, UNTESTED, "This run zeroes no layer that has layers behind.", link)

@@ -31,6 +31,9 @@ def make(run: Run) -> Part:
 
 
 _THEORY = (("sink", "Theory: the sink logit"), ("value", "Theory: the value of the sink"))
+_NAMES = {"sgd": "SGD", "adam": "Adam"}
+"""Regimes whose name is no word."""
+
 _THEORY_AXES = {"sink": "sink logit (nats)", "value": "ln(norm of the sink's value / at the start)"}
 
 
@@ -43,7 +46,7 @@ def _theory(column: str, title: str, curves: pl.DataFrame) -> Figure:
             x=marks.step_axis("time / time of the sink's onset", "time_to_onset"),
             y=alt.Y(f"{column}:Q", title=_THEORY_AXES[column]).scale(zero=False),
             color=alt.Color("regime:N", title=None).legend(
-                orient="top", columns=3, labelExpr=marks.SPOKEN
+                orient="top", columns=3, labelExpr=f"{_NAMES}[datum.label] || ({marks.SPOKEN})"
             ),
             tooltip=marks.tips(THEORY_CURVES, ["regime", "time", "sink", "value", "loss"]),
         )
@@ -73,15 +76,19 @@ def _theory_reading(curves: pl.DataFrame, column: str) -> str:
         return "In no regime does the sink come to hold half the weight."
     low, high = ends.row(0, named=True), ends.row(-1, named=True)
     never = sorted(set(curves["regime"]) - set(ends["regime"]))
-    without = f"; no onset in {words.listed([n.replace('_', ' ') for n in never])}" if never else ""
+    without = f"; no onset in {words.listed([_called(n) for n in never])}" if never else ""
     return (
         f"Of {words.count(ends.height, 'regime')} with an onset the {marks.called(column)} ends "
         f"highest in {_regime(high, column)} and lowest in {_regime(low, column)}{without}."
     )
 
 
+def _called(regime: str) -> str:
+    return _NAMES.get(regime, regime.replace("_", " "))
+
+
 def _regime(row: dict[str, Any], column: str) -> str:
     return (
-        f"{row['regime'].replace('_', ' ')} ({words.number(row[column])}, at "
+        f"{_called(row['regime'])} ({words.number(row[column])}, at "
         f"{row['time_to_onset']:,.0f} × the onset's time)"
     )

@@ -5,9 +5,9 @@
 function rounded(value) {
   if (value === null || value === undefined) return "—";
   const size = Math.abs(value);
-  if (size >= 1e5) return value.toPrecision(2);
-  const text = size < 1000 ? value.toFixed(2) : Math.round(value).toLocaleString("en");
-  return Number(text) === 0 ? text.replace("-", "") : text;
+  const small = size < 1000 ? size.toFixed(2) : Math.round(size).toLocaleString("en");
+  const text = size >= 1e5 ? size.toPrecision(2) : small;
+  return value < 0 && Number(text) !== 0 ? `−${text}` : text;
 }
 
 // A model's name of several words inside a sentence.
