@@ -63,16 +63,16 @@ def rounds(measured: Any, repeat: int) -> list[tuple[float, float]]:
     """CPU seconds without and with the scores, round by round."""
     from trajectory.probe import measure
 
-    bare = measure.HeadReader
+    asked = measure._Probe._asked
 
     def without(*args: Any) -> Any:
-        return bare(*args[:5])  # the copies are the sixth
+        return asked(*args)._replace(copies=None)
 
     found = []
     for n in range(repeat + 1):
         pair = []
         for scored in ((False, True), (True, False))[n % 2]:
-            with nullcontext() if scored else patch.object(measure, "HeadReader", without):
+            with nullcontext() if scored else patch.object(measure._Probe, "_asked", without):
                 begun = time.process_time()
                 measured()
                 pair.append((scored, time.process_time() - begun))
