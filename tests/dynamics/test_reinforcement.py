@@ -116,7 +116,9 @@ def paragraph(found: dict[str, pl.DataFrame], sign: float = 1.0) -> dict[str, st
         "forks": answered.forks(forked),
         "false": established.false(course, known, rows_of(found)),
     }
-    return {name: " ".join(sentences) for name, sentences in passages.items()}
+    return {
+        name: " ".join(sentences).replace("\u00a0", " ") for name, sentences in passages.items()
+    }
 
 
 def test_what_is_planted_is_established() -> None:
