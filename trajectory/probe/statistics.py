@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trajectory.probe.kinds import capped
+from trajectory.probe.medians import midpoints
 from trajectory.schemas import MIN_QUERY
 from trajectory.schemas.base import LEAST_RANK
 
@@ -355,7 +356,7 @@ def sink_and_rest(norms: Tensor, rest: Tensor, sink: int) -> tuple[Tensor, Tenso
 
     NaN for sequences that have no such position.
     """
-    median = norms.masked_fill(~rest[:, None], torch.nan).nanquantile(0.5, dim=2)
+    median = midpoints(norms.masked_fill(~rest[:, None], torch.nan))
     return or_nan(norms[:, :, sink], rest.any(1)[:, None]), median
 
 
