@@ -163,7 +163,7 @@ class Copies:
 
 
 def _within(pairs: Pairs, block: Block) -> tuple[Tensor, Tensor]:
-    """Places of a block's pairs, int64 [P], and how many each of its queries has, int64 [b·rows]."""
+    """Places of a block's pairs, int64 [P], and how many each query has, int64 [b·rows]."""
     (begin, end), start, rows, first, keys, apart = block
     own = slice(pairs.starts[begin], pairs.starts[end])
     sequence, query, key = (t[own].long() for t in (pairs.sequence, pairs.query, pairs.key))
