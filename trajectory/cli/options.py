@@ -62,3 +62,26 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise TrajectoryError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def domain_files(given: list[str], otherwise: str = "") -> dict[str, Path]:
+    """Text files by domain, from options of the form name=FILE.
+
+    Args:
+        given: the options.
+        otherwise: what else the option takes, as the end of the error's advice.
+
+    Raises TrajectoryError for what is not name=FILE, a name given twice, or a file that is not
+    there.
+    """
+    files: dict[str, Path] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise TrajectoryError(f"--domain {text}: give name=FILE{otherwise}")
+        if name in files:
+            raise TrajectoryError(f"--domain {text}: '{name}' is there twice")
+        if not Path(path).is_file():
+            raise TrajectoryError(f"--domain {text}: no such file")
+        files[name] = Path(path)
+    return files

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trajectory.cli.options import Threads, check_writable
-from trajectory.errors import TrajectoryError
+from trajectory.cli.options import Threads, check_writable, domain_files
 
 DOMAINS = ("prose", "code")
 NAMES = (*DOMAINS, "repeated-random")
@@ -72,19 +71,8 @@ def sinks(
 def _domains(given: list[str]) -> Any:
     """Names of carried texts, or files by domain.
 
-    Raises TrajectoryError for a mixture, what is neither, a name given twice or a file that is not
-    there.
+    Raises TrajectoryError as ``domain_files``.
     """
     if all(name in NAMES for name in given):
         return list(dict.fromkeys(given))
-    found: dict[str, Path] = {}
-    for text in given:
-        name, equals, path = text.partition("=")
-        if not (name and equals and path):
-            raise TrajectoryError(f"--domain {text}: give name=FILE; or {', '.join(NAMES)} alone")
-        if name in found:
-            raise TrajectoryError(f"--domain {text}: '{name}' is there twice")
-        if not Path(path).is_file():
-            raise TrajectoryError(f"--domain {text}: no such file")
-        found[name] = Path(path)
-    return found
+    return domain_files(given, f"; or {', '.join(NAMES)} alone")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajectory.cli.options import Threads, check_writable, existing_folder
+from trajectory.cli.options import Threads, check_writable, domain_files, existing_folder
 from trajectory.errors import TrajectoryError
 from trajectory.jobs.process import set_up_torch
 
@@ -99,7 +99,7 @@ def _study(
     """Measure what the command line asks for; the config of its results."""
     for folder in folders:
         existing_folder(folder)
-    texts = _texts(domain or [])
+    texts = domain_files(domain or [])
     set_up_torch(threads)
     from trajectory.study import Study, name_of, run
 
@@ -107,25 +107,6 @@ def _study(
     check_writable(output)
     study = Study(folders, texts, changes, output, sequences, length, first_token, dtype, threads)
     return run(study, lambda told: print(told, file=sys.stderr))
-
-
-def _texts(given: list[str]) -> dict[str, Path]:
-    """Text files by domain.
-
-    Raises TrajectoryError for what is not name=FILE, a name given twice, or a file that is not
-    there.
-    """
-    found: dict[str, Path] = {}
-    for text in given:
-        name, equals, path = text.partition("=")
-        if not (name and equals and path):
-            raise TrajectoryError(f"--domain {text}: give name=FILE")
-        if name in found:
-            raise TrajectoryError(f"--domain {text}: '{name}' is there twice")
-        if not Path(path).is_file():
-            raise TrajectoryError(f"--domain {text}: no such file")
-        found[name] = Path(path)
-    return found
 
 
 def _print_circuit(config: Config) -> None:

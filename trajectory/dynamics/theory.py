@@ -120,31 +120,6 @@ class SimplifiedModel:
         return moved
 
 
-@dataclass(frozen=True)
-class Exponents:
-    """Late-time slopes: of the sink logit per ln t, of ln ‖β‖ per ln t, of ln ‖β‖ per nat of α.
-
-    None where the regime predicts no power: the quantity is held or converges.
-    """
-
-    sink_per_log_time: float | None
-    value_per_log_time: float | None
-    value_per_sink: float | None
-
-
-EXPONENTS: dict[str, Exponents] = {
-    "fixed_value": Exponents(0.5, None, None),
-    "fixed_sink": Exponents(None, None, -1.0),
-    "fixed_context": Exponents(0.0, 0.0, None),
-    "random_contexts": Exponents(0.5, -0.5, -1.0),
-}
-"""What each regime of the gradient flow predicts; ``docs/theory.md`` derives them.
-
-Adam has no such line: while the gradient stands above its own noise α grows linearly, then with
-a slope of up to 1 per ln t.
-"""
-
-
 def spread(model: SimplifiedModel) -> Array:
     """Var_{p_v}(E X): how much an unmixed mean context would tilt each law. Shape (queries,)."""
     mean = model.mean_context
@@ -159,30 +134,12 @@ def residual_spread(model: SimplifiedModel) -> Array:
     return (model.laws @ (rest**2).T - first**2) @ model.weights
 
 
-def plateau_times(model: SimplifiedModel) -> Array:
-    """W³ / (π_v Var_v): how long the sink logit waits with an empty value. Shape (queries,).
-
-    Infinite for a query type with one successor only, which nothing can tilt.
-    """
-    with np.errstate(divide="ignore"):
-        return np.asarray(model.keys**3 / (model.frequencies * spread(model)))
-
-
 def late_sink_logit(model: SimplifiedModel, times: ArrayLike) -> Array:
     """½ ln t + ½ ln(2 π_v Var_v), with the value held at a constant. Shape (times, queries).
 
     The variance is that of the whole context: no value is there to cancel its mean.
     """
-    pushed = spread(model) + residual_spread(model)
-    return _half_log(times, model.frequencies * pushed)
-
-
-def late_sink_logit_drained(model: SimplifiedModel, times: ArrayLike) -> Array:
-    """½ ln t + ½ ln(2 π_v κ_v), the value having cancelled the mean context. (times, queries)."""
-    return _half_log(times, model.frequencies * residual_spread(model))
-
-
-def _half_log(times: ArrayLike, push: Array) -> Array:
+    push = model.frequencies * (spread(model) + residual_spread(model))
     with np.errstate(divide="ignore"):
         late: Array = 0.5 * np.log(2 * np.asarray(times, dtype=float)[:, None] * push)
     return late
