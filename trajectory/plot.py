@@ -122,11 +122,11 @@ def over_training(frame: Any, statistic: str = "sink_excess") -> alt.LayerChart:
     if place and every.select("trajectory", "domain", *place).n_unique() <= MOST_LINES:
         faint = _chart(every).mark_line(strokeWidth=1, opacity=0.35, color=marks.GREY)
         layers.append(faint.encode(**encoded))
-    told = _told(first)
-    base = _chart(with_group(first)).encode(**encoded, color=told["color"])
+    encoding = _domain_encoding(first)
+    base = _chart(with_group(first)).encode(**encoded, color=encoding["color"])
     tip = marks.tips(table, kept)
     layers += [
-        base.mark_line(strokeWidth=2.4).encode(strokeDash=told["strokeDash"]),
+        base.mark_line(strokeWidth=2.4).encode(strokeDash=encoding["strokeDash"]),
         base.mark_point(filled=True, size=28, opacity=1).encode(tooltip=tip),
     ]
     return _looking(_sized(alt.layer(*layers)))
@@ -185,7 +185,7 @@ def phase(frame: Any) -> alt.LayerChart:
         raise TrajectoryError("phase: no head has log-odds and a value ratio after step 0")
     place = ["trajectory", "domain", "step", "layer", "head"]
     rows = with_group(rows).with_columns(series.above_uniform(rows).alias("above"))
-    told = _told(rows)
+    encoding = _domain_encoding(rows)
     base = _chart(rows.select(*place, "group", "above", "value_ratio", "sink_excess")).encode(
         x=alt.X("above:Q", title="sink log-odds above uniform attention (nats)").scale(zero=False),
         y=marks.value_axis("value_ratio", marks.titled(HEADS, "value_ratio"), log=True),
@@ -194,9 +194,9 @@ def phase(frame: Any) -> alt.LayerChart:
     )
     tips = marks.tips(HEADS, [*place, "above", "value_ratio", "sink_excess"])
     if several:
-        return _looking(_sized(alt.layer(*charts.balance(), *charts.course(base, told, tips))))
+        return _looking(_sized(alt.layer(*charts.balance(), *charts.course(base, encoding, tips))))
     points = base.mark_point(filled=True, size=40, opacity=1)
-    points = points.encode(color=told["color"], tooltip=tips)
+    points = points.encode(color=encoding["color"], tooltip=tips)
     return _looking(_sized(alt.layer(*charts.balance(), points)))
 
 
@@ -240,7 +240,7 @@ def _depth(frame: Any, step: int | None) -> alt.LayerChart:
     base = _chart(long.sort("domain", "what", "layer")).encode(
         x=depth_axis("depth" if of_layers else "layer").axis(format="d", values=ticks),
         y=marks.value_axis("value", title, log=of_layers),
-        color=_told(long)["color"],
+        color=_domain_encoding(long)["color"],
         tooltip=[*marks.tips(None, [*place, "value"]), alt.Tooltip("what:N", title="of")],
     )
     drawn = base.mark_line(strokeWidth=2).encode(
@@ -335,7 +335,7 @@ def _level(columns: Sequence[str]) -> tuple[Table, list[str], str]:
 def _leading(rows: pl.DataFrame, place: list[str], by: str) -> pl.DataFrame:
     """Records of the leading head or depth of each trajectory and domain."""
     if by not in rows.columns:
-        raise TrajectoryError(f"the frame has no column '{by}', by which the leading line is found")
+        raise TrajectoryError(f"the frame has no column '{by}', which determines the leading line")
     eligible = rows
     if place == ["layer"]:
         last = pl.col("layer").max().over("trajectory")
@@ -349,7 +349,7 @@ def _titled(table: Table, column: str) -> str:
     return marks.titled(table, column) if column in table.schema.names else marks.called(column)
 
 
-def _told(rows: pl.DataFrame) -> dict[str, Any]:
+def _domain_encoding(rows: pl.DataFrame) -> dict[str, Any]:
     """Colours of trajectories and line patterns of domains; of one trajectory colours of domains
     too."""
     domains = sorted(rows["domain"].unique(), key=domain_rank)

@@ -72,27 +72,27 @@ class SimplifiedModel:
     def gradient(self, alpha: Array, beta: Array) -> tuple[Array, Array]:
         """(∂L/∂α, ∂L/∂β), of the shapes of α and β."""
         sink, rest = self._attention(alpha)
-        moved = self._moved(self._tilt(sink, rest, beta))
+        shift = self._shift(self._tilt(sink, rest, beta))
         joint = self.frequencies[:, None] * self.weights
-        reach = (moved * (self.keys * beta - self.contexts)).sum(-1)
+        reach = (shift * (self.keys * beta - self.contexts)).sum(-1)
         along = (joint * reach).sum(1) * sink * rest
-        toward = ((joint * sink[:, None])[..., None] * moved).sum((0, 1))
+        toward = ((joint * sink[:, None])[..., None] * shift).sum((0, 1))
         return along, toward
 
     def hessian(self, alpha: Array, beta: Array) -> Array:
         """Second derivatives of L in (α, β): the flows are stiff, and their solvers need it."""
         sink, rest = self._attention(alpha)
-        moved = self._moved(self._tilt(sink, rest, beta))
-        tilted = self.laws[:, None] + moved
+        shift = self._shift(self._tilt(sink, rest, beta))
+        tilted = self.laws[:, None] + shift
         joint = self.frequencies[:, None] * self.weights
         direction = (sink * rest)[:, None, None] * (self.keys * beta - self.contexts)
         bent = tilted * (direction - (tilted * direction).sum(-1, keepdims=True))
         queries, tokens = self.laws.shape
         second = np.zeros((queries + tokens, queries + tokens))
         curvature = (bent * direction).sum(-1)
-        curvature += (1 - 2 * sink)[:, None] * (moved * direction).sum(-1)
+        curvature += (1 - 2 * sink)[:, None] * (shift * direction).sum(-1)
         second[np.arange(queries), np.arange(queries)] = (joint * curvature).sum(1)
-        opening = (sink * (1 - sink))[:, None, None] * moved + sink[:, None, None] * bent
+        opening = (sink * (1 - sink))[:, None, None] * shift + sink[:, None, None] * bent
         mixed = (joint[..., None] * opening).sum(1)
         second[:queries, queries:] = mixed
         second[queries:, :queries] = mixed.T
@@ -111,13 +111,13 @@ class SimplifiedModel:
         tilt: Array = sink[:, None, None] * beta + rest[:, None, None] * self.contexts
         return tilt
 
-    def _moved(self, tilt: Array) -> Array:
+    def _shift(self, tilt: Array) -> Array:
         """q − p, without cancellation where δ is tiny."""
         law = self.laws[:, None]
         excess = np.expm1(tilt - (law * tilt).sum(-1, keepdims=True))
-        moved: Array = law * (excess - (law * excess).sum(-1, keepdims=True))
-        moved /= 1 + (law * excess).sum(-1, keepdims=True)
-        return moved
+        shift: Array = law * (excess - (law * excess).sum(-1, keepdims=True))
+        shift /= 1 + (law * excess).sum(-1, keepdims=True)
+        return shift
 
 
 def spread(model: SimplifiedModel) -> Array:

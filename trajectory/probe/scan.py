@@ -198,24 +198,24 @@ class _Blocks:
         for start in range(0, self.length, block):
             first = 0 if self.window is None else max(0, start - self.window + 1)
             stop = min(start + block, self.length)
-            together = max(1, cells // ((stop - start) * (stop - first)))
-            blocks.append((start, stop, first, min(together, self.count_of)))
+            at_once = max(1, cells // ((stop - start) * (stop - first)))
+            blocks.append((start, stop, first, min(at_once, self.count_of)))
         # Room for a block's numbers is made once: new memory is slow at its first use.
         room = max(n * (stop - start) * (stop - first) for start, stop, first, n in blocks)
         memory = self.query.new_empty(2 * room)
-        for start, stop, first, together in blocks:
-            self._rows(start, stop, first, together, memory)
+        for start, stop, first, at_once in blocks:
+            self._rows(start, stop, first, at_once, memory)
 
-    def _rows(self, start: int, stop: int, first: int, together: int, memory: Tensor) -> None:
+    def _rows(self, start: int, stop: int, first: int, at_once: int, memory: Tensor) -> None:
         """Take the queries from ``start`` to ``stop``, of so many heads at once."""
         rows, keys = slice(start, stop), slice(first, stop)
         own = _Own(start, stop, first, self.sink, self.window, self.query)
-        room = _Room(memory, (together, stop - start, stop - first), own)
+        room = _Room(memory, (at_once, stop - start, stop - first), own)
         given = (self.query[:, rows], self.key[:, keys].mT, self.beside[:, rows])
         sums = (self.norm, self.spent, self.rest, self.total, self.shift, self.share)
-        parts = [t.split(together) for t in (*given, *(t[:, rows] for t in sums))]
+        parts = [t.split(at_once) for t in (*given, *(t[:, rows] for t in sums))]
         values, outputs, sets, columns = (
-            None if t is None else t.split(together)
+            None if t is None else t.split(at_once)
             for t in (
                 None if self.value is None else self.value[:, keys],
                 None if self.output is None else self.output[:, rows],
@@ -230,7 +230,7 @@ class _Blocks:
             if values is not None and outputs is not None:
                 torch.bmm(room.weights, values[n], out=outputs[n])
             if self.roles is not None:
-                self.roles.block(n * together, start, first, room.both[:, 0])
+                self.roles.block(n * at_once, start, first, room.both[:, 0])
             if sets is not None and columns is not None:
                 room.diagonals.zero_()
                 left = room.left(sets[n], part[-1], part[-2])

@@ -155,9 +155,9 @@ def _of_heads(
     seen = (visible.tril(-1).to(wide) @ keys.to(wide)) > 0  # (b, T, n)
     read = (seen[..., None] & readers[:, :, None]).to(wide)  # (b, T, n, m)
     found: dict[str, list[Tensor]] = {}
-    together = max(1, CELLS // (size * length**2))
-    for start in range(0, heads, together):
-        part = slice(start, start + together)
+    at_once = max(1, CELLS // (size * length**2))
+    for start in range(0, heads, at_once):
+        part = slice(start, start + at_once)
         per_query = _per_query(
             call,
             query[:, part],
