@@ -105,7 +105,7 @@ def test_experiments_are_compared_at_equal_loss_by_their_paired_differences(tmp_
         (["bb", "train", "--variant", "tony", "--seed", 0, "-o", "out"],
          "error: unknown variant 'tony'; this config has: tiny"),
         (["suites", "manifest", "olmo9", "--folder", ".", "-o", "out"],
-         "error: suite 'olmo9' is no training of this run; there are: none"),
+         "error: suite 'olmo9' is not a training of this run; known: none"),
         (["report", "--results", ".", "-o", "out"],
          "error: tables/heads.parquet: no such file; run the stage that writes it"),
         (["bigrams", "none.txt", "-o", "out"],

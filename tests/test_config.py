@@ -29,7 +29,7 @@ def variant(**values: object) -> dict[str, object]:
             ["fetch.timeout: input should be less than or equal to 86400"],
         ),
         (variant(seeds=[]), ["bb.variants.x.seeds: must not be empty"]),
-        (variant(seeds=[1, 1]), ["bb.variants.x: seeds: 1 is there twice"]),
+        (variant(seeds=[1, 1]), ["bb.variants.x: seeds: 1 is given twice"]),
         (variant(record=[5000]), ["bb.variants.x: step 5000 lies beyond the run's 1000 steps"]),
         (variant(width=10, heads=3), ["bb.variants.x: width 10 is not divisible by heads 3"]),
         (
@@ -70,15 +70,15 @@ def variant(**values: object) -> dict[str, object]:
         ),
         (
             variant(interventions=[{"kind": "zero_mlp"}, {"kind": "zero_mlp", "layers": [0]}]),
-            ["bb.variants.x: interventions: zero_mlp 0 is there twice"],
+            ["bb.variants.x: interventions: zero_mlp 0 is given twice"],
         ),
         (
             variant() | {"probe": {"interventions": {"heads": [0, 1, 0]}}},
-            ["probe.interventions: heads: 0 is there twice"],
+            ["probe.interventions: heads: 0 is given twice"],
         ),
         (
             variant() | {"probe": {"domains": ["prose", "prose"]}},
-            ["probe: domains: prose is there twice"],
+            ["probe: domains: prose is given twice"],
         ),
         (
             variant() | {"probe": {"forces": {"heads": "some", "second_order": 3}}},
@@ -105,7 +105,7 @@ def variant(**values: object) -> dict[str, object]:
             {"name": "a", "results": "r", "bb": {"variants": {"X": {}}}},
             ["bb.variants.X: string should match pattern '^[a-z0-9][a-z0-9._-]*$', found 'X'"],
         ),
-        (variant() | {"suites": {5: {}}}, ["suites: a suite's name is text, found 5"]),
+        (variant() | {"suites": {5: {}}}, ["suites: a suite's name must be text, found 5"]),
         (variant() | {"suites": {"m": {"like": 5}}}, ["suites.m.like: input should be a valid st"]),
         (
             variant() | {"suites": {"m": {"like": "nano-olmo"}}},

@@ -88,7 +88,7 @@ def test_heads_are_compared_between_domains(
         (static.circuit, {"folders": [Path("nowhere")]}, "nowhere: no such folder"),
         (static.circuit, {"domain": ["prose"]}, "--domain prose: give name=FILE"),
         (static.circuit, {"domain": ["a=none.txt"]}, "no such file"),
-        (static.circuit, {"domain": ["a=prose.txt", "a=code.txt"]}, "'a' is there twice"),
+        (static.circuit, {"domain": ["a=prose.txt", "a=code.txt"]}, "'a' is given twice"),
         (static.circuit, {"domain": ["a=short.txt"]}, "domain 'a'"),
         (static.circuit, {"first_token": "none"}, "first_token"),
         (static.heads, {"domain": ["a=prose.txt"]}, "give two or more"),

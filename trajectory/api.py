@@ -145,7 +145,7 @@ def measure(
         TrajectoryError: for arguments that mean nothing, a text of fewer than two tokens, a
             tokenizer without the token that ``first_token`` asks for or of another size than the
             model's vocabulary, ids beyond it, a checkpoint that cannot be read, a model that is not
-            causal, or one of a family that is not known to be measured right; for a revision that
+            causal, or one of a family that is not supported; for a revision that
             is not on the hub, cannot be had, or is not what its name says.
     """
     from trajectory.corpus.given import batches_of
@@ -167,7 +167,7 @@ def measure(
             )
     else:
         if revision is not None:
-            raise TrajectoryError("revision: a model in memory has none")
+            raise TrajectoryError("revision: does not apply to a model in memory")
         _refuse_own(dtype, device)
         own = ModelInMemory(model)
         compute = Compute.of("cpu", "float32", statistics)
@@ -296,7 +296,10 @@ def _at_hand(
 
     if isinstance(model, Path) or Path(model).is_dir() or not REPOSITORY.fullmatch(model):
         if revision is not None and Path(model).is_dir():
-            raise TrajectoryError(f"{model}: a folder has no revision '{revision}'; name its own")
+            raise TrajectoryError(
+                f"{model}: a folder has no revisions (found '{revision}'); give the folder of "
+                "the checkpoint"
+            )
         folder = _of_folder(model)
         yield folder, None, _read_tokenizer(folder, tokenizer)
         return
@@ -316,7 +319,7 @@ def _of_folder(checkpoint: Path | str) -> Path:
     folder = Path(checkpoint)
     if not folder.is_dir():
         raise TrajectoryError(
-            f"{folder}: no such folder, and no name on the hub, which is organisation/name"
+            f"{folder}: no such folder, and not a name on the hub (organisation/name)"
         )
     read_config(folder)  # which the tokenizer's reader would call its own
     return folder

@@ -101,7 +101,7 @@ def translated(values: Mapping[str, Any], where: object) -> dict[str, Any]:
     return {**found, **_norm(values, where), **({"torch_dtype": dtype} if dtype else {})}
 
 
-def told(values: dict[str, Any]) -> dict[str, Any]:
+def as_transformers(values: dict[str, Any]) -> dict[str, Any]:
     """Any config.json in the words of transformers, as it is where they have none for it."""
     if not is_hf_olmo(values):
         return values

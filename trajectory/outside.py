@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trajectory.errors import TrajectoryError
-from trajectory.hf_olmo import told
+from trajectory.hf_olmo import as_transformers
 
 HUB = "hf://"
 """Start of an address on the hub of ``HF_ENDPOINT``."""
@@ -78,7 +78,7 @@ def refuse_pointer(path: Path) -> None:
 def stated_context(config: Path) -> int | None:
     """Tokens that a model takes, as its config.json says; None where it says nothing readable."""
     try:
-        values = told(json_file(config))
+        values = as_transformers(json_file(config))
     except (OSError, ValueError):
         return None
     found = (values.get(name) for name in ("max_position_embeddings", "n_positions"))

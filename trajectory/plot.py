@@ -120,13 +120,13 @@ def over_training(frame: Any, statistic: str = "sink_excess") -> alt.LayerChart:
     if place and every.select("trajectory", "domain", *place).n_unique() <= MOST_LINES:
         faint = _chart(every).mark_line(strokeWidth=1, opacity=0.35, color=marks.GREY)
         layers.append(faint.encode(x=marks.step_axis(), **encoded))
-    told = _told(first)
+    encoding = _domain_encoding(first)
     layers += charts.over_training(
         _chart(with_group(first)),
         tooltip=marks.tips(table, kept),
         line={"strokeWidth": 2.4},
-        look={"strokeDash": told["strokeDash"]},
-        color=told["color"],
+        look={"strokeDash": encoding["strokeDash"]},
+        color=encoding["color"],
         **encoded,
     )
     return _looking(_sized(alt.layer(*layers)))
@@ -185,7 +185,7 @@ def phase(frame: Any) -> alt.LayerChart:
         raise TrajectoryError("phase: no head has log-odds and a value ratio after step 0")
     place = ["trajectory", "domain", "step", "layer", "head"]
     rows = with_group(rows).with_columns(series.above_uniform(rows).alias("above"))
-    told = _told(rows)
+    encoding = _domain_encoding(rows)
     base = _chart(rows.select(*place, "group", "above", "value_ratio", "sink_excess")).encode(
         x=alt.X("above:Q", title="sink log-odds above uniform attention (nats)").scale(zero=False),
         y=marks.value_axis("value_ratio", marks.titled(HEADS, "value_ratio"), log=True),
@@ -194,9 +194,9 @@ def phase(frame: Any) -> alt.LayerChart:
     )
     tips = marks.tips(HEADS, [*place, "above", "value_ratio", "sink_excess"])
     if several:
-        return _looking(_sized(alt.layer(*charts.balance(), *charts.course(base, told, tips))))
+        return _looking(_sized(alt.layer(*charts.balance(), *charts.course(base, encoding, tips))))
     points = base.mark_point(filled=True, size=40, opacity=1)
-    points = points.encode(color=told["color"], tooltip=tips)
+    points = points.encode(color=encoding["color"], tooltip=tips)
     return _looking(_sized(alt.layer(*charts.balance(), points)))
 
 
@@ -242,7 +242,7 @@ def _depth(frame: Any, step: int | None) -> alt.LayerChart:
         [*marks.tips(None, [*place, "value"]), alt.Tooltip("what:N", title="of")],
         strokeDash=lines.legend(orient="top", symbolType="stroke", symbolSize=300),
         ticks=range(0, last + 1, -(-(last + 1) // 12)),
-        color=_told(long)["color"],
+        color=_domain_encoding(long)["color"],
         detail=["domain:N", "what:N"],
     )
     return _sized(alt.layer(*drawn))
@@ -333,7 +333,7 @@ def _level(columns: Sequence[str]) -> tuple[Table, list[str], str]:
 def _leading(rows: pl.DataFrame, place: list[str], by: str) -> pl.DataFrame:
     """Records of the leading head or depth of each trajectory and domain."""
     if by not in rows.columns:
-        raise TrajectoryError(f"the frame has no column '{by}', by which the leading line is found")
+        raise TrajectoryError(f"the frame has no column '{by}', which determines the leading line")
     eligible = rows
     if place == ["layer"]:
         last = pl.col("layer").max().over("trajectory")
@@ -347,7 +347,7 @@ def _titled(table: Table, column: str) -> str:
     return marks.titled(table, column) if column in table.schema.names else marks.called(column)
 
 
-def _told(rows: pl.DataFrame) -> dict[str, Any]:
+def _domain_encoding(rows: pl.DataFrame) -> dict[str, Any]:
     """Colours of trajectories and line patterns of domains; of one trajectory colours of domains
     too."""
     domains = sorted(rows["domain"].unique(), key=domain_rank)

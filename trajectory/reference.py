@@ -54,12 +54,12 @@ def config_guide() -> str:
         "(`trajectory config check FILE`); editors can check it against "
         "`workflow/schemas/config.schema.json`.\n",
     ]
-    waiting, told = ["Config"], set()
+    waiting, documented = ["Config"], set()
     while waiting:
         name = waiting.pop(0)
-        if name in told:
+        if name in documented:
             continue
-        told.add(name)
+        documented.add(name)
         node = schema if name == "Config" else schema["$defs"][name]
         parts.append(f"\n## {name}\n\n{node['description']}\n\n")
         parts.append("| key | type | default | meaning |\n| --- | --- | --- | --- |\n")
@@ -67,10 +67,10 @@ def config_guide() -> str:
             default = "required" if key in node.get("required", []) else _default(value)
             meaning = _cell(value.get("description", ""))
             parts.append(f"| `{key}` | {_type(value)} | {default} | {meaning} |\n")
-            waiting += [link for link in _links(value) if link not in told]
+            waiting += [link for link in _links(value) if link not in documented]
         if isinstance(other := node.get("additionalProperties"), dict):
             parts.append(f"| a name | {_type(other)} |  | {_cell(_summary(other, schema))} |\n")
-            waiting += [link for link in _links(other) if link not in told]
+            waiting += [link for link in _links(other) if link not in documented]
     return "".join(parts)
 
 

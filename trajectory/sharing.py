@@ -123,13 +123,13 @@ def _trajectories(results: Path) -> list[str]:
 def _check(results: Path, to: Path, licence: str | None) -> None:
     if licence is not None and LICENCE.fullmatch(licence) is None:
         raise TrajectoryError(
-            f"--licence: {licence!r} is no identifier of a licence; one is cc-by-4.0"
+            f"--licence: {licence!r} is not a licence identifier, such as cc-by-4.0"
         )
     here, there = results.resolve(), to.resolve()
     if there == here or here in there.parents:
-        raise TrajectoryError(f"{to}: lies within {results}; name a folder outside the results")
+        raise TrajectoryError(f"{to}: is inside {results}; name a folder outside the results")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise TrajectoryError(f"{to}: is there already; name a folder that is not, or is empty")
+        raise TrajectoryError(f"{to}: already exists; name a new or empty folder")
 
 
 def _private(folder: Path, tables: dict[str, int]) -> Iterator[tuple[str, str]]:

@@ -93,7 +93,7 @@ def name_of(folder: Path) -> str:
     return found or "model"
 
 
-def run(study: Study, report: Report = lambda told: None) -> Config:
+def run(study: Study, report: Report = lambda _: None) -> Config:
     """Do a study: measure, take parts away, analyse, and write tables and report.
 
     Args:

@@ -76,8 +76,8 @@ def as_html(found: pl.DataFrame) -> str:
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    told = {**row, "lead": f"layer {row['layer']}, head {row['head']}"}
-    return [_cell(told[name]) for name in HEADINGS]
+    values = {**row, "lead": f"layer {row['layer']}, head {row['head']}"}
+    return [_cell(values[name]) for name in HEADINGS]
 
 
 def _cell(value: Any) -> str:

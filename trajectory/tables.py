@@ -289,8 +289,8 @@ def _fetched(address: str, name: str) -> Path:
     place = _DATA_SET.fullmatch(address)
     if place is None:
         raise TrajectoryError(
-            f"{address}: no data set; one is hf://datasets/<owner>/<name>, with @<revision> and "
-            "/<folder> behind it where they are not main and the top"
+            f"{address}: not a data set's address; write hf://datasets/<owner>/<name>, then "
+            "@<revision> if it is not main, and /<folder> if it is not the top"
         )
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError

@@ -126,32 +126,32 @@ class Terminal(logging.Handler):
             if self._note(event, record.__dict__):
                 self._tell(now=event == "job_error")
 
-    def _note(self, event: str, told: Mapping[str, Any]) -> bool:
+    def _note(self, event: str, fields: Mapping[str, Any]) -> bool:
         """Whether the event is one that the line tells of."""
         if event == "run_info":
-            self.total = int(told["stats"].get("total", 0))
+            self.total = int(fields["stats"].get("total", 0))
         elif event == "job_info":
-            self._begin(told)
+            self._begin(fields)
         elif event == "job_finished":
-            self._end(told["job_id"])
+            self._end(fields["job_id"])
         elif event == "job_error":
             self.failed += 1
-            self._end(told["jobid"], counts=False)
+            self._end(fields["jobid"], counts=False)
         elif event == "progress":
-            self.done, self.total = told["done"], told["total"]
+            self.done, self.total = fields["done"], fields["total"]
         else:
             return False
         return True
 
-    def _begin(self, told: Mapping[str, Any]) -> None:
-        rule = told["rule_name"]
-        names = " ".join(map(str, dict(told.get("wildcards") or {}).values()))
-        seconds = self.expected(rule, dict(told.get("wildcards") or {}))
+    def _begin(self, fields: Mapping[str, Any]) -> None:
+        rule = fields["rule_name"]
+        names = " ".join(map(str, dict(fields.get("wildcards") or {}).values()))
+        seconds = self.expected(rule, dict(fields.get("wildcards") or {}))
         waiting = self.waiting.get(rule)
         if waiting:
             waiting.remove(min(waiting, key=lambda other: abs(other - seconds)))
-        self.jobs[told["jobid"]] = (f"{rule} {names}".strip(), seconds)
-        self.begun[told["jobid"]] = self.clock()
+        self.jobs[fields["jobid"]] = (f"{rule} {names}".strip(), seconds)
+        self.begun[fields["jobid"]] = self.clock()
         self.most_at_once = max(self.most_at_once, len(self.begun))
 
     def _end(self, job: int, counts: bool = True) -> None:

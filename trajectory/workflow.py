@@ -66,7 +66,7 @@ def check_storage(provider: str | None) -> None:
     if provider:
         raise TrajectoryError(
             f"--default-storage-provider {provider}: the jobs of a run share its results folder; "
-            "leave it out, and copy what a run has made to a storage"
+            "leave the option out, and copy finished results to the storage"
         )
 
 

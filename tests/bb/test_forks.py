@@ -221,7 +221,7 @@ def test_a_killed_training_goes_on_with_the_forks_that_it_has_made(
         ({"forks": {**FORKED, "steps": [13]}}, "step 13 is not reached; the last one is 12"),
         ({"forks": {**FORKED, "positions": [23]}}, "23 is beyond 22, the last one that a query"),
         ({"forks": {**FORKED, "first_reader": 24}}, "query 24 is beyond 23"),
-        ({"forks": {**FORKED, "positions": [2, 2]}}, "positions: 2 is there twice"),
+        ({"forks": {**FORKED, "positions": [2, 2]}}, "positions: 2 is given twice"),
         ({"forks": {**FORKED, "heads": [{"layer": 0, "head": 1}]}}, "no head 1 in layer 0"),
         ({"forks": FORKED, "attention": "relu"}, "relu attention has no log-odds"),
         ({"forks": FORKED, "during": [{"kind": "hold_value"}]}, "forks and during: give one"),

@@ -121,7 +121,7 @@ OWN = {"repository": "me/run-{size}"}
             {"datadecide": {"family": {**WHOLE, "languages": "all"}}},
             "all of which. this family has",
         ),
-        ({"datadecide": {"family": {**WHOLE, "sizes": ["4M", "4M"]}}}, "sizes: 4M is there twice"),
+        ({"datadecide": {"family": {**WHOLE, "sizes": ["4M", "4M"]}}}, "sizes: 4M is given twice"),
         (
             {"datadecide": {"family": {**WHOLE, "sizes": []}}},
             "datadecide.family.sizes: must not be empty",

@@ -231,7 +231,7 @@ def test_a_table_is_read_back(tmp_path_factory: pytest.TempPathFactory, values: 
         (lambda t: t.replace("suite\trevision", "suite\trev"), "should begin with the columns"),
         (lambda t: t.replace("\t1000\t", "\tmany\t"), r"line \d: step 'many' is not a number"),
         (lambda t: t.replace("\t1000\t", "\t²\t"), r"line \d: step '²' is not a number"),
-        (lambda t: t + t.splitlines()[-1] + "\n", r"line \d: revision 'step2000' stands twice"),
+        (lambda t: t + t.splitlines()[-1] + "\n", r"line \d: revision 'step2000' occurs twice"),
         (lambda t: t.replace(f"{1000:040x}", ""), r"line \d: commit is empty"),
         *(
             (

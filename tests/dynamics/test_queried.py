@@ -299,7 +299,9 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         f"{where}tables: unknown table 'haeds'; 'trajectory tab"
     )
     assert "give at_least, at_most or both" in told(more="unit: nats")
-    with pytest.raises(TrajectoryError, match="claims.my-claim: the ledger has a claim so called"):
+    with pytest.raises(
+        TrajectoryError, match="claims.my-claim: the ledger has a claim of this name"
+    ):
         list(queried([str(written(tmp_path, "SELECT"))], ["my-claim"]))
     with pytest.raises(
         TrajectoryError, match="claims: nix.yaml: no such file, and none of the ship"

@@ -226,7 +226,7 @@ def test_a_path_that_goes_to_and_fro_tells_no_order() -> None:
     sides = np.where(np.arange(20) % 2 == 0, 30.0, -30.0).astype(np.float32)
     judged = judge(replace(found, pieces=[p + 100 + sides[:, None] for p in found.pieces]))
     assert judged.findings == []
-    assert "the path does not tell their order" in judged.notes[0]
+    assert "the path does not show their order" in judged.notes[0]
 
 
 def test_an_untrained_model_far_from_the_rest_is_no_finding() -> None:

@@ -203,4 +203,4 @@ def test_a_number_that_is_none_is_named(tmp_path: Path, name: str) -> None:
         "trajectory", "suites", "list", cwd=tmp_path, env={**os.environ, name: "10s"}
     )
     assert done.returncode == 2
-    assert done.stderr == f"error: {name}: '10s' is no whole number of seconds\n"
+    assert done.stderr == f"error: {name}: '10s' is not a whole number of seconds\n"

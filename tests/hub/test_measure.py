@@ -114,8 +114,8 @@ def test_what_is_not_there_is_named_in_one_line(branches: dict, tmp_path: Path) 
         ),
         (REPOSITORY, {"weights": "keep"}, "weights 'keep': choose one of stream, download"),
         ("org/none", {}, "org/none"),
-        (str(tmp_path), {"revision": "main"}, "a folder has no revision 'main'"),
-        ("none", {}, "none: no such folder, and no name on the hub, which is organisation/name"),
+        (str(tmp_path), {"revision": "main"}, "a folder has no revisions"),
+        ("none", {}, "none: no such folder, and not a name on the hub"),
         ("a/b/c", {}, "a/b/c: no such folder"),
         ("jhu-clsp/ettin-decoder-17m", {}, "ettin-decoder-17m cannot be measured"),
     ):

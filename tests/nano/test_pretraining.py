@@ -254,7 +254,7 @@ def test_every_experiment_and_seed_is_a_suite_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seeds": [1, 1]}, "seeds: 1 is there twice"),
+        ({"seeds": [1, 1]}, "seeds: 1 is given twice"),
         ({"seed": 3, "seeds": [1]}, "seed and seeds: give one"),
         ({"during": [{"kind": "hold_value", "layers": [2]}]}, "no layer 2; there are 2"),
         ({"during": [{"kind": "hold_value", "from_step": 6}]}, "from_step 6 is not before"),

@@ -87,7 +87,7 @@ def test_a_missing_folder_is_not_taken_for_a_repository(tmp_path: Path) -> None:
     with pytest.raises(TrajectoryError, match=r"nowhere: .*no such folder"):
         read_config(tmp_path / "nowhere")
     (tmp_path / "config.json").write_text('{"model_type": "foo"}')
-    with pytest.raises(TrajectoryError, match="model type 'foo' is not known to be measured right"):
+    with pytest.raises(TrajectoryError, match="model type 'foo' is not supported"):
         read_config(tmp_path)
 
 

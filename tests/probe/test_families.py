@@ -590,7 +590,7 @@ def test_what_does_not_fit_is_refused_before_it_runs(tmp_path: Path) -> None:
     make(tmp_path / "c", "olmo2")
     large = batches()
     large[0].tokens[0, 3] = V + 5
-    with pytest.raises(TrajectoryError, match=f"token {V + 5} lies outside its vocabulary of {V}"):
+    with pytest.raises(TrajectoryError, match=f"token {V + 5} is outside its vocabulary of {V}"):
         measure_checkpoint_files(tmp_path / "c", large)
     (tmp_path / "c" / "model.safetensors").rename(tmp_path / "c" / "pytorch_model.bin")
     with pytest.raises(TrajectoryError, match=r"pytorch_model\.bin is a pickle"):

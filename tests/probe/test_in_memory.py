@@ -269,7 +269,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path: Path) -> None:
         (model.model, "^OlmoModel: no causal language model"),
         (
             bloom,
-            "^BloomForCausalLM: model type 'bloom' is not known to be measured right; known: olmo",
+            "^BloomForCausalLM: model type 'bloom' is not supported; supported: olmo",
         ),
         (OlmoForCausalLM(model.config).to("meta"), "its weights lie on meta"),
     ):

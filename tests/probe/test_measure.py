@@ -140,7 +140,7 @@ def test_masks_that_the_statistics_would_ignore_are_refused() -> None:
 
 def test_unknown_and_missing_models_are_named(tmp_path: Path) -> None:
     BloomConfig(n_layer=1).save_pretrained(tmp_path / "bloom")
-    with pytest.raises(TrajectoryError, match="type 'bloom' is not known to be measured right"):
+    with pytest.raises(TrajectoryError, match="type 'bloom' is not supported"):
         StreamedModel(tmp_path / "bloom")
     with pytest.raises(TrajectoryError, match="no readable model config"):
         StreamedModel(tmp_path / "none")

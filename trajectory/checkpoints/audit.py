@@ -14,7 +14,7 @@ from typing import Any
 
 from trajectory.checkpoints.manifest import SIZES
 from trajectory.config.suites import Suite
-from trajectory.hf_olmo import told
+from trajectory.hf_olmo import as_transformers
 from trajectory.hub.content import (
     File,
     has_pickles,
@@ -124,7 +124,7 @@ def _described(row: Row, files: Files, configs: Mapping[str, bytes]) -> Row:
 
 def _read(content: bytes | None) -> dict[str, Any]:
     try:
-        return told(json_object(content or b"{}"))
+        return as_transformers(json_object(content or b"{}"))
     except ValueError:
         return {}
 

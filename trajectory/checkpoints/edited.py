@@ -44,8 +44,8 @@ def checked_selection(path: Path, name: str, suite: Suite) -> list[Row]:
             if row[column] != stated[column]:
                 raise TrajectoryError(
                     f"{path}: revision '{row['revision']}': {column} {_shown(row[column])}, but "
-                    f"its name and the config say {_shown(stated[column])}; mend the row, or "
-                    "delete the table to have it made anew"
+                    f"its name and the config say {_shown(stated[column])}; correct the row, "
+                    "or delete the table to have it rebuilt"
                 )
     return rows
 

@@ -356,7 +356,7 @@ def read_selection(path: Path) -> list[Row]:
         if absent:
             raise TrajectoryError(f"{path}, line {n}: {absent[0]} is empty")
         if row["revision"] in revisions:
-            raise TrajectoryError(f"{path}, line {n}: revision '{row['revision']}' stands twice")
+            raise TrajectoryError(f"{path}, line {n}: revision '{row['revision']}' occurs twice")
         revisions.add(row["revision"])
         if not is_plain(row["revision"]):
             raise TrajectoryError(f"{path}, line {n}: {NOT_PLAIN.format(row['revision'])}")

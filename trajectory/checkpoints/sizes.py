@@ -15,7 +15,7 @@ from trajectory.config import Config
 from trajectory.config.known import Architecture
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
-from trajectory.hf_olmo import told
+from trajectory.hf_olmo import as_transformers
 from trajectory.hub.content import weight_files
 from trajectory.outside import CONFIG, json_object
 
@@ -71,7 +71,7 @@ def _in_folder(name: str, folder: Path) -> dict[str, Any] | None:
     """What a local suite's first checkpoint states."""
     try:
         first = revision_folders(name, folder)[0]
-        values = told(json_object((first / CONFIG).read_bytes()))
+        values = as_transformers(json_object((first / CONFIG).read_bytes()))
         size = sum(file.size for file in weight_files(unhashed(first)))
         tied = values.get("tie_word_embeddings", values.get("model_type") in TIED)
         experts = values.get("num_experts_per_tok")

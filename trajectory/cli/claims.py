@@ -54,9 +54,9 @@ def claims(
     statements = {row["claim"]: row["statement"] for row in rows}
     for name, standing in found.items():
         if claim in (None, name):
-            told = ", ".join(f"{n} {verdict}" for verdict, n in standing.counts.items() if n)
+            counts = ", ".join(f"{n} {verdict}" for verdict, n in standing.counts.items() if n)
             verdict = Text(standing.verdict, COLOURS[standing.verdict])
-            screen.print(Text.assemble((name, "bold"), ": ", verdict, f" ({told})"))
+            screen.print(Text.assemble((name, "bold"), ": ", verdict, f" ({counts})"))
             screen.print(f"  {statements[name]}", soft_wrap=True)
     if claim is None:
         hint = f"Criteria of one of them: trajectory claims --results {folder} --claim NAME"

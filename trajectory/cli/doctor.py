@@ -12,13 +12,13 @@ from trajectory.cli.options import Threads
 def doctor(
     suites: Annotated[
         list[str] | None,
-        typer.Argument(help="Suites whose branches are listed; all of the registry if none."),
+        typer.Argument(help="Suites whose branches are listed; by default all of the registry."),
     ] = None,
     threads: Threads = 1,
 ) -> None:
-    """Try the hub and the devices from end to end: a report of one screen, to paste into an issue.
+    """Test the hub and the devices end to end, with a one-screen report to paste into an issue.
 
-    Fetches 84 MB, three checkpoints of the smallest suite; status 1 if anything failed.
+    Fetches 84 MB, three checkpoints of the smallest suite; exit status 1 if anything failed.
     """
     from trajectory.jobs.process import set_up_torch
 

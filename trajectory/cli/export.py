@@ -12,14 +12,14 @@ SHOWN = 3
 
 
 def export(
-    to: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is not there yet.")],
+    to: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
     results: Annotated[
         Path, typer.Option(metavar="<path>", help="The run's results folder.")
     ] = Path("results"),
     licence: Annotated[
         str | None, typer.Option(metavar="<str>", help="Licence of the tables, such as cc-by-4.0.")
     ] = None,
-    report: Annotated[bool, typer.Option(help="Take the report along.")] = True,
+    report: Annotated[bool, typer.Option(help="Include the report.")] = True,
 ) -> None:
     """Write a run's tables to one folder, with a data-set card and the report, ready to upload."""
     from trajectory.sharing import share

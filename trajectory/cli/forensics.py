@@ -16,7 +16,7 @@ from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 from trajectory.forensics import report
 from trajectory.forensics.examine import Examined, examine
-from trajectory.forensics.wording import told
+from trajectory.forensics.wording import described
 from trajectory.hub.client import Hub
 
 PATIENCE = 60
@@ -58,7 +58,7 @@ def _suite(name: str, config: Path | None) -> tuple[Suite, Fetch]:
         return run.suites.suite(name), run.fetch
     if name.startswith(EMBEDDED):
         raise TrajectoryError(
-            f"suite '{name}' lies where a run pretrained it: name the run's config with --config"
+            f"suite '{name}' is pretrained by a run: name that run's config with --config"
         )
     known = registered()
     if name not in known:
@@ -83,5 +83,5 @@ def _print_table(examined: Examined) -> None:
         column.no_wrap = True
     marks = report.marks_of(examined)
     for one in examined.judged.findings:
-        grid.add_row(marks[one.at], *told(examined, one, short=True))
+        grid.add_row(marks[one.at], *described(examined, one, short=True))
     screen.print(grid)

@@ -6,7 +6,7 @@ from trajectory.cli.options import Results, RunConfig
 
 
 def holds(results: Results, config: RunConfig = None) -> None:
-    """Compare held and forced trainings with free ones and with the theory."""
+    """Compare held and forced trainings with unchanged ones and with the theory."""
     from trajectory import provenance
     from trajectory.dynamics.holds import experiments, hold_rows
     from trajectory.results import config_of

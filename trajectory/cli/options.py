@@ -14,14 +14,18 @@ from trajectory.errors import TrajectoryError
 ConfigFile = Annotated[Path, typer.Option("--config", help="The run's config.", show_default=True)]
 RunConfig = Annotated[
     Path | None,
-    typer.Option("--config", help="Another config of the same run; <results>/config.json if none."),
+    typer.Option(
+        "--config", help="Another config of the same run; by default <results>/config.json."
+    ),
 ]
 AnyResults = Annotated[
-    Path | None, typer.Option(help="The run's results folder; the config's own if none.")
+    Path | None, typer.Option(help="The run's results folder; by default the config's.")
 ]
 AnyConfig = Annotated[
     Path | None,
-    typer.Option("--config", help="The run's config; config.yaml, or that of --results, if none."),
+    typer.Option(
+        "--config", help="The run's config; by default that of --results, or config.yaml."
+    ),
 ]
 Results = Annotated[Path, typer.Option(help="The run's results folder.")]
 Threads = Annotated[
@@ -40,7 +44,7 @@ def lines_of(path: Path) -> list[Path]:
     except OSError as error:
         raise TrajectoryError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise TrajectoryError(f"{path}: not a text of paths") from None
+        raise TrajectoryError(f"{path}: not a UTF-8 list of paths") from None
     return [Path(line) for line in text.split("\n") if line]
 
 
@@ -62,3 +66,26 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise TrajectoryError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def domain_files(given: list[str], otherwise: str = "") -> dict[str, Path]:
+    """Text files by domain, from options of the form name=FILE.
+
+    Args:
+        given: the options.
+        otherwise: what else the option takes, as the end of the error's advice.
+
+    Raises TrajectoryError for what is not name=FILE, a name given twice, or a file that is not
+    there.
+    """
+    files: dict[str, Path] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise TrajectoryError(f"--domain {text}: give name=FILE{otherwise}")
+        if name in files:
+            raise TrajectoryError(f"--domain {text}: '{name}' is given twice")
+        if not Path(path).is_file():
+            raise TrajectoryError(f"--domain {text}: no such file")
+        files[name] = Path(path)
+    return files

@@ -14,7 +14,7 @@ def plan(
     flops: Annotated[
         float | None,
         typer.Option(
-            help="Operations per second of one thread; measured on this machine if not given.",
+            help="Operations per second of one thread; by default measured on this machine.",
             min=1,
         ),
     ] = None,

@@ -67,10 +67,10 @@ def _folded(
 def _blocks(head: Sequence[str], rows: Sequence[Sequence[str]], screen: Console) -> None:
     for first, *others in rows:
         screen.print(first, overflow="fold")
-        told = [(title, text) for title, text in zip(head[1:], others, strict=True) if text]
+        labelled = [(title, text) for title, text in zip(head[1:], others, strict=True) if text]
         block = Table(box=None, show_header=False, pad_edge=False)
         block.add_column(no_wrap=True)
         block.add_column(overflow="fold")
-        for title, text in told:
+        for title, text in labelled:
             block.add_row(f"  {title}", text)
         screen.print(block)

@@ -22,11 +22,11 @@ def reinforcement(results: Results, config: RunConfig = None) -> None:
         for name in ("forces", "force_means", "arrows", "onsets", "heads")
     )
     averaged = reinforcement_rows(forces, arrows, onsets, means)
-    moved = from_rows(motion_rows(forces, arrows, heads), MOTIONS)
+    motions = from_rows(motion_rows(forces, arrows, heads), MOTIONS)
     found = {
         REINFORCEMENT: from_rows(averaged, REINFORCEMENT),
-        MOTIONS: moved,
-        MOTION_TESTS: from_rows(motion_test_rows(pl.DataFrame(moved), seed), MOTION_TESTS),
+        MOTIONS: motions,
+        MOTION_TESTS: from_rows(motion_test_rows(pl.DataFrame(motions), seed), MOTION_TESTS),
     }
     facts = provenance.describe(seed=seed)
     for table, data in found.items():

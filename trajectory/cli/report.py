@@ -18,7 +18,7 @@ def report(
     results: AnyResults = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder of the pages; <results>/report if none."),
+        typer.Option("--output", "-o", help="Folder of the pages; by default <results>/report."),
     ] = None,
     config: AnyConfig = None,
     theme: Annotated[

@@ -17,7 +17,7 @@ Output = Annotated[
     Path,
     typer.Option("--output", "-o", help="Folder; each checkpoint gets a folder of tables in it."),
 ]
-Became = Annotated[Path, typer.Option(help="Output: table of what became of each checkpoint.")]
+Became = Annotated[Path, typer.Option(help="Output: table of each checkpoint's outcome.")]
 Embedded = Annotated[Path | None, typer.Option(help="Folder of the embedded suite's revisions.")]
 
 
@@ -31,7 +31,7 @@ def measure(
     config: ConfigFile = DEFAULT_CONFIG,
     folder: Embedded = None,
 ) -> None:
-    """Measure checkpoints on every domain; finished ones are kept."""
+    """Measure checkpoints on every domain; finished checkpoints are kept."""
     from trajectory.config import load
     from trajectory.jobs.revisions import Revisions
 

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trajectory.cli.options import Threads, check_writable
-from trajectory.errors import TrajectoryError
+from trajectory.cli.options import Threads, check_writable, domain_files
 
 DOMAINS = ("prose", "code")
 NAMES = (*DOMAINS, "repeated-random")
@@ -21,8 +20,8 @@ def sinks(
     domain: Annotated[
         list[str] | None,
         typer.Option(
-            help="prose or code, Python's own texts; repeated-random, tokens drawn; or name=FILE, "
-            "UTF-8 text."
+            help="prose or code (Python's own texts), repeated-random (random tokens), or "
+            "name=FILE (UTF-8 text)."
         ),
     ] = None,
     output: Annotated[
@@ -30,13 +29,16 @@ def sinks(
         typer.Option("--output", "-o", help="Folder for heads.parquet and layers.parquet."),
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="Of the hub: stream what is needed, or download and keep.")
+        str,
+        typer.Option(
+            help="For a model on the hub: stream (only what is needed) or download (and keep)."
+        ),
     ] = "stream",
     tokenizer: Annotated[Path | None, typer.Option(help="Folder of another tokenizer.")] = None,
     sequences: Annotated[int, typer.Option(help="Sequences per domain.", min=1)] = 16,
     length: Annotated[int, typer.Option(help="Tokens of each.", min=2)] = 64,
     first_token: Annotated[
-        str, typer.Option(help="What stands at position 0: eos_prepended, bos or raw.")
+        str, typer.Option(help="Token at position 0: eos_prepended, bos or raw.")
     ] = "raw",
     dtype: Annotated[
         str, typer.Option(help="Type of the forward pass: float32, bfloat16, float16 or float64.")
@@ -44,7 +46,7 @@ def sinks(
     device: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "cpu",
     threads: Threads = 1,
 ) -> None:
-    """Each domain's loss, sink rate, strongest sink, drain and peak, of one checkpoint."""
+    """Print a checkpoint's loss, sink rate, strongest sink, drain and peak, by domain."""
     from trajectory.jobs.process import set_up_torch
 
     texts = _domains(domain or list(DOMAINS))
@@ -72,19 +74,8 @@ def sinks(
 def _domains(given: list[str]) -> Any:
     """Names of carried texts, or files by domain.
 
-    Raises TrajectoryError for a mixture, what is neither, a name given twice or a file that is not
-    there.
+    Raises TrajectoryError as ``domain_files``.
     """
     if all(name in NAMES for name in given):
         return list(dict.fromkeys(given))
-    found: dict[str, Path] = {}
-    for text in given:
-        name, equals, path = text.partition("=")
-        if not (name and equals and path):
-            raise TrajectoryError(f"--domain {text}: give name=FILE; or {', '.join(NAMES)} alone")
-        if name in found:
-            raise TrajectoryError(f"--domain {text}: '{name}' is there twice")
-        if not Path(path).is_file():
-            raise TrajectoryError(f"--domain {text}: no such file")
-        found[name] = Path(path)
-    return found
+    return domain_files(given, f"; or {', '.join(NAMES)} alone")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajectory.cli.options import Threads, check_writable, existing_folder
+from trajectory.cli.options import Threads, check_writable, domain_files, existing_folder
 from trajectory.errors import TrajectoryError
 from trajectory.jobs.process import set_up_torch
 
@@ -22,17 +22,21 @@ Folders = Annotated[
 ]
 Domains = Annotated[
     list[str] | None,
-    typer.Option("--domain", help="name=FILE: a domain's UTF-8 text; Python's own texts if none."),
+    typer.Option(
+        "--domain", help="name=FILE: a domain's UTF-8 text; Python's own texts by default."
+    ),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Results folder; <model>-<study> here if none."),
+    typer.Option(
+        "--output",
+        "-o",
+        help="Results folder; by default <model>-<study> in the working directory.",
+    ),
 ]
 Sequences = Annotated[int, typer.Option(help="Sequences per domain.", min=2)]
 Length = Annotated[int, typer.Option(help="Tokens of each.", min=16)]
-FirstToken = Annotated[
-    str, typer.Option(help="What stands at position 0: eos_prepended, bos or raw.")
-]
+FirstToken = Annotated[str, typer.Option(help="Token at position 0: eos_prepended, bos or raw.")]
 Dtype = Annotated[
     str, typer.Option(help="Type of the forward pass: float32, bfloat16, float16 or float64.")
 ]
@@ -48,7 +52,7 @@ def circuit(
     dtype: Dtype = "float32",
     threads: Threads = 1,
 ) -> None:
-    """Which layers write a model's residual peak, and what rests on it: parts zeroed in turn."""
+    """Find the layers that write a model's residual peak by zeroing each component in turn."""
     changes = {"every": ["zero_mlp", "zero_attention"]}
     given = (folders, domain, output, sequences, length, first_token, dtype, threads)
     config = _study("circuit", changes, *given)
@@ -61,7 +65,7 @@ def heads(
     domain: Domains = None,
     output: Output = None,
     layer: Annotated[
-        list[int] | None, typer.Option(help="Layers whose heads are zeroed; all if none.")
+        list[int] | None, typer.Option(help="Layers whose heads are zeroed; all by default.")
     ] = None,
     gate: Annotated[
         float, typer.Option(help="Weight on the sink below which a head is active on a domain.")
@@ -72,9 +76,9 @@ def heads(
     dtype: Dtype = "float32",
     threads: Threads = 1,
 ) -> None:
-    """Which heads are active on one domain and dormant on another, and what each is worth."""
+    """Find heads that are active on one domain and dormant on another, and their effects."""
     if not 0 < gate < 1:
-        raise TrajectoryError(f"--gate {gate:g}: a weight lies between 0 and 1, both excluded")
+        raise TrajectoryError(f"--gate {gate:g}: must be between 0 and 1, both excluded")
     if domain is not None and len(domain) < 2:
         raise TrajectoryError("--domain: heads are compared between domains; give two or more")
     changes = {"heads": sorted(set(layer)) if layer else "all"}
@@ -99,33 +103,14 @@ def _study(
     """Measure what the command line asks for; the config of its results."""
     for folder in folders:
         existing_folder(folder)
-    texts = _texts(domain or [])
+    texts = domain_files(domain or [])
     set_up_torch(threads)
     from trajectory.study import Study, name_of, run
 
     output = output or Path(f"{name_of(folders[0])}-{kind}")
     check_writable(output)
     study = Study(folders, texts, changes, output, sequences, length, first_token, dtype, threads)
-    return run(study, lambda told: print(told, file=sys.stderr))
-
-
-def _texts(given: list[str]) -> dict[str, Path]:
-    """Text files by domain.
-
-    Raises TrajectoryError for what is not name=FILE, a name given twice, or a file that is not
-    there.
-    """
-    found: dict[str, Path] = {}
-    for text in given:
-        name, equals, path = text.partition("=")
-        if not (name and equals and path):
-            raise TrajectoryError(f"--domain {text}: give name=FILE")
-        if name in found:
-            raise TrajectoryError(f"--domain {text}: '{name}' is there twice")
-        if not Path(path).is_file():
-            raise TrajectoryError(f"--domain {text}: no such file")
-        found[name] = Path(path)
-    return found
+    return run(study, lambda line: print(line, file=sys.stderr))
 
 
 def _print_circuit(config: Config) -> None:

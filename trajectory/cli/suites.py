@@ -72,13 +72,11 @@ def suites_show(
 @app.command("pretrain", rich_help_panel=STAGES)
 def suites_pretrain(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the revisions.")],
-    suite: Annotated[
-        str, typer.Argument(help="Which training, as the run names it.")
-    ] = "nano-olmo",
+    suite: Annotated[str, typer.Argument(help="Name of the training in the run.")] = "nano-olmo",
     config: ConfigFile = DEFAULT_CONFIG,
     threads: Threads = 1,
 ) -> None:
-    """Pretrain nano-olmo on this Python's own texts and save its revisions."""
+    """Pretrain nano-olmo on the texts of this Python installation and save its revisions."""
     from trajectory.config import load
 
     nano = _training(load(config), suite)
@@ -120,14 +118,16 @@ def _training(run: Config, suite: str) -> NanoOlmo:
         return found[suite]
     if suite == "nano-olmo" or not run.suites.public():
         known = ", ".join(found) or "none"
-        raise TrajectoryError(f"suite '{suite}' is no training of this run; there are: {known}")
+        raise TrajectoryError(f"suite '{suite}' is not a training of this run; known: {known}")
     run.suites.suite(suite)  # raises if there is none
-    raise TrajectoryError(f"suite '{suite}' is listed by 'trajectory suites pin'")
+    raise TrajectoryError(
+        f"suite '{suite}' is not pretrained here; 'trajectory suites pin' lists it"
+    )
 
 
 @app.command("forks", rich_help_panel=STAGES)
 def suites_forks(
-    suite: Annotated[str, typer.Argument(help="Which training, as the run names it.")],
+    suite: Annotated[str, typer.Argument(help="Name of the training in the run.")],
     folder: Annotated[Path, typer.Option(help="Folder of its revisions and states.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the table.")],
     config: ConfigFile = DEFAULT_CONFIG,
@@ -149,20 +149,20 @@ def suites_forks(
 @app.command("pin")
 def suites_pin(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Suites of the config; all if none is named.")
+        list[str] | None, typer.Argument(help="Suites of the config; all by default.")
     ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     go_on: Annotated[
         bool,
         typer.Option(
             "--go-on",
-            help="Keep suites that are pinned, and skip suites that cannot be.",
+            help="Keep pinned suites, and skip suites that cannot be pinned.",
         ),
     ] = False,
 ) -> None:
     """List and audit suites, choose their checkpoints, and pin the choice in a table.
 
-    A suite that fails does not keep the others from being pinned; exit status 1 if there is one.
+    If a suite fails, the others are pinned all the same; the exit status is then 1.
     """
     from trajectory.checkpoints.pin import pin
     from trajectory.checkpoints.pinned import Unpinned, is_listed, write_unpinned
@@ -201,17 +201,19 @@ def suites_doctor(
     name: Annotated[str, typer.Argument(help="A suite of the registry, or of the config.")],
     config: Annotated[Path | None, typer.Option(help="A run's config.")] = None,
     every: Annotated[
-        int, typer.Option(help="Read every how manieth revision, and the last.", min=1)
+        int, typer.Option(help="Read only every N-th revision, and the last.", min=1)
     ] = 1,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for a report in Markdown and the paths drawn."),
+        typer.Option(
+            "--output", "-o", help="Folder for a Markdown report and drawings of the paths."
+        ),
     ] = None,
 ) -> None:
-    """Look for revisions that are not what their names say, from a few bytes of each.
+    """Find revisions that are not what their names say, from a few bytes of each.
 
-    Finds copies saved anew, swapped names, averages, and weights of another run; status 1 if there
-    are any.
+    Finds re-saved copies, swapped names, averages and weights of another run; the exit status is
+    then 1.
     """
     from trajectory.cli.forensics import examine_suite
 
@@ -223,7 +225,7 @@ def suites_doctor(
 
 @app.command("densify")
 def suites_densify(
-    name: Annotated[str, typer.Argument(help="A suite of the config, measured before.")],
+    name: Annotated[str, typer.Argument(help="A suite of the config that has been measured.")],
     budget: Annotated[str, typer.Option(help="Most bytes to fetch, such as '100 GB'.")],
     config: ConfigFile = DEFAULT_CONFIG,
     phenomenon: Annotated[str, typer.Option(help="Whose onset: sink, drain or peak.")] = "sink",
@@ -239,7 +241,9 @@ def suites_densify(
     try:
         most = int(pydantic.TypeAdapter(Size).validate_python(budget))
     except pydantic.ValidationError:
-        raise TrajectoryError(f"--budget: '{budget}' is no size; write bytes, or 100 GB") from None
+        raise TrajectoryError(
+            f"--budget: '{budget}' is not a size; write bytes, or 100 GB"
+        ) from None
     found = narrow(load(config), name, most, phenomenon)
     densify_table(found)
     if found.added:
@@ -252,7 +256,7 @@ def suites_tokenizer(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the tokenizer.")],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
-    """Fetch a suite's tokenizer: one for all its revisions."""
+    """Fetch a suite's tokenizer, which all its revisions share."""
     from trajectory.checkpoints.edited import checked_selection
     from trajectory.checkpoints.pinned import paths
     from trajectory.config import load
@@ -275,7 +279,7 @@ def suites_outcomes(
     output: Annotated[Path, typer.Option("--output", "-o", help="The table of outcomes.")],
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
-    """Write the table of what became of every checkpoint."""
+    """Write the table of every checkpoint's outcome."""
     from trajectory import provenance
     from trajectory.config import load
     from trajectory.jobs.outcomes import run_outcomes

@@ -10,7 +10,7 @@ import typer
 from trajectory.cli.options import DEFAULT_CONFIG, ConfigFile, lines_of
 from trajectory.errors import TrajectoryError
 
-app = typer.Typer(help="Explain a run's tables, or gather them.", no_args_is_help=True)
+app = typer.Typer(help="Explain or gather a run's tables.", no_args_is_help=True)
 
 
 @app.command("gather")
@@ -19,8 +19,8 @@ def tables_gather(
     parts: Annotated[
         Path | None,
         typer.Option(
-            help="File naming one folder of tables or one bundle per line; - for standard input; "
-            "none: the run's own, as its config and selections say."
+            help="File with one folder of tables or one bundle per line; - for standard input; "
+            "by default the run's own, from its config and selections."
         ),
     ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
@@ -28,7 +28,7 @@ def tables_gather(
         str, typer.Option(help="Tables, separated by commas.")
     ] = "heads,layers,checkpoints",
 ) -> None:
-    """Check all measured tables of a run and put them together, one file per table."""
+    """Check a run's measured tables and combine them, one file per table."""
     from trajectory import provenance
     from trajectory.config import load
     from trajectory.jobs.bundles import run_parts
@@ -52,7 +52,7 @@ def tables_gather(
 
 @app.command("show")
 def tables_show(
-    name: Annotated[str | None, typer.Argument(help="A table; none lists them.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A table; without it, list all.")] = None,
 ) -> None:
     """Explain a table: its columns, units and definitions."""
     from trajectory.schemas import TABLES

@@ -89,8 +89,8 @@ def braced(names: Sequence[str]) -> str:
     choices = [list(dict.fromkeys(column)) for column in zip(*parts, strict=True)]
     if len(names) == 1 or math.prod(map(len, choices)) != len(names):
         return ", ".join(names)
-    told = iter(choices)
-    return _SIZE_OR_SEED.sub(lambda _: _brace(next(told)), names[0])
+    choice = iter(choices)
+    return _SIZE_OR_SEED.sub(lambda _: _brace(next(choice)), names[0])
 
 
 def _brace(choices: Sequence[str]) -> str:
@@ -154,11 +154,11 @@ def audit_table(name: str, rows: Sequence[Row], chosen: Sequence[Row]) -> None:
         row for row in rows if row["trajectory"] is not None and (row["excluded"] or row["reason"])
     ]
     if suspects:
-        told = [
+        unusual = [
             (r["revision"], "yes" if r["excluded"] else "no", r["verdict"], r["reason"] or "")
             for r in suspects[:MOST_ROWS]
         ]
-        show(("suspect", "excluded", "verdict", "reason"), told)
+        show(("suspect", "excluded", "verdict", "reason"), unusual)
         if len(suspects) > MOST_ROWS:
             print(f"and {len(suspects) - MOST_ROWS} more: see the manifest")
     for run, why in without_untrained(rows, chosen).items():
@@ -193,11 +193,11 @@ def outcome_table(
         print(f"The audit excluded {len(excluded)} revisions: see the report, or the manifests.")
     if not absent and not unchanged:
         return
-    told = [(r["suite"], r["revision"], r["error"], r["reason"]) for r in absent]
-    told += [
+    lines = [(r["suite"], r["revision"], r["error"], r["reason"]) for r in absent]
+    lines += [
         (r["suite"], f"{r['revision']}, interventions", r["error"], r["reason"]) for r in unchanged
     ]
-    show(("suite", "missing", "why", "reason"), [[text or "" for text in row] for row in told])
+    show(("suite", "missing", "why", "reason"), [[text or "" for text in row] for row in lines])
     if retried or unlisted:
         print("Run the same command again to retry temporary failures.")
 

@@ -74,7 +74,7 @@ PlainPath = Annotated[ExpandedPath, AfterValidator(_plain)]
 def refuse_repeats(key: str, values: Sequence[object]) -> None:
     """Raise ValueError if a list of the config names something twice."""
     if twice := [value for n, value in enumerate(values) if value in values[:n]]:
-        raise ValueError(f"{key}: {twice[0]} is there twice")
+        raise ValueError(f"{key}: {twice[0]} is given twice")
 
 
 StepList = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -129,5 +129,5 @@ def resolve_steps(record: list[int] | LogSpaced, last: int) -> list[int]:
         ratio = (last / record.first) ** (1 / (record.count - 1))
         return sorted({0} | {round(record.first * ratio**k) for k in range(record.count)})
     if max(record) > last:
-        raise ValueError(f"step {max(record)} lies beyond the run's {last} steps")
+        raise ValueError(f"step {max(record)} is beyond the run's {last} steps")
     return sorted(set(record))

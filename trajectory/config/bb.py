@@ -63,7 +63,7 @@ class Variant(Section):
     0. sink_logit: a null key with a learned logit per head."""
     value_gate: bool = False
     """Each value vector is multiplied by a learned gate σ(w·v + b) of the token's own values, per
-    head (arXiv 2510.09017). The tables' values are those behind the gate."""
+    head (arXiv 2510.09017). The tables' values are after the gate."""
     head_gate: bool = False
     """Each head's output is multiplied by a learned gate σ(Wx) of the query's token, elementwise
     (arXiv 2505.06708)."""
@@ -159,7 +159,7 @@ class Variant(Section):
         self._check_layers()
         refuse_holds(self.during, self.task.length, self.steps, self.sham)
         if self.head_gate and any(hold.kind == "hold_value" for hold in self.during):
-            raise ValueError("hold_value is not defined behind a head gate")
+            raise ValueError("hold_value is not defined with a head gate")
         if self.forces is not None:
             self._check_forces(self.forces)
         if self.forks is not None:
@@ -202,7 +202,7 @@ class Variant(Section):
         if self.v_scale == "backward":
             raise ValueError(
                 "forces: with 'v_scale: backward' the gradient belongs to no loss; leave out "
-                "forces, or say 'v_scale: full'"
+                "forces, or set 'v_scale: full'"
             )
         if self.evaluation < 2:
             raise ValueError("forces: standard errors need two sequences; evaluation is 1")
@@ -235,7 +235,7 @@ class Variant(Section):
         if self.model == "simplified":
             raise ValueError("forks: the simplified model has no queries and keys to hook")
         if self.during:
-            raise ValueError("forks and during: give one; forks are of the free training")
+            raise ValueError("forks and during: give only one; forks need the unchanged training")
         if self.attention in ("relu", "sigmoid", "softpick"):
             raise ValueError(f"forks: {self.attention} attention has no log-odds to read")
         forks.refuse_missing(self.task.length, self.steps, self.layers, self.heads)
@@ -247,7 +247,7 @@ class Variant(Section):
         for key in ("interventions", "during", "forces", "forks"):
             if getattr(self, key):
                 raise ValueError(
-                    f"{key}: of ⟨s⟩ at position 0, where a register stands; leave out {key} or "
+                    f"{key}: for ⟨s⟩ at position 0, which is a register here; leave out {key} or "
                     "task.registers"
                 )
         if self.model == "simplified":
@@ -264,7 +264,7 @@ class Variant(Section):
             if getattr(self, key) != plain[key].default:
                 raise ValueError(f"the simplified model has no '{key}'")
         if self.task.rule != "backcopy" or not self.task.start:
-            raise ValueError("the simplified model is of the backcopy rule with ⟨s⟩")
+            raise ValueError("the simplified model needs the backcopy rule and ⟨s⟩")
         if self.optimizer.name in ("muon", "adamh"):
             raise ValueError(
                 f"the simplified model's parameters are vectors; {self.optimizer.name} is for "

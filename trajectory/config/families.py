@@ -66,7 +66,7 @@ class Family(Section):
 
 
 class Facets(Section):
-    """What tells a run from others like it: columns of the table `trajectories`."""
+    """What distinguishes a run from others like it: columns of the table `trajectories`."""
 
     family: Name | None = None
     """The family."""

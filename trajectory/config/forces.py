@@ -54,7 +54,7 @@ class Forces(OfCheckpoints):
         ):
             raise ValueError(f"second_order: step {unknown[0]} is not among the checkpoints")
         if self.arrows and not self.coupling:
-            raise ValueError("arrows go on from the coupling: say 'coupling: true' or no arrows")
+            raise ValueError("arrows need the coupling: set 'coupling: true', or 'arrows: false'")
         return self
 
     def refuse_beyond(self, length: int) -> None:

@@ -56,7 +56,7 @@ class Forks(Section):
             refuse_repeats(name, getattr(self, name) or [])
         if self.epsilon < LEAST_EPSILON:
             raise ValueError(
-                f"epsilon {self.epsilon:g} is lost among the digits of float32; give at least "
+                f"epsilon {self.epsilon:g} vanishes in float32 rounding; give at least "
                 f"{LEAST_EPSILON:g}"
             )
         return self

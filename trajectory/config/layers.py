@@ -101,6 +101,6 @@ def refuse_holds(holds: Sequence[Hold], length: int, steps: int, sham: bool) -> 
             )
         if hold.position and not sham:
             raise ValueError(
-                f"{hold.kind}: position {hold.position} is not the sink, a sham: say "
+                f"{hold.kind}: position {hold.position} is not the sink but a sham: set "
                 "'sham: true', or hold position 0"
             )

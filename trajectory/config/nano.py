@@ -105,7 +105,9 @@ class NanoOlmo(Section):
             self._refuse_holds(f"experiments.{name}", experiment.during, experiment.sham)
         if self.forks is not None:
             if self.during:
-                raise ValueError("forks and during: give one; forks are of the free training")
+                raise ValueError(
+                    "forks and during: give only one; forks need the unchanged training"
+                )
             self.forks.refuse_missing(self.length, self.steps, self.layers, self.heads)
         if self.width % (2 * self.heads):
             raise ValueError(

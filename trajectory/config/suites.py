@@ -68,7 +68,7 @@ class Select(Section):
         if len(given) > 1:
             raise ValueError(f"one rule at most, found {' and '.join(given)}")
         if self.first is not None and self.last is not None and self.first > self.last:
-            raise ValueError(f"first step {self.first} lies after last step {self.last}")
+            raise ValueError(f"first step {self.first} is after last step {self.last}")
         return self
 
 
@@ -84,7 +84,7 @@ class Suite(Section):
     family: Family | None = None
     """Runs of one kind, each a suite of its own: their sizes, recipes, seeds, languages."""
     facets: Facets | None = None
-    """What tells the run from others like it; a family fills it in."""
+    """What distinguishes the run from others like it; a family fills it in."""
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.{}-]+$")] | None = None
     """Repository on the hub: organisation/name."""
     layout: Literal["refs", "commits", "folders", "repositories"] = "refs"
@@ -106,7 +106,7 @@ class Suite(Section):
     bytes: Size | None = None
     """Weights of one checkpoint."""
     files: Count | None = None
-    """Files that hold them."""
+    """Number of files of the weights."""
     pattern: str | None = None
     """Regular expression of the whole name of a checkpoint's revision, with the named groups step
     and, where there are, stage, ingredient, tokens, unit (M, B or T). The default reads the names
@@ -161,7 +161,9 @@ class Suite(Section):
         if self.folder is not None and self.repository is not None:
             raise ValueError("give repository or folder, not both")
         if self.folder is not None and self.layout != "refs":
-            raise ValueError(f"layout {self.layout}: of a repository on the hub, not of a folder")
+            raise ValueError(
+                f"layout {self.layout}: applies to a repository on the hub, not to a folder"
+            )
         if self.branch is not None and self.layout not in ("commits", "folders"):
             raise ValueError(
                 f"branch '{self.branch}': set layout to commits or folders, whose branch it is"
@@ -237,12 +239,12 @@ class Suites(Section):
             return values
         for name in values:
             if not isinstance(name, str):
-                raise ValueError(f"a suite's name is text, found {name!r}")
+                raise ValueError(f"a suite's name must be text, found {name!r}")
         found: dict[str, Any] = {}
         for name, given in values.items():
             for member, own in _members(name, given).items():
                 if member in found or (member in values and member != name):
-                    raise ValueError(f"{member}: stands twice; {name} has a member of this name")
+                    raise ValueError(f"{member}: occurs twice; {name} has a member of this name")
                 found[member] = _known(member, own)
         return found
 

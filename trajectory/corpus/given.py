@@ -86,8 +86,8 @@ def batches_of(
         else:
             if first_token != "raw":
                 raise TrajectoryError(
-                    f"domain '{domain}': first_token '{first_token}' is of texts; token ids are "
-                    "taken as they are, put it in front of them"
+                    f"domain '{domain}': first_token '{first_token}' applies to texts; token "
+                    "ids are used unchanged, so prepend it yourself"
                 )
             rows = [row[:length] for row in own[:sequences]]
         found.append(_batch(domain, rows, tokenizer, first_token, end_ids))

@@ -74,7 +74,9 @@ def _files(source: str) -> Iterator[IO[bytes]]:
             yield files.open(name, "rb")
         return
     if "://" in source:
-        raise TrajectoryError(f"{source}: no path, and no address of the hub ({HUB}datasets/…)")
+        raise TrajectoryError(
+            f"{source}: neither a path nor an address on the hub ({HUB}datasets/…)"
+        )
     path = Path(source)
     if path.is_dir():
         paths = sorted(path.rglob("*.parquet"))

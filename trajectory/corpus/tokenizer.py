@@ -113,7 +113,7 @@ def load_tokenizer(folder: Path, where: object) -> TextTokenizer:
         configs = [_config(folder / name, where) for name in CONFIGS]
         backend = _backend(folder, where)
         if backend.get_vocab_size(with_added_tokens=False) == 0:
-            raise ValueError("it knows no token but special ones")
+            raise ValueError("it has only special tokens")
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True
@@ -154,7 +154,7 @@ def _backend(folder: Path, where: object) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     if (folder / "tokenizer.model").is_file() and not (folder / "vocab.json").is_file():
         raise TrajectoryError(
-            f"{where}: its tokenizer is a tokenizer.model alone, which is not read; save it as "
+            f"{where}: its tokenizer is only a tokenizer.model, which is not supported; save it as "
             f"{FILE} with transformers' save_pretrained, where sentencepiece is installed"
         )
     from transformers import AutoTokenizer
@@ -205,7 +205,7 @@ def _config(path: Path, where: object) -> dict[str, Any]:
         return values
     if (own and path.name != "config.json") or (isinstance(own, dict) and "AutoTokenizer" in own):
         raise TrajectoryError(
-            f"{where}: its tokenizer is code of its own ({path.name}, auto_map), which is never "
+            f"{where}: its tokenizer is custom code ({path.name}, auto_map), which is never "
             f"run; ask its authors for a {FILE} that needs none"
         )
     return values

@@ -119,8 +119,8 @@ def look(step: Step, hub: Hub, suites: Mapping[str, Suite]) -> None:
                     raise _named(error, name) from None
             report(n)
     wrong = {name: one.wrong for name, one in listings.items() if one.wrong}
-    for name, told in wrong.items():
-        step.failures.append(Failure(f"{name}: {'; '.join(told)}", TO_MEND))
+    for name, reasons in wrong.items():
+        step.failures.append(Failure(f"{name}: {'; '.join(reasons)}", TO_MEND))
     as_stored = len(listings) - len(wrong)
     checkpoints = sum(one.checkpoints for one in listings.values())
     others = sum(one.others for one in listings.values())

@@ -65,13 +65,13 @@ def _failures(failures: Sequence[Failure]) -> list[str]:
     causes: dict[str, list[str]] = {}
     for failure in failures:
         causes.setdefault(failure.advice, []).append(_short(failure.reason))
-    told, shown = [], 0
+    lines, shown = [], 0
     for advice, reasons in list(causes.items())[:SHOWN]:
-        told += [*reasons[:SHOWN], f"→ {advice}"]
+        lines += [*reasons[:SHOWN], f"→ {advice}"]
         shown += len(reasons[:SHOWN])
     if shown < len(failures):
-        told.append(f"and {len(failures) - shown} more, printed above this report")
-    return told
+        lines.append(f"and {len(failures) - shown} more, printed above this report")
+    return lines
 
 
 def _short(text: str) -> str:

@@ -111,5 +111,5 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, TrajectoryError):
         return Failure(one_line(str(error)), ADVICE["error"])
     traceback.print_exception(error)
-    told = str(error).strip().splitlines()[:1]
-    return Failure(": ".join([type(error).__name__, *map(one_line, told)]), OTHERWISE)
+    first_line = str(error).strip().splitlines()[:1]
+    return Failure(": ".join([type(error).__name__, *map(one_line, first_line)]), OTHERWISE)

@@ -132,12 +132,12 @@ class _Grid:
 
     def _laid(self, i: int, shift: int, linear: bool) -> Array:
         """Curve i after its shift, standardised if amplitudes differ."""
-        moved = self._moved(i, shift)
+        shifted = self._moved(i, shift)
         if linear:
             first, last = self.spans[i]
             seen = self.values[i, first:last]
-            moved = (moved - seen.mean()) / (seen.std() + 1e-12)
-        return moved
+            shifted = (shifted - seen.mean()) / (seen.std() + 1e-12)
+        return shifted
 
     def _lain(self, shifts: NDArray[np.int64], linear: bool) -> Array:
         """All curves after their shifts, (curves, points of the grid)."""
@@ -162,15 +162,15 @@ class _Grid:
         padded = np.concatenate([ends[0], common, ends[1]])[first : last + 2 * reach] - centre
         # At shift k the point g of curve i lies at g − k of the common curve, so windows run
         # backwards.
-        together = np.correlate(padded, seen - centre, "valid")[::-1] / size
+        product = np.correlate(padded, seen - centre, "valid")[::-1] / size
         squares = _window_sums(np.square(padded), size)[::-1] / size
         if not linear:
-            losses: Array = seen.var() - 2 * together + squares
+            losses: Array = seen.var() - 2 * product + squares
             return losses
         means = _window_sums(padded, size)[::-1] / size
         deviation = np.sqrt(np.maximum(squares - np.square(means), 0))
         moves = deviation > 1e-6 * (np.ptp(padded) + 1e-12)
-        explained = np.where(moves, np.maximum(together, 0) / np.where(moves, deviation, 1), 0)
+        explained = np.where(moves, np.maximum(product, 0) / np.where(moves, deviation, 1), 0)
         return seen.var() - np.square(explained)
 
     def _at(self, i: int, common: Array, shift: int) -> Array:
@@ -184,20 +184,20 @@ class _Grid:
         offsets, amplitudes = np.zeros(count), np.ones(count)
         left, total = np.zeros(count), np.zeros(count)
         lain = self._lain(shifts, linear)
-        together = lain.sum(0)
+        summed = lain.sum(0)
         for i in range(count):
             first, last = self.spans[i]
             seen = self.values[i, first:last]
-            others = (together - lain[i]) / (count - 1)
+            others = (summed - lain[i]) / (count - 1)
             left[i] = self._losses(i, others, linear)[shifts[i] + self.reach]
             total[i] = seen.var() + 1e-12
             if linear:
                 offsets[i], amplitudes[i] = seen.mean(), seen.std() + 1e-12
-        moved = self._lain(shifts, linear=False)
+        shifted = self._lain(shifts, linear=False)
         places = np.arange(len(self.grid)) + shifts[:, None]
         starts, ends = np.array(self.spans).T[:, :, None]
         inside = (places >= starts) & (places < ends)
-        scaled = (moved - offsets[:, None]) / amplitudes[:, None]
+        scaled = (shifted - offsets[:, None]) / amplitudes[:, None]
         seen_by = inside.sum(0)
         common = np.where(inside, scaled, 0).sum(0) / np.maximum(seen_by, 1)
         kept = seen_by > 0

@@ -97,8 +97,8 @@ def career_rows(scores: pl.DataFrame, settings: Dynamics) -> tuple[list[Row], li
             {**place, "step": step, "role": role, "held": kept, "score": score}
             for step, role, kept, score in zip(steps, row["role"], held, row["score"], strict=True)
         ]
-        moved = [k for k in range(1, len(held)) if held[k] != held[k - 1]]
-        for number, k in enumerate(moved, 1):
+        switches = [k for k in range(1, len(held)) if held[k] != held[k - 1]]
+        for number, k in enumerate(switches, 1):
             changes.append(
                 {
                     **place,
@@ -108,7 +108,7 @@ def career_rows(scores: pl.DataFrame, settings: Dynamics) -> tuple[list[Row], li
                     "after_step": steps[k - 1],
                     "by_step": steps[k],
                     "onset": Onset("observed", steps[k - 1], steps[k]).step,
-                    "lasting": k == moved[-1],
+                    "lasting": k == switches[-1],
                 }
             )
     return careers, changes

@@ -198,11 +198,11 @@ def fit(
         shape = polish(cells, values, found, shape)
     for _ in range(SECOND_LOOKS if lag1 is None and law.shape else 0):
         again = _likeliest_lag1(law, times, values, shape)
-        moved = np.flatnonzero(again != found)
-        if not len(moved):
+        changed = np.flatnonzero(again != found)
+        if not len(changed):
             break
         found = again
-        shape[moved] = polish(cells, values[moved], found[moved], shape[moved])
+        shape[changed] = polish(cells, values[changed], found[changed], shape[changed])
     return _finish(law, times, values, found, shape, cells.bounds)
 
 
@@ -354,10 +354,10 @@ def polish(
         step = np.stack(steps[len(columns) :], -1)
         if fixed is not None:
             step[:, fixed] = 0.0
-        moved = np.clip(shape + np.clip(step, -cells.spacing, cells.spacing), low, high)
-        rest, new, built = project(moved)
+        trial = np.clip(shape + np.clip(step, -cells.spacing, cells.spacing), low, high)
+        rest, new, built = project(trial)
         better = rest < residual
-        shape = np.where(better[:, None], moved, shape)
+        shape = np.where(better[:, None], trial, shape)
         residual = np.where(better, rest, residual)
         coefficients = [np.where(better, a, b) for a, b in zip(new, coefficients, strict=True)]
         columns = [np.where(better[:, None], a, b) for a, b in zip(built, columns, strict=True)]

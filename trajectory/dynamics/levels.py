@@ -272,7 +272,7 @@ def held(holds: pl.DataFrame) -> pl.DataFrame:
     predicted sign, no where with the other, else undecided.
     """
     sign = pl.col("predicted").sign()
-    moved = (
+    direction = (
         pl.when(pl.col("observed_low") > 0)
         .then(1)
         .when(pl.col("observed_high") < 0)
@@ -280,7 +280,7 @@ def held(holds: pl.DataFrame) -> pl.DataFrame:
         .otherwise(0)
     )
     asked = ~pl.col("sham") & pl.col("predicted").is_not_null()
-    return holds.with_columns(moved.alias("moved")).with_columns(
+    return holds.with_columns(direction.alias("moved")).with_columns(
         pl.when(asked & (pl.col("moved") != 0) & (pl.col("moved") == sign))
         .then(pl.lit(YES))
         .when(asked & (pl.col("moved") != 0))

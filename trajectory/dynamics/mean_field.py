@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from trajectory.dynamics.flow import integrate
 from trajectory.dynamics.theory import Array
 
 
@@ -42,28 +41,6 @@ class MeanField:
         harm = self.stiffness * (s * beta + (1 - s) * self.mean)
         push = harm * (self.mean - beta) + (1 - s) * self.residual**2
         return s * (1 - s) * push, -s * harm
-
-    def flow(
-        self, a: float, beta: float, times: ArrayLike, value_rate: float = 1.0
-    ) -> tuple[Array, Array]:
-        """(a, β) at ``times`` from time 0; ``value_rate`` speeds the value up against the sink.
-
-        Raises:
-            TrajectoryError: if the solver gives up.
-        """
-        scale = np.array([1.0, value_rate])
-
-        def speed(_: float, state: Array) -> Array:
-            return scale * np.stack(self.speed(state[0], state[1]))
-
-        start = np.array([a, beta])
-        found = integrate(speed, None, start, np.asarray(times, dtype=float), 1e-9)
-        return found[:, 0], found[:, 1]
-
-    def late(self, times: ArrayLike) -> tuple[Array, Array]:
-        """The limit a = ½ ln(2σ²t), β = −μ W e^−a, in which the value follows the sink."""
-        a = 0.5 * np.log(2 * np.asarray(times, dtype=float) * self.residual**2) + np.log(self.keys)
-        return a, -self.mean * self.keys * np.exp(-a)
 
     def _sink(self, a: ArrayLike) -> Array:
         s: Array = 1 / (1 + self.keys * np.exp(-np.asarray(a, dtype=float)))

@@ -90,8 +90,8 @@ def motion_test_rows(motions: pl.DataFrame, seed: int) -> list[Row]:
             if known.height < 2:
                 continue
             tested = _tested(known, column, f"{variable}_change", np.random.default_rng(seed))
-            told = {"variable": variable, "predictor": predictor}
-            rows.append(dict(zip(place, names, strict=True)) | told | tested)
+            pair = {"variable": variable, "predictor": predictor}
+            rows.append(dict(zip(place, names, strict=True)) | pair | tested)
     return rows
 
 

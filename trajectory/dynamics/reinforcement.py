@@ -158,19 +158,19 @@ def _row(members: list[Row], dates: Clock) -> Row:
         "value_ratio": sum(m["value_ratio"] for m in members) / len(members),
     }
     for name in (*FIRST, *SECOND):
-        found |= _told(name, _estimated(members, [name], _same))
+        found |= _columns(name, _estimated(members, [name], _same))
     for name, over in (
         ("sink_force", "sink_force"),
         ("escape", "sink_force"),
         ("brake", "sink_force"),
         ("drain_force", "drain_force"),
     ):
-        found |= _told(f"{name.removesuffix('_force')}_strength", _strength(members, name, over))
+        found |= _columns(f"{name.removesuffix('_force')}_strength", _strength(members, name, over))
     for name in ("sink_arrow", "drain_arrow"):
-        found |= _told(f"{name}_ratio", _estimated(members, [name, "coupling"], _ratio))
-    found |= _told("gain", _estimated(members, ["coupling", *CURVATURES], _gain))
+        found |= _columns(f"{name}_ratio", _estimated(members, [name, "coupling"], _ratio))
+    found |= _columns("gain", _estimated(members, ["coupling", *CURVATURES], _gain))
     for name, curvature in zip(("sink_response", "drain_response"), CURVATURES, strict=True):
-        found |= _told(name, _estimated(members, ["coupling", curvature], _response))
+        found |= _columns(name, _estimated(members, ["coupling", curvature], _response))
     return found
 
 
@@ -178,7 +178,7 @@ Estimate = tuple[float | None, float | None, float | None]
 NONE: Estimate = (None, None, None)
 
 
-def _told(name: str, estimate: Estimate) -> Row:
+def _columns(name: str, estimate: Estimate) -> Row:
     return dict(zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True))
 
 

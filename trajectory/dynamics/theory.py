@@ -72,27 +72,27 @@ class SimplifiedModel:
     def gradient(self, alpha: Array, beta: Array) -> tuple[Array, Array]:
         """(∂L/∂α, ∂L/∂β), of the shapes of α and β."""
         sink, rest = self._attention(alpha)
-        moved = self._moved(self._tilt(sink, rest, beta))
+        shift = self._shift(self._tilt(sink, rest, beta))
         joint = self.frequencies[:, None] * self.weights
-        reach = (moved * (self.keys * beta - self.contexts)).sum(-1)
+        reach = (shift * (self.keys * beta - self.contexts)).sum(-1)
         along = (joint * reach).sum(1) * sink * rest
-        toward = ((joint * sink[:, None])[..., None] * moved).sum((0, 1))
+        toward = ((joint * sink[:, None])[..., None] * shift).sum((0, 1))
         return along, toward
 
     def hessian(self, alpha: Array, beta: Array) -> Array:
         """Second derivatives of L in (α, β): the flows are stiff, and their solvers need it."""
         sink, rest = self._attention(alpha)
-        moved = self._moved(self._tilt(sink, rest, beta))
-        tilted = self.laws[:, None] + moved
+        shift = self._shift(self._tilt(sink, rest, beta))
+        tilted = self.laws[:, None] + shift
         joint = self.frequencies[:, None] * self.weights
         direction = (sink * rest)[:, None, None] * (self.keys * beta - self.contexts)
         bent = tilted * (direction - (tilted * direction).sum(-1, keepdims=True))
         queries, tokens = self.laws.shape
         second = np.zeros((queries + tokens, queries + tokens))
         curvature = (bent * direction).sum(-1)
-        curvature += (1 - 2 * sink)[:, None] * (moved * direction).sum(-1)
+        curvature += (1 - 2 * sink)[:, None] * (shift * direction).sum(-1)
         second[np.arange(queries), np.arange(queries)] = (joint * curvature).sum(1)
-        opening = (sink * (1 - sink))[:, None, None] * moved + sink[:, None, None] * bent
+        opening = (sink * (1 - sink))[:, None, None] * shift + sink[:, None, None] * bent
         mixed = (joint[..., None] * opening).sum(1)
         second[:queries, queries:] = mixed
         second[queries:, :queries] = mixed.T
@@ -111,38 +111,13 @@ class SimplifiedModel:
         tilt: Array = sink[:, None, None] * beta + rest[:, None, None] * self.contexts
         return tilt
 
-    def _moved(self, tilt: Array) -> Array:
+    def _shift(self, tilt: Array) -> Array:
         """q − p, without cancellation where δ is tiny."""
         law = self.laws[:, None]
         excess = np.expm1(tilt - (law * tilt).sum(-1, keepdims=True))
-        moved: Array = law * (excess - (law * excess).sum(-1, keepdims=True))
-        moved /= 1 + (law * excess).sum(-1, keepdims=True)
-        return moved
-
-
-@dataclass(frozen=True)
-class Exponents:
-    """Late-time slopes: of the sink logit per ln t, of ln ‖β‖ per ln t, of ln ‖β‖ per nat of α.
-
-    None where the regime predicts no power: the quantity is held or converges.
-    """
-
-    sink_per_log_time: float | None
-    value_per_log_time: float | None
-    value_per_sink: float | None
-
-
-EXPONENTS: dict[str, Exponents] = {
-    "fixed_value": Exponents(0.5, None, None),
-    "fixed_sink": Exponents(None, None, -1.0),
-    "fixed_context": Exponents(0.0, 0.0, None),
-    "random_contexts": Exponents(0.5, -0.5, -1.0),
-}
-"""What each regime of the gradient flow predicts; ``docs/theory.md`` derives them.
-
-Adam has no such line: while the gradient stands above its own noise α grows linearly, then with
-a slope of up to 1 per ln t.
-"""
+        shift: Array = law * (excess - (law * excess).sum(-1, keepdims=True))
+        shift /= 1 + (law * excess).sum(-1, keepdims=True)
+        return shift
 
 
 def spread(model: SimplifiedModel) -> Array:
@@ -159,30 +134,12 @@ def residual_spread(model: SimplifiedModel) -> Array:
     return (model.laws @ (rest**2).T - first**2) @ model.weights
 
 
-def plateau_times(model: SimplifiedModel) -> Array:
-    """W³ / (π_v Var_v): how long the sink logit waits with an empty value. Shape (queries,).
-
-    Infinite for a query type with one successor only, which nothing can tilt.
-    """
-    with np.errstate(divide="ignore"):
-        return np.asarray(model.keys**3 / (model.frequencies * spread(model)))
-
-
 def late_sink_logit(model: SimplifiedModel, times: ArrayLike) -> Array:
     """½ ln t + ½ ln(2 π_v Var_v), with the value held at a constant. Shape (times, queries).
 
     The variance is that of the whole context: no value is there to cancel its mean.
     """
-    pushed = spread(model) + residual_spread(model)
-    return _half_log(times, model.frequencies * pushed)
-
-
-def late_sink_logit_drained(model: SimplifiedModel, times: ArrayLike) -> Array:
-    """½ ln t + ½ ln(2 π_v κ_v), the value having cancelled the mean context. (times, queries)."""
-    return _half_log(times, model.frequencies * residual_spread(model))
-
-
-def _half_log(times: ArrayLike, push: Array) -> Array:
+    push = model.frequencies * (spread(model) + residual_spread(model))
     with np.errstate(divide="ignore"):
         late: Array = 0.5 * np.log(2 * np.asarray(times, dtype=float)[:, None] * push)
     return late

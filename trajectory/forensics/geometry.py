@@ -82,9 +82,9 @@ def distances(found: Fingerprints) -> Distances:
         values = piece.astype(np.float64)
         squares = _squared(values)
         steps = np.diagonal(squares, 1)
-        moved = steps[steps > 0]
-        scales.append(1 / np.median(moved) if moved.size else 0.0)
-        if moved.size:
+        positive = steps[steps > 0]
+        scales.append(1 / np.median(positive) if positive.size else 0.0)
+        if positive.size:
             total += squares * scales[-1]
             each.append((squares * scales[-1]).astype(np.float32))
         if matrix:
@@ -101,8 +101,8 @@ def distances(found: Fingerprints) -> Distances:
 
 def _squared(values: Array) -> Array:
     """Squared distances between rows, exactly 0 between equal ones."""
-    moved = values - values.mean(axis=0)
-    gram = moved @ moved.T
+    centred = values - values.mean(axis=0)
+    gram = centred @ centred.T
     squares = np.diagonal(gram)
     found = np.maximum(squares[:, None] + squares[None, :] - 2 * gram, 0.0)
     floor = 1e-13 * (squares[:, None] + squares[None, :])

@@ -269,11 +269,11 @@ def _look_along_the_path(judged: Judged, paths: _Paths) -> None:
     """Checkpoints off the path, averages, and names out of order."""
     findings, ordered = paths.along(judged.order)
     judged.found(findings)
-    moved = {**ordered.places, **ordered.between}
-    if len(moved) > max(FEW_ASTRAY, MOST_ASTRAY * len(judged.order)):
+    displaced = {**ordered.places, **ordered.between}
+    if len(displaced) > max(FEW_ASTRAY, MOST_ASTRAY * len(judged.order)):
         judged.notes.append(
-            f"{len(moved)} of {len(judged.order)} checkpoints lie elsewhere than their names say: "
-            "the path does not tell their order, and none of them is named"
+            f"{len(displaced)} of {len(judged.order)} checkpoints are elsewhere than their names "
+            "say: the path does not show their order, so none of them is named"
         )
         return
     findings = []

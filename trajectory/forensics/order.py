@@ -60,8 +60,8 @@ def put_in_order(order: Sequence[int], apart: Distances) -> Ordered:
         alone = [*found.line[:k], *found.line[k + 1 :]]
         swap = _best_swap(k, found.line, apart)
         if swap is not None and _excess(swap, apart) <= _excess(alone, apart):
-            for moved in (a for a, b in zip(found.line, swap, strict=True) if a != b):
-                found.evidence[moved] = max(number, found.evidence.get(moved, 0.0))
+            for checkpoint in (a for a, b in zip(found.line, swap, strict=True) if a != b):
+                found.evidence[checkpoint] = max(number, found.evidence.get(checkpoint, 0.0))
             found.line = swap
         else:
             found.evidence[i] = number

@@ -13,7 +13,7 @@ from trajectory.config.suites import Suite
 from trajectory.errors import one_line, without_secrets
 from trajectory.forensics import drawing
 from trajectory.forensics.examine import Examined, counts
-from trajectory.forensics.wording import same_files, told
+from trajectory.forensics.wording import described, same_files
 from trajectory.hub.content import Place
 from trajectory.tables import atomic
 
@@ -124,7 +124,7 @@ def _section(examined: Examined, suite: Suite, endpoint: str) -> list[str]:
         for one in findings:
             commit = str(examined.read[one.at].row["commit"])
             lines.append(
-                _cells([*told(examined, one, short=False), f"`{commit}`" if commit else ""])
+                _cells([*described(examined, one, short=False), f"`{commit}`" if commit else ""])
             )
         lines.append("")
     lines += [f"- {one_line(remark)}" for remark in remarks(examined)]
@@ -159,8 +159,8 @@ def _bytes_read(examined: Examined, suite: Suite, endpoint: str) -> list[str]:
 
 
 def _cells(cells: Sequence[str]) -> str:
-    told = (one_line(cell).replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(told)} |"
+    escaped = (one_line(cell).replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
 
 
 def write(folder: Path, text: str, found: Sequence[Examined]) -> list[Path]:

@@ -11,7 +11,7 @@ SHOWN = 5
 """Members of an average that are named."""
 
 
-def told(examined: Examined, one: Finding, short: bool) -> tuple[str, str, str, str]:
+def described(examined: Examined, one: Finding, short: bool) -> tuple[str, str, str, str]:
     """The revision, what is wrong, the evidence, and what it is held to.
 
     Args:

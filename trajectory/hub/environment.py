@@ -33,7 +33,7 @@ def check_numbers() -> None:
         try:
             int(text or 0)
         except ValueError:
-            raise TrajectoryError(f"{name}: '{text}' is no whole number of seconds") from None
+            raise TrajectoryError(f"{name}: '{text}' is not a whole number of seconds") from None
 
 
 def client(endpoint: str) -> httpx2.Client:
@@ -80,7 +80,7 @@ def check_endpoint(endpoint: str) -> None:
         right = False
     if not right or " " in endpoint or not endpoint.isprintable():  # which parsing passes over
         raise Misconfigured(
-            f"HF_ENDPOINT: '{endpoint}' is no address of a hub; write https://host or unset it"
+            f"HF_ENDPOINT: '{endpoint}' is not a hub's address; write https://host or unset it"
         )
 
 
@@ -96,7 +96,7 @@ def check_token() -> None:
         by = next((n for n in _TOKEN_PLACES if os.environ.get(n)), None)
         raise Misconfigured(
             f"{by or 'the stored access token'}: {constants.HF_TOKEN_PATH} cannot be read "
-            f"({reason}); " + (f"mend or unset {by}" if by else "log in again")
+            f"({reason}); " + (f"correct or unset {by}" if by else "log in again")
         ) from None
     if odd := _unsendable(token):
         place = "HF_TOKEN" if os.environ.get("HF_TOKEN") else "the stored access token"
@@ -106,7 +106,7 @@ def check_token() -> None:
 def check_agent() -> None:
     """Raise Misconfigured if a request cannot carry what is told of its sender."""
     if odd := _unsendable(os.environ.get(_AGENT, "")):
-        raise Misconfigured(f"{_AGENT}: has {odd}; mend or unset it")
+        raise Misconfigured(f"{_AGENT}: has {odd}; correct or unset it")
 
 
 def _unsendable(text: str) -> str | None:

@@ -127,7 +127,7 @@ class Store:
                 f"{where}: its {size:,} bytes are more than fetch.disk allows ({self.bound:,}); "
                 "raise it, or set weights: stream"
             )
-        told = time.monotonic()
+        reported = time.monotonic()
         while True:
             with self._lock("room"):
                 folder = self.root / name
@@ -145,8 +145,8 @@ class Store:
                     return
                 if self._clear_one(besides=folder):
                     continue
-            if time.monotonic() - told > 30:
-                told = time.monotonic()
+            if time.monotonic() - reported > 30:
+                reported = time.monotonic()
                 say(f"{where}: waiting for room in {self.root} (fetch.disk)")
             time.sleep(POLL)
 

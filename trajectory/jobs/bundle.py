@@ -91,7 +91,7 @@ def measure_bundle(
     if unforeseen:
         raise TrajectoryError(
             f"suite '{suite}': {', '.join(unforeseen)} ended in the errors above; what else "
-            "was measured is kept; run again to go on"
+            "was measured is kept; run again to continue"
         )
     return list(found.values())
 

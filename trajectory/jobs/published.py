@@ -141,9 +141,9 @@ def _found(name: str, suite: Suite, asked: str, hub: Hub) -> tuple[list[Row], Ro
     judged = audit_chosen(name, suite, rows, hub, lambda _: looked)
     row = next(row for row in judged if row["revision"] == branch)
     if row["verdict"] in SUSPECT:
-        told = f" ({row['link']})" if row["link"] else ""
+        link = f" ({row['link']})" if row["link"] else ""
         raise TrajectoryError(
-            f"{suite.repository}, revision '{branch}': {row['reason']}{told}; a suite of a config "
+            f"{suite.repository}, revision '{branch}': {row['reason']}{link}; a suite of a config "
             "can include it all the same (select.include)"
         )
     return judged, row

@@ -54,7 +54,7 @@ def fork_pretraining(name: str, config: NanoOlmo, folder: Path) -> list[Row]:
     """
     forks = config.forks
     if forks is None:
-        raise TrajectoryError(f"suite '{name}': suites.nano-olmo.forks asks for none")
+        raise TrajectoryError(f"suite '{name}': suites.nano-olmo.forks sets no forks")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
     keys = keys_of(forks.positions, forks.tokens, lambda text: id_of(tokenizer, text))
     states = {step: _state(name, state_path(folder, step)) for step in sorted(forks.steps)}

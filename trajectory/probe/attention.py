@@ -180,8 +180,8 @@ def probe_attention(
     observer = _observer.get()
     if observer is not None:
         weight = output_weight(module, output)
-        told = (layer, query, key, value, output, attended, scale, kind, weight, window)
-        observer.attention(AttentionCall(*told, current_rows(), null_logit, softcap, dense))
+        call = (layer, query, key, value, output, attended, scale, kind, weight, window)
+        observer.attention(AttentionCall(*call, current_rows(), null_logit, softcap, dense))
     return output.transpose(1, 2).contiguous(), None
 
 

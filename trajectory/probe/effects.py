@@ -16,7 +16,7 @@ from trajectory.errors import TrajectoryError
 from trajectory.probe.branches import UNCHANGED, Branch, Branches, head_weight, layer_columns
 from trajectory.probe.compute import CPU
 from trajectory.probe.interventions import Intervention, attention_of, check
-from trajectory.probe.language_model import predicted, together
+from trajectory.probe.language_model import join_batches, predicted
 from trajectory.probe.loss import Loss
 from trajectory.probe.measure import Batch
 from trajectory.probe.rows import tokens_at
@@ -84,7 +84,7 @@ def measure_effects(
     Raises:
         TrajectoryError: as ``measure_checkpoint_files``; if a layer or head does not exist.
     """
-    tokens, batch = together(batches)
+    tokens, batch = join_batches(batches)
     with streamed(folder, dtype, at_once, weights, device) as model:
         attention = attention_layers(model)
         depth = len(model.blocks)

@@ -180,7 +180,7 @@ def family_of(model_type: str, where: object) -> Family:
     """The family of a model type; TrajectoryError naming the known ones if there is none."""
     if model_type not in FAMILIES:
         raise TrajectoryError(
-            f"{where}: model type '{model_type}' is not known to be measured right; "
-            f"{ADVICE.get(model_type, 'known: ' + ', '.join(FAMILIES))}"
+            f"{where}: model type '{model_type}' is not supported; "
+            f"{ADVICE.get(model_type, 'supported: ' + ', '.join(FAMILIES))}"
         )
     return FAMILIES[model_type]

@@ -246,7 +246,7 @@ class Plan:
         if not LEAST_EPSILON <= self.epsilon <= 1:
             raise TrajectoryError(
                 f"forks.epsilon: {self.epsilon:g} is not within {LEAST_EPSILON:g} … 1; smaller "
-                "ones are lost among the digits of float32, larger ones are no small change"
+                "ones vanish in float32 rounding, larger ones are not small"
             )
 
 

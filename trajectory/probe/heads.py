@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from trajectory.probe.capped import capped_differences
 from trajectory.probe.kinds import WITH_NULL, capped, dense_weights
 from trajectory.probe.roles import Copies, floors, of_dense
 from trajectory.probe.scan import Scan, scan
-from trajectory.schemas import SINK_RATE_THRESHOLD
+from trajectory.schemas import HEADS, SINK_RATE_THRESHOLD
 from trajectory.schemas.base import FAR_KEYS, LOCAL_KEYS, TAIL_QUERIES
 
 
@@ -312,10 +313,8 @@ def head_columns(sums: Sums) -> dict[str, list[Any]]:
     """Columns of the ``heads`` table, one value per head."""
     weight, floor = sums.mean("sink_weight"), sums.mean("sink_weight_floor")
     heads = len(weight)
-    found: dict[str, list[Any]] = {
+    found = _means(sums, heads) | {
         "queries": [int(sums.counts["sink_weight"])] * heads,
-        "sink_weight": weight.tolist(),
-        "sink_weight_floor": floor.expand(heads).tolist(),
         "sink_excess": ((weight - floor) / (1 - floor)).tolist(),
         "selectivity": (weight / floor).tolist(),
         "sequences": [int(sums.counts["own_excess"].max())] * heads,
@@ -323,11 +322,6 @@ def head_columns(sums: Sums) -> dict[str, list[Any]]:
         "delta_logit_se": sums.errors("own_delta", heads),
         "value_ratio_se": sums.errors("value_ratio", heads),
     }
-    for name in _REQUIRED:
-        found[name] = sums.mean(name).expand(heads).tolist()
-    # A sliding window may hide the sink from every query that would count.
-    for name in _OPTIONAL:
-        found[name] = sums.column(name, heads)
     for name in ("delta_logit", "sink_logit"):
         found[f"{name}_sd"] = _deviations(found[name], sums.column(f"{name}_squared", heads))
     found["delta_logit_normalised"] = [
@@ -340,24 +334,25 @@ def head_columns(sums: Sums) -> dict[str, list[Any]]:
     return found
 
 
+def _means(sums: Sums, heads: int) -> dict[str, list[Any]]:
+    """The means of all sums that are columns of the table, by name.
+
+    A nullable column is empty where nothing was added: a sliding window may hide the sink from
+    every query that would count. Any other is then NaN, which fails the checkpoint.
+    """
+    found: dict[str, list[Any]] = {}
+    for column in HEADS.fields:
+        if column.type != pa.float64():
+            continue
+        if column.nullable:
+            found[column.name] = sums.column(column.name, heads)
+        elif column.name in sums.totals:
+            found[column.name] = sums.mean(column.name).expand(heads).tolist()
+    return found
+
+
 def _deviations(means: list[Any], squares: list[Any]) -> list[float | None]:
     return [
         None if mean is None else max(square - mean * mean, 0.0) ** 0.5
         for mean, square in zip(means, squares, strict=True)
     ]
-
-
-_REQUIRED = (
-    *("sink_rate", "tail_weight", "tail_weight_floor", "sink_logit", "delta_logit_lm"),
-    *("query_norm", "sink_cosine", "head_output_norm"),
-    *("value_norm_sink", "value_norm_rest", "value_ratio"),
-    *("output_value_norm_sink", "output_value_norm_rest", "output_value_ratio"),
-    *("key_norm_sink", "key_norm_rest"),
-)
-_OPTIONAL = (
-    *("delta_logit", "delta_logit_bb", "sink_log_odds", "rest_logit_sd", "row_entropy"),
-    *("head_write_norm", "first_visible_weight", "first_visible_floor"),
-    *("far_mass", "far_mass_floor", "null_mass"),
-    *("previous_weight", "previous_floor", "local_weight", "local_floor"),
-    *("duplicate_weight", "duplicate_floor", "induction_weight", "induction_floor"),
-)

@@ -151,7 +151,7 @@ class ModelInMemory:
         places = sorted({str(parameter.device) for parameter in parameters.values()})
         if len(places) != 1 or places == ["meta"]:
             raise TrajectoryError(
-                f"{self.where}: its weights lie on {', '.join(places)}; the probe runs models that "
+                f"{self.where}: its weights are on {', '.join(places)}; the probe runs models that "
                 "lie on one device"
             )
         weight = self.base.get_input_embeddings().weight

@@ -113,13 +113,13 @@ class Acting:
         change: the intervention.
         queries: which queries it forces, bool [B, T]; all if None.
         withhold: whether W_O gets no gradient through the value that it holds.
-        through: what the heads give of that value, [B, T, H·d], until W_O is told.
+        held_output: the heads' output from that value, [B, T, H·d], until W_O takes it.
     """
 
     change: Intervention
     queries: Tensor | None = None
     withhold: bool = False
-    through: Tensor | None = None
+    held_output: Tensor | None = None
 
     @property
     def withholds(self) -> bool:
@@ -161,8 +161,8 @@ class Acting:
                 output[:, change.head, seen] = value[:, change.head, change.position][:, None]
         elif change.kind == "force_attention":
             target = value[:, :, change.position][:, :, None]
-            moved = (1 - change.share) * output + change.share * target
-            output = torch.where(self._forced(output, window), moved, output)
+            forced = (1 - change.share) * output + change.share * target
+            output = torch.where(self._forced(output, window), forced, output)
         elif change.kind == "oracle_attention":
             target = value[:, :, change.position][:, :, None]
             output = torch.where(self._forced(output, None), target, value.roll(1, 2))
@@ -174,7 +174,7 @@ class Acting:
         column = weights[..., self.change.position, None]  # (B, H, T, 1)
         heads = weights.shape[1]
         value = self.change.value.repeat_interleave(heads // len(self.change.value), 0)
-        self.through = (column * value.to(column)[:, None]).transpose(1, 2).flatten(2)
+        self.held_output = (column * value.to(column)[:, None]).transpose(1, 2).flatten(2)
 
     def _forced(self, output: Tensor, window: int | None) -> Tensor:
         """Which queries are forced, bool [B or 1, 1, T, 1]."""
@@ -389,7 +389,7 @@ def _withheld(acting: Acting) -> Any:
     """A hook on W_O that takes its gradient through a held value out; the numbers stay."""
 
     def hook(projection: nn.Module, _: Any, written: Tensor) -> Tensor:
-        part, acting.through = acting.through, None
+        part, acting.held_output = acting.held_output, None
         if part is None:
             return written
         weight = _weight(projection)

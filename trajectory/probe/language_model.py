@@ -83,7 +83,7 @@ def measure_checkpoint_files(
             model.read_out()  # or a missing one would be noticed after all layers
         with streams.beside(model.blocks if bits else ()):
             heads, layers, found = _measured(
-                model, together(batches), statistics, full, interventions, losses
+                model, join_batches(batches), statistics, full, interventions, losses
             )
         rounded = _rounded(model, streams, batches)
         vocabulary = model.config.vocab_size
@@ -115,7 +115,7 @@ def measure_model(
         model: the model.
         batches, statistics, full, at_once, interventions, losses: as in
             ``measure_checkpoint_files``.
-        joined: ``together`` of the batches, for who measures them again and again.
+        joined: ``join_batches`` of the batches, for who measures them again and again.
 
     Raises:
         TrajectoryError: if an id lies outside the vocabulary, a statistic or a loss is not finite,
@@ -125,13 +125,13 @@ def measure_model(
         greatest, least = int(batch.tokens.max()), int(batch.tokens.min())
         if greatest >= model.vocabulary or least < 0:
             raise TrajectoryError(
-                f"domain '{batch.domain}': token {greatest if least >= 0 else least} lies outside "
-                f"the vocabulary of {model.where}, {model.vocabulary} ids from 0; the ids are "
-                "another tokenizer's"
+                f"domain '{batch.domain}': token {greatest if least >= 0 else least} is outside "
+                f"the vocabulary of {model.where}, {model.vocabulary} ids from 0; the ids come "
+                "from another tokenizer"
             )
     with borrowed(model, at_once):
         heads, layers, found = _measured(
-            model, joined or together(batches), statistics, full, interventions, losses
+            model, joined or join_batches(batches), statistics, full, interventions, losses
         )
     for name, loss in found.items():
         check_finite(loss.mean, f"domain '{name}'")
@@ -163,7 +163,7 @@ def _rounded(
     """By bits each domain's loss; the read-out is read once for all of them."""
     if not streams.hidden:
         return {}
-    tokens, batch = together(batches)
+    tokens, batch = join_batches(batches)
     predicts = {name: predicted(member) for name, member in batch.domains.items()}
     states = [
         model.normalised(hidden)[:, :-1][where.to(hidden.device)]
@@ -197,7 +197,7 @@ def _measured(
     return heads, layers, found
 
 
-def together(batches: Sequence[TokenBatch]) -> tuple[Tensor, Batch]:
+def join_batches(batches: Sequence[TokenBatch]) -> tuple[Tensor, Batch]:
     """All domains as one batch, padded on the right to the longest: tokens [B, T] and the rest.
 
     One pass over the layers then serves every domain. Padding is behind every query that counts,

@@ -216,8 +216,8 @@ class _Blocks:
         for start in range(0, self.length, block):
             first = 0 if self.window is None else max(0, start - self.window + 1)
             stop = min(start + block, self.length)
-            together = max(1, cells // ((stop - start) * (stop - first)))
-            blocks.append((start, stop, first, _sizes(self.count_of, self.heads, together)))
+            at_once = max(1, cells // ((stop - start) * (stop - first)))
+            blocks.append((start, stop, first, _sizes(self.count_of, self.heads, at_once)))
         # Room for a block's numbers is made once: new memory is slow at its first use.
         room = max(max(n) * (stop - start) * (stop - first) for start, stop, first, n in blocks)
         memory = self.query.new_empty(2 * room)

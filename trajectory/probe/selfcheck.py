@@ -134,5 +134,5 @@ def check_loss(loss: float, vocabulary: int, where: str, new: float = 1.0) -> No
     if not least <= loss < 2 * math.log(vocabulary):
         raise TrajectoryError(
             f"{where}: a loss of {loss:.3g} nats per token is outside {least} to "
-            f"2·ln {vocabulary}; the weights are damaged or the tokens are another tokenizer's"
+            f"2·ln {vocabulary}; the weights are damaged, or the tokens come from another tokenizer"
         )

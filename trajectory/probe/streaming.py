@@ -250,7 +250,7 @@ class StreamedModel:
         ids, places = tokens.unique(return_inverse=True)
         if int(ids.max()) >= self.weights.shape(name)[0]:
             raise TrajectoryError(
-                f"{self.folder}: token {int(ids.max())} lies outside its vocabulary of "
+                f"{self.folder}: token {int(ids.max())} is outside its vocabulary of "
                 f"{self.weights.shape(name)[0]}; the batch was made with another tokenizer"
             )
         rows = self.weights.rows(name, ids, self.dtype)
@@ -362,7 +362,7 @@ def read_config(folder: Path) -> PretrainedConfig:
     """The model config in ``folder``, of a known family, in the words of transformers.
 
     Raises:
-        TrajectoryError: if there is none, or its family is not known to be measured right.
+        TrajectoryError: if there is none, or its family is not supported.
         DamagedFiles: if it cannot be read.
     """
     path = folder / "config.json"
@@ -381,7 +381,7 @@ def read_config(folder: Path) -> PretrainedConfig:
         for name in SIZES:
             size = getattr(config, name, 1)
             if not isinstance(size, int) or not 0 < size < 1 << 31:
-                raise ValueError(f"{name} is {size!r:.40}, which is no size")
+                raise ValueError(f"{name} is {size!r:.40}, which is not a size")
         return config
 
 

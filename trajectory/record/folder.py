@@ -148,7 +148,7 @@ def _config(path: Path, name: str) -> Config:
         return parse(own, "Recorder")
     config = load(path / RESOLVED_NAME)
     if not is_recording(config):
-        raise TrajectoryError(f"{path}: holds a run, not '{name}'; record in another folder")
+        raise TrajectoryError(f"{path}: contains a run, not '{name}'; record in another folder")
     if name not in config.recorded:
         raise TrajectoryError(
             f"{path}: holds the recorded training '{config.name}', not '{name}'; record in another "

@@ -20,7 +20,7 @@ from trajectory.probe.compute import Compute
 from trajectory.probe.forces.configured import at_step, wanted_of
 from trajectory.probe.forces.in_memory import check_unedited, forces_in_memory
 from trajectory.probe.in_memory import ModelInMemory, batches_in_memory
-from trajectory.probe.language_model import Measurement, domain_row, measure_model, together
+from trajectory.probe.language_model import Measurement, domain_row, join_batches, measure_model
 from trajectory.probe.scan import KERNEL
 from trajectory.record.alarm import READ, Alarm
 from trajectory.record.folder import Folder
@@ -110,7 +110,7 @@ class Recorder:
         for step, heads, layers in self.folder.records(READ):
             for _ in self.alarm.new(step, heads, layers):  # was told before this start
                 pass
-        self._together = together(self.batches)
+        self._joined = join_batches(self.batches)
         log.info("%s: %s", name, self._cost())
 
     def __call__(
@@ -154,7 +154,7 @@ class Recorder:
             return None
         self.model = ModelInMemory(self.given)  # which may have changed
         measured = measure_model(
-            self.model, self.batches, self.compute.statistics, joined=self._together
+            self.model, self.batches, self.compute.statistics, joined=self._joined
         )
         forces = self._forces(step)
         names = {"trajectory": self.name, "step": step, "tokens": tokens}

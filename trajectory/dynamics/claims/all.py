@@ -52,5 +52,5 @@ def ledger(results: Path, config: Config) -> list[dict[str, Any]]:
     read = {*tables_needed(), *(name for one in more for name in one.tables)}
     evidence = Evidence.read(results, config, sorted(read))
     if not evidence.frames:
-        raise TrajectoryError(f"{results}: no tables of a run to decide claims on")
+        raise TrajectoryError(f"{results}: no tables of a run to check claims against")
     return list(claim_rows([*CRITERIA, *more], evidence))

@@ -61,10 +61,10 @@ def _of_samples(of: OfGroup, domain: str, *, full: bool) -> Measure:
                 absent = TooSmall("the number belongs to T = 256, k = 3 and ⟨s⟩")
                 yield Finding.without(subject, domain, absent)
                 continue
-            told = ["the same sequences for every seed"]
-            told += [f"and for {', '.join(f'bb/{g.name}' for g in others)}"] if others else []
+            words = ["the same sequences for every seed"]
+            words += [f"and for {', '.join(f'bb/{g.name}' for g in others)}"] if others else []
             try:
-                yield Finding(subject, domain, of(evidence, first), " ".join(told))
+                yield Finding(subject, domain, of(evidence, first), " ".join(words))
             except Absent as absent:
                 yield Finding.without(subject, domain, absent)
 

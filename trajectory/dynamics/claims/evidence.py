@@ -203,8 +203,8 @@ class Evidence:
             raise Absent(f"the table '{table}' of this run has no column '{column}'")
         rows = frame.filter(**where).drop_nulls(column).sort("step")
         if not rows.height:
-            told = ", ".join(f"{k} {v}" for k, v in where.items())
-            raise Absent(f"'{table}' holds no {column} for {told}")
+            place = ", ".join(f"{k} {v}" for k, v in where.items())
+            raise Absent(f"'{table}' holds no {column} for {place}")
         return rows["step"].to_numpy().astype(float), rows[column].to_numpy().astype(float)
 
     def rows(self, table: str, **where: Any) -> list[dict[str, Any]]:
@@ -214,8 +214,8 @@ class Evidence:
     def _one(self, table: str, **where: Any) -> dict[str, Any]:
         rows = self.rows(table, **where)
         if not rows:
-            told = ", ".join(f"{k} {v}" for k, v in where.items())
-            raise Absent(f"'{table}' has no row for {told}")
+            place = ", ".join(f"{k} {v}" for k, v in where.items())
+            raise Absent(f"'{table}' has no row for {place}")
         return rows[0]
 
 

@@ -197,7 +197,7 @@ def toys(
         for group in found:
             pooled_over = over_seeds(evidence, group, lambda e, t: of(e, t, "all"), "all")
             pairs = [(name, "all") for name in group.trajectories]
-            yield replace(pooled_over, reason=_told(pooled_over, evidence, beside, pairs))
+            yield replace(pooled_over, reason=_reason(pooled_over, evidence, beside, pairs))
 
     return measure
 
@@ -224,8 +224,8 @@ def language_models(table: str, of: Reading, beside: Mapping[str, Reading]) -> M
                 yield Finding.without(trajectory, domain, absent, world)
                 continue
             found = Finding(trajectory, domain, value, "", world)
-            told = _told(found, evidence, beside, [(trajectory, domain)])
-            yield replace(found, reason=told)
+            reason = _reason(found, evidence, beside, [(trajectory, domain)])
+            yield replace(found, reason=reason)
 
     return measure
 
@@ -247,22 +247,22 @@ def both_worlds(table: str, of: Reading, beside: Mapping[str, Reading]) -> Measu
     return measure
 
 
-def _told(
+def _reason(
     found: Finding,
     evidence: Evidence,
     beside: Mapping[str, Reading],
     pairs: list[tuple[str, str]],
 ) -> str:
     """A finding's reason, with what is told beside its value."""
-    told = [found.reason] if found.reason else []
+    parts = [found.reason] if found.reason else []
     for label, of in beside.items() if found.value else ():
         values = []
         for trajectory, domain in pairs:
             with suppress(Absent):
                 values.append(of(evidence, trajectory, domain))
         if values:
-            told.append(f"{label}: {_number(pooled(values))}")
-    return "; ".join(told)
+            parts.append(f"{label}: {_number(pooled(values))}")
+    return "; ".join(parts)
 
 
 def _number(value: Value) -> str:

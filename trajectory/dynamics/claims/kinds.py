@@ -95,8 +95,8 @@ def require_learned(evidence: Evidence, *names: str) -> None:
             where = {"trajectory": trajectory, "domain": ACTIVE}
             risk = evidence.series("checkpoints", "excess_risk", **where)[1]
             if not risk[-1] < LEARNED * risk[0]:
-                told = f"excess risk on triggers {risk[-1]:.2g} of {risk[0]:.2g} at the start"
-                raise Absent(f"{trajectory} has not learned to copy: {told}")
+                risks = f"excess risk on triggers {risk[-1]:.2g} of {risk[0]:.2g} at the start"
+                raise Absent(f"{trajectory} has not learned to copy: {risks}")
 
 
 def paired(evidence: Evidence, row: dict[str, Any]) -> Finding:

@@ -150,17 +150,17 @@ def decide(value: Value | None, at_least: float | None, at_most: float | None) -
     """
     if value is None:
         return NOT_MEASURABLE, ""
-    told = f"{value.value:.3g}"
+    stated = f"{value.value:.3g}"
     if value.interval == "none":
-        return UNDECIDED, f"{told} has no interval"
+        return UNDECIDED, f"{stated} has no interval"
     ends = f"{_end(value.low)} to {_end(value.high)}"
-    told += " (exact)" if value.interval == "exact" else f" ({ends})"
+    stated += " (exact)" if value.interval == "exact" else f" ({ends})"
     lies = inside(value.low, value.high, at_least, at_most)
     if lies is True:
-        return REPRODUCED, f"{told} is {threshold(at_least, at_most)}"
+        return REPRODUCED, f"{stated} is {threshold(at_least, at_most)}"
     if lies is False:
-        return NOT_REPRODUCED, f"{told} is not {threshold(at_least, at_most)}"
-    return UNDECIDED, f"the interval of {told} holds a limit of '{threshold(at_least, at_most)}'"
+        return NOT_REPRODUCED, f"{stated} is not {threshold(at_least, at_most)}"
+    return UNDECIDED, f"the interval of {stated} holds a limit of '{threshold(at_least, at_most)}'"
 
 
 def _end(end: float | None) -> str:
@@ -279,8 +279,8 @@ def standings(rows: Iterable[Row]) -> dict[str, Standing]:
 
 
 def _standing(rows: list[Row]) -> Standing:
-    told = tallies(rows)
-    verdicts = [one.verdict for one in told]
+    tallied = tallies(rows)
+    verdicts = [one.verdict for one in tallied]
     wanted, measured, decided = (
         _worlds(rows, some)
         for some in (VERDICTS, set(VERDICTS) - set(UNMEASURED), (REPRODUCED, NOT_REPRODUCED))
@@ -291,7 +291,7 @@ def _standing(rows: list[Row]) -> Standing:
     elif decided < wanted:
         verdict = UNDECIDED
     else:
-        verdict = _by_shares([one.shares for one in told if one.shares])
+        verdict = _by_shares([one.shares for one in tallied if one.shares])
     return Standing(verdict, {one: verdicts.count(one) for one in CRITERION_VERDICTS})
 
 

@@ -54,7 +54,7 @@ class Rest:
         layer, head: which head; of several records' means, as a lead head is chosen.
         position: where most of the sequences' greatest keys stand; None where they share a token.
         token: that most often is the greatest key of its sequence.
-        told: what it rests on, for people.
+        label: what it rests on, for people.
         share: of the sequences, whose greatest key that is.
     """
 
@@ -63,7 +63,7 @@ class Rest:
     head: int
     position: int | None
     token: str
-    told: str
+    label: str
     share: float
 
 
@@ -83,10 +83,10 @@ def rest(evidence: Evidence, trajectory: str) -> Rest:
     if on == "position":
         position, share = int(last["top_position"]), last["top_position_share"]
         return Rest(trajectory, **place, position=position, token=token,
-                    told=f"position {position}", share=share)  # fmt: skip
+                    label=f"position {position}", share=share)  # fmt: skip
     which = ", mostly its first" if on == "first" else ""
     return Rest(trajectory, **place, position=None, token=token,
-                told=f"{token!r}{which}", share=last["top_token_share"])  # fmt: skip
+                label=f"{token!r}{which}", share=last["top_token_share"])  # fmt: skip
 
 
 def _of_position(evidence: Evidence, at: Rest, column: str) -> tuple[Array, Array]:
@@ -163,17 +163,19 @@ def _measure(
 
     def measure(evidence: Evidence) -> Iterator[Finding]:
         for group in evidence.groups(where, what):
-            told: dict[str, list[float]] = {}
+            shares: dict[str, list[float]] = {}
 
-            def seed(evidence: Evidence, name: str, told: dict[str, list[float]] = told) -> Value:
+            def seed(
+                evidence: Evidence, name: str, shares: dict[str, list[float]] = shares
+            ) -> Value:
                 at = rest(evidence, name)
                 found = of(evidence, at)
-                told.setdefault(at.told, []).append(at.share)
+                shares.setdefault(at.label, []).append(at.share)
                 return found
 
             finding = over_seeds(evidence, group, seed, domain)
             parts = [f"on {what}, the greatest key of {_range(own)} of sequences"
-                     for what, own in told.items()]  # fmt: skip
+                     for what, own in shares.items()]  # fmt: skip
             yield replace(finding, reason="; ".join([*parts, finding.reason]))
 
     return measure

@@ -268,12 +268,12 @@ def _gated(evidence: Evidence) -> Iterator[Finding]:
             of_pair = [r for r in rows if (r["domain"], r["other_domain"]) == pair]
             hits = sum(row["gated_at_end"] for row in of_pair)
             part = share(hits, len(of_pair))
-            told = f"{hits} of {len(of_pair)} heads, share {part.low:.3f} to {part.high:.3f}"
+            counted = f"{hits} of {len(of_pair)} heads, share {part.low:.3f} to {part.high:.3f}"
             yield Finding(
                 trajectory,
                 " and ".join(pair),
                 exact(float(hits)),
-                told,
+                counted,
             )
 
 

@@ -33,7 +33,9 @@ def queried(files: Sequence[str], known: Sequence[str]) -> Iterator[Criterion]:
         found = load_claims(file)
         for name, stated in found.claims.items():
             if name in taken:
-                raise TrajectoryError(f"{file}: claims.{name}: {taken[name]} has a claim so called")
+                raise TrajectoryError(
+                    f"{file}: claims.{name}: {taken[name]} has a claim of this name"
+                )
             taken[name] = file
             source = f"{found.paper}, {found.link}, {stated.figure}"
             claim = Claim(name, stated.statement, source, stated.world)

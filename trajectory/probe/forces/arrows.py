@@ -79,8 +79,8 @@ class _Gram:
         for start in range(0, parts[0].shape[1], COLUMNS):
             some = slice(start, start + COLUMNS)
             wide = torch.cat([part[:, some] for part in parts]).double()
-            moved = wide if scale is None else wide * scale[some].to(wide)
-            self.products += (moved @ wide.T).cpu()
+            scaled = wide if scale is None else wide * scale[some].to(wide)
+            self.products += (scaled @ wide.T).cpu()
 
 
 def flow_arrows(

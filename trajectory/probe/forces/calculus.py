@@ -46,7 +46,7 @@ def pushes(
 
 
 def pull(
-    function: Map, point: Tensor, gradient: Tensor, moved: Sequence[tuple[Tensor, Tensor]] = ()
+    function: Map, point: Tensor, gradient: Tensor, known: Sequence[tuple[Tensor, Tensor]] = ()
 ) -> tuple[Tensor, list[Tensor]]:
     """The gradient before a function from that behind it, and how it changes.
 
@@ -62,9 +62,9 @@ def pull(
     point = point.detach().requires_grad_()
     with torch.enable_grad():
         result = function(point)
-        (before,) = torch.autograd.grad(result, point, gradient, create_graph=bool(moved))
+        (before,) = torch.autograd.grad(result, point, gradient, create_graph=bool(known))
     changes = []
-    for direction, change in moved:
+    for direction, change in known:
         outputs, seeds = [result], [change]
         if before.requires_grad:
             outputs, seeds = [*outputs, before], [*seeds, direction]

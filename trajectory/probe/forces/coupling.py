@@ -81,19 +81,19 @@ def couple(
         targets: all of the same layer.
     """
     (layer,) = {target.layer for target in targets}
-    moved = _up(stack, streams, setting, targets, layer)
+    tangents = _up(stack, streams, setting, targets, layer)
     read_out = stack.read_out(setting.law)
     gradient = read_out.gradient(streams[-1])
-    bent = [read_out.bend(streams[-1], [own[0][-1], own[1][-1]]) for own in moved]
+    bent = [read_out.bend(streams[-1], [own[0][-1], own[1][-1]]) for own in tangents]
     changes = [b.changes for b in bent]
     for m in range(stack.depth - 1, layer, -1):
         with stack.block(m, before=True) as block:
-            pairs = [[ways[m - layer - 1] for ways in own] for own in moved]
+            pairs = [[ways[m - layer - 1] for ways in own] for own in tangents]
             gradient, changes = _down(block, streams[m], gradient, pairs, changes, setting)
     with stack.block(layer, before=True) as block:
         return [
             _at_head(block, streams[layer], gradient, own, ways, b.fisher[0, 1], target, setting)
-            for target, own, ways, b in zip(targets, changes, moved, bent, strict=True)
+            for target, own, ways, b in zip(targets, changes, tangents, bent, strict=True)
         ]
 
 
@@ -120,10 +120,10 @@ def _up(
     layer: int,
 ) -> list[tuple[list[Tensor], list[Tensor]]]:
     """Per target the changes of the streams behind its block along a, and along b."""
-    moved: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in targets]
+    tangents: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in targets]
     for m in range(layer, stack.depth):
         with stack.block(m) as block:
-            for target, ways in zip(targets, moved, strict=True):
+            for target, ways in zip(targets, tangents, strict=True):
                 parts = []
                 for rows in chunks(len(streams[m]), setting.at_once):
                     if m == layer:
@@ -134,7 +134,7 @@ def _up(
                         parts.append(pushes(run, (streams[m][rows],), (both,)))
                 for way, found in zip(ways, torch.cat(parts, 1), strict=True):
                     way.append(found)
-    return moved
+    return tangents
 
 
 def _differentiable(block: Block, rows: slice) -> Map:
@@ -167,7 +167,7 @@ def _down(
     setting: Setting,
 ) -> tuple[Tensor, list[list[Tensor]]]:
     """Gradient and its changes before a block, from those behind it."""
-    parts, moved = [], []
+    parts, pulled = [], []
     for rows in chunks(len(stream), setting.at_once):
         pairs = [
             (way[rows], change[rows])
@@ -176,8 +176,8 @@ def _down(
         ]
         before, found = pull(_differentiable(block, rows), stream[rows], gradient[rows], pairs)
         parts.append(before)
-        moved.append(found)
-    flat = [torch.cat(own) for own in zip(*moved, strict=True)]
+        pulled.append(found)
+    flat = [torch.cat(own) for own in zip(*pulled, strict=True)]
     return torch.cat(parts), [flat[i : i + 2] for i in range(0, len(flat), 2)]
 
 

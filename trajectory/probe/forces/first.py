@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trajectory.probe.attention import AttentionCall, observe, repeat_heads, sliding_mask
 from trajectory.probe.forces.calculus import push
-from trajectory.probe.forces.keys import Key, Setting
+from trajectory.probe.forces.keys import Setting
 from trajectory.probe.forces.stack import Block, Stack, chunks
 from trajectory.probe.kinds import Kind, logits_of, weights_of
 
@@ -21,7 +21,6 @@ NORMALISED = ("softmax", "softmax_off_by_one", "sink_logit")
 """Kinds whose weights share one normaliser, so that the split is known in closed form."""
 
 FORCES = ("sink_force", "escape", "brake", "drain_force")
-STATES = ("weight", "sharpness", "value_ratio")
 
 
 @dataclass
@@ -156,9 +155,9 @@ def _of_heads(
     seen = (visible.tril(-1).to(wide) @ keys.to(wide)) > 0  # (b, T, n)
     read = (seen[..., None] & readers[:, :, None]).to(wide)  # (b, T, n, m)
     found: dict[str, list[Tensor]] = {}
-    together = max(1, CELLS // (size * length**2))
-    for start in range(0, heads, together):
-        part = slice(start, start + together)
+    at_once = max(1, CELLS // (size * length**2))
+    for start in range(0, heads, at_once):
+        part = slice(start, start + at_once)
         per_query = _per_query(
             call,
             query[:, part],
@@ -293,8 +292,3 @@ def _of_stream(depth: int, stream: Tensor, gradient: Tensor, setting: Setting) -
     others &= norms > 0
     middle = torch.where(others, norms, torch.nan).nanmedian(1).values
     return LayerForces(depth, -pulled.double().cpu(), (norms[:, sink] / middle).double().cpu())
-
-
-def key_names(keys: Sequence[Key]) -> list[str]:
-    """Names of the keys, in order."""
-    return [key.name for key in keys]

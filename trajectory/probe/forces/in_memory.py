@@ -33,8 +33,8 @@ def check_unedited(model: ModelInMemory) -> None:
         if hooked or type(module) is not expected.get(name):
             what = "has a hook" if hooked else f"is a {type(module).__name__}"
             raise TrajectoryError(
-                f"{model.where}: {name or 'the model'} {what}, which its files do not tell; forces "
-                "are measured from them: merge adapters and remove hooks, or do without forces"
+                f"{model.where}: {name or 'the model'} {what}, which its files do not contain, and "
+                "forces are measured from files: merge adapters, remove hooks, or leave out forces"
             )
 
 

@@ -328,7 +328,7 @@ def _refuse_unseen(rows: Sequence[Row], setting: Setting) -> None:
             if (key.name, readers.domain, readers.name) not in seen and readers.name == "late":
                 raise TrajectoryError(
                     f"forces: no {readers.name} reader of '{readers.domain}' sees key "
-                    f"'{key.name}' in two sequences; it lies behind them or beyond the window"
+                    f"'{key.name}' in two sequences; it comes after them or is outside the window"
                 )
 
 

@@ -79,8 +79,8 @@ class ReadOut:
         with torch.no_grad():
             states = self.norm(hidden)
             total, _ = self._scores(states)
-            moved = [push(self.norm, hidden, direction) for direction in directions]
-            behind, changes, fisher = self._behind(states, total, moved)
+            pushed = [push(self.norm, hidden, direction) for direction in directions]
+            behind, changes, fisher = self._behind(states, total, pushed)
         _, found = pull(self.norm, hidden, behind, list(zip(directions, changes, strict=True)))
         return Bent(fisher, found)
 
@@ -128,8 +128,8 @@ class ReadOut:
 
     def _moved(self, way: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
         """∂z along a direction of the normalised states [n, D], [n, v]."""
-        moved = way @ rows.T
-        return moved if self.softcap is None else self._slope(logits) * moved
+        change = way @ rows.T
+        return change if self.softcap is None else self._slope(logits) * change
 
     def _slope(self, logits: Tensor) -> Tensor:
         """dz/dy = 1 − (z/c)² of capped logits z."""
@@ -147,11 +147,11 @@ class ReadOut:
         return torch.where(here, found, 0)
 
     def _behind(
-        self, states: Tensor, total: Tensor, moved: list[Tensor]
+        self, states: Tensor, total: Tensor, pushed: list[Tensor]
     ) -> tuple[Tensor, list[Tensor], Tensor]:
         """Gradient at the normalised states, its changes along ``moved``, and the Fisher part."""
         flat, total = states.flatten(0, 1), total.flatten()
-        ways = [way.flatten(0, 1) for way in moved]
+        ways = [way.flatten(0, 1) for way in pushed]
         share = self.law.share.flatten().to(flat)[:, None]
         gradient = torch.zeros_like(flat)
         changes = [torch.zeros_like(flat) for _ in ways]
