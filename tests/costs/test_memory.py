@@ -53,7 +53,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # Otherwise what the allocator keeps depends on the order in which threads free: up to 80 MB.
+        # Else the order in which threads free decides what the allocator keeps: up to 80 MB.
         env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"},
     )
     assert process.stdin is not None

@@ -24,12 +24,13 @@ def of_map(cut: pl.DataFrame, name: str, threshold: float) -> str:
         for down in (False, True)
     )
     return (
-        f"At {words.at_step(first['step'])}, {sinks.height:,} of {cut.height:,} heads of "
-        f"{first['trajectory']} on {first['domain']} "
-        f"{'is a sink' if sinks.height == 1 else 'are sinks'} (excess ≥ {threshold}){where}; "
-        f"{name} runs from {_number(least['value'])} ({_head(least)}) to "
+        f"At {words.at_step(first['step'])}, {sinks.height:,} of {cut.height:,} "
+        f"head{'' if cut.height == 1 else 's'} of {first['trajectory']} on {first['domain']} "
+        f"{'is a sink' if 1 in (sinks.height, cut.height) else 'are sinks'} "
+        f"(excess ≥ {threshold}){where}; {name} runs from "
+        f"{_number(least['value'])} ({_head(least)}) to "
         f"{_number(most['value'])} ({_head(most)}), "
-        f"{_number(words.median(cut['value']))} in the median."
+        f"median {_number(words.median(cut['value']))}."
     )
 
 
@@ -43,10 +44,7 @@ def of_head(cut: pl.DataFrame, name: str, domains: list[str]) -> str:
             continue
         own, began = rows["value"], rows["step"][0]
         told.append(f"{_number(own[-1])} on {domain} ({_number(own[0])} at {words.at_step(began)})")
-    return (
-        f"At its last checkpoint the {name} of {_head(first)} of {first['trajectory']} is "
-        f"{words.listed(told)}."
-    )
+    return f"The {name} of {_head(first)} ends at {words.listed(told)}."
 
 
 def of_layer(cut: pl.DataFrame, name: str) -> str:
@@ -58,11 +56,9 @@ def of_layer(cut: pl.DataFrame, name: str) -> str:
     row = own.row(0, named=True)
     place = 1 + last.filter(pl.col("value") > row["value"]).height
     return (
-        f"Of the {'one head' if last.height == 1 else f'{last.height} heads'} of layer "
-        f"{row['layer']} on {row['domain']}, head {row['head']} has at the last checkpoint the "
-        f"{'' if place == 1 else ordinal(place) + ' '}greatest {name}: "
-        f"{_number(row['value'])}, where the layer's median is "
-        f"{_number(words.median(last['value']))}."
+        f"Of {last.height} head{'' if last.height == 1 else 's'} on {row['domain']}, head "
+        f"{row['head']} ends with the {'' if place == 1 else ordinal(place) + ' '}greatest {name}: "
+        f"{_number(row['value'])}, median {_number(words.median(last['value']))}."
     )
 
 
@@ -76,17 +72,16 @@ def of_pair(cut: pl.DataFrame, one: str, other: str, threshold: float) -> str:
     sinking = cut.filter(pl.max_horizontal("first", "second") >= _log_odds(threshold)).sort(
         (pl.col("first") - pl.col("second")).abs(), "layer", "head", descending=[True, False, False]
     )
-    count = f"{sinking.height:,} of {cut.height:,}"
+    count = f"{sinking.height:,} of {cut.height:,} head{'' if cut.height == 1 else 's'}"
+    have = "has" if 1 in (sinking.height, cut.height) else "have"
     rule = f"a sink on {one} or {other} (log-odds ≥ {_number(_log_odds(threshold))} nats)"
     if sinking.is_empty():
-        return (
-            f"At {words.at_step(head['step'])} {count} heads of {head['trajectory']} have {rule}."
-        )
+        return f"At {words.at_step(head['step'])} {count} of {head['trajectory']} {have} {rule}."
     most = sinking.row(0, named=True)
     more = sinking.filter(pl.col("first") > pl.col("second")).height
     return (
-        f"At {words.at_step(head['step'])} {count} heads of {head['trajectory']} have {rule}; "
-        f"of these {_head(most)} differs most: {_number(most['first'])} nats on {one}, "
+        f"At {words.at_step(head['step'])} {count} of {head['trajectory']} {have} {rule}; "
+        f"{_head(most)} differs most: {_number(most['first'])} nats on {one}, "
         f"{_number(most['second'])} on {other}; {more:,} {'is' if more == 1 else 'are'} more "
         f"dormant on {one} than on {other}."
     )
@@ -110,9 +105,11 @@ def ordinal(place: int) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Pages hold such values in steps of 1/65534 of their range: what is smaller is 0."""
-    return words.number(0.0 if value is not None and abs(value) < 1e-3 else value)
+    """Pages hold such values in steps of 1/65534 of their range: below 0.1, two decimals."""
+    if value is None or abs(value) >= 0.1:
+        return words.number(value)
+    return f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
 
 
 def _head(row: dict[str, object]) -> str:
-    return f"layer {row['layer']}, head {row['head']}"
+    return f"L{row['layer']}H{row['head']}"

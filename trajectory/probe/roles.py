@@ -132,13 +132,15 @@ class Copies:
             for into, key, last in ((found[0], earlier, 1), (found[1], earlier + 1, 2)):
                 taken = (key <= query - last) & (key != sink)
                 into.append((query[taken], key[taken]))
-        near = (Pairs.near(len(codes), length, *keys) for keys in ((1, 2), (0, LOCAL_KEYS)))
-        return cls(*(Pairs.of(pairs, length) for pairs in found), *near)
+        duplicate, induction = (Pairs.of(pairs, length) for pairs in found)
+        previous, local = (Pairs.near(len(codes), length, *k) for k in ((1, 2), (0, LOCAL_KEYS)))
+        return cls(duplicate, induction, previous, local)
 
     def rows(self, rows: slice, device: torch.device) -> Copies:
         """Those of some sequences."""
         every = self.duplicate, self.induction, self.previous, self.local
-        return Copies(*(pairs.rows(rows, device) for pairs in every))
+        duplicate, induction, previous, local = (pairs.rows(rows, device) for pairs in every)
+        return Copies(duplicate, induction, previous, local)
 
     def places(self, block: Block) -> tuple[Tensor, Tensor]:
         """Where in a block's weights the pairs of its queries are, and how many each query has.

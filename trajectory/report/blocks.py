@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 
 @dataclass(frozen=True)
@@ -122,13 +123,17 @@ class Findings:
 
 @dataclass(frozen=True)
 class Tile:
-    """A claim: its name, its verdict on a chip and in full, what it says, where it is decided."""
+    """A claim: its name, its verdict on a chip and in full, what it says, where it is decided.
+
+    ``note`` says what was measured of a claim that was not tested.
+    """
 
     name: str
     verdict: str
     standing: str
     text: str
     link: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,11 @@ class Tiles:
 
     name: str
     tiles: Sequence[Tile]
+
+    @property
+    def by_verdict(self) -> list[tuple[str, list[Tile]]]:
+        """The tiles of each verdict."""
+        return [(v, list(own)) for v, own in groupby(self.tiles, lambda tile: tile.verdict)]
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,13 @@ class Run:
         """What charts show at first that leave out trainings of which a part was held."""
         return "All runs" if len(self.free) == len(self.groups) else "All runs but experiments"
 
+    @property
+    def scope(self) -> str:
+        """What charts show, and sentences tell of, until a reader chooses."""
+        whole = f"{self.whole[0].lower()}{self.whole[1:]}"
+        domains = sorted(self.shown_domains, key=domain_rank)
+        return f"Charts first show {whole}, on {' and '.join(domains)}."
+
     def freely(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Rows of trainings of which no part was held."""
         held = [t for t in self.trajectories if group_of(t) not in self.free]

@@ -20,6 +20,11 @@ def count(number: int, noun: str, several: str = "") -> str:
     return f"{number:,} {noun if number == 1 else several or noun + 's'}"
 
 
+def agree(number: int, of: int, one: str, several: str) -> str:
+    """The verb of '1 of 5 heads' or of '0 of 1 head': one form where either is one."""
+    return one if 1 in (number, of) else several
+
+
 def at_step(step: int) -> str:
     """'step 1,000', or what a single checkpoint has that states none."""
     return "its one checkpoint" if step == UNSTEPPED else f"step {step:,}"
@@ -38,18 +43,28 @@ def few(parts: Sequence[str]) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number for people, a dash for none."""
+    """A number for people, a dash for none: three significant digits from 1 on, two below 0.1.
+
+    Args:
+        value: the number.
+        digits: decimals at most; fewer than two where no reader needs them.
+    """
     if value is None:
         return "—"
-    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+    size = abs(value)
+    if size >= 1e5 or 0 < size < 1e-3:
         return minus(f"{value:.{digits}g}")
-    text = f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:,.0f}"
+    if digits == 2 and 0 < size < 0.1:
+        return minus(f"{value:#.2g}")
+    most = 0 if size >= 99.95 else 1 if size >= 9.995 else digits
+    text = f"{value:,.{min(digits, most)}f}"
     return text.removeprefix("-") if not text.strip("-0.") else minus(text)
 
 
-def signed(value: float, form: str = ".2f") -> str:
-    """A change for people: '+0.30', '−0.30'."""
-    return minus(f"{value:+{form}}")
+def signed(value: float) -> str:
+    """A change for people: '+0.30', '−0.30', '+0.042'."""
+    text = number(value)
+    return text if text.startswith("−") else f"+{text}"
 
 
 def minus(text: str) -> str:

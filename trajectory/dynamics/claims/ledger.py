@@ -278,13 +278,16 @@ def standings(rows: Iterable[Row]) -> dict[str, Standing]:
     return {claim: _standing(of_claim) for claim, of_claim in found.items()}
 
 
+def measured_worlds(rows: Iterable[Row]) -> set[str]:
+    """The worlds in which something was measured, of the rows of one claim."""
+    return _worlds(list(rows), set(VERDICTS) - set(UNMEASURED))
+
+
 def _standing(rows: list[Row]) -> Standing:
     tallied = tallies(rows)
     verdicts = [one.verdict for one in tallied]
-    wanted, measured, decided = (
-        _worlds(rows, some)
-        for some in (VERDICTS, set(VERDICTS) - set(UNMEASURED), (REPRODUCED, NOT_REPRODUCED))
-    )
+    wanted, decided = (_worlds(rows, some) for some in (VERDICTS, (REPRODUCED, NOT_REPRODUCED)))
+    measured = measured_worlds(rows)
     if measured < wanted:
         small = TOO_SMALL in verdicts and NOT_MEASURABLE not in verdicts
         verdict = TOO_SMALL if small else NOT_MEASURABLE

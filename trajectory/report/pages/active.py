@@ -33,8 +33,8 @@ STATISTIC = "sink log-odds (nats)"
 def make(run: Run) -> Page:
     """The page."""
     lead = (
-        "A head can be dormant on one domain, where a sink takes its attention, and active on "
-        "another: it is gated."
+        "A gated head is dormant on one domain, where a sink takes its attention, and active on "
+        "another."
     )
     title = "Which heads work on one domain and rest on another?"
     if not run.has("contrasts"):
@@ -124,14 +124,13 @@ def _answer(run: Run) -> str:
     top = max(counted, key=lambda row: row["log_odds_difference"] or 0.0)
     found = (
         f"{gated:,} of {words.count(heads, 'head')} (counted on each pair of domains) "
-        f"{'is' if gated == 1 else 'are'} gated at the last checkpoint"
+        f"{words.agree(gated, heads, 'ends', 'end')} gated"
     )
     if top["log_odds_difference"] is None:
         return f"{found}."
     return (
-        f"{found}; the greatest difference of their sink log-odds is "
-        f"{words.number(top['log_odds_difference'])} nats, of a head of {top['trajectory']} on "
-        f"{top['domain']} and {top['other_domain']}."
+        f"{found}; their sink log-odds differ by {words.number(top['log_odds_difference'])} nats "
+        f"at most ({top['trajectory']}, {top['domain']} and {top['other_domain']})."
     )
 
 
@@ -240,7 +239,7 @@ def _count(run: Run, gated: pl.DataFrame) -> Figure:
             base.mark_line(strokeWidth=1.6),
             base.mark_point(filled=True, size=26).encode(tooltip=tips),
         ),
-        f"{run.whole}: at their last checkpoints the share of gated heads is {_shares(grouped)}.",
+        f"Of {run.whole[0].lower()}{run.whole[1:]} end gated: {_shares(grouped)}.",
         data="gated",
         table="contrasts",
         definition=marks.definition(CONTRASTS, "gated"),
@@ -300,8 +299,8 @@ def _plane(run: Run, contrasts: pl.DataFrame) -> Figure:
             marks.reference(0.0, "the same sink on both domains", vertical=True),
             points,
         ),
-        f"{run.whole}: in {opposite:,} of {words.count(free.height, 'comparison')} at the last "
-        "checkpoints the output is smaller where the sink is stronger.",
+        f"The output is smaller where the sink is stronger in {opposite:,} of "
+        f"{words.count(free.height, 'last comparison')} of {run.whole[0].lower()}{run.whole[1:]}.",
         data="contrasts",
         table="contrasts",
         definition=marks.definition(CONTRASTS, "log_odds_difference"),

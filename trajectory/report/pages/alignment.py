@@ -235,7 +235,7 @@ def _raw_reading(scores: pl.DataFrame, statistic: str, axis: str) -> str:
         return f"{_first_up(what)} was not compared without rescaling."
     return (
         f"Without rescaling, one curve of {what} explains {words.percent(row['score'])} of the "
-        f"variance of runs left out of it ({row['trajectories']} runs)."
+        f"variance of {words.count(row['trajectories'], 'run')}, each left out in turn."
     )
 
 
@@ -294,9 +294,9 @@ def _scores_reading(scores: pl.DataFrame, statistic: str) -> str:
     above = own.filter(pl.col("score_low") > pl.col("null_high")).height
     top = own.row(0, named=True)
     return (
-        f"The whole interval lies above 95 % of the surrogates (grey: their median to that bound) "
-        f"in {above} of {words.count(own.height, 'collapse')} of {marks.called(statistic)}; the "
-        f"best score is {words.number(top['score'])} "
+        f"{above} of {words.count(own.height, 'collapse')} of {marks.called(statistic)} "
+        f"{words.agree(above, own.height, 'lies', 'lie')} wholly above 95 % of the surrogates "
+        f"(grey: their median to that bound); the best scores {words.number(top['score'])} "
         f"({AXES.get(top['axis'], top['axis'])}, {top['rescaling'].replace('_', ' ')})."
     )
 
@@ -338,7 +338,7 @@ def _scales_reading(scales: pl.DataFrame, statistic: str, axis: str, rescaling: 
         return "This collapse has no factors."
     least, most = rows.row(0, named=True), rows.row(-1, named=True)
     return (
-        f"The axis of {words.count(rows.height, 'run')} is divided by "
+        f"Factors run from "
         f"{words.number(least['scale'])} ({least['trajectory']}) to "
         f"{words.number(most['scale'])} ({most['trajectory']})."
     )

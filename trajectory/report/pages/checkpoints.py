@@ -8,7 +8,7 @@ import polars as pl
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks, palette, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Missing, Page
+from trajectory.report.page import Block, Cell, Figure, Folded, Grid, Heading, Missing, Page
 from trajectory.report.run import Run
 from trajectory.schemas import COSTS, MANIFEST
 from trajectory.schemas.base import UNSTEPPED
@@ -32,7 +32,7 @@ def make(run: Run) -> Page:
         blocks += [_plan(manifest), _bytes(manifest), _verdicts(run, manifest)]
         if (suspects := _suspects(manifest)) is not None:
             blocks += [Heading("Suspects", name="suspects"), suspects]
-        blocks += [Heading("Every revision"), _revisions(manifest)]
+        blocks.append(Folded("Every revision", [_revisions(manifest)]))
     else:
         blocks.append(Missing("Manifests", reason("manifest")))
     blocks += [Missing(f"Suite {name}", why) for name, why in _left_out(run)]
@@ -55,7 +55,7 @@ def _answer(manifest: pl.DataFrame) -> str:
     """How many revisions were measured, and how many of these the audit doubts."""
     measured = manifest.filter(pl.col("state") == "measured")
     doubted = measured.filter(~pl.col("verdict").is_in(TRUSTED)).height
-    were = "was" if measured.height == 1 else "were"
+    were = words.agree(measured.height, manifest.height, "was", "were")
     return (
         f"{measured.height:,} of {words.count(manifest.height, 'listed revision')} {were} "
         f"measured; the audit doubts {doubted:,} of these."

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import altair as alt
 import polars as pl
 
@@ -88,9 +91,10 @@ def make(run: Run) -> Page:
         blocks: list[Block] = [Missing("Ledger", reason("claims"))]
         return Page("claims", "Claims", title, lead, blocks)
     claims = run.frame("claims")
-    counted = _counted(claims)
+    found = tiles.found(claims)
+    counted = _counted(claims, {claim: _named(tile) for claim, tile in found})
     parts = {str(claim): part for (claim,), part in claims.group_by("claim")}
-    blocks = [_claim(tile, parts[claim]) for claim, tile in tiles.found(claims)]
+    blocks = [_claim(tile, parts[claim]) for claim, tile in found]
     blocks.append(Folded("Criteria of each claim", [_summary(claims, counted)], "criteria"))
     return Page(
         "claims", "Claims", title, lead, blocks, (), {"counted": counted},
@@ -98,7 +102,12 @@ def make(run: Run) -> Page:
     )  # fmt: skip
 
 
-def _counted(claims: pl.DataFrame) -> pl.DataFrame:
+def _named(tile: Tile) -> str:
+    """The claim's name, with what was measured of one that was not tested."""
+    return f"{tile.name} ({tile.note})" if tile.note else tile.name
+
+
+def _counted(claims: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
     """Criteria of each claim by verdict, each counted once over its subjects and domains."""
     order = {name: i for i, name in enumerate(CRITERION_VERDICTS)}
     rows = [(one.claim, one.verdict) for one in tallies(claims.to_dicts())]
@@ -108,7 +117,7 @@ def _counted(claims: pl.DataFrame) -> pl.DataFrame:
         .len("criteria")
         .with_columns(
             pl.col("verdict").replace_strict(order, default=9).alias("place"),
-            pl.col("claim").map_elements(tiles.called, pl.String).alias("name"),
+            pl.col("claim").replace_strict(names).alias("name"),
         )
         .sort("claim", "place")
     )
@@ -127,7 +136,7 @@ def _answer(claims: pl.DataFrame) -> str:
 
 
 def _summary(claims: pl.DataFrame, counted: pl.DataFrame) -> Figure:
-    order = [tile.name for _, tile in tiles.found(claims)]
+    order = [_named(tile) for _, tile in tiles.found(claims)]
     chart = (
         marks.named("counted")
         .mark_bar(height=15)
@@ -174,24 +183,30 @@ def _claim(tile: Tile, part: pl.DataFrame) -> Folded:
         note = f"{ends} ({over})" if ends else ""
         body.append(
             [
-                Cell(row["criterion"], "wrap"),
+                Cell(_read(row["criterion"]), "wrap"),
                 Cell(row["verdict"], CSS.get(row["verdict"], "no")),
                 _links(row["tables"]),
                 " · ".join(filter(None, (row["subject"], row["domain"]))),
                 Cell(words.number(row["measured"]) + unit, "number wrap", note=note),
-                Cell(row["threshold"], "wrap"),
-                Cell(row["reason"], "long"),
+                Cell(_read(row["threshold"]), "wrap"),
+                Cell(_read(row["reason"]), "long"),
             ]
         )
     name = tiles.anchor(first["claim"])
-    found = f"{tile.standing[0].upper()}{tile.standing[1:]}, by the criteria below"
-    computed = (
-        f"{found}. {first['source']}. Computed: {first['computation'].rstrip('.')}. "
-        f"In the table: {first['claim']}."
-    )
+    told = [
+        f"{first['statement'].rstrip('.')}.",
+        f"{tile.standing[0].upper()}{tile.standing[1:]}, by the criteria below.",
+        f"{first['source']}. Computed: {_read(first['computation']).rstrip('.')}.",
+        f"In the table: {first['claim']}.",
+    ]
     criteria = Grid(f"{name}-criteria", head, body, fold=12)
-    blocks: list[Block] = [Items([computed]), criteria]
-    return Folded(tile.name, blocks, name, tile.verdict, f"{first['statement'].rstrip('.')}.")
+    blocks: list[Block] = [Items(told), criteria]
+    return Folded(tile.name, blocks, name, tile.verdict, tile.note)
+
+
+def _read(text: str) -> str:
+    """A text of the ledger with the minus that the whole report writes; exponents keep theirs."""
+    return re.sub(r"(?<![\w.])-(?=[\d.])", "−", text)
 
 
 def _links(tables: str) -> Cell:

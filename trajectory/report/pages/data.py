@@ -12,7 +12,7 @@ from trajectory.config import RESOLVED_NAME
 from trajectory.provenance import CITATIONS, code_commit
 from trajectory.report import words
 from trajectory.report.missing import ELSEWHERE, reason
-from trajectory.report.page import Block, Cell, Code, Folded, Grid, Heading, Page
+from trajectory.report.page import Block, Cell, Code, Folded, Grid, Heading, Items, Page
 from trajectory.report.parts import configured
 from trajectory.report.run import SUITE_FOLDERS, Run, is_bb
 from trajectory.schemas import TABLES, Table
@@ -29,7 +29,7 @@ def make(run: Run) -> Page:
     ]
     blocks += [
         Heading(
-            "Tables", "How many rows each has, and what a row is of. Unfold one for its columns."
+            "Tables", "Each with its rows; — where it is not here. Unfold one for its columns."
         ),
         *(_table(run, name, table) for name, table in TABLES.items()),
     ]
@@ -66,14 +66,15 @@ def _table(run: Run, name: str, table: Table) -> Folded:
                 Cell(f"{facts['definition']}.{source}", "long"),
             ]
         )
-    blocks: list[Block] = []
-    if run.has(name) and name not in ELSEWHERE:
-        blocks = _files(run, name, table)
-        told = f"{words.count(run.height(name), 'row')}: {table.row}"
-    else:
-        told = (ELSEWHERE.get(name) or f"Not here, because {reason(name)}").rstrip(".")
     columns = Grid(f"{name}-columns", ["column", "type", "unit", "definition"], described, fold=99)
-    return Folded(name, [*blocks, columns], name, text=f"{told}.")
+    if run.has(name) and name not in ELSEWHERE:
+        rows = run.height(name)
+        told = f"{words.count(rows, 'row')}: {table.row}."
+        return Folded(
+            name, [Items([told]), *_files(run, name, table), columns], name, text=f"{rows:,}"
+        )
+    told = (ELSEWHERE.get(name) or f"Not here, because {reason(name)}").rstrip(".")
+    return Folded(name, [Items([f"{told}."]), columns], name, text="—")
 
 
 def _files(run: Run, name: str, table: Table) -> list[Block]:

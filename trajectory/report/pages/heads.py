@@ -211,9 +211,10 @@ def _answer(run: Run) -> str:
         return "No head of this run crosses the sink threshold between two checkpoints."
     first = reached.sort("onset", "trajectory", "layer", "head").row(0, named=True)
     return (
-        f"{words.count(reached.height, 'head')} of {onsets.height:,} (counted on each domain) "
-        f"cross the sink threshold between two checkpoints; the first is layer {first['layer']}, "
-        f"head {first['head']} of {first['trajectory']} on {first['domain']}, near step "
+        f"{reached.height:,} of {words.count(onsets.height, 'head')} (counted on each domain) "
+        f"{words.agree(reached.height, onsets.height, 'becomes a sink', 'become sinks')} between "
+        f"two checkpoints; the first is L{first['layer']}H{first['head']} (layer {first['layer']}, "
+        f"head {first['head']}) of {first['trajectory']} on {first['domain']}, near step "
         f"{first['onset']:,.0f}."
     )
 
@@ -310,10 +311,10 @@ def _depth_reading(run: Run, strongest: pl.DataFrame, trajectory: str, domain: s
     top = last.row(0, named=True)
     return (
         f"On {domain} {reached} of {trajectory}'s "
-        f"{words.count(layers, 'layer')} {'reaches' if reached == 1 else 'reach'} a sink (excess ≥ "
-        f"{threshold}), layer {first['layer']} first, at {words.at_step(first['step'])}; at the "
-        f"last checkpoint the strongest is in layer {top['layer']}, "
-        f"{words.number(top['sink_excess'])} above the floor."
+        f"{words.count(layers, 'layer')} {words.agree(reached, layers, 'reaches', 'reach')} a "
+        f"sink (excess ≥ {threshold}), layer {first['layer']} first, at "
+        f"{words.at_step(first['step'])}; the strongest ends in layer {top['layer']}, "
+        f"at {words.number(top['sink_excess'])}."
     )
 
 
@@ -358,8 +359,8 @@ def _peak_reading(streams: pl.DataFrame, trajectory: str, domain: str) -> str:
     top = last.sort("residual_ratio", descending=True).row(0, named=True)
     first = own.filter(pl.col("layer") == top["layer"]).sort("step").row(0, named=True)
     return (
-        f"At its last checkpoint {trajectory} on {domain} has its greatest peak between two "
-        f"blocks at depth {top['layer']}, where the sink's norm is "
+        f"{trajectory} on {domain} ends with its greatest peak at depth {top['layer']}: the sink's "
+        "norm is "
         f"{words.number(top['residual_ratio'])} times the rest's "
         f"({words.number(first['residual_ratio'])} at {words.at_step(first['step'])})."
     )

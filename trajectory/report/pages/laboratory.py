@@ -72,10 +72,7 @@ def _answer(run: Run, risks: pl.DataFrame) -> str:
         own = last.filter(pl.col("domain") == domain)["excess_risk"]
         if own.len():
             found.append(f"{words.number(words.median(own))} nats/token on {name}")
-    told = (
-        f"At the last checkpoint the models lie in the median {words.listed(found)} above the "
-        "oracle."
-    )
+    told = f"Models end {words.listed(found)} above the oracle, in the median."
     parts = (told, ending_told(Tallies.read(run), "sink", toys_only=True), uncounted(run))
     return " ".join(filter(None, parts))
 
@@ -88,8 +85,8 @@ def _risks(run: Run, risks: pl.DataFrame) -> Figure:
         "risks",
         "Risk above the oracle",
         alt.layer(*charts.lines(run, "risks", "excess_risk", CHECKPOINTS)),
-        "At the last checkpoint, in nats/token above the oracle: bigram risk (non-triggers) "
-        f"{bigram}; backcopy risk (triggers) {copied}.",
+        f"At the last checkpoint, in nats/token: bigrams (non-triggers) {bigram}; backcopies "
+        f"(triggers) {copied}.",
         data="risks",
         table="checkpoints",
         definition=marks.definition(CHECKPOINTS, "excess_risk"),
@@ -144,13 +141,13 @@ def _milestones(run: Run, frame: pl.DataFrame) -> Figure:
     )
     points = base.mark_point(filled=True, size=34, opacity=0.9).encode(x=marks.step_axis())
     reached = frame.drop_nulls("step").height
-    first = f"; the first, in the median, is “{order[0]}”, the last “{order[-1]}”" if order else ""
+    first = f"; in the median “{order[0]}” comes first, “{order[-1]}” last" if order else ""
     return Figure(
         "milestones",
         "Milestones",
         alt.layer(bars, points),
-        f"{reached} of {words.count(frame.height, 'milestone')} (counted per run) were "
-        f"reached{first}.",
+        f"{reached} of {words.count(frame.height, 'milestone')} (counted per run) "
+        f"{words.agree(reached, frame.height, 'was', 'were')} reached{first}.",
         data="milestones",
         table="bb_milestones",
         definition=_defined(frame),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import altair as alt
 import polars as pl
 
@@ -11,7 +13,7 @@ from trajectory.report import marks, words
 from trajectory.report.controls import Control
 from trajectory.report.findings import NO, UNDECIDED, UNDEFINED, YES, Ending, endings
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Cell, Figure, Grid, Missing, Page
+from trajectory.report.page import Block, Cell, Figure, Folded, Grid, Missing, Page
 from trajectory.report.parts.comparisons import forest, measured, table
 from trajectory.report.run import Run, dormant, is_bb
 from trajectory.schemas import BB_SCALARS, PHENOMENA
@@ -35,10 +37,7 @@ AXES = {
 def make(run: Run) -> Page:
     """The page."""
     title = "Which change of attention or optimiser removes which phenomenon?"
-    lead = (
-        "Where every Bigram-Backcopy variant ends: a point per seed, its fitted end with the 95 % "
-        "interval."
-    )
+    lead = "Where every toy variant ends: a point is a seed's fitted end with its 95 % interval."
     if not any(map(is_bb, run.trajectories)):
         missing = Missing("Mitigations", "its config names no Bigram-Backcopy variant")
         return Page("mitigations", "Mitigations", title, lead, [missing])
@@ -49,8 +48,13 @@ def make(run: Run) -> Page:
         _strip(run, ends, one, *AXES[one.name], found) for one in phenomena(run.config.dynamics)
     ]
     data: dict[str, pl.DataFrame] = {"ends": ends}
-    blocks.append(_verdicts(found))
-    blocks.append(table(run, SECTIONS))
+    blocks.append(Folded("The verdict on every variant", [_verdicts(found)]))
+    compared_table = table(run, SECTIONS)
+    blocks.append(
+        Folded(compared_table.title, [replace(compared_table, title="")])
+        if isinstance(compared_table, Grid)
+        else compared_table
+    )
     compared = [forest(run, section, section, called) for section, called in SECTIONS.items()]
     drawn = [(figure, rows) for figure, rows in compared if rows]
     for figure, frames in drawn or compared[:1]:
@@ -73,9 +77,11 @@ def _verdicts(found: list[Ending]) -> Grid:
     rows: list[list[str | Cell]] = [
         [end.group, *(looks[end.cells[name].verdict] for name in AXES)] for end in found
     ]
-    note = "Undecided: the interval holds the threshold. One layer has no peak."
-    title = "Every variant, in the mean over its seeds"
-    return Grid("variants", ["variant", *AXES], rows, note, fold=12, title=title)
+    note = (
+        "In the mean over seeds. Undecided: the interval holds the threshold. One layer has no "
+        "peak."
+    )
+    return Grid("variants", ["variant", *AXES], rows, note, fold=12)
 
 
 def _prices(run: Run) -> pl.DataFrame:
@@ -111,15 +117,15 @@ def _price(run: Run, prices: pl.DataFrame) -> Figure:
     )
     least, most = prices.row(0, named=True), prices.row(-1, named=True)
     told = [
-        f"{row['trajectory']}'s ({words.number(row['excess'], 3)} nats/token, sink excess "
-        f"{words.number(row['sink_excess'])})"
+        f"{words.number(row['excess'])} nats/token with a sink excess of "
+        f"{words.number(row['sink_excess'])} ({row['trajectory']})"
         for row in (least, most)
     ]
     return Figure(
         "price",
         "The price in risk",
         points,
-        f"The least excess risk at the last checkpoint is {told[0]}, the greatest {told[1]}.",
+        f"The least excess risk is {told[0]}, the greatest {told[1]}.",
         data="prices",
         table="bb_scalars",
         definition="excess_risk of checkpoints, mean over all positions of both domains: 0 is the "

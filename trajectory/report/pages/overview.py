@@ -171,8 +171,8 @@ def _measured(rows: pl.DataFrame | None) -> str:
         return ""
     return (
         "Curves that move together cannot say it; forces can. Left: how hard descent pulls on the "
-        "sink's weight, against other positions (grey band). Right: the loss's coupling R against "
-        "the gradient flow's two arrows; they agree on the line."
+        "sink's weight (grey band: other positions). Right: the loss's coupling R against the "
+        "gradient flow's two arrows; on the line they agree."
     )
 
 

@@ -227,8 +227,8 @@ def _reading(part: pl.DataFrame, line: str) -> str:
     if top is None:
         return "No run on a dormant domain has both statistics."
     return (
-        f"From first to last checkpoint {both} of {words.count(ends.height, line)} "
-        f"{'moves' if both == 1 else 'move'} to a stronger sink with a smaller value; furthest "
-        f"goes {top['trajectory']} on {top['domain']}, by {words.signed(top['sink'], '.1f')} nats, "
-        f"its value ratio by a factor of {top['drain']:.2f}."
+        f"{both} of {words.count(ends.height, line)} "
+        f"{words.agree(both, ends.height, 'moves', 'move')} to a stronger sink with a "
+        f"smaller value; furthest goes {top['trajectory']} on {top['domain']}: "
+        f"{words.signed(top['sink'])} nats, value ratio × {words.number(top['drain'])}."
     )

@@ -10,7 +10,7 @@ import polars as pl
 from trajectory.report import charts, marks, palette, series, words
 from trajectory.report.controls import Choice
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Missing, Page
+from trajectory.report.page import Block, Cell, Figure, Folded, Grid, Missing, Page
 from trajectory.report.parts import own
 from trajectory.report.run import ACTIVE_DOMAIN, Run, dormant
 from trajectory.schemas import HEADS
@@ -58,8 +58,7 @@ def make(run: Run) -> Page:
         blocks += [
             _kinds(run, frame, first),
             _places(run, positions, first),
-            Heading("Which tokens"),
-            _tokens(frame),
+            Folded("Which tokens", [_tokens(frame)]),
         ]
     else:
         blocks.append(Missing("Where the mass is", "its probe left the column mass out"))
@@ -155,8 +154,9 @@ def _weight(run: Run) -> Figure:
         alt.layer(floor, *drawn),
         words.over(
             rows,
-            f"{above} of {words.count(rows.height, 'lead head')} end above three times the weight "
-            "of uniform attention (dotted).",
+            f"{above} of {words.count(rows.height, 'lead head')} "
+            f"{words.agree(above, rows.height, 'ends', 'end')} above three times uniform attention "
+            "(dotted).",
             run.whole,
         ),
         data="weights",
@@ -233,8 +233,8 @@ def _kinds_reading(last: pl.DataFrame, trajectory: str, domain: str) -> str:
     counts = dict(own.group_by("kind").len().rows())
     told = words.listed([f"{counts[kind]} on {_ON[kind]}" for kind in KINDS if kind in counts])
     return (
-        f"Where the {words.count(own.height, 'head')} of {trajectory} on {domain} rest at "
-        f"{words.at_step(own['step'][0])}: {told} (a place takes a column mass ≥ {DOMINANT})."
+        f"The {words.count(own.height, 'head')} of {trajectory} on {domain} at "
+        f"{words.at_step(own['step'][0])}: {told} (column mass ≥ {DOMINANT})."
     )
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from trajectory.report import charts, facets, marks, series, words
 from trajectory.report.controls import Choice, Control, Switch
-from trajectory.report.page import Captions, Figure, Page
+from trajectory.report.page import Captions, Figure, Grid, Page
 from trajectory.report.palette import dash_names
 from trajectory.report.parts import endings
 from trajectory.report.parts.endings import leads_told
@@ -130,11 +130,11 @@ def make(run: Run) -> Page:
         "Trajectories",
         "How does every statistic move over training?",
         "Bigram-Backcopy and language models on the same axes.",
-        [*figures[:4], explorer, *figures[4:]],
+        [*figures[:4], _ends(run), explorer, *figures[4:]],
         controls,
         data,
         note=_note(run),
-        answer=endings.change(heads, streams),
+        answer=f"{endings.change(heads, streams)} {run.scope}",
     )
 
 
@@ -382,7 +382,13 @@ def _floor(columns: Sequence[str]) -> str:
 
 
 def _reading(run: Run, panel: Panel, found: Tallies) -> str:
-    """Where the lines end, and in how many models that is a phenomenon."""
-    told = endings.ending(run, panel.table, panel.column)
+    """In how many models it is a phenomenon, else between which the lines end."""
     phenomenon = PHENOMENA.get(panel.column)
-    return f"{told} {ending_told(found, phenomenon)}" if phenomenon else told
+    if phenomenon:
+        return ending_told(found, phenomenon)
+    return endings.between(run, panel.table, panel.column)
+
+
+def _ends(run: Run) -> Grid:
+    """Where the lines of all charts end."""
+    return endings.table(run, [(panel.title, panel.table, panel.column) for panel in PANELS])

@@ -197,8 +197,8 @@ def reading(known: pl.DataFrame) -> str:
         if own.filter("resolved").height:
             told.append(_agreement(own, f"shams at {called}"))
     return (
-        f"Both arrows agree with R, in sign and within a factor of {levels.WITHIN:g}, in "
-        f"{words.listed(told)}. In brackets: medians of R_a/R and R_d/R."
+        f"Both arrows agree with R, within a factor of {levels.WITHIN:g}, in {words.listed(told)}. "
+        "In brackets: medians of R_a/R and R_d/R."
     )
 
 

@@ -119,10 +119,7 @@ def motion(tests: pl.DataFrame) -> list[str]:
     )
     if own.is_empty():
         return ["No sink has two neighbouring checkpoints with forces."]
-    told = [
-        "A force should tell better than shuffled heads what moves until the next checkpoint "
-        f"(p ≤ {P_VALUE:g} of the rank correlation; each below)."
-    ]
+    told = [f"A force should tell better than shuffled heads what moves next (p ≤ {P_VALUE:g})."]
     for variable, called in (("sink", "the sink's log-odds"), ("drain", "the value's norm")):
         rows = own.filter(pl.col("variable") == variable)
         tested = rows.drop_nulls("rank_p")

@@ -188,10 +188,12 @@ def _motion_reading(rows: pl.DataFrame) -> str:
         if own.height:
             better = (own["rank_p"] <= P_VALUE) & (own["rank_correlation"] > 0)
             does = "" if told else "does "
-            told.append(f"the {predictor} {does}in {better.sum()} of {own.height} tests drawn")
+            told.append(
+                f"the {predictor} {does}in {better.sum()} of {words.count(own.height, 'test')}"
+            )
     if not told:
         return "No sink has heads to shuffle: nothing is told from chance."
     return (
-        "Right of its bar a predictor orders the changes of heads better than shuffled heads do. "
-        f"At sinks {words.listed(told)} (p ≤ {P_VALUE:g})."
+        f"Right of its bar a predictor beats shuffled heads: at sinks {words.listed(told)} (p ≤ "
+        f"{P_VALUE:g})."
     )

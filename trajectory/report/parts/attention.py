@@ -308,7 +308,8 @@ def _weights_told(rows: pl.DataFrame, domain: str) -> dict[int, str]:
         resting = part.filter(pl.col("weight") >= HALF).height
         at = int(str(step))
         heads = (
-            f"{resting} of {words.count(part.height, 'head')} {'gives' if resting == 1 else 'give'}"
+            f"{resting} of {words.count(part.height, 'head')} "
+            f"{words.agree(resting, part.height, 'gives', 'give')}"
             if resting
             else "no head gives"
         )

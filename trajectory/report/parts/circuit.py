@@ -20,8 +20,8 @@ from trajectory.report.run import Run
 from trajectory.schemas import INTERVENTION_LAYERS, INTERVENTIONS
 
 TEXT = (
-    "One part's output zeroed, beside the unchanged model (thick, grey): by depth, and over the "
-    "layers behind it."
+    "The output of one part is zeroed: by depth, beside the unchanged model (thick, grey), then in "
+    "the mean over the layers behind it."
 )
 
 LINES = (
@@ -160,12 +160,16 @@ def by_changed_layer(run: Run) -> Any:
     return alt.when("isValid(datum.at)").then(color).otherwise(alt.value(marks.GREY))
 
 
+NO_ROLE = "No single part writes or erases a peak."
+
+
 def _role_reading(
     changes: pl.DataFrame, depths: pl.DataFrame, peak: float, trajectory: str, domain: str
 ) -> str:
     if depths.filter(trajectory=trajectory, domain=domain).is_empty():
         return f"Nothing was zeroed in {trajectory} on {domain}."
-    return told_roles(trajectory, domain, roles(changes, depths, trajectory, domain, peak))
+    found = roles(changes, depths, trajectory, domain, peak)
+    return told_roles(trajectory, domain, found) if found else NO_ROLE
 
 
 def told_roles(trajectory: str, domain: str, found: list[Role]) -> str:
@@ -173,7 +177,7 @@ def told_roles(trajectory: str, domain: str, found: list[Role]) -> str:
     if not found:
         return (
             f"In {trajectory} on {domain} no single part writes or erases a peak: zeroing one "
-            "neither halves nor doubles a norm that is a peak beside the others'."
+            "neither halves nor doubles a norm that is a peak."
         )
     told = []
     for does in ("writes", "erases"):
@@ -265,9 +269,8 @@ def _bar_reading(
     top = own.sort(moved, "intervention", descending=[True, False]).row(0, named=True)
     change = f"“{top['intervention']}”"
     if not before:
-        told = f"{words.signed(top[column], '.3f')} nats/token"
-        return f"In {trajectory} on {domain} {change} moves the loss most: {told}."
+        told = f"{words.signed(top[column])} nats/token"
+        return f"{change} moves it most: {told}."
     return (
-        f"In {trajectory} on {domain} {change} moves the {axis} most, from "
-        f"{words.number(top[before])} to {words.number(top[column])}."
+        f"{change} moves it most: from {words.number(top[before])} to {words.number(top[column])}."
     )

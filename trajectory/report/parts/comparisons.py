@@ -80,8 +80,8 @@ def _reading(rows: pl.DataFrame, what: str) -> str:
     )
     compared = words.count(rows.height, "comparison")
     return (
-        f"In {clear.height} of {compared} with a control the interval "
-        f"of the difference in {what} excludes zero{': ' + named if named else ''}{without}."
+        f"In {clear.height} of {compared} with a control the interval in {what} excludes "
+        f"zero{': ' + named if named else ''}{without}."
     )
 
 

@@ -144,7 +144,7 @@ def _reading(rows: pl.DataFrame) -> str:
     for world in WORLDS:
         own = rows.filter(world=world)
         parts = [
-            f"{words.signed(float(part['cost'].mean() or 0), '.3f')} {where} ({part.height})"  # type: ignore[arg-type]
+            f"{words.signed(float(part['cost'].mean() or 0))} {where} ({part.height})"  # type: ignore[arg-type]
             for part, where in (
                 (own.filter(pl.col("sink_weight") >= RESTING), "where it rests on the sink"),
                 (own.filter(pl.col("sink_weight") < RESTING), "where not"),
@@ -157,4 +157,4 @@ def _reading(rows: pl.DataFrame) -> str:
             )
     text = "; ".join(told)
     counted = "how many, on each domain"
-    return f"Mean cost of a head in nats/token ({counted}). {text[0].upper()}{text[1:]}."
+    return f"Mean cost of a head, nats/token ({counted}): {text[0].lower()}{text[1:]}."

@@ -273,8 +273,8 @@ def _points(mark: Callable[..., alt.Chart], tips: list[alt.Tooltip]) -> list[alt
 def reading(rows: pl.DataFrame, name: str, readers: str) -> str:
     """The force at the sink against the shams, world by world."""
     told: list[str] = []
-    for world in ("Bigram-Backcopy", "language models"):
-        names = [t for t in rows["trajectory"].unique() if is_bb(t) == (world != "language models")]
+    for world in ("toys", "language models"):
+        names = [t for t in rows["trajectory"].unique() if is_bb(t) == (world == "toys")]
         own = levels.rising(rows.filter(pl.col("trajectory").is_in(names)), readers)
         at = {
             k: own.filter(pl.col("key_kind") == k)[f"{name}_strength"] for k in ("sink", "position")
@@ -293,6 +293,5 @@ def reading(rows: pl.DataFrame, name: str, readers: str) -> str:
         return f"No {readers} checkpoint lies within the rise of a sink whose onset is known."
     called = {"sink": "force", "escape": "escape", "brake": "brake"}[name]
     return (
-        f"Median {called} on {readers} queries while the sink rises, in standard errors: "
-        f"{'; '.join(told)}."
+        f"Median {called} on {readers} queries while the sink rises, in errors: {'; '.join(told)}."
     )

@@ -107,7 +107,7 @@ def _depth_reading(profile: pl.DataFrame, column: str, least_too: bool, where: s
         text = f"{words.number(high[column])} {where} {high['layer']}"
         if least_too:
             text += f" and {words.number(low[column])} {where} {low['layer']}"
-        told.append(f"{trajectory} on {first} {text}")
+        told.append(f"{text} ({trajectory} on {first})")
         if len(told) == words.LISTED_GROUPS:
             break
     what = "Most and least" if least_too else "Most"

@@ -61,9 +61,9 @@ def _order(dated: pl.DataFrame) -> str:
     once = dated.filter(pl.col("log_lag") == 0).height
     orders = dict(dated.group_by("order").len().rows())
     return (
-        f"A gate comes with its sink or later: of {dated.height} with both dates {once} have both "
-        "between the same two checkpoints; the sink comes first, by more than their distance, in "
-        f"{orders.get('sink', 0)}."
+        f"Of {words.count(dated.height, 'gate')} with both dates {once} "
+        f"{words.agree(once, dated.height, 'comes', 'come')} between the same two "
+        f"checkpoints as their sink; the sink comes clearly first in {orders.get('sink', 0)}."
     )
 
 
@@ -119,7 +119,7 @@ def _effects(run: Run, effects: pl.DataFrame) -> Figure:
     dormant = effects.filter(pl.col("sink_weight") >= 0.5)["loss_difference"]
     active = effects.filter(pl.col("sink_weight") < 0.5)["loss_difference"]
     told = [
-        f"{words.signed(float(part.sum()) / part.len(), '.4f')} for the {part.len()} with {what}"
+        f"{words.signed(float(part.sum()) / part.len())} for the {part.len()} with {what}"
         for part, what in (
             (dormant, "at least half of their weight on the sink"),
             (active, "less"),
@@ -130,8 +130,7 @@ def _effects(run: Run, effects: pl.DataFrame) -> Figure:
         "effects",
         "What the model loses without a head",
         alt.layer(marks.reference(0.0, "nothing lost"), points),
-        "Mean cost of a zeroed head at the last checkpoint, counted on each domain, in "
-        f"nats/token: {words.listed(told)}.",
+        f"Mean cost of a zeroed head (counted on each domain), nats/token: {words.listed(told)}.",
         data="effects",
         table="head_effects",
         definition=marks.definition(HEAD_EFFECTS, "loss_difference"),
@@ -184,7 +183,7 @@ def _changes(run: Run, changes: pl.DataFrame) -> Figure:
             base.mark_point(filled=True, size=22).encode(tooltip=tips),
         ),
         f"“{top['intervention']}” costs most at the last checkpoint: "
-        f"{words.signed(top['loss_difference'], '.3f')} nats/token on {top['domain']}."
+        f"{words.signed(top['loss_difference'])} nats/token on {top['domain']}."
         + (f" Drawn are the {len(names)} that cost most." if len(names) == len(KINDS) else ""),
         data="changes",
         table="interventions",

@@ -1,11 +1,15 @@
-"""Where statistics end: the sentences of *Trajectories*."""
+"""Where statistics end: the sentences and the table of *Trajectories*."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
+from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
-from trajectory.report.run import Run, domain_rank, dormant, world_rank
+from trajectory.report.page import Cell, Grid
+from trajectory.report.run import Run, domain_rank, dormant, is_bb, world_rank
 from trajectory.schemas import HEADS, LAYERS, Table
 
 CLEARLY = 0.1
@@ -13,12 +17,12 @@ CLEARLY = 0.1
 
 
 def change(heads: pl.DataFrame, streams: pl.DataFrame) -> str:
-    """In how many series the three phenomena end clearly beyond where they began."""
+    """In how many runs the three phenomena end clearly beyond where they began."""
     leads = heads.filter("lead_layer", "lead_head")
     changes = (
         ("the sink's weight rises", leads, "sink_weight", 1),
-        ("its value ratio falls", leads, "value_ratio", -1),
-        ("its residual ratio rises", streams.filter("lead_layer"), "residual_ratio", 1),
+        ("the value ratio falls", leads, "value_ratio", -1),
+        ("the residual ratio rises", streams.filter("lead_layer"), "residual_ratio", 1),
     )
     parts = []
     for name, frame, column, sign in changes:
@@ -30,8 +34,8 @@ def change(heads: pl.DataFrame, streams: pl.DataFrame) -> str:
     if not parts:
         return "Every model was seen at one checkpoint, so that nothing rises or falls."
     return (
-        f"From first to last checkpoint, over runs on dormant domains, by "
-        f"{words.percent(CLEARLY)} or more {words.listed(parts)}."
+        f"Of all runs, on dormant domains, by {words.percent(CLEARLY)} or more from first to last "
+        f"checkpoint: {words.listed(parts)}."
     )
 
 
@@ -44,9 +48,9 @@ def _ends(frame: pl.DataFrame, column: str) -> pl.DataFrame:
     return found.filter(pl.col("len") > 1)
 
 
-def ending(run: Run, table: Table, column: str) -> str:
-    """Where the statistic ends in the lead heads, the depths with the peak, or the run, on the
-    domains that charts show at first."""
+def _last(run: Run, table: Table, column: str) -> pl.DataFrame:
+    """The statistic at the last checkpoint in the lead heads, the depths with the peak, or the run,
+    on the domains that charts show at first."""
     last = run.records.group_by("trajectory").agg(pl.col("step").max())
     keys = [name for name in ("layer", "head") if name in table.schema.names]
     rows = run.first_shown(
@@ -60,18 +64,73 @@ def ending(run: Run, table: Table, column: str) -> str:
     elif table is LAYERS:
         peak = run.phenomena.select("trajectory", "domain", layer="residual_layer")
         rows = rows.join(peak, on=["trajectory", "domain", "layer"], how="semi")
-    where = {"heads": " of the lead heads", "layers": " at the depth with the peak"}.get(
-        table.name, ""
+    return rows.drop_nulls(column)
+
+
+def _without(column: str) -> str:
+    return f"No {marks.called(column)} was measured on the domains shown at first."
+
+
+def ending(run: Run, table: Table, column: str) -> str:
+    """Where the statistic ends, group by group."""
+    rows = _last(run, table, column)
+    if rows.is_empty():
+        return _without(column)
+    where = {"heads": " of the lead heads", "layers": " at the depth with the peak"}
+    return (
+        f"At the last checkpoint {marks.spoken(table, column)}{where.get(table.name, '')} is "
+        f"{words.per_group(rows, column)}."
     )
-    name = marks.called(column)
-    if rows[column].null_count() == rows.height:
-        return f"No {name} was measured on the domains shown at first."
-    return words.over(
-        rows.drop_nulls(column),
-        f"at the last checkpoint {marks.spoken(table, column)}{where} is "
-        f"{words.per_group(rows, column)}.",
-        run.whole,
+
+
+def _means(rows: pl.DataFrame, column: str) -> dict[tuple[str, str], float]:
+    """The mean over the runs of each group on each domain."""
+    found = with_group(rows).group_by("group", "domain").agg(pl.col(column).mean())
+    return {(row["group"], row["domain"]): row[column] for row in found.to_dicts()}
+
+
+def between(run: Run, table: Table, column: str) -> str:
+    """The groups that end lowest and highest."""
+    means = _means(_last(run, table, column), column)
+    if not means:
+        return _without(column)
+    (low, least), *_, (high, most) = sorted((v, k) for k, v in means.items()) * 2
+    if least == most:
+        return f"At the last checkpoint it is {words.number(low)} ({_called(least)})."
+    return (
+        f"It ends between {words.number(low)} ({_called(least)}) and {words.number(high)} "
+        f"({_called(most)})."
     )
+
+
+def _called(place: tuple[str, str]) -> str:
+    group, domain = place
+    return group if is_bb(group) else f"{group} on {domain}"
+
+
+def table(run: Run, columns: Sequence[tuple[str, Table, str]]) -> Grid:
+    """Where the statistics of the page's charts end, a row for each group on each domain.
+
+    Args:
+        run: whose.
+        columns: title, table and column of each statistic.
+    """
+    means = [_means(_last(run, of, column), column) for _, of, column in columns]
+    places = sorted({p for own in means for p in own}, key=lambda p: (world_rank(p[0]), p))
+    body: list[list[str | Cell]] = [
+        [
+            place[0],
+            place[1],
+            *(Cell(words.number(own.get(place)), "number") for own in means),
+        ]
+        for place in places
+    ]
+    note = (
+        "At the last checkpoint, in the mean over seeds: of the head with the greatest sink, and "
+        "of the depth with the peak."
+    )
+    head = ["model", "domain", *(title for title, _, _ in columns)]
+    return Grid("ends", head, body, note, fold=8, title="Where the lines end")
 
 
 def leads_told(run: Run) -> str:

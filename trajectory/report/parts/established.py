@@ -28,7 +28,7 @@ ORDERS = {
 
 def missing(table: str) -> list[str]:
     """What is told of a level that a run has no table of."""
-    return [f"Not measured in this run, because {reason(table)}."]
+    return [f"Not measured: {reason(table)}."]
 
 
 def forces(courses: pl.DataFrame) -> list[str]:
@@ -39,7 +39,7 @@ def forces(courses: pl.DataFrame) -> list[str]:
     }
     if not any(selecting.values()):
         return ["No run with forces has a sink whose rise was recorded beside shams."]
-    told = ["Forces are means over the rise of a sink, in standard errors of one checkpoint."]
+    told = ["In standard errors of one checkpoint, as means over the rise of a sink:"]
     for readers, own in selecting.items():
         if own:
             told.append(
@@ -49,9 +49,8 @@ def forces(courses: pl.DataFrame) -> list[str]:
     shares = [c for c in levels.strong(courses) if c.sham is not None]
     if shares:
         told.append(
-            f"Single checkpoints, late queries: it exceeds {levels.STRONG:g} errors in "
-            f"{_percent(c.sink for c in shares)} at the sink, "
-            f"{_percent(c.sham or 0.0 for c in shares)} at shams."
+            f"It exceeds {levels.STRONG:g} errors at {_percent(c.sink for c in shares)} of single "
+            f"checkpoints at the sink, {_percent(c.sham or 0.0 for c in shares)} at shams."
         )
     brakes = [c for c in levels.selecting(courses, "brake") if c.difference is not None]
     if brakes:
@@ -60,7 +59,7 @@ def forces(courses: pl.DataFrame) -> list[str]:
             for verdict, say in ((YES, "less"), (NO, "more"), (OPEN, "undecidedly more or less"))
             if (groups := [c.group for c in brakes if c.verdict == verdict])
         ]
-        told.append(f"Against shams the sink's own value costs {', '.join(parts)}.")
+        told.append(f"The sink's own value costs {', '.join(parts)} than that of shams.")
     constant = [c for c in levels.constancy(courses) if c.difference is not None]
     if constant:
         numbers = _each(constant, _difference)
@@ -68,9 +67,7 @@ def forces(courses: pl.DataFrame) -> list[str]:
     drained = levels.useful(courses)
     if drained:
         numbers = _each(drained, lambda c: words.number(c.sink, 1))
-        told.append(
-            f"Meanwhile the force on the sink's value is {numbers}; where positive, it drains it."
-        )
+        told.append(f"The force on the sink's value is {numbers}; a positive one drains it.")
     return told
 
 
@@ -108,7 +105,8 @@ def curves(onsets: pl.DataFrame, leads: pl.DataFrame | None) -> list[str]:
     )
     seen = lead.filter(pl.col("onset").is_not_null())
     told = [
-        f"{seen.height} of {words.count(lead.height, 'lead head')} begin their sink between two "
+        f"{seen.height} of {words.count(lead.height, 'lead head')} "
+        f"{words.agree(seen.height, lead.height, 'begins', 'begin')} a sink between two "
         "checkpoints."
     ]
     if leads is not None:

@@ -12,7 +12,7 @@ from trajectory.dynamics import levels
 from trajectory.dynamics.levels import NO, OPEN, YES
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
-from trajectory.report.page import Cell, Chart, Figure, Grid, Missing
+from trajectory.report.page import Block, Cell, Chart, Figure, Folded, Grid, Missing
 from trajectory.report.palette import KINDS, QUIET
 from trajectory.report.run import Run, is_bb
 from trajectory.schemas import HOLDS
@@ -33,12 +33,12 @@ TURN = 0.1
 """Where the axes turn logarithmic: predictions of a flat loss reach far."""
 
 
-def blocks(run: Run, data: dict[str, pl.DataFrame]) -> list[Figure | Missing | Grid]:
+def blocks(run: Run, data: dict[str, pl.DataFrame]) -> list[Block]:
     """The chart and the table of all changes."""
     if not run.has("holds"):
         return [Missing(TITLE, reason("holds"), "holds")]
     rows = named(levels.held(run.frame("holds")))
-    return [_figure(rows, data), _grid(rows)]
+    return [_figure(rows, data), Folded("What holds change", [_grid(rows)])]
 
 
 def named(rows: pl.DataFrame) -> pl.DataFrame:
@@ -64,7 +64,7 @@ def reading(rows: pl.DataFrame) -> str:
         counts = dict(own.group_by("verdict").len().rows())
         parts = [
             f"{counts.get(VERDICTS[YES], 0)} of {words.count(own.height, 'change')} "
-            f"{'is' if counts.get(VERDICTS[YES]) == 1 else 'are'} as predicted"
+            f"{words.agree(counts.get(VERDICTS[YES], 0), own.height, 'is', 'are')} as predicted"
         ]
         if there := counts.get(VERDICTS[NO]):
             parts.append(f"{there} the reverse")
@@ -186,5 +186,4 @@ def _grid(rows: pl.DataFrame) -> Grid:
         "intervals. As predicted: the whole interval has the predicted sign. At rest: a sham's "
         "holds zero.",
         fold=12,
-        title="What holds change",
     )

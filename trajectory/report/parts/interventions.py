@@ -63,7 +63,7 @@ def _ends_reading(frame: pl.DataFrame, trajectory: str) -> str:
             )
     if not told:
         return f"Nothing was taken out of {trajectory}: its variant names no interventions."
-    return f"At step {last['step'][0]:,} of {trajectory} these cost most: {words.listed(told)}."
+    return f"At step {last['step'][0]:,} most costly: {words.listed(told)}."
 
 
 def _over_reading(frame: pl.DataFrame, trajectory: str) -> str:
@@ -77,10 +77,7 @@ def _over_reading(frame: pl.DataFrame, trajectory: str) -> str:
     never = sorted(set(own["intervention"]) - set(first["intervention"]))
     parts = [words.listed(told)] if told else []
     parts += [f"{words.listed([f'“{n}”' for n in never])} at no checkpoint"] if never else []
-    return (
-        f"In {trajectory} the risk changes by {MATTERS} nats/token or more on some domain with "
-        f"{'; with '.join(parts)}."
-    )
+    return f"The risk changes by {MATTERS} nats/token or more with {'; with '.join(parts)}."
 
 
 def _ends(run: Run, frame: pl.DataFrame, toy: list[str], first: str) -> Figure:

@@ -8,7 +8,7 @@ import polars as pl
 from trajectory.report import marks, palette, series, words
 from trajectory.report.controls import Choice
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Captions, Cell, Figure, Grid, Missing, Part
+from trajectory.report.page import Block, Captions, Cell, Figure, Folded, Grid, Missing, Part
 from trajectory.report.run import Run, dormant, world_rank
 from trajectory.schemas import LAWS
 
@@ -19,8 +19,8 @@ MAIN = ("delta_logit", "value_ratio", "residual_ratio")
 """Statistics that the table shows first."""
 
 TEXT = (
-    "Competing curves, fitted from the last checkpoint before the sink's onset on (from the first "
-    "step where none appears). A law is named where likelihood and hold-out single it out."
+    "Competing curves, fitted from just before the sink's onset (from the first step where there "
+    "is none). A law is named where likelihood and hold-out single it out."
 )
 
 
@@ -44,7 +44,7 @@ def make(run: Run) -> Part:
     statistics = sorted(counted["statistic"].unique(), key=_statistic_rank)
     options = [(name, marks.called(name)) for name in statistics]
     controls = [Choice("fitted_statistic", "of", options, statistics[0], "Laws")]
-    blocks: list[Block] = [_verdicts(counted, statistics), _table(run)]
+    blocks: list[Block] = [_verdicts(counted, statistics), Folded("Every fit", [_table(run)])]
     answer = _answer(counted)
     return Part("law", "Laws", TEXT, blocks, controls, {"verdicts": counted}, answer)
 
@@ -113,8 +113,8 @@ def _verdicts_reading(counted: pl.DataFrame, statistic: str) -> str:
     excluded = own.filter((pl.col("verdict") == "excluded") & (2 * pl.col("runs") > total))
     laws = words.listed([law.replace("_", " ") for law in sorted(excluded["law"])])
     return (
-        f"{int(named['runs'].sum())} of {words.count(total, 'run')} of "
-        f"{marks.called(statistic)} have one named law{f' ({told})' if told else ''}; "
+        f"{int(named['runs'].sum())} of {words.count(total, 'run')} have one "
+        f"named law{f' ({told})' if told else ''}; "
         + (f"more than half exclude {laws}." if laws else "no curve is excluded by more than half.")
     )
 

@@ -21,9 +21,8 @@ PHENOMENA = ("sink", "drain", "peak")
 SHAPES = ("circle", "square", "triangle-up")
 
 TEXT = (
-    "A bar reaches from the last checkpoint before the threshold to the first beyond it; the thin "
-    "line is the 95 % interval of the noise-free crossing. Of the head or depth that is strongest "
-    "at each checkpoint, which need not be the lead head."
+    "A bar reaches from the last checkpoint before the threshold to the first beyond it; a thin "
+    "line is the crossing's 95 % interval. At each checkpoint the strongest head or depth counts."
 )
 
 
@@ -61,7 +60,7 @@ def make(run: Run) -> Part:
     )
     answer = _leads_reading(data["leads"]) if "leads" in data else ""
     if answer and run.whole != "All runs":  # the chart leaves out the experiments that this counts
-        answer = f"Over all runs, experiments too: {answer[0].lower()}{answer[1:]}"
+        answer = f"Experiments too: {answer[0].lower()}{answer[1:]}"
     return Part("onset", "When they appear", TEXT, blocks, controls, data, answer)
 
 
@@ -120,8 +119,7 @@ def _when(run: Run, frame: pl.DataFrame) -> Figure:
 
 def _over(run: Run, frame: pl.DataFrame, read: Callable[[pl.DataFrame], str]) -> str:
     """The reading of what the chart shows at first."""
-    rows = run.first_shown(frame)
-    return words.over(rows, read(rows), run.whole)
+    return read(run.first_shown(frame))
 
 
 def _when_reading(frame: pl.DataFrame) -> str:
@@ -229,8 +227,9 @@ def _leads_reading(frame: pl.DataFrame) -> str:
     if pair.is_empty():
         return "No run has both a sink's and a drain's onset."
     orders = dict(pair.group_by("order").len().rows())
-    return (
-        f"Of {words.count(pair.height, 'run')} with a sink and a drain the strongest sink comes "
-        f"first in {orders.get('sink', 0)}, the strongest drain in {orders.get('drain', 0)}, both "
-        f"together in {orders.get('together', 0)}; {orders.get('undecided', 0)} are undecided."
-    )
+    parts = [f"the {name} in {orders[name]}" for name in ("sink", "drain") if name in orders]
+    if "together" in orders:
+        parts.append(f"both together in {orders['together']}")
+    told = f"first comes {words.listed(parts)}" if parts else "none is decided"
+    rest = f"; {orders['undecided']} undecided" if parts and "undecided" in orders else ""
+    return f"Of {words.count(pair.height, 'run')} with a sink and a drain: {told}{rest}."

@@ -120,9 +120,10 @@ def _reading(frame: pl.DataFrame, trajectory: str, domain: str) -> str:
     ]
     where = f": {words.listed(told)}" if told else ""
     return (
-        f"On {domain} {words.percent(float(rate.sum()) / rate.len())} of {trajectory}'s pairs of "
-        f"sequence and head have a key above {SINK_RATE_THRESHOLD}; {sinks.height} of "
-        f"{words.count(own.height, 'head')} are sinks by their sequences' own keys{where}."
+        f"On {domain} {sinks.height} of {words.count(own.height, 'head')} of {trajectory} "
+        f"{words.agree(sinks.height, own.height, 'is a sink', 'are sinks')} by their sequences' "
+        f"own keys{where}. {words.percent(float(rate.sum()) / rate.len())} of their sequences have "
+        f"a key above {SINK_RATE_THRESHOLD}."
         f"{_besides(own)}"
     )
 
@@ -146,7 +147,7 @@ def _besides(own: pl.DataFrame) -> str:
         0, named=True
     )
     return (
-        f" Besides the sink position the head with most secondary sinks is layer {top['layer']}, "
-        f"head {top['head']}: {words.percent(top['other_sink_rate'])} of its sequences have one, "
-        f"most often on “{top['other_token']}”."
+        f" L{top['layer']}H{top['head']} has most sinks besides the sink position: in "
+        f"{words.percent(top['other_sink_rate'])} of its sequences, most often on "
+        f"“{top['other_token']}”."
     )

@@ -103,7 +103,7 @@ def _reading(found: pl.DataFrame, name: str, column: str, trajectory: str) -> st
     if own.is_empty():
         return f"No head of {trajectory} was zeroed."
     first = own.filter(pl.col("place") == 1)
-    told = [f"{words.number(row[column], 3)} on {row['domain']}" for row in first.to_dicts()]
-    what = "differs most between domains" if name == "gap" else "costs most"
-    number = "weight on the sink" if name == "gap" else "in nats/token"
-    return f"Of the heads of {trajectory} {first['name'][0]} {what}: {number} {words.listed(told)}."
+    told = [f"{words.number(row[column])} on {row['domain']}" for row in first.to_dicts()]
+    what = "differs most" if name == "gap" else "costs most"
+    unit = "" if name == "gap" else " nats/token"
+    return f"{first['name'][0]} {what}: {words.listed(told)}{unit}."

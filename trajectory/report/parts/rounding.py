@@ -131,12 +131,12 @@ def reading(frame: pl.DataFrame, bits: int) -> str:
     least, most = ends.row(0, named=True), ends.row(-1, named=True)
     told = (
         f"At their last checkpoint {BITS[bits]} cost "
-        f"{words.signed(least['cost'], '.3g')} nats per token in "
-        f"{least['trajectory']} (peak {least['residual_ratio']:.3g})"
+        f"{words.signed(least['cost'])} nats per token in "
+        f"{least['trajectory']} (peak {words.number(least['residual_ratio'])})"
     )
     if ends.height > 1:
-        cost = words.signed(most["cost"], ".3g")
-        told += f" and {cost} in {most['trajectory']} (peak {most['residual_ratio']:.3g})"
+        cost = words.signed(most["cost"])
+        told += f" and {cost} in {most['trajectory']} (peak {words.number(most['residual_ratio'])})"
     if ends.height < LEAST_RUNS or min(ends[c].n_unique() for c in ("cost", "residual_ratio")) < 2:
         return f"{told}; {words.count(ends.height, 'run')} are too few for a correlation."
     rank, chance = association(ends["residual_ratio"].to_numpy(), ends["cost"].to_numpy())

@@ -14,9 +14,8 @@ from trajectory.report.run import Run
 from trajectory.schemas import THEORY_CURVES
 
 TEXT = (
-    "The simplified model's gradient flow, integrated in each of its regimes, and its descent by "
-    "SGD and Adam. That a trained head's two curves resemble these tells the law, not which of the "
-    "two drives which."
+    "The simplified model's gradient flow in each of its regimes, and its descent by SGD and Adam. "
+    "A trained head with such curves follows this law; which of the two drives which stays open."
 )
 
 
@@ -90,5 +89,5 @@ def _called(regime: str) -> str:
 def _regime(row: dict[str, Any], column: str) -> str:
     return (
         f"{_called(row['regime'])} ({words.number(row[column])}, at "
-        f"{row['time_to_onset']:,.0f} × the onset's time)"
+        f"{row['time_to_onset']:,.0f} × the onset)"
     )

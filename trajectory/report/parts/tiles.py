@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from trajectory.dynamics.claims.ledger import (
@@ -11,6 +13,8 @@ from trajectory.dynamics.claims.ledger import (
     PARTLY,
     REPRODUCED,
     UNDECIDED,
+    UNMEASURED,
+    measured_worlds,
     standings,
 )
 from trajectory.report import words
@@ -18,6 +22,7 @@ from trajectory.report.missing import reason
 from trajectory.report.page import Missing, Tile, Tiles
 from trajectory.report.parts.story import MIXED, NO, UNTESTED, YES
 from trajectory.report.run import Run
+from trajectory.rows import Row
 
 CHIPS = {
     NOT_REPRODUCED: NO,
@@ -37,44 +42,44 @@ PAPER = {
     # abstract, figure 1
     "static-alignment": "Both worlds end alike",
     "dynamic-alignment": "Both worlds train alike",
-    "llama-3.1-phenomena": "Sink, drain and peak in Llama 3.1",
+    "llama-3.1-phenomena": "Llama 3.1 has sink, drain and peak",
     # the toy task
-    "task": "Statistics of the toy task",
+    "task": "The toy task has its statistics",
     "dormant-active": "The toy's head rests and copies",
     "value-drain": "The sink's value drains",
-    "ablations": "What the toy's parts do",
-    "dynamics": "Order of events in the toy",
+    "ablations": "Copying needs attention, bigrams the MLP",
+    "dynamics": "Toys learn bigrams, then sink, then drain",
     # its theory
-    "theory-fixed-value": "Theory with the value held",
-    "theory-fixed-sink": "Theory with the sink held",
-    "theory-joint": "Theory with both free",
+    "theory-fixed-value": "Value held: the sink grows as ½ ln t",
+    "theory-fixed-sink": "Sink held: the loss vanishes",
+    "theory-joint": "Both free: sink and drain as derived",
     "sink-logit-concentration": "Sink logits concentrate",
     # pretrained models
-    "active-dormant-heads": "Active and dormant heads",
-    "l16h25": "Layer 16, head 25 of Llama 2",
-    "peak-structure": "What a peak needs",
-    "llama-3.1-circuit": "Peak circuit of Llama 3.1",
+    "active-dormant-heads": "Some heads rest on one domain only",
+    "l16h25": "L16H25 of Llama 2 rests on Wikipedia only",
+    "peak-structure": "A peak needs three layers",
+    "llama-3.1-circuit": "Llama 3.1's first MLPs make its peak",
     "layer-0-cause": "The first layer causes the sink",
     # sections 4 and 5
     "peak-linear": "The peak grows linearly",
     "mutual-reinforcement-cause": "Sink and drain drive each other",
-    "olmo-dynamics": "Order of events in OLMo",
+    "olmo-dynamics": "OLMo: sink and drain, then the peak",
     "relu-removes": "ReLU removes sink and drain",
     "peak-removed": "SGD and ReLU remove the peak",
     "simplified-model": "The simplified model does alike",
     "theory-adam": "AdamW outruns the theory's ½",
     # measured here alone
-    "dormant-without-start": "Where the head rests without ⟨s⟩",
-    "flow-arrows": "Flow arrows at the sink",
+    "dormant-without-start": "Without ⟨s⟩ the head rests elsewhere",
+    "flow-arrows": "Flow arrows are positive at the sink",
     "sink-force-selects": "The force selects the sink",
     "constant-value-no-brake": "A constant value has no brake",
     "forks-reinforce": "Forks: each raises the other",
-    "reinforcement-gain-finite": "Loop gain below one",
-    "order": "Which comes first in toys",
-    "order-in-language-models": "Which comes first in language models",
+    "reinforcement-gain-finite": "The loop gain stays below one",
+    "order": "In toys optimiser and depth set the order",
+    "order-in-language-models": "Language models: drain while the sink rises",
     # what heads become; the latter of a peer
     "backcopy-career": "The toy's head becomes a copier",
-    "induction-before-sinks": "Induction before sinks",
+    "induction-before-sinks": "Induction precedes sinks",
 }
 """What each claim is called, in the order in which the paper makes them; then those beyond it."""
 
@@ -95,6 +100,9 @@ def found(claims: pl.DataFrame) -> list[tuple[str, Tile]]:
     """Every claim with its tile: what contradicts first, within that in the paper's order."""
     rows = claims.to_dicts()
     statements = {row["claim"]: row["statement"] for row in rows}
+    by_claim: dict[str, list[Row]] = {}
+    for row in rows:
+        by_claim.setdefault(row["claim"], []).append(row)
     every = [
         (
             claim,
@@ -104,11 +112,20 @@ def found(claims: pl.DataFrame) -> list[tuple[str, Tile]]:
                 standing.verdict,
                 statements[claim],
                 f"claims.html#{anchor(claim)}",
+                note=_alone(standing.verdict, by_claim[claim]),
             ),
         )
         for claim, standing in standings(rows).items()
     ]
     return sorted(every, key=lambda one: (ORDER.index(one[1].verdict), place(one[0])))
+
+
+def _alone(standing: str, rows: Sequence[Row]) -> str:
+    """What was measured of a claim on both worlds that is not tested; nothing of other claims."""
+    worlds = measured_worlds(rows)
+    if standing not in UNMEASURED or len(worlds) != 1:
+        return ""
+    return f"measured in {'toys' if worlds == {'bb'} else 'language models'} alone"
 
 
 def called(claim: str) -> str:

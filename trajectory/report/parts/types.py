@@ -130,13 +130,13 @@ def _logits_reading(frame: pl.DataFrame, trajectory: str) -> str:
         )
         up = last.filter(pl.col("delta_logit") > 0).height
         told.append(
-            f"{up} of {words.count(last.height, name + ' type')} that have one (median "
+            f"{up} of {words.count(last.height, name + ' type')} (median "
             f"{words.number(words.median(last['delta_logit']))}, from "
             f"{words.number(words.median(first['delta_logit']))} at step {first['step'][0]:,})"
         )
     if not told:
         return f"{trajectory} has no Δlogit of a token type."
-    return f"At the last checkpoint of {trajectory} Δlogit is above 0 in {words.listed(told)}."
+    return f"At the last checkpoint Δlogit is above 0 in {words.listed(told)}."
 
 
 _LOG_ODDS = "log(clamp({0}, 1e-3, 0.999) / (1 - clamp({0}, 1e-3, 0.999)))"
@@ -208,12 +208,13 @@ def _targets_reading(frame: pl.DataFrame, trajectory: str) -> str:
         other = own.filter(pl.col("target").is_not_null() & (pl.col("target") != "sink")).height
         if own.height:
             told.append(
-                f"{at_sink} of {words.count(own.height, name + ' type')} attend to the sink, "
-                f"{other} to one other type"
+                f"{at_sink} of {words.count(own.height, name + ' type')} "
+                f"{words.agree(at_sink, own.height, 'attends', 'attend')} to the sink, {other} "
+                "to one other type"
             )
     if not told:
         return f"The attention of {trajectory}'s token types was not measured."
-    return f"At the last checkpoint of {trajectory} {'; '.join(told)}."
+    return f"{'; '.join(told)}."
 
 
 def _residuals(run: Run) -> pl.DataFrame:
@@ -277,14 +278,14 @@ def _norms_reading(frame: pl.DataFrame, trajectory: str) -> str:
     top = others.row(-1, named=True)
     if start.is_empty():
         return (
-            f"At depth {last['layer'][0]} of {trajectory}, whose sequences have no ⟨s⟩, the "
+            f"At depth {last['layer'][0]}, in sequences without ⟨s⟩, the "
             f"greatest norm is that of {top['token']}, {words.number(top['residual_norm'])}, "
             f"{words.number(top['residual_norm'] / typical)} times the median of the types."
         )
     norm = float(start["residual_norm"][0])
     return (
-        f"At depth {last['layer'][0]} of {trajectory} ⟨s⟩ (coloured) has the norm "
-        f"{words.number(norm)} at the last checkpoint, {words.number(norm / typical)} times the "
-        f"median of the other types; the greatest of these is {top['token']}'s, "
+        f"At depth {last['layer'][0]} ⟨s⟩ (coloured) ends at {words.number(norm)}, "
+        f"{words.number(norm / typical)} times the others' median; the greatest of these is "
+        f"{top['token']}'s, "
         f"{words.number(top['residual_norm'])}."
     )

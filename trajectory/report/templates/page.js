@@ -48,6 +48,8 @@ function offer(name, values) {
 
 function bound() {
   const now = state();
+  // What a link asks for is seen in the list, too.
+  for (const fold of document.querySelectorAll(".asked")) fold.open ||= fold.querySelector(":checked") !== null;
   for (const [name, places] of Object.entries(payload.places)) {
     const slider = controls.elements[name];
     slider.setAttribute("aria-valuetext", places[Number(slider.value)]);

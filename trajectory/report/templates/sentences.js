@@ -1,14 +1,20 @@
 // What a chart of the page's cube shows, in words.
 "use strict";
 
-// A number as all sentences of the report round it; what is smaller than the cube's steps is 0.
-function rounded(value) {
+// A number as all sentences of the report round it. The cube's steps are too coarse for two
+// significant digits of what is below 0.1.
+function rounded(value, coarse = false) {
   if (value === null || value === undefined) return "—";
   const size = Math.abs(value);
-  const small = size < 1000 ? size.toFixed(2) : Math.round(size).toLocaleString("en");
-  const text = size >= 1e5 ? size.toPrecision(2) : small;
+  const small = size > 0 && size < 0.1 && !coarse;
+  const most = size >= 99.95 ? 0 : size >= 9.995 ? 1 : 2;
+  let text = size.toLocaleString("en", { minimumFractionDigits: most, maximumFractionDigits: most });
+  if (small || size >= 1e5) text = size.toPrecision(2);
   return value < 0 && Number(text) !== 0 ? `−${text}` : text;
 }
+
+// One of the cube.
+const near = (value) => rounded(value, true);
 
 // A model's name of several words inside a sentence.
 const quoted = (name) => (name.includes(",") ? `“${name}”` : name);
@@ -40,7 +46,7 @@ const atStep = (step) => (step === null ? "its one checkpoint" : `step ${counted
 const ordinal = (n) =>
   `${n}${n % 100 > 10 && n % 100 < 14 ? "th" : ({ 1: "st", 2: "nd", 3: "rd" })[n % 10] ?? "th"}`;
 
-const head = (row) => `layer ${row.layer}, head ${row.head}`;
+const head = (row) => `L${row.layer}H${row.head}`;
 
 // The first of those with the greatest value, and of those with the least.
 function ends(rows, value) {
@@ -61,10 +67,10 @@ const sentences = {
     const [least, most] = ends(rows, (row) => row.value);
     const where = sinks.length ? `, in layer${layers.length > 1 ? "s" : ""} ${runs(layers)}` : "";
     return (
-      `At ${atStep(rows[0].step)}, ${counted(sinks.length)} of ${counted(rows.length)} heads of ` +
-      `${quoted(now.chosen_trajectory)} on ${now.chosen_domain} ${sinks.length === 1 ? "is a sink" : "are sinks"} ` +
-      `(excess ≥ ${threshold})${where}; ${name} runs from ${rounded(least.value)} (${head(least)}) to ` +
-      `${rounded(most.value)} (${head(most)}), ${rounded(median(rows.map((row) => row.value)))} in the median.`
+      `At ${atStep(rows[0].step)}, ${counted(sinks.length)} of ${counted(rows.length)} ${rows.length === 1 ? "head" : "heads"} of ` +
+      `${quoted(now.chosen_trajectory)} on ${now.chosen_domain} ${[sinks.length, rows.length].includes(1) ? "is a sink" : "are sinks"} ` +
+      `(excess ≥ ${threshold})${where}; ${name} runs from ${near(least.value)} (${head(least)}) to ` +
+      `${near(most.value)} (${head(most)}), median ${near(median(rows.map((row) => row.value)))}.`
     );
   },
   head(rows, now, name) {
@@ -72,13 +78,10 @@ const sentences = {
     const told = domains.map((domain) => {
       const own = rows.filter((row) => row.domain === domain && row.value !== null);
       return own.length
-        ? `${rounded(own.at(-1).value)} on ${domain} (${rounded(own[0].value)} at ${atStep(own[0].step)})`
+        ? `${near(own.at(-1).value)} on ${domain} (${near(own[0].value)} at ${atStep(own[0].step)})`
         : `no value on ${domain}`;
     });
-    return (
-      `At its last checkpoint the ${name} of layer ${now.chosen_layer}, head ${now.chosen_head} of ` +
-      `${quoted(now.chosen_trajectory)} is ${listed(told)}.`
-    );
+    return `The ${name} of L${now.chosen_layer}H${now.chosen_head} ends at ${listed(told)}.`;
   },
   layer(rows, now, name) {
     const last = rows.reduce((found, row) => Math.max(found, row.step), 0);
@@ -87,10 +90,9 @@ const sentences = {
     if (!own) return `At the last checkpoint the chosen head has no ${name}.`;
     const place = 1 + ending.filter((row) => row.value > own.value).length;
     return (
-      `Of the ${ending.length === 1 ? "one head" : `${ending.length} heads`} of layer ` +
-      `${now.chosen_layer} on ${now.chosen_domain}, head ${now.chosen_head} has at the last checkpoint the ` +
-      `${place === 1 ? "" : `${ordinal(place)} `}greatest ${name}: ${rounded(own.value)}, where the ` +
-      `layer's median is ${rounded(median(ending.map((row) => row.value)))}.`
+      `Of ${ending.length} ${ending.length === 1 ? "head" : "heads"} on ${now.chosen_domain}, head ` +
+      `${now.chosen_head} ends with the ${place === 1 ? "" : `${ordinal(place)} `}greatest ${name}: ` +
+      `${near(own.value)}, median ${near(median(ending.map((row) => row.value)))}.`
     );
   },
   pair(rows, now) {
@@ -100,14 +102,14 @@ const sentences = {
     const least = Math.log(threshold / (1 - threshold));
     const sinking = rows.filter((row) => Math.max(row.first, row.second) >= least);
     const begin =
-      `At ${atStep(rows[0].step)} ${counted(sinking.length)} of ${counted(rows.length)} heads of ` +
-      `${quoted(now.chosen_trajectory)} have a sink on ${one} or ${other} (log-odds ≥ ${rounded(least)} nats)`;
+      `At ${atStep(rows[0].step)} ${counted(sinking.length)} of ${counted(rows.length)} ${rows.length === 1 ? "head" : "heads"} of ` +
+      `${quoted(now.chosen_trajectory)} ${[sinking.length, rows.length].includes(1) ? "has" : "have"} a sink on ${one} or ${other} (log-odds ≥ ${near(least)} nats)`;
     if (!sinking.length) return `${begin}.`;
     const [, most] = ends(sinking, (row) => Math.abs(row.first - row.second));
     const more = sinking.filter((row) => row.first > row.second).length;
     return (
-      `${begin}; of these ${head(most)} differs most: ${rounded(most.first)} nats on ${one}, ` +
-      `${rounded(most.second)} on ${other}; ${counted(more)} ${more === 1 ? "is" : "are"} more dormant on ` +
+      `${begin}; ${head(most)} differs most: ${near(most.first)} nats on ${one}, ` +
+      `${near(most.second)} on ${other}; ${counted(more)} ${more === 1 ? "is" : "are"} more dormant on ` +
       `${one} than on ${other}.`
     );
   },

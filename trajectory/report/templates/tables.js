@@ -1,4 +1,4 @@
-// Unfolds what an address points at.
+// Unfolds what an address points at, and tables on paper.
 // Sorts a table by the column whose title is pressed: numbers by value, what is missing last.
 "use strict";
 
@@ -9,6 +9,12 @@ function unfold() {
 }
 window.addEventListener("hashchange", unfold);
 unfold();
+
+// On paper nothing unfolds: tables that a page keeps folded stand there.
+const tables = [...document.querySelectorAll("details.folded:not(.line)")];
+window.addEventListener("beforeprint", () => {
+  for (const fold of tables) fold.open = true;
+});
 
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
