@@ -13,7 +13,7 @@ from trajectory.checkpoints.names import parse_revision
 from trajectory.config import parse
 from trajectory.config.families import AXES
 from trajectory.config.nano import NanoOlmo
-from trajectory.config.registry import registered
+from trajectory.config.registry import registered, suggestion
 from trajectory.config.suites import Suite
 from trajectory.errors import TrajectoryError
 
@@ -187,6 +187,13 @@ def test_sizes_agree_with_parameters_and_dtype() -> None:
     assert checked >= 10
 
 
+def test_a_member_of_a_family_is_told_to_be_one() -> None:
+    told = suggestion("datadecide-c4-4m-default")
+    assert told == "'datadecide' is a family: 'trajectory suites show datadecide' lists its members"
+    assert suggestion("pythia-14n") == "did you mean 'pythia-14m'?"
+    assert suggestion("data").startswith("'trajectory suites' lists")
+
+
 def test_sizes_of_delphi_are_those_of_its_cards_and_names() -> None:
     found = {name: suite for name, suite in with_members().items() if name.startswith("delphi-")}
     cards = {
@@ -198,7 +205,7 @@ def test_sizes_of_delphi_are_those_of_its_cards_and_names() -> None:
         assert suite.parameters
         stated = re.search(r"-([0-9.]+)([mb])params-([0-9.]+)btokens", name)
         if stated is None:
-            assert re.fullmatch(r"delphi-1e22-seed\d+", name)
+            assert re.fullmatch(r"delphi-seeds-seed\d+", name)
             assert suite.facets and suite.facets.seed
             continue
         unit = {"m": 1e6, "b": 1e9}[stated[2]]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,11 @@ from trajectory.config.fetch import Fetch
 from trajectory.config.suites import Suite
 from trajectory.errors import DamagedFiles, TrajectoryError
 from trajectory.forensics.examine import Examined, counts, examine
-from trajectory.forensics.fingerprint import MOST, NUMBERS, plan
+from trajectory.forensics.fingerprint import GAP, MOST, NUMBERS, places_of, plan
 from trajectory.hub.client import Hub
 from trajectory.hub.errors import HubBroken
-from trajectory.hub.ranges import FolderReader
-from trajectory.probe.remote import read_headers
+from trajectory.hub.ranges import FolderReader, join
+from trajectory.probe.remote import Entry, read_headers
 
 from .server import Content, Fault, Files, StandIn
 from .suites import REPOSITORY, checkpoint, files, pickled
@@ -174,6 +176,90 @@ def test_few_bytes_of_a_large_file_are_read_and_they_are_the_tensor_s(
         own = content[place.file][place.start : place.stop]
         assert own == expected.numpy().tobytes()
         assert len(values) == min(NUMBERS, state[piece.tensor].numel())
+
+
+MODELS = {
+    "pythia-12b": ("float16", 2, {
+        "gpt_neox.embed_in.weight": (50688, 5120), "embed_out.weight": (50688, 5120),
+        "gpt_neox.layers.{36}.attention.query_key_value.weight": (15360, 5120),
+        "gpt_neox.layers.{36}.attention.query_key_value.bias": (15360,),
+        "gpt_neox.layers.{36}.attention.dense.weight": (5120, 5120),
+        "gpt_neox.layers.{36}.attention.dense.bias": (5120,),
+        "gpt_neox.layers.{36}.mlp.dense_h_to_4h.weight": (20480, 5120),
+        "gpt_neox.layers.{36}.mlp.dense_h_to_4h.bias": (20480,),
+        "gpt_neox.layers.{36}.mlp.dense_4h_to_h.weight": (5120, 20480),
+        "gpt_neox.layers.{36}.mlp.dense_4h_to_h.bias": (5120,),
+        "gpt_neox.layers.{36}.input_layernorm.weight": (5120,),
+        "gpt_neox.layers.{36}.input_layernorm.bias": (5120,),
+        "gpt_neox.layers.{36}.post_attention_layernorm.weight": (5120,),
+        "gpt_neox.layers.{36}.post_attention_layernorm.bias": (5120,),
+        "gpt_neox.final_layer_norm.weight": (5120,), "gpt_neox.final_layer_norm.bias": (5120,),
+    }),
+    "olmo2-32b": ("float32", 29, {
+        "model.embed_tokens.weight": (100352, 5120), "lm_head.weight": (100352, 5120),
+        "model.layers.{64}.self_attn.q_proj.weight": (5120, 5120),
+        "model.layers.{64}.self_attn.k_proj.weight": (1024, 5120),
+        "model.layers.{64}.self_attn.v_proj.weight": (1024, 5120),
+        "model.layers.{64}.self_attn.o_proj.weight": (5120, 5120),
+        "model.layers.{64}.self_attn.q_norm.weight": (5120,),
+        "model.layers.{64}.self_attn.k_norm.weight": (1024,),
+        "model.layers.{64}.mlp.gate_proj.weight": (27648, 5120),
+        "model.layers.{64}.mlp.up_proj.weight": (27648, 5120),
+        "model.layers.{64}.mlp.down_proj.weight": (5120, 27648),
+        "model.layers.{64}.post_attention_layernorm.weight": (5120,),
+        "model.layers.{64}.post_feedforward_layernorm.weight": (5120,),
+        "model.norm.weight": (5120,),
+    }),
+    "olmoe-1b-7b": ("bfloat16", 3, {
+        "model.embed_tokens.weight": (50304, 2048), "lm_head.weight": (50304, 2048),
+        "model.layers.{16}.self_attn.q_proj.weight": (2048, 2048),
+        "model.layers.{16}.self_attn.o_proj.weight": (2048, 2048),
+        "model.layers.{16}.mlp.gate.weight": (64, 2048),
+        "model.layers.{16}.mlp.experts.{64}.gate_proj.weight": (1024, 2048),
+        "model.layers.{16}.mlp.experts.{64}.up_proj.weight": (1024, 2048),
+        "model.layers.{16}.mlp.experts.{64}.down_proj.weight": (2048, 1024),
+        "model.layers.{16}.input_layernorm.weight": (2048,), "model.norm.weight": (2048,),
+    }),
+}  # fmt: skip
+"""Of the registry's large suites the type, the number of files, and the tensors of each layer."""
+
+
+def numbered(names: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Every tensor, with a number in place of each count in braces."""
+    found: dict[str, tuple[int, ...]] = {}
+    for pattern, shape in names.items():
+        parts = re.split(r"\{(\d+)\}", pattern)
+        counts = [range(int(count)) for count in parts[1::2]]
+        for numbers in product(*counts):
+            told = "".join(f"{text}{n}" for text, n in zip(parts[::2], numbers, strict=False))
+            found[told + parts[-1]] = shape
+    return found
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_megabyte_of_a_large_revision_is_more_than_is_read(model: str) -> None:
+    """Headers and ranges of files of the published sizes, which nobody has to hold."""
+    kind, files_, names = MODELS[model]
+    dtype = getattr(torch, kind)
+    tensors = sorted(numbered(names).items())
+    entries, headers = {}, 0
+    for n in range(files_):
+        file, at, told = f"model-{n + 1:05d}.safetensors", 0, {}
+        for key, shape in tensors[n * len(tensors) // files_ : (n + 1) * len(tensors) // files_]:
+            size = math.prod(shape) * dtype.itemsize
+            told[key] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + size]}
+            entries[key] = Entry(file, dtype, list(shape), at, at + size)
+            at += size
+        headers += 8 + len(json.dumps(told))
+    whole = sum(entry.stop - entry.start for entry in entries.values())
+    assert whole > 12e9
+    ranges = [place for place, _ in places_of(plan(entries), entries, "here")]
+    spans = join(ranges, GAP)
+    read = headers + sum(span.stop - span.start for span in spans)
+    assert len(ranges) > 15
+    assert all(any(s.file == r.file and s.start <= r.start and r.stop <= s.stop for s in spans)
+               for r in ranges)  # fmt: skip
+    assert read < 1e6
 
 
 def test_a_model_of_many_parts_is_read_in_no_more_pieces(tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ def registered() -> dict[str, dict[str, Any]]:
 
 def suggestion(name: str) -> str:
     """What somebody who wrote ``name`` may have meant."""
+    for known, entry in registered().items():
+        if "family" in entry and name.startswith(f"{known}-"):
+            return f"'{known}' is a family: 'trajectory suites show {known}' lists its members"
     others = [known for known in ("nano-olmo", *registered()) if known != name]
     close = difflib.get_close_matches(name, others, 1)
     return f"did you mean '{close[0]}'?" if close else "'trajectory suites' lists the known ones"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,9 @@ from trajectory.progress import progress
 
 GIVE_UP = 3
 """Suites in a row that fail by the hub or the network before the others are not asked for."""
+
+MOST_MEMBERS = 20
+"""Members of a family up to which each is listed. DataDecide has 1,750, in 350 repositories."""
 
 TO_MEND = "paste this report into an issue: the registry is to be mended"
 
@@ -44,7 +48,7 @@ class Listing:
 def suites_of(names: Sequence[str]) -> dict[str, Suite]:
     """The registry's suites of these names that have a repository; all of them if there are none.
 
-    Of a family of runs the first is taken for all: DataDecide alone has 350 repositories.
+    Of a family with more than MOST_MEMBERS the first is taken for all.
 
     Raises TrajectoryError for a name that the registry does not have.
     """
@@ -58,8 +62,10 @@ def suites_of(names: Sequence[str]) -> dict[str, Suite]:
         if suite.family is None:
             found[name] = suite
             continue
-        first = {key: own[:1] for key in AXES if (own := suite.family.listed(key))}
-        for member, facts in (members(name, {"family": first}, known) or {}).items():
+        chosen = {key: own for key in AXES if (own := suite.family.listed(key))}
+        if math.prod(map(len, chosen.values())) > MOST_MEMBERS:
+            chosen = {key: own[:1] for key, own in chosen.items()}
+        for member, facts in (members(name, {"family": chosen}, known) or {}).items():
             found.setdefault(member, Suite.model_validate(facts))
     return {name: suite for name, suite in found.items() if suite.repository is not None}
 
