@@ -134,7 +134,7 @@ def _print_circuit(config: Config) -> None:
                 f"{row['loss_difference']:+.3f}",
                 *(_pair(row, name) for name in ("sink", "value_ratio", "norm")),
             )
-        screen.print(f"{trajectory} on {domain}: unchanged → without, in the layers behind")
+        screen.print(f"{trajectory} on {domain}: unchanged → ablated, in later layers")
         screen.print(grid)
         for role in roles(changes, depths, str(trajectory), domain, peak):
             screen.print(f"  {role.sentence}", soft_wrap=True)
