@@ -24,7 +24,8 @@ from transformers import OlmoForCausalLM
 from trajectory.config import NanoOlmo
 from trajectory.nano.training import architecture
 from trajectory.record import Recorder, log_spaced
-from trajectory.record.recorder import SEQUENCES, default_steps
+from trajectory.record.recorder import SEQUENCES
+from trajectory.record.steps import default_steps
 
 
 def main() -> None:

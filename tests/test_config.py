@@ -80,6 +80,17 @@ def variant(**values: object) -> dict[str, object]:
             variant() | {"probe": {"domains": ["prose", "prose"]}},
             ["probe: domains: prose is given twice"],
         ),
+        (
+            variant() | {"probe": {"forces": {"heads": "some", "second_order": 3}}},
+            [
+                "probe.forces.heads: input should be 'lead' or 'all' or a list, found 'some'",
+                "probe.forces.second_order: input should be 'all' or a list, found 3",
+            ],
+        ),
+        (
+            variant() | {"probe": {"forces": {"heads": [{"layer": "x", "head": 0}]}}},
+            ["probe.forces.heads.0.layer: input should be a valid integer"],
+        ),
         (["a"], ["should hold keys and values, found list"]),
         (
             {"name": "a", "results": "r", "bb": {"variants": {"x": None}}},

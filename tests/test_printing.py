@@ -68,7 +68,7 @@ def test_suites_that_differ_in_size_and_seed_stand_on_one_line(
     known = registered()
     lines: list[str] = []
     monkeypatch.setattr(
-        tables_of_suites, "show", lambda head, rows: lines.extend(r[0] for r in rows)
+        tables_of_suites, "show", lambda head, rows, narrow: lines.extend(r[0] for r in rows)
     )
     tables_of_suites.registry_table(known)
     assert "Braces stand for" in capsys.readouterr().out
@@ -100,8 +100,12 @@ def test_commands_fit_eighty_columns(
         bb_list()
     lines = [line for line in capsys.readouterr().out.splitlines() if not _prose(line)]
     assert lines and max(map(len, lines)) <= 80
+    if command == "suites":
+        assert len(lines) < 100, "a list of names, not a block for each"
+        told = "".join("".join(line[:40] for line in lines).split())
+        assert all(name in told for name in ("olmo2-7b", "delphi", "datadecide"))
 
 
 def _prose(line: str) -> bool:
     """Sentences below a table, which a terminal wraps by itself."""
-    return line.startswith(("Braces", "Estimates", "'trajectory"))
+    return line.startswith(("Braces", "Estimates", "'trajectory", "A wider"))

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
-from torch import nn
 
-from trajectory.corpus.given import Given, batches_of
 from trajectory.corpus.tokenizer import (
     TextTokenizer,
     has_tokenizer,
@@ -25,24 +23,22 @@ from trajectory.corpus.tokenizer import (
     tokenizer_in_memory,
     tokenizer_places,
 )
-from trajectory.corpus.tokens import FirstToken
 from trajectory.errors import TrajectoryError
-from trajectory.jobs.published import REPOSITORY, published
-from trajectory.probe.compute import Compute
-from trajectory.probe.forces.checkpoint import checkpoint_forces
-from trajectory.probe.forces.in_memory import forces_in_memory
-from trajectory.probe.forces.keys import Keys
-from trajectory.probe.forces.measure import Heads, Wanted
-from trajectory.probe.in_memory import ModelInMemory, batches_in_memory
-from trajectory.probe.interventions import Intervention
-from trajectory.probe.language_model import measure_checkpoint_files, measure_model
-from trajectory.probe.streaming import read_config
-from trajectory.probe.weights import Weights
 from trajectory.schemas import ARROWS, FORCE_LAYERS, FORCE_MEANS, FORCES, HEADS, LAYERS, Table
 from trajectory.summary import as_html, as_text, summary
 
+# What needs torch is imported by the functions that measure: it takes seconds, and names, types and
+# pictures do without it.
 if TYPE_CHECKING:
     import altair as alt
+    from torch import nn
+
+    from trajectory.corpus.given import Given
+    from trajectory.corpus.tokens import FirstToken
+    from trajectory.probe.forces.keys import Keys
+    from trajectory.probe.forces.measure import Heads
+    from trajectory.probe.interventions import Intervention
+    from trajectory.probe.weights import Weights
 
 DType = Literal["float32", "bfloat16", "float16", "float64"]
 Device = Literal["cpu", "cuda", "mps", "auto"]
@@ -152,6 +148,11 @@ def measure(
             causal, or one of a family that is not supported; for a revision that
             is not on the hub, cannot be had, or is not what its name says.
     """
+    from trajectory.corpus.given import batches_of
+    from trajectory.probe.compute import Compute
+    from trajectory.probe.in_memory import ModelInMemory, batches_in_memory
+    from trajectory.probe.language_model import measure_checkpoint_files, measure_model
+
     if isinstance(model, Path | str):
         compute = Compute.of(device or "cpu", dtype or "float32", statistics)
         with _at_hand(model, revision, weights, folder, tokenizer) as (place, tensors, read):
@@ -173,7 +174,7 @@ def measure(
         batches = batches_in_memory(own, texts, tokenizer, length, first_token, sequences)
         found = measure_model(own, batches, compute.statistics, interventions=interventions)
     losses = {domain: loss.mean for domain, loss in found.losses.items()}
-    named = type(model).__name__ if isinstance(model, nn.Module) else str(model)
+    named = str(model) if isinstance(model, Path | str) else type(model).__name__
     named = f"{named}@{revision}" if revision else named
     return Measured(named, _frame(found.heads, HEADS), _frame(found.layers, LAYERS), losses)
 
@@ -242,6 +243,14 @@ def forces(
             text or without such readers; for a key that is nowhere or that no reader sees; for a
             head that does not exist.
     """
+    from trajectory.corpus.given import batches_of
+    from trajectory.probe.compute import Compute
+    from trajectory.probe.forces.checkpoint import checkpoint_forces
+    from trajectory.probe.forces.in_memory import forces_in_memory
+    from trajectory.probe.forces.keys import Keys
+    from trajectory.probe.forces.measure import Wanted
+    from trajectory.probe.in_memory import ModelInMemory, batches_in_memory
+
     wanted = Wanted(
         keys or Keys(), heads, tuple(readers[:1]), coupling=coupling, arrows=coupling and arrows
     )
@@ -282,6 +291,9 @@ def _at_hand(
     tokenizer: Any,
 ) -> Iterator[tuple[Path, Weights | None, TextTokenizer]]:
     """A checkpoint's folder, its tensors if they lie elsewhere, and its tokenizer."""
+    from trajectory.jobs.published import REPOSITORY, published
+    from trajectory.probe.streaming import read_config
+
     if isinstance(model, Path) or Path(model).is_dir() or not REPOSITORY.fullmatch(model):
         if revision is not None and Path(model).is_dir():
             raise TrajectoryError(
@@ -302,6 +314,8 @@ def _at_hand(
 
 def _of_folder(checkpoint: Path | str) -> Path:
     """The checkpoint's folder; TrajectoryError unless it is one of a known family."""
+    from trajectory.probe.streaming import read_config
+
     folder = Path(checkpoint)
     if not folder.is_dir():
         raise TrajectoryError(

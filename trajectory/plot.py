@@ -22,7 +22,6 @@ from trajectory.report import charts, encode, marks, series
 from trajectory.report.figures import THEMES
 from trajectory.report.palette import colours, dashes, kinds
 from trajectory.report.parts import agreement
-from trajectory.report.parts.depths import depth_axis
 from trajectory.report.run import domain_rank
 from trajectory.schemas import CHECKPOINTS, HEADS, LAYERS, Table
 
@@ -113,22 +112,23 @@ def over_training(frame: Any, statistic: str = "sink_excess") -> alt.LayerChart:
         raise TrajectoryError(
             "over_training: fewer than two records after step 0; heads() shows a single one"
         )
-    encoded = {
-        "x": marks.step_axis(),
+    encoded: dict[str, Any] = {
         "y": marks.value_axis(statistic, _titled(table, statistic), log=log),
         "detail": ["trajectory:N", "domain:N", *(f"{name}:N" for name in place)],
     }
     layers = []
     if place and every.select("trajectory", "domain", *place).n_unique() <= MOST_LINES:
         faint = _chart(every).mark_line(strokeWidth=1, opacity=0.35, color=marks.GREY)
-        layers.append(faint.encode(**encoded))
+        layers.append(faint.encode(x=marks.step_axis(), **encoded))
     encoding = _domain_encoding(first)
-    base = _chart(with_group(first)).encode(**encoded, color=encoding["color"])
-    tip = marks.tips(table, kept)
-    layers += [
-        base.mark_line(strokeWidth=2.4).encode(strokeDash=encoding["strokeDash"]),
-        base.mark_point(filled=True, size=28, opacity=1).encode(tooltip=tip),
-    ]
+    layers += charts.over_training(
+        _chart(with_group(first)),
+        tooltip=marks.tips(table, kept),
+        line={"strokeWidth": 2.4},
+        look={"strokeDash": encoding["strokeDash"]},
+        color=encoding["color"],
+        **encoded,
+    )
     return _looking(_sized(alt.layer(*layers)))
 
 
@@ -230,24 +230,22 @@ def _depth(frame: Any, step: int | None) -> alt.LayerChart:
     long = rows.unpivot([*norms], index=place, variable_name="what", value_name="value")
     long = long.with_columns(pl.col("what").replace(norms)).drop_nulls("value")
     long = long.filter(pl.col("value") > 0) if of_layers else long
-    title = "‖h‖" if of_layers else "weight on the sink"
     patterns = dict(zip(norms.values(), ([1, 0], [5, 3]), strict=True))
     lines = alt.StrokeDash("what:N", title=None).scale(
         domain=list(patterns), range=list(patterns.values())
     )
     last = max(long["layer"].to_list(), default=0)
-    ticks = list(range(0, last + 1, -(-(last + 1) // 12)))
-    base = _chart(long.sort("domain", "what", "layer")).encode(
-        x=depth_axis("depth" if of_layers else "layer").axis(format="d", values=ticks),
-        y=marks.value_axis("value", title, log=of_layers),
+    drawn = charts.by_depth(
+        _chart(long.sort("domain", "what", "layer")),
+        "depth" if of_layers else "layer",
+        marks.value_axis("value", "‖h‖" if of_layers else "weight on the sink", log=of_layers),
+        [*marks.tips(None, [*place, "value"]), alt.Tooltip("what:N", title="of")],
+        strokeDash=lines.legend(orient="top", symbolType="stroke", symbolSize=300),
+        ticks=range(0, last + 1, -(-(last + 1) // 12)),
         color=_domain_encoding(long)["color"],
-        tooltip=[*marks.tips(None, [*place, "value"]), alt.Tooltip("what:N", title="of")],
+        detail=["domain:N", "what:N"],
     )
-    drawn = base.mark_line(strokeWidth=2).encode(
-        strokeDash=lines.legend(orient="top", symbolType="stroke", symbolSize=300)
-    )
-    points = base.mark_point(filled=True, size=26).encode(detail="what:N")
-    return _sized(alt.layer(drawn, points))
+    return _sized(alt.layer(*drawn))
 
 
 def reinforcement(forces: Any, arrows: Any) -> alt.LayerChart:

@@ -187,6 +187,33 @@ def test_sizes_agree_with_parameters_and_dtype() -> None:
     assert checked >= 10
 
 
+def test_sizes_of_delphi_are_those_of_its_cards_and_names() -> None:
+    found = {name: suite for name, suite in with_members().items() if name.startswith("delphi-")}
+    cards = {
+        "9e18-210m": 210054272, "9e18-358m": 358306688, "9e18-669m": 669160448,
+        "3e20-4.3b": 4275080960,
+    }  # fmt: skip
+    seen = dict.fromkeys(cards, False)
+    for name, suite in found.items():
+        assert suite.parameters
+        stated = re.search(r"-([0-9.]+)([mb])params-([0-9.]+)btokens", name)
+        if stated is None:
+            assert re.fullmatch(r"delphi-1e22-seed\d+", name)
+            assert suite.facets and suite.facets.seed
+            continue
+        unit = {"m": 1e6, "b": 1e9}[stated[2]]
+        assert suite.parameters == pytest.approx(float(stated[1]) * unit, rel=0.04), name
+        for start, exact in cards.items():
+            if name.startswith(f"delphi-{start}"):
+                assert suite.parameters == exact
+                seen[start] = True
+        if isinstance(suite.tokens_per_step, int):
+            # About 20,000 to 60,000 steps each, as the cards and configs of nine have them.
+            assert 20_000 < float(stated[3]) * 1e9 / suite.tokens_per_step < 60_000, name
+    assert all(seen.values())
+    assert len(found) == 19
+
+
 def test_tokens_per_step_agree_with_published_names() -> None:
     published = {
         "olmo2-1b": ["stage1-step1907359-tokens4001B", "stage2-ingredient1-step23852-tokens51B"],

@@ -174,7 +174,7 @@ def test_half_a_character_is_named_by_its_place(
 BIG = """
 import resource, sys, time
 from pathlib import Path
-import trajectory.api  # torch and transformers, which are there whatever is read
+import trajectory.probe.in_memory  # torch and transformers, which are there whatever is read
 from trajectory.corpus.given import batches_of
 from trajectory.config import Probe
 from trajectory.corpus.tokenizer import load_tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -52,6 +53,8 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        # Otherwise what the allocator keeps depends on the order in which threads free: up to 80 MB.
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"},
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -94,16 +97,16 @@ def planned(suite: Suite, job: dict[str, Any]) -> int:
     return found
 
 
-HOLES = 60_000_000
-"""Bytes of the heap that are free between others, and of the reading threads' own heaps. They do
-not grow with a job, and the process's bytes have room for them."""
+HOLES = 20_000_000
+"""Bytes of the reading threads' heaps. They do not grow with a job, and the process's bytes have
+room for them."""
 
 
 def check(plan: int, before: int, peak: int) -> None:
     """The process's bytes are planned with room, and what a job adds to them from above."""
     assert 0.6 * PROCESS < before < PROCESS
     added, used = plan - PROCESS, peak - before
-    assert used - HOLES < added < 1.6 * used, (added / used, plan, before, peak)
+    assert used - HOLES < added < 2.1 * used, (added / used, plan, before, peak)
     assert plan > peak
 
 

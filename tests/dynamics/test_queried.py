@@ -52,13 +52,13 @@ def test_every_shipped_file_reads_columns_that_there_are() -> None:
                     assert table in TABLES and table in one.query
     every = {
         table: pl.from_arrow(TABLES[table].schema.empty_table()).clear(1)
-        for table in ("heads", "layers", "force_layers", "bb_scalars")
+        for table in ("heads", "layers", "laws", "phenomena", "force_layers", "bb_scalars")
     }
     root = Path(__file__).parents[2]
     for guide in ("docs/dynamics.md", "docs/config.md"):
         assert all(name in (root / guide).read_text() for name in shipped())
     found = list(claim_rows(queried(shipped(), []), evidence(**every)))
-    assert len(found) >= 9
+    assert len(found) == 18
     assert {row["verdict"] for row in found} == {"not measurable"}
     assert {row["reason"] for row in found} == {"this run has nothing to decide it on"}
 
@@ -94,13 +94,102 @@ def test_a_count_stands_alone() -> None:
     assert (some["verdict"], some["measured"]) == ("not reproduced", pytest.approx(0.5))
 
 
+def gradients(trajectory: str, ratios: list[float]) -> pl.DataFrame:
+    frame = {"trajectory": trajectory, "domain": "d", "step": 5, "gradient_sink": ratios}
+    return pl.DataFrame(frame).with_row_index("layer")
+
+
+def sinking(**there: bool | None) -> pl.DataFrame:
+    """Rows of ``phenomena``: in which trajectory the sink has set in."""
+    names = [name.replace("_", "/") for name in there]
+    sink = pl.Series(list(there.values()), dtype=pl.Boolean)
+    return pl.DataFrame({"trajectory": names, "domain": "d", "sink": sink})
+
+
 def test_the_embedding_is_written_by_no_block() -> None:
     ratios = [0.001, 2.0, 3.0, 2.5]
-    frame = pl.DataFrame({"trajectory": "m", "domain": "prose", "step": 5, "gradient_sink": ratios})
-    found = rows("gradient-sinks", evidence(force_layers=frame.with_row_index("layer")))
-    row = found["gradients-concentrate", "exceeds", "m"]
+    key = ("gradients-concentrate", "exceeds", "m")
+    frames = {"force_layers": gradients("m", ratios), "phenomena": sinking(m=True)}
+    row = rows("gradient-sinks", evidence(**frames))[key]
     assert row["measured"] == pytest.approx(np.log(ratios[1:]).mean())
     assert row["verdict"] == "reproduced"
+    inverse = gradients("m", [1 / ratio for ratio in ratios])
+    row = rows("gradient-sinks", evidence(**frames | {"force_layers": inverse}))[key]
+    assert row["verdict"] == "not reproduced"
+    for there in (False, None):
+        found = rows("gradient-sinks", evidence(**frames | {"phenomena": sinking(m=there)}))
+        assert key not in found, "what has no sink says nothing of it"
+
+
+def test_gradients_at_a_sink_are_held_to_those_of_toys_without_one() -> None:
+    pairs = [(4.0, 1.0), (3.0, 1.2), (5.0, 0.9)]
+    named = {"a": None, "b": "a"}
+    scalars = pl.DataFrame(
+        [
+            {"trajectory": f"bb/{name}/seed{seed}", "variant": name, "seed": seed,
+             "control": control, "match": "step", "residual_ratio": 1.0, "sink_excess": 0.5}
+            for seed in range(3) for name, control in named.items()
+        ]
+    )  # fmt: skip
+    layers = [
+        gradients(f"bb/{name}/seed{seed}", [9.0, pair[n]])
+        for seed, pair in enumerate(pairs)
+        for n, name in enumerate(named)
+    ]
+    there = {f"bb_{name}_seed{seed}": name == "a" for seed in range(3) for name in named}
+    frames = {
+        "force_layers": pl.concat(layers), "phenomena": sinking(**there), "bb_scalars": scalars
+    }  # fmt: skip
+    key = ("gradients-concentrate", "more than where there is no sink", "bb/a")
+    row = rows("gradient-sinks", evidence(**frames))[key]
+    lags = [np.log(own / bare) for own, bare in pairs]
+    assert row["measured"] == pytest.approx(np.mean(lags))
+    assert (row["verdict"], row["interval"]) == ("reproduced", "seeds")
+    turned = frames["force_layers"].with_columns(gradient_sink=1 / pl.col("gradient_sink"))
+    altered = rows("gradient-sinks", evidence(**frames | {"force_layers": turned}))
+    assert altered[key]["verdict"] == "not reproduced"
+    both = sinking(**dict.fromkeys(there, True))
+    assert key not in rows("gradient-sinks", evidence(**frames | {"phenomena": both}))
+
+
+def laws(r2: list[float], simpler: float) -> pl.DataFrame:
+    """Fits of three depths: the law of five parameters, and a line with an AICc this much above."""
+    return pl.DataFrame(
+        [
+            {"trajectory": "m", "domain": "prose", "layer": layer, "head": -1,
+             "statistic": "massive_ratio", "window": window, "law": law,
+             "r2": value if window == "all" else 0.1,
+             "aicc": -50.0 + layer + (law == "linear") * (simpler if window == "all" else -99)}
+            for layer, value in enumerate(r2)
+            for window in ("all", "onset")
+            for law in ("log_time", "linear")
+        ]
+    )  # fmt: skip
+
+
+def test_the_law_of_five_parameters_is_held_to_simpler_ones() -> None:
+    fits, simpler = (
+        ("five-parameter-law", name, "m") for name in ("fits", "no simpler law does as well")
+    )
+    good = rows("hidden-dynamics", evidence(laws=laws([0.98, 0.985, 0.99], 6.0)))
+    assert good[fits]["measured"] == pytest.approx(0.985)
+    assert good[simpler]["measured"] == pytest.approx(6)
+    assert good[fits]["verdict"] == good[simpler]["verdict"] == "reproduced"
+    poor = rows("hidden-dynamics", evidence(laws=laws([0.7, 0.72, 0.69], -6.0)))
+    assert poor[fits]["verdict"] == poor[simpler]["verdict"] == "not reproduced"
+    toys = laws([0.98, 0.985, 0.99], 6.0).with_columns(trajectory=pl.lit("bb/a/seed0"))
+    assert fits not in rows("hidden-dynamics", evidence(laws=toys))
+
+
+def test_published_shares_of_attractors_are_of_their_model_and_of_long_sequences() -> None:
+    key = ("attractors-published", "Pythia 1B, 57.8 %", "pythia-1b")
+    most = heads([0.9, 0.9, 0.9, 0.1, 0.1], "pythia-1b")
+    found = rows("bos-attractors", evidence(heads=most))[key]
+    assert (found["measured"], found["verdict"]) == (pytest.approx(0.6), "reproduced")
+    few = rows("bos-attractors", evidence(heads=heads([0.9, 0.1, 0.1, 0.1], "pythia-1b")))[key]
+    assert few["verdict"] == "not reproduced"
+    short = most.with_columns(sink_weight_floor=0.06)
+    assert key not in rows("bos-attractors", evidence(heads=short))
 
 
 def test_v_scale_is_compared_with_its_control_seed_by_seed() -> None:

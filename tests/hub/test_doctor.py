@@ -61,7 +61,9 @@ def names_of(name: str, suite: Suite) -> list[str]:
     parsed = [parse_revision(branch, suite.pattern) for branch in found]
     first = {one.step for one in parsed if one and (one.stage or 1) in suite.stages}
     more = max(0, (suite.published or 1) - len(first))
-    form = found[-1].replace(str(parsed[-1].step), "{}") if suite.facets else "stage1-step{}"
+    form = (
+        found[-1].replace(str(parsed[-1].step), "{}") if suite.facets and found else "stage1-step{}"
+    )
     return ["main", *found, *(form.format(10**7 + n) for n in range(more)), *entry["others"]]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trajectory.record.recorder import default_steps
+from trajectory.record.steps import default_steps
 
 
 def nearest_root(power: int, root: int) -> int:

@@ -120,3 +120,13 @@ def test_a_copied_table_holds_interventions_by_their_names_in_tables(
         if name in page.called
     }
     assert found["no attention in layer 0"] == "zero_attention 0"
+
+
+def test_interventions_are_named_in_one_order(run: Run) -> None:
+    """A set's differs from one process to the next, and a report's bytes with it."""
+    every = [f"zero_mlp-L{n}" for n in range(30)]
+    frames = {name: pl.DataFrame({"intervention": part}) for name, part in
+              (("a", every[::-1]), ("b", every[::2]))}  # fmt: skip
+    page = labelled(Page("n", "n", "?", "", [], [], frames), run, Names(run.config))
+    found = [name for name in page.called.values() if name in every]
+    assert found == sorted(every)

@@ -26,7 +26,9 @@ MOST_ROWS = 40
 
 
 def gigabytes(size: int | None) -> str:
-    """Bytes as decimal gigabytes; ? if not known."""
+    """Bytes as decimal gigabytes, or as megabytes where those would be 0.0; ? if not known."""
+    if size is not None and 0 < size < 5e7:
+        return f"{size / 1e6:,.1f} MB"
     return "?" if size is None else f"{size / 1e9:,.1f} GB"
 
 
@@ -45,7 +47,8 @@ def registry_table(known: dict[str, dict[str, Any]]) -> None:
         facts = (owner, suite.model_type or "?", gigabytes(suite.bytes), suite.dtype or "?", remark)
         alike.setdefault((_SIZE_OR_SEED.sub(_blank, name), *facts), []).append(name)
     rows = [(line, *facts) for (_, *facts), names in alike.items() for line in _lines(names)]
-    show(("suite", "by", "model_type", "each", "dtype", "remark"), rows)
+    kept = ("suite", "model_type", "each", "remark")
+    show(("suite", "by", "model_type", "each", "dtype", "remark"), rows, narrow=kept)
     print(
         "Braces stand for several names, as in a shell: a-{1b,7b} is a-1b and a-7b. 'trajectory "
         "suites show NAME' explains one. nano-olmo is pretrained by the workflow."

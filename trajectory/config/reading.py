@@ -30,7 +30,7 @@ def parse(values: Any, source: str = "config") -> Config:
     except RecursionError:
         raise TrajectoryError(f"{source}: nested too deeply") from None
     except ValidationError as error:
-        lines = dict.fromkeys(_explain(details) for details in error.errors())
+        lines = dict.fromkeys(_explain(details) for details in _of_one_choice(error.errors()))
         raise TrajectoryError(*(f"{source}: {line}" for line in lines)) from None
     if wrong := list(_not_numbers(values, config.model_dump(mode="json", by_alias=True))):
         raise TrajectoryError(*(f"{source}: {line}" for line in wrong))
@@ -71,6 +71,33 @@ def resolved(config: Config) -> str:
     """The whole config with every default, as JSON that ``load`` reads."""
     values = config.model_dump(mode="json", by_alias=True)
     return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+
+
+def _of_one_choice(errors: list[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """One mistake for a value that may be words or a list, where pydantic names one for each.
+
+    Of a list what is wrong in it; of anything else the words, and that a list would do.
+    """
+    lists: set[tuple[str | int, ...]] = set()
+    no_lists = set()
+    for error in errors:
+        place = next((n for n, part in enumerate(error["loc"]) if _is(part, "list[")), None)
+        if place is not None:
+            lists.add(error["loc"][:place])
+            if error["type"] == "list_type" and place == len(error["loc"]) - 1:
+                no_lists.add(error["loc"][:place])
+    for error in errors:
+        *where, part = error["loc"] or ("",)
+        if _is(part, "literal[") and tuple(where) in lists:
+            if tuple(where) in no_lists:
+                yield {**error, "loc": tuple(where), "msg": f"{error['msg']} or a list"}
+        elif not (_is(part, "list[") and tuple(where) in no_lists):
+            yield {**error, "loc": tuple(p for p in error["loc"] if not _is(p, "list["))}
+
+
+def _is(part: str | int, start: str) -> bool:
+    """Whether a part of a location is pydantic's name of such a member of a union."""
+    return isinstance(part, str) and part.startswith(start)
 
 
 def _explain(error: ErrorDetails) -> str:

@@ -110,7 +110,8 @@ class BlockReader:
     def _normalised(self, index: int, x: Tensor) -> None:
         """The block's normalised input, [b, T, D]."""
         rows, x = current_rows(), x.cpu() if x.is_mps else x
-        small = (x.abs() < SPARSE).to(self.dtype).mean(-1)  # (b, T)
+        # As numbers, in place: torch is slow to count what is true.
+        small = x.abs().lt_(SPARSE).mean(-1, dtype=self.dtype)  # (b, T)
         sink = x[:, self.sink].to(self.dtype)
         first = rows.start or 0
         before = self._sinks.pop((index - 1, first), None)
@@ -171,7 +172,7 @@ class BlockReader:
     def _clipped(self, index: int, name: str, limit: float) -> Callable[..., None]:
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
             output = output.cpu() if output.is_mps else output
-            over = (output.abs() > limit).to(self.dtype).mean(-1)  # (b, T)
+            over = output.abs().gt_(limit).mean(-1, dtype=self.dtype)  # (b, T)
             rows = current_rows()
             for domain, member in self.members.items():
                 here = member[rows].to(output.device)

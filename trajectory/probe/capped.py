@@ -51,7 +51,7 @@ def capped_differences(
     query: Tensor,
     key: Tensor,
     scale: float,
-    softcap: float,
+    softcap: float | None,
     sink: int,
     present: Tensor,
     window: int | None = None,
@@ -63,7 +63,7 @@ def capped_differences(
     Args:
         query, key: [B, H, T, d], heads already repeated.
         scale: factor of the dot product.
-        softcap: c.
+        softcap: c; None for logits that are not capped, whose weights are of another kind.
         sink: position s.
         present: which positions hold a token rather than padding, bool [B, T].
         window: how many of the last keys a query sees; all of them if None.

@@ -25,8 +25,11 @@ class Scanned:
     """A call's queries, keys and values in the type of the statistics, and a scan of its weights.
 
     Attributes:
-        query, key, value: [B, H, T, d], heads repeated, each in one piece.
+        query, value: [B, H, T, d], heads repeated, each in one piece.
+        key: [B, G, T, d], heads not repeated.
         product: the sink's logits before a cap, [B, H, T].
+        apart: the same less the mean over all keys of present positions.
+        first: logits of the first FAR_KEYS keys before a cap, [B, H, T, FAR_KEYS].
         scan: None where attention is no softmax.
     """
 
@@ -34,6 +37,8 @@ class Scanned:
     key: Tensor
     value: Tensor
     product: Tensor
+    apart: Tensor
+    first: Tensor
     scan: Scan | None
 
     @classmethod
@@ -60,27 +65,39 @@ class Scanned:
             reads: whether what the queries read is wanted.
         """
         heads = tensors[0].shape[1]
-        query = _contiguous(tensors[0], dtype)
-        key, value = (_contiguous(repeat_heads(t, heads), dtype) for t in tensors[1:])
-        product = statistics.sink_logits(query, key, scale, sink)
-        if dense:
-            return cls(query, key, value, product, None)
-        found = scan(
-            *(query, key, scale, sink, window, asked.sets, capped(product, softcap)),
-            *(asked.copies, softcap, null_logit, value if reads else None),
+        query, key = _contiguous(tensors[0], dtype), tensors[1].to(dtype)
+        value = _contiguous(repeat_heads(tensors[2], heads), dtype)
+        mean, at_sink = statistics.mean_key(key, asked.present), key[:, :, sink : sink + 1]
+        few = repeat_heads(
+            torch.cat([at_sink, mean, at_sink - mean, key[:, :, :FAR_KEYS]], 2), heads
         )
-        return cls(query, key, value, product, found)
+        logits = (few @ query.mT).mul_(scale)
+        product, offset, apart = logits[:, :, :3].unbind(2)
+        told = query, key, value, product, apart, logits[:, :, 3:].mT
+        if dense:
+            return cls(*told, None)
+        beside = asked.copies, softcap, null_logit, value if reads else None
+        if softcap is not None:
+            every = _contiguous(repeat_heads(key, heads), dtype)
+            given = query, every, scale, sink, window, asked.sets, capped(product, softcap)
+            return cls(*told, scan(*given, *beside))
+        # Less their mean, which changes no weight, keys give logits whose squares keep digits.
+        every = _contiguous(repeat_heads((key - mean).mul_(scale), heads), dtype)
+        given = query, every, 1.0, sink, window, asked.sets, apart
+        return cls(*told, scan(*given, *beside, offset, True, asked.sets is not None))
 
 
 class Asked(NamedTuple):
     """What is wanted of a call besides what every scan tells.
 
     Attributes:
+        present: positions that hold a token rather than padding, bool [B, T].
         sets: N sets of queries, bool [B, N, T], whose column sums are taken; None for neither these
             nor what else costs more than a scan.
         copies: the sequences' repeated tokens, if weights that tell roles are wanted.
     """
 
+    present: Tensor
     sets: Tensor | None
     copies: Copies | None
 
@@ -90,7 +107,6 @@ class HeadReader:
 
     Args:
         call: one layer's attention.
-        present: positions that hold a token rather than padding, bool [B, T].
         sink: the sink position.
         dtype: floating-point type of the statistics.
         asked: what is wanted besides.
@@ -100,7 +116,6 @@ class HeadReader:
     def __init__(
         self,
         call: AttentionCall,
-        present: Tensor,
         sink: int,
         dtype: torch.dtype,
         asked: Asked,
@@ -112,20 +127,21 @@ class HeadReader:
             tensors, kind = (call.query, call.key, call.value), (call.softcap, call.null_logit)
             given = tensors, dtype, call.scale, sink, call.window, asked
             scanned = Scanned.of(*given, *kind, dense=call.dense)
-        self.query, self.key = query, key = scanned.query, scanned.key  # (B, H, T, d)
-        value, product = scanned.value, scanned.product
+        self.scanned, self.query = scanned, scanned.query  # (B, H, T, d)
+        query, key, value, product = self.query, scanned.key, scanned.value, scanned.product
         output = _contiguous(call.output, dtype)
-        scale = call.scale
+        norms = repeat_heads(key.norm(dim=-1), heads)  # (B, H, T)
         self.length = query.shape[2]
         self.position = torch.arange(self.length, device=query.device)
-        self.first_query = statistics.first_query(present.sum(1))  # (B,)
+        self.first_query = statistics.first_query(asked.present.sum(1))  # (B,)
         self.per_query: dict[str, Tensor] = {
             "sink_logit": capped(product, call.softcap),
-            **self._differences(product, present, sets is not None),
+            **self._differences(asked.present, sets is not None),
             "query_norm": query.norm(dim=-1),
-            "sink_cosine": statistics.sink_cosine(query, key, scale, sink, product),
             "head_output_norm": output.norm(dim=-1),
         }
+        lengths = self.per_query["query_norm"], norms[..., sink : sink + 1]
+        self.per_query["sink_cosine"] = statistics.sink_cosine(product, call.scale, *lengths)
         self.far_mass: Tensor | None = None
         self.columns: tuple[Tensor | None, Tensor | None] = None, None
         """Mass and surprise of every key from later queries in each set, both [B, N, H, T]."""
@@ -138,52 +154,56 @@ class HeadReader:
         self.norms = {
             "value": value.norm(dim=-1),
             "output_value": statistics.projected_norms(value, gram),
-            "key": key.norm(dim=-1),
+            "key": norms,
         }
         if sets is not None:
             self.per_query["head_write_norm"] = statistics.projected_norms(output, gram)
 
-    def _differences(self, product: Tensor, present: Tensor, spread: bool) -> dict[str, Tensor]:
+    def _differences(self, present: Tensor, spread: bool) -> dict[str, Tensor]:
         """Of the sink's logit and others', in the three definitions; and the others' spread.
 
         Args:
-            product: the sink's logits before a cap, [B, H, T].
             present: positions that hold a token, bool [B, T].
             spread: whether the spread is wanted.
         """
-        call, window = self.call, self.call.window
-        logits = self.query, self.key, call.scale, self.sink
-        if call.softcap is not None:
-            found = capped_differences(*logits[:3], call.softcap, self.sink, present, window)
+        call, scanned, sink, window = self.call, self.scanned, self.sink, self.call.window
+        if scanned.scan is None or scanned.scan.differences is None:
+            logits = self.query, self._keys(), call.scale, call.softcap
+            found = capped_differences(*logits, sink, present, window)
             return {k: v for k, v in found.items() if spread or k != "rest_logit_sd"}
-        total = statistics.visible_sum(self.query, self.key, window)
-        before = total if window is None else None
-        found = {
-            "delta_logit": statistics.delta_logit(*logits, window, total, product),
-            "delta_logit_bb": statistics.delta_logit_bb(*logits, window, before, product),
-            "delta_logit_lm": statistics.delta_logit_lm(*logits, present, window, product),
-        }
-        if spread:
-            found["rest_logit_sd"] = statistics.rest_logit_sd(*logits, present, window)
+        sees = statistics.sees_sink(self.length, sink, window, self.query.device)
+        found = scanned.scan.differences
+        found["delta_logit_lm"] = scanned.apart.masked_fill(~sees, torch.nan)
+        if window is not None:
+            given = self.query, self._keys(), call.scale, sink, window, None, scanned.product
+            found.setdefault("delta_logit_bb", statistics.delta_logit_bb(*given))
         return found
 
+    def _keys(self) -> Tensor:
+        """[B, H, T, d], heads repeated."""
+        return repeat_heads(self.scanned.key, self.query.shape[1])
+
     def _softmax(self, found: Scan) -> None:
-        query, key, scale, window = self.query, self.key, self.call.scale, self.call.window
-        cap, null = self.call.softcap, self.call.null_logit
-        ranges = statistics.visible_keys(self.length, window, query.device).log().to(query.dtype)
-        first = statistics.first_visible_weights(
-            query, key, scale, found.log_normaliser, FAR_KEYS, window, cap
-        )
+        window, cap, null = self.call.window, self.call.softcap, self.call.null_logit
+        ranges = statistics.visible_keys(self.length, window, found.rest.device).log()
+        normaliser = found.log_normaliser
+        if window is None or window >= self.length:
+            logits = self.scanned.first
+            beyond = self.position[:, None] < self.position[: logits.shape[-1]]
+            first = statistics.weights_at(logits, beyond, normaliser, cap)
+        else:
+            given = self.query, self._keys(), self.call.scale, normaliser, FAR_KEYS, window, cap
+            first = statistics.first_visible_weights(*given)
         self.far_mass = first.sum(-1)
         self.per_query |= {
             "sink_weight": found.weight,
             "sink_log_odds": found.log_odds,
-            "row_entropy": found.entropy / ranges,
+            "row_entropy": found.entropy / ranges.to(normaliser),
             "first_visible_weight": first[..., 0],
         }
         if null is not None:
-            logit = null.to(found.log_normaliser)[:, None]
-            self.per_query["null_mass"] = (logit - found.log_normaliser).exp()
+            logit = null.to(normaliser)[:, None]
+            self.per_query["null_mass"] = (logit - normaliser).exp()
         self.columns = found.mass, found.surprise
         if found.roles is not None:
             self.per_query |= found.roles.views()
@@ -192,7 +212,7 @@ class HeadReader:
         """What needs the weights, of a toy: from the matrix of all of them."""
         call, sink = self.call, self.sink
         null = None if call.null_logit is None else call.null_logit.to(self.query.dtype)
-        weights = dense_weights(call.kind, self.query, self.key, call.scale, null)
+        weights = dense_weights(call.kind, self.query, self._keys(), call.scale, null)
         self.per_query["sink_weight"] = statistics.dense_sink_weights(weights, sink)
         if call.kind in WITH_NULL:
             self.per_query["null_mass"] = 1 - weights.sum(-1)

@@ -138,6 +138,7 @@ class _Probe:
         self.block_sums: dict[tuple[int, str], Sums] = {}
         self.norms: Tensor | None = None
         self.scanned: Scanned | None = None
+        self.asked: dict[tuple[Any, ...], Asked] = {}
         self.stream = StreamReader(batch.domains, batch.texts, batch.kinds, batch.sink, dtype, full)
         self.reader = BlockReader(self._of_block, dict(batch.domains), batch.sink, dtype)
 
@@ -147,10 +148,9 @@ class _Probe:
         self.groups[call.layer] = call.query.shape[1] // call.key.shape[1]
         device = call.query.device
         domains = {name: rows[call.rows].to(device) for name, rows in self.batch.domains.items()}
-        present = self.batch.present[call.rows].to(device)
         asked, scanned = self._asked(call.rows, device), self.scanned
         self.scanned = None
-        reader = HeadReader(call, present, self.batch.sink, self.dtype, asked, scanned)
+        reader = HeadReader(call, self.batch.sink, self.dtype, asked, scanned)
         if call.rows.start in (None, 0):
             check_call(call, reader.per_query["sink_weight"], self.batch.sink)
         for domain, member in domains.items():
@@ -176,11 +176,17 @@ class _Probe:
         return self.scanned.scan.output
 
     def _asked(self, rows: slice, device: torch.device) -> Asked:
-        """What is wanted of a call with some of the sequences."""
-        if not self.full:
-            return Asked(None, None)
-        domains = [member[rows].to(device) for member in self.batch.domains.values()]
-        return Asked(torch.stack(domains, 1), self.batch.copies.rows(rows, device))
+        """What is wanted of a call with some of the sequences; every layer's is the same."""
+        place = rows.start, rows.stop, device
+        if place not in self.asked:
+            present = self.batch.present[rows].to(device)
+            sets, copies = None, None
+            if self.full:
+                members = self.batch.domains.values()
+                sets = torch.stack([member[rows].to(device) for member in members], 1)
+                copies = self.batch.copies.rows(rows, device)
+            self.asked[place] = Asked(present, sets, copies)
+        return self.asked[place]
 
     def _columns(
         self, call: AttentionCall, reader: HeadReader, domains: Mapping[str, Tensor]

@@ -15,6 +15,7 @@ from torch import Tensor
 from trajectory.corpus.kinds import DELIMITER, ENDOFTEXT
 from trajectory.probe import statistics
 from trajectory.probe.accumulate import Sums
+from trajectory.probe.medians import lower_medians
 from trajectory.schemas.base import (
     MASSIVE,
     MASSIVE_CHANNEL,
@@ -179,16 +180,20 @@ class StreamReader:
             depth.massive.append((float(values[channel]), place, channel, texts[place]))
 
     def _medians(self, sums: Sums, positions: _Positions, counted: Tensor) -> None:
+        width = positions.magnitudes.shape[2]
         for part in _parts(positions.magnitudes, 1):
             here, greatest = counted[part], positions.greatest[part]
-            known = positions.magnitudes[part].masked_fill(~here[..., None], torch.nan)
+            magnitudes = positions.magnitudes[part]
+            whole = bool(here.all())
+            known = magnitudes if whole else magnitudes.masked_fill(~here[..., None], torch.nan)
             damaged = (greatest.isnan() & here).any(1)
-            median = known.flatten(1).nanmedian(1).values.masked_fill(damaged, torch.nan)
+            median = lower_medians(known.flatten(1), here.sum(1) * width)
+            median = median.masked_fill(damaged, torch.nan)
             sums.sequences("massive_median", median[:, None])
-            least = torch.maximum(MASSIVE[1] * median, torch.full_like(median, MASSIVE[0]))
-            massive = torch.zeros(())
-            if bool(((greatest > least[:, None]) & here).any()):
-                massive = (known > least[:, None, None]).sum()
+            least = (MASSIVE[1] * median).clamp_min(MASSIVE[0])
+            # At few positions if at any, and torch is slow to count what is true.
+            rows, places = ((greatest > least[:, None]) & here).nonzero(as_tuple=True)
+            massive = (magnitudes[rows, places] > least[rows, None]).sum()
             sums.add("massive_count", massive, here.any(1).sum())
 
     def _spectra(self, depth: _Depth, h: Tensor, counted: Tensor) -> None:

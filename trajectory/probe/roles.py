@@ -8,8 +8,8 @@ the same for every head, so it is found once per batch, as a list of pairs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,6 +74,24 @@ class Pairs:
         return torch.bincount(place, near, minlength=size).view(self.counts.shape)
 
 
+class Block(NamedTuple):
+    """A block of weights of some sequences.
+
+    Attributes:
+        sequences: the first one, and the one behind the last.
+        start, rows: its first query, and how many.
+        first, keys: its first key, and how many.
+        apart: how far the sequences' weights lie apart, in numbers.
+    """
+
+    sequences: tuple[int, int]
+    start: int
+    rows: int
+    first: int
+    keys: int
+    apart: int
+
+
 @dataclass(frozen=True)
 class Copies:
     """Where tokens are repeated within their sequences, and what is near.
@@ -86,12 +104,14 @@ class Copies:
             query: what lies there is the previous-token role's.
         previous: of a query and the key before it.
         local: of a query and its last keys, itself included.
+        listed: where a block's pairs are, by its place; every layer has the same blocks.
     """
 
     duplicate: Pairs
     induction: Pairs
     previous: Pairs
     local: Pairs
+    listed: dict[Block, tuple[Tensor, Tensor]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, texts: Sequence[Sequence[str]], present: Tensor, sink: int) -> Copies:
@@ -120,10 +140,38 @@ class Copies:
         every = self.duplicate, self.induction, self.previous, self.local
         return Copies(*(pairs.rows(rows, device) for pairs in every))
 
+    def places(self, block: Block) -> tuple[Tensor, Tensor]:
+        """Where in a block's weights the pairs of its queries are, and how many each query has.
+
+        Returns:
+            places from the first sequence's on, [P], in the order of roles, sequences, queries and
+            keys; how many, int64 [4·b·rows].
+        """
+        if block not in self.listed:
+            every = self.previous, self.local, self.duplicate, self.induction
+            places, counts = zip(*(_within(pairs, block) for pairs in every), strict=True)
+            found = torch.cat(places)
+            if (block.sequences[1] - block.sequences[0]) * block.apart < 1 << 31:
+                found = found.int()  # they are kept
+            self.listed[block] = found, torch.cat(counts)
+        return self.listed[block]
+
     def named(self) -> Iterator[tuple[str, Pairs]]:
         """Both kinds of copies with the role they tell."""
         yield "duplicate", self.duplicate
         yield "induction", self.induction
+
+
+def _within(pairs: Pairs, block: Block) -> tuple[Tensor, Tensor]:
+    """Places of a block's pairs, int64 [P], and how many each query has, int64 [b·rows]."""
+    (begin, end), start, rows, first, keys, apart = block
+    own = slice(pairs.starts[begin], pairs.starts[end])
+    sequence, query, key = (t[own].long() for t in (pairs.sequence, pairs.query, pairs.key))
+    # Keys that no query of the block sees are dropped.
+    here = (query >= start) & (query < start + rows) & (key >= first)
+    sequence, query, key = sequence[here] - begin, query[here] - start, key[here] - first
+    counts = torch.bincount(sequence * rows + query, minlength=(end - begin) * rows)
+    return sequence * apart + query * keys + key, counts
 
 
 ROLES = ("previous", "local", "duplicate", "induction")
@@ -140,109 +188,37 @@ class RoleWeights:
     """
 
     def __init__(self, copies: Copies, heads: int, like: Tensor) -> None:
-        self.heads = heads
-        self.pairs = copies.previous, copies.local, copies.duplicate, copies.induction
+        self.copies, self.heads = copies, heads
         batch, self.length = copies.duplicate.counts.shape
-        self.found = like.new_zeros(len(ROLES), batch * heads, self.length)
+        self.found = like.new_empty(len(ROLES), batch * heads, self.length)
         """Of every query of the B·H heads, in the order of ROLES."""
-        self._before = [
-            torch.nn.functional.pad(pairs.counts.flatten().cumsum(0), (1, 0)).cpu()
-            for pairs in self.pairs
-        ]
-        self._listed: tuple[Any, tuple[Tensor, Tensor]] | None = None
 
     def block(self, offset: int, start: int, first: int, weights: Tensor) -> None:
         """Take a block of weights, as they are.
 
         Args:
-            offset: which of the B·H heads is the first of n.
+            offset: which of the B·H heads is the first of n, either all heads of some sequences
+                or some of one.
             start: the block's first query.
             first: its first key.
             weights: [n, block, keys], 0 at the sink and where a query sees no key; each row behind
                 the one before.
         """
-        for sequences, heads in self._whole(offset, offset + len(weights)):
-            self._copies(weights, sequences, heads, offset, (start, first))
-
-    def _whole(self, row: int, stop: int) -> Iterator[tuple[slice, slice]]:
-        """Rows of B·H heads as sequences, each with the same heads."""
-        while row < stop:
-            sequence, head = divmod(row, self.heads)
-            whole = (stop - row) // self.heads if head == 0 else 0
-            if whole:
-                yield slice(sequence, sequence + whole), slice(0, self.heads)
-                row += whole * self.heads
-            else:
-                last = min(self.heads, head + stop - row)
-                yield slice(sequence, sequence + 1), slice(head, last)
-                row += last - head
-
-    def _copies(
-        self,
-        weights: Tensor,
-        sequences: slice,
-        heads: slice,
-        offset: int,
-        corner: tuple[int, int],
-    ) -> None:
-        """Add up the weights on copies, and on what followed them, of some sequences and heads."""
-        rows, keys = weights.shape[1:]
-        size, (start, first) = weights.stride(0), corner
-        asked = sequences.start, sequences.stop, start
-        if self._listed is None or self._listed[0] != asked:  # the heads of a block come in a row
-            self._listed = asked, self._places(sequences, (start, rows), (first, keys), size)
-        places, counts = self._listed[1]
-        own = heads.stop - heads.start
-        if own > 1:
-            of_heads = torch.arange(own, device=places.device) * size
-            places = (places[:, None] + of_heads).flatten()
-        begin = (sequences.start * self.heads + heads.start - offset) * size
-        span = (len(weights) - 1) * size + rows * keys - begin
-        flat = weights.as_strided((span,), (1,), weights.storage_offset() + begin)
-        taken = flat.index_select(0, places).view(-1, own)
-        sums = torch.segment_reduce(taken, "sum", lengths=counts, axis=0, unsafe=True)
-        sums = sums.view(len(ROLES), sequences.stop - sequences.start, rows, own).mT
-        into = self.found.view(len(ROLES), -1, self.heads, self.length)
-        into[:, sequences, heads, start : start + rows] = sums
-
-    def _places(
-        self, sequences: slice, queries: tuple[int, int], keys: tuple[int, int], size: int
-    ) -> tuple[Tensor, Tensor]:
-        """Where in a block's weights the pairs of its queries are, and how many each query has.
-
-        Args:
-            sequences: which; a block of several sequences, each with all heads.
-            queries: the block's first, and how many.
-            keys: likewise.
-            size: how far the heads' weights lie apart.
-
-        Returns:
-            places from the first sequence's first head on, int64 [P], in the order of roles,
-            sequences, queries and keys; how many, int64 [4·b·block].
-        """
-        (start, rows), (first, number) = queries, keys
-        places, counts = [], []
-        for pairs, before in zip(self.pairs, self._before, strict=True):
-            if rows == self.length:
-                own = [slice(pairs.starts[sequences.start], pairs.starts[sequences.stop])]
-            else:
-                of = (b * self.length + start for b in range(sequences.start, sequences.stop))
-                own = [slice(int(before[at]), int(before[at + rows])) for at in of]
-            sequence, query, key = (
-                torch.cat([values[each] for each in own]).long()
-                for values in (pairs.sequence, pairs.query, pairs.key)
-            )
-            count = pairs.counts[sequences, start : start + rows].flatten()
-            sequence = sequence - sequences.start
-            if first:  # keys that no query of the block sees are dropped
-                here = key >= first
-                sequence, query, key = sequence[here], query[here], key[here]
-                place = sequence * rows + query - start
-                count = torch.bincount(place, minlength=len(count))
-            place = sequence * (self.heads * size) + (query - start) * number
-            places.append(place + key - first)
-            counts.append(count)
-        return torch.cat(places), torch.cat(counts)
+        (count, rows, keys), size = weights.shape, weights.stride(0)
+        sequence = offset // self.heads
+        own, several = min(count, self.heads), max(1, count // self.heads)
+        block = Block(
+            (sequence, sequence + several), start, rows, first, keys, self.heads * size
+        )  # fmt: skip
+        places, lengths = self.copies.places(block)
+        # Each head's weights up to the last sequence's; those of several heads overlap.
+        span = (several - 1) * block.apart + rows * keys
+        taken = weights.as_strided((own, span), (size, 1)).index_select(1, places)
+        sums = torch.segment_reduce(
+            taken, "sum", lengths=lengths.expand(own, -1).contiguous(), axis=1, unsafe=True
+        ).view(own, len(ROLES), several, rows)
+        into = self.found[:, offset : offset + count, start : start + rows]
+        into.unflatten(1, (several, own)).copy_(sums.permute(1, 2, 0, 3))
 
     def views(self) -> dict[str, Tensor]:
         """Of every query of every head, [B, H, T]."""

@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from trajectory.probe.kinds import capped
+from trajectory.probe.moments import Moments
 from trajectory.probe.roles import Copies, RoleWeights
+from trajectory.probe.room import HIDDEN, Own, Room
 from trajectory.probe.statistics import sees_sink, sink_logits
 
 KERNEL = "scaled_dot_product_attention, or one pass with the statistics; blocks of queries"
@@ -27,9 +29,6 @@ FEWEST = 32
 
 CELLS = {"cpu": 2**17, "cuda": 2**26}
 """Scores that are formed at once: by a CPU's thread, as many as its own cache holds twice."""
-
-HIDDEN = -1e30
-"""The score of a key that is not seen; finite, so that it can be added to any."""
 
 FAINTEST = {torch.float32: -80.0, torch.float64: -700.0}
 """The least difference of a score and the greatest; further ones are cut off here. Exponentials
@@ -51,6 +50,7 @@ class Scan:
         surprise: −Σ_{i>j} A_ij ln A_ij, likewise.
         roles: weights that tell roles; None unless asked for.
         output: Σ_j A_ij v_j, [B, H, T, d']; None unless values were given.
+        differences: what ``Moments`` finds; None unless asked for.
     """
 
     log_odds: Tensor
@@ -62,6 +62,7 @@ class Scan:
     surprise: Tensor | None
     roles: RoleWeights | None = None
     output: Tensor | None = None
+    differences: dict[str, Tensor] | None = None
 
     @property
     def weight(self) -> Tensor:
@@ -91,6 +92,9 @@ def scan(
     softcap: float | None = None,
     null_logit: Tensor | None = None,
     value: Tensor | None = None,
+    offset: Tensor | None = None,
+    moments: bool = False,
+    spread: bool = False,
 ) -> Scan:
     """Scan the weights of causal attention.
 
@@ -109,6 +113,9 @@ def scan(
         softcap: c, where logits z are capped to c·tanh(z/c), ``at_sink`` as well.
         null_logit: [H], logits of a null key, which takes weight and is no key.
         value: [B, H, T, d'] of the scan's type, if what the queries read is wanted.
+        offset: what every query's logits are greater than those of these keys by, [B, H, T], where
+            keys come less a part that all share: it changes no weight. ``at_sink`` is less it, too.
+        moments, spread: whether differences of logits, and their spread, are wanted.
     """
     if query.dtype in (torch.bfloat16, torch.float16):
         query, key = query.float(), key.float()
@@ -121,12 +128,17 @@ def scan(
     has_sink = sees | (torch.arange(length, device=query.device) == sink)
     of_sink = at_sink.masked_fill(~has_sink, -torch.inf)
     none = None if null_logit is None else null_logit.to(query)[:, None]  # (H, 1)
-    work = _Blocks(query * scale, key, value, sink, window, softcap)
+    if none is not None and offset is not None:
+        none = none - offset
+    scaled = query if scale == 1 else query * scale
+    work = _Blocks(scaled, key, value, sink, window, softcap)
     work.beside = _beside(of_sink, none).flatten(0, 1)
     if sets is not None:
         work.count(sets)
     if copies is not None:
         work.roles = RoleWeights(copies, heads, query)
+    if moments:
+        work.moments = Moments(work.query, sink, window, spread)
     work.run()
     every = work.rest, work.norm.log() - work.spent / work.norm, work.total
     rest, entropy, total = (t.view(batch, heads, length) for t in every)
@@ -134,12 +146,17 @@ def scan(
     others = _beside(rest, none)
     of_keys, odds = ((at_sink - t).masked_fill(~sees, torch.nan) for t in (rest, others))
     output = None if value is None else work.with_sink(value, (of_sink - total).exp())
-    if sets is None:
-        return Scan(odds, rest, entropy, of_keys, total, None, None, work.roles, output)
-    columns = work.columns.view(batch, heads, 2, -1, length).transpose(1, 3)  # (B, N, 2, H, T)
-    mass, surprise = columns[:, :, 0], -columns[:, :, 1]
-    mass[..., sink], surprise[..., sink] = _of_sink(odds, sees, sets)
-    return Scan(odds, rest, entropy, of_keys, total, mass, surprise, work.roles, output)
+    found = None if work.moments is None else work.moments.found(at_sink, scaled, key)
+    if offset is not None:
+        rest, total = rest + offset, total + offset
+    mass, surprise = None, None
+    if sets is not None:
+        columns = work.columns.view(batch, heads, 2, -1, length).transpose(1, 3)  # (B, N, 2, H, T)
+        mass, surprise = columns[:, :, 0], -columns[:, :, 1]
+        mass[..., sink], surprise[..., sink] = _of_sink(odds, sees, sets)
+    return Scan(
+        odds, rest, entropy, of_keys, total, mass, surprise, work.roles, output, found
+    )  # fmt: skip
 
 
 class _Blocks:
@@ -179,10 +196,11 @@ class _Blocks:
         self.output = None if self.value is None else torch.empty_like(self.value)
         self.heads, self.sink, self.window, self.softcap = query.shape[1], sink, window, softcap
         self.count_of, self.length, _ = self.query.shape
-        sums = self.query.new_empty(6, self.count_of, self.length)
-        self.rest, self.norm, self.spent, self.total, self.shift, self.share = sums
+        self.sums = self.query.new_empty(6, self.count_of, self.length)
+        self.rest, self.norm, self.spent, self.total, self.shift, self.share = self.sums
         self.counted: Tensor | None = None
         self.roles: RoleWeights | None = None
+        self.moments: Moments | None = None
 
     def count(self, sets: Tensor) -> None:
         """Have these sets of queries' columns added up, bool [B, N, T]."""
@@ -199,62 +217,71 @@ class _Blocks:
             first = 0 if self.window is None else max(0, start - self.window + 1)
             stop = min(start + block, self.length)
             at_once = max(1, cells // ((stop - start) * (stop - first)))
-            blocks.append((start, stop, first, min(at_once, self.count_of)))
+            blocks.append((start, stop, first, _sizes(self.count_of, self.heads, at_once)))
         # Room for a block's numbers is made once: new memory is slow at its first use.
-        room = max(n * (stop - start) * (stop - first) for start, stop, first, n in blocks)
+        room = max(max(n) * (stop - start) * (stop - first) for start, stop, first, n in blocks)
         memory = self.query.new_empty(2 * room)
-        for start, stop, first, at_once in blocks:
-            self._rows(start, stop, first, at_once, memory)
+        for start, stop, first, sizes in blocks:
+            self._rows(start, stop, first, sizes, memory)
 
-    def _rows(self, start: int, stop: int, first: int, at_once: int, memory: Tensor) -> None:
-        """Take the queries from ``start`` to ``stop``, of so many heads at once."""
+    def _rows(self, start: int, stop: int, first: int, sizes: list[int], memory: Tensor) -> None:
+        """Take the queries from ``start`` to ``stop``, of so many heads at a time."""
         rows, keys = slice(start, stop), slice(first, stop)
-        own = _Own(start, stop, first, self.sink, self.window, self.query)
-        room = _Room(memory, (at_once, stop - start, stop - first), own)
+        own = Own(start, stop, first, self.sink, self.window, self.query)
+        shape = stop - start, stop - first
+        rooms = {size: Room(memory, (size, *shape), own) for size in set(sizes)}
         given = (self.query[:, rows], self.key[:, keys].mT, self.beside[:, rows])
-        sums = (self.norm, self.spent, self.rest, self.total, self.shift, self.share)
-        parts = [t.split(at_once) for t in (*given, *(t[:, rows] for t in sums))]
-        values, outputs, sets, columns = (
-            None if t is None else t.split(at_once)
-            for t in (
-                None if self.value is None else self.value[:, keys],
-                None if self.output is None else self.output[:, rows],
-                None if self.counted is None else self.counted[:, :, rows],
-                None if self.counted is None else self.columns[:, :, keys],
+        parts = [t.split(sizes) for t in given]
+        parts.append(self.sums[:, :, rows].split(sizes, 1))
+        values, outputs, sets, columns, moments = (
+            None if t is None else t.split(sizes, axis)
+            for t, axis in (
+                (None if self.value is None else self.value[:, keys], 0),
+                (None if self.output is None else self.output[:, rows], 0),
+                (None if self.counted is None else self.counted[:, :, rows], 0),
+                (None if self.counted is None else self.columns[:, :, keys], 0),
+                (None if self.moments is None else self.moments.sums[:, :, rows], 1),
             )
         )
-        for n, part in enumerate(zip(*parts, strict=True)):
-            if len(part[0]) != len(room.both):
-                room = _Room(memory, (len(part[0]), stop - start, stop - first), own)
-            self._block(room, part)
+        if self.moments is not None:
+            self.moments.before[rows] = own.since - (self.sink < own.since) if own.since else 0
+            of_each = self.moments.share[rows]
+        offset = 0
+        for n, (query, key, beside, sums) in enumerate(zip(*parts, strict=True)):
+            room = rooms[len(query)]
+            torch.bmm(query, key, out=room.scores)
+            if self.softcap is not None:
+                room.scores.copy_(capped(room.scores, self.softcap))
+            if self.moments is not None and moments is not None:
+                self.moments.take(room, moments[n], of_each)
+            self._block(room, beside, sums)
             if values is not None and outputs is not None:
                 torch.bmm(room.weights, values[n], out=outputs[n])
             if self.roles is not None:
-                self.roles.block(n * at_once, start, first, room.both[:, 0])
+                self.roles.block(offset, start, first, room.weights)
             if sets is not None and columns is not None:
                 room.diagonals.zero_()
-                left = room.left(sets[n], part[-1], part[-2])
+                left = room.left(sets[n], sums[-1], sums[-2])
                 columns[n].baddbmm_(left, room.both.flatten(1, 2))
+            offset += len(query)
         share = self.share[:, rows]
         if self.output is not None:
             self.output[:, rows].mul_(share.unsqueeze(-1))
         if self.roles is not None:
             self.roles.found[:, :, rows] *= share
 
-    def _block(self, room: _Room, part: tuple[Tensor, ...]) -> None:
+    @staticmethod
+    def _block(room: Room, beside: Tensor, sums: Tensor) -> None:
         """Take a block's scores, and its queries' sums over keys."""
-        query, key, beside, norm, spent, rest, total, shift, share = part
         scores, weights = room.scores, room.weights
-        torch.bmm(query, key, out=scores)
-        if self.softcap is not None:
-            scores.copy_(capped(scores, self.softcap))
+        rest, norm, spent, total, shift, share = sums.unbind()
         # A sum with so large a number is that number, and costs a fraction of a choice.
-        room.own_scores.add_(room.own.hidden)
+        room.own_scores.add_(room.hidden)
         if room.sink_scores is not None:
             room.sink_scores.fill_(HIDDEN)
         peak = scores.amax(-1, keepdim=True)
         torch.exp(scores.sub_(peak).clamp_min_(FAINTEST[scores.dtype]), out=weights)
-        room.own_weights.mul_(room.own.seen)
+        room.own_weights.mul_(room.seen)
         if room.sink_weights is not None:
             room.sink_weights.zero_()
         peak = peak.squeeze(-1)
@@ -271,76 +298,15 @@ class _Blocks:
         return self.output.view(value.shape).addcmul_(weight[..., None], of_sink)
 
 
-class _Own:
-    """Which keys the queries of a block see; the same for every head.
-
-    Attributes:
-        place: which of the block's keys is its first query's own.
-        since: from which of its keys on some query does not see them.
-        hidden, seen: HIDDEN and 0 for the keys from there on that a query does not see, 0 and 1
-            for those that it sees, [block, keys].
-        sink: which of its keys is the sink, or None.
-    """
-
-    def __init__(
-        self, start: int, stop: int, first: int, sink: int, window: int | None, like: Tensor
-    ) -> None:
-        self.place = start - first
-        self.since = self.place if window is None else 0
-        rows = torch.arange(start, stop, device=like.device)
-        distance = rows[:, None] - torch.arange(first + self.since, stop, device=like.device)
-        seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
-        self.seen = seen.to(like)
-        self.hidden = (1 - self.seen) * HIDDEN
-        self.sink = sink - first if first <= sink < stop else None
-
-
-class _Room:
-    """A block's numbers in the memory for them.
-
-    Args:
-        memory: twice as many as the block has.
-        shape: its n heads, queries and keys.
-        own: which keys they see.
-
-    Attributes:
-        weights, scores: [n, block, keys]; both in one piece as ``both``, [n, 2, block, keys].
-        own_weights, own_scores: of the keys that some query does not see.
-        sink_weights, sink_scores: of the sink, [n, block]; None where it is no key.
-        diagonals: of the queries' own keys, [n, 2, block].
-    """
-
-    def __init__(self, memory: Tensor, shape: tuple[int, int, int], own: _Own) -> None:
-        heads, block, keys = shape
-        self.own = own
-        self.both = memory[: 2 * heads * block * keys].view(heads, 2, block, keys)
-        self.weights, self.scores = self.both.unbind(1)
-        self.own_weights, self.own_scores = self.both[..., own.since :].unbind(1)
-        self.sink_weights: Tensor | None = None
-        self.sink_scores: Tensor | None = None
-        if own.sink is not None:
-            self.sink_weights, self.sink_scores = self.both[..., own.sink].unbind(1)
-        self.diagonals = self.both.diagonal(own.place, -2, -1)
-        self._left: Tensor | None = None
-
-    def left(self, counted: Tensor, share: Tensor, shift: Tensor) -> Tensor:
-        """What ``both`` is multiplied by for column sums, [n, 2N, 2·block].
-
-        Args:
-            counted: which queries each set counts, [n, N, block].
-            share, shift: of the queries, [n, block].
-        """
-        heads, sets, block = counted.shape
-        if self._left is None:
-            self._left = counted.new_zeros(heads, 2 * sets, 2 * block)
-            halves = self._left.view(heads, 2, sets, 2, block)
-            self._mass, self._spent, self._again = (
-                halves[:, 0, :, 0], halves[:, 1, :, 0], halves[:, 1, :, 1]
-            )  # fmt: skip
-        torch.mul(counted, share.unsqueeze(1), out=self._mass)
-        torch.mul(self._mass, shift.unsqueeze(1), out=self._spent)
-        self._again.copy_(self._mass)
-        return self._left
+def _sizes(count: int, heads: int, most: int) -> list[int]:
+    """Into how many of B·H heads at a time ``count`` is parted: those of whole sequences, or parts
+    of one sequence's."""
+    if most >= heads:
+        whole = most // heads * heads
+        return [min(whole, count - start) for start in range(0, count, whole)]
+    parts = -(-heads // most)
+    each, more = divmod(heads, parts)
+    return [each + (n < more) for n in range(parts)] * (count // heads)
 
 
 def _beside(normaliser: Tensor, null_logit: Tensor | None) -> Tensor:

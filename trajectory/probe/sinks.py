@@ -13,6 +13,7 @@ from torch import Tensor
 from trajectory.corpus.kinds import DELIMITER, ENDOFTEXT
 from trajectory.probe import statistics
 from trajectory.probe.accumulate import Sums
+from trajectory.probe.medians import midpoints
 from trajectory.probe.occurrences import Masses, Occurrences, rule
 from trajectory.probe.roles import punctuation
 from trajectory.schemas import SINK_RATE_THRESHOLD
@@ -225,7 +226,7 @@ class _Part:
         sinks.value_minima = _plus(sinks.value_minima, (places * taken[..., None]).sum(0))
         places = torch.nn.functional.one_hot(most, length).double()
         sinks.residual_maxima = _plus(sinks.residual_maxima, (places * active[:, None]).sum(0))
-        middle = keys.value_norms.masked_fill(~enough, torch.nan).nanquantile(0.5, dim=2)
+        middle = midpoints(keys.value_norms.masked_fill(~enough, torch.nan))
         at_top = keys.value_norms.gather(2, top[..., None])[..., 0]
         for name, values in (
             ("top_is_value_minimum", top == least),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trajectory.probe.kinds import capped
+from trajectory.probe.medians import midpoints
 from trajectory.schemas import MIN_QUERY
 from trajectory.schemas.base import LEAST_RANK
 
@@ -44,15 +45,16 @@ def sink_logits(query: Tensor, key: Tensor, scale: float, sink: int) -> Tensor:
     return dots(query, key[:, :, sink]) * scale
 
 
-def sink_cosine(query: Tensor, key: Tensor, scale: float, sink: int, at_sink: Tensor) -> Tensor:
+def sink_cosine(at_sink: Tensor, scale: float, query: Tensor, key: Tensor) -> Tensor:
     """Cosine of every query and the sink's key, [B, H, T]; 0 where either is 0.
 
     Args:
         at_sink: ``sink_logits``.
+        scale: factor of the dot product.
+        query, key: norms of the queries, [B, H, T], and of the sink's key, [B, H, 1].
     """
     least = torch.finfo(query.dtype).tiny ** 0.5
-    sizes = [t.norm(dim=-1).clamp_min(least) for t in (query, key[:, :, sink : sink + 1])]
-    return at_sink / scale / sizes[0] / sizes[1]
+    return at_sink / scale / query.clamp_min(least) / key.clamp_min(least)
 
 
 def dots(query: Tensor, vector: Tensor) -> Tensor:
@@ -146,85 +148,15 @@ def delta_logit_bb(
     return delta.masked_fill(~seen, torch.nan)
 
 
-def delta_logit_lm(
-    query: Tensor,
-    key: Tensor,
-    scale: float,
-    sink: int,
-    present: Tensor,
-    window: int | None = None,
-    at_sink: Tensor | None = None,
-) -> Tensor:
-    """z_is − mean over all keys of z_ij before the mask, for i > s that see s, [B, H, T].
-
-    The paper's definition for OLMo: future keys and the sink itself enter the mean.
+def mean_key(key: Tensor, present: Tensor) -> Tensor:
+    """Mean key of each sequence, [B, G, 1, d], of [B, G, T, d]; 0 for one without tokens.
 
     Args:
         present: which positions hold a token rather than padding, bool [B, T].
-        at_sink: ``sink_logits``, where they are known.
     """
-    mean = dots(query, _mean_key(key, present)[:, :, 0]) * scale
-    logits = sink_logits(query, key, scale, sink) if at_sink is None else at_sink
-    delta = logits - mean
-    return delta.masked_fill(~sees_sink(query.shape[2], sink, window, query.device), torch.nan)
-
-
-def _mean_key(key: Tensor, present: Tensor) -> Tensor:
-    """Mean key of each sequence, [B, H, 1, d]."""
     weights = present.to(key)
-    weights = weights / weights.sum(1, keepdim=True)
+    weights = weights / weights.sum(1, keepdim=True).clamp_min(1)
     return weights[:, None, None] @ key
-
-
-def rest_logit_sd(
-    query: Tensor,
-    key: Tensor,
-    scale: float,
-    sink: int,
-    present: Tensor,
-    window: int | None = None,
-) -> Tensor:
-    """Standard deviation over visible keys j ≠ s of z_ij, for i > s that see s, [B, H, T].
-
-    Deviations of a block's own keys are summed as they are: a query that sees few keys, or equal
-    ones, loses no digits to a difference of large squares. Without a window the keys before the
-    block enter through Σ_j k_j and Σ_j k_j k_jᵀ, which are carried along, so the cost is
-    O(T·d·(d + block)). Keys enter less their mean, a shift that changes no spread, for the same
-    digits.
-
-    Args:
-        present: which positions hold a token rather than padding, bool [B, T].
-    """
-    length = query.shape[2]
-    centred = key - _mean_key(key, present)
-    centred[:, :, sink] = 0
-    count = (visible_keys(length, window, query.device) - 1).to(query)
-    squares = torch.empty_like(query[..., 0])
-    past = torch.zeros_like(centred[:, :, :1])  # (B, H, 1, d)
-    gram = past.mT @ past  # (B, H, d, d)
-    position = torch.arange(length, device=query.device)
-    for start in range(0, length, SPREAD_BLOCK):
-        stop = min(start + SPREAD_BLOCK, length)
-        first = start if window is None else max(0, start - window + 1)
-        rows, keys = query[:, :, start:stop], centred[:, :, first:stop]
-        distance = position[start:stop, None] - position[first:stop]
-        hidden = (distance < 0) | (position[first:stop] == sink)
-        if window is not None:
-            hidden |= distance >= window
-        scores = (rows @ keys.mT).masked_fill_(hidden, 0)
-        before = (rows * past).sum(-1)
-        mean = (scores.sum(-1) + before) / count[start:stop]
-        # In place: new memory is slow at its first use.
-        total = scores.sub_(mean[..., None]).masked_fill_(hidden, 0).square_().sum(-1)
-        if window is None and start:
-            earlier = start - (sink < start)
-            total += ((rows @ gram) * rows).sum(-1) - 2 * mean * before + earlier * mean.square()
-        if window is None and stop < length:
-            past = past + keys.sum(2, keepdim=True)
-            gram = gram + keys.mT @ keys
-        squares[:, :, start:stop] = total
-    deviation = (squares / count).clamp_min(0).sqrt() * scale
-    return deviation.masked_fill(~sees_sink(length, sink, window, query.device), torch.nan)
 
 
 def first_visible_weights(
@@ -255,9 +187,15 @@ def first_visible_weights(
         logits = torch.stack(
             [(query * key[:, :, taken[:, m]]).sum(-1) for m in range(taken.shape[1])], -1
         )
-    logits = capped(logits * scale, softcap).to(log_normaliser.dtype)
-    weights = (logits - log_normaliser[..., None]).exp()
-    return weights.masked_fill(beyond, 0)
+    return weights_at(logits * scale, beyond, log_normaliser, softcap)
+
+
+def weights_at(
+    logits: Tensor, beyond: Tensor, log_normaliser: Tensor, softcap: float | None = None
+) -> Tensor:
+    """Weights of logits before a cap, [B, H, T, n]; 0 where ``beyond``, bool [T, n]."""
+    logits = capped(logits, softcap).to(log_normaliser.dtype)
+    return (logits - log_normaliser[..., None]).exp().masked_fill(beyond, 0)
 
 
 def first_visible_floor(
@@ -305,7 +243,7 @@ def projected_norms(vectors: Tensor, gram: Tensor) -> Tensor:
 
     ‖Wv‖² = vᵀ(WᵀW)v, so no activation of residual width is formed.
     """
-    return ((vectors @ gram) * vectors).sum(-1).clamp_min(0).sqrt()
+    return (vectors @ gram).mul_(vectors).sum(-1).clamp_min_(0).sqrt_()
 
 
 def spectrum(hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -355,7 +293,7 @@ def sink_and_rest(norms: Tensor, rest: Tensor, sink: int) -> tuple[Tensor, Tenso
 
     NaN for sequences that have no such position.
     """
-    median = norms.masked_fill(~rest[:, None], torch.nan).nanquantile(0.5, dim=2)
+    median = midpoints(norms.masked_fill(~rest[:, None], torch.nan))
     return or_nan(norms[:, :, sink], rest.any(1)[:, None]), median
 
 

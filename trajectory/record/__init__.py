@@ -5,18 +5,28 @@ from trajectory.record import LightningCallback, Recorder, TrajectoryCallback, l
 
 from typing import TYPE_CHECKING, Any
 
-from trajectory.record.callback import TrajectoryCallback
-from trajectory.record.recorder import Recorder, log_spaced
+from trajectory.record.steps import log_spaced
 
 if TYPE_CHECKING:
+    from trajectory.record.callback import TrajectoryCallback
     from trajectory.record.lightning import LightningHooks as LightningCallback
+    from trajectory.record.recorder import Recorder
 
 __all__ = ["LightningCallback", "Recorder", "TrajectoryCallback", "log_spaced"]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "LightningCallback":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from trajectory.record.lightning import callback_class
+    """What needs torch, transformers or Lightning comes when it is asked for."""
+    if name == "Recorder":
+        from trajectory.record.recorder import Recorder
 
-    return callback_class()
+        return Recorder
+    if name == "TrajectoryCallback":
+        from trajectory.record.callback import TrajectoryCallback
+
+        return TrajectoryCallback
+    if name == "LightningCallback":
+        from trajectory.record.lightning import callback_class
+
+        return callback_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from trajectory.corpus.given import Given
 from trajectory.record.rates import Rates
-from trajectory.record.recorder import Recorder, default_steps
+from trajectory.record.recorder import Recorder
+from trajectory.record.steps import default_steps
 
 
 class TrajectoryCallback(TrainerCallback):

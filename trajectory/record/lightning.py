@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from trajectory.corpus.given import Given
 from trajectory.errors import TrajectoryError
 from trajectory.record.rates import Rates
-from trajectory.record.recorder import Recorder, default_steps
+from trajectory.record.recorder import Recorder
+from trajectory.record.steps import default_steps
 
 LIBRARIES = ("pytorch_lightning", "lightning.pytorch")
 """The library under its two names. Each has a class of callbacks of its own."""

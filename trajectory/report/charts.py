@@ -10,7 +10,8 @@ import polars as pl
 
 from trajectory.report import marks
 from trajectory.report.palette import dashes, kinds
-from trajectory.report.run import domain_rank
+from trajectory.report.run import Run, domain_rank
+from trajectory.schemas import Table
 
 BULK = (0.005, 0.995)
 """Quantiles of all records between which colours change, so that no single head takes the scale."""
@@ -82,6 +83,104 @@ def course(
     return [line, points]
 
 
+LINE = {"opacity": 0.85}
+"""How lines over training are drawn."""
+
+POINT = {"size": 26, "opacity": 0.85}
+"""How their records are drawn."""
+
+
+def over_training(
+    base: alt.Chart,
+    y: alt.Y,
+    tooltip: Sequence[alt.Tooltip],
+    *,
+    x: alt.X | None = None,
+    line: Mapping[str, Any] = LINE,
+    point: Mapping[str, Any] = POINT,
+    look: Mapping[str, Any] | None = None,
+    **channels: Any,
+) -> list[alt.Chart]:
+    """Lines of a statistic over training, and a point for each record.
+
+    Args:
+        base: rows with a step, or what ``x`` is of.
+        y: the statistic's axis.
+        tooltip: of a record.
+        x: log steps if None.
+        line, point: how the marks are drawn.
+        look: channels of the lines alone: patterns, widths.
+        channels: of both: colours, and what tells lines apart.
+    """
+    encoded = base.encode(x=x or marks.step_axis(), y=y, **channels)
+    return [
+        encoded.mark_line(**line).encode(**(look or {})),
+        encoded.mark_point(filled=True, **point).encode(tooltip=list(tooltip)),
+    ]
+
+
+def lines(
+    run: Run,
+    data: str,
+    column: str,
+    table: Table,
+    *,
+    title: str | None = None,
+    log: bool | None = None,
+    detail: Sequence[str] = (),
+    extra: Sequence[str] = (),
+    line: Mapping[str, Any] | None = None,
+    x: alt.X | None = None,
+) -> list[alt.Chart]:
+    """``over_training`` of one statistic of a page's data set, filtered by the page's controls."""
+    log = column in marks.LOGARITHMIC if log is None else log
+    return over_training(
+        marks.drawable(marks.shown(marks.named(data)), column, log=log),
+        marks.value_axis(column, title or marks.titled(table, column), log=log),
+        marks.tips(table, ["trajectory", "domain", "step", *detail, column, *extra]),
+        x=x,
+        line={**LINE, **(line or {})},
+        look=marks.look(run),
+        color=marks.colour(run),
+        detail=["trajectory:N", "domain:N", *(f"{name}:N" for name in detail)],
+    )
+
+
+def depth_axis(title: str, ticks: Sequence[int] = ()) -> alt.X:
+    """Layers in the order of their numbers, whole ones; ``ticks`` where what is drawn is known."""
+    told: dict[str, Any] = {"values": list(ticks)} if ticks else {}
+    axis = alt.Axis(labelExpr=marks.WHOLE, tickMinStep=1, **told)
+    return alt.X("layer:Q", title=title).axis(axis).scale(zero=False, nice=False, padding=6)
+
+
+def by_depth(
+    base: alt.Chart,
+    of: str,
+    y: alt.Y,
+    tooltip: Sequence[alt.Tooltip],
+    *,
+    strokeDash: alt.StrokeDash,
+    ticks: Sequence[int] = (),
+    **channels: Any,
+) -> list[alt.Chart]:
+    """Lines of a statistic by depth, and a point for each layer.
+
+    Args:
+        base: rows with ``layer``.
+        of: what layers are called: "layer", or "depth" of the residual stream.
+        y: the statistic's axis.
+        tooltip: of a point.
+        strokeDash: patterns of the lines.
+        ticks: layers that the axis names; where the scale would have them if there are none.
+        channels: of lines and points: colours, and what tells lines apart.
+    """
+    encoded = base.encode(x=depth_axis(of, ticks), y=y, **channels)
+    return [
+        encoded.mark_line(strokeWidth=1.8).encode(strokeDash=strokeDash),
+        encoded.mark_point(filled=True, size=22).encode(tooltip=list(tooltip)),
+    ]
+
+
 def of_family(rows: pl.DataFrame, statistic: str, title: str, colour: str, axis: str) -> Any:
     """A line of each run and domain over training, coloured by what tells the runs apart.
 
@@ -103,20 +202,21 @@ def of_family(rows: pl.DataFrame, statistic: str, title: str, colour: str, axis:
     called = "training step" if axis == "step" else "training tokens"
     domains = sorted(rows["domain"].unique(), key=domain_rank)
     patterns = dashes(domains)
-    base = alt.Chart().encode(
+    pattern = alt.StrokeDash(
+        "domain:N", legend=alt.Legend(orient="top") if len(domains) > 1 else None
+    ).scale(domain=domains, range=[patterns[name] for name in domains])
+    drawn = over_training(
+        alt.Chart(),
+        marks.value_axis(statistic, title, log=statistic in marks.LOGARITHMIC),
+        marks.tips(None, ["trajectory", "domain", "step", statistic]),
         x=marks.step_axis(called, axis),
-        y=marks.value_axis(statistic, title, log=statistic in marks.LOGARITHMIC),
+        line={"strokeWidth": 2, "opacity": 0.85},
+        point={"size": 24, "opacity": 1},
+        look={"strokeDash": pattern},
         detail=["trajectory:N", "domain:N"],
         color=shade,
     )
-    line = base.mark_line(strokeWidth=2, opacity=0.85).encode(
-        strokeDash=alt.StrokeDash(
-            "domain:N", legend=alt.Legend(orient="top") if len(domains) > 1 else None
-        ).scale(domain=domains, range=[patterns[name] for name in domains])
-    )
-    told = marks.tips(None, ["trajectory", "domain", "step", statistic])
-    points = base.mark_point(filled=True, size=24, opacity=1).encode(tooltip=told)
-    return alt.layer(line, points)
+    return alt.layer(*drawn)
 
 
 def head_scale(values: pl.Series, name: str) -> dict[str, Any]:

@@ -37,9 +37,10 @@ def labelled(page: Page, run: Run, names: Names) -> Page:
     )
 
 
-def _interventions(page: Page) -> set[str]:
+def _interventions(page: Page) -> list[str]:
+    """In one order, so that a report made twice is the same bytes."""
     frames = (frame for frame in page.data.values() if "intervention" in frame.columns)
-    return {name for frame in frames for name in frame["intervention"].drop_nulls()}
+    return sorted({name for frame in frames for name in frame["intervention"].drop_nulls()})
 
 
 def _renamed(node: Any, names: Names, tell: Callable[[str], str] | None = None) -> Any:

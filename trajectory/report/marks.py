@@ -250,35 +250,6 @@ def reference(value: float, meaning: str, *, vertical: bool = False) -> alt.Char
     return rule.encode(x="at:Q", tooltip=tip) if vertical else rule.encode(y="at:Q", tooltip=tip)
 
 
-def lines(
-    run: Run,
-    data: str,
-    column: str,
-    table: Table,
-    *,
-    title: str | None = None,
-    log: bool | None = None,
-    detail: Sequence[str] = (),
-    extra: Sequence[str] = (),
-    line: Any = None,
-    x: alt.X | None = None,
-) -> list[alt.Chart]:
-    """Lines with points of one statistic over log steps, filtered by the page's controls."""
-    log = column in LOGARITHMIC if log is None else log
-    base = drawable(shown(named(data)), column, log=log)
-    encoded = base.encode(
-        x=x or step_axis(),
-        y=value_axis(column, title or titled(table, column), log=log),
-        color=colour(run),
-        detail=["trajectory:N", "domain:N", *(f"{name}:N" for name in detail)],
-    )
-    drawn = encoded.mark_line(opacity=0.85, **(line or {})).encode(**look(run))
-    points = encoded.mark_point(filled=True, size=26, opacity=0.85).encode(
-        tooltip=tips(table, ["trajectory", "domain", "step", *detail, column, *extra])
-    )
-    return [drawn, points]
-
-
 def legend(run: Run, trajectories: Sequence[str] | None = None, *, every: bool = False) -> Legend:
     """The list of the run's trajectories, or of some; of those that trained freely, and of all if
     ``every``, the boxes are ticked at first."""

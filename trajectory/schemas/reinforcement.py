@@ -49,8 +49,8 @@ REINFORCEMENT = Table(
             "errors",
             pa.string(),
             "source of the intervals. seeds: Student's over the trajectories; sequences: 1.96 "
-            "standard errors over the sequences of the one trajectory, those of several heads as "
-            "independent",
+            "standard errors over the sequences of the one trajectory, for the mean of several heads "
+            "those of force_means; a mean of arrows over heads has none",
         ),
         number(
             "since_onset",

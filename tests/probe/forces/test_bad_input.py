@@ -83,6 +83,9 @@ CASES: list[tuple[dict[str, Any], str, Callable[[Path], None]]] = [
     ({}, "read-out|lm_head", without_read_out),
     ({}, "one sequence", unchanged),
     ({"first_late": 26}, "no late readers", unchanged),
+    ({"readers": ()}, "readers are", unchanged),
+    ({"readers": ("mid",)}, "readers are .*mid", unchanged),
+    ({"readers": "late"}, "readers are .* in a list", unchanged),
     ({"wanted": Wanted(Keys(positions=(40,)))}, "position 40", unchanged),
     ({"wanted": Wanted(Keys(positions=(25,)))}, "position 25.*behind", unchanged),
     ({"wanted": Wanted(Keys(tokens=("never",)))}, "never", unchanged),
@@ -114,6 +117,42 @@ def test_a_key_beyond_the_window_of_every_layer_is_refused(tmp_path: Path) -> No
     found = checkpoint_forces(tmp_path / "one", batches()[:1], wanted)
     late = {row["layer"] for row in found["forces"] if row["readers"] == "late"}
     assert late == {3} == {row["layer"] for row in found["arrows"]}
+
+
+@pytest.mark.parametrize(
+    ("heads", "told"),
+    [("some", "not 'some'"), ([], r"not \[\]"), ([(0, 1), (0, 1)], r"\(0, 1\) is there twice")],
+)
+def test_heads_that_are_none_are_refused_before_the_model_is_read(heads: Any, told: str) -> None:
+    with pytest.raises(TrajectoryError, match=told):
+        Wanted(heads=heads)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"positions": (1, 1)}, "positions: 1 is there twice"),
+        ({"tokens": ("a", "a")}, "tokens: 'a' is there twice"),
+        ({"constant": (0,)}, "constant: 0 is the sink"),
+        ({"sink": 4}, "positions: 4 is the sink"),
+    ],
+)
+def test_a_sham_is_another_key(asked: dict[str, Any], told: str) -> None:
+    """Two rows of one name would be two keys that nothing tells apart."""
+    with pytest.raises(TrajectoryError, match=told):
+        Keys(**asked)
+
+
+def test_weights_that_are_not_finite_are_told_as_such(tmp_path: Path) -> None:
+    """NaN weights of attention mean that no query sees the key; these mean something else."""
+    make(tmp_path, "olmo2")
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    name = next(n for n in weights if n.endswith("layers.1.self_attn.v_proj.weight"))
+    weights[name][0, 0] = float("nan")
+    save_file(weights, path, {"format": "pt"})
+    with pytest.raises(TrajectoryError, match="stream behind layer 1 is not finite"):
+        checkpoint_forces(tmp_path, batches()[:1])
 
 
 def test_a_domain_of_short_texts_has_no_late_readers(tmp_path: Path) -> None:

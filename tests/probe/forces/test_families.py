@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,20 +91,21 @@ def first_matches(
 def coupling_matches(pair: Pair, found: Coupling, rel: float, step: float = 3e-5) -> None:
     """Second derivatives against differences of the whole model's first ones."""
     target, whole = found.target, pair.whole
-    of_a = [whole.slopes(target, (x, 0.0)) for x in (step, -step)]
-    of_b = [whole.slopes(target, (0.0, x)) for x in (step, -step)]
-    expected = {
-        "logit_curvature": (of_a[0][0] - of_a[1][0]) / (2 * step),
-        "coupling": (of_a[0][1] - of_a[1][1]) / (2 * step),
-        "value_curvature": (of_b[0][1] - of_b[1][1]) / (2 * step),
-    }
-    again = (of_b[0][0] - of_b[1][0]) / (2 * step)
-    assert apart(again, expected["coupling"]) < CLOSE, "the reference itself"
+    by_a = changes(lambda x: whole.slopes(target, (x, 0.0)), step)
+    by_b = changes(lambda x: whole.slopes(target, (0.0, x)), step)
+    expected = {"logit_curvature": by_a[0], "coupling": by_a[1], "value_curvature": by_b[1]}
+    assert apart(by_b[0], expected["coupling"]) < CLOSE, "the reference itself"
     for name, numbers in expected.items():
         assert apart(getattr(found, name), numbers) < rel, (target.layer, target.head, name)
     # Some Fisher parts are 1e-8: differences over the longer step have more digits of them.
     longer = (fisher_of(whole, target, h) for h in (step, 3 * step))
     assert any(apart(found.fisher, numbers) < rel for numbers in longer), (target.layer, "fisher")
+
+
+def changes(slopes: Callable[[float], tuple[Tensor, ...]], step: float) -> list[Tensor]:
+    """Derivatives of both slopes at 0, from differences over two steps, of fourth order."""
+    values = [slopes(x * step) for x in (1, -1, 2, -2)]
+    return [(8 * (a - b) - (c - d)) / (12 * step) for a, b, c, d in zip(*values, strict=True)]
 
 
 def fisher_of(whole: Whole, target: Target, step: float) -> Tensor:

@@ -44,12 +44,24 @@ class Keys:
         positions: positional shams.
         tokens: token shams, as the tokens' text.
         constant: positions whose value is also made the same in all sequences.
+
+    Raises:
+        TrajectoryError: for a key that is there twice, or a sham at the sink's position.
     """
 
     sink: int = 0
     positions: tuple[int, ...] = (1, 2, 4, 8)
     tokens: tuple[str, ...] = ()
     constant: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("positions", "tokens", "constant"):
+            given = getattr(self, name)
+            for key in given:
+                if given.count(key) > 1:
+                    raise TrajectoryError(f"forces: {name}: {key!r} is there twice")
+            if name != "tokens" and self.sink in given:
+                raise TrajectoryError(f"forces: {name}: {self.sink} is the sink, no sham of it")
 
     def of(self, texts: Sequence[Sequence[str]], present: Tensor) -> list[Key]:
         """The keys of a batch, the sink first.
@@ -126,8 +138,13 @@ def readers_of(
         first: first late query.
 
     Raises:
-        TrajectoryError: if a domain has no such queries, or fewer than two sequences with any.
+        TrajectoryError: for other readers or none, and if a domain has no such queries, or fewer
+            than two sequences with any.
     """
+    if isinstance(which, str) or not which or set(which) - {"late", "early"}:
+        raise TrajectoryError(
+            f"forces: readers are 'late', 'early' or both, in a list; not {which!r}"
+        )
     found = []
     for domain, member in domains.items():
         place = torch.arange(member.shape[1], device=member.device)

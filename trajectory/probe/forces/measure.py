@@ -35,6 +35,9 @@ class Wanted:
         coupling: measure the coupling.
         arrows: measure the arrows of the gradient flow as well, which need the coupling.
         mobility: P of the arrows; 1 if None.
+
+    Raises:
+        TrajectoryError: for heads that are none of these.
     """
 
     keys: Keys = field(default_factory=Keys)
@@ -44,6 +47,19 @@ class Wanted:
     coupling: bool = True
     arrows: bool = True
     mobility: Mobility | None = None
+
+    def __post_init__(self) -> None:
+        given = self.heads
+        pairs = not isinstance(given, str) and all(
+            isinstance(pair, list | tuple) and len(pair) == 2 for pair in given
+        )
+        if given not in ("lead", "all") and not (pairs and len(given)):
+            raise TrajectoryError(
+                f"forces: heads are 'lead', 'all' or one or more pairs (layer, head); not {given!r}"
+            )
+        for pair in given if pairs else ():
+            if list(given).count(pair) > 1:
+                raise TrajectoryError(f"forces: heads: {pair} is there twice")
 
 
 def measure_forces(stack: Stack, setting: Setting, wanted: Wanted) -> dict[str, list[Row]]:
@@ -58,6 +74,7 @@ def measure_forces(stack: Stack, setting: Setting, wanted: Wanted) -> dict[str, 
         TrajectoryError: if a head does not exist, no reader sees a key, or a number is not finite.
     """
     streams = stack.streams()
+    _refuse_not_finite(streams, setting)
     plain = [key for key in setting.keys if key.kind != "constant"]
     constant = [key for key in setting.keys if key.kind == "constant"]
     unchanged = Setting(
@@ -313,6 +330,19 @@ def _refuse_unseen(rows: Sequence[Row], setting: Setting) -> None:
                     f"forces: no {readers.name} reader of '{readers.domain}' sees key "
                     f"'{key.name}' in two sequences; it comes after them or is outside the window"
                 )
+
+
+def _refuse_not_finite(streams: Sequence[Tensor], setting: Setting) -> None:
+    """Raise TrajectoryError for a stream with NaN or infinity.
+
+    Attention makes NaN of it, which would pass for a key that no query sees.
+    """
+    if bool(streams[-1][setting.present].isfinite().all()):
+        return  # what is not finite stays so on the residual path
+    for depth, stream in enumerate(streams):
+        if not bool(stream[setting.present].isfinite().all()):
+            where = f"behind layer {depth - 1}" if depth else "of the embedding"
+            raise TrajectoryError(f"forces: the residual stream {where} is not finite")
 
 
 def _check_finite(row: Row) -> None:

@@ -159,29 +159,32 @@ def _map(scales: dict[str, dict[str, Any]]) -> Figure:
     )
 
 
-def _lines(data: str, colour: alt.Color | Any, log_filter: bool = True) -> alt.Chart:
+def _rows(data: str) -> alt.Chart:
+    """Rows that log steps and the axis of the chosen statistic can show."""
     filtered = marks.named(data).transform_filter("datum.step > 0 && isValid(datum.value)")
-    if log_filter:
-        filtered = filtered.transform_filter("chosen_statistic != 'value_ratio' || datum.value > 0")
-    return filtered.encode(
-        x=marks.step_axis(),
-        y=alt.Y("value:Q", title=STATISTICS["sink_excess"]).scale(zero=False),
-        color=colour,
-    )
+    return filtered.transform_filter("chosen_statistic != 'value_ratio' || datum.value > 0")
+
+
+def _y() -> Any:
+    return alt.Y("value:Q", title=STATISTICS["sink_excess"]).scale(zero=False)
 
 
 def _trajectory(run: Run, domains: list[str]) -> Figure:
     told = marks.by_domain(run, domains, lines=True)
-    base = _lines("head", told["color"])
     tips = marks.tips(HEADS, ["trajectory", "domain", "step", "layer", "head"])
-    drawn = base.mark_line(strokeWidth=2).encode(strokeDash=told["strokeDash"])
-    points = base.mark_point(filled=True, size=28).encode(
-        tooltip=[*tips, alt.Tooltip("value:Q", format=".3f")]
+    drawn = charts.over_training(
+        _rows("head"),
+        _y(),
+        [*tips, alt.Tooltip("value:Q", format=".3f")],
+        line={"strokeWidth": 2},
+        point={"size": 28},
+        look={"strokeDash": told["strokeDash"]},
+        color=told["color"],
     )
     return Figure(
         "head",
         "The chosen head over training",
-        alt.layer(drawn, points),
+        alt.layer(*drawn),
         "",
         provided={"head": "head"},
         patches={
@@ -216,8 +219,10 @@ def _answer(run: Run) -> str:
 
 
 def _layer() -> Figure:
-    base = _lines(
-        "layer", alt.condition("datum.picked", alt.value("#D55E00"), alt.value(marks.GREY))
+    base = _rows("layer").encode(
+        x=marks.step_axis(),
+        y=_y(),
+        color=alt.condition("datum.picked", alt.value("#D55E00"), alt.value(marks.GREY)),
     )
     drawn = base.encode(
         detail="head:N",
@@ -314,28 +319,24 @@ def _depth_reading(run: Run, strongest: pl.DataFrame, trajectory: str, domain: s
 
 def _residual(run: Run, streams: pl.DataFrame, first: tuple[str, str]) -> Figure:
     reading, captions = marks.by_series(run, partial(_peak_reading, streams), first)
-    chart = (
-        marks.named("streams")
-        .transform_filter("datum.step > 0 && datum.residual_ratio > 0")
-        .transform_filter("datum.trajectory == chosen_trajectory && datum.domain == chosen_domain")
-        .encode(
-            x=marks.step_axis(),
-            y=marks.value_axis("residual_ratio", "‖h‖ of the sink / median of the rest", log=True),
-            color=by_layer(run, "layers", "depth", "plasma"),
-            detail="layer:N",
-        )
-    )
     tips = marks.tips(
         LAYERS, ["trajectory", "domain", "step", "layer", "residual_ratio"], layer="depth"
+    )
+    drawn = charts.over_training(
+        marks.named("streams")
+        .transform_filter("datum.step > 0 && datum.residual_ratio > 0")
+        .transform_filter("datum.trajectory == chosen_trajectory && datum.domain == chosen_domain"),
+        marks.value_axis("residual_ratio", "‖h‖ of the sink / median of the rest", log=True),
+        tips,
+        line={"strokeWidth": 1.4},
+        point={"size": 16},
+        color=by_layer(run, "layers", "depth", "plasma"),
+        detail="layer:N",
     )
     return Figure(
         "streams",
         "Residual norm of the sink at every depth",
-        alt.layer(
-            marks.reference(1.0, "like any other residual"),
-            chart.mark_line(strokeWidth=1.4),
-            chart.mark_point(filled=True, size=16).encode(tooltip=tips),
-        ),
+        alt.layer(marks.reference(1.0, "like any other residual"), *drawn),
         reading,
         captions=captions,
         data="streams",

@@ -8,7 +8,7 @@ import altair as alt
 import polars as pl
 
 from trajectory.dynamics.series import with_group
-from trajectory.report import marks, series, words
+from trajectory.report import charts, marks, series, words
 from trajectory.report.controls import Choice, Control, Value
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Figure, Heading, Missing, Page
@@ -87,7 +87,7 @@ def _risks(run: Run, risks: pl.DataFrame) -> Figure:
     return Figure(
         "risks",
         "Risk above the oracle",
-        alt.layer(*marks.lines(run, "risks", "excess_risk", CHECKPOINTS)),
+        alt.layer(*charts.lines(run, "risks", "excess_risk", CHECKPOINTS)),
         "At the last checkpoint, in nats/token above the oracle: bigram risk (non-triggers) "
         f"{bigram}; backcopy risk (triggers) {copied}.",
         data="risks",

@@ -7,7 +7,7 @@ from functools import partial
 import altair as alt
 import polars as pl
 
-from trajectory.report import marks, palette, series, words
+from trajectory.report import charts, marks, palette, series, words
 from trajectory.report.controls import Choice
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Cell, Figure, Grid, Heading, Missing, Page
@@ -139,7 +139,7 @@ def _weight(run: Run) -> Figure:
             detail=["trajectory:N", "domain:N"],
         )
     )
-    drawn = marks.lines(
+    drawn = charts.lines(
         run,
         "weights",
         "sink_weight",

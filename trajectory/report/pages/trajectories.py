@@ -10,7 +10,7 @@ import altair as alt
 import polars as pl
 import pyarrow as pa
 
-from trajectory.report import facets, marks, series, words
+from trajectory.report import charts, facets, marks, series, words
 from trajectory.report.controls import Choice, Control, Switch
 from trajectory.report.page import Captions, Figure, Page
 from trajectory.report.palette import dash_names
@@ -253,23 +253,20 @@ def _panel(run: Run, panel: Panel, curves: bool, found: Tallies) -> Figure:
     base, detail = _filtered(panel.data, f"datum['{panel.column}']")
     if panel.log:
         base = base.transform_filter(f"datum['{panel.column}'] > 0")
-    encoded = base.encode(
-        x=_x(),
-        y=marks.value_axis(panel.column, panel.axis, log=panel.log),
-        color=marks.colour(run),
-        detail=detail,
-    )
     names = [d.removesuffix(":N") for d in detail]
     shown = {
         "sink_excess": ["sink_excess", "sink_weight", "sink_weight_floor"],
         "residual_ratio": ["residual_ratio", "residual_norm_sink", "residual_norm_rest"],
     }.get(panel.column, [panel.column])
-    layers = [
-        encoded.mark_line(opacity=0.85).encode(**marks.look(run)),
-        encoded.mark_point(filled=True, size=26, opacity=0.85).encode(
-            tooltip=marks.tips(panel.table, [*names, "step", *shown])
-        ),
-    ]
+    layers = charts.over_training(
+        base,
+        marks.value_axis(panel.column, panel.axis, log=panel.log),
+        marks.tips(panel.table, [*names, "step", *shown]),
+        x=_x(),
+        look=marks.look(run),
+        color=marks.colour(run),
+        detail=detail,
+    )
     if panel.column in FITTED and curves:
         law = (
             _placed("curves", "datum.fitted")
@@ -351,19 +348,16 @@ def _explored(run: Run, columns: Mapping[Table, list[str]], title: str) -> list[
         base = base.transform_filter(
             f"indexof({logarithmic}, chosen_statistic) < 0 || datum.value > 0"
         )
-        encoded = base.encode(
+        tips = marks.tips(table, [d.removesuffix(":N") for d in detail] + ["step"])
+        layers += charts.over_training(
+            base,
+            marks.value_axis("value", title),
+            [*tips, alt.Tooltip("value:Q", format=".4~g")],
             x=_x(),
-            y=marks.value_axis("value", title),
+            look=marks.look(run),
             color=marks.colour(run),
             detail=detail,
         )
-        tips = marks.tips(table, [d.removesuffix(":N") for d in detail] + ["step"])
-        layers += [
-            encoded.mark_line(opacity=0.85).encode(**marks.look(run)),
-            encoded.mark_point(filled=True, size=26, opacity=0.85).encode(
-                tooltip=[*tips, alt.Tooltip("value:Q", format=".4~g")]
-            ),
-        ]
         if table is HEADS:
             floor = base.transform_calculate(floor=_floor(found)).transform_filter(
                 "isValid(datum.floor)"

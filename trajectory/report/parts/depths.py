@@ -7,7 +7,7 @@ import polars as pl
 
 from trajectory.dynamics.circuit import last_records
 from trajectory.dynamics.series import with_group
-from trajectory.report import marks, words
+from trajectory.report import charts, marks, words
 from trajectory.report.page import Figure
 from trajectory.report.run import Run, domain_rank
 
@@ -64,12 +64,6 @@ def by_depth(
     )
     if log:
         base = base.transform_filter(f"datum.{column} > 0")
-    encoded = base.encode(
-        x=depth_axis("depth" if table == "layers" else "layer"),
-        y=marks.value_axis(column, axis, log=log),
-        color=marks.colour(run),
-        detail=["trajectory:N", "domain:N"],
-    )
     told = ["residual_norm_rest", "residual_norm_rest_max"] if table == "layers" else ["greatest"]
     tips = [
         *marks.tips(None, ["trajectory", "domain", "layer", column]),
@@ -77,10 +71,15 @@ def by_depth(
     ]
     domains = sorted(profile["domain"].unique(), key=domain_rank)
     pattern = marks.dashed_domain(run, domains) if len(domains) > 1 else marks.dash(run)
-    layers = [
-        encoded.mark_line(strokeWidth=1.8).encode(strokeDash=pattern),
-        encoded.mark_point(filled=True, size=22).encode(tooltip=tips),
-    ]
+    layers = charts.by_depth(
+        base,
+        "depth" if table == "layers" else "layer",
+        marks.value_axis(column, axis, log=log),
+        tips,
+        color=marks.colour(run),
+        strokeDash=pattern,
+        detail=["trajectory:N", "domain:N"],
+    )
     if column == "value_ratio":
         layers.insert(0, marks.reference(1.0, "like any other value"))
     return Figure(
@@ -94,12 +93,6 @@ def by_depth(
         narrow=True,
         height=220,
     )
-
-
-def depth_axis(title: str, column: str = "layer") -> alt.X:
-    """Layers in the order of their numbers, whole ones."""
-    axis = alt.Axis(labelExpr=marks.WHOLE, tickMinStep=1)
-    return alt.X(f"{column}:Q", title=title).axis(axis).scale(zero=False, nice=False, padding=6)
 
 
 def _depth_reading(profile: pl.DataFrame, column: str, least_too: bool, where: str) -> str:
