@@ -75,9 +75,13 @@ def test_what_cannot_be_measured_is_named(checkpoint: Path, tmp_path: Path) -> N
     shutil.copy(checkpoint / "config.json", tmp_path)
     with pytest.raises(TrajectoryError, match=r"no tokenizer in .*tokenizer=\.\.\."):
         measure(tmp_path, TEXTS)
-    with pytest.raises(TrajectoryError, match="^OLMo-2-0425-1B: no such folder, and no name on th"):
+    with pytest.raises(
+        TrajectoryError, match="^OLMo-2-0425-1B: no such folder, and not a name on th"
+    ):
         measure("OLMo-2-0425-1B", TEXTS)
-    with pytest.raises(TrajectoryError, match="^OLMo-2-0425-1B: no such folder, and no name on th"):
+    with pytest.raises(
+        TrajectoryError, match="^OLMo-2-0425-1B: no such folder, and not a name on th"
+    ):
         measure("OLMo-2-0425-1B", TEXTS, revision="main")
 
 

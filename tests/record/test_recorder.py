@@ -237,7 +237,7 @@ def test_tokenizers_and_ids_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             measure(tiny(vocab_size=1000), texts, tokenizer=given)
         found = measure(tiny(vocab_size=300), texts, tokenizer=given)
         assert found.heads["sink_token"][0] == tokenizer.encode("Summer is").tokens[0]
-    with pytest.raises(TrajectoryError, match=f"domain 'x': token {V} lies outside the vocabulary"):
+    with pytest.raises(TrajectoryError, match=f"domain 'x': token {V} is outside the vocabulary"):
         measure(tiny(), {"x": [[1, V]]})
     with pytest.raises(TrajectoryError, match="domain 'x', sequence 1: fewer than two tokens"):
         measure(tiny(), {"x": [[1, 2], [3]]})

@@ -153,11 +153,11 @@ def test_every_file_that_names_a_folder_of_this_machine_is_told(ran: Path, tmp_p
 
 def test_mistakes_are_refused_before_anything_is_written(ran: Path, tmp_path: Path) -> None:
     share(ran, tmp_path / "x", report=False)
-    with pytest.raises(TrajectoryError, match="x: is there already; name a folder that is not"):
+    with pytest.raises(TrajectoryError, match="x: already exists; name a new or empty folder"):
         share(ran, tmp_path / "x")
-    with pytest.raises(TrajectoryError, match="lies within .*; name a folder outside the results"):
+    with pytest.raises(TrajectoryError, match="is inside .*; name a folder outside the results"):
         share(ran, ran / "x")
-    with pytest.raises(TrajectoryError, match="--licence: 'a b' is no identifier of a licence"):
+    with pytest.raises(TrajectoryError, match="--licence: 'a b' is not a licence identifier"):
         share(ran, tmp_path / "y", licence="a b")
     with pytest.raises(TrajectoryError, match="no run's results"):
         share(tmp_path, tmp_path / "y" / "z")
