@@ -127,7 +127,7 @@ def _print_circuit(config: Config) -> None:
     found = behind(changes, depths)
     for (trajectory,), part in found.group_by("trajectory", maintain_order=True):
         domain = _domains(config, str(trajectory))[0]
-        grid = Table("zeroed", "Δ loss", "sink behind", "value ratio", "greatest ‖h_s‖", box=None)
+        grid = Table("zeroed", "Δ loss", "later sink", "value ratio", "largest ‖h_s‖", box=None)
         for row in part.filter(domain=domain).to_dicts():
             grid.add_row(
                 row["changes"],
