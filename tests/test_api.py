@@ -122,15 +122,15 @@ def test_two_tokens_are_enough(checkpoint: Path) -> None:
     [
         (
             {"tokenizer_config.json": ["own.Own", None]},
-            r"tokenizer is code of its own \(to",
+            r"tokenizer is custom code \(to",
         ),
         (
             {"tokenizer_config.json": {"AutoTokenizer": [None, "own.Own"]}},
-            "tokenizer is code of",
+            "tokenizer is custom code",
         ),
         (
             {"config.json": {"AutoTokenizer": "own.Own"}},
-            r"tokenizer is code of its own \(co",
+            r"tokenizer is custom code \(co",
         ),
         ({"config.json": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}}, ""),
     ],

@@ -271,7 +271,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path: Path) -> None:
             bloom,
             "^BloomForCausalLM: model type 'bloom' is not supported; supported: olmo",
         ),
-        (OlmoForCausalLM(model.config).to("meta"), "its weights lie on meta"),
+        (OlmoForCausalLM(model.config).to("meta"), "its weights are on meta"),
     ):
         with pytest.raises(TrajectoryError, match=message) as refused:
             ModelInMemory(given)

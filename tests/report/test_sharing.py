@@ -123,7 +123,9 @@ def test_a_shared_run_is_read_from_the_hub(given: Path, tmp_path: Path) -> None:
     assert found[:2] == [height, height] and again == [height]
     assert found[2] == f"{address}@bare: has no tables/heads.parquet"
     assert found[3].startswith("hf://datasets/me/nix: cannot be read (")
-    assert found[4].startswith("hf://models/me/run: no data set; one is hf://datasets/<owner>/")
+    assert found[4].startswith(
+        "hf://models/me/run: not a data set's address; write hf://datasets/<owner>/"
+    )
     assert len(found) == 5, "a line each"
 
 
