@@ -75,9 +75,13 @@ def test_what_cannot_be_measured_is_named(checkpoint: Path, tmp_path: Path) -> N
     shutil.copy(checkpoint / "config.json", tmp_path)
     with pytest.raises(TrajectoryError, match=r"no tokenizer in .*tokenizer=\.\.\."):
         measure(tmp_path, TEXTS)
-    with pytest.raises(TrajectoryError, match="^OLMo-2-0425-1B: no such folder, and no name on th"):
+    with pytest.raises(
+        TrajectoryError, match="^OLMo-2-0425-1B: no such folder, and not a name on th"
+    ):
         measure("OLMo-2-0425-1B", TEXTS)
-    with pytest.raises(TrajectoryError, match="^OLMo-2-0425-1B: no such folder, and no name on th"):
+    with pytest.raises(
+        TrajectoryError, match="^OLMo-2-0425-1B: no such folder, and not a name on th"
+    ):
         measure("OLMo-2-0425-1B", TEXTS, revision="main")
 
 
@@ -118,15 +122,15 @@ def test_two_tokens_are_enough(checkpoint: Path) -> None:
     [
         (
             {"tokenizer_config.json": ["own.Own", None]},
-            r"tokenizer is code of its own \(to",
+            r"tokenizer is custom code \(to",
         ),
         (
             {"tokenizer_config.json": {"AutoTokenizer": [None, "own.Own"]}},
-            "tokenizer is code of",
+            "tokenizer is custom code",
         ),
         (
             {"config.json": {"AutoTokenizer": "own.Own"}},
-            r"tokenizer is code of its own \(co",
+            r"tokenizer is custom code \(co",
         ),
         ({"config.json": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}}, ""),
     ],

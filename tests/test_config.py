@@ -30,7 +30,7 @@ def variant(**values: object) -> dict[str, object]:
         ),
         (variant(seeds=[]), ["bb.variants.x.seeds: must not be empty"]),
         (variant(seeds=[1, 1]), ["bb.variants.x: seeds: 1 is given twice"]),
-        (variant(record=[5000]), ["bb.variants.x: step 5000 lies beyond the run's 1000 steps"]),
+        (variant(record=[5000]), ["bb.variants.x: step 5000 is beyond the run's 1000 steps"]),
         (variant(width=10, heads=3), ["bb.variants.x: width 10 is not divisible by heads 3"]),
         (
             variant(optimizer={"name": "sgd", "lrr": 1}),

@@ -92,8 +92,8 @@ def test_heads_are_compared_between_domains(
         (static.circuit, {"domain": ["a=short.txt"]}, "domain 'a'"),
         (static.circuit, {"first_token": "none"}, "first_token"),
         (static.heads, {"domain": ["a=prose.txt"]}, "give two or more"),
-        (static.heads, {"gate": 0.0}, "--gate 0: a weight lies between 0 and 1"),
-        (static.heads, {"gate": 1.5}, "--gate 1.5: a weight lies between 0 and 1"),
+        (static.heads, {"gate": 0.0}, "--gate 0: must be between 0 and 1"),
+        (static.heads, {"gate": 1.5}, "--gate 1.5: must be between 0 and 1"),
         (static.heads, {"layer": [1, 7]}, "no layer 7; it has 3, counted from 0"),
     ],
 )

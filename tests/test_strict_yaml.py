@@ -22,14 +22,14 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 REFUSED = {
     "suite twice": (
         "suites:\n  olmo2-1b: {select: {every: 4}}\n  pythia-70m: {}\n  olmo2-1b: {}\n",
-        r"line 6: suites.olmo2-1b: stands twice \(first in line 4\)",
+        r"line 6: suites.olmo2-1b: is given twice \(first in line 4\)",
     ),
     "section twice": (
         "probe: {length: 32}\nprobe: {sequences: 3}\n",
-        "line 4: probe: stands twice",
+        "line 4: probe: is given twice",
     ),
-    "key twice": ("probe: {length: 32, length: 64}\n", "line 3: probe.length: stands twice"),
-    "in a list": ("x: [{a: 1, a: 2}]\n", "line 3: x.a: stands twice"),
+    "key twice": ("probe: {length: 32, length: 64}\n", "line 3: probe.length: is given twice"),
+    "in a list": ("x: [{a: 1, a: 2}]\n", "line 3: x.a: is given twice"),
     "sixty": (
         "probe: {length: 60:00}\n",
         "line 3: probe.length: '60:00' is a number to base sixty",
@@ -94,7 +94,7 @@ def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("probe: {length: 32}\nprobe: {sequences: 3}\n", ", line 4: probe: stands twice"),
+        ("probe: {length: 32}\nprobe: {sequences: 3}\n", ", line 4: probe: is given twice"),
         ("x: &x {y: *x}\n", ", line 3: an alias that contains itself"),
         (BOMB, ": more than 100,000 values, its aliases written out"),
         ("x: 2024-02-30\n", ", line 3: x: '2024-02-30' is a date in YAML; quote it"),

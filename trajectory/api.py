@@ -104,35 +104,35 @@ def measure(
     device: Device | None = None,
     interventions: Sequence[Intervention] = (),
 ) -> Measured:
-    """Every statistic of every head and layer of a model in memory, of a local checkpoint, or of
-    one on the hub.
+    """Measure every statistic of every head and layer, of a model in memory, a local checkpoint or
+    a checkpoint on the hub.
 
-    A checkpoint is read layer by layer, from the hub by ranges of its files. Its revision is
-    audited as those of a suite are. A model in memory is run where it lies, with the hooks,
-    adapters and edits it carries, and is left as it was: its weights, buffers, attention and each
-    module's training mode, and torch's random states. Autocast and TF32 are off meanwhile: its rows
-    are those of its saved checkpoint.
+    A checkpoint is read layer by layer; on the hub, by ranges of its files, after its revision has
+    been audited like those of a suite. A model in memory runs on its own device with its hooks,
+    adapters and edits. Afterwards its weights, buffers, attention, training modes and torch's
+    random states are unchanged. Autocast and TF32 are off during the measurement, so the rows are
+    those of the saved checkpoint.
 
     Args:
         model: a causal model of transformers; a folder with config, safetensors and tokenizer; or
-            "organisation/name" on the hub, unless there is a folder of that name. Of a known
-            family.
-        texts: texts by domain, or one text; each becomes one sequence of at most ``length`` tokens.
-            Special tokens that a text spells are read as its characters. Or token ids by domain,
-            [sequences, tokens] or lists of ids, which are taken as they are. Or files by domain
-            (``Path``), or "prose", "code" or both, which every Python carries: of these, sequences
-            are cut at even distances. "repeated-random" beside or in place of these draws a block
-            of distinct tokens that stands twice, on which the field scores induction.
+            "organisation/name" on the hub, unless a folder has that name. Its family must be
+            supported.
+        texts: one of three forms. Texts by domain, or one text: each text becomes one sequence of
+            at most ``length`` tokens, and special tokens in it are read as characters. Token ids
+            by domain, [sequences, tokens] or lists of ids: used unchanged. Files by domain
+            (``Path``), or "prose" and "code", the texts of the Python installation: sequences are
+            cut at even distances. "repeated-random", alone or with "prose" and "code", is a block
+            of distinct random tokens, repeated once, for induction scores.
         revision: branch, tag or commit on the hub; main if None.
-        weights: of the hub: "stream" reads what is needed and writes nothing, "download" keeps
-            the files.
+        weights: for a model on the hub. "stream" reads only what is needed and writes nothing;
+            "download" keeps the files.
         folder: where downloads are kept; ``$XDG_CACHE_HOME/trajectory/weights`` if None.
         tokenizer: a folder, or a tokenizer in memory. A model in memory needs one for texts; with
-            ids it names the tokens. A checkpoint has its own; where it has none, it is looked for
-            beside it: in ``../tokenizer`` and in the folder above.
-        length: longest sequence, the first token included; at least 2.
-        sequences: most of each domain; None for all texts, and 16 of what is cut.
-        first_token: what stands at position 0: "raw" for the text's own token, "eos_prepended"
+            ids it names the tokens. A checkpoint without its own uses the one in ``../tokenizer``
+            or in the folder above.
+        length: maximum length of a sequence, the first token included; at least 2.
+        sequences: maximum number per domain; None for all texts, or for 16 cut from files.
+        first_token: token at position 0: "raw" for the text's own token, "eos_prepended"
             for the end-of-text token, "bos" for the tokenizer's beginning-of-text token.
         dtype: floating-point type of a checkpoint's computation, float32 if None; a model in
             memory keeps its own.
@@ -142,11 +142,11 @@ def measure(
         interventions: changes of the forward pass; the numbers are those of the changed model.
 
     Raises:
-        TrajectoryError: for arguments that mean nothing, a text of fewer than two tokens, a
-            tokenizer without the token that ``first_token`` asks for or of another size than the
-            model's vocabulary, ids beyond it, a checkpoint that cannot be read, a model that is not
-            causal, or one of a family that is not supported; for a revision that
-            is not on the hub, cannot be had, or is not what its name says.
+        TrajectoryError: for invalid arguments; a text of fewer than two tokens; a tokenizer that
+            lacks the token of ``first_token`` or does not fit the model's vocabulary; ids outside
+            the vocabulary; a checkpoint that cannot be read; a model that is not causal or whose
+            family is not supported; a revision that does not exist, cannot be fetched, or is not
+            what its name says.
     """
     from trajectory.corpus.given import batches_of
     from trajectory.probe.compute import Compute
@@ -217,31 +217,32 @@ def forces(
     dtype: DType | None = None,
     device: Device | None = None,
 ) -> MeasuredForces:
-    """Forces on every head's weight and value at the sink and at shams, in a local checkpoint or a
-    model in memory.
+    """Measure the forces on every head's weight and value at the sink and at shams, of a local
+    checkpoint or a model in memory.
 
     Args:
-        checkpoint: folder with config, safetensors and tokenizer, of a known family; or a model in
-            memory without hooks and adapters, whose weights are written to a temporary folder.
-        texts: texts or ids by domain, two or more each: their spread gives the standard errors.
+        checkpoint: folder with config, safetensors and tokenizer; or a model in memory without
+            hooks and adapters, whose weights are written to a temporary folder. Its family must
+            be supported.
+        texts: texts or ids by domain, at least two each: their spread gives the standard errors.
         tokenizer: as in ``measure``.
         keys: the sink and its shams; positions 1, 2, 4 and 8 if None.
-        heads: whose coupling and arrows are measured: of each layer the one with the greatest sink
-            weight, "all", or pairs (layer, head).
-        readers: which queries read the keys: from query 16 on, or before it. Second derivatives
-            are measured for the first of these.
+        heads: heads whose coupling and arrows are measured: the one with the largest sink weight
+            in each layer ("lead"), "all", or pairs (layer, head).
+        readers: queries that read the keys: from query 16 on ("late"), or before it ("early").
+            Second derivatives are measured for the first of these.
         coupling: measure second derivatives of the loss.
-        arrows: measure the arrows of the gradient flow, which go on from them.
-        length: longest sequence, the first token included.
-        first_token: what stands at position 0, as in ``measure``.
+        arrows: measure the arrows of the gradient flow; needs ``coupling``.
+        length: maximum length of a sequence, the first token included.
+        first_token: token at position 0, as in ``measure``.
         dtype: floating-point type of a checkpoint's computation, float32 if None; that of a model
             in memory is its own, or float32 if that is half precision.
         device: where a checkpoint's layers run, the CPU if None.
 
     Raises:
-        TrajectoryError: as ``measure``; for a model with hooks or adapters; for a domain of one
-            text or without such readers; for a key that is nowhere or that no reader sees; for a
-            head that does not exist.
+        TrajectoryError: as ``measure``; for a model with hooks or adapters; a domain with one text
+            or without such readers; a key that does not occur or that no reader sees; a head that
+            does not exist.
     """
     from trajectory.corpus.given import batches_of
     from trajectory.probe.compute import Compute

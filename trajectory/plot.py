@@ -1,11 +1,11 @@
-"""Pictures of measurements, in the look of the report: Altair charts for notebooks.
+"""Charts of measurements in the style of the report, for notebooks (Altair).
 
 from trajectory import plot, tables
 
 plot.over_training(tables.scan("results", "heads"), "sink_excess")
 
-Each takes a frame with the columns of the table that its docstring names: a table of a run, a part
-of one, or a frame of ``measure``. No model and no torch is needed.
+Each function takes a frame with the columns of the table in its docstring: a run's table, a part of
+it, or a frame from ``measure``. No model and no torch is needed.
 """
 
 from __future__ import annotations
@@ -86,11 +86,11 @@ def _heads(frame: Any, statistic: str, step: int | None) -> Any:
 
 
 def over_training(frame: Any, statistic: str = "sink_excess") -> alt.LayerChart:
-    """A statistic over training steps, step 0 aside.
+    """A statistic over training steps, without step 0.
 
-    Of heads and of depths every one has a faint line. In front of them is the leading one of each
-    trajectory and domain: the head with the greatest sink excess over the last quarter of the
-    records, as in the table ``onsets``; of depths the inner one with the greatest residual ratio.
+    Every head or depth has a faint line. In front is the leading one of each trajectory and domain:
+    the head with the largest sink excess over the last quarter of the records, as in the table
+    ``onsets``, or the inner depth with the largest residual ratio.
 
     Args:
         frame: columns of ``heads``, ``layers`` or ``checkpoints``, of any number of trajectories.
@@ -140,7 +140,7 @@ def over_family(
     panels: str | None = None,
     axis: Literal["step", "tokens"] = "step",
 ) -> Any:
-    """The leading line of every run, as in ``over_training``, coloured by what tells runs apart.
+    """The leading line of every run, as in ``over_training``, coloured by a property of the run.
 
     Args:
         frame: columns of ``heads``, ``layers`` or ``checkpoints`` and of ``trajectories``, joined.
@@ -166,8 +166,8 @@ def over_family(
 def phase(frame: Any) -> alt.LayerChart:
     """Sink against drain: log-odds of the sink above uniform attention, and value ratio.
 
-    Of several records each trajectory's leading head is a line, from dark to bright; of a single
-    one every head is a point.
+    With several records each trajectory's leading head is a line, from dark to bright; with one
+    record every head is a point.
 
     Args:
         frame: columns of ``heads``, of any number of trajectories.

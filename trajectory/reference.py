@@ -19,7 +19,7 @@ def tables_guide() -> str:
         "# Tables\n\n"
         "Every measured number is a row of `heads`, `layers` or `checkpoints`, whichever world it "
         "comes from. `scan(results, table)` of `trajectory.tables` reads a run's tables as a lazy "
-        "Polars frame. Units and definitions also stand in the Parquet files' field metadata, "
+        "Polars frame. Units and definitions are also in the Parquet files' field metadata, "
         "versions and configuration in the file metadata.\n",
     ]
     for table in TABLES.values():

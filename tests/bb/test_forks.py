@@ -15,7 +15,7 @@ from trajectory.bb.train import Machine, Training, make_model, train
 from trajectory.bb.updates import Updates
 from trajectory.config import Variant, parse
 from trajectory.errors import TrajectoryError
-from trajectory.probe.forks import SINK, Plan, Target, keys_of, read, respond
+from trajectory.probe.forks import SINK, ForkPlan, Target, keys_of, read, respond
 from trajectory.probe.hooks import hooking
 from trajectory.schemas import FORKS
 from trajectory.tables import from_rows
@@ -215,7 +215,7 @@ def test_a_killed_training_goes_on_with_the_forks_that_it_has_made(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"forks": {**FORKED, "epsilon": 1e-5}}, "epsilon 1e-05 is lost among the digits"),
+        ({"forks": {**FORKED, "epsilon": 1e-5}}, "epsilon 1e-05 vanishes in float32 rounding"),
         ({"forks": {**FORKED, "lengths": [0]}}, "lengths.0: .*greater than or equal to 1"),
         ({"forks": {**FORKED, "lengths": [-5]}}, "lengths.0: .*greater than or equal to 1"),
         ({"forks": {**FORKED, "steps": [13]}}, "step 13 is not reached; the last one is 12"),
@@ -242,9 +242,9 @@ def test_a_token_that_the_task_has_not_is_named() -> None:
 def test_an_epsilon_that_loses_all_digits_is_refused_in_python() -> None:
     tokens = torch.zeros(2, 20, dtype=torch.int64)
     with pytest.raises(TrajectoryError, match="1e-06 is not within 0.001 … 1"):
-        Plan([5], 1e-6, tokens)
+        ForkPlan([5], 1e-6, tokens)
     with pytest.raises(TrajectoryError, match="a fork takes one update or more"):
-        Plan([0], 0.3, tokens)
+        ForkPlan([0], 0.3, tokens)
 
 
 def test_a_key_that_nobody_reads_is_named() -> None:
@@ -254,7 +254,7 @@ def test_a_key_that_nobody_reads_is_named() -> None:
     tokens = updates.task.sample(4, 24, torch.Generator().manual_seed(0))
     target = Target(0, 0, keys_of([23], [], lambda _: None)[1])
     with pytest.raises(TrajectoryError, match="no query from 16 on reads position 23 in layer 0"):
-        respond(lambda: copy.copy(_Still(model)), [target], Plan([1], 0.3, tokens))
+        respond(lambda: copy.copy(_Still(model)), [target], ForkPlan([1], 0.3, tokens))
 
 
 class _Still:

@@ -151,7 +151,7 @@ OWN = {"repository": "me/run-{size}"}
         ({"mine": {**OWN, "family": {"sizes": ["4m", "4M"]}}}, "would be called mine-4m"),
         (
             {"mine": {**OWN, "family": {"sizes": ["4m"]}}, "mine-4m": {"folder": "x"}},
-            "mine-4m: stands twice; mine has a member",
+            "mine-4m: occurs twice; mine has a member",
         ),
         (
             {"mine": {"like": "pythia-{size}", "family": {"sizes": ["3m"]}}},

@@ -214,7 +214,7 @@ def test_a_mark_in_front_of_a_text_is_no_token(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"tokenizer.model": b"\n\x0e\n\x05<unk>"}, "its tokenizer is a tokenizer.model alone"),
+        ({"tokenizer.model": b"\n\x0e\n\x05<unk>"}, "its tokenizer is only a tokenizer.model"),
         ({"tokenizer.json": b"{}"}, "no readable tokenizer"),
         ({"tokenizer.json": b"["  * 100_000}, "no readable tokenizer"),
         ({"tokenizer_config.json": b"[1]"}, "it holds a JSON list, not an object"),

@@ -362,6 +362,6 @@ def test_configs_are_checked_before_anything_is_asked() -> None:
         own = {"s": {"repository": REPOSITORY, "select": select}}
         return parse({"name": "a", "results": "r", "suites": own})
 
-    with pytest.raises(TrajectoryError, match="first step 5 lies after last step 4"):
+    with pytest.raises(TrajectoryError, match="first step 5 is after last step 4"):
         config(first=5, last=4)
     assert config(budget="2 GB").suites.suite("s").select.budget == 2 * 10**9

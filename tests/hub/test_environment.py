@@ -89,7 +89,7 @@ def test_a_certificate_file_without_certificates_is_named(
 )
 def test_an_endpoint_that_is_no_address_is_named_at_once(tmp_path: Path, endpoint: str) -> None:
     started = time.monotonic()
-    with pytest.raises(errors.Misconfigured, match="^HF_ENDPOINT: '.*' is no address of a hub"):
+    with pytest.raises(errors.Misconfigured, match="^HF_ENDPOINT: '.*' is not a hub's address"):
         Hub(Fetch(patience=60.0), endpoint, tmp_path).refs(REPOSITORY)
     assert time.monotonic() - started < 5
 
@@ -110,7 +110,7 @@ def test_a_stored_token_that_cannot_be_read_is_named_by_its_variable(
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: {name}: {path} cannot be read (")
-    assert line.endswith(f"); mend or unset {name}")
+    assert line.endswith(f"); correct or unset {name}")
 
 
 @pytest.mark.parametrize("name", [*WRONG, "HF_ENDPOINT"])
@@ -120,7 +120,7 @@ def test_a_text_of_the_hub_names_the_variable_as_well(
     saved(tmp_path, trained(), "llama")
     source = {"x": {"source": "hf://datasets/o/n/a.parquet"}}
     probe = Probe.model_validate({"domains": [], "parquet": source, "first_token": "raw"})
-    address, message = standin.endpoint, "is no address of a hub"
+    address, message = standin.endpoint, "is not a hub's address"
     if name == "HF_ENDPOINT":
         address = "hub.example:8080"
     else:

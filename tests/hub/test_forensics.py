@@ -388,7 +388,7 @@ def test_folders_by_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("nameless", "--config", "c.yaml"): "none of its 2 revisions has a name that states a step",
         ("other", "--config", "c.yaml"): "unknown suite 'other'; this config has: good, empty",
         ("pythia-14n",): "unknown suite 'pythia-14n'; did you mean 'pythia-14m'?",
-        ("nano-olmo",): "name the run's config with --config",
+        ("nano-olmo",): "name that run's config with --config",
         ("datadecide",): "suite 'datadecide' is a family of runs",
     }.items():
         code, told = invoke(*arguments)

@@ -262,7 +262,7 @@ def test_what_is_not_there_is_named(
         ({"branch": "x"}, "suites.mine: branch 'x': set layout to commits or folders"),
         ({"layout": "repositories", "branch": "x"}, "branch 'x': set layout to commits or folders"),
         ({"layout": "folders", "repository": None, "folder": "x"},
-         "layout folders: of a repository on the hub, not of a folder"),
+         "layout folders: applies to a repository on the hub, not to a folder"),
     ],
 )  # fmt: skip
 def test_a_layout_that_means_nothing_is_one_line(keys: dict[str, str], message: str) -> None:

@@ -66,12 +66,12 @@ def cut(folder: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Change, str]] = {
-    "no vocabulary": (config(vocab_size=0), "vocab_size is 0, which is no size"),
+    "no vocabulary": (config(vocab_size=0), "vocab_size is 0, which is not a size"),
     "a vocabulary of text": (config(vocab_size="x"), "no readable model config"),
     "no width": (config(hidden_size=0), "no readable model config"),
     "a million layers": (config(num_hidden_layers=10**6), "config says 1000000 layers"),
-    "a million million layers": (config(num_hidden_layers=10**12), "which is no size"),
-    "no layers": (config(num_hidden_layers=0), "which is no size"),
+    "a million million layers": (config(num_hidden_layers=10**12), "which is not a size"),
+    "no layers": (config(num_hidden_layers=0), "which is not a size"),
     "many heads": (config(num_attention_heads=10**9), "no readable model config|no model|wants"),
     "a type of half characters": (config(model_type="\ud800"), r"model type '\\ud800' is not know"),
     "a type of two lines": (config(model_type="a\nb\x1b[31m"), r"model type 'a\\nb\\x1b\[31m'"),

@@ -262,7 +262,7 @@ def test_every_experiment_and_seed_is_a_suite_of_its_own() -> None:
         ({"forks": {**FORKED, "steps": [7]}}, "step 7 is not reached; the last one is 6"),
         (
             {"experiments": {"x": {"during": [{"kind": "hold_value", "position": 1}]}}},
-            "position 1 is not the sink, a sham",
+            "position 1 is not the sink but a sham",
         ),
     ],
 )

@@ -386,7 +386,11 @@ def test_gemma_3_turns_by_two_bases(
 @pytest.mark.parametrize(
     ("case", "changes", "message"),
     [
-        ("gemma3_text", {"model_type": "gemma3"}, r"'gemma3' is not known .* text = Gemma3ForCaus"),
+        (
+            "gemma3_text",
+            {"model_type": "gemma3"},
+            r"'gemma3' is not supported.* text = Gemma3ForCaus",
+        ),
         ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping 50.0 would be"),
         ("gemma2", {"use_bidirectional_attention": True}, "attention both ways"),
         ("gemma3_text", {"use_bidirectional_attention": True}, "attention both ways"),

@@ -271,14 +271,14 @@ def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path: Path) -> None:
             bloom,
             "^BloomForCausalLM: model type 'bloom' is not supported; supported: olmo",
         ),
-        (OlmoForCausalLM(model.config).to("meta"), "its weights lie on meta"),
+        (OlmoForCausalLM(model.config).to("meta"), "its weights are on meta"),
     ):
         with pytest.raises(TrajectoryError, match=message) as refused:
             ModelInMemory(given)
         assert "\n" not in str(refused.value)
     beyond = batches()
     beyond[1].tokens[0, 3] = V
-    with pytest.raises(TrajectoryError, match=f"^domain 'code': token {V} lies outside the voc"):
+    with pytest.raises(TrajectoryError, match=f"^domain 'code': token {V} is outside the voc"):
         measure_model(ModelInMemory(model), beyond)
     with pytest.raises(TrajectoryError, match="sequences of 80 tokens, but its context is 64"):
         measure_model(ModelInMemory(model), batches(length=80))

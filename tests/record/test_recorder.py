@@ -195,7 +195,7 @@ def test_what_is_not_this_training_is_refused_in_one_line(tmp_path: Path, whole:
     model = tiny()
     for options, message in (
         ({"name": "other"}, "holds the recorded training 'my-run', not 'other'"),
-        ({"first_token": "bos"}, "domain 'prose': first_token 'bos' is of texts"),
+        ({"first_token": "bos"}, "domain 'prose': first_token 'bos' applies to texts"),
     ):
         with pytest.raises(TrajectoryError, match=message) as refused:
             recorder(whole, model, **options)
@@ -210,7 +210,7 @@ def test_what_is_not_this_training_is_refused_in_one_line(tmp_path: Path, whole:
     (tmp_path / "config.json").write_text(
         '{"name": "my-run", "results": "x", "suites": {"nano-olmo": {}}}'
     )
-    with pytest.raises(TrajectoryError, match="holds a run, not 'my-run'"):
+    with pytest.raises(TrajectoryError, match="contains a run, not 'my-run'"):
         recorder(tmp_path, model)
 
 
@@ -237,7 +237,7 @@ def test_tokenizers_and_ids_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             measure(tiny(vocab_size=1000), texts, tokenizer=given)
         found = measure(tiny(vocab_size=300), texts, tokenizer=given)
         assert found.heads["sink_token"][0] == tokenizer.encode("Summer is").tokens[0]
-    with pytest.raises(TrajectoryError, match=f"domain 'x': token {V} lies outside the vocabulary"):
+    with pytest.raises(TrajectoryError, match=f"domain 'x': token {V} is outside the vocabulary"):
         measure(tiny(), {"x": [[1, V]]})
     with pytest.raises(TrajectoryError, match="domain 'x', sequence 1: fewer than two tokens"):
         measure(tiny(), {"x": [[1, 2], [3]]})

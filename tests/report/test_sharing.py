@@ -123,7 +123,9 @@ def test_a_shared_run_is_read_from_the_hub(given: Path, tmp_path: Path) -> None:
     assert found[:2] == [height, height] and again == [height]
     assert found[2] == f"{address}@bare: has no tables/heads.parquet"
     assert found[3].startswith("hf://datasets/me/nix: cannot be read (")
-    assert found[4].startswith("hf://models/me/run: no data set; one is hf://datasets/<owner>/")
+    assert found[4].startswith(
+        "hf://models/me/run: not a data set's address; write hf://datasets/<owner>/"
+    )
     assert len(found) == 5, "a line each"
 
 
@@ -134,7 +136,7 @@ def test_the_command_says_what_to_do_next(ran: Path, tmp_path: Path) -> None:
     assert told.exit_code == 0, told.output
     assert not (tmp_path / "x" / "report").exists()
     assert "no licence is stated; name one with --licence" in told.output
-    assert f"config.json names {load(ran / RESOLVED_NAME).results}" in told.output.replace("\n", "")
+    assert f"config.json contains the path {load(ran / RESOLVED_NAME).results}" in told.output.replace("\n", "")
 
 
 def test_every_file_that_names_a_folder_of_this_machine_is_told(ran: Path, tmp_path: Path) -> None:
@@ -153,11 +155,11 @@ def test_every_file_that_names_a_folder_of_this_machine_is_told(ran: Path, tmp_p
 
 def test_mistakes_are_refused_before_anything_is_written(ran: Path, tmp_path: Path) -> None:
     share(ran, tmp_path / "x", report=False)
-    with pytest.raises(TrajectoryError, match="x: is there already; name a folder that is not"):
+    with pytest.raises(TrajectoryError, match="x: already exists; name a new or empty folder"):
         share(ran, tmp_path / "x")
-    with pytest.raises(TrajectoryError, match="lies within .*; name a folder outside the results"):
+    with pytest.raises(TrajectoryError, match="is inside .*; name a folder outside the results"):
         share(ran, ran / "x")
-    with pytest.raises(TrajectoryError, match="--licence: 'a b' is no identifier of a licence"):
+    with pytest.raises(TrajectoryError, match="--licence: 'a b' is not a licence identifier"):
         share(ran, tmp_path / "y", licence="a b")
     with pytest.raises(TrajectoryError, match="no run's results"):
         share(tmp_path, tmp_path / "y" / "z")

@@ -18,8 +18,8 @@ from trajectory.config.forks import Forks
 from trajectory.probe.expected import SEQUENCES, expected, response
 from trajectory.probe.forces.readout import Law
 from trajectory.probe.forks import (
+    ForkPlan,
     HooksOf,
-    Plan,
     Prediction,
     Target,
     keys_of,
@@ -86,7 +86,7 @@ def fork(
         TrajectoryError: if a key is nowhere read, or a copy's numbers are no longer finite.
     """
     batches = list(islice(updates.batches(step), max(forks.lengths)))
-    plan = Plan(forks.lengths, forks.epsilon, tokens)
+    plan = ForkPlan(forks.lengths, forks.epsilon, tokens)
     vocabulary = updates.task.tokens
     keys = keys_of(
         forks.positions,

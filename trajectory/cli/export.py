@@ -32,7 +32,7 @@ def export(
         f"{shared.size / 1e6:,.1f} MB"
     )
     for file, path in shared.private[:SHOWN]:
-        print(f"before you publish: {file} names {path}")
+        print(f"before you publish: {file} contains the path {path}")
     if len(shared.private) > SHOWN:
         print(f"before you publish: {len(shared.private) - SHOWN} more such paths")
     if licence is None:

@@ -127,14 +127,14 @@ def _print_circuit(config: Config) -> None:
     found = behind(changes, depths)
     for (trajectory,), part in found.group_by("trajectory", maintain_order=True):
         domain = _domains(config, str(trajectory))[0]
-        grid = Table("zeroed", "Δ loss", "sink behind", "value ratio", "greatest ‖h_s‖", box=None)
+        grid = Table("zeroed", "Δ loss", "later sink", "value ratio", "largest ‖h_s‖", box=None)
         for row in part.filter(domain=domain).to_dicts():
             grid.add_row(
                 row["changes"],
                 f"{row['loss_difference']:+.3f}",
                 *(_pair(row, name) for name in ("sink", "value_ratio", "norm")),
             )
-        screen.print(f"{trajectory} on {domain}: unchanged → without, in the layers behind")
+        screen.print(f"{trajectory} on {domain}: unchanged → ablated, in later layers")
         screen.print(grid)
         for role in roles(changes, depths, str(trajectory), domain, peak):
             screen.print(f"  {role.sentence}", soft_wrap=True)

@@ -191,7 +191,7 @@ def suites_pin(
     if go_on and not nothing_left:
         write_unpinned(run, failed)
         for name in failed:
-            print(f"{name}: left out of this run; the next one tries again", flush=True)
+            print(f"{name}: left out of this run; the next run tries again", flush=True)
     elif failed:
         raise typer.Exit(1)
 

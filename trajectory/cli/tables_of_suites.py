@@ -117,7 +117,7 @@ def suite_table(name: str, suite: Suite | NanoOlmo) -> None:
         grid.add_row(key, _text(key, value))
     console().print(grid)
     if unknown:
-        print(f"Not known, or none: {', '.join(unknown)}. Keys are explained in docs/config.md.")
+        print(f"Unknown or empty: {', '.join(unknown)}. Keys are explained in docs/config.md.")
 
 
 def _text(key: str, value: Any) -> str:
@@ -165,7 +165,7 @@ def audit_table(name: str, rows: Sequence[Row], chosen: Sequence[Row]) -> None:
         print(f"{run}: no untrained checkpoint ({why}), so its null of step 0 is missing")
     sizes = [row["bytes"] for row in chosen]
     total = gigabytes(sum(sizes)) if None not in sizes else "size unknown"
-    print(f"{name}: chosen are {len(chosen)} checkpoints, {total}")
+    print(f"{name}: {len(chosen)} checkpoints chosen, {total}")
 
 
 def outcome_table(
@@ -252,9 +252,9 @@ def run_summary(found: RunPlan, jobs: int) -> None:
     hours = None if found.hours is None else found.hours * 3600
     longest = None if found.longest is None else found.longest * 3600
     print(f"Jobs: {counted or 'none that train or measure'}, and a few that gather and report.")
-    print(f"Time of jobs: {duration(hours)} in all, {duration(longest)} of the longest.")
+    print(f"Time of jobs: {duration(hours)} in total; longest job {duration(longest)}.")
     if hours is not None and longest is not None:
-        print(f"With {jobs} at once: {duration(max(longest, hours / jobs))} at best.")
+        print(f"With {jobs} jobs at once: at least {duration(max(longest, hours / jobs))}.")
     print(
         f"To fetch: {gigabytes(found.transfer)}; weights on disk at once: {gigabytes(found.disk)}."
     )

@@ -40,7 +40,7 @@ class Variant(Section):
     about: str = ""
     """Purpose of the experiment, in words."""
     section: Literal["tasks", "structures", "mitigations", "causes"] | None = None
-    """Where the report shows it."""
+    """Section of the report's *Toy laboratory* that shows it."""
     control: Name | None = None
     """The experiment it is compared with, seed by seed."""
     sham: bool = False
@@ -120,7 +120,7 @@ class Variant(Section):
     forks: Forks | None = None
     """Copies that train on for a few steps with a hook on a key; none if empty."""
     maps: Maps = Maps()
-    """Attention maps that are kept."""
+    """Attention maps to keep."""
     checkpoints: Steps | None = None
     """Steps whose weights are kept as safetensors; none if empty."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]

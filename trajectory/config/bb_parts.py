@@ -43,7 +43,7 @@ class Task(Section):
     """Tokens the model sees per sequence, ⟨s⟩ included. The paper: 256."""
     registers: Annotated[int, Field(ge=0, le=8)] = 0
     """Learned tokens ⟨r1⟩, ⟨r2⟩, … before every sequence, which predict nothing: no loss is taken
-    where they stand (registers of arXiv 2309.16588, before rather than behind a causal sequence).
+    at their positions (registers of arXiv 2309.16588, before rather than after a causal sequence).
     They count in `length`; position 0, which the tables call the sink, is ⟨r1⟩."""
     text: ExpandedPath | None = None
     """A text whose character pairs replace the shipped table of tiny Shakespeare."""
@@ -123,9 +123,9 @@ class LearningRate(Section):
 
 
 class Intervention(Placed):
-    """A change of the trained model, applied at every recorded step; training goes on without it.
+    """A change of the trained model, applied at every recorded step; training continues without it.
 
-    The head statistics of a layer whose attention is replaced are those of its queries and keys.
+    A layer whose attention is replaced keeps the head statistics of its queries and keys.
     """
 
     kind: Literal[
@@ -155,6 +155,6 @@ class Maps(Section):
     sequences: Annotated[int, Field(ge=0)] = 2
     """How many sequences; 0 for none."""
     length: Count = 32
-    """How many of their first positions."""
+    """Number of their first positions."""
     records: Count = 4
     """How many recorded steps, evenly spaced among them, the last included."""

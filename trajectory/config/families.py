@@ -42,11 +42,11 @@ Chosen = Annotated[All | Values, Discriminator(_kind)] | None
 
 
 class Family(Section):
-    """What the runs of a family differ in: every combination is a suite of its own.
+    """How the runs of a family differ. Every combination is a suite of its own.
 
-    A value stands in place of `{recipe}`, `{language}`, `{size}` or `{seed}` in the suite's
-    `repository`, `folder`, `pattern` and `like`. Members are called after the family, as
-    datadecide-c4-4m-default. Of a family of the registry every key must be chosen.
+    A value replaces `{recipe}`, `{language}`, `{size}` or `{seed}` in the suite's
+    `repository`, `folder`, `pattern` and `like`. Members are named after the family, such as
+    datadecide-c4-4m-default. For a family of the registry, choose every key.
     """
 
     sizes: Annotated[All | Values | Facts, Discriminator(_kind_of_sizes)] | None = None

@@ -18,7 +18,7 @@ class Fetch(Section):
     if null. Each job replaces ~ and $NAMES of environment variables, as in $TMPDIR/weights. Other
     files in it are left alone."""
     disk: Size | None = None
-    """Most bytes of weights in that folder at once; jobs wait for room. Kept weights do not
+    """Maximum bytes of weights in that folder at once; jobs wait for room. Kept weights do not
     count."""
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 30.0
     """Seconds without a byte after which a connection counts as dead."""
@@ -26,6 +26,6 @@ class Fetch(Section):
     """Seconds without progress to keep retrying when the hub is busy, broken or asks to wait; after
     that the checkpoint fails."""
     connections: Count = 4
-    """Files or ranges of one checkpoint that are fetched at once."""
+    """Files or ranges of one checkpoint to fetch at once."""
     bandwidth: Rate = ByteSize(100_000_000)
     """Bytes per second that `trajectory plan` assumes."""

@@ -33,7 +33,7 @@ class Forces(OfCheckpoints):
     """Constant-value shams: positions whose value is made the same in all sequences. Measured in
     the layers of the chosen heads."""
     heads: Literal["lead", "all"] | Annotated[list[ForkedHead], Field(min_length=1)] = "lead"
-    """Heads whose coupling and arrows are measured. lead: of each layer the head with the greatest
+    """Heads whose coupling and arrows to measure. lead: of each layer the head with the greatest
     weight on the sink at that checkpoint. First-order forces are those of all heads."""
     coupling: bool = True
     """Measure second derivatives of the loss at the chosen heads."""

@@ -24,15 +24,15 @@ class ForkedHead(Section):
 
 
 class Forks(Section):
-    """Copies of the training that go on for a few steps with a hook on a key, then are dropped.
+    """Copies of the training that continue for a few steps with a hook on a key.
 
-    Queries that read the key see its value times e^±ε, or its logit ± ε. What its log-odds and its
-    value have become, read without the hook, is compared between the two signs. The training itself
+    Queries that read the key see its value times e^±ε, or its logit ± ε. Its log-odds and value,
+    read without the hook, are compared between the two signs. The training itself
     is not changed.
     """
 
     steps: Annotated[list[Place], Field(min_length=1)]
-    """Steps of the training at which it is forked."""
+    """Training steps at which to fork."""
     lengths: Annotated[list[Count], Field(min_length=1)] = [5, 20]
     """Updates after which the copies are read: few to compare with arrows, more to see the
     effect."""
@@ -48,7 +48,7 @@ class Forks(Section):
     """Heads to fork; if empty, each layer's lead head: the one with the most weight on position
     0."""
     sequences: Count = 128
-    """Sequences on which the copies are read."""
+    """Sequences used to read the copies."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Forks:

@@ -24,7 +24,7 @@ class Change(Section):
     mean_residual: the sink's residual, where it enters the layer, is scaled to the mean norm of the
     others."""
     layers: Annotated[list[LayerIndex], Field(min_length=1)]
-    """Decoder blocks that are changed, from 0. They are named, for a config does not know how many
+    """Decoder blocks to change, from 0. List them, because a config does not know how many
     a checkpoint has; `every` changes each in turn."""
     head: Annotated[int, Field(ge=0)] | None = None
     """Query head, from 0, in each of the layers; for zero_head and head_to_sink."""

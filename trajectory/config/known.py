@@ -12,7 +12,7 @@ Step = Annotated[int, Field(ge=0)]
 
 
 class Architecture(Section):
-    """Sizes of a model; what is not known is null."""
+    """Sizes of a model; null if unknown."""
 
     layers: Count | None = None
     """Decoder blocks."""

@@ -23,7 +23,7 @@ class Placed(Section):
     kind: str
     """What is changed."""
     layers: Layers = "all"
-    """Layers that are changed, from 0: a list, or all that have what is changed."""
+    """Layers to change, from 0: a list, or all that have the component."""
 
     @property
     def places(self) -> list[int]:

@@ -60,7 +60,7 @@ class NanoOlmo(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Decoupled weight decay."""
     gradient_clip: Positive = 1.0
-    """Greatest norm of the gradient."""
+    """Maximum norm of the gradient."""
     prose_share: Fraction = 0.25
     """Share of training sequences that are prose; the rest is code."""
     steps: Count = 3000

@@ -20,7 +20,7 @@ class Parquet(Section):
     column: str = "text"
     """The column that holds the texts."""
     rows: Count = 1000
-    """Rows that are read, from the first."""
+    """Rows to read, from the first."""
 
 
 class Probe(Section):

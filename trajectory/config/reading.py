@@ -57,7 +57,7 @@ def load(path: Path) -> Config:
 
 
 def check_files(paths: Iterable[Path]) -> None:
-    """Raise TrajectoryError for what another reader of YAML passes over: a key that stands twice.
+    """Raise TrajectoryError for what another reader of YAML passes over: a key that occurs twice.
 
     Snakemake reads a run's config by itself.
     """

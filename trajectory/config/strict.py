@@ -115,7 +115,7 @@ def _mistakes(node: yaml.Node, key: str, done: set[int]) -> Iterator[tuple[str, 
             inner = f"{key}.{text}" if key else text
             if name.tag != _MERGE and text in seen:
                 first = seen[text] + 1
-                yield f"{inner}: stands twice (first in line {first}); YAML drops the first", name
+                yield f"{inner}: is given twice (first in line {first}); YAML drops the first", name
             seen.setdefault(text, name.start_mark.line)
             yield from _mistakes(value, inner, done)
 

@@ -55,12 +55,12 @@ class Select(Section):
     last: Step | None = None
     """Last step that may be chosen."""
     budget: Size | None = None
-    """Most bytes of weights to fetch; the rule's choice is thinned until it fits, by the same share
-    in every trajectory."""
+    """Maximum bytes of weights to fetch; the rule's choice is thinned until it fits, by the same
+    share in every trajectory."""
     include: list[str] = []
-    """Revisions that may be chosen whatever the audit says."""
+    """Revisions that may be chosen even if the audit rejects them."""
     exclude: list[str] = []
-    """Revisions that are never chosen."""
+    """Revisions to exclude."""
 
     @model_validator(mode="after")
     def _one_rule(self) -> Select:
@@ -88,7 +88,7 @@ class Suite(Section):
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.{}-]+$")] | None = None
     """Repository on the hub: organisation/name."""
     layout: Literal["refs", "commits", "folders", "repositories"] = "refs"
-    """Where the checkpoints lie on the hub. refs: branches and tags; commits: those of a branch, by
+    """Where the checkpoints are on the hub. refs: branches and tags; commits: those of a branch, by
     their titles; folders: of a branch; repositories: one for each checkpoint, whose names begin
     with `repository`."""
     branch: str | None = None
@@ -109,7 +109,7 @@ class Suite(Section):
     """Number of files of the weights."""
     pattern: str | None = None
     """Regular expression of the whole name of a checkpoint's revision, with the named groups step
-    and, where there are, stage, ingredient, tokens, unit (M, B or T). The default reads the names
+    and, if present, stage, ingredient, tokens, unit (M, B or T). The default reads the names
     of OLMo, Pythia, SmolLM and Apertus."""
     counts: Literal["steps", "checkpoints"] = "steps"
     """What the number in a revision's name counts."""
@@ -136,17 +136,17 @@ class Suite(Section):
     licence: str | None = None
     """Licence of the weights, as their card states it."""
     needs: str | None = None
-    """What is missing to measure this suite; null if nothing."""
+    """Why this suite cannot be measured; null if it can."""
     note: str | None = None
-    """What else a reader should know."""
+    """Other remarks."""
     source: str | None = None
     """Where its facts were read, if none of them was checked on the hub."""
     stages: Annotated[list[Count], Field(min_length=1)] = [1]
-    """Stages that are measured; each later stage is a trajectory of its own."""
+    """Stages to measure; each later stage is a trajectory of its own."""
     stages_continue: bool = False
     """Later stages go on with the step count of the one before: all are one trajectory."""
     select: Select = Select()
-    """Checkpoints that are measured."""
+    """Checkpoints to measure."""
     audit: Literal["all", "selected", "none"] = "all"
     """Revisions whose files are compared before anything is fetched; one request per revision,
     cached."""

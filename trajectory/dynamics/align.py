@@ -34,7 +34,7 @@ LEAST = 5
 
 
 @dataclass(frozen=True)
-class Line:
+class Track:
     """One trajectory's records on one axis. ``axis`` is positive; shapes (records,)."""
 
     portrait: Portrait
@@ -106,7 +106,7 @@ def _line(
     axis: str,
     layers: pl.DataFrame,
     checkpoints: pl.DataFrame,
-) -> Line | None:
+) -> Track | None:
     """The portrait's trajectory on ``axis``; None where it has too few records there."""
     if statistic == "residual_ratio":
         values = _residual(portrait, layers)
@@ -118,7 +118,7 @@ def _line(
     along = np.array([places[s] for s in kept])
     if len(kept) < LEAST or np.ptp(np.log(along)) < SHORTEST:
         return None
-    return Line(
+    return Track(
         portrait,
         along,
         np.array(kept),
@@ -153,7 +153,7 @@ def _axis(portrait: Portrait, axis: str, checkpoints: pl.DataFrame) -> dict[int,
     return dict(mine.select("step", pl.col(axis).cast(pl.Float64)).drop_nulls().iter_rows())
 
 
-def _score(names: Row, lines: Sequence[Line], judged: Judged) -> Row:
+def _score(names: Row, lines: Sequence[Track], judged: Judged) -> Row:
     without = judged.without or [judged.collapse.score]
     return {
         **names,
@@ -170,7 +170,7 @@ def _score(names: Row, lines: Sequence[Line], judged: Judged) -> Row:
     }
 
 
-def _scales(names: Row, lines: Sequence[Line], judged: Judged, sign: float) -> list[Row]:
+def _scales(names: Row, lines: Sequence[Track], judged: Judged, sign: float) -> list[Row]:
     found = judged.collapse
     rows = []
     for i, line in enumerate(lines):
@@ -192,7 +192,7 @@ def _scales(names: Row, lines: Sequence[Line], judged: Judged, sign: float) -> l
     return rows
 
 
-def _points(names: Row, lines: Sequence[Line], judged: Judged, sign: float) -> list[Row]:
+def _points(names: Row, lines: Sequence[Track], judged: Judged, sign: float) -> list[Row]:
     found = judged.collapse
     rows = []
     for i, line in enumerate(lines):

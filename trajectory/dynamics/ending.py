@@ -150,7 +150,7 @@ def over_sequences(
 
 
 @dataclass(frozen=True)
-class Line:
+class FittedLine:
     """A straight line through records.
 
     Attributes:
@@ -162,7 +162,7 @@ class Line:
     slope: tuple[float, float, float]
 
 
-def line(x: Array, values: Array) -> Line:
+def line(x: Array, values: Array) -> FittedLine:
     """The line through records with AR(1) noise.
 
     The autocorrelation ρ is averaged over by its restricted likelihood times 1 − ρ²: so few records
@@ -194,4 +194,4 @@ def line(x: Array, values: Array) -> Line:
     variance = weights @ (np.array(variances) + np.square(np.array(means) - mean))
     reach = stats.t.ppf(0.975, free) * np.sqrt(variance)
     level, slope = np.stack([mean, mean - reach, mean + reach], axis=1).tolist()
-    return Line(tuple(level), tuple(slope))
+    return FittedLine(tuple(level), tuple(slope))

@@ -189,7 +189,7 @@ def arrows_agree(contrast: Contrast) -> str:
 
 def gains(reinforcement: pl.DataFrame, courses: pl.DataFrame) -> pl.DataFrame:
     """Rows of ``reinforcement`` with a loop gain and its interval, at sinks that are past their
-    midst in every trajectory of the group."""
+    midpoint in every trajectory of the group."""
     place = ["group", "step", "domain", "readers", "layer"]
     risen = courses.filter(pl.col("key_kind") == "sink").group_by(place).agg(pl.col("risen").all())
     at_sinks = reinforcement.filter(pl.col("key") == "sink")

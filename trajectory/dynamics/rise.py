@@ -1,7 +1,7 @@
 """When a sink rises: the one window in which forces on it are judged, by claims and by the report.
 
-A sink *begins* after the last record with less than a tenth of its rise, and its *midst* is where
-half of it is there.
+A sink *begins* after the last record with less than a tenth of its rise, and its *midpoint* is
+where half of it is there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ which there is none. Earlier records tell how the task begins, not how the sink 
 BEGUN = 0.1
 """A sink has begun once this part of its rise is done for good."""
 
-RISING = "from a quarter of the last step with less than a tenth of the sink's rise up to its midst"
+RISING = (
+    "from a quarter of the last step with less than a tenth of the sink's rise up to its midpoint"
+)
 """The window of what makes a sink, in words."""
 
 SINCE = "from a tenth of the sink's rise on"
@@ -82,7 +84,7 @@ def begun(step: pl.Expr, before: Any) -> pl.Expr:
 
 
 def risen(step: pl.Expr, midway: Any) -> pl.Expr:
-    """Records from its midst on."""
+    """Records from its midpoint on."""
     return step >= midway
 
 

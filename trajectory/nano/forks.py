@@ -34,7 +34,7 @@ from trajectory.nano.training import (
 from trajectory.probe.expected import SEQUENCES, Response, expected, response
 from trajectory.probe.forces.readout import Law
 from trajectory.probe.forces.stack import ToyStack
-from trajectory.probe.forks import Plan, Prediction, Target, keys_of, leads, respond
+from trajectory.probe.forks import ForkPlan, Prediction, Target, keys_of, leads, respond
 from trajectory.rows import Row
 
 _DAMAGED = (OSError, RuntimeError, EOFError, ValueError, LookupError, zipfile.BadZipFile)
@@ -77,7 +77,7 @@ def fork_pretraining(name: str, config: NanoOlmo, folder: Path) -> list[Row]:
         found = respond(
             partial(_copy, config, training, end, state),
             targets,
-            Plan(forks.lengths, forks.epsilon, tokens),
+            ForkPlan(forks.lengths, forks.epsilon, tokens),
             _expected(forks, now, targets),
         )
         rows += [{"trajectory": name, "step": step, **row} for row in found]

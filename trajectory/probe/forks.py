@@ -225,7 +225,7 @@ def leads(forward: Callable[[Tensor], object], tokens: Tensor, first_reader: int
 
 
 @dataclass(frozen=True)
-class Plan:
+class ForkPlan:
     """How a training is forked.
 
     Attributes:
@@ -257,7 +257,7 @@ Prediction = Mapping[tuple[Target, Hooked, int], tuple[float, float]]
 def respond(
     start: Callable[[], Branch],
     targets: Sequence[Target],
-    plan: Plan,
+    plan: ForkPlan,
     predicted: Prediction | None = None,
 ) -> list[Row]:
     """Fork a training and say how each key's log-odds and value answer.
@@ -302,7 +302,7 @@ Numbers = tuple[float, float, float]
 """α, ω and weight."""
 
 
-def _readings(branch: Branch, targets: Sequence[Target], plan: Plan) -> dict[Target, Numbers]:
+def _readings(branch: Branch, targets: Sequence[Target], plan: ForkPlan) -> dict[Target, Numbers]:
     with torch.no_grad():
         found = read(branch.forward, plan.tokens, targets)
     numbers = {
@@ -316,7 +316,7 @@ def _readings(branch: Branch, targets: Sequence[Target], plan: Plan) -> dict[Tar
 
 
 def _course(
-    branch: Branch, targets: Sequence[Target], plan: Plan, hooks: HooksOf | None
+    branch: Branch, targets: Sequence[Target], plan: ForkPlan, hooks: HooksOf | None
 ) -> dict[int, dict[Target, Numbers]]:
     """What is read after each of the lengths."""
     found = {}
@@ -336,7 +336,7 @@ def _hooks(target: Target, hooked: str, size: float) -> HooksOf:
     return hooks
 
 
-def _named(target: Target, plan: Plan, hooked: str, updates: int) -> Row:
+def _named(target: Target, plan: ForkPlan, hooked: str, updates: int) -> Row:
     return {
         "layer": target.layer,
         "head": target.head,

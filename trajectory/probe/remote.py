@@ -254,7 +254,7 @@ def parse_header(text: bytes, file: str, where: object) -> dict[str, Entry]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these pairs; ValueError for a key that stands twice: readers differ on it."""
+    """The object of these pairs; ValueError for a key that occurs twice: readers differ on it."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -18,17 +18,17 @@ from trajectory.record.steps import default_steps
 class TrajectoryCallback(TrainerCallback):
     """Records the model that a ``Trainer`` trains.
 
-    ``TrajectoryCallback(...).add_to(trainer)`` sends a handful of numbers to wherever the trainer
-    logs. ``Trainer(callbacks=[...])`` works as well, and writes the tables alone: a callback is not
-    told of its trainer.
+    ``TrajectoryCallback(...).add_to(trainer)`` also sends a few numbers to the trainer's loggers.
+    ``Trainer(callbacks=[...])`` only writes the tables, because a callback does not know its
+    trainer.
 
     Args:
         domains: texts or token ids by domain, as ``Recorder`` takes them.
         to: the folder of the tables.
         name: the training's name.
-        at: the steps to record; those of ``default_steps`` if None, 24 and step 0 at most.
+        at: the steps to record; by default ``default_steps``, at most 24 and step 0.
         tokenizer: for texts; the trainer's ``processing_class`` if None.
-        options: further ones of ``Recorder``.
+        options: other options of ``Recorder``.
     """
 
     def __init__(

@@ -50,7 +50,7 @@ def callback_class() -> Any:
 class LightningHooks:
     """Records the language model that a ``LightningModule`` trains.
 
-    A handful of numbers goes to the trainer's loggers, and to ``trainer.callback_metrics``.
+    A few numbers go to the trainer's loggers and to ``trainer.callback_metrics``.
 
     Args:
         domains: texts or token ids by domain, as ``Recorder`` takes them.
@@ -58,10 +58,10 @@ class LightningHooks:
         name: the training's name.
         part: the module's attribute that holds the transformers model (``model``, ``net.model``);
             the only such model if None.
-        at: the steps to record; those of ``default_steps`` if None, 24 and step 0 at most.
+        at: the steps to record; by default ``default_steps``, at most 24 and step 0.
         tokens_per_step: training tokens of one update, on all processes; None if they are not
             known.
-        options: further ones of ``Recorder``.
+        options: other options of ``Recorder``.
     """
 
     def __init__(

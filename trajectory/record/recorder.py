@@ -38,27 +38,27 @@ SEQUENCES = 8
 class Recorder:
     """Measures a model at chosen steps of its training, into the tables of a run's folder.
 
-    Call it with every step, or with those that you choose. It measures at those of ``at``, and
-    writes ``heads``, ``layers`` and ``checkpoints`` anew each time; a killed training loses one
-    record at most. A training that starts again in the same folder goes on with its tables: steps
-    that are recorded already are kept as they are.
+    Call it at every step, or at steps of your choice. It measures at the steps of ``at`` and
+    rewrites ``heads``, ``layers`` and ``checkpoints`` each time; a killed training loses at most
+    one record. A training restarted in the same folder continues its tables, and recorded steps
+    are kept unchanged.
 
-    Under DistributedDataParallel every process makes one; the first measures, the others do
-    nothing. A model in parts (FSDP, ZeRO-3, tensor parallel) is refused on every process; a
-    gathered copy of it is recorded like any model.
+    Under DistributedDataParallel create one in every process; only the first one measures. A
+    sharded model (FSDP, ZeRO-3, tensor parallel) is refused on every process; a gathered copy of
+    it is recorded like any model.
 
     Args:
-        model: a causal model of a known family, as ``trajectory.api.measure`` takes it.
-        domains: texts, token ids or files by domain, or names of carried domains, likewise.
+        model: a causal model of a supported family, as for ``trajectory.api.measure``.
+        domains: texts, token ids or files by domain, or names of built-in domains, as there.
         to: the folder of the tables.
         name: the training's name, its ``trajectory`` in the tables; small letters, digits, . _ -.
-        at: the steps to record; every step that it is called with if None.
+        at: the steps to record; every step of a call if None.
         tokenizer: a folder, or a tokenizer in memory; needed for texts.
-        length: longest sequence.
-        sequences: how many of each domain are measured, the first ones; None for all.
-        first_token: what stands at position 0 of a text.
+        length: maximum length of a sequence.
+        sequences: the number of sequences measured per domain, from the first; None for all.
+        first_token: token at position 0 of a text.
         statistics: floating-point type of the statistics.
-        forces: ``trajectory.config.Forces``, the section of a run's config; its steps are among
+        forces: ``trajectory.config.Forces``, the section of a run's config; its steps must be in
             ``at``. Forces are measured from the weights, written to a temporary folder each time.
 
     Raises:

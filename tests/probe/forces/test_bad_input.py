@@ -121,7 +121,7 @@ def test_a_key_beyond_the_window_of_every_layer_is_refused(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("heads", "told"),
-    [("some", "not 'some'"), ([], r"not \[\]"), ([(0, 1), (0, 1)], r"\(0, 1\) is there twice")],
+    [("some", "not 'some'"), ([], r"not \[\]"), ([(0, 1), (0, 1)], r"\(0, 1\) is given twice")],
 )
 def test_heads_that_are_none_are_refused_before_the_model_is_read(heads: Any, told: str) -> None:
     with pytest.raises(TrajectoryError, match=told):
@@ -131,8 +131,8 @@ def test_heads_that_are_none_are_refused_before_the_model_is_read(heads: Any, to
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"positions": (1, 1)}, "positions: 1 is there twice"),
-        ({"tokens": ("a", "a")}, "tokens: 'a' is there twice"),
+        ({"positions": (1, 1)}, "positions: 1 is given twice"),
+        ({"tokens": ("a", "a")}, "tokens: 'a' is given twice"),
         ({"constant": (0,)}, "constant: 0 is the sink"),
         ({"sink": 4}, "positions: 4 is the sink"),
     ],

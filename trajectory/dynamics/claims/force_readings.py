@@ -69,7 +69,7 @@ class Site:
 
     @property
     def risen(self) -> pl.Expr:
-        """Records from its midst on."""
+        """Records from its midpoint on."""
         return risen(pl.col("step"), self.when.midway)
 
 

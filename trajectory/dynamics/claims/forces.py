@@ -173,7 +173,7 @@ def _gain(kind: str) -> Reading:
 FORCED.criterion(
     GAIN,
     "below one",
-    "R²/(∂²L/∂a² · ∂²L/∂b²) of late readers at the sink, median over the checkpoints from its midst on where both curvatures are positive",
+    "R²/(∂²L/∂a² · ∂²L/∂b²) of late readers at the sink, median over the checkpoints from its midpoint on where both curvatures are positive",
     at_most=1,
     tables=("force_means", "heads", "phenomena"),
 )(both_worlds("force_means", _gain(SINK), {"at positional shams": _gain(POSITION)}))

@@ -46,7 +46,7 @@ class Keys:
         constant: positions whose value is also made the same in all sequences.
 
     Raises:
-        TrajectoryError: for a key that is there twice, or a sham at the sink's position.
+        TrajectoryError: for a key that is given twice, or a sham at the sink's position.
     """
 
     sink: int = 0
@@ -59,7 +59,7 @@ class Keys:
             given = getattr(self, name)
             for key in given:
                 if given.count(key) > 1:
-                    raise TrajectoryError(f"forces: {name}: {key!r} is there twice")
+                    raise TrajectoryError(f"forces: {name}: {key!r} is given twice")
             if name != "tokens" and self.sink in given:
                 raise TrajectoryError(f"forces: {name}: {self.sink} is the sink, no sham of it")
 

@@ -59,7 +59,7 @@ class Wanted:
             )
         for pair in given if pairs else ():
             if list(given).count(pair) > 1:
-                raise TrajectoryError(f"forces: heads: {pair} is there twice")
+                raise TrajectoryError(f"forces: heads: {pair} is given twice")
 
 
 def measure_forces(stack: Stack, setting: Setting, wanted: Wanted) -> dict[str, list[Row]]:
