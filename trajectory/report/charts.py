@@ -9,7 +9,7 @@ import altair as alt
 import polars as pl
 
 from trajectory.report import marks
-from trajectory.report.palette import dashes, kinds
+from trajectory.report.palette import dashes, kinds, scheme
 from trajectory.report.run import domain_rank
 
 BULK = (0.005, 0.995)
@@ -91,8 +91,7 @@ def of_family(rows: pl.DataFrame, statistic: str, title: str, colour: str, axis:
         title: of the statistic's axis.
     """
     if rows[colour].dtype.is_numeric():
-        scheme = alt.SchemeParams(name="viridis", extent=marks.BRIGHT)
-        shade = alt.Color(f"{colour}:Q", title=colour).scale(type="log", scheme=scheme)
+        shade = alt.Color(f"{colour}:Q", title=colour).scale(type="log", scheme=scheme("viridis"))
         told = rows[colour].drop_nulls().unique().sort().to_list()
         told = told[:: -(-len(told) // MOST_SIZES)] if told else told
         shade = shade.legend(orient="top", type="symbol", values=told, format=".3~s")

@@ -7,7 +7,7 @@ import polars as pl
 
 from trajectory.dynamics.circuit import last_records
 from trajectory.dynamics.series import with_group
-from trajectory.report import marks, words
+from trajectory.report import axes, marks, words
 from trajectory.report.page import Figure
 from trajectory.report.run import Run, domain_rank
 
@@ -98,8 +98,9 @@ def by_depth(
 
 def depth_axis(title: str, column: str = "layer") -> alt.X:
     """Layers in the order of their numbers, whole ones."""
-    axis = alt.Axis(labelExpr=marks.WHOLE, tickMinStep=1)
-    return alt.X(f"{column}:Q", title=title).axis(axis).scale(zero=False, nice=False, padding=6)
+    axis = alt.X(f"{column}:Q", title=title).axis(**axes.whole("x"))
+    found: alt.X = axis.scale(zero=False, nice=False, padding=6)
+    return found
 
 
 def _depth_reading(profile: pl.DataFrame, column: str, least_too: bool, where: str) -> str:
