@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import vl_convert
 
-from trajectory.report import figures, marks, palette
+from trajectory.report import figures, marks, palette, specs
 from trajectory.report.page import Page
 from trajectory.report.pages import claims
 from trajectory.report.parts import laws
@@ -85,6 +89,107 @@ def test_every_colour_of_a_mark_stands_out_from_the_paper(paper: str) -> None:
 def test_groups_are_told_apart_by_every_reader(first: int, eye: str, least: float) -> None:
     """24: the largest ready config has as many variants."""
     assert least_apart(list(palette.PALETTE[:first]), eye) >= least
+
+
+@pytest.mark.parametrize(
+    ("first", "eye", "least"),
+    [
+        *((8, "all cones", 30), (8, "deuteranopia", 16), (8, "protanopia", 16)),
+        *((4, "deuteranopia", 35), (4, "protanopia", 35)),
+    ],
+)
+def test_kinds_are_told_apart_by_every_reader(first: int, eye: str, least: float) -> None:
+    """The first four are those of thin lines."""
+    assert least_apart(list(palette.KINDS[:first]), eye) >= least
+
+
+def scales(pages: list[Page]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every scale of colours that a chart draws with, and its chart's place."""
+
+    def walk(node: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(node, dict):
+            if "scale" in node and "field" in node:
+                yield node
+            for value in node.values():
+                yield from walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from walk(value)
+
+    for page in pages:
+        for figure in page.figures:
+            for channel in ("color", "fill", "stroke"):
+                spec = figure.specification(page.controls)
+                for encoding in specs.encoded(spec, channel):
+                    for node in walk(encoding):
+                        yield f"{page.name}: {figure.name}", node["scale"] or {}
+
+
+def test_the_colours_of_every_chart_are_told_apart_by_every_reader(pages: list[Page]) -> None:
+    """Groups of runs have their own test: there may be as many as a config has variants."""
+    found = 0
+    for place, scale in scales(pages):
+        names = scale.get("domain", [])
+        if not isinstance(names, list) or scale.get("type") or "scheme" in scale or not names:
+            continue
+        looks = scale.get("range", list(palette.KINDS[: len(names)]))
+        if set(looks) <= {*palette.PALETTE, palette.INK}:
+            continue
+        found += 1
+        least = 16 if len(looks) > 4 else 20
+        for eye in ("deuteranopia", "protanopia"):
+            assert len(looks) < 2 or least_apart(looks, eye) >= least, (place, eye, looks)
+    assert found > 10
+
+
+def seen(name: str, ends: tuple[float, float]) -> list[str]:
+    """Colours of a part of a scheme, as they are drawn."""
+    places = np.linspace(0, 1, 9).tolist()
+    drawn = vl_convert.vegalite_to_svg(
+        {
+            "data": {"values": [{"at": at} for at in places]},
+            "mark": {"type": "point", "filled": True},
+            "encoding": {
+                "x": {"field": "at", "type": "quantitative"},
+                "color": {
+                    "field": "at",
+                    "type": "quantitative",
+                    "scale": {"scheme": {"name": name, "extent": list(ends)}, "domain": [0, 1]},
+                    "legend": None,
+                },
+            },
+        }
+    )
+    found = re.findall(r'aria-roledescription="point"[^>]*fill="rgb\((\d+), (\d+), (\d+)\)"', drawn)
+    assert len(found) == len(places)
+    return ["#" + "".join(f"{int(part):02x}" for part in colour) for colour in found]
+
+
+@pytest.mark.parametrize("shade", ["light", "dark"])
+@pytest.mark.parametrize("name", list(palette.SCHEMES))
+def test_schemes_of_colours_stand_out_from_their_paper_and_rise_in_lightness(
+    name: str, shade: str
+) -> None:
+    found = seen(name, palette.SCHEMES[name][shade])
+    assert contrast(found, figures.THEMES[shade].paper).min() >= 2.95
+    lightness = lab(light(found))[:, 0]
+    steps = np.diff(lightness) * np.sign(lightness[-1] - lightness[0])
+    assert steps.min() > 1, "every reader sees which is more"
+
+
+def test_marks_apart_have_a_scheme_that_is_seen_on_their_paper(pages: list[Page]) -> None:
+    """Full maps of cells have whole schemes: no paper is seen between them."""
+    found = set()
+    for page in pages:
+        for figure in page.figures:
+            if '"extent"' not in json.dumps(figure.specification(page.controls)):
+                continue
+            for theme in (figures.THEMES["light"], figures.THEMES["dark"]):
+                told = json.dumps(figures.static(figure, page, theme))
+                for name, ends in re.findall(r'"name": "(\w+)", "extent": (\[[^]]*\])', told):
+                    found.add(name)
+                    assert tuple(json.loads(ends)) == palette.SCHEMES[name][theme.shade]
+    assert found >= {"viridis", "plasma"}
 
 
 def test_models_that_trained_freely_have_the_colours_that_lie_farthest_apart(

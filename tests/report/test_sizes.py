@@ -18,6 +18,7 @@ from trajectory.report.controls import Choice
 from trajectory.report.figures import THEMES, render, static
 from trajectory.report.page import Heading, Page, Part
 from trajectory.report.pages import dynamics
+from trajectory.report.palette import KINDS
 from trajectory.report.parts import sizes
 from trajectory.report.parts.onsets import PHENOMENA
 from trajectory.report.run import Run
@@ -94,8 +95,9 @@ def test_points_are_in_tokens_and_lines_pass_through_the_fit(of_families: Run, p
 
 
 def test_every_choice_has_its_sentence_with_intervals(of_families: Run, part: Part) -> None:
-    figure, exponents = part.blocks
+    figure, exponents, *_ = part.blocks
     captions = figure.captions  # type: ignore[union-attr]
+    assert captions is not None
     fits = of_families.frame("onset_sizes").filter(phenomenon="sink").sort("data")
     told = captions.readings[("sink",)]
     for row in fits.to_dicts():
@@ -109,6 +111,30 @@ def test_every_choice_has_its_sentence_with_intervals(of_families: Run, part: Pa
     assert captions.readings[("peak",)] == "No run of a family is looked at for a peak."
     assert part.answer == told
     assert told in exponents.reading  # type: ignore[union-attr]
+
+
+def test_each_recipe_has_a_panel_on_the_same_axes(of_families: Run, part: Part) -> None:
+    _, _, heading, *panels = part.blocks
+    assert isinstance(heading, Heading) and heading.title == "By data"
+    assert [panel.title for panel in panels] == ["data: c4", "data: falcon"]  # type: ignore[union-attr]
+    fits = of_families.frame("onset_sizes").filter(phenomenon="sink")
+    controls = [
+        *marks.filters(of_families, *part.controls),
+        Choice("chosen_phenomenon", "", [("sink", "sink")], "sink"),
+    ]
+    page = Page("x", "x", "x", "x", panels, controls, part.data)
+    places = {}
+    for panel, data in zip(page.figures, ("c4", "falcon"), strict=True):
+        (row,) = fits.filter(data=data).to_dicts()
+        assert f"parameters^{row['exponent']:.2f}" in panel.reading
+        assert ("falcon" in panel.reading) == (data == "falcon")
+        drawn = render(static(panel, page, THEMES["light"]), panel.name)["svg"]
+        points = re.findall(rb'aria-roledescription="point"[^>]*', drawn)
+        assert len(points) == 4, "its own runs"
+        places[data] = re.findall(rb'transform="translate\(([-\d.]+),', b"".join(points))
+        colours = set(re.findall(rb'fill="(#\w+)"', b"".join(points)))
+        assert colours == {KINDS[["c4", "falcon"].index(data)].encode()}, "as in the whole chart"
+    assert places["c4"] == places["falcon"], "the same sizes stand at the same places"
 
 
 def test_charts_draw_every_run_in_the_colour_of_what_differs(

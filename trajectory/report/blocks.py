@@ -43,6 +43,13 @@ class Cell:
     order: float | None = None
 
 
+NARROW = 9
+"""Columns that stand beside each other on a sheet whatever they hold: their cells go on below."""
+
+SHEET, WRAPPED = 170, 30
+"""Letters that stand beside each other on a sheet, and of a cell before it goes on below."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """A table of the page: the first cell of a row heads it.
@@ -64,6 +71,17 @@ class Grid:
     fold: int = 40
     title: str = ""
     sortable: bool = False
+
+    @property
+    def broad(self) -> bool:
+        """Whether it takes a sheet of its own, turned, in print: many columns, of more than
+        ``SHEET`` letters."""
+        if len(self.head) <= NARROW:
+            return False
+        rows = [self.head, *self.rows]
+        cells = [[c if isinstance(c, str) else f"{c.text} {c.note}" for c in row] for row in rows]
+        columns = [[row[i] for row in cells if i < len(row)] for i in range(len(self.head))]
+        return sum(min(max(map(len, column)), WRAPPED) for column in columns) > SHEET
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from trajectory.report import marks
-from trajectory.report.palette import dashes, kinds
+from trajectory.report import axes, marks
+from trajectory.report.palette import dashes, kinds, scheme
 from trajectory.report.run import Run, domain_rank
 from trajectory.schemas import Table
 
@@ -148,9 +148,10 @@ def lines(
 
 def depth_axis(title: str, ticks: Sequence[int] = ()) -> alt.X:
     """Layers in the order of their numbers, whole ones; ``ticks`` where what is drawn is known."""
-    told: dict[str, Any] = {"values": list(ticks)} if ticks else {}
-    axis = alt.Axis(labelExpr=marks.WHOLE, tickMinStep=1, **told)
-    return alt.X("layer:Q", title=title).axis(axis).scale(zero=False, nice=False, padding=6)
+    given = {"values": list(ticks)} if ticks else {}
+    axis = alt.X("layer:Q", title=title).axis(**axes.whole("x") | given)
+    found: alt.X = axis.scale(zero=False, nice=False, padding=6)
+    return found
 
 
 def by_depth(
@@ -190,8 +191,7 @@ def of_family(rows: pl.DataFrame, statistic: str, title: str, colour: str, axis:
         title: of the statistic's axis.
     """
     if rows[colour].dtype.is_numeric():
-        scheme = alt.SchemeParams(name="viridis", extent=marks.BRIGHT)
-        shade = alt.Color(f"{colour}:Q", title=colour).scale(type="log", scheme=scheme)
+        shade = alt.Color(f"{colour}:Q", title=colour).scale(type="log", scheme=scheme("viridis"))
         told = rows[colour].drop_nulls().unique().sort().to_list()
         told = told[:: -(-len(told) // MOST_SIZES)] if told else told
         shade = shade.legend(orient="top", type="symbol", values=told, format=".3~s")

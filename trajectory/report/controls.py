@@ -38,14 +38,24 @@ class Choice:
 
 @dataclass(frozen=True)
 class Checks:
-    """A list of which any values are chosen; the parameter is an array."""
+    """A list of which any values are chosen; the parameter is an array.
+
+    Attributes:
+        patterns: value → the pattern of its lines, in pixels of dashes and gaps; shown beside it.
+    """
 
     name: str
     label: str
     options: Sequence[tuple[Value, str]]
     value: Sequence[Value]
     section: str = "Show"
+    patterns: Mapping[Value, Sequence[int]] = field(default_factory=dict)
     kind: str = "checks"
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there is anything to choose."""
+        return bool(self.options)
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,11 @@ class Legend:
     label: str = "Runs"
     section: str = "Runs"
     kind: str = "legend"
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there is anything to choose."""
+        return bool(self.groups)
 
     @property
     def value(self) -> list[str]:

@@ -12,7 +12,7 @@ import vl_convert
 from trajectory.errors import TrajectoryError
 from trajectory.report import encode, specs
 from trajectory.report.page import Figure, Page
-from trajectory.report.palette import INK, KINDS
+from trajectory.report.palette import INK, KINDS, SCHEMES
 
 WIDTH, WIDE = 420, 760
 TICKS = {"signal": "max(3, ceil(width / 90))"}
@@ -37,6 +37,7 @@ class Theme:
         font: of all text.
         size: of all text, in points.
         titled: whether the chart's title stands above it.
+        shade: light or dark: of the paper.
     """
 
     ink: str = INK
@@ -45,6 +46,7 @@ class Theme:
     font: str = "sans-serif"
     size: int = 11
     titled: bool = True
+    shade: str = "light"
 
     def config(self) -> dict[str, Any]:
         """The Vega-Lite config."""
@@ -70,17 +72,20 @@ class Theme:
                 **sizes,
                 "titleFontWeight": "normal",
                 "labelLimit": 320,
-                "layout": {"bottom": {"direction": "vertical"}},
+                "layout": {"bottom": {"direction": "vertical"}, "top": {"margin": 20}},
             },
             "header": {**text, **sizes},
             "text": {"color": self.ink},
-            "style": {"ink": {"color": self.ink}},
+            "style": {
+                "ink": {"color": self.ink},
+                "halo": {"stroke": self.paper, "strokeWidth": 4, "strokeJoin": "round"},
+            },
         }
 
 
 THEMES = {
     "light": Theme(),
-    "dark": Theme(ink="#e4e9ee", faint="#3a444f", paper="#14181d"),
+    "dark": Theme(ink="#e4e9ee", faint="#3a444f", paper="#14181d", shade="dark"),
     "paper": Theme(ink="#000000", faint="#dddddd", font="serif", size=10, titled=False),
     "talk": Theme(size=16),
 }
@@ -88,7 +93,7 @@ THEMES = {
 
 def static(figure: Figure, page: Page, theme: Theme) -> dict[str, Any]:
     """The chart's whole specification: data, legends and look in it."""
-    spec = _inked(figure.specification(page.controls), theme.ink)
+    spec = _inked(figure.specification(page.controls), theme)
     found: dict[str, pl.DataFrame] = {**page.data, **page.cuts}
     spec["datasets"] = {
         **spec.get("datasets", {}),
@@ -105,13 +110,16 @@ def static(figure: Figure, page: Page, theme: Theme) -> dict[str, Any]:
     return spec
 
 
-def _inked(node: Any, ink: str) -> Any:
-    """A copy in which the theme's ink stands for that of light paper."""
+def _inked(node: Any, theme: Theme) -> Any:
+    """A copy in which the theme's ink stands for that of light paper, and so the parts of schemes
+    of colours."""
     if isinstance(node, dict):
-        return {key: _inked(value, ink) for key, value in node.items()}
+        if "extent" in node and node.get("name") in SCHEMES:
+            return {**node, "extent": list(SCHEMES[node["name"]][theme.shade])}
+        return {key: _inked(value, theme) for key, value in node.items()}
     if isinstance(node, list):
-        return [_inked(value, ink) for value in node]
-    return ink if isinstance(node, str) and node == INK else node
+        return [_inked(value, theme) for value in node]
+    return theme.ink if isinstance(node, str) and node == INK else node
 
 
 def _drawn(spec: Mapping[str, Any]) -> dict[str, set[Any]]:

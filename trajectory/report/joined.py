@@ -57,7 +57,10 @@ def _controls(controls: Iterable[Control]) -> list[Control]:
         elif isinstance(earlier, Checks) and isinstance(control, Checks):
             options = dict([*earlier.options, *control.options])
             value = list(dict.fromkeys([*earlier.value, *control.value]))
-            found[control.name] = replace(earlier, options=list(options.items()), value=value)
+            patterns = {**earlier.patterns, **control.patterns}
+            found[control.name] = replace(
+                earlier, options=list(options.items()), value=value, patterns=patterns
+            )
         else:
             found.setdefault(control.name, control)
     order = list(dict.fromkeys(control.section for control in found.values()))

@@ -9,7 +9,7 @@ from typing import Literal
 import altair as alt
 import polars as pl
 
-from trajectory.report.marks import BRIGHT
+from trajectory.report import palette
 from trajectory.report.run import Run
 
 MOST = 6
@@ -35,7 +35,7 @@ def by_layer(
     return (
         alt.Color(f"{column}:Q", title=title)
         .scale(
-            scheme=alt.SchemeParams(name=scheme, extent=BRIGHT),
+            scheme=palette.scheme(scheme),
             domainMin=0,
             domainMax=alt.ExprRef(f"max(1, {last})"),
         )

@@ -17,9 +17,6 @@ from trajectory.schemas import Table
 GREY = "#888888"
 """Of reference lines: seen on white and on black."""
 
-BRIGHT = (0.2, 0.85)
-"""The part of a scheme of colours that is seen both on white and on black."""
-
 NAMES = {
     "trajectory": "run",
     "group": "model",
@@ -209,10 +206,6 @@ def patched_axis(channel: str, title: str, *, log: bool, **scale: Any) -> dict[s
     return {"title": title, "scale": {"type": "log", "nice": False}, "axis": log_ticks(channel)}
 
 
-WHOLE = "datum.value == floor(datum.value) ? format(datum.value, 'd') : ''"
-"""Labels of an axis of layers: none between two of them."""
-
-
 def rows_axis(limit: int) -> dict[str, Any]:
     """What an axis of names needs that none of them is cut: they go on in a second line.
 
@@ -264,7 +257,10 @@ def domain_checks(run: Run, domains: Sequence[str] | None = None) -> Checks:
     """The list of the run's domains; of some of them, with all shown at first."""
     options = [(d, d) for d in (run.domains if domains is None else domains)]
     first = run.shown_domains if domains is None else domains
-    return Checks("shown_domains", "domain", options, first, "Domain")
+    patterns: dict[Value, Sequence[int]] = {}
+    if len(options) > 1:
+        patterns.update(dashes(run.domains))
+    return Checks("shown_domains", "domain", options, first, "Domain", patterns)
 
 
 def filters(run: Run, *more: Control) -> list[Control]:

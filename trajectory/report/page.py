@@ -288,7 +288,13 @@ class Page:
     def at_the_top(self) -> list[Control]:
         """The controls that have no place of their own."""
         placed = {n for block in self.blocks if isinstance(block, Inline) for n in block.controls}
-        return [c for c in self.controls if c.name not in placed and not isinstance(c, Fixed)]
+        return [
+            control
+            for control in self.controls
+            if control.name not in placed
+            and not isinstance(control, Fixed)
+            and getattr(control, "chooses", True)
+        ]
 
     @property
     def summary(self) -> str:

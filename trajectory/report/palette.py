@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import altair as alt
 
 PALETTE = (
     *("#0070B0", "#D86000", "#00A070", "#9000FF", "#FF0058", "#9878FF"),
@@ -14,10 +17,19 @@ PALETTE = (
 it, for colour-blind readers too, of the colours with a contrast of at least 3 to dark and to light
 paper."""
 
-KINDS = ("#6142FA", "#859F04", "#9F5204", "#6E8ECF", "#924F7B", "#B06D6D", "#A522BF", "#FA429E")
-"""Colours of what is no group: domains, kinds of tokens, interventions. None is near one of the
-first six of ``PALETTE``; all have three times the luminance of black paper and a third of white,
-and the first five stay apart for colour-blind readers."""
+KINDS = ("#2D4BFF", "#C3871E", "#0096D2", "#78693C", "#B42D96", "#5A87FF", "#FF1E87", "#4B7869")
+"""Colours of what is no group: domains, kinds of tokens, interventions. Searched for the greatest
+distances in CIELAB, for colour-blind readers too, of the first four above all, among the colours
+with a contrast of at least 3 to dark and to light paper. None is near one of the first six of
+``PALETTE``."""
+
+SCHEMES: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "viridis": {"light": (0.0, 0.6), "dark": (0.375, 1.0)},
+    "plasma": {"light": (0.0, 0.625), "dark": (0.425, 1.0)},
+    "oranges": {"light": (0.6, 1.0), "dark": (0.2, 0.9)},
+}
+"""Part of a scheme of colours that has a contrast of at least 3 to light and to dark paper. Of
+marks whose place tells something; cells of a full map need no contrast to the paper."""
 
 INK = "#1c2430"
 """Of a run's only language model: the ink of light paper, for which pages and figures put the ink
@@ -40,6 +52,12 @@ def colours(groups: list[str]) -> dict[str, str]:
 def kinds(names: Sequence[str]) -> dict[str, str]:
     """A colour for each of a few kinds that are no groups."""
     return {name: KINDS[i % len(KINDS)] for i, name in enumerate(names)}
+
+
+def scheme(name: Literal["viridis", "plasma", "oranges"]) -> alt.SchemeParams:
+    """The part of a scheme that is seen on light paper; on dark paper pages and figures put the
+    part that is seen there."""
+    return alt.SchemeParams(name=name, extent=list(SCHEMES[name]["light"]))
 
 
 def dashes(domains: list[str]) -> dict[str, list[int]]:

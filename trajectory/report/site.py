@@ -26,7 +26,7 @@ from trajectory.report.labelled import labelled
 from trajectory.report.names import Names
 from trajectory.report.page import Block, Figure, Page
 from trajectory.report.pages import PAGES
-from trajectory.report.palette import KINDS
+from trajectory.report.palette import KINDS, SCHEMES
 from trajectory.report.run import SUITE_FOLDERS, Run
 
 NEEDED = ("heads", "layers", "checkpoints", "onsets", "phenomena")
@@ -34,7 +34,7 @@ NEEDED = ("heads", "layers", "checkpoints", "onsets", "phenomena")
 
 ASSETS = (
     *("style.css", "theme.js", "tables.js"),
-    *("sentences.js", "cuts.js", "reader.js", "view.js", "page.js"),
+    *("sentences.js", "cuts.js", "reader.js", "view.js", "legends.js", "page.js"),
 )
 
 POLICY = "; ".join(
@@ -227,6 +227,7 @@ def _payload(page: Page) -> dict[str, Any]:
         "facts": dict(page.facts),
         "called": dict(page.called),
         "palette": list(KINDS),
+        "schemes": SCHEMES,
         "ticks": figures.TICKS,
         "places": {
             control.name: list(control.places)

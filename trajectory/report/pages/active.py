@@ -276,12 +276,19 @@ def _plane(run: Run, contrasts: pl.DataFrame) -> Figure:
         .transform_filter("isValid(datum.log_odds_difference) && isValid(datum.log_output_ratio)")
         .mark_point(filled=True, size=42, opacity=0.75)
         .encode(
-            x=alt.X("log_odds_difference:Q", title="difference of sink log-odds (nats)"),
+            x=alt.X("log_odds_difference:Q", title="difference of sink log-odds (nats)")
+            .scale(type="symlog", constant=TURN, nice=False, padding=8)
+            .axis(values=TICKS),
             y=alt.Y("log_output_ratio:Q", title="log ratio of head output norms"),
             color=marks.colour(run),
             shape=alt.Shape("gate:N", title=None).scale(
                 domain=["not gated", "gated"], range=["circle", "diamond"]
-            ).legend(orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY),
+            ).legend(
+                orient="top",
+                values=[gate for gate in ("not gated", "gated") if gate in set(contrasts["gate"])],
+                symbolFillColor=marks.GREY,
+                symbolStrokeColor=marks.GREY,
+            ),
             tooltip=[
                 *marks.tips(CONTRASTS, ["trajectory", "step", "layer", "head"]),
                 alt.Tooltip("pair:N"),

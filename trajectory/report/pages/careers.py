@@ -8,13 +8,14 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from trajectory.report import marks, palette, words
+from trajectory.report import axes, marks, palette, words
 from trajectory.report.controls import Choice, Control, Value
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Figure, Missing, Page
+from trajectory.report.parts import order as comes
 from trajectory.report.run import Run, domain_rank, world_rank
 from trajectory.report.undrawn import STATIC
-from trajectory.schemas import CAREERS, ROLE_CHANGES, ROLE_ORDER
+from trajectory.schemas import CAREERS, ROLE_CHANGES
 from trajectory.schemas.careers import ROLES
 
 LEAD = (
@@ -55,9 +56,9 @@ def make(run: Run) -> Page:
     else:
         blocks.append(Missing("The role of every head", reason("careers"), "strips"))
     if run.has("role_order"):
-        order = _ordered(run.frame("role_order"))
+        order = comes.ordered(run.frame("role_order"))
         data["order"] = order
-        blocks.append(_order(run, order))
+        blocks.append(comes.figure(run, order))
     else:
         blocks.append(Missing("Which comes first", reason("role_order"), "order"))
     own = [(t, d) for t, d in _series(careers).values()] if answer else []
@@ -181,12 +182,14 @@ def _moves(changes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _colour(name: str = "role", **legend: Any) -> alt.Color:
+def _colour(rows: pl.DataFrame) -> alt.Color:
+    """The colour of a role; the legend names those that ``rows`` hold, which are drawn at first."""
+    there = set(rows["role"])
     colours = [*palette.KINDS[: len(ROLES) - 1], palette.QUIET]
     return (
-        alt.Color(f"{name}:N", title=None)
+        alt.Color("role:N", title=None)
         .scale(domain=list(ROLES), range=colours)
-        .legend(orient="top", **legend)
+        .legend(orient="top", values=[role for role in ROLES if role in there])
     )
 
 
@@ -217,7 +220,7 @@ def _strip(strips: pl.DataFrame, series: Series, first: str) -> Figure:
             y=alt.Y("row:N", title=None, sort="ascending").axis(
                 labelExpr="slice(datum.label, 6)", labelOverlap=True, labelLimit=140
             ),
-            color=_colour(),
+            color=_colour(strips.filter(label=first)),
             fillOpacity=_opacity(),
             tooltip=[
                 *(alt.Tooltip(f"{n}:Q", title=n) for n in ("layer", "head")),
@@ -260,8 +263,8 @@ def _population(counts: pl.DataFrame, series: Series, first: str) -> Figure:
         .mark_area(opacity=0.9, interpolate="linear")
         .encode(
             x=marks.step_axis("training step (0 drawn at 1)", "at"),
-            y=alt.Y("heads:Q", stack="zero", title="heads"),
-            color=_colour(),
+            y=alt.Y("heads:Q", stack="zero", title="heads").axis(**axes.whole("y")),
+            color=_colour(counts.filter(label=first)),
             fillOpacity=_opacity(),
             order=alt.Order("order:Q", sort="descending"),
             tooltip=[
@@ -299,12 +302,12 @@ def _held(rows: pl.DataFrame) -> str:
 
 def _transitions(moves: pl.DataFrame, series: Series, first: str) -> Figure:
     base = _chosen("moves").encode(
-        x=alt.X("role:N", title="to", sort=list(ROLES)),
+        x=alt.X("role:N", title="to", sort=list(ROLES)).axis(labelAngle=-40, titlePadding=8),
         y=alt.Y("before:N", title="from", sort=list(ROLES)),
     )
     cells = base.mark_rect().encode(
         color=alt.Color("changes:Q", title="changes")
-        .scale(alt.Scale(scheme=alt.SchemeParams(name="viridis", extent=marks.BRIGHT)))
+        .scale(scheme=palette.scheme("viridis"))
         .legend(orient="top", format="d"),
         tooltip=["before:N", "role:N", "changes:Q", "heads:Q"],
     )
@@ -330,64 +333,6 @@ def _moves_reading(moves: pl.DataFrame, label: str) -> str:
     return (
         f"{label}: {total}, most often from {most['before']} to {most['role']} ({most['changes']})."
     )
-
-
-def _ordered(order: pl.DataFrame) -> pl.DataFrame:
-    return order.with_columns(
-        pl.format("{} → {}", "first", "second").alias("pair"),
-        pl.format("{} · {}", "group", "domain").alias("label"),
-    )
-
-
-def _order(run: Run, order: pl.DataFrame) -> Figure:
-    pairs = list(dict.fromkeys(order["pair"]))
-    layers = marks.forest(
-        marks.named("order"),
-        ROLE_ORDER,
-        "log_lag",
-        ("low", "high"),
-        ["ln(step of the second /", "step of the first)"],
-        y=alt.Y("pair:N", title=None, sort=pairs).axis(labelLimit=180),
-        tooltip=[
-            *marks.tips(ROLE_ORDER, ["group", "domain"]),
-            *(alt.Tooltip(f"{n}:N") for n in ("pair", "order", "intervals_over")),
-            *marks.tips(ROLE_ORDER, ["seeds", "first_heads", "second_heads", "p_shuffled"]),
-        ],
-        color=marks.colour(run).legend(
-            orient="top",
-            title=None,
-            columns=3,  # names of models are long, and the domains stand beside them
-            values=[g for g in run.groups if g in set(order["group"])],
-        ),
-        shape=alt.Shape("domain:N", title=None).legend(
-            orient="top", columns=2, symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY
-        ),
-        yOffset=alt.YOffset("label:N"),
-    )
-    labels = order["label"].n_unique()
-    return Figure(
-        "order",
-        "Which comes first",
-        alt.layer(marks.reference(0.0, "at the same time", vertical=True), *layers),
-        _order_reading(order),
-        data="order",
-        table="role_order",
-        definition=marks.definition(ROLE_ORDER, "log_lag"),
-        wide=True,
-        height=max(160, min(len(pairs) * (8 + 7 * labels), MOST_HEIGHT)),
-    )
-
-
-def _order_reading(order: pl.DataFrame) -> str:
-    """Which event leads in how many groups, pair by pair."""
-    parts = []
-    for (first, second), rows in order.group_by("first", "second", maintain_order=True):
-        leads = dict(rows.group_by("order").len().rows())
-        told = [f"{name} first in {leads[name]}" for name in (first, second) if name in leads]
-        rest = rows.height - sum(leads.get(name, 0) for name in (first, second))
-        told += [f"{rest} not decided"] if rest else []
-        parts.append(f"{first} and {second}: {words.listed(told)}")
-    return f"Of models and domains, {'; '.join(parts)}."
 
 
 def _answer(careers: pl.DataFrame) -> str:

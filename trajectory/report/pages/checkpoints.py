@@ -6,7 +6,7 @@ import altair as alt
 import polars as pl
 
 from trajectory.dynamics.series import with_group
-from trajectory.report import marks, palette, words
+from trajectory.report import axes, marks, palette, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Cell, Figure, Folded, Grid, Heading, Missing, Page
 from trajectory.report.run import Run
@@ -185,7 +185,7 @@ def _verdicts(run: Run, manifest: pl.DataFrame) -> Figure:
         .transform_aggregate(revisions="count()", groupby=["suite", "group", "verdict"])
         .mark_bar(height=16)
         .encode(
-            x=alt.X("revisions:Q", title="revisions").axis(tickMinStep=1, format="d"),
+            x=alt.X("revisions:Q", title="revisions").axis(**axes.whole("x")),
             y=alt.Y("verdict:N", title=None),
             color=marks.colour(run).legend(
                 orient="top", title=None, values=sorted(manifest["group"].unique())
@@ -263,7 +263,7 @@ def _costs(costs: pl.DataFrame) -> Figure:
             x=marks.log_axis(alt.X("seconds:Q", title="wall time (seconds)")),
             y=alt.Y("rule:N", title=None).axis(labelLimit=160),
             color=alt.Color("peak_memory:Q", title="peak memory (bytes)")
-            .scale(scheme="viridis")
+            .scale(scheme=palette.scheme("viridis"))
             .legend(orient="top", format="~s"),
             tooltip=[
                 alt.Tooltip("rule:N"),

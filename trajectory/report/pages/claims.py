@@ -20,7 +20,7 @@ from trajectory.dynamics.claims.ledger import (
     standings,
     tallies,
 )
-from trajectory.report import marks, words
+from trajectory.report import axes, marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import (
     Block,
@@ -37,12 +37,12 @@ from trajectory.report.parts import tiles
 from trajectory.report.run import Run
 
 COLOURS = {
-    REPRODUCED: "#00A070",
-    MIXED: "#B07C00",
-    NOT_REPRODUCED: "#D86000",
-    UNDECIDED: "#4A90D0",
-    TOO_SMALL: "#8A939C",
-    NOT_MEASURABLE: "#767E87",
+    REPRODUCED: "#00AA66",
+    MIXED: "#BB8800",
+    NOT_REPRODUCED: "#AA4422",
+    UNDECIDED: "#5566CC",
+    TOO_SMALL: "#8811FF",
+    NOT_MEASURABLE: "#888899",
 }
 CSS = {REPRODUCED: "yes", NOT_REPRODUCED: "warn", UNDECIDED: "open"}
 
@@ -141,11 +141,15 @@ def _summary(claims: pl.DataFrame, counted: pl.DataFrame) -> Figure:
         marks.named("counted")
         .mark_bar(height=15)
         .encode(
-            x=alt.X("criteria:Q", title="criteria").axis(tickMinStep=1, format="d"),
+            x=alt.X("criteria:Q", title="criteria").axis(**axes.whole("x")),
             y=alt.Y("name:N", title=None, sort=order).axis(**marks.rows_axis(280)),
             color=alt.Color("verdict:N", title=None)
             .scale(domain=list(COLOURS), range=list(COLOURS.values()))
-            .legend(orient="top", labelLimit=220),
+            .legend(
+                orient="top",
+                labelLimit=220,
+                values=[verdict for verdict in COLOURS if verdict in set(counted["verdict"])],
+            ),
             order="place:Q",
             tooltip=["name:N", "claim:N", "verdict:N", "criteria:Q"],
         )

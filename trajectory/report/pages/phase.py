@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import altair as alt
@@ -12,7 +13,7 @@ import polars as pl
 from trajectory.dynamics.mean_field import MeanField
 from trajectory.dynamics.portraits import floor_log_odds
 from trajectory.report import charts, marks, series, words
-from trajectory.report.controls import Checks, Choice, Control
+from trajectory.report.controls import Choice, Control
 from trajectory.report.page import Block, Chart, Figure, Missing, Page
 from trajectory.report.parts import flows
 from trajectory.report.run import Run, dormant
@@ -72,12 +73,9 @@ def make(run: Run) -> Page:
         blocks,
         [
             *controls,
-            Checks(
-                "shown_domains",
-                "domain",
-                [(d, d) for d in run.domains if d in set(frame["domain"])],
-                run.shown_domains,
-                "Domain",
+            replace(
+                marks.domain_checks(run, [d for d in run.domains if d in set(frame["domain"])]),
+                value=run.shown_domains,
             ),
             marks.legend(
                 run, [t for t in run.trajectories if t in set(frame["trajectory"])], every=True

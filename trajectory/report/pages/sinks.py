@@ -277,7 +277,7 @@ def _places(run: Run, positions: pl.DataFrame, first: tuple[str, str]) -> Figure
                 labelOverlap=True
             ),
             color=alt.Color("heads:Q", title="heads")
-            .scale(scheme="viridis", type="sqrt")
+            .scale(scheme=palette.scheme("viridis"), type="sqrt")
             .legend(orient="top", gradientLength=150),
             tooltip=[
                 *marks.tips(HEADS, ["trajectory", "domain", "step", "top_position"]),

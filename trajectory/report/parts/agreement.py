@@ -14,7 +14,7 @@ import polars as pl
 from trajectory.dynamics import levels
 from trajectory.report import marks, words
 from trajectory.report.page import Chart, Figure
-from trajectory.report.palette import KINDS, QUIET
+from trajectory.report.palette import KINDS, QUIET, scheme
 from trajectory.report.run import is_bb
 from trajectory.schemas import ARROWS, FORCES
 
@@ -120,7 +120,7 @@ def chart(points: pl.DataFrame) -> Chart:
     base = marks.shown(marks.named("agreement"), domain=False).encode(
         x=axis(alt.X, "coupling", across),
         y=axis(alt.Y, "value", along),
-        shape=alt.Shape("world:N", title=None)
+        shape=alt.Shape("world:N", title="world")
         .scale(domain=worlds, range=[SHAPES[world] for world in worlds])
         .legend(orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY),
         tooltip=_tips(),
@@ -150,7 +150,7 @@ def _points(base: alt.Chart, near: alt.Parameter, there: Collection[str]) -> lis
     kind = alt.Color("kind:N", title="sham").scale(
         domain=[name for name, _ in shams], range=[colour for _, colour in shams]
     )
-    shades = alt.Scale(scheme=alt.SchemeParams(name="oranges", extent=[0.35, 0.9]), domain=[0, 1])
+    shades = alt.Scale(scheme=scheme("oranges"), domain=[0, 1])
 
     def shade(channel: Any) -> Any:
         weight = channel("weight:Q", title="weight of the sink").scale(shades)

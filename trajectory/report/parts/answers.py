@@ -147,7 +147,7 @@ def motion(run: Run, data: dict[str, pl.DataFrame]) -> Figure | Missing:
             *marks.tips(MOTION_TESTS, ["rank_correlation", "rank_null", "rank_p", "mobility"]),
         ],
     )
-    title_x = "rank correlation with the change until the next checkpoint"
+    title_x = ["rank correlation with the change", "until the next checkpoint"]
     x = alt.X("rank_correlation:Q", title=title_x)
     null = base.transform_filter("isValid(datum.rank_null_low)").mark_rule(
         strokeWidth=5, opacity=0.35

@@ -12,6 +12,7 @@ import polars as pl
 from trajectory.dynamics.circuit import PARTS, Role, behind, last_records, place_of, roles
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
+from trajectory.report.charts import depth_axis
 from trajectory.report.controls import Choice, Control
 from trajectory.report.layered import by_layer
 from trajectory.report.page import Block, Figure, Part
@@ -116,9 +117,7 @@ def _by_depth(
     """A statistic by depth with each part zeroed; ``told`` reads it for a run on a domain."""
     valid = f"isValid(datum.{column})" + (f" && datum.{column} > 0" if log else "")
     base = _chosen(marks.named("changed").transform_filter(valid)).encode(
-        x=alt.X("layer:Q", title="depth")
-        .axis(labelExpr=marks.WHOLE, tickMinStep=1)
-        .scale(zero=False, nice=False, padding=6),
+        x=depth_axis("depth"),
         y=marks.value_axis(column, axis, log=log),
         detail="intervention:N",
     )
@@ -151,12 +150,15 @@ def _by_depth(
     )
 
 
-def by_changed_layer(run: Run) -> Any:
+def by_changed_layer(run: Run, *, told: bool = True) -> Any:
     """The layer that is changed, from dark to bright; grey where several are.
+
+    ``told``: whether a legend names the layers, which an axis may do as well.
 
     A mark in these colours needs ``invalid="show"``: Vega-Lite leaves out what has no number.
     """
     color = by_layer(run, "heads", "changed layer", "viridis", column="at")
+    color = color if told else color.legend(None)
     return alt.when("isValid(datum.at)").then(color).otherwise(alt.value(marks.GREY))
 
 
@@ -235,7 +237,7 @@ def _bars(
     bars = base.mark_bar(width=width, invalid="show").encode(
         x=x,
         y=alt.Y(f"{column}:Q", title=axis),
-        color=by_changed_layer(run),
+        color=by_changed_layer(run, told=False),
         tooltip=tips,
     )
     layers: list[alt.Chart] = [bars]

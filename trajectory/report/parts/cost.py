@@ -40,6 +40,7 @@ def figure(
     data["cost"] = rows
     low, high = float(rows["cost"].min()), float(rows["cost"].max())  # type: ignore[arg-type]
     turn = 10.0 ** math.floor(math.log10(max(abs(low), abs(high), 1e-3))) / 100
+    ends = [min(1.4 * low, -turn), 1.5 * max(high, turn)]
     there = [world for world in WORLDS if world in set(rows["world"])]
     base = marks.named("cost")
     points = base.mark_point(filled=True, size=46, opacity=0.85).encode(
@@ -47,7 +48,7 @@ def figure(
         .scale(domain=[0, 1])
         .axis(tickCount=5),
         y=alt.Y("cost:Q", title="loss without it − loss (nats/token)")
-        .scale(type="symlog", constant=turn, domain=[min(1.4 * low, -turn), 1.5 * max(high, turn)])
+        .scale(type="symlog", constant=turn, domain=ends, nice=False)
         .axis(values=_ticks(turn, low, high), format="~g"),
         color=alt.Color("world:N", title=None)
         .scale(domain=there, range=[WORLDS[world] for world in there])

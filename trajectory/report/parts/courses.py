@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import altair as alt
@@ -11,7 +11,7 @@ import polars as pl
 
 from trajectory.dynamics import levels
 from trajectory.dynamics.series import group_of
-from trajectory.report import marks, words
+from trajectory.report import axes, marks, words
 from trajectory.report.controls import Choice
 from trajectory.report.names import Names
 from trajectory.report.page import Captions, Chart, Figure
@@ -36,9 +36,6 @@ BIN = 0.5
 
 TURN = 3.0
 """Force, in standard errors, about which its axis turns logarithmic."""
-
-ROOM = 0.7
-"""Room for the names at the lines' ends, as a part of the clock's length."""
 
 SHOWN = (
     ". Points: the mean over the lead layer's heads at a checkpoint of a run; filled where its "
@@ -166,6 +163,7 @@ def figures(run: Run, rows: pl.DataFrame, readers: Choice) -> list[Figure]:
     """A chart of the force and of each of its parts."""
     found = []
     ages = float(rows["age"].min()), float(rows["age"].max())  # type: ignore[arg-type]
+    names = rows["label"].unique().to_list()
     for name, (title, axis, column) in FORCES_DRAWN.items():
         captions = Captions.of(
             "chosen_readers", [v for v, _ in readers.options], partial(reading, rows, name)
@@ -174,7 +172,7 @@ def figures(run: Run, rows: pl.DataFrame, readers: Choice) -> list[Figure]:
             Figure(
                 f"force-{name}",
                 title,
-                _chart(run, name, axis, ages),
+                _chart(run, name, axis, ages, names),
                 captions.readings[(readers.value,)],
                 captions=captions,
                 data="courses",
@@ -187,11 +185,13 @@ def figures(run: Run, rows: pl.DataFrame, readers: Choice) -> list[Figure]:
     return found
 
 
-def _chart(run: Run, name: str, title: str, ages: tuple[float, float]) -> Chart:
+def _chart(
+    run: Run, name: str, title: str, ages: tuple[float, float], names: Sequence[str]
+) -> Chart:
     y = alt.Y(f"{name}_strength:Q", title=title).scale(type="symlog", constant=TURN)
     low, high = ages
-    # Behind the lines there is room for their names.
-    x = alt.X("age:Q", title=AXIS).scale(domain=[low, high + ROOM * (high - low)], nice=False)
+    scale, ticks = axes.beside(low, high, names)
+    x = alt.X("age:Q", title=AXIS).scale(**scale).axis(**ticks)
     base = (
         marks.shown(marks.named("courses"), domain=False)
         .transform_filter("datum.readers == chosen_readers")

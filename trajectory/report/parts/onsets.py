@@ -101,7 +101,12 @@ def _when(run: Run, frame: pl.DataFrame) -> Figure:
         x=marks.step_axis(column="onset"),
         shape=alt.Shape("phenomenon:N", title=None)
         .scale(domain=list(PHENOMENA), range=list(SHAPES))
-        .legend(orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY),
+        .legend(
+            orient="top",
+            values=[p for p in PHENOMENA if p in _drawn(run, frame)],
+            symbolFillColor=marks.GREY,
+            symbolStrokeColor=marks.GREY,
+        ),
     )
     labels = frame.filter(pl.col("status") == "observed")["label"].n_unique()
     return Figure(
@@ -115,6 +120,11 @@ def _when(run: Run, frame: pl.DataFrame) -> Figure:
         wide=True,
         height=max(160, 24 * min(labels, 24)),
     )
+
+
+def _drawn(run: Run, frame: pl.DataFrame) -> set[str]:
+    """Phenomena of which the chart shows some at first."""
+    return set(run.first_shown(frame).filter(status="observed")["phenomenon"])
 
 
 def _over(run: Run, frame: pl.DataFrame, read: Callable[[pl.DataFrame], str]) -> str:
@@ -194,6 +204,7 @@ def _layers_reading(frame: pl.DataFrame, phenomenon: str) -> str:
 
 def _leads(run: Run, frame: pl.DataFrame) -> Figure:
     base = marks.shown(marks.named("leads"))
+    pairs = sorted(frame["pair"].unique())
     layers = marks.forest(
         base,
         LEADS,
@@ -204,9 +215,9 @@ def _leads(run: Run, frame: pl.DataFrame) -> Figure:
         tooltip=marks.tips(LEADS, ["trajectory", "domain", "pair", "order"]),
         color=marks.colour(run),
         yOffset=alt.YOffset("pair:N"),
-        shape=alt.Shape("pair:N", title=None).legend(
-            orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY
-        ),
+        shape=alt.Shape("pair:N", title=None)
+        .scale(domain=pairs, range=list(SHAPES))
+        .legend(orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY),
     )
     return Figure(
         "leads",

@@ -11,6 +11,7 @@ import polars as pl
 from trajectory.dynamics.circuit import last_records
 from trajectory.dynamics.series import with_group
 from trajectory.report import marks, palette, words
+from trajectory.report.charts import depth_axis
 from trajectory.report.page import Figure
 from trajectory.report.run import ACTIVE_DOMAIN, Run
 from trajectory.schemas import HEADS
@@ -70,20 +71,19 @@ def elsewhere(run: Run, groups: Iterable[str]) -> dict[str, str]:
 def figure(run: Run, frame: pl.DataFrame, first: tuple[str, str]) -> Figure:
     """The chart of one trajectory on one domain; ``first`` is what stands there at first."""
     told = [CALLED[name] for name in SITS_ON]
+    there = set(frame.filter(trajectory=first[0], domain=first[1])["follows"])
     points = (
         marks.named("own")
         .transform_filter("datum.trajectory == chosen_trajectory && datum.domain == chosen_domain")
         .mark_point(filled=True, size=46, opacity=0.85)
         .encode(
-            x=alt.X("layer:Q", title="layer")
-            .axis(labelExpr=marks.WHOLE, tickMinStep=1)
-            .scale(zero=False, nice=False, padding=8),
+            x=depth_axis("layer"),
             y=alt.Y("own_top_mass:Q", title="greatest column mass, sequence by sequence").scale(
                 domain=[0, 1]
             ),
             color=alt.Color("follows:N", title="its keys follow")
             .scale(domain=told, range=list(COLOURS))
-            .legend(orient="top"),
+            .legend(orient="top", values=[name for name in told if name in there]),
             tooltip=[
                 *marks.tips(HEADS, ["trajectory", "domain", "layer", "head"]),
                 *marks.tips(HEADS, ["own_top_mass", "own_sink_rate", "top_mass", "top_token"]),

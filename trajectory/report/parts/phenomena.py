@@ -149,8 +149,8 @@ def _chart(
     base = marks.named(panel.name).transform_filter(chosen)
     layers: list[alt.Chart] = [
         marks.reference(like[0], like[1]).encode(y=alt.Y("at:Q").scale(**y_scale)),
-        *_threshold(panel, threshold, told.format(threshold), x, alt.Y("at:Q").scale(**y_scale)),
-        *_appears(panel, x("at")),
+        _threshold(panel, threshold, x, alt.Y("at:Q").scale(**y_scale)),
+        _appears(x("at")),
     ]
     toys = base.transform_filter("datum.world == 'toy'")
     colour = alt.Color("colour:N", scale=None, legend=None)
@@ -164,6 +164,8 @@ def _chart(
         model = base.transform_filter(f"datum.group == {group!r}")
         thick = model.mark_line(style="ink", strokeWidth=4, strokeDash=pattern)
         layers.append(thick.encode(x=x(), y=y("mean")))
+    # What rules mean is told above the lines that cross them.
+    layers += _meant(panel, threshold, told, x("at"), alt.Y("at:Q").scale(**y_scale))
     return alt.layer(*layers, *_labels(panel, x, y, chosen))
 
 
@@ -173,35 +175,39 @@ def _models(points: pl.DataFrame) -> dict[str, list[int]]:
     return {g: palette.DASHES[i % len(palette.DASHES)] for i, g in enumerate(groups)}
 
 
-def _threshold(panel: Panel, value: float, told: str, x: Any, y: alt.Y) -> list[alt.Chart]:
-    """The rule by which the phenomenon is judged, named at its left end; it ends where the lines'
-    names begin."""
-    data = alt.InlineData(values=[{"at": value, "meaning": told}])
-    chart = alt.Chart(data)
+def _threshold(panel: Panel, value: float, x: Any, y: alt.Y) -> alt.Chart:
+    """The rule by which the phenomenon is judged; it ends where the lines' names begin."""
     ends = marks.named(f"{panel.name}-ends").transform_filter("datum.axis == chosen_axis")
     rule = ends.transform_aggregate(left="min(left)", right="max(right)")
-    rule = rule.transform_calculate(at=str(value))
-    return [
-        rule.mark_rule(strokeDash=[6, 4], color=marks.GREY, strokeWidth=1.2).encode(
-            x=x("left"), x2="right:Q", y=y
-        ),
-        chart.mark_text(align="left", dy=-6, fontSize=11).encode(
-            x=alt.value(4), y=y, text="meaning:N"
-        ),
-    ]
+    rule = rule.transform_calculate(at=str(value)).mark_rule(
+        strokeDash=[6, 4], color=marks.GREY, strokeWidth=1.2
+    )
+    return rule.encode(x=x("left"), x2="right:Q", y=y)
 
 
-def _appears(panel: Panel, x: alt.X) -> list[alt.Chart]:
+def _appears(x: alt.X) -> alt.Chart:
     """The rule at which every sink appears, on the clock of the onset."""
-    align, offset, height = APPEARS[panel.name]
     data = alt.InlineData(values=[{"at": 1, "meaning": "the sink appears"}])
     chart = alt.Chart(data).transform_filter("chosen_axis == 'onset'")
-    return [
-        chart.mark_rule(color=marks.GREY, strokeWidth=1.2, clip=True).encode(x=x),
-        chart.mark_text(align=align, dx=offset, fontSize=11).encode(
-            x=x, y=alt.value(height), text="meaning:N"
-        ),
-    ]
+    return chart.mark_rule(color=marks.GREY, strokeWidth=1.2, clip=True).encode(x=x)
+
+
+def _meant(panel: Panel, value: float, told: str, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """What both rules mean, each text on a band of paper."""
+    judged = alt.Chart(alt.InlineData(values=[{"at": value, "meaning": told.format(value)}]))
+    appears = alt.Chart(alt.InlineData(values=[{"at": 1, "meaning": "the sink appears"}]))
+    appears = appears.transform_filter("chosen_axis == 'onset'")
+    align, offset, height = APPEARS[panel.name]
+    found = []
+    looks: list[dict[str, Any]] = [{"style": "halo"}, {}]
+    for look in looks:
+        one = judged.mark_text(align="left", dy=-6, fontSize=11, **look)
+        other = appears.mark_text(align=align, dx=offset, fontSize=11, **look)
+        found += [
+            one.encode(x=alt.value(4), y=y, text="meaning:N"),
+            other.encode(x=x, y=alt.value(height), text="meaning:N"),
+        ]
+    return found
 
 
 def _labels(panel: Panel, x: Any, y: Any, chosen: str) -> list[alt.Chart]:

@@ -68,7 +68,9 @@ def _figure(
         marks.named(f"ranked-{name}")
         .transform_filter("datum.trajectory == chosen_trajectory")
         .encode(
-            x=alt.X("name:N", title=None, sort={"field": "place"}).axis(labelAngle=-60),
+            x=alt.X("name:N", title=None, sort={"field": "place"}).axis(
+                labelAngle=-90, labelFontSize=10, labelOverlap=False, labelPadding=4
+            ),
             y=alt.Y(f"{column}:Q", title=axis).scale(zero=True),
         )
     )

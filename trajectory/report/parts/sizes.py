@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -12,7 +15,7 @@ import polars as pl
 from trajectory.dynamics.families import recorded_tokens
 from trajectory.report import marks, words
 from trajectory.report.controls import Choice, Control
-from trajectory.report.page import Block, Captions, Figure, Part
+from trajectory.report.page import Block, Captions, Chart, Figure, Heading, Part
 from trajectory.report.palette import KINDS
 from trajectory.report.parts.onsets import PHENOMENA
 from trajectory.report.run import Run, domain_rank
@@ -25,6 +28,11 @@ LINE_POINTS = 24
 """Points of a fitted line's band."""
 
 ALIKE = ["family", "data", "language"]
+
+PANELS = ("data", "language", "family")
+"""Facets of which each value can have a panel of its own: those that a fit tells apart."""
+
+MOST_PANELS = 6
 
 TEXT = (
     "A point is a run's onset with the 95 % interval of its crossing; a line is the power of the "
@@ -42,13 +50,28 @@ def make(run: Run) -> Part:
     points = _points(run, fits, axis)
     lines = _lines(fits, points)
     data = {"sized": points, "size_lines": lines, "size_fits": fits}
-    varied = [name for name in FACETS if points[name].n_unique() > 1] or ["data"]
+    varied = _varied(points)
     options = [(name, name) for name in varied]
     controls: list[Control] = [Choice("coloured_by", "colour", options, varied[0], "Sizes")]
-    blocks: list[Block] = [_against_size(fits, axis)]
+    blocks: list[Block] = [_against_size(fits, points, axis)]
     if fits["exponent"].count():
         blocks.append(_exponents(fits))
+    blocks += _panels(fits, points, axis)
     return Part("sizes", "Onsets and size", TEXT, blocks, controls, data, _reading(fits, "sink"))
+
+
+def _varied(points: pl.DataFrame) -> list[str]:
+    """What runs differ in."""
+    return [name for name in FACETS if points[name].n_unique() > 1] or ["data"]
+
+
+def _looks(points: pl.DataFrame, facets: Sequence[str]) -> dict[str, str]:
+    """The colour of each value of some facets: the first values of all have the same colours."""
+    found: dict[str, str] = {}
+    for facet in facets:
+        for i, value in enumerate(points[facet].drop_nulls().unique().sort()):
+            found.setdefault(value, KINDS[i % len(KINDS)])
+    return found
 
 
 def _label() -> pl.Expr:
@@ -118,42 +141,12 @@ def _lines(fits: pl.DataFrame, points: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={**texts, **numbers})
 
 
-def _against_size(fits: pl.DataFrame, axis: str) -> Figure:
-    title = "onset (training tokens)" if axis == "tokens" else "onset (training step)"
-    chosen = "datum.phenomenon == chosen_phenomenon"
-    x = marks.log_axis(alt.X("parameters:Q", title="parameters"), padding=8)
-    of_lines = (
-        marks.named("size_lines")
-        .transform_filter(f"{chosen} && indexof(shown_domains, datum.domain) >= 0")
-        .encode(x=x, detail=["label:N", "domain:N"])
-    )
-    band = of_lines.mark_area(opacity=0.12, color=marks.GREY).encode(
-        y=_y("low", title), y2="high:Q"
-    )
-    line = of_lines.mark_line(strokeWidth=1.5, color=marks.GREY).encode(y=_y("at", title))
-    shown = marks.shown(marks.named("sized")).transform_filter(chosen)
-    base = shown.transform_calculate(shade="datum[coloured_by]").encode(
-        x=x,
-        color=alt.Color("shade:N", title=None)
-        .scale(range=list(KINDS))
-        .legend(orient="top", columns=4),
-        tooltip=[
-            *marks.tips(None, ["trajectory", "domain"]),
-            *(alt.Tooltip(f"{name}:N", title=name) for name in FACETS),
-            alt.Tooltip("parameters:Q", title="parameters", format=".4~s"),
-            alt.Tooltip("at:Q", title=title, format=".4~s"),
-        ],
-    )
-    closed = base.transform_filter("isValid(datum.at_low) && isValid(datum.at_high)")
-    rules = closed.mark_rule(strokeWidth=1.5, opacity=0.7).encode(
-        y=_y("at_low", title), y2="at_high:Q"
-    )
-    dots = base.mark_point(filled=True, size=60, opacity=1).encode(y=_y("at", title))
+def _against_size(fits: pl.DataFrame, points: pl.DataFrame, axis: str) -> Figure:
     captions = Captions.of("chosen_phenomenon", PHENOMENA, partial(_reading, fits))
     return Figure(
         "onset-sizes",
         "When it appears, by size",
-        alt.layer(band, line, rules, dots),
+        _chart(points, axis),
         captions.readings[("sink",)],
         captions=captions,
         data="sized",
@@ -163,9 +156,98 @@ def _against_size(fits: pl.DataFrame, axis: str) -> Figure:
     )
 
 
-def _y(column: str, title: str) -> alt.Y:
-    axis: alt.Y = marks.log_axis(alt.Y(f"{column}:Q", title=title))
-    return axis
+def _panels(fits: pl.DataFrame, points: pl.DataFrame, axis: str) -> list[Block]:
+    """A chart for each value of the first facet that tells fits apart, all on the same axes."""
+    facet = next((name for name in PANELS if points[name].drop_nulls().n_unique() > 1), None)
+    if facet is None:
+        return []
+    runs = points.drop_nulls(facet).group_by(facet).agg(pl.col("trajectory").n_unique())
+    values = runs.sort("trajectory", facet, descending=[True, False])[facet].to_list()
+    told = f"A panel for each: {facet}. All have the same axes."
+    if len(values) > MOST_PANELS:
+        told = f"The {MOST_PANELS} of {len(values)} with most runs. All have the same axes."
+    found: list[Block] = [Heading(f"By {facet}", told, "size-panels")]
+    ends = {name: _ends(points, *columns) for name, columns in _SPANS.items()}
+    for i, value in enumerate(values[:MOST_PANELS]):
+        own = fits.filter(pl.col(facet) == value)
+        captions = Captions.of("chosen_phenomenon", PHENOMENA, partial(_reading, own))
+        found.append(
+            Figure(
+                f"onset-sizes-{i}",
+                f"{facet}: {value}",
+                _chart(points, axis, f"datum.{facet} == {json.dumps(value)}", ends),
+                captions.readings[("sink",)],
+                captions=captions,
+                data="sized",
+                table="onset_sizes",
+                narrow=True,
+                height=200,
+            )
+        )
+    return found
+
+
+_SPANS = {"x": ("parameters",), "y": ("at", "at_low", "at_high")}
+
+
+def _ends(points: pl.DataFrame, *columns: str) -> dict[str, list[float]]:
+    """A scale that holds all values of some columns."""
+    values = pl.concat([points[name].cast(pl.Float64) for name in columns]).drop_nulls()
+    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]
+    room = max(1.2, (high / low) ** 0.06)
+    return {"domain": [low / room, high * room]}
+
+
+def _chart(
+    points: pl.DataFrame,
+    axis: str,
+    which: str = "true",
+    ends: Mapping[str, dict[str, list[float]]] | None = None,
+) -> Chart:
+    """Onsets against parameters, with the fitted lines and their bands.
+
+    Args:
+        points: all onsets, whose facets have the same colours in every panel.
+        axis: tokens or steps.
+        which: expression that chooses rows and lines.
+        ends: scales of both axes; None for those of what is drawn.
+    """
+    title = "onset (training tokens)" if axis == "tokens" else "onset (training step)"
+    chosen = f"datum.phenomenon == chosen_phenomenon && {which}"
+    looks = _looks(points, FACETS)
+    scale: Mapping[str, Mapping[str, Any]] = ends or {"x": {"padding": 8}, "y": {}}
+    x = marks.log_axis(alt.X("parameters:Q", title="parameters"), **scale["x"])
+
+    def y(column: str) -> alt.Y:
+        found: alt.Y = marks.log_axis(alt.Y(f"{column}:Q", title=title), **scale["y"])
+        return found
+
+    of_lines = (
+        marks.named("size_lines")
+        .transform_filter(f"{chosen} && indexof(shown_domains, datum.domain) >= 0")
+        .encode(x=x, detail=["label:N", "domain:N"])
+    )
+    band = of_lines.mark_area(opacity=0.12, color=marks.GREY, clip=True).encode(
+        y=y("low"), y2="high:Q"
+    )
+    line = of_lines.mark_line(strokeWidth=1.5, color=marks.GREY, clip=True).encode(y=y("at"))
+    shown = marks.shown(marks.named("sized")).transform_filter(chosen)
+    base = shown.transform_calculate(shade="datum[coloured_by]").encode(
+        x=x,
+        color=alt.Color("shade:N", title=None)
+        .scale(domain=list(looks), range=list(looks.values()))
+        .legend(orient="top", columns=4, values=list(_looks(points, _varied(points)[:1]))),
+        tooltip=[
+            *marks.tips(None, ["trajectory", "domain"]),
+            *(alt.Tooltip(f"{name}:N", title=name) for name in FACETS),
+            alt.Tooltip("parameters:Q", title="parameters", format=".4~s"),
+            alt.Tooltip("at:Q", title=title, format=".4~s"),
+        ],
+    )
+    closed = base.transform_filter("isValid(datum.at_low) && isValid(datum.at_high)")
+    rules = closed.mark_rule(strokeWidth=1.5, opacity=0.7).encode(y=y("at_low"), y2="at_high:Q")
+    dots = base.mark_point(filled=True, size=60, opacity=1).encode(y=y("at"))
+    return alt.layer(band, line, rules, dots)
 
 
 def _exponents(fits: pl.DataFrame) -> Figure:

@@ -10,6 +10,7 @@ import polars as pl
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Figure, Missing, Part
+from trajectory.report.palette import DASHES, kinds
 from trajectory.report.run import Run
 from trajectory.schemas import THEORY_CURVES
 
@@ -36,6 +37,28 @@ _NAMES = {"sgd": "SGD", "adam": "Adam"}
 _THEORY_AXES = {"sink": "sink logit (nats)", "value": "ln(norm of the sink's value / at the start)"}
 
 
+def _told_apart(curves: pl.DataFrame) -> dict[str, Any]:
+    """A colour and a line pattern for each regime that is drawn."""
+    drawn = sorted(curves.filter(pl.col("time_to_onset") > 0)["regime"].unique())
+    legend = alt.Legend(
+        orient="top",
+        columns=3,
+        symbolType="stroke",
+        symbolSize=400,
+        symbolStrokeWidth=2,
+        labelExpr=f"{_NAMES}[datum.label] || ({marks.SPOKEN})",
+    )
+    patterns = [DASHES[i % len(DASHES)] for i in range(len(drawn))]
+    return {
+        "color": alt.Color("regime:N", title=None, legend=legend).scale(
+            domain=drawn, range=list(kinds(drawn).values())
+        ),
+        "strokeDash": alt.StrokeDash("regime:N", title=None, legend=legend).scale(
+            domain=drawn, range=patterns
+        ),
+    }
+
+
 def _theory(column: str, title: str, curves: pl.DataFrame) -> Figure:
     chart = (
         marks.named("theory")
@@ -44,9 +67,7 @@ def _theory(column: str, title: str, curves: pl.DataFrame) -> Figure:
         .encode(
             x=marks.step_axis("time / time of the sink's onset", "time_to_onset"),
             y=alt.Y(f"{column}:Q", title=_THEORY_AXES[column]).scale(zero=False),
-            color=alt.Color("regime:N", title=None).legend(
-                orient="top", columns=3, labelExpr=f"{_NAMES}[datum.label] || ({marks.SPOKEN})"
-            ),
+            **_told_apart(curves),
             tooltip=marks.tips(THEORY_CURVES, ["regime", "time", "sink", "value", "loss"]),
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import altair as alt
 import polars as pl
@@ -10,7 +11,7 @@ import polars as pl
 from trajectory.report import marks, palette, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Figure, Missing, Part
-from trajectory.report.parts import maps
+from trajectory.report.parts import maps, placed
 from trajectory.report.run import Run, is_bb
 from trajectory.schemas import BB_RESIDUALS, BB_TYPES
 
@@ -25,7 +26,7 @@ def make(run: Run, first: str) -> Part:
     data: dict[str, pl.DataFrame] = {}
     toy = [t for t in run.trajectories if is_bb(t)]
     if run.has("bb_types"):
-        frame = _types(run)
+        frame = _named(_types(run))
         data["types"] = frame
         blocks += [_logits(frame, toy, first), _targets(frame, toy, first)]
     else:
@@ -60,6 +61,22 @@ def _types(run: Run) -> pl.DataFrame:
         .sort("trajectory", "token", "step")
         .collect()
     )
+
+
+def _named(frame: pl.DataFrame) -> pl.DataFrame:
+    """With the side of each last point on which its name stands; '' where it has no room."""
+    keys = ["trajectory", "step", "token"]
+    parts = []
+    for _, part in frame.filter(pl.col("share") > 0).group_by("trajectory", maintain_order=True):
+        last = _last(part).sort("share", "token", descending=[True, False])
+        shares, weights = last["share"].log(), last["sink_weight"].clip(1e-3, 0.999)
+        across = (shares - shares.min()) / ((shares.max() - shares.min()) or 1.0)  # type: ignore[operator]
+        up = (weights / (1 - weights)).log() / math.log(0.999 / 0.001) / 2 + 0.5
+        side = placed.sides(across.to_list(), up.to_list(), last["token"].to_list())
+        parts.append(last.select(*keys, pl.Series("side", side, pl.String)))
+    if not parts:
+        return frame.with_columns(side=pl.lit(""))
+    return frame.join(pl.concat(parts), on=keys, how="left", maintain_order="left")
 
 
 def _floors(run: Run) -> pl.LazyFrame:
@@ -139,6 +156,7 @@ def _logits_reading(frame: pl.DataFrame, trajectory: str) -> str:
     return f"At the last checkpoint Δlogit is above 0 in {words.listed(told)}."
 
 
+_ALIGNED: dict[int, Literal["left", "center", "right"]] = {1: "left", 0: "center", -1: "right"}
 _LOG_ODDS = "log(clamp({0}, 1e-3, 0.999) / (1 - clamp({0}, 1e-3, 0.999)))"
 _WEIGHTS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 
@@ -167,7 +185,17 @@ def _targets(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
             y=_odds("odds"),
         )
     )
-    text = base.mark_text(fontSize=12, dx=9).encode(text="token:N")
+    text = [
+        base.transform_filter(f"datum.side == '{side}'")
+        .mark_text(
+            fontSize=12,
+            align=_ALIGNED[across],
+            dx=across * placed.AWAY,
+            dy=down * (placed.AWAY + placed.LINE / 2),
+        )
+        .encode(text="token:N")
+        for side, (across, down) in placed.SIDES.items()
+    ]
     points = base.mark_point(filled=True, size=32, opacity=1).encode(
         color=_kind(),
         tooltip=marks.tips(
@@ -188,7 +216,7 @@ def _targets(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
     return Figure(
         "type-targets",
         "Where each token type looks at the last checkpoint",
-        alt.layer(floor, text, points),
+        alt.layer(floor, *text, points),
         captions.readings[(first,)],
         captions=captions,
         data="types",

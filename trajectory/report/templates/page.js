@@ -6,7 +6,7 @@ const controls = document.getElementById("controls");
 const views = new Map();
 const CANVAS_ROWS = 3000; // more marks than this are slow as elements of the page
 
-const LIGHT = { ink: "#1c2430", faint: "#d5dbe1" }; // of files, whatever the page looks like
+const LIGHT = { ink: "#1c2430", faint: "#d5dbe1", paper: "#ffffff" }; // of files, whatever the page looks like
 
 for (const swatch of document.querySelectorAll(".swatch")) {
   swatch.style.background = swatch.dataset.color === LIGHT.ink ? "var(--ink)" : swatch.dataset.color;
@@ -100,14 +100,18 @@ function theme(spec, width, look) {
   const own = encodings(spec).some(({ x }) => x?.axis?.values);
   const ink = look?.ink ?? colour("--ink");
   const faint = look?.faint ?? colour("--faint");
+  const paper = look?.paper ?? colour("--paper");
   const text = { labelColor: ink, titleColor: ink, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
   return {
     range: { category: payload.palette },
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
     axis: { ...text, domainColor: faint, tickColor: faint, gridColor: faint, gridOpacity: 0.45, labelOverlap: true },
     ...(!own && { axisXQuantitative: { tickCount: payload.ticks } }),
-    legend: { ...text, gradientLength: 120, labelLimit: 260, ...(width < NARROW && { layout: { top: { direction: "vertical" } } }) },
-    header: text, title: { color: ink }, text: { color: ink }, style: { ink: { color: ink } },
+    legend: {
+      ...text, gradientLength: 120, labelLimit: 260,
+      layout: { top: { margin: 20, ...(width < NARROW && { direction: "vertical", margin: 4 }) } },
+    },
+    header: text, title: { color: ink }, text: { color: ink }, style: { ink: { color: ink }, halo: { stroke: paper, strokeWidth: 4, strokeJoin: "round" } },
   };
 }
 
@@ -125,23 +129,6 @@ const merge = (into, from) => {
   return into;
 };
 
-// On a phone names of rows and legends get less room, and other places to stand.
-function fit(spec, width) {
-  if (width >= NARROW) return;
-  for (const encoding of encodings(spec)) {
-    const axis = encoding.y?.axis;
-    if (axis?.labelLimit > 150) {
-      axis.labelLimit = 150;
-      // Names that go on in a second line do so sooner: marks.rows_axis.
-      if (axis.labelExpr) axis.labelExpr = axis.labelExpr.replace(/\{1,\d+\}/, "{1,25}");
-    }
-    for (const channel of ["color", "shape", "strokeDash", "fill"]) {
-      const legend = encoding[channel]?.legend;
-      if (legend && encoding[channel].type !== "quantitative") legend.columns = encoding.y?.axis?.labelLimit || legend.columns ? 1 : 2;
-    }
-  }
-}
-
 // Several legends stand one below the other where side by side they would leave the chart.
 function roomForLegends(spec, width) {
   const legends = new Set();
@@ -155,10 +142,13 @@ function roomForLegends(spec, width) {
 }
 
 // An axis's title or kind cannot depend on a parameter: such a choice draws the chart anew.
-// A mark in the ink of light paper, as a run's only language model, gets the ink that is given.
+// A mark in the ink of light paper, as a run's only language model, gets the ink that is given; a
+// scheme of colours the part of it that is seen on such paper.
 function specification(figure, now, ink = LIGHT.ink) {
   const drawn = JSON.stringify(figure.spec).replaceAll(`"${LIGHT.ink}"`, JSON.stringify(ink));
-  const spec = JSON.parse(drawn);
+  const shade = ink === LIGHT.ink ? "light" : "dark";
+  const spec = JSON.parse(drawn, (key, value) =>
+    key === "scheme" && value.extent ? { ...value, extent: payload.schemes[value.name][shade] } : value);
   for (const parameter of spec.params ?? []) {
     if (parameter.name in now) parameter.value = now[parameter.name];
   }
@@ -172,6 +162,7 @@ function specification(figure, now, ink = LIGHT.ink) {
       }
     }
   }
+  nameDrawn(figure, spec);
   fit(spec, document.getElementById(figure.name).clientWidth);
   const text = JSON.stringify(spec);
   const data = Object.fromEntries(figure.sources.map((name) => [
@@ -240,7 +231,7 @@ function tellShown(figure, now) {
   views.get(figure.name).view.description(described(element, reading));
 }
 
-async function draw(figure) {
+async function draw(figure, again = false) {
   const now = state();
   const [spec, renderer] = specification(figure, now, colour("--ink"));
   views.get(figure.name)?.finalize();
@@ -255,6 +246,7 @@ async function draw(figure) {
       : { theme: document.documentElement.dataset.theme === "dark" ? "dark" : "light" },
   });
   views.set(figure.name, result);
+  if (misnames(figure, spec) && !again) return draw(figure, true);
   // The chart is described as a whole; its thousands of marks have no names.
   result.view.container().querySelector("svg")?.setAttribute("aria-hidden", "true");
   if (Object.keys(figure.picks).length) {
@@ -277,6 +269,7 @@ async function update(figure, now) {
   for (const [name, found] of Object.entries(data)) view.data(name, found);
   view.description(caption(figure, now, data));
   await view.runAsync();
+  if (misnames(figure, views.get(figure.name).spec)) return draw(figure, true);
   showEmptiness(figure);
   tellShown(figure, now);
   silence();
