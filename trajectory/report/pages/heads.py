@@ -308,7 +308,8 @@ def _depth_reading(run: Run, strongest: pl.DataFrame, trajectory: str, domain: s
         f"On {domain} {reached} of {trajectory}'s "
         f"{words.count(layers, 'layer')} {words.agree(reached, layers, 'reaches', 'reach')} a "
         f"sink (excess ≥ {threshold}), layer {first['layer']} first, at "
-        f"{words.at_step(first['step'])}; the strongest ends in layer {top['layer']}, at {words.number(top['sink_excess'])}."
+        f"{words.at_step(first['step'])}; the strongest ends in layer "
+        f"{top['layer']}, at {words.number(top['sink_excess'])}."
     )
 
 
