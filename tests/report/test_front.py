@@ -19,7 +19,7 @@ from trajectory.dynamics.claims.ledger import standings
 from trajectory.dynamics.series import group_of
 from trajectory.report import findings
 from trajectory.report.names import Names, change
-from trajectory.report.page import Page, Tiles
+from trajectory.report.page import Grid, Page, Tiles
 from trajectory.report.pages import overview, trajectories
 from trajectory.report.parts import attention, clock, cost, story, tiles
 from trajectory.report.parts.tally import Tallies
@@ -157,9 +157,11 @@ def test_experiments_that_hold_a_part_are_not_the_story(results: Path) -> None:
     assert run.free == ["bb/relu-1l", "bb/softmax-1l", "nano-olmo"]
     page = trajectories.make(run)
     drawn = next(c.value for c in page.controls if c.kind == "legend")
-    told = next(f.reading for f in page.figures if f.name == "sink")
     assert {group_of(t) for t in drawn} == set(run.free)
-    assert told.startswith("All runs but experiments, on ") and "adamw-3l" not in told
+    assert "Charts first show all runs but experiments, on " in page.answer
+    told = next(f.reading for f in page.figures if f.name == "delta_logit")
+    (ends,) = (block for block in page.blocks if isinstance(block, Grid))
+    assert "adamw-3l" not in told and {row[0] for row in ends.rows} == set(run.free)
     listed = [t for c in page.controls if c.kind == "legend" for _, _, own in c.groups for t in own]
     assert set(listed) == set(run.trajectories)
 

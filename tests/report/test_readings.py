@@ -169,21 +169,21 @@ def test_gates_that_come_with_their_sinks_are_told_and_later_ones_drawn(
     part = effects.make(run)
     dated = run.frame("gates").drop_nulls("log_lag")
     assert dated["log_lag"].unique().to_list() == [0.0]
-    assert f"of {dated.height} with both dates {dated.height} have both between" in part.text
+    assert f"Of {dated.height} gates with both dates {dated.height} come between" in part.text
     assert "gates" not in {figure.name for figure in part.blocks if isinstance(figure, Figure)}
 
     later = {"log_lag": pl.when(pl.col("log_lag") == 0).then(1.0), "order": pl.lit("sink")}
     copy = with_table(results, tmp_path, "gates", lambda frame: frame.with_columns(**later))
     part = effects.make(Run(copy, configured(copy)))
     (drawn,) = [b for b in part.blocks if isinstance(b, Figure) and b.name == "gates"]
-    assert f"the sink comes first, by more than their distance, in {dated.height}." in part.text
+    assert f"the sink comes clearly first in {dated.height}." in part.text
     assert "yOffset" in str(drawn.chart.to_dict(validate=False))
 
 
 def test_layers_and_depths_are_told_per_trajectory(named: dict[str, Page]) -> None:
     of_model = told(named, "heads", "depths", "nano-olmo", "prose")
     assert "1 of nano-olmo's 2 layers" in of_model and "at step 62" in of_model
-    assert f"{RISING[-1]:.2f} above the floor" in of_model
+    assert f"ends in layer 0, at {RISING[-1]:.2f}." in of_model
     assert "No layer of bb/relu-1l/seed0's 1 reaches" in told(
         named, "heads", "depths", "bb/relu-1l/seed0", "non_trigger"
     )
@@ -194,9 +194,8 @@ def test_layers_and_depths_are_told_per_trajectory(named: dict[str, Page]) -> No
 
 
 def test_resting_places_are_counted_per_trajectory(named: dict[str, Page]) -> None:
-    assert (
-        "the 6 heads of nano-olmo on prose rest at step 1,000: 1 on the sink and 5 on nothing"
-        in (told(named, "heads", "kinds", "nano-olmo", "prose"))
+    assert "The 6 heads of nano-olmo on prose at step 1,000: 1 on the sink and 5 on nothing" in (
+        told(named, "heads", "kinds", "nano-olmo", "prose")
     )
     assert "1 on nothing" in told(named, "heads", "kinds", "bb/relu-1l/seed0", "non_trigger")
     assert "1 of 3 heads of bb/adamw-3l/seed0" in told(
@@ -223,8 +222,8 @@ def test_token_types_are_told_of_the_chosen_trajectory(
     )
     before = told(named, "laboratory", "type-logits", name)
     after = told(other, "laboratory", "type-logits", name)
-    assert "above 0 in 2 of 2 non-trigger types that have one (median 6.91," in before
-    assert "above 0 in 0 of 2 non-trigger types that have one (median −2.00," in after
+    assert "above 0 in 2 of 2 non-trigger types (median 6.91," in before
+    assert "above 0 in 0 of 2 non-trigger types (median −2.00," in after
     assert "2 of 2 non-trigger types attend" in told(named, "laboratory", "type-targets", name)
     assert "0 of 2 non-trigger types attend" in told(other, "laboratory", "type-targets", name)
     for chart in ("type-logits", "type-targets"):
@@ -255,10 +254,10 @@ def test_maps_and_norms_are_told_of_what_is_drawn() -> None:
         }
     )
     text = types._norms_reading(norms, "bb/a/seed0")
-    assert "depth 2" in text and "norm 30.00 at the last checkpoint, 2.00 times the median" in text
-    assert "greatest of these is b's, 20.00" in text
+    assert "depth 2" in text and "ends at 30.0, 2.00 times the others' median" in text
+    assert "greatest of these is b's, 20.0" in text
     text = types._norms_reading(norms.filter(~pl.col("start")), "bb/a/seed0")
-    assert "no ⟨s⟩, the greatest norm is that of b, 20.00, 1.33 times the median" in text
+    assert "without ⟨s⟩, the greatest norm is that of b, 20.0, 1.33 times the median" in text
 
 
 def test_interventions_are_told_of_the_chosen_trajectory() -> None:
@@ -284,7 +283,7 @@ def test_interventions_are_told_of_the_chosen_trajectory() -> None:
 
 def test_readings_tell_of_the_domains_that_charts_draw_at_first(named: dict[str, Page]) -> None:
     """The synthetic language model was measured on code as well, which no box shows at first."""
-    counted = 0
+    counted, scope = 0, "Charts first show all runs, on non_trigger and prose."
     for name in ("trajectories", "alignment", "heads", "dynamics"):
         for chart in named[name].figures:
             spec = str(chart.specification(named[name].controls))
@@ -294,7 +293,8 @@ def test_readings_tell_of_the_domains_that_charts_draw_at_first(named: dict[str,
             for text in [chart.reading, *texts]:
                 assert "on code" not in text and "/ code" not in text, (name, chart.name)
                 if re.search(r"\d", text):
-                    assert re.match(r"All runs, on (non_trigger|prose)", text), text
+                    own = re.match(r"All runs, on (non_trigger|prose)", text)
+                    assert own or scope in named[name].answer, text
                     counted += 1
     assert counted > 20
 
@@ -337,8 +337,8 @@ def test_regimes_of_the_theory_are_told_by_where_they_end() -> None:
         }
     )
     assert theory._theory_reading(curves, "sink") == (
-        "Of 2 regimes with an onset the sink ends highest in Adam (7.00, at 2 × the onset's time) "
-        "and lowest in SGD (2.50, at 4 × the onset's time); no onset in fixed sink."
+        "Of 2 regimes with an onset the sink ends highest in Adam (7.00, at 2 × the onset) "
+        "and lowest in SGD (2.50, at 4 × the onset); no onset in fixed sink."
     )
 
 
@@ -356,7 +356,7 @@ def test_collapses_are_told_for_each_choice(named: dict[str, Page]) -> None:
     row = {"score": 0.97, "score_low": 0.94, "score_high": 1.0, "null_high": 0.96}
     assert "which leaves undecided whether more than" in alignment._explains(row)
     assert "no more than" in alignment._explains({**row, "null_high": 1.2})
-    assert "100.00 (bb/softmax-1l/seed0) to 500.00 (nano-olmo)" in told(
+    assert "100 (bb/softmax-1l/seed0) to 500 (nano-olmo)" in told(
         named, "alignment", "scales", "sink_excess", "step", "time"
     )
 
@@ -366,7 +366,7 @@ def test_experiments_are_told_for_the_chosen_statistic(named: dict[str, Page]) -
     assert "In 1 of 2 comparisons" in text and "sink excess at equal loss" in text
     assert "relu-1l −0.40" in text, "the other's interval reaches beyond zero"
     text = told(named, "laboratory", "mitigations", "sink_excess", "rate")
-    assert "the difference in sink excess per ln(step) excludes zero" in text
+    assert "the interval in sink excess per ln(step) excludes zero" in text
 
 
 def test_experiments_stand_side_by_side_with_their_differences_at_equal_loss(
@@ -388,7 +388,7 @@ def test_experiments_stand_side_by_side_with_their_differences_at_equal_loss(
     copy = with_table(results, tmp_path, "bb_comparisons", own)
     (grid,) = (
         block
-        for block in mitigations.make(Run(copy, configured(copy))).blocks
+        for block in mitigations.make(Run(copy, configured(copy))).every_block
         if isinstance(block, Grid) and block.name == "compared"
     )
     cells = {
@@ -402,7 +402,7 @@ def test_experiments_stand_side_by_side_with_their_differences_at_equal_loss(
     assert row["sink excess"].text == "0.250" and row["sink excess"].order == 0.25
     matched = row["sink excess: difference"]
     assert (matched.text, matched.order) == ("−0.500 [−0.600, 0.000]", -0.5)
-    assert matched.note == "p 0.06"
+    assert matched.note == "p 0.062"
     assert row["residual excess"].text == "—", "not compared"
     assert control["Δlogit"].text == "0.250"
     assert control["Δlogit: difference"].text == "—"
@@ -421,7 +421,7 @@ def test_the_price_is_what_the_tasks_own_oracle_would_not_pay(
     page = mitigations.make(Run(copy, configured(copy)))
     assert page.data["prices"]["excess"].unique().to_list() == [pytest.approx(0.175)]
     price = next(figure for figure in page.figures if figure.name == "price")
-    assert "0.175 nats/token" in price.reading
+    assert f"{words.number(0.175)} nats/token" in price.reading
 
 
 def test_causes_are_drawn_by_their_rates_where_these_were_compared(named: dict[str, Page]) -> None:
@@ -430,7 +430,7 @@ def test_causes_are_drawn_by_their_rates_where_these_were_compared(named: dict[s
     assert set(rows["statistic"]) == {"delta_logit", "value_ratio"}
     assert rows.select("variant", "statistic").is_duplicated().sum() == 0
     causes = next(figure for figure in named["laboratory"].figures if figure.name == "causes")
-    assert "the difference in Δlogit and value ratio per ln(step) excludes zero" in causes.reading
+    assert "the interval in Δlogit and value ratio per ln(step) excludes zero" in causes.reading
 
 
 def test_of_many_groups_the_ends_are_told_as_they_are_of_few() -> None:

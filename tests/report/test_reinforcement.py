@@ -16,7 +16,7 @@ from trajectory.dynamics.holds import experiments, hold_rows
 from trajectory.dynamics.motions import motion_rows, motion_test_rows
 from trajectory.dynamics.reinforcement import reinforcement_rows
 from trajectory.report.figures import THEMES, render, static
-from trajectory.report.page import Figure, Grid, Page, Terms
+from trajectory.report.page import Figure, Folded, Grid, Page, Terms
 from trajectory.report.pages import reinforcement
 from trajectory.report.parts import answered, holds
 from trajectory.report.run import Run
@@ -90,10 +90,10 @@ def test_a_page_is_made_of_what_tables_there_are(tmp_path: Path, names: set[str]
     assert page.answer or page.reasons
     (terms,) = (block for block in page.blocks if isinstance(block, Terms))
     told = " ".join(" ".join([f"{term}:", *passage]) for term, passage in terms.passages)
-    assert ("Forces: Not measured in this run" in told) == ("forces" not in names)
-    assert ("Flow arrows: Not measured in this run" in told) == (not {"forces", "arrows"} <= names)
-    assert ("Forks: Not measured in this run" in told) == ("forks" not in names)
-    assert ("Holds: Not measured in this run" in told) == ("holds" not in names)
+    assert ("Forces: Not measured:" in told) == ("forces" not in names)
+    assert ("Flow arrows: Not measured:" in told) == (not {"forces", "arrows"} <= names)
+    assert ("Forks: Not measured:" in told) == ("forks" not in names)
+    assert ("Holds: Not measured:" in told) == ("holds" not in names)
     assert "Curves: 4 of 4 lead heads" in told
     assert not {"None", "nan"} & set(told.split())
 
@@ -114,7 +114,7 @@ def test_holds_are_told_with_what_their_intervals_decide() -> None:
     assert rows["verdict"].to_list() == ["yes", "no", None, None, "undecided", None]
     told = holds.reading(holds.named(rows))
     assert "In Bigram-Backcopy 1 of 2 changes is as predicted, 1 the reverse." in told
-    assert "In language models 0 of 1 change are as predicted, 1 undecided." in told
+    assert "In language models 0 of 1 change is as predicted, 1 undecided." in told
     assert "Shams that change, though none should: 1 of 2." in told
     clause = " ".join(answered.holds(rows))
     assert "As predicted: bb/held (−2.50 [−3.00, −2.00] nats of sink, predicted −3.00)" in clause
@@ -168,8 +168,10 @@ def test_the_project_s_own_holds_are_drawn(tmp_path: Path) -> None:
     table = from_rows(hold_rows(experiments(config), heads, forces), TABLES["holds"])
     write(table, TABLES["holds"], tmp_path / "tables" / "holds.parquet", {})
     data: dict[str, pl.DataFrame] = {}
-    figure, grid = holds.blocks(Run(tmp_path, config), data)
+    figure, fold = holds.blocks(Run(tmp_path, config), data)
     assert data["holds"]["predicted"].to_list() == pytest.approx([-2 * math.log(2)])
     assert data["holds"]["verdict"].to_list() == ["as predicted"]
     assert isinstance(figure, Figure) and "1 of 1 change" in figure.reading
+    assert isinstance(fold, Folded)
+    (grid,) = fold.blocks
     assert isinstance(grid, Grid) and len(grid.rows) == 1

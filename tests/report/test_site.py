@@ -6,6 +6,7 @@ import csv
 import html
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ from trajectory.report.page import (
     Terms,
 )
 from trajectory.report.pages import PAGES, active, claims, mitigations
-from trajectory.report.pages.trajectories import PANELS, _reading
+from trajectory.report.pages.trajectories import PANELS, _ends, _reading
 from trajectory.report.palette import dashes
-from trajectory.report.parts.tally import Tallies
+from trajectory.report.parts.tally import Tallies, ending_told
 from trajectory.report.run import DRAWN_RECORDS, Run, _spread
 from trajectory.report.site import NEEDED, POLICY, build
 from trajectory.schemas import TABLES
@@ -238,7 +239,7 @@ def test_seeds_on_both_sides_of_a_threshold_leave_the_phenomenon_undecided(
     ]
     page = mitigations.make(run)
     assert "1 undecided" in page.figures[2].reading
-    (verdicts,) = (b for b in page.blocks if isinstance(b, Grid) and b.name == "variants")
+    (verdicts,) = (b for b in page.every_block if isinstance(b, Grid) and b.name == "variants")
     (row,) = (row for row in verdicts.rows if row[0] == "bb/adamw-3l")
     assert row[3] == Cell("undecided", "open")
 
@@ -274,10 +275,13 @@ def test_gated_heads_are_counted(run: Run) -> None:
 
 
 def test_readings_are_computed_from_the_data(run: Run) -> None:
-    text = _reading(run, PANELS[0], Tallies.read(run))
-    assert f"{RISING[-1]:.2f} (bb/softmax-1l, mean of 2 seeds)" in text
-    assert "0.00 (bb/relu-1l)" in text
-    assert "(nano-olmo on prose)" in text
+    found = Tallies.read(run)
+    assert _reading(run, PANELS[0], found) == ending_told(found, "sink")
+    means = {row[0]: row[2].text for row in _ends(run).rows if isinstance(row[2], Cell)}
+    assert means["bb/softmax-1l"] == f"{RISING[-1]:.2f}", "the mean of 2 seeds"
+    assert means["bb/relu-1l"] == "0.00" and "nano-olmo" in means
+    text = _reading(run, replace(PANELS[0], column="sink_weight"), found)
+    assert text.startswith("It ends between ") and "(bb/relu-1l)" in text
 
 
 def test_one_colour_per_group_whatever_the_chart(run: Run, pages: list[Page]) -> None:

@@ -233,7 +233,7 @@ def test_what_is_hidden_is_in_no_sentence_and_no_file(
     opened: webdriver.Chrome, downloads: Path
 ) -> None:
     whole = opened.find_element(By.CSS_SELECTOR, "#sink .reading").text
-    assert "nano-olmo" in whole
+    assert "1 language model" in whole
     picture = taken(opened, downloads, "sink", "png")
     drawing = taken(opened, downloads, "sink", "svg").decode()
     assert "nano-olmo" in drawing and "<svg" in drawing

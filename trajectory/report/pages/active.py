@@ -239,7 +239,8 @@ def _count(run: Run, gated: pl.DataFrame) -> Figure:
             base.mark_line(strokeWidth=1.6),
             base.mark_point(filled=True, size=26).encode(tooltip=tips),
         ),
-        f"Of {run.whole[0].lower()}{run.whole[1:]} end gated: {_shares(grouped)}.",
+        f"Share of gated heads at the end, of {run.whole[0].lower()}{run.whole[1:]}: "
+        f"{_shares(grouped)}.",
         data="gated",
         table="contrasts",
         definition=marks.definition(CONTRASTS, "gated"),
@@ -307,7 +308,8 @@ def _plane(run: Run, contrasts: pl.DataFrame) -> Figure:
             points,
         ),
         f"The output is smaller where the sink is stronger in {opposite:,} of "
-        f"{words.count(free.height, 'last comparison')} of {run.whole[0].lower()}{run.whole[1:]}.",
+        f"{words.count(free.height, 'comparison')} (last checkpoints, "
+        f"{run.whole[0].lower()}{run.whole[1:]}).",
         data="contrasts",
         table="contrasts",
         definition=marks.definition(CONTRASTS, "log_odds_difference"),

@@ -28,7 +28,7 @@ def make(run: Run) -> Page:
         blocks,
         marks.filters(run, *sorted(own, key=_section)),
         {name: frame for part in parts for name, frame in part.data.items()},
-        answer=" ".join(part.answer for part in parts if part.answer),
+        answer=" ".join([*(part.answer for part in parts if part.answer), run.scope]),
     )
 
 

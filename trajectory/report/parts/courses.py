@@ -293,5 +293,6 @@ def reading(rows: pl.DataFrame, name: str, readers: str) -> str:
         return f"No {readers} checkpoint lies within the rise of a sink whose onset is known."
     called = {"sink": "force", "escape": "escape", "brake": "brake"}[name]
     return (
-        f"Median {called} on {readers} queries while the sink rises, in errors: {'; '.join(told)}."
+        f"Median {called} on {readers} queries while the sink rises, in standard errors: "
+        f"{'; '.join(told)}."
     )

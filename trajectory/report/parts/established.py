@@ -49,17 +49,25 @@ def forces(courses: pl.DataFrame) -> list[str]:
     shares = [c for c in levels.strong(courses) if c.sham is not None]
     if shares:
         told.append(
-            f"It exceeds {levels.STRONG:g} errors at {_percent(c.sink for c in shares)} of single "
-            f"checkpoints at the sink, {_percent(c.sham or 0.0 for c in shares)} at shams."
+            f"On late queries it exceeds {levels.STRONG:g} errors at "
+            f"{_percent(c.sink for c in shares)} of single checkpoints at the sink, "
+            f"{_percent(c.sham or 0.0 for c in shares)} at shams."
         )
     brakes = [c for c in levels.selecting(courses, "brake") if c.difference is not None]
     if brakes:
-        parts = [
-            f"{say} in {words.few(groups)}"
-            for verdict, say in ((YES, "less"), (NO, "more"), (OPEN, "undecidedly more or less"))
-            if (groups := [c.group for c in brakes if c.verdict == verdict])
-        ]
-        told.append(f"The sink's own value costs {', '.join(parts)} than that of shams.")
+        less, more, undecided = (
+            words.few([c.group for c in brakes if c.verdict == verdict])
+            for verdict in (YES, NO, OPEN)
+        )
+        parts = [f"{say} in {own}" for say, own in (("less", less), ("more", more)) if own]
+        if parts:
+            rest = f"; undecided in {undecided}" if undecided else ""
+            told.append(f"Against shams the sink's own value costs {', '.join(parts)}{rest}.")
+        else:
+            told.append(
+                "Whether the sink's own value costs less than a sham's is undecided in "
+                f"{undecided}."
+            )
     constant = [c for c in levels.constancy(courses) if c.difference is not None]
     if constant:
         numbers = _each(constant, _difference)

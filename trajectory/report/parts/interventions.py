@@ -63,7 +63,7 @@ def _ends_reading(frame: pl.DataFrame, trajectory: str) -> str:
             )
     if not told:
         return f"Nothing was taken out of {trajectory}: its variant names no interventions."
-    return f"At step {last['step'][0]:,} most costly: {words.listed(told)}."
+    return f"At step {last['step'][0]:,} these cost most: {words.listed(told)}."
 
 
 def _over_reading(frame: pl.DataFrame, trajectory: str) -> str:
