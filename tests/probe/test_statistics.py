@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trajectory.probe import statistics
 from trajectory.probe.attention import repeat_heads
+from trajectory.probe.heads import Asked, Scanned
 from trajectory.probe.kinds import dense_weights
 from trajectory.probe.residual import StreamReader
 from trajectory.probe.scan import CELLS, QUERIES, scan
@@ -38,6 +39,16 @@ def dense(query: Tensor, key: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     logits = torch.einsum("bhid,bhjd->bhij", query, key) * scale
     logits = logits.masked_fill(~torch.ones(length, length).tril().bool(), -math.inf)
     return logits, logits.softmax(-1)
+
+
+def differences(
+    query: Tensor, key: Tensor, scale: float, sink: int, present: Tensor, window: int | None = None
+) -> dict[str, Tensor]:
+    """What a scan of keys less their mean finds about logits."""
+    asked = Asked(present, present[:, None], None)
+    found = Scanned.of((query, key, key), query.dtype, scale, sink, window, asked)
+    assert found.scan is not None and found.scan.differences is not None
+    return {**found.scan.differences, "delta_logit_lm": found.apart}
 
 
 @given(cases)
@@ -82,7 +93,11 @@ def test_delta_logits(case: tuple) -> None:
     clean = statistics.delta_logit(query, key, scale, sink)
     authors_bb = statistics.delta_logit_bb(query, key, scale, sink)
     everywhere = torch.ones(shape[0], length, dtype=torch.bool)
-    authors_lm = statistics.delta_logit_lm(query, key, scale, sink, everywhere)
+    scanned = differences(query, key, scale, sink, everywhere)
+    authors_lm = scanned["delta_logit_lm"]
+    same = {"rtol": 1e-9, "atol": 1e-9, "equal_nan": True}
+    torch.testing.assert_close(scanned["delta_logit"], clean, **same)
+    torch.testing.assert_close(scanned["delta_logit_bb"], authors_bb, **same)
     for i in range(sink + 1, length):
         z = everything[:, :, i]
         others = [j for j in range(i + 1) if j != sink]
@@ -132,7 +147,10 @@ def test_sliding_windows(case: tuple, window: int) -> None:
     delta = statistics.delta_logit(query, key, scale, sink, window)
     floor = statistics.uniform_floor(length, sink, window)
     first = statistics.first_visible_weights(query, key, scale, split.log_normaliser, 3, window)
-    spread = statistics.rest_logit_sd(query, key, scale, sink, everywhere(query), window)
+    scanned = differences(query, key, scale, sink, everywhere(query), window)
+    spread = scanned["rest_logit_sd"]
+    same = {"rtol": 1e-9, "atol": 1e-9, "equal_nan": True}
+    torch.testing.assert_close(scanned["delta_logit"], delta, **same)
     for i in range(length):
         keys = [j for j in range(length) if allowed[i, j]]
         sees = sink in keys and i > sink
@@ -203,7 +221,7 @@ def test_scans_and_spreads_over_several_blocks(
     others = [i for i in range(length) if i != sink]
     entropy = -torch.xlogy(weights, weights).sum(-1)
     torch.testing.assert_close(found.entropy[:, :, others], entropy[:, :, others])
-    spread = statistics.rest_logit_sd(query, key, 0.3, sink, everywhere(query), window)
+    spread = differences(query, key, 0.3, sink, everywhere(query), window)["rest_logit_sd"]
     for i in (sink + 1, sink + 60, length - 1):
         seen = [j for j in range(i + 1) if j != sink and logits[0, 0, i, j] > -math.inf]
         if i - sink < (window or length):
@@ -235,10 +253,25 @@ def test_spreads_keep_their_digits_when_all_keys_share_a_large_part() -> None:
     """A part that all keys share moves every logit of a query by the same number."""
     query, key, _ = make((1, 2, 200, 8), 1, 1.0)
     present = everywhere(query)
-    expected = statistics.rest_logit_sd(query, key, 0.3, 0, present)
+    expected = differences(query, key, 0.3, 0, present)["rest_logit_sd"]
     shifted = (key + 300).float()
-    got = statistics.rest_logit_sd(query.float(), shifted, 0.3, 0, present).double()
+    got = differences(query.float(), shifted, 0.3, 0, present)["rest_logit_sd"].double()
     torch.testing.assert_close(got[:, :, 2:], expected[:, :, 2:], rtol=2e-3, atol=1e-4)
+
+
+def test_a_part_that_all_keys_share_changes_no_weight() -> None:
+    """Scores of keys less their mean, with what that takes from every logit given back."""
+    query, key, value = make((2, 3, 90, 8), 2, 1.0)
+    rows, null = everywhere(query)[:, None], torch.tensor([0.5, -1.0, 30.0]).double()
+    part = key.mean(2, keepdim=True)
+    offset = 0.3 * (query @ part.mT)[..., 0]
+    at_sink = 0.3 * (query @ (key - part)[:, :, 2, :, None])[..., 0]
+    whole = scan(query, key, 0.3, 2, None, rows, null_logit=null, value=value)
+    given = query, key - part, 0.3, 2, None, rows, at_sink
+    less = scan(*given, null_logit=null, value=value, offset=offset)
+    for name in ("log_odds", "rest", "log_normaliser", "mass", "surprise", "output", "entropy"):
+        got, expected = getattr(less, name), getattr(whole, name)
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
 def test_column_entropies_of_known_columns() -> None:

@@ -43,14 +43,6 @@ class Pairs:
         counts = torch.bincount(place, minlength=len(found) * length).view(-1, length)
         return cls(sequence, query, key, [0, *sizes.cumsum(0).tolist()], counts)
 
-    @classmethod
-    def near(cls, batch: int, length: int, least: int, beyond: int) -> Pairs:
-        """Of every query and the keys at a distance from ``least`` to below ``beyond``."""
-        place = torch.arange(length)
-        query, back = torch.meshgrid(place, torch.arange(beyond - 1, least - 1, -1), indexing="ij")
-        there = back <= query
-        return cls.of([(query[there], (query - back)[there])] * batch, length)
-
     def rows(self, rows: slice, device: torch.device) -> Pairs:
         """Those of some sequences."""
         first, stop, _ = rows.indices(len(self.counts))
@@ -94,7 +86,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Copies:
-    """Where tokens are repeated within their sequences, and what is near.
+    """Where tokens are repeated within their sequences.
 
     The sink is no key of any copy.
 
@@ -102,15 +94,11 @@ class Copies:
         duplicate: of a query and each earlier copy of its token.
         induction: of a query and each key that follows such a copy, but for the token before the
             query: what lies there is the previous-token role's.
-        previous: of a query and the key before it.
-        local: of a query and its last keys, itself included.
         listed: where a block's pairs are, by its place; every layer has the same blocks.
     """
 
     duplicate: Pairs
     induction: Pairs
-    previous: Pairs
-    local: Pairs
     listed: dict[Block, tuple[Tensor, Tensor]] = field(default_factory=dict, compare=False)
 
     @classmethod
@@ -133,25 +121,25 @@ class Copies:
                 taken = (key <= query - last) & (key != sink)
                 into.append((query[taken], key[taken]))
         duplicate, induction = (Pairs.of(pairs, length) for pairs in found)
-        previous, local = (Pairs.near(len(codes), length, *k) for k in ((1, 2), (0, LOCAL_KEYS)))
-        return cls(duplicate, induction, previous, local)
+        return cls(duplicate, induction)
 
     def rows(self, rows: slice, device: torch.device) -> Copies:
-        """Those of some sequences."""
-        every = self.duplicate, self.induction, self.previous, self.local
-        duplicate, induction, previous, local = (pairs.rows(rows, device) for pairs in every)
-        return Copies(duplicate, induction, previous, local)
+        """Those of some sequences; of all of them itself, with what it has listed."""
+        size = len(self.duplicate.counts)
+        if rows.indices(size) == (0, size, 1) and self.duplicate.key.device == device:
+            return self
+        return Copies(self.duplicate.rows(rows, device), self.induction.rows(rows, device))
 
     def places(self, block: Block) -> tuple[Tensor, Tensor]:
         """Where in a block's weights the pairs of its queries are, and how many each query has.
 
         Returns:
             places from the first sequence's on, [P], in the order of roles, sequences, queries and
-            keys; how many, int64 [4·b·rows].
+            keys; how many, int64 [2·b·rows].
         """
         if block not in self.listed:
-            every = self.previous, self.local, self.duplicate, self.induction
-            places, counts = zip(*(_within(pairs, block) for pairs in every), strict=True)
+            every = _within(self.duplicate, block), _within(self.induction, block)
+            places, counts = zip(*every, strict=True)
             found = torch.cat(places)
             if (block.sequences[1] - block.sequences[0]) * block.apart < 1 << 31:
                 found = found.int()  # they are kept
@@ -169,6 +157,9 @@ def _within(pairs: Pairs, block: Block) -> tuple[Tensor, Tensor]:
     (begin, end), start, rows, first, keys, apart = block
     own = slice(pairs.starts[begin], pairs.starts[end])
     sequence, query, key = (t[own].long() for t in (pairs.sequence, pairs.query, pairs.key))
+    if rows == pairs.counts.shape[1]:
+        counts = pairs.counts[begin:end].flatten()
+        return (sequence - begin) * apart + query * keys + key, counts
     # Keys that no query of the block sees are dropped.
     here = (query >= start) & (query < start + rows) & (key >= first)
     sequence, query, key = sequence[here] - begin, query[here] - start, key[here] - first
@@ -218,9 +209,10 @@ class RoleWeights:
         taken = weights.as_strided((own, span), (size, 1)).index_select(1, places)
         sums = torch.segment_reduce(
             taken, "sum", lengths=lengths.expand(own, -1).contiguous(), axis=1, unsafe=True
-        ).view(own, len(ROLES), several, rows)
+        ).view(own, 2, several, rows)
         into = self.found[:, offset : offset + count, start : start + rows]
-        into.unflatten(1, (several, own)).copy_(sums.permute(1, 2, 0, 3))
+        into[2:].unflatten(1, (several, own)).copy_(sums.permute(1, 2, 0, 3))
+        _near(weights, start - first, into[0], into[1])
 
     def views(self) -> dict[str, Tensor]:
         """Of every query of every head, [B, H, T]."""
@@ -228,6 +220,28 @@ class RoleWeights:
             f"{name}_weight": values.view(-1, self.heads, self.length)
             for name, values in zip(ROLES, self.found, strict=True)
         }
+
+
+def _near(weights: Tensor, place: int, previous: Tensor, local: Tensor) -> None:
+    """Weights on the key before each query's own, and on its last keys, both [n, block].
+
+    Args:
+        weights: [n, block, keys], each row behind the one before.
+        place: which key is the first query's own.
+        previous, local: where they go.
+    """
+    count, rows, keys = weights.shape
+    none = int(place == 0)  # of a first token
+    previous[:, :none] = 0
+    previous[:, none:] = weights.diagonal(place - 1, -2, -1)[:, : rows - none]
+    few = min(rows, max(0, LOCAL_KEYS - 1 - place))  # queries with fewer keys before them
+    torch.sum(weights[:, :few, :LOCAL_KEYS], -1, out=local[:, :few])
+    begin = weights.storage_offset() + few * (keys + 1) + place + 1 - LOCAL_KEYS
+    if few < rows:  # a band along the diagonal
+        band = weights.as_strided(
+            (count, rows - few, LOCAL_KEYS), (weights.stride(0), keys + 1, 1), begin
+        )
+        torch.sum(band, -1, out=local[:, few:])
 
 
 def of_dense(weights: Tensor, copies: Copies, sink: int) -> RoleWeights:
