@@ -557,10 +557,7 @@ def during(kind: str, **keys: int) -> dict:
         (during("hold_value", position=15), "position 15 is beyond 14, the last one that a query"),
         (during("force_attention", position=15), "position 15 is beyond 14"),
         (during("hold_value", from_step=20), "from_step 20 is not before the last step 20"),
-        (
-            during("hold_value", position=1),
-            "position 1 is not the sink but a sham: set 'sham: true'",
-        ),
+        (during("hold_value", position=1), "position 1 is not the sink but a sham: set 'sham"),
         ({"during": [{"kind": "hold_value"}, {"kind": "force_attention"}]},
          "during: layer 0 is changed twice; one change per layer"),
         ({"no_ffn": [0], "interventions": [{"kind": "zero_mlp"}]},

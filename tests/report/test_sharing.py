@@ -136,10 +136,8 @@ def test_the_command_says_what_to_do_next(ran: Path, tmp_path: Path) -> None:
     assert told.exit_code == 0, told.output
     assert not (tmp_path / "x" / "report").exists()
     assert "no licence is stated; name one with --licence" in told.output
-    assert (
-        f"config.json contains the path {load(ran / RESOLVED_NAME).results}"
-        in told.output.replace("\n", "")
-    )
+    path = load(ran / RESOLVED_NAME).results
+    assert f"config.json contains the path {path}" in told.output.replace("\n", "")
 
 
 def test_every_file_that_names_a_folder_of_this_machine_is_told(ran: Path, tmp_path: Path) -> None:
