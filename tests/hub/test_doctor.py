@@ -357,8 +357,10 @@ def test_a_step_that_fails_stops_no_other(
     assert all(failure.advice for step in steps for failure in step.failures)
 
 
-def on_the_cpu(patch: pytest.MonkeyPatch, column: str = "sink_weight", by: float = 0.0) -> None:
-    """A device that is called cuda, and computes as the CPU does, or a little otherwise."""
+def on_the_cpu(
+    patch: pytest.MonkeyPatch, column: str = "sink_weight", by: float = 0.0, name: str = "cuda"
+) -> None:
+    """A device of this name, which computes as the CPU does, or a little otherwise."""
 
     def other(*given: Any, device: str, **options: Any) -> Measured:
         found = measure(*given, device="cpu", **options)
@@ -368,23 +370,30 @@ def on_the_cpu(patch: pytest.MonkeyPatch, column: str = "sink_weight", by: float
             raise RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
         return replace(found, heads=found.heads.with_columns(pl.col(column) + by))
 
-    patch.setattr(devices, "accelerators", lambda: ["cuda"])
+    for kind, there in (("cuda", torch.cuda), ("mps", torch.backends.mps)):
+        patch.setattr(there, "is_available", lambda kind=kind: kind == name)
     patch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Made Up")
     patch.setattr(devices, "measure", other)
 
 
 @pytest.mark.parametrize(
-    ("by", "status", "told"),
+    ("name", "by", "status", "told"),
     [
-        (0.0, "ok", "cuda (NVIDIA Made Up): at most 0e+00 from the CPU; "),
-        (1e-2, "FAILED", "cuda differs from the CPU by "),
-        (math.nan, "FAILED", "RuntimeError: CUDA error: out of memory → paste"),
+        ("cuda", 0.0, "ok", "cuda (NVIDIA Made Up): at most 0e+00 from the CPU; "),
+        ("mps", 1e-2, "FAILED", "mps differs from the CPU by "),
+        ("cuda", math.nan, "FAILED", "RuntimeError: CUDA error: out of memory → paste"),
     ],
 )
 def test_a_device_is_held_to_the_cpu_and_both_are_timed(
-    world: StandIn, hub: Hub, monkeypatch: pytest.MonkeyPatch, by: float, status: str, told: str
+    world: StandIn,
+    hub: Hub,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    by: float,
+    status: str,
+    told: str,
 ) -> None:
-    on_the_cpu(monkeypatch, by=by)
+    on_the_cpu(monkeypatch, by=by, name=name)
     steps, text = examine.examine(["pythia-14m"], hub)
     assert statuses(steps) == WELL | {"device": status}, text
     assert told in " ".join(text.split()), text
