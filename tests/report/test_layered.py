@@ -38,6 +38,19 @@ def test_a_page_of_language_models_names_no_layer_of_a_toy(opened: webdriver.Chr
     assert legend(opened, "changed-residual-norm-sink") == ["0", "1"]
 
 
+@pytest.mark.parametrize("opened", ["careers"], indirect=True)
+def test_a_legend_names_the_roles_that_are_drawn_and_no_more(opened: webdriver.Chrome) -> None:
+    def drawn() -> set[str]:
+        told = "return report.marks('strips').map(({item}) => item.datum.role)"
+        return set(opened.execute_script(told))
+
+    first = drawn()
+    assert set(legend(opened, "strips")) == set(legend(opened, "population")) == first
+    choose(opened, "chosen_trajectory", "1 layer, ReLU, AdamW, seed 0")
+    assert drawn() != first
+    assert set(legend(opened, "strips")) == set(legend(opened, "population")) == drawn()
+
+
 def role(layer: int, does: str, before: float, after: float, norm: str = SINK) -> Role:
     return Role("zero_mlp", layer, does, norm, before, after)
 

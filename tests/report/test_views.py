@@ -328,7 +328,8 @@ def test_a_printed_page_is_light_keeps_its_legend_and_has_no_controls(
             "const seen = s => [...document.querySelectorAll(s)].filter(e => e.checkVisibility());"
             "return {paper: getComputedStyle(document.body).backgroundColor,"
             " legend: seen('fieldset.wide .group').map(e => e.textContent.trim()).join(' '),"
-            " boxes: seen('fieldset.wide input').length, files: seen('.files').length,"
+            " patterns: seen('.pattern').length,"
+            " boxes: seen('input').length, files: seen('.files').length,"
             " charts: seen('.chart svg').length}"
         )
     finally:
@@ -339,6 +340,7 @@ def test_a_printed_page_is_light_keeps_its_legend_and_has_no_controls(
     for name in ("1 layer, AdamW", "1 layer, ReLU, AdamW", "3 layers, AdamW", "nano-olmo"):
         assert name in seen["legend"]
     assert (seen["boxes"], seen["files"]) == (0, 0) and seen["charts"] > 5
+    assert seen["patterns"] == 2, "of the domains that are shown"
 
 
 @pytest.mark.parametrize("name", ["claims", "laboratory", "data"])

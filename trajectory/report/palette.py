@@ -17,7 +17,7 @@ PALETTE = (
 it, for colour-blind readers too, of the colours with a contrast of at least 3 to dark and to light
 paper."""
 
-KINDS = ("#2D4BFF", "#C3871E", "#0096D2", "#78693C", "#B42D96", "#5A87FF", "#FF1E87", "#4B7869")
+KINDS = ("#2D4BFF", "#C3871E", "#0096D2", "#78693C", "#B42D96", "#4B7869", "#FF1E87", "#5A87FF")
 """Colours of what is no group: domains, kinds of tokens, interventions. Searched for the greatest
 distances in CIELAB, for colour-blind readers too, of the first four above all, among the colours
 with a contrast of at least 3 to dark and to light paper. None is near one of the first six of

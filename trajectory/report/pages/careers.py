@@ -302,7 +302,9 @@ def _held(rows: pl.DataFrame) -> str:
 
 def _transitions(moves: pl.DataFrame, series: Series, first: str) -> Figure:
     base = _chosen("moves").encode(
-        x=alt.X("role:N", title="to", sort=list(ROLES)).axis(labelAngle=-40, titlePadding=8),
+        x=alt.X("role:N", title="to", sort=list(ROLES)).axis(
+            labelAngle=-40, labelOverlap=False, titlePadding=8
+        ),
         y=alt.Y("before:N", title="from", sort=list(ROLES)),
     )
     cells = base.mark_rect().encode(

@@ -109,7 +109,7 @@ function theme(spec, width, look) {
     ...(!own && { axisXQuantitative: { tickCount: payload.ticks } }),
     legend: {
       ...text, gradientLength: 120, labelLimit: 260,
-      layout: { top: { margin: 20, ...(width < NARROW && { direction: "vertical", margin: 4 }) } },
+      layout: { top: { margin: 20, ...(width < NARROW && { direction: "vertical", margin: 8 }) } },
     },
     header: text, title: { color: ink }, text: { color: ink }, style: { ink: { color: ink }, halo: { stroke: paper, strokeWidth: 4, strokeJoin: "round" } },
   };
