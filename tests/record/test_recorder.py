@@ -200,12 +200,15 @@ def test_what_is_not_this_training_is_refused_in_one_line(tmp_path: Path, whole:
         with pytest.raises(TrajectoryError, match=message) as refused:
             recorder(whole, model, **options)
         assert "\n" not in str(refused.value)
-    with pytest.raises(TrajectoryError, match="Recorder: name: string should match pattern"):
+    for at in ([], [-3]):
+        with pytest.raises(TrajectoryError, match="^my-run: at names no step to record"):
+            recorder(tmp_path / "new", model, at=at)
+    with pytest.raises(TrajectoryError, match="^Recorder: name: string should match.*'My run'$"):
         recorder(tmp_path / "new", model, name="My run")
     wider = tiny(num_hidden_layers=3)
-    with pytest.raises(TrajectoryError, match="holds recordings of another training, its model is"):
+    with pytest.raises(TrajectoryError, match="its model's num_hidden_layers is 2, not 3; rec"):
         recorder(whole, wider)
-    with pytest.raises(TrajectoryError, match="holds recordings of another training, its batches"):
+    with pytest.raises(TrajectoryError, match="training, its texts or tokens of domain 'prose'"):
         Recorder(model, domains(8), to=whole, name="my-run")
     (tmp_path / "config.json").write_text(
         '{"name": "my-run", "results": "x", "suites": {"nano-olmo": {}}}'
@@ -222,6 +225,9 @@ def test_steps_go_forwards(tmp_path: Path) -> None:
                 recording(step)
         with pytest.raises(TrajectoryError, match="a step is a whole number from 0, found -1"):
             recording(-1)
+    with pytest.raises(TrajectoryError, match="^my-run: this recorder is closed; make another"):
+        recording(4)
+    assert tables(tmp_path)["checkpoints"]["step"].to_list() == [2]
 
 
 def test_tokenizers_and_ids_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -117,10 +117,10 @@ class Folder:
                 raise TrajectoryError(f"{path}: damaged; record in another folder") from None
             for key in about.keys() | known.keys():
                 if known.get(key) != about.get(key):
+                    told = _difference(key, known.get(key), about.get(key))
                     raise TrajectoryError(
-                        f"{self.path}: holds recordings of another training, its {key} is "
-                        f"{known.get(key)!s:.60}, not {about.get(key)!s:.60}; record in another "
-                        "folder"
+                        f"{self.path}: holds recordings of another training, {told}; record in "
+                        "another folder"
                     )
             return
         if self._file("checkpoints").exists():
@@ -141,11 +141,24 @@ class Folder:
         return found
 
 
+def _difference(key: str, known: Any, given: Any) -> str:
+    """What tells the folder's training from the one that is given, for people."""
+    if isinstance(known, dict) and isinstance(given, dict):
+        inner = next(n for n in {**known, **given} if known.get(n) != given.get(n))
+        if key == "batches":  # of which hashes are known
+            return f"its texts or tokens of domain '{inner}' are others"
+        key, known, given = f"{key}'s {inner}", known.get(inner), given.get(inner)
+    return f"its {key} is {known!s:.60}, not {given!s:.60}"
+
+
 def _config(path: Path, name: str) -> Config:
     """The folder's own config, in which thresholds may have been changed, or a new one."""
     if not (path / RESOLVED_NAME).is_file():
         own = {"name": name, "results": str(path), "recorded": {name: str(path)}}
-        return parse(own, "Recorder")
+        try:
+            return parse(own, "Recorder")
+        except TrajectoryError as error:  # a line for each place that has the name
+            raise TrajectoryError(str(error).split("\n")[0]) from None
     config = load(path / RESOLVED_NAME)
     if not is_recording(config):
         raise TrajectoryError(f"{path}: contains a run, not '{name}'; record in another folder")

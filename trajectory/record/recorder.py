@@ -83,9 +83,11 @@ class Recorder:
         forces: Forces | None = None,
     ) -> None:
         self.name, self.at = name, None if at is None else frozenset(at)
+        if self.at is not None and not any(step >= 0 for step in self.at):
+            raise TrajectoryError(f"{name}: at names no step to record")
         self.last: int | None = None
         self.seconds, self._started, self._ended = 0.0, 0.0, 0.0
-        self._kept = False
+        self._kept = self.closed = False
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.measures = not distributed or torch.distributed.get_rank() == 0
         # On every process: one that went on alone would wait for the others for ever.
@@ -133,8 +135,8 @@ class Recorder:
             a handful of numbers to log by name, None if nothing was recorded.
 
         Raises:
-            TrajectoryError: for a step that goes backwards, a model that cannot be measured any
-                more, tables that cannot be written.
+            TrajectoryError: for a step that goes backwards, a recorder that is closed, a model that
+                cannot be measured any more, tables that cannot be written.
         """
         if type(step) is not int or step < 0:
             raise TrajectoryError(f"{self.name}: a step is a whole number from 0, found {step!r}")
@@ -147,6 +149,8 @@ class Recorder:
         self._ended, self.last = started, step
         if not self.measures or (self.at is not None and step not in self.at):
             return None
+        if self.closed:  # and somebody else may write
+            raise TrajectoryError(f"{self.name}: this recorder is closed; make another one")
         if step in self.folder.steps:
             if not self._kept:
                 log.info("%s: step %s is recorded already, and is kept", self.name, f"{step:,}")
@@ -179,6 +183,7 @@ class Recorder:
         """Let others write to the folder, and say what recording cost."""
         if not self.measures:
             return
+        self.closed = True
         self.folder.close()
         log.info(
             "%s: recording took %.1f s, %.1f %% of the time between records",
