@@ -76,6 +76,28 @@ def test_they_are_those_of_the_checkpoint(forced: tuple[Path, Path, Training]) -
     assert tables(run)["checkpoints"]["step"].to_list() == [0, 2, 4]
 
 
+def test_the_lead_head_s_force_and_coupling_are_among_the_numbers_to_log(tmp_path: Path) -> None:
+    training = Training()
+    with recorder(tmp_path, training.model, **SHOWN) as recording:
+        logged = []
+        for step in range(3):
+            logged.append(recording(step))
+            training.update(step)
+    assert logged[0] is not None and logged[2] is not None
+    assert "sinks/prose/coupling" not in logged[0]
+    heads = scan(tmp_path, "heads").collect().filter(step=2)
+    lead = heads.sort("sink_excess").row(-1, named=True)
+    rows = (
+        scan(tmp_path, "forces").collect().filter(readers="late", key="sink", layer=lead["layer"])
+    )
+    (own,) = rows.filter(head=lead["head"])["sink_force"].to_list()
+    assert logged[2]["sinks/prose/sink_force"] == own
+    of_layers = scan(tmp_path, "forces").collect().filter(readers="late", key="sink")
+    measured = of_layers.drop_nulls("coupling").select("layer", "head", "coupling")
+    ranked = heads.join(measured, on=["layer", "head"]).sort("sink_excess")
+    assert logged[2]["sinks/prose/coupling"] == ranked["coupling"][-1]
+
+
 def test_the_training_ends_where_it_would_have_ended(forced: tuple[Path, Path, Training]) -> None:
     _, _, training = forced
     alone = Training()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -171,7 +171,7 @@ class Recorder:
             log.warning("%s, %s", self.name, sentence)
         self._ended = time.perf_counter()
         self.seconds += self._ended - started
-        return numbers(measured, self.batches)
+        return numbers(measured, self.batches, self._of_first_readers(forces))
 
     @property
     def share(self) -> float:
@@ -258,6 +258,11 @@ class Recorder:
             wanted.first_late,
         )
 
+    def _of_first_readers(self, forces: dict[str, list[Row]]) -> list[Row]:
+        """Those whose second derivatives are measured."""
+        first = self.forces.readers[0] if self.forces is not None else None
+        return [row for row in forces.get("forces", []) if row["readers"] == first]
+
     def _write(
         self,
         measured: Measurement,
@@ -282,21 +287,25 @@ class Recorder:
         self.folder.add(rows, facts | {"statistics": statistics})
 
 
-def numbers(measured: Measurement, batches: Iterable[TokenBatch]) -> dict[str, float]:
+def numbers(
+    measured: Measurement, batches: Iterable[TokenBatch], forces: Iterable[Row] = ()
+) -> dict[str, float]:
     """A handful of a record's numbers, as trainers log them.
 
     Returns:
         by ``sinks/<domain>/<name>``: ``loss``; ``sink_rate``; ``sink_excess`` and ``value_ratio``
         of the head that has the greatest sink excess; ``residual_ratio``, the greatest of the
-        streams between blocks.
+        streams between blocks. With ``forces``, rows of the table of that name, ``sink_force`` of
+        that head, and ``coupling``: the reinforcement of sink and drain, of that head or of the one
+        with the next greatest sink excess of those whose coupling was measured.
     """
+    at_sinks = [row for row in forces if row["key_kind"] == "sink"]
     found: dict[str, float] = {}
     for batch in batches:
         domain = batch.domain
-        lead = max(
-            (row for row in measured.heads if row["domain"] == domain),
-            key=lambda row: float(row["sink_excess"]),
-        )
+        heads = [row for row in measured.heads if row["domain"] == domain]
+        heads.sort(key=lambda row: -float(row["sink_excess"]))
+        lead = heads[0]
         streams = [row for row in measured.layers if row["domain"] == domain]
         depth = max(row["layer"] for row in streams)
         peaks = [
@@ -310,6 +319,18 @@ def numbers(measured: Measurement, batches: Iterable[TokenBatch]) -> dict[str, f
             "sink_excess": lead["sink_excess"],
             "value_ratio": lead["value_ratio"],
             "residual_ratio": max(peaks, default=None),
+            **_at_the_sink(lead, heads, [row for row in at_sinks if row["domain"] == domain]),
         }
         found |= {f"sinks/{domain}/{n}": v for n, v in of_domain.items() if v is not None}
     return found
+
+
+def _at_the_sink(lead: Row, heads: Iterable[Row], forces: Sequence[Row]) -> Row:
+    """Force on the lead head's sink, and the coupling of the first head that has one."""
+    of_heads = {(row["layer"], row["head"]): row for row in forces}
+    force = of_heads.get((lead["layer"], lead["head"]), {})
+    couplings = (of_heads.get((head["layer"], head["head"]), {}).get("coupling") for head in heads)
+    return {
+        "sink_force": force.get("sink_force"),
+        "coupling": next((one for one in couplings if one is not None), None),
+    }
