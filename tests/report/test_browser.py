@@ -86,6 +86,8 @@ def test_a_phone_shows_charts_before_choices(browser: webdriver.Chrome, site: Pa
 def test_a_press_on_a_columns_title_sorts_by_it(opened: webdriver.Chrome) -> None:
     """By value and back, what is missing last; the names stay in sight at the left."""
     table = opened.find_element(By.CSS_SELECTOR, "#compared table")
+    assert not table.is_displayed(), "folded at first"
+    opened.find_element(By.CSS_SELECTOR, "details:has(#compared) > summary").send_keys(Keys.ENTER)
 
     def column(place: int) -> list[str]:
         return [row.text for row in table.find_elements(By.CSS_SELECTOR, f"td:nth-child({place})")]
@@ -314,15 +316,13 @@ def test_sentences_follow_the_choices(opened: webdriver.Chrome) -> None:
     settle(opened)
     assert reading(opened, "map").startswith("At step 0, 0 of 6 heads of nano-olmo on prose are")
     choose(opened, "chosen_statistic", "value ratio, sink / rest")
-    assert f"is {1 - RISING[-1]:.2f} on prose (1.00 at step 0)" in reading(opened, "head")
+    assert f"ends at {1 - RISING[-1]:.2f} on prose (1.00 at step 0)" in reading(opened, "head")
     number = opened.find_element(By.NAME, "chosen_head")
     number.clear()
     number.send_keys("1" + Keys.TAB)
     settle(opened)
-    assert "layer 0, head 1 of nano-olmo is 1.00 on prose (1.00 at step 0)" in reading(
-        opened, "head"
-    )
-    told = "head 1 has at the last checkpoint the greatest value ratio: 1.00"
+    assert "of L0H1 ends at 1.00 on prose (1.00 at step 0)" in reading(opened, "head")
+    told = "head 1 ends with the greatest value ratio: 1.00"
     assert told in reading(opened, "layer")
     assert reading(opened, "depths").startswith("On prose 1 of nano-olmo's 2 layers")
     choose(opened, "chosen_trajectory", "1 layer, ReLU, AdamW, seed 0")

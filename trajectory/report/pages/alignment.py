@@ -338,7 +338,7 @@ def _scales_reading(scales: pl.DataFrame, statistic: str, axis: str, rescaling: 
         return "This collapse has no factors."
     least, most = rows.row(0, named=True), rows.row(-1, named=True)
     return (
-        f"Factors run from "
-        f"{words.number(least['scale'])} ({least['trajectory']}) to "
+        f"Each run's axis is divided by its factor, {words.number(least['scale'])} "
+        f"({least['trajectory']}) to "
         f"{words.number(most['scale'])} ({most['trajectory']})."
     )

@@ -25,7 +25,7 @@ def make(run: Run) -> Page:
         _facts(run),
         *configured.grids(run.config),
         Heading("To cite", "Definitions follow the paper.", "cite"),
-        Code(CITATIONS),
+        Folded("BibTeX", [Code(CITATIONS)]),
     ]
     blocks += [
         Heading(

@@ -144,7 +144,7 @@ def _lines(run: Run, found: Tallies) -> str:
     held = len(run.groups) - len(found.groups)
     told = (
         "Thin: toys, the mean of seeds in their range; thick: language models. A line is the head "
-        "with the greatest sink, on tokens where it is dormant."
+        "with the greatest sink, where it is dormant."
     )
     if not held:
         return told

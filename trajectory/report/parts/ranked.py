@@ -107,5 +107,5 @@ def _reading(found: pl.DataFrame, name: str, column: str, trajectory: str) -> st
     first = own.filter(pl.col("place") == 1)
     told = [f"{words.number(row[column])} on {row['domain']}" for row in first.to_dicts()]
     what = "differs most" if name == "gap" else "costs most"
-    unit = "" if name == "gap" else " nats/token"
-    return f"{first['name'][0]} {what}: {words.listed(told)}{unit}."
+    unit = "" if name == "gap" else ", in nats/token"
+    return f"{first['name'][0]} {what}{unit}: {words.listed(told)}."

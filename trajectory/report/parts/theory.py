@@ -96,7 +96,8 @@ def _theory_reading(curves: pl.DataFrame, column: str) -> str:
         return "In no regime does the sink come to hold half the weight."
     low, high = ends.row(0, named=True), ends.row(-1, named=True)
     never = sorted(set(curves["regime"]) - set(ends["regime"]))
-    without = f"; no onset in {words.listed([_called(n) for n in never])}" if never else ""
+    told = never and column == _THEORY[0][0]  # once: the regimes of both charts are the same
+    without = f"; no onset in {words.listed([_called(n) for n in never])}" if told else ""
     return (
         f"Of {words.count(ends.height, 'regime')} with an onset the {marks.called(column)} ends "
         f"highest in {_regime(high, column)} and lowest in {_regime(low, column)}{without}."
