@@ -269,5 +269,10 @@ def _bar_reading(
         return f"In {trajectory} on {domain} {change} moves the loss most: {told}."
     return (
         f"In {trajectory} on {domain} {change} moves the {axis} most, from "
-        f"{words.number(top[before])} to {words.number(top[column])}."
+        f"{_short(top[before])} to {_short(top[column])}."
     )
+
+
+def _short(value: float) -> str:
+    """Weights and ratios to two decimals, norms in the hundreds to none."""
+    return words.number(value, 0 if abs(value) >= 100 else 2)
