@@ -127,6 +127,7 @@ def _named(run: Run, profile: pl.DataFrame) -> alt.Color:
     drawn = [group for group in run.colours if group in set(profile["group"])]
     if len(drawn) < 2:
         return marks.colour(run)
-    symbol = {"symbolType": "circle", "symbolOpacity": 1, "symbolStrokeWidth": 2}
-    legend = alt.Legend(orient="top", values=drawn, **symbol)
+    legend = alt.Legend(
+        orient="top", values=drawn, symbolType="circle", symbolOpacity=1, symbolStrokeWidth=2
+    )
     return marks.colour(run).title(None).legend(legend)
