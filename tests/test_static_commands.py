@@ -122,6 +122,11 @@ def test_two_models_of_one_name_and_a_folder_without_weights(stand: Path, tmp_pa
     (other / "model.safetensors").unlink()
     with pytest.raises(TrajectoryError, match=r"tiny-llama: no weights \(\*.safetensors\)"):
         static.circuit([other], ["prose=prose.txt"], tmp_path / "out", **SMALL)
+    shutil.copy("models/Tiny Llama/tokenizer.json", other / "model.safetensors")
+    with pytest.raises(TrajectoryError, match="model.safetensors: cannot be read"):
+        static.circuit([other], ["prose=prose.txt"], tmp_path / "out", **SMALL)
+    assert not (tmp_path / "out").exists(), "nothing is left of it"
+    (other / "model.safetensors").unlink()
     shutil.copytree("models/Tiny Llama", other / "a")
     shutil.copytree("models/Tiny Llama", other / "b")
     (other / "config.json").unlink()

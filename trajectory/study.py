@@ -25,6 +25,7 @@ from trajectory.jobs.batches import make_batches, read_batches
 from trajectory.jobs.intervene import intervene
 from trajectory.jobs.measure import measure_checkpoint
 from trajectory.probe.compute import Compute
+from trajectory.probe.weights import LocalWeights
 from trajectory.results import claim
 from trajectory.rows import Row
 from trajectory.schemas import BATCHES, EFFECTS, MEASUREMENTS, TABLES
@@ -171,11 +172,13 @@ def _only(name: str, suite: Suite) -> Row:
 def _batches(config: Config, name: str, row: Row) -> list[Row]:
     """The texts of a model in its tokens, as rows of ``batches``.
 
-    Raises TrajectoryError if it has no tokenizer or no such layer, or a text is too short.
+    Raises TrajectoryError if it has no tokenizer or no such layer, or a text is too short, and
+    DamagedFiles for weights that cannot be read.
     """
     suite, probe = config.suites.public()[name], config.probe
     assert suite.folder is not None
     folder = revision_folder(suite.folder, row["revision"])
+    LocalWeights(folder)  # refuses what is damaged or a pickle before anything is written
     _check_layers(config, folder)
     place = next((place for place in tokenizer_places(folder) if has_tokenizer(place)), None)
     if place is None:

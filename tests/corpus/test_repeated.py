@@ -114,7 +114,7 @@ def test_what_is_too_small_for_it_is_one_line(folder: Path) -> None:
         make_batches("s", folder, probe)
     assert str(caught.value) == (
         "suite 's', domain 'repeated-random': its tokenizer has 30 ordinary tokens, fewer than the "
-        "32 distinct ones of a block; set a smaller probe.length"
+        "32 distinct ones of a block; set a smaller length"
     )
     for first_token, least in (("raw", 6), ("bos", 7)):
         size = {"first_token": first_token, "sequences": 2}

@@ -279,6 +279,7 @@ def expected_sinks(
         mass: dict[int, float] = {}
         entropies: dict[int, float] = {}
         floors: dict[int, float] = {}
+        shares: dict[int, float] = {}
         for j in range(length):
             looking = [i for i in range(j + 1, length) if member[b, i] and allowed[b, i, j]]
             if len(looking) >= 2:
@@ -291,6 +292,9 @@ def expected_sinks(
                 mass[j] = float(a.mean())
                 entropies[j] = entropy
                 floors[j] = sum(1 / int(allowed[b, i].sum()) for i in looking) / len(looking)
+                same = torch.tensor([token == texts[b][j] for token in texts[b]])
+                shares[j] = sum(1 / int((allowed[b, i] & same).sum()) for i in looking)
+                shares[j] /= len(looking)
         if not mass:
             continue
         order = sorted(mass, key=lambda j: -mass[j])
@@ -311,7 +315,10 @@ def expected_sinks(
             note("other_sink_rate", float(mass[beside[0]] > 0.3))
             note("other_token", texts[b][beside[0]])
         for j, value in mass.items():
-            note(f"{'later' if texts[b][j] in texts[b][:j] else 'first'} {texts[b][j]}", value)
+            when = "later" if texts[b][j] in texts[b][:j] else "first"
+            note(f"{when} {texts[b][j]}", value)
+            note(f"floor {when} {texts[b][j]}", floors[j])
+            note(f"share {when} {texts[b][j]}", shares[j])
         considered = values[b, sorted(mass)]
         note("top_value_ratio", float(values[b, top] / considered.quantile(0.5)))
         note("column_entropy", max(entropies.values()))
@@ -347,17 +354,23 @@ def _follow(row: dict[str, Any], pools: dict[str, list[Any]], texts: list[list[s
     """What the greatest keys have in common."""
     token, places = row["top_token"], pools["place"]
     row["top_position_share"] = max(map(places.count, places)) / len(places)
-    masses = [0.0, 0.0]
+    preferred, even = False, 0.0
     if sum(token in own for own in texts) >= len(texts) / 8:
-        for n, when in enumerate(("first", "later")):
+        for when in ("first", "later"):
             if found := pools.get(f"{when} {token}"):
-                row[f"top_token_{when}_mass"] = masses[n] = sum(found) / len(found)
+                row[f"top_token_{when}_mass"] = sum(found) / len(found)
+        if f"first {token}" in pools and f"later {token}" in pools:
+            for what in ("floor ", "share "):
+                found = [pools[f"{what}{when} {token}"] for when in ("first", "later")]
+                early, later = (sum(own) / len(own) for own in found)
+                even = max(even, early / later)
+            preferred = row["top_token_first_mass"] >= 2 * even * row["top_token_later_mass"] > 0
     if row["top_position_share"] <= 0.5 and row["top_token_share"] <= 0.5:
         row["sits_on"] = "mixed"
     elif row["top_position_share"] >= row["top_token_share"]:
         row["sits_on"] = "position"
     else:
-        row["sits_on"] = "first" if masses[0] > 0 and masses[0] >= 2 * masses[1] else "token"
+        row["sits_on"] = "first" if preferred else "token"
 
 
 def expected_geometry(hidden: Tensor, member: Tensor) -> tuple[float | None, float | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -23,6 +24,7 @@ from trajectory.probe.effects import measure_effects
 from trajectory.report.blocks import Cell, Findings, Grid, Heading
 from trajectory.report.page import Page
 from trajectory.report.pages import PAGES
+from trajectory.report.parts import attention
 from trajectory.report.run import Run
 from trajectory.report.site import build
 from trajectory.schemas import (
@@ -39,6 +41,7 @@ from trajectory.schemas import (
 from trajectory.tables import from_rows, write
 
 from .explained import filled
+from .synthetic import make_results
 
 TEXTS = {
     "prose": ["Summer is warm. Winter is cold. " * 3, "Attention goes to the first token. " * 3],
@@ -280,3 +283,88 @@ def test_what_takes_the_sink_is_the_change_with_the_greatest_loss_of_it(
     (found,) = (block for block in page.blocks if isinstance(block, Findings))
     (text,) = (row.text for row in found.rows if row.question == "What removes it?")
     assert f"“{top}” takes most" in text
+
+
+@pytest.fixture(scope="module")
+def side_by_side(
+    model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Page]]:
+    """Two published models of one checkpoint beside a toy that was trained here."""
+    results = make_results(tmp_path_factory.mktemp("side"), explained=False)
+    measured = measure(model, TEXTS)
+    for table in (HEADS, LAYERS, CHECKPOINTS):
+        path = results / "tables" / f"{table.name}.parquet"
+        rows = pl.read_parquet(path).filter(pl.col("trajectory").str.starts_with("bb/softmax"))
+        for n, name in enumerate(("large", "small")):
+            own = {
+                HEADS: measured.heads.with_columns(pl.col("sink_weight") * (1 - 0.5 * n)),
+                LAYERS: measured.layers,
+                CHECKPOINTS: pl.DataFrame(
+                    [filled(CHECKPOINTS, domain=d, loss=x) for d, x in measured.losses.items()]
+                ),
+            }[table]
+            named = own.with_columns(trajectory=pl.lit(name), step=None, tokens=None)
+            kept = [one for one in rows.columns if one in named.columns]
+            rows = pl.concat([rows, named.select(kept)], how="diagonal_relaxed")
+        facts = {"trajectory": "0", "versions": {"torch": "0"}}
+        found = [{k: row.get(k) for k in table.schema.names} for row in rows.to_dicts()]
+        write(from_rows(found, table), table, path, facts)
+    suites = {name: {"folder": str(model)} for name in ("large", "small")}
+    config = parse(
+        {
+            "name": "side",
+            "results": str(results),
+            "bb": {"variants": {"softmax-1l": {"seeds": [0, 1]}}},
+            "suites": suites,
+        }
+    )
+    frames = (pl.read_parquet(results / "tables" / f"{n}.parquet") for n in ("heads", "layers"))
+    for name, rows_of in analyse(*frames, config.dynamics).items():
+        table = TABLES[name]
+        path = results / "tables" / f"{name}.parquet"
+        write(from_rows(rows_of, table), table, path, {"trajectory": "0", "versions": {}})
+    run = Run(results, config)
+    return results, {page.name: page for page in (make(run) for make in PAGES)}
+
+
+def test_several_models_of_one_checkpoint_stand_beside_a_toy(
+    side_by_side: tuple[Path, dict[str, Page]],
+) -> None:
+    _, pages = side_by_side
+    index = pages["index"]
+    assert "variant of toy transformers over training" in index.lead
+    assert "large and small at one checkpoint each" in index.lead
+    headings = [block.title for block in index.blocks if isinstance(block, Heading)]
+    assert "Sink, drain and peak over training" in headings
+    assert "Sink, drain and peak by depth" in headings
+    assert set(index.data["profile"]["trajectory"]) == {"large", "small"}
+
+
+def test_each_model_has_a_colour_of_its_own_and_stands_in_a_legend(
+    side_by_side: tuple[Path, dict[str, Page]],
+) -> None:
+    _, pages = side_by_side
+    drawn = {figure.name: figure for figure in pages["index"].figures}
+    for name in ("sink-lm", "drain-lm", "peak-lm"):
+        colours = [
+            layer["encoding"]["color"]
+            for layer in drawn[name].chart.to_dict()["layer"]
+            if "color" in layer.get("encoding", {}) and "field" in layer["encoding"]["color"]
+        ]
+        assert colours, name
+        for one in colours:
+            assert one["legend"]["values"] == ["large", "small"]
+            of = dict(zip(one["scale"]["domain"], one["scale"]["range"], strict=True))
+            assert len({of["large"], of["small"], of["bb/softmax-1l"]}) == 3
+
+
+def test_no_page_gives_a_model_of_one_checkpoint_a_step(
+    side_by_side: tuple[Path, dict[str, Page]],
+) -> None:
+    _, pages = side_by_side
+    for page in pages.values():
+        assert not re.search(r"step [-−]1\b", str(page.controls)), page.name
+    names = SimpleNamespace(of=str)
+    films = [attention.Film("toy", [0, 7], 7.0, False), attention.Film("large", [-1], 1.0, False)]
+    told = attention._place(films, 1.0, names)  # type: ignore[arg-type]
+    assert told.endswith("toy at step 7; large at its one checkpoint")

@@ -65,7 +65,8 @@ def heads(
     domain: Domains = None,
     output: Output = None,
     layer: Annotated[
-        list[int] | None, typer.Option(help="Layers whose heads are zeroed; all by default.")
+        list[int] | None,
+        typer.Option(help="Layers whose heads are zeroed; all by default.", min=0),
     ] = None,
     gate: Annotated[
         float, typer.Option(help="Weight on the sink below which a head is active on a domain.")
@@ -148,7 +149,8 @@ def _pair(row: dict[str, Any], name: str) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    """Three digits at least, trailing zeros too, so that a column lines up."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
 def _print_heads(config: Config, gate: float) -> None:

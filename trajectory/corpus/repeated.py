@@ -55,7 +55,7 @@ def repeated_random(
     if len(ids) < block:
         raise TrajectoryError(
             f"its tokenizer has {len(ids)} ordinary tokens, fewer than the {block} distinct ones "
-            "of a block; set a smaller probe.length"
+            "of a block; set a smaller length"
         )
     rng = np.random.default_rng(SEED)
     blocks = np.stack([rng.choice(ids, block, replace=False) for _ in range(sequences)])

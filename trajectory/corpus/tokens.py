@@ -169,7 +169,7 @@ def spread(ids: NDArray[np.int64], sequences: int, length: int, first: int | Non
     if len(ids) < taken:
         raise TrajectoryError(
             f"{len(ids)} token{'s' * (len(ids) != 1)} of text, fewer than one sequence of {taken}; "
-            "give more text or set a smaller probe.length"
+            "give more text or set a smaller length"
         )
     fitting = min(sequences, len(ids) // taken)
     starts = np.linspace(0, len(ids) - taken, fitting).round().astype(np.int64)
@@ -201,7 +201,7 @@ def sampled(
     if not rows:
         raise TrajectoryError(
             f"no {size:,} characters of its text give one sequence of {taken} tokens; set a "
-            "smaller probe.length"
+            "smaller length"
         )
     return cut(np.concatenate(rows), np.arange(len(rows)) * taken, length, first)
 

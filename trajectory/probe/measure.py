@@ -60,6 +60,17 @@ class Batch:
         """Its recurring tokens, and where each stands first in its sequence."""
         return Occurrences.of(self.texts, self.present)
 
+    def shares(self, domain: str, window: int | None) -> Tensor:
+        """``Occurrences.shares`` of a domain's queries, float64 [B, T]; the same at every layer."""
+        if (domain, window) not in self._shares:
+            found = self.occurrences.shares(self.domains[domain].cpu(), window)
+            self._shares[domain, window] = found
+        return self._shares[domain, window]
+
+    @cached_property
+    def _shares(self) -> dict[tuple[str, int | None], Tensor]:
+        return {}
+
     @cached_property
     def copies(self) -> Copies:
         """Where tokens are repeated within their sequences."""
@@ -204,6 +215,7 @@ class _Probe:
                 self.batch.kinds[call.rows].to(member.device),
                 self.batch.texts[call.rows],
                 self.batch.occurrences.rows(call.rows, member.device),
+                self.batch.shares(domain, call.window)[call.rows].to(member.device),
                 reader.first_query,
             )
             self.sinks.setdefault((call.layer, domain), Sinks()).add(keys, self.batch.sink)

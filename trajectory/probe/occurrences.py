@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trajectory.schemas.base import RECURRING
+from trajectory.schemas.base import PREFERS_FIRST, RECURRING
 
 
 @dataclass(frozen=True)
@@ -59,24 +59,63 @@ class Occurrences:
         """Those of some sequences."""
         return Occurrences(self.names, self.ids[rows].to(device), self.first[rows].to(device))
 
+    def shares(self, member: Tensor, window: int | None) -> Tensor:
+        """Column sums of a head that gives all its weight to a key's token, evenly.
+
+        A query spreads its weight over the occurrences that it sees, its own place among them. The
+        first occurrence has all of it until the second, a half until the third, and so on: over n
+        occurrences at even distances it collects Hₙ/n of the weight, with Hₙ = 1 + 1/2 + … + 1/n,
+        which is 1.5 times what the later one collects at n = 2, and 2.4 times at n = 20.
+
+        Args:
+            member: the queries that count, bool [B, T].
+            window: how many of the last keys a query sees; None for all of them.
+
+        Returns:
+            Σ 1/(occurrences that query i sees) over the queries i > j that see key j, float64
+            [B, T]; of tokens that do not recur it means nothing.
+        """
+        found = []
+        for ids, queries in zip(self.ids, member, strict=True):
+            names, own = ids.unique(return_inverse=True)
+            seen = torch.nn.functional.one_hot(own, len(names)).double().cumsum(0)
+            if window is not None and window < len(ids):
+                seen[window:] -= seen[:-window].clone()
+            given = (queries[:, None] / seen.clamp_min(1)).cumsum(0)
+            places = torch.arange(len(ids), device=ids.device)
+            last = (places + (window or len(ids)) - 1).clamp_max(len(ids) - 1)
+            found.append(given[last, own] - given[places, own])
+        return torch.stack(found)
+
 
 @dataclass
 class Masses:
     """Sums of column masses by recurring token, apart for first and for later occurrences.
 
     Attributes:
-        totals: of the first and of the later occurrences, each [H, V]; None before anything is
-            added.
+        totals: of the first and of the later occurrences, each [H + 2, V]; None before anything
+            is added. The two behind the heads are those of even attention.
         counts: how many of them that is, each [V].
     """
 
     totals: tuple[Tensor, Tensor] | None = None
     counts: tuple[Tensor, Tensor] | None = None
 
-    def add(self, mass: Tensor, allowed: Tensor, tokens: Occurrences) -> None:
-        """Add the mean column mass of every key, [B, H, T], where ``allowed`` [B, T]."""
+    def add(
+        self, mass: Tensor, even: Sequence[Tensor], allowed: Tensor, tokens: Occurrences
+    ) -> None:
+        """Add the mean column mass of every key where ``allowed`` [B, T].
+
+        Args:
+            mass: of the heads, [B, H, T].
+            even: of a head that attends evenly to all keys that a query sees, and of one that does
+                to a key's token alone (``Occurrences.shares``), each [B, T].
+            allowed: which keys count.
+            tokens: what stands there.
+        """
         size = len(tokens.names) + 1  # the last one takes what does not recur
-        flat = mass.movedim(1, 0).flatten(1).double()  # (H, B·T)
+        whole = torch.cat([mass.double(), torch.stack([*even], 1)], 1)
+        flat = whole.movedim(1, 0).flatten(1)  # (H + 2, B·T)
         totals, counts = [], []
         for chosen in (tokens.first, ~tokens.first):
             weight = (allowed & chosen).flatten().double()
@@ -101,9 +140,24 @@ class Masses:
         ]
         return found[0], found[1]
 
+    def even_ratio(self, token: int) -> float | None:
+        """How many times the mass of a token's later occurrences its first ones have where a head
+        attends evenly: the greater of both ways to. None where either kind was not seen."""
+        ratios = []
+        for head in (-2, -1):
+            early, later = self.means(head, token)
+            if early is None or later is None:
+                return None
+            ratios.append(early / later)
+        return max(ratios)
+
 
 def rule(
-    position_share: float, token_share: float, early: float | None, later: float | None
+    position_share: float,
+    token_share: float,
+    early: float | None,
+    later: float | None,
+    even_ratio: float | None,
 ) -> str:
     """What the greatest keys of more than half of the sequences have in common.
 
@@ -112,9 +166,12 @@ def rule(
         token_share: share whose greatest key holds the most common token.
         early: mean column mass of that token's first occurrences.
         later: of its later ones; None where there are none.
+        even_ratio: ``Masses.even_ratio`` of the token.
     """
     if max(position_share, token_share) <= 0.5:
         return "mixed"
     if position_share >= token_share:
         return "position"
-    return "first" if early is not None and early >= 2 * (later or 0.0) else "token"
+    if early is None or later is None or even_ratio is None:
+        return "token"  # without later ones nothing tells the first apart
+    return "first" if early > 0 and early >= PREFERS_FIRST * even_ratio * later else "token"

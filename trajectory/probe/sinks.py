@@ -35,6 +35,7 @@ class Keys:
         kinds: what the tokens are, int [B, T].
         texts: the tokens, B lists of T.
         tokens: the same, as recurring tokens and their first occurrences.
+        shares: column sums of a head that spreads evenly over a key's token, [B, T].
         enough: how many queries must see a key for it to be a sink, int [B].
     """
 
@@ -47,6 +48,7 @@ class Keys:
     kinds: Tensor
     texts: Sequence[Sequence[str]]
     tokens: Occurrences
+    shares: Tensor
     enough: Tensor
 
 
@@ -101,7 +103,7 @@ class Sinks:
             part.secondary(self.sums)
             part.besides(self)
             self.names = keys.tokens.names
-            self.masses.add(part.mean, enough, keys.tokens)
+            self.masses.add(part.mean, part.even, enough, keys.tokens)
 
     def columns(self, heads: int, sink: int) -> dict[str, list[Any]]:
         """Columns of the ``heads`` table, one value per head; empty where nothing was seen."""
@@ -119,8 +121,8 @@ class Sinks:
         found["top_token_share"] = [share for _, share in tokens]
         found["top_position_share"] = [_place_share(self.tops[head]) for head in range(heads)]
         masses = [self._of_token(head, token) for head, (token, _) in enumerate(tokens)]
-        found["top_token_first_mass"] = [early for early, _ in masses]
-        found["top_token_later_mass"] = [later for _, later in masses]
+        for n, name in enumerate(("top_token_first_mass", "top_token_later_mass")):
+            found[name] = [mass[n] for mass in masses]
         self._others(found)
         found["sits_on"] = [
             rule(place, share, *mass)
@@ -163,16 +165,17 @@ class Sinks:
         """Which tokens collect most besides the sink."""
         for head, counter in self.others.items():
             token, share = _most_common(counter)
-            early, later = self._of_token(head, token)
+            early, later, _ = self._of_token(head, token)
             found["other_token"][head], found["other_token_share"][head] = token, share
             found["other_token_first_mass"][head] = early
             found["other_token_later_mass"][head] = later
 
-    def _of_token(self, head: int, token: str) -> tuple[float | None, float | None]:
-        """Column mass of the token's first and later occurrences; None for one that is rare."""
+    def _of_token(self, head: int, token: str) -> tuple[float | None, float | None, float | None]:
+        """Column mass of its first and later occurrences, even attention's ratio; None if rare."""
         if token not in self.names:
-            return None, None
-        return self.masses.means(head, self.names.index(token))
+            return None, None, None
+        place = self.names.index(token)
+        return *self.masses.means(head, place), self.masses.even_ratio(place)
 
     def _pooled(self, found: dict[str, list[Any]]) -> None:
         """Positions, from all sequences together; none where too few queries see any key."""
@@ -204,6 +207,7 @@ class _Part:
         self.keys, self.seen, self.floor, self.sink = keys, seen, floor, sink
         self.enough, self.active = enough, active
         self.mean = (keys.mass / seen[:, None]).masked_fill(~enough[:, None], -1.0)  # (B, H, T)
+        self.even = tuple(of / seen.clamp_min(1) for of in (floor, keys.shares))
 
     def signs(self, sinks: Sinks) -> None:
         """Count positions, tokens and kinds, and where the norms agree."""

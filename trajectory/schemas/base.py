@@ -59,6 +59,9 @@ LEAST_RANK = 8
 RECURRING = 0.125
 """Share of the sequences that must hold a token for its first and later occurrences to be told."""
 
+PREFERS_FIRST = 2.0
+"""A head prefers a token's first occurrence from this many times what even attention gives it."""
+
 SITS_ON = ("position", "first", "token", "mixed")
 """What a sink follows: one position, a token's first occurrence, a token wherever it is, neither."""
 

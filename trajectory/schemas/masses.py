@@ -7,6 +7,7 @@ import pyarrow as pa
 from trajectory.schemas.base import (
     DRAINED,
     MIN_QUERY,
+    PREFERS_FIRST,
     RECURRING,
     SHORT,
     SINK_RATE_THRESHOLD,
@@ -48,7 +49,7 @@ MASSES: tuple[pa.Field, ...] = (
     field(
         "sits_on",
         pa.string(),
-        "what the keys of greatest column mass of more than half of the sequences share: position (the same position), first (not that, but top_token, whose first occurrences have at least twice the column mass of its later ones), token (top_token, wherever it stands) or mixed (neither)",
+        f"what the keys of greatest column mass of more than half of the sequences share: position (the same position), first (not that, but top_token, and top_token_first_mass over top_token_later_mass is at least {PREFERS_FIRST:g} times what even attention gives: the greater of the ratios of uniform attention to all visible keys, and to the occurrences of the token that a query sees), token (top_token, and not that, or it has no later occurrences) or mixed (neither)",
         nullable=True,
     ),
     number(

@@ -103,7 +103,19 @@ def _lead(run: Run, found: Tallies) -> str:
     if story.is_static(run):
         each = " each" if len(found.models) > 1 else ""
         return f"This run measures {words.listed(parts)} at one checkpoint{each}."
-    return f"This run follows {words.listed(parts)} over training, measured by the same code."
+    told = f"This run follows {words.listed(parts)} over training, measured by the same code."
+    single = [t for t in run.static if not is_bb(t)]
+    each = " each" if len(single) > 1 else ""
+    if single and len(single) < len(found.models):
+        few = len(single) <= words.LISTED_GROUPS
+        which = words.listed(single) if few else words.count(len(single), "language model")
+        return f"{told} Of {which} one checkpoint{each} was measured."
+    if single and found.toys:
+        return (
+            f"This run follows {parts[0]} over training, and measures {parts[1]} at one "
+            f"checkpoint{each}, by the same code."
+        )
+    return told
 
 
 def _phenomena(
@@ -117,11 +129,10 @@ def _phenomena(
     depth = _by_depth(run, data)
     if not story.is_static(run):
         text = _lines(run, found)
-        return [
-            Heading("Sink, drain and peak over training", text, "over-training"),
-            *drawn,
-            *depth,
-        ]
+        trained = Heading("Sink, drain and peak over training", text, "over-training")
+        text = "Models seen at one checkpoint. A line is the mean of a layer's heads."
+        by_depth = Heading("Sink, drain and peak by depth", text, "by-depth")
+        return [trained, *drawn, *([by_depth] if depth else []), *depth]
     text = (
         "A line is the mean of a layer's heads. Numbers are those of the head with the greatest "
         "sink."
@@ -216,7 +227,7 @@ def _differences(run: Run) -> Items:
     return Items(
         differences(endings(run))
         or [
-            "Nothing differs from what the paper reports for such models, as far as intervals "
+            "Sinks, drains and peaks end as the paper reports for such models, as far as intervals "
             "decide it."
         ]
     )

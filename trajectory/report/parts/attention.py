@@ -139,7 +139,11 @@ def _shown(film: Film, age: float) -> int:
 
 
 def _place(films: Sequence[Film], age: float, names: Names) -> str:
-    told = "; ".join(f"{names.of(f.trajectory)} at step {_shown(f, age):,}" for f in films)
+    told = "; ".join(
+        names.of(f.trajectory)
+        + (f" at step {_shown(f, age):,}" if len(f.steps) > 1 else " at its one checkpoint")
+        for f in films
+    )
     clock = "step of the sink" if films[0].onset else "of training"
     return (
         f"{words.number(age)} × {clock}: {told}"

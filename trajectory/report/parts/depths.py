@@ -57,7 +57,8 @@ def by_depth(
     Args:
         run, profile: as ``profiles`` makes it, the page's data set of that name.
         name, column, title, table, axis, log: as in ``BY_DEPTH``.
-        domain: whether the page has a list of domains that filters it.
+        domain: whether the page has a list of domains that filters it, and one of runs, which is
+            the legend; else several models have a legend of their own.
     """
     base = marks.shown(marks.named("profile"), domain=domain).transform_filter(
         f"isValid(datum.{column})"
@@ -76,7 +77,7 @@ def by_depth(
         "depth" if table == "layers" else "layer",
         marks.value_axis(column, axis, log=log),
         tips,
-        color=marks.colour(run),
+        color=marks.colour(run) if domain else _named(run, profile),
         strokeDash=pattern,
         detail=["trajectory:N", "domain:N"],
     )
@@ -112,3 +113,14 @@ def _depth_reading(profile: pl.DataFrame, column: str, least_too: bool, where: s
             break
     what = "Most and least" if least_too else "Most"
     return f"{what}: {words.listed(told)}."
+
+
+def _named(run: Run, profile: pl.DataFrame) -> alt.Color:
+    """The colour of each model, with a legend of those that are drawn if they are several."""
+    drawn = [group for group in run.colours if group in set(profile["group"])]
+    if len(drawn) < 2:
+        return marks.colour(run)
+    legend = alt.Legend(
+        orient="top", values=drawn, symbolType="circle", symbolOpacity=1, symbolStrokeWidth=2
+    )
+    return marks.colour(run).title(None).legend(legend)

@@ -8,6 +8,7 @@ import polars as pl
 
 from trajectory.dynamics import levels
 from trajectory.dynamics.circuit import behind
+from trajectory.dynamics.series import group_of
 from trajectory.report import words
 from trajectory.report.names import Names, change
 from trajectory.report.page import Finding
@@ -33,7 +34,8 @@ def title(run: Run, found: Tallies) -> str:
     if not sink.yes:
         return _without_sink(run, found)
     drained = found.within("drain", sink.yes)
-    several, static = len(sink.yes) > 1, all(map(run.is_static, run.trajectories))
+    own = [t for t in run.trajectories if group_of(t) in set(sink.yes)]
+    several, static = len(sink.yes) > 1, all(map(run.is_static, own))
     # A checkpoint alone grows nothing.
     verb = ("have" if several else "has") if static else ("grow" if several else "grows")
     told = f"{_who(run, found)} {verb} an attention sink"
