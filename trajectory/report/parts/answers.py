@@ -17,7 +17,7 @@ from trajectory.report.parts.answered import P_VALUE
 from trajectory.report.run import Run
 from trajectory.schemas import FORKS, MOTION_TESTS
 
-KEYS = {"sink": KINDS[2], "position": QUIET, "token": KINDS[0]}
+KEYS = {"sink": KINDS[1], "position": QUIET, "token": KINDS[0]}
 ARROWS = {"value": "drain → sink (value hooked)", "logit": "sink → drain (logit hooked)"}
 
 

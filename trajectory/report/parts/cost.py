@@ -21,7 +21,7 @@ TITLE = "What removing a head costs"
 RESTING = 0.5
 """Weight on the sink from which a head rests there."""
 
-WORLDS = {"toy": KINDS[0], "language model": KINDS[2]}
+WORLDS = {"toy": KINDS[0], "language model": KINDS[1]}
 
 SHAPES = dict(zip(WORLDS, ("circle", "square"), strict=True))
 

@@ -25,7 +25,7 @@ KINDS_OF_HOLDS = {
 }
 """Kind of change → what it is called, what answers."""
 
-COLOURS = {"Bigram-Backcopy": KINDS[2], "language model": KINDS[0], "sham": QUIET}
+COLOURS = {"Bigram-Backcopy": KINDS[1], "language model": KINDS[0], "sham": QUIET}
 
 VERDICTS = {YES: "as predicted", NO: "the reverse", OPEN: "undecided"}
 

@@ -13,7 +13,7 @@ from trajectory.report.run import Run, dormant, world_rank
 from trajectory.schemas import LAWS
 
 VERDICTS = ("named", "plausible", "excluded", "constant")
-VERDICT_COLOURS = (palette.KINDS[0], palette.QUIET, palette.KINDS[2], palette.KINDS[4])
+VERDICT_COLOURS = (palette.KINDS[0], palette.QUIET, palette.KINDS[1], palette.KINDS[4])
 
 MAIN = ("delta_logit", "value_ratio", "residual_ratio")
 """Statistics that the table shows first."""
