@@ -174,8 +174,7 @@ class Sinks:
         """Column mass of its first and later occurrences, even attention's ratio; None if rare."""
         if token not in self.names:
             return None, None, None
-        place = self.names.index(token)
-        return *self.masses.means(head, place), self.masses.even_ratio(place)
+        return *self.masses.means(head, n := self.names.index(token)), self.masses.even_ratio(n)
 
     def _pooled(self, found: dict[str, list[Any]]) -> None:
         """Positions, from all sequences together; none where too few queries see any key."""
