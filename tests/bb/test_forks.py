@@ -224,7 +224,7 @@ def test_a_killed_training_goes_on_with_the_forks_that_it_has_made(
         ({"forks": {**FORKED, "positions": [2, 2]}}, "positions: 2 is given twice"),
         ({"forks": {**FORKED, "heads": [{"layer": 0, "head": 1}]}}, "no head 1 in layer 0"),
         ({"forks": FORKED, "attention": "relu"}, "relu attention has no log-odds"),
-        ({"forks": FORKED, "during": [{"kind": "hold_value"}]}, "forks and during: give one"),
+        ({"forks": FORKED, "during": [{"kind": "hold_value"}]}, "forks and during: give only one"),
     ],
 )
 def test_mistakes_are_named_before_anything_runs(changes: dict, message: str) -> None:

@@ -73,7 +73,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a million million layers": (config(num_hidden_layers=10**12), "which is not a size"),
     "no layers": (config(num_hidden_layers=0), "which is not a size"),
     "many heads": (config(num_attention_heads=10**9), "no readable model config|no model|wants"),
-    "a type of half characters": (config(model_type="\ud800"), r"model type '\\ud800' is not know"),
+    "a type of half characters": (
+        config(model_type="\ud800"),
+        r"model type '\\ud800' is not supported",
+    ),
     "a type of two lines": (config(model_type="a\nb\x1b[31m"), r"model type 'a\\nb\\x1b\[31m'"),
     "another family": (config(model_type="mamba"), "is not supported"),
     "a list of types": (config(model_type=["llama"]), "is not supported"),

@@ -39,11 +39,11 @@ def test_token_occurrence_and_share_are_told_and_none_is_a_blank() -> None:
     run: Any = SimpleNamespace(frame=lambda *_: frame())
     heads = own.last_heads(run)
     told = own._reading(heads, "bb/no-start", "non_trigger")
-    assert "5 of 6 heads are sinks by their sequences' own keys" in told
+    assert "5 of 6 heads of bb/no-start are sinks by their sequences' own keys" in told
     assert "3 on the first of a token (most often “⏎”, in 70\u00a0% of sequences)" in told
     assert "1 on a token anywhere (most often “␣”, in 55\u00a0% of sequences)" in told
     assert "1 on a position" in told
-    assert "head 2: 40\u00a0% of its sequences have one, most often on “⏎”" in told
+    assert "L0H2 has most sinks besides the sink position: in 40\u00a0% of its sequences" in told
     assert "\n" not in told and "“ ”" not in told
     assert set(heads["top_token"]) == {"⏎", "␣", "t", "x"}
 

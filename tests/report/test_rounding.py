@@ -63,7 +63,8 @@ def test_the_section_is_on_the_page_and_drawn(measured: Run) -> None:
     drawn = render(static(figure, page, THEMES["light"]), figure.name)["svg"]
     assert len(re.findall(rb'aria-roledescription="point"', drawn)) > 20
     assert alone.figures[0].reading.startswith(
-        "At their last checkpoint 4 bits cost +0.020 nats per token in bb/adamw-3l/seed0 (peak 1.00)"
+        "At their last checkpoint 4 bits cost +0.020 nats per token in bb/adamw-3l/seed0 "
+        "(peak 1.00)"
     )
     assert "2 runs are too few for a correlation" in alone.figures[0].reading
 

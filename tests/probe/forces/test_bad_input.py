@@ -87,7 +87,7 @@ CASES: list[tuple[dict[str, Any], str, Callable[[Path], None]]] = [
     ({"readers": ("mid",)}, "readers are .*mid", unchanged),
     ({"readers": "late"}, "readers are .* in a list", unchanged),
     ({"wanted": Wanted(Keys(positions=(40,)))}, "position 40", unchanged),
-    ({"wanted": Wanted(Keys(positions=(25,)))}, "position 25.*behind", unchanged),
+    ({"wanted": Wanted(Keys(positions=(25,)))}, "position 25.*after them", unchanged),
     ({"wanted": Wanted(Keys(tokens=("never",)))}, "never", unchanged),
     ({"wanted": Wanted(heads=((0, 4),))}, "no head 4", unchanged),
     ({"wanted": Wanted(heads=((7, 0),))}, "layer 7", unchanged),
