@@ -68,7 +68,9 @@ def _figure(
         marks.named(f"ranked-{name}")
         .transform_filter("datum.trajectory == chosen_trajectory")
         .encode(
-            x=alt.X("name:N", title=None, sort={"field": "place"}).axis(labelAngle=-60),
+            x=alt.X("name:N", title=None, sort={"field": "place"}).axis(
+                labelAngle=-60, labelOverlap=False
+            ),
             y=alt.Y(f"{column}:Q", title=axis).scale(zero=True),
         )
     )
