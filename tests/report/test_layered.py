@@ -77,4 +77,4 @@ def test_the_sentence_names_what_writes_and_erases_most_and_the_others_layers() 
 def test_what_is_alone_has_no_others_and_what_is_not_there_is_not_told() -> None:
     told = told_roles("m", "prose", [role(1, "writes", 100.0, 1.3)])
     assert "smaller" not in told and "erases" not in told
-    assert "no single part" in told_roles("m", "prose", [])
+    assert "none of the parts zeroed" in told_roles("m", "prose", [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +19,15 @@ from trajectory.config import parse
 from trajectory.corpus.tokenizer import load_tokenizer
 from trajectory.corpus.tokens import TokenBatch
 from trajectory.dynamics.analyse import analyse
+from trajectory.dynamics.circuit import UNCHANGED
 from trajectory.dynamics.claims.all import ledger
 from trajectory.nano.pretrain import save_tokenizer, train_tokenizer
 from trajectory.probe.effects import measure_effects
 from trajectory.report.blocks import Cell, Findings, Grid, Heading
 from trajectory.report.page import Page
-from trajectory.report.pages import PAGES
+from trajectory.report.pages import PAGES, circuit
 from trajectory.report.parts import attention
+from trajectory.report.parts.circuit import HEADS_ALONE
 from trajectory.report.run import Run
 from trajectory.report.site import build
 from trajectory.schemas import (
@@ -368,3 +371,21 @@ def test_no_page_gives_a_model_of_one_checkpoint_a_step(
     films = [attention.Film("toy", [0, 7], 7.0, False), attention.Film("large", [-1], 1.0, False)]
     told = attention._place(films, 1.0, names)  # type: ignore[arg-type]
     assert told.endswith("toy at step 7; large at its one checkpoint")
+
+
+def test_where_heads_alone_were_zeroed_no_part_is_said_to_write_nothing(
+    finished: tuple[Path, int | None], tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(finished[0] / "tables", results / "tables")
+    for table in (INTERVENTIONS, INTERVENTION_LAYERS):
+        path = results / "tables" / f"{table.name}.parquet"
+        heads = pl.col("intervention").str.starts_with("zero_head")
+        rows = pl.read_parquet(path).filter(heads | (pl.col("intervention") == UNCHANGED))
+        facts = {"trajectory": "0", "versions": {"torch": "0"}}
+        write(from_rows(rows.to_dicts(), table), table, path, facts)
+    config = parse({"name": "one", "results": str(results), "suites": {"nano-olmo": {}}})
+    page = circuit.make(Run(results, config))
+    assert "none of the parts" not in page.answer + page.lead
+    assert [b.text for b in page.blocks if isinstance(b, Heading)] == [HEADS_ALONE]
+    assert "none of the parts" in circuit.make(Run(finished[0], config)).answer

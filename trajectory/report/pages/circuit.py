@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trajectory.dynamics.circuit import roles
+from trajectory.dynamics.circuit import behind, roles
 from trajectory.report import marks, words
 from trajectory.report.controls import Choice, Control
 from trajectory.report.missing import reason
@@ -68,10 +68,11 @@ def _answer(run: Run, names: list[str]) -> str:
         return ""
     changes = run.frame("interventions")
     streams, peak = run.frame("intervention_layers"), run.config.dynamics.peak_threshold
+    zeroed = behind(changes, streams)  # where heads alone were zeroed, nothing is known of parts
     told = []
     for trajectory in names:
         own = [d for t, d in run.series if t == trajectory]
-        if streams.filter(trajectory=trajectory).is_empty():
+        if zeroed.filter(trajectory=trajectory).is_empty():
             continue
         told.append(
             parts.told_roles(trajectory, own[0], roles(changes, streams, trajectory, own[0], peak))

@@ -25,6 +25,10 @@ TEXT = (
     "the mean over the layers behind it."
 )
 
+HEADS_ALONE = (
+    "Heads zeroed one at a time: their weight on the sink by domain, and what each is worth."
+)
+
 LINES = (
     ("residual_norm_sink", "‖h‖ of the sink", "Residual norm of the sink, changed", True),
     ("sink_weight", "weight on the sink, mean", "Weight on the sink, changed", False),
@@ -76,7 +80,8 @@ def make(run: Run, names: list[str], first: tuple[str, str]) -> Part:
         part = ranked.make(run, first)
         blocks += part.blocks
         data |= part.data
-    return Part("changed", "What each part does", TEXT, blocks, controls, data)
+    text = TEXT if "behind" in data else HEADS_ALONE
+    return Part("changed", "What each part does", text, blocks, controls, data)
 
 
 def _kind_rank(kind: str) -> tuple[int, str]:
@@ -178,8 +183,8 @@ def told_roles(trajectory: str, domain: str, found: list[Role]) -> str:
     """The part that writes most of a peak and the one that erases most, with the others' layers."""
     if not found:
         return (
-            f"In {trajectory} on {domain} no single part writes or erases a peak: zeroing one "
-            "neither halves nor doubles a norm that is a peak."
+            f"In {trajectory} on {domain} none of the parts zeroed writes or erases a peak: "
+            "zeroing one neither halves nor doubles a norm that is a peak."
         )
     told = []
     for does in ("writes", "erases"):
