@@ -30,6 +30,7 @@ from trajectory.report.parts import attention
 from trajectory.report.parts.circuit import HEADS_ALONE
 from trajectory.report.run import Run
 from trajectory.report.site import build
+from trajectory.report.specs import objects
 from trajectory.schemas import (
     CHECKPOINTS,
     CLAIMS,
@@ -155,14 +156,9 @@ def test_every_page_is_built_and_every_chart_has_marks(finished: tuple[Path, int
 
 def scales(chart: Any) -> Iterator[dict[str, Any]]:
     """Every scale with colours of its own in a chart's specification."""
-    if isinstance(chart, dict):
-        if isinstance(chart.get("domain"), list) and isinstance(chart.get("range"), list):
-            yield chart
-        for part in chart.values():
-            yield from scales(part)
-    elif isinstance(chart, list):
-        for part in chart:
-            yield from scales(part)
+    for part in objects(chart):
+        if isinstance(part.get("domain"), list) and isinstance(part.get("range"), list):
+            yield part
 
 
 def test_no_colour_stands_for_two_things_and_no_mean_for_none(made: list[Page]) -> None:

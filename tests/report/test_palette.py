@@ -106,23 +106,14 @@ def test_kinds_are_told_apart_by_every_reader(first: int, eye: str, least: float
 def scales(pages: list[Page]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every scale of colours that a chart draws with, and its chart's place."""
 
-    def walk(node: Any) -> Iterator[dict[str, Any]]:
-        if isinstance(node, dict):
-            if "scale" in node and "field" in node:
-                yield node
-            for value in node.values():
-                yield from walk(value)
-        elif isinstance(node, list):
-            for value in node:
-                yield from walk(value)
-
     for page in pages:
         for figure in page.figures:
             for channel in ("color", "fill", "stroke"):
                 spec = figure.specification(page.controls)
                 for encoding in specs.encoded(spec, channel):
-                    for node in walk(encoding):
-                        yield f"{page.name}: {figure.name}", node["scale"] or {}
+                    for node in specs.objects(encoding):
+                        if "scale" in node and "field" in node:
+                            yield f"{page.name}: {figure.name}", node["scale"] or {}
 
 
 def test_the_colours_of_every_chart_are_told_apart_by_every_reader(pages: list[Page]) -> None:

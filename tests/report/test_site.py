@@ -37,6 +37,7 @@ from trajectory.report.palette import dashes
 from trajectory.report.parts.tally import Tallies, ending_told
 from trajectory.report.run import DRAWN_RECORDS, Run, _spread
 from trajectory.report.site import NEEDED, POLICY, build
+from trajectory.report.specs import objects
 from trajectory.schemas import TABLES
 from trajectory.tables import from_rows, write
 
@@ -128,18 +129,12 @@ def test_legends_of_pictures_name_what_is_drawn(pages: list[Page]) -> None:
 
     def legends(page: str, name: str) -> dict[str, list[str]]:
         (figure,) = (figure for figure in named[page].figures if figure.name == name)
-        found: dict[str, list[str]] = {}
-
-        def walk(node: Any) -> None:
-            if isinstance(node, dict):
-                if isinstance(node.get("legend"), dict):
-                    found[node["field"]] = node["legend"]["values"]
-                node = list(node.values())
-            for value in node if isinstance(node, list) else []:
-                walk(value)
-
-        walk(figures.static(figure, named[page], figures.THEMES["light"])["layer"])
-        return found
+        drawn = figures.static(figure, named[page], figures.THEMES["light"])["layer"]
+        return {
+            part["field"]: part["legend"]["values"]
+            for part in objects(drawn)
+            if isinstance(part.get("legend"), dict)
+        }
 
     toys = ["bb/adamw-3l", "bb/relu-1l", "bb/softmax-1l"]
     both = ["non_trigger", "trigger"]

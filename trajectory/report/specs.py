@@ -6,31 +6,28 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 
+def objects(node: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a specification, an outer one before those in it."""
+    if isinstance(node, dict):
+        yield node
+    for value in node.values() if isinstance(node, dict) else node:
+        if isinstance(value, dict | list):
+            yield from objects(value)
+
+
 def expressions(node: Any) -> Iterator[str]:
     """Every Vega expression in a specification."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key in ("filter", "calculate", "expr", "test") and isinstance(value, str):
+    for part in objects(node):
+        for key in ("filter", "calculate", "expr", "test"):
+            if isinstance(value := part.get(key), str):
                 yield value
-            else:
-                yield from expressions(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from expressions(value)
 
 
 def named(node: Any) -> Iterator[str]:
     """The name of every data set that a specification draws."""
-    if isinstance(node, dict):
-        if isinstance(data := node.get("data"), dict) and "name" in data:
+    for part in objects(node):
+        if isinstance(data := part.get("data"), dict) and "name" in data:
             yield data["name"]
-        if isinstance(origin := node.get("from"), dict) and "data" in origin:
-            yield from named(origin)
-        for value in node.values():
-            yield from named(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from named(value)
 
 
 def encoded(node: Any, channel: str) -> Iterator[dict[str, Any]]:
