@@ -52,6 +52,10 @@ def test_one_trajectory_has_errors_over_sequences_and_its_heads_a_mean() -> None
     row = found.filter(role="all", key="sink", step=150).row(0, named=True)
     assert row["sink_force_high"] - row["sink_force"] == pytest.approx(1.96 * SE)
     assert row["sink_arrow"] is not None and row["sink_arrow_high"] is None
+    lead = found.filter(role="lead", key="sink", step=150).row(0, named=True)
+    error = tables(trajectories=("some-suite",), heads=4)["arrows"]["sink_arrow_se"][0]
+    reach = stats.t.ppf(0.975, 7) * error  # over eight parts of the sequences
+    assert lead["sink_arrow_high"] - lead["sink_arrow"] == pytest.approx(reach, rel=1e-3)
 
 
 def test_the_mean_of_heads_has_no_error_that_takes_them_for_independent() -> None:

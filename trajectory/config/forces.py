@@ -18,7 +18,8 @@ class Forces(OfCheckpoints):
     """Checkpoints of each trajectory: the last measured one, all, or these steps; for a
     Bigram-Backcopy run, recorded steps."""
     sequences: Annotated[int, Field(ge=2)] = 64
-    """Sequences per domain, from the start of the probe's; their spread gives the standard
+    """At most this many sequences per domain, from the start of the probe's, or of a toy's
+    ``evaluation``; the column ``sequences`` says how many. Their spread gives the standard
     errors."""
     readers: Annotated[list[Literal["late", "early"]], Field(min_length=1)] = ["late", "early"]
     """Queries that read the keys. Second derivatives are measured for the first of these."""

@@ -48,7 +48,7 @@ class Forks(Section):
     """Heads to fork; if empty, each layer's lead head: the one with the most weight on position
     0."""
     sequences: Count = 128
-    """Sequences used to read the copies."""
+    """Sequences that read the copies; in a toy at most its ``evaluation``."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Forks:

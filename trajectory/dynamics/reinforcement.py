@@ -30,10 +30,16 @@ RESOLVED = 2.0
 NORMAL = 1.96
 """Standard errors of a 95 % interval where the error is over many sequences."""
 
+ARROWS = ("sink_arrow", "drain_arrow")
+
+OF_PARTS = 2.365
+"""Standard errors of an arrow's 95 % interval: they are over eight parts of the sequences, and
+Student's t has seven degrees of freedom."""
+
 
 def points(forces: pl.DataFrame, arrows: pl.DataFrame | None) -> pl.DataFrame:
     """The forces of every head and key with its arrows beside them, empty where there are none."""
-    names = [f"{name}{end}" for name in ("sink_arrow", "drain_arrow") for end in ("", "_se")]
+    names = [f"{name}{end}" for name in ARROWS for end in ("", "_se")]
     more = [*names, "sink_motion", "drain_motion", "alignment"]
     if arrows is None or arrows.is_empty():
         return forces.with_columns(pl.lit(None, pl.Float64).alias(name) for name in more)
@@ -166,7 +172,7 @@ def _row(members: list[Row], dates: Clock) -> Row:
         ("drain_force", "drain_force"),
     ):
         found |= _columns(f"{name.removesuffix('_force')}_strength", _strength(members, name, over))
-    for name in ("sink_arrow", "drain_arrow"):
+    for name in ARROWS:
         found |= _columns(f"{name}_ratio", _estimated(members, [name, "coupling"], _ratio))
     found |= _columns("gain", _estimated(members, ["coupling", *CURVATURES], _gain))
     for name, curvature in zip(("sink_response", "drain_response"), CURVATURES, strict=True):
@@ -228,7 +234,9 @@ def _estimated(
         errors = [known[0][f"{name}_se"] for name in names]
         if any(error is None for error in errors):
             return value, None, None
-        spread, reach = np.diag(np.square(np.array(errors, dtype=float))), NORMAL
+        reaches = [OF_PARTS if name in ARROWS else NORMAL for name in names]
+        spread = np.diag(np.square(np.array(errors, dtype=float) * reaches / NORMAL))
+        reach = NORMAL
     # What is divided by must be away from zero, or the interval has no ends.
     if any(abs(mean[i]) < RESOLVED * math.sqrt(spread[i, i]) for i in range(1, len(names))):
         return value, None, None

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from trajectory.dynamics import levels
+from trajectory.dynamics.reinforcement import NORMAL, OF_PARTS
 from trajectory.report import marks, words
 from trajectory.report.page import Chart, Figure
 from trajectory.report.palette import KINDS, QUIET, scheme
@@ -32,9 +33,6 @@ SHAMS = {
 
 WORLDS = ("Bigram-Backcopy", "language model")
 SHAPES = {"Bigram-Backcopy": "circle", "language model": "square"}
-
-ERRORS = 1.96
-"""Standard errors that a bar reaches to each side."""
 
 POWERS = "datum.value == 0 ? '0' : format(datum.value, '~e')"
 """Labels of an axis of powers of ten with a zero."""
@@ -57,8 +55,8 @@ def rows(placed: pl.DataFrame) -> pl.DataFrame:
     worlds = {name: WORLDS[not is_bb(name)] for name in shared["trajectory"].unique()}
     shared = shared.with_columns(
         pl.col("trajectory").replace_strict(worlds, return_dtype=pl.String).alias("world"),
-        (pl.col("coupling") - ERRORS * pl.col("coupling_se")).alias("coupling_low"),
-        (pl.col("coupling") + ERRORS * pl.col("coupling_se")).alias("coupling_high"),
+        (pl.col("coupling") - NORMAL * pl.col("coupling_se")).alias("coupling_low"),
+        (pl.col("coupling") + NORMAL * pl.col("coupling_se")).alias("coupling_high"),
     )
     return pl.concat(
         [
@@ -66,8 +64,8 @@ def rows(placed: pl.DataFrame) -> pl.DataFrame:
                 pl.lit(name).alias("arrow"),
                 known[name].alias("value"),
                 known[f"{name}_se"].alias("value_se"),
-                (known[name] - ERRORS * known[f"{name}_se"]).alias("low"),
-                (known[name] + ERRORS * known[f"{name}_se"]).alias("high"),
+                (known[name] - OF_PARTS * known[f"{name}_se"]).alias("low"),
+                (known[name] + OF_PARTS * known[f"{name}_se"]).alias("high"),
                 pl.lit(called).alias("means"),
             )
             for name, called in ARROW_NAMES.items()
