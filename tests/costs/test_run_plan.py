@@ -7,8 +7,14 @@ import pytest
 from trajectory.checkpoints.changed import changed_rows
 from trajectory.checkpoints.selection import COLUMNS, write_selection
 from trajectory.config import Config, parse
-from trajectory.costs.needs import needs, pretraining_minutes, training_minutes
+from trajectory.costs.needs import (
+    forking_minutes,
+    needs,
+    pretraining_minutes,
+    training_minutes,
+)
 from trajectory.costs.plan import run_plan
+from trajectory.costs.trainings import training_seconds
 from trajectory.errors import TrajectoryError
 from trajectory.jobs.bundles import (
     Bundle,
@@ -72,7 +78,7 @@ def test_a_run_s_plan_counts_jobs_hours_bytes_and_disk() -> None:
 
 def test_a_long_training_is_given_its_time() -> None:
     def given(steps: int, device: str = "cpu") -> tuple[int, int]:
-        variants = {"a": {"steps": steps, "width": 128, "batch": 64}}
+        variants = {"a": {"steps": steps, "width": 128, "batch": 64, "record": [0]}}
         nano = {"steps": steps, "checkpoints": [0]}
         found = run(bb={"variants": variants, "device": device}, suites={"nano-olmo": nano})
         return training_minutes(found, "a"), pretraining_minutes(found)
@@ -86,6 +92,41 @@ def test_a_long_training_is_given_its_time() -> None:
     steps = 200_000
     assert given(steps) == pytest.approx((toy * steps / 6e11, nano * steps / 6e11), abs=2)
     assert given(steps, "cuda") == (60, given(steps)[1])
+
+
+def test_what_is_measured_while_a_toy_trains_takes_its_time() -> None:
+    def seconds(**more: object) -> float:
+        toy = {"steps": 100, "batch": 8, "width": 32, "record": [0, 50, 100], "evaluation": 64}
+        variant = run(bb={"variants": {"a": {**toy, **more}}}, suites={}).bb.variants["a"]
+        return training_seconds(variant, 1e9)
+
+    free = seconds()
+    forks = {"steps": [50], "positions": [1], "lengths": [5, 20]}
+    # Two keys, hooked at value and logit with both signs, each for twenty updates.
+    update = (seconds(steps=300) - free) / 200
+    assert seconds(forks=forks) - free >= 2 * 4 * 20 * update
+    twice = {**forks, "steps": [50, 100]}
+    assert seconds(forks=twice) - free == pytest.approx(2 * (seconds(forks=forks) - free))
+
+    first = {"positions": [1], "constant": [], "coupling": False, "arrows": False}
+    both = {"positions": [1], "constant": [], "second_order": [50]}
+    assert free < seconds(forces=first) < seconds(forces=both)
+    of_all = seconds(forces={**both, "second_order": "all"})
+    assert of_all - seconds(forces=first) == pytest.approx(
+        3 * (seconds(forces=both) - seconds(forces=first))
+    )
+    assert seconds(forces={**both, "sequences": 16}) < seconds(forces=both)
+
+
+def test_forks_of_the_embedded_suite_are_planned_and_given_time() -> None:
+    def found(steps: list[int]) -> Config:
+        forks = {"steps": steps, "tokens": [" the"]}
+        nano = {"checkpoints": [0], "steps": 1000, "width": 512, "forks": forks}
+        return run(suites={"nano-olmo": nano})
+
+    few, many = found([400]), found([*range(100, 1000, 10)])
+    assert run_plan(many, jobs=1, flops=1e9).jobs["nano_forks"] == 1
+    assert 120 == forking_minutes(few) < forking_minutes(many)
 
 
 def test_a_large_embedded_suite_is_given_what_it_needs() -> None:

@@ -9,10 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trajectory.checkpoints.sizes import ITEM
-from trajectory.config.bb import Variant
 from trajectory.config.interventions import Interventions
-from trajectory.config.known import Architecture
-from trajectory.config.nano import NanoOlmo
 from trajectory.config.probe import Probe
 from trajectory.config.suites import Suite
 
@@ -172,38 +169,6 @@ def forces_seconds(suite: Suite, probe: Probe, flops: float) -> float | None:
     share = tokens_of(probe, forces.sequences) / tokens_of(probe)
     passes = FIRST_ORDER + (SECOND_ORDER * keys if forces.coupling else 0)
     return START + share * (seconds - START) * passes
-
-
-def described(nano: NanoOlmo) -> Suite:
-    """The embedded suite with the sizes that it is pretrained with."""
-    block = 4 * nano.width**2 + 3 * nano.width * nano.mlp
-    return Suite(
-        parameters=nano.layers * block + 2 * nano.vocabulary * nano.width,
-        architecture=Architecture(
-            layers=nano.layers,
-            heads=nano.heads,
-            width=nano.width,
-            mlp=nano.mlp,
-            vocabulary=nano.vocabulary,
-        ),
-        dtype="float32",
-    )
-
-
-def training_seconds(variant: Variant, flops: float) -> float:
-    """Seconds of training one seed: six operations per parameter and token, and attention's."""
-    width, length = variant.width, variant.task.length
-    parameters = 12 * variant.layers * width**2
-    attention = 4 * variant.layers * length * width
-    tokens = variant.steps * variant.batch * length
-    return START + 3 * (2 * parameters + attention) * tokens / flops
-
-
-def pretraining_seconds(nano: NanoOlmo, flops: float) -> float:
-    """Seconds of pretraining the embedded suite, likewise."""
-    suite = described(nano)
-    used = (body(suite) or 0) + (embedding(suite) or 0)
-    return START + 6 * used * nano.steps * nano.batch * nano.length / flops
 
 
 def measured_flops(size: int = 1024, repeat: int = 4) -> float:

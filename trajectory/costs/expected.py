@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from trajectory.config import Config
 from trajectory.costs.estimates import (
     START,
-    described,
     effects_seconds,
     forces_seconds,
     measuring_seconds,
+)
+from trajectory.costs.trainings import (
+    described,
+    forking_seconds,
     pretraining_seconds,
     training_seconds,
 )
@@ -40,6 +43,8 @@ def expected_seconds(config: Config, rule: str, wildcards: Mapping[str, str]) ->
     if nano is not None:
         if rule == "nano_pretrain":
             return pretraining_seconds(nano, SPEED)
+        if rule == "nano_forks":
+            return forking_seconds(nano, SPEED)
         suite, checkpoints = described(nano), _together(config, rule, wildcards)
     elif (public := config.suites.public().get(wildcards.get("suite", ""))) is not None:
         suite, checkpoints = public, 1

@@ -10,15 +10,18 @@ from trajectory.checkpoints.sizes import with_sizes
 from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.costs.estimates import (
-    described,
     effects_seconds,
     forces_seconds,
     measuring_seconds,
-    pretraining_seconds,
     sweep_of,
-    training_seconds,
 )
 from trajectory.costs.memory import effects_memory, forces_memory, measuring_memory
+from trajectory.costs.trainings import (
+    described,
+    forking_seconds,
+    pretraining_seconds,
+    training_seconds,
+)
 from trajectory.jobs.bundles import Bundle
 
 SLOW = {"cpu": 1e10, "cuda": 5e12}
@@ -47,6 +50,12 @@ def pretraining_minutes(config: Config) -> int:
     """Minutes that the embedded suite is given, if there is one."""
     nano = config.suites.nano_olmo
     return _minutes(0 if nano is None else pretraining_seconds(nano, SLOW["cpu"]), 120)
+
+
+def forking_minutes(config: Config) -> int:
+    """Minutes that the forks of a training of the embedded suite are given, if there is one."""
+    nano = config.suites.nano_olmo
+    return _minutes(0 if nano is None else forking_seconds(nano, SLOW["cpu"]), 120)
 
 
 def _minutes(seconds: float, least: int) -> int:

@@ -22,17 +22,20 @@ from trajectory.config import Config
 from trajectory.config.suites import Suite
 from trajectory.costs.estimates import (
     START,
-    described,
     effects_seconds,
     forces_seconds,
     measuring_seconds,
     moved,
-    pretraining_seconds,
     sweep_of,
     tokens_of,
-    training_seconds,
 )
 from trajectory.costs.memory import effects_memory, forces_memory, measuring_memory
+from trajectory.costs.trainings import (
+    described,
+    forking_seconds,
+    pretraining_seconds,
+    training_seconds,
+)
 from trajectory.jobs.bundles import ALONE, bundles, force_bundles, measured_rows, suite_bundles
 from trajectory.rows import Row
 
@@ -329,6 +332,8 @@ def _embedded_jobs(config: Config, flops: float) -> list[_Job]:
             _Job("nano_pretrain", 0, pretraining_seconds(nano, flops)),
             *(_Job("measure", 0, START + len(bundle.revisions) * each) for bundle in cut),
         ]
+        if nano.forks:
+            found.append(_Job("nano_forks", 0, forking_seconds(nano, flops)))
         if probe.interventions:
             chosen = probe.interventions.choose(nano.checkpoint_steps())
             found += [_Job("intervene", 0, effects_seconds(suite, probe, flops)) for _ in chosen]

@@ -11,6 +11,7 @@ from trajectory.config import RESOLVED_NAME, check_files
 from trajectory.config import parse as parse_config
 from trajectory.costs.expected import expected_seconds
 from trajectory.costs.needs import (
+    forking_minutes,
     needs,
     needs_changed,
     needs_forces,

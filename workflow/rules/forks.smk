@@ -30,7 +30,7 @@ rule nano_forks:
     threads: share(1)
     resources:
         mem_mb=growing(3000),
-        runtime=growing(120),
+        runtime=growing(forking_minutes(CONFIG)),
     params:
         folder=subpath(output[0], parent=True),
         config=RESOLVED,
