@@ -69,9 +69,7 @@ class ReadOut:
     def gradient(self, hidden: Tensor) -> Tensor:
         """The gradient of every sequence's own loss at a stream, [B, T, D]."""
         with torch.no_grad():
-            states = self.norm(hidden)
-            total, _ = self._scores(states)
-            behind = self._behind(states, total, [])[0]
+            behind = self._gradient(self.norm(hidden))
         return pull(self.norm, hidden, behind)[0]
 
     def bend(self, hidden: Tensor, directions: list[Tensor]) -> Bent:
@@ -122,6 +120,32 @@ class ReadOut:
                 chosen[part] += self._expected(logits, start, part)
         return total.view(shape), chosen.view(shape)
 
+    def _gradient(self, states: Tensor) -> Tensor:
+        """The gradient at the normalised states, in one pass over the read-out.
+
+        As the normaliser is known only behind the last block, sums are kept in units of the
+        greatest logit so far.
+        """
+        flat = states.flatten(0, 1)
+        top = flat.new_full((len(flat), 1), -torch.inf)
+        mass = flat.new_zeros(len(flat), 1)
+        pulled, given = torch.zeros_like(flat), torch.zeros_like(flat)
+        for start, stored in self.blocks():
+            rows = stored.to(flat)
+            for part in _parts(len(flat)):
+                logits = self._logits(flat[part], rows)
+                slope = None if self.softcap is None else self._slope(logits)
+                highest = torch.maximum(top[part], logits.amax(1, keepdim=True))
+                before, law = (top[part] - highest).exp(), logits.sub_(highest).exp_()
+                top[part] = highest
+                mass[part] = mass[part] * before + law.sum(1, keepdim=True)
+                if slope is not None:
+                    law *= slope
+                pulled[part] = pulled[part] * before + law @ rows
+                given[part] += self._given(rows, start, part, slope)
+        share = self.law.share.flatten().to(flat)[:, None]
+        return (share * (pulled / mass - given)).view_as(states)
+
     def _logits(self, states: Tensor, rows: Tensor) -> Tensor:
         """z of a block's tokens, [n, v]."""
         return capped(states @ rows.T, self.softcap)
@@ -164,7 +188,7 @@ class ReadOut:
                 law = (logits - total[part, None]).exp()
                 rest = None if self.softcap is None else self._surprise(law, start, part)
                 if rest is None:
-                    pulled = law @ rows - self._given(rows, start, part)
+                    pulled = law @ rows - self._given(rows, start, part, None)
                 else:
                     pulled = (rest * self._slope(logits)) @ rows
                 gradient[part] += share[part] * pulled
@@ -216,14 +240,19 @@ class ReadOut:
                     mean[part] += (law * self._moved(way[part], logits, rows)).sum(1)
         return means
 
-    def _given(self, rows: Tensor, start: int, part: slice) -> Tensor:
-        """Σ_v q_v W_v over a block's tokens, q what comes, [n, D]."""
+    def _given(self, rows: Tensor, start: int, part: slice, slope: Tensor | None) -> Tensor:
+        """Σ_v q_v dz_v/dy_v W_v over a block's tokens, q what comes, [n, D]; without a cap the
+        slope is 1."""
         if self.law.targets.ndim == 3:
-            law = self.law.targets.flatten(0, 1)[part, start : start + len(rows)]
-            return law.to(rows) @ rows
+            law = self.law.targets.flatten(0, 1)[part, start : start + len(rows)].to(rows)
+            return (law if slope is None else law * slope) @ rows
         targets = self.law.targets.flatten()[part].to(rows.device) - start
         here = (targets >= 0) & (targets < len(rows))
-        return torch.where(here[:, None], rows[targets.clamp(0, len(rows) - 1)], 0)
+        targets = targets.clamp(0, len(rows) - 1)
+        found = rows[targets]
+        if slope is not None:
+            found = found * slope.gather(1, targets[:, None])
+        return torch.where(here[:, None], found, 0)
 
 
 def _mirrored(lower: Tensor) -> Tensor:
