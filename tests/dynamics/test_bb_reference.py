@@ -7,7 +7,13 @@ import polars as pl
 import pytest
 
 from trajectory.config import Variant
-from trajectory.dynamics.bb_reference import FIRST_SHARE, compare_with_paper, milestones, published
+from trajectory.dynamics.bb_reference import (
+    FIRST_SHARE,
+    compare_with_paper,
+    milestones,
+    published,
+    repeats,
+)
 from trajectory.dynamics.bb_summary import Frames
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import TABLES
@@ -111,6 +117,19 @@ def test_points_inside_and_outside_the_spread_of_seeds() -> None:
     assert found[0].high == pytest.approx(
         23.986 * 2.7182818 ** (4.3027 * 0.04170 * 1.1547), rel=1e-3
     )
+
+
+def test_other_weights_and_seeds_repeat_a_run_and_another_batch_does_not(root: Path) -> None:
+    from trajectory.config import load
+
+    variants = load(root / "workflow" / "configs" / "paper-once.yaml").bb.variants
+    found = repeats(variants)
+    assert found == dict.fromkeys(["1l-adamw", "b512-bf16", "b512-authors-weights"], "1l-adamw")
+    rows = residuals({100: [23.0]}).with_columns(
+        trajectory=pl.lit("bb/b512-authors-weights/seed42")
+    )
+    (point,) = compare_with_paper(Frames(EMPTY, rows, EMPTY, EMPTY), found)
+    assert (point.run, point.published, point.mean) == ("b512-authors-weights", 31.1, 23.0)
 
 
 def test_a_run_of_something_else_is_refused() -> None:

@@ -203,14 +203,16 @@ def bb_reference(
     from rich.table import Table
 
     from trajectory.cli.printing import console
-    from trajectory.dynamics.bb_reference import check_size, compare_with_paper
+    from trajectory.dynamics.bb_reference import check_size, compare_with_paper, repeats
     from trajectory.dynamics.bb_summary import Frames
     from trajectory.results import config_of
     from trajectory.tables import ordered
 
-    check_size(config_of(results).bb.variants)
+    variants = config_of(results).bb.variants
+    check_size(variants)
     names = ("heads", "layers", "checkpoints", "bb_types")
-    found = compare_with_paper(Frames(*(ordered(results, name).collect() for name in names)))
+    frames = Frames(*(ordered(results, name).collect() for name in names))
+    found = compare_with_paper(frames, repeats(variants))
     grid = Table("run", "statistic", "seeds", "points within the spread of seeds", box=None)
     if points:
         grid = Table("run", "statistic", "step", "published", "mean", "interval", "", box=None)

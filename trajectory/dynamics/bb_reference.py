@@ -26,6 +26,15 @@ FIRST_SHARE = 512 / 97_363
 SIZE = (256, 512, 256)
 """Width, batch and length of the authors' runs."""
 
+_FREE = {
+    *("about", "section", "control", "sham", "seeds", "weights_seed", "steps", "precision"),
+    *("micro_batch", "evaluation", "record", "rounded_loss", "maps", "checkpoints"),
+    *("interventions", "forces", "forks"),
+}
+"""Keys that do not decide which published run a variant repeats."""
+
+_TASK = {"unused_delimiter"}
+
 _DEPTH = 1
 """The paper's residual norms are those that leave layer 0."""
 
@@ -105,32 +114,71 @@ def check_size(variants: Mapping[str, Variant]) -> None:
             )
 
 
-def compare_with_paper(frames: Frames) -> list[Point]:
+def repeats(variants: Mapping[str, Variant]) -> dict[str, str]:
+    """The variants that repeat a published run, and which.
+
+    Those of its name, and those that train as they do but for the draw of the initial weights and
+    of the data, the precision and the number of steps: ``task.unused_delimiter`` and
+    ``weights_seed`` give the authors' own weights.
+    """
+    known = {name: _training(variants[name]) for name in published() if name in variants}
+    return {
+        name: run
+        for run, training in known.items()
+        for name, variant in variants.items()
+        if _training(variant) == training
+    }
+
+
+def _training(variant: Variant) -> dict[str, Any]:
+    return variant.model_dump(mode="json", exclude={**dict.fromkeys(_FREE, True), "task": _TASK})
+
+
+def compare_with_paper(frames: Frames, ours: Mapping[str, str] | None = None) -> list[Point]:
     """Every published value that the run's tables have a record for, then the milestones.
+
+    Args:
+        frames: the run's tables.
+        ours: variants and the published runs they repeat; if None, those of the same names.
 
     Raises TrajectoryError if there is none.
     """
     points = []
-    for run, statistics in published().items():
-        for statistic, values in statistics.items():
-            ours = _series(frames, run, statistic)
-            for step, value in values.items():
-                found = ours.filter(pl.col("step") == step)["value"].drop_nulls().to_numpy()
-                if len(found):
-                    points.append(_point(run, statistic, step, value, found))
-    for run, reached in milestones().items():
-        for statistic, levels in reached.items():
-            ours = _series(frames, run, statistic)
-            for level, step in levels.items():
-                steps = _first_beyond(ours, level, rising=statistic == "sink_weight", until=step)
-                if len(steps):
-                    name = f"step of {statistic} {level:.3g}"
-                    points.append(_point(run, name, step, step, steps))
+    values, levels = published(), milestones()
+    for name, run in (ours or {run: run for run in values}).items():
+        points += _beside(frames, name, values[run])
+        points += _passed(frames, name, levels.get(run, {}))
     if not points:
         raise TrajectoryError(
             f"no trajectory of this run is one of the paper's ({', '.join(published())}) with "
             f"records at its steps; run workflow/configs/paper-once.yaml, or paper.yaml on a GPU"
         )
+    return points
+
+
+def _beside(
+    frames: Frames, name: str, statistics: Mapping[str, Mapping[int, float]]
+) -> list[Point]:
+    """Published values of a run beside those of a variant at the same steps."""
+    points = []
+    for statistic, values in statistics.items():
+        series = _series(frames, name, statistic)
+        for step, value in values.items():
+            found = series.filter(pl.col("step") == step)["value"].drop_nulls().to_numpy()
+            if len(found):
+                points.append(_point(name, statistic, step, value, found))
+    return points
+
+
+def _passed(frames: Frames, name: str, reached: Mapping[str, Mapping[float, int]]) -> list[Point]:
+    """The steps at which a variant passes the levels that a published run passes."""
+    points = []
+    for statistic, levels in reached.items():
+        series = _series(frames, name, statistic)
+        for level, step in levels.items():
+            steps = _first_beyond(series, level, rising=statistic == "sink_weight", until=step)
+            if len(steps):
+                points.append(_point(name, f"step of {statistic} {level:.3g}", step, step, steps))
     return points
 
 
@@ -165,9 +213,9 @@ def _point(run: str, statistic: str, step: int, value: float, found: np.ndarray)
     return Point(run, statistic, step, value, mean, low, high, n)
 
 
-def _series(frames: Frames, run: str, statistic: str) -> pl.DataFrame:
-    """The statistic of every seed of the run: trajectory, step, value."""
-    own = pl.col("trajectory").str.starts_with(f"bb/{run}/seed")
+def _series(frames: Frames, name: str, statistic: str) -> pl.DataFrame:
+    """The statistic of every seed of a variant: trajectory, step, value."""
+    own = pl.col("trajectory").str.starts_with(f"bb/{name}/seed")
     if statistic in ("backcopy_risk", "bigram_excess"):
         domain, column = (
             ("trigger", "risk")
