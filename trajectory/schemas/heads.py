@@ -86,6 +86,11 @@ HEADS = Table(
             source="Sink^ε of arXiv 2410.10781, own row excluded",
         ),
         number(
+            "sink_metric",
+            f"share of sequences whose mean A_is over all queries i ≥ s exceeds {SINK_RATE_THRESHOLD}; the sink's own row counts, and 0 where a window hides s",
+            source="Sink^ε of arXiv 2410.10781",
+        ),
+        number(
             "tail_weight",
             f"mean of A_is over the last {TAIL_QUERIES} queries of the domain in each sequence that see s",
         ),
