@@ -20,7 +20,10 @@ def tables_guide() -> str:
         "Every measured number is a row of `heads`, `layers` or `checkpoints`, whichever world it "
         "comes from. `scan(results, table)` of `trajectory.tables` reads a run's tables as a lazy "
         "Polars frame. Units and definitions are also in the Parquet files' field metadata, "
-        "versions and configuration in the file metadata.\n",
+        "versions and configuration in the file metadata.\n\n"
+        "In the definitions, s is the sink, i a query and j a key; z_ij is a logit, A_ij a weight, "
+        "q, k and v are queries, keys and values, and h is the residual stream. Shares and "
+        "probabilities lie between 0 and 1, and so do weights of softmax attention.\n",
     ]
     for table in TABLES.values():
         parts.append(f"\n## {table.name}\n\nOne row per {table.row}.\n\n")
@@ -34,11 +37,9 @@ def table_columns(table: Table) -> str:
     for field in table.fields:
         facts = {key.decode(): value.decode() for key, value in field.metadata.items()}
         source = f" ({facts['source']})" if "source" in facts else ""
-        empty = "; may be empty" if field.nullable else ""
-        definition = _cell(facts["definition"] + source + empty)
-        parts.append(
-            f"| `{field.name}` | {field.type} | {facts.get('unit', '')} | {definition} |\n"
-        )
+        kind = f"{field.type}, may be empty" if field.nullable else f"{field.type}"
+        definition = _cell(facts["definition"] + source)
+        parts.append(f"| `{field.name}` | {kind} | {facts.get('unit', '')} | {definition} |\n")
     return "".join(parts)
 
 

@@ -34,8 +34,8 @@ def heads(rates: list[float], trajectory: str = "m", **more: object) -> pl.DataF
     """Two checkpoints of heads without a sink, then with these sink rates."""
     parts = [
         {"trajectory": trajectory, "domain": "prose", "step": step, "layer": head // 2,
-         "head": head % 2, "sink_rate": rate if step else 0.1, "selectivity": 40.0 * rate,
-         "sink_position": 0, "sink_weight_floor": 0.02, **more}
+         "head": head % 2, "sink_metric": rate if step else 0.1, "sink_rate": 0.0,
+         "selectivity": 40.0 * rate, "sink_position": 0, "sink_weight_floor": 0.02, **more}
         for step in (0, 10)
         for head, rate in enumerate(rates)
     ]  # fmt: skip

@@ -155,7 +155,7 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
             *("head_output_norm", "sink_rate", "value_norm_sink", "value_ratio", "sink_cosine"),
             *("output_value_norm_sink", "first_visible_weight", "first_visible_floor"),
             *("tail_weight", "tail_weight_floor", "sink_logit", "rest_logit_sd", "far_mass"),
-            *("far_mass_floor", "head_write_norm", "null_mass"),
+            *("far_mass_floor", "head_write_norm", "null_mass", "sink_metric"),
         )
     }
     spreads: dict[str, list[float]] = {"sink_excess": [], "delta_logit": [], "value_ratio": []}
@@ -212,6 +212,8 @@ def expected_head(seen: Seen, member: Tensor, head: int, sink: int) -> dict[str,
         pools["tail_weight_floor"] += tail[-TAIL_QUERIES:]
         if own:
             pools["sink_rate"].append(float(sum(own) / len(own) > 0.3))
+            rows = [i for i in range(sink, length) if member[b, i]]
+            pools["sink_metric"].append(float(weights[b, rows, sink].mean() > 0.3))
             a, u = sum(own) / len(own), sum(tail) / len(tail)
             spreads["sink_excess"].append((a - u) / (1 - u))
         if deltas:

@@ -195,6 +195,7 @@ class HeadReader:
             given = self.query, self._keys(), self.call.scale, normaliser, FAR_KEYS, window, cap
             first = statistics.first_visible_weights(*given)
         self.far_mass = first.sum(-1)
+        self.own_weight = found.own_weight
         self.per_query |= {
             "sink_weight": found.weight,
             "sink_log_odds": found.log_odds,
@@ -213,6 +214,7 @@ class HeadReader:
         call, sink = self.call, self.sink
         null = None if call.null_logit is None else call.null_logit.to(self.query.dtype)
         weights = dense_weights(call.kind, self.query, self._keys(), call.scale, null)
+        self.own_weight = weights[..., sink, sink]
         self.per_query["sink_weight"] = statistics.dense_sink_weights(weights, sink)
         if call.kind in WITH_NULL:
             self.per_query["null_mass"] = 1 - weights.sum(-1)
@@ -255,8 +257,10 @@ class HeadReader:
         floor = statistics.uniform_floor(self.length, sink, window, position.device)
         sums.queries("tail_weight_floor", floor.expand(*member.shape)[:, None], tail)
         means = torch.where(late[:, None], weight, 0).sum(2) / late.sum(1)[:, None]
-        over = (means > SINK_RATE_THRESHOLD).to(means.dtype)
-        sums.sequences("sink_rate", over.masked_fill(means.isnan(), torch.nan))
+        importance = self._importance(member, late)
+        for name, each in (("sink_rate", means), ("sink_metric", importance)):
+            over = (each > SINK_RATE_THRESHOLD).to(means.dtype)
+            sums.sequences(name, over.masked_fill(means.isnan(), torch.nan))
         uniform = torch.where(late, floor, 0).sum(1) / late.sum(1)  # (B,)
         sums.spread("own_excess", ((means - uniform[:, None]) / (1 - uniform[:, None])))
         delta = torch.where(settled[:, None], self.per_query["delta_logit"], 0).sum(2)
@@ -268,6 +272,18 @@ class HeadReader:
             sums.sequences(f"{name}_norm_rest", middle)
             sums.spread(f"{name}_ratio", at_sink / middle)
         return means
+
+    def _importance(self, member: Tensor, late: Tensor) -> Tensor:
+        """Mean A_is over the queries i ≥ s in ``member`` [B, T], 0 where a window hides s; [B, H].
+
+        Args:
+            member: the domain's queries, bool [B, T].
+            late: those i > s that see s.
+        """
+        own = member[:, self.sink, None]  # (B, 1)
+        total = torch.where(late[:, None], self.per_query["sink_weight"], 0).sum(2)
+        total = total + torch.where(own, self.own_weight, 0)
+        return total / (member & (self.position >= self.sink)).sum(1)[:, None]
 
     def _roles(self, member: Tensor, sums: Sums) -> dict[str, Tensor]:
         """Which queries have keys that tell a role, bool [B, T]; and add the uniform weights."""

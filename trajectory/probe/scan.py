@@ -42,6 +42,7 @@ class Scan:
 
     Attributes:
         log_odds: log A_is/(1 − A_is) where i > s sees s, NaN elsewhere; [B, H, T].
+        own_weight: A_ss, the sink's weight on itself, [B, H].
         rest: logsumexp over visible keys j ≠ s, −inf for i = s = 0; [B, H, T].
         rest_entropy: entropy of the weights renormalised over those keys, NaN there; [B, H, T].
         key_odds: the sink's log-odds among the keys: log_odds, unless a null key takes weight.
@@ -54,6 +55,7 @@ class Scan:
     """
 
     log_odds: Tensor
+    own_weight: Tensor
     rest: Tensor
     rest_entropy: Tensor
     key_odds: Tensor
@@ -145,7 +147,8 @@ def scan(
     entropy[:, :, sink] = torch.nan
     others = _beside(rest, none)
     of_keys, odds = ((at_sink - t).masked_fill(~sees, torch.nan) for t in (rest, others))
-    output = None if value is None else work.with_sink(value, (of_sink - total).exp())
+    weight = (of_sink - total).exp()
+    output = None if value is None else work.with_sink(value, weight)
     found = None if work.moments is None else work.moments.found(at_sink, scaled, key)
     if offset is not None:
         rest, total = rest + offset, total + offset
@@ -154,9 +157,8 @@ def scan(
         columns = work.columns.view(batch, heads, 2, -1, length).transpose(1, 3)  # (B, N, 2, H, T)
         mass, surprise = columns[:, :, 0], -columns[:, :, 1]
         mass[..., sink], surprise[..., sink] = _of_sink(odds, sees, sets)
-    return Scan(
-        odds, rest, entropy, of_keys, total, mass, surprise, work.roles, output, found
-    )  # fmt: skip
+    own, sums = weight[:, :, sink], (rest, entropy, of_keys, total)
+    return Scan(odds, own, *sums, mass, surprise, work.roles, output, found)
 
 
 class _Blocks:

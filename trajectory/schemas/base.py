@@ -12,9 +12,7 @@ MIN_QUERY = 8
 keys is mostly noise. A sequence of fewer than twice as many tokens has half its length in place of
 it: the paper's own prompt has eight tokens."""
 
-SHORT = (
-    f"(in a sequence of fewer than {2 * MIN_QUERY} tokens half its length in place of {MIN_QUERY})"
-)
+SHORT = f"(half the length instead of {MIN_QUERY} in sequences under {2 * MIN_QUERY} tokens)"
 
 SINK_RATE_THRESHOLD = 0.3
 """ε of Sink^ε (Gu et al., arXiv 2410.10781)."""
@@ -105,12 +103,12 @@ class Table:
 
 
 TRAJECTORY = field(
-    "trajectory", pa.string(), "one training run: bb/<variant>/seed<k>, or the suite's name"
+    "trajectory", pa.string(), "training run: bb/<variant>/seed<k>, or the suite's name"
 )
 STEP = field(
     "step",
     pa.int64(),
-    "optimiser steps taken before this measurement; empty for a single checkpoint whose name states none",
+    "optimiser steps taken at this checkpoint; empty for a single checkpoint whose name states none",
     unit="steps",
     nullable=True,
 )
@@ -119,14 +117,14 @@ UNSTEPPED = -1
 TOKENS = field(
     "tokens",
     pa.int64(),
-    "training tokens seen before this measurement",
+    "training tokens seen up to this checkpoint",
     unit="tokens",
     nullable=True,
 )
 DOMAIN = field(
     "domain",
     pa.string(),
-    "positions or text averaged over: trigger / non_trigger (BB), prose / code (language models)",
+    "positions or text averaged over: trigger or non_trigger (BB), prose, code or others (language models)",
 )
 LAYER = field("layer", pa.int16(), "decoder block, from 0")
 HEAD = field("head", pa.int16(), "query head, from 0")
@@ -140,20 +138,24 @@ def number(
 
 
 RESIDUAL_NORMS: tuple[pa.Field, ...] = (
-    number("residual_norm_sink", "mean over sequences of ‖h_s‖", "activation"),
+    number(
+        "residual_norm_sink",
+        "norm ‖h_s‖ of the residual stream at the sink, mean over sequences",
+        "activation",
+    ),
     number(
         "residual_norm_rest",
-        "mean over sequences of the median over the domain's positions j ≠ s of ‖h_j‖",
+        "median ‖h_j‖ over the domain's positions j ≠ s, mean over sequences",
         "activation",
     ),
     number(
         "residual_norm_rest_max",
-        "mean over sequences of the maximum over the domain's positions j ≠ s of ‖h_j‖",
+        "largest ‖h_j‖ over the domain's positions j ≠ s, mean over sequences",
         "activation",
     ),
     number(
         "residual_ratio",
-        "mean over sequences of ‖h_s‖ / median ‖h_j‖, j ≠ s; empty where that median is 0",
+        "‖h_s‖ / median ‖h_j‖ of the residual stream over the domain's positions j ≠ s, mean over sequences; empty where the median is 0",
         nullable=True,
     ),
 )

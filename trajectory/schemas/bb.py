@@ -32,8 +32,7 @@ _VARIANT = field("variant", pa.string(), "name of the experiment in the config")
 _INTERVENTION = field(
     "intervention",
     pa.string(),
-    "what was changed in the trained model, as the config writes it: kind and layers; 'none' for "
-    "the unchanged model",
+    "change of the trained model, as the config writes it: kind and layers; 'none' for the unchanged model",
 )
 
 BB_TYPES = Table(
@@ -48,56 +47,52 @@ BB_TYPES = Table(
         HEAD,
         _TOKEN,
         _TRIGGER,
-        number("share", "share of the positions i > 0 that hold this token"),
-        field("queries", pa.int64(), "positions i > 0 averaged over", unit="queries"),
-        number("sink_weight", "mean over its queries of the weight A_i0 on position 0"),
+        number("share", "share of the positions i > 0 that hold the token"),
+        field("queries", pa.int64(), "number of positions i > 0 averaged over", unit="queries"),
+        number("sink_weight", "mean weight A_i0 on position 0 over the token's queries"),
         number(
             "delta_logit",
-            f"Δlogit: mean over its queries i ≥ {MIN_QUERY} of z_i0 − mean over visible keys j > 0 of z_ij",
+            f"Δlogit: z_i0 minus the mean z_ij over visible keys j > 0, mean over the token's queries i ≥ {MIN_QUERY}",
             "nats",
             nullable=True,
         ),
         number(
             "delta_logit_bb",
-            "heads.delta_logit_bb over its queries: own key excluded, i ≥ 2",
+            "heads.delta_logit_bb over the token's queries i ≥ 2; the own key is left out",
             "nats",
             "arXiv 2410.13835, summarise_logits_difference",
             nullable=True,
         ),
-        number("self_weight", "mean over its queries of the weight A_ii on the own position"),
+        number("self_weight", "mean weight A_ii on the own position over the token's queries"),
         number(
             "previous_weight",
-            "mean over its queries i ≥ 2 of the weight on position i − 1",
+            "mean weight on position i − 1 over the token's queries i ≥ 2",
             nullable=True,
         ),
         field(
             "other_token",
             pa.string(),
-            "token type other than position 0 whose keys together collect most of its weight; empty "
-            "where none has any",
+            "token type other than position 0 whose keys together take most of the token's weight; empty where none has any",
             nullable=True,
         ),
-        number("other_weight", "mean over its queries of the weight on all keys of that type"),
+        number("other_weight", "mean weight on all keys of other_token over the token's queries"),
         number(
             "other_value_ratio",
-            "mean ‖W_O v_j‖ over keys j > 0 of that type / median over all keys j > 0: small where "
-            "it is another null target",
+            "mean ‖W_O v_j‖ over keys j > 0 of other_token / median over all keys j > 0; small where it is another null target",
             nullable=True,
         ),
         field(
             "target",
             pa.string(),
-            f"where its attention goes: 'sink' where sink_weight ≥ {TARGET_THRESHOLD}, else other_token "
-            f"where other_weight ≥ {TARGET_THRESHOLD}, else empty (spread)",
+            f"where the token's attention goes: 'sink' if sink_weight ≥ {TARGET_THRESHOLD}, else other_token if other_weight ≥ {TARGET_THRESHOLD}, else empty (spread)",
             nullable=True,
         ),
         number(
             "head_output_ratio",
-            "mean over its queries of ‖W_O Σ_j A_ij v_j‖ / median over all keys j > 0 of ‖W_O v_j‖: "
-            "small where the head is dormant, whatever it attends to",
+            "mean ‖W_O Σ_j A_ij v_j‖ over the token's queries / median ‖W_O v_j‖ over all keys j > 0; small where the head is dormant, whatever it attends to",
         ),
-        number("value_norm", "mean over its positions of ‖v_j‖", "activation"),
-        number("output_value_norm", "mean over its positions of ‖W_O v_j‖", "activation"),
+        number("value_norm", "mean ‖v_j‖ over the token's positions", "activation"),
+        number("output_value_norm", "mean ‖W_O v_j‖ over the token's positions", "activation"),
     ),
 )
 
@@ -110,12 +105,18 @@ BB_RESIDUALS = Table(
         STEP,
         TOKENS,
         field(
-            "layer", pa.int16(), "depth l: the stream that enters block l; last: leaves the last"
+            "layer",
+            pa.int16(),
+            "depth l: the stream that enters block l; the last depth leaves the last block",
         ),
         _TOKEN,
         _TRIGGER,
-        field("positions", pa.int64(), "positions averaged over"),
-        number("residual_norm", "mean over its positions of ‖h_j‖", "activation"),
+        field("positions", pa.int64(), "number of positions averaged over"),
+        number(
+            "residual_norm",
+            "mean ‖h_j‖ of the residual stream over the token's positions",
+            "activation",
+        ),
     ),
 )
 
@@ -133,10 +134,10 @@ BB_MAPS = Table(
             pa.int32(),
             "probe sequence, from 0; the same for every trajectory of a task",
         ),
-        field("query", pa.int32(), "position i, from 0"),
+        field("query", pa.int32(), "position i of the query, from 0"),
         _TOKEN,
         _TRIGGER,
-        field("weights", pa.list_(pa.float32()), "A_ij for j = 0 … i"),
+        field("weights", pa.list_(pa.float32()), "weights A_ij for j = 0 … i"),
     ),
 )
 
@@ -179,12 +180,12 @@ BB_INTERVENED = Table(
         number("output_value_ratio", "heads.output_value_ratio of the changed model"),
         number(
             "residual_norm_sink",
-            "‖h_s‖ of the changed model where it leaves the layer",
+            "‖h_s‖ of the changed model as the stream leaves the layer",
             "activation",
         ),
         number(
             "residual_excess",
-            "layers.residual_excess of the changed model where it leaves the layer",
+            "layers.residual_excess of the changed model as the stream leaves the layer",
             "activation",
         ),
     ),
@@ -205,19 +206,21 @@ BB_SCALARS = Table(
             nullable=True,
         ),
         field(
-            "control", pa.string(), "experiment it is compared with, seed by seed", nullable=True
+            "control",
+            pa.string(),
+            "experiment that it is compared with, seed by seed",
+            nullable=True,
         ),
         field(
             "match",
             pa.string(),
-            "'step': at its last checkpoint; 'loss': where its loss first reached the greater of its own "
-            "and its control's final loss, interpolated linearly between checkpoints",
+            "where its numbers are read. 'step': at its last checkpoint; 'loss': where its loss first reached the larger of its own and its control's final loss, interpolated linearly between checkpoints",
         ),
         number("step", "optimiser steps taken there", "steps"),
         field(
             "layer",
             pa.int16(),
-            "layer of the head with the greatest sink_excess on non-triggers at the last checkpoint",
+            "layer of the head with the largest sink_excess on non-triggers at the last checkpoint",
             nullable=True,
         ),
         field("head", pa.int16(), "that head", nullable=True),
@@ -242,7 +245,7 @@ BB_SCALARS = Table(
         ),
         number(
             "residual_excess",
-            "greatest layers.residual_excess on non-triggers over depths 1 to the last but one; empty for one layer",
+            "largest layers.residual_excess on non-triggers over depths 1 to the last but one; empty for a model of one layer",
             "activation",
             nullable=True,
         ),
@@ -262,19 +265,27 @@ BB_MILESTONES = Table(
         TRAJECTORY,
         _VARIANT,
         field("seed", pa.int64(), "seed of weights and data"),
-        field("milestone", pa.string(), "what was reached"),
+        field("milestone", pa.string(), "name of the milestone"),
         field("definition", pa.string(), "when it counts as reached"),
-        field("after_step", pa.int64(), "last checkpoint before it; empty if never", nullable=True),
+        field(
+            "after_step",
+            pa.int64(),
+            "step of the last checkpoint before it; empty if never reached",
+            nullable=True,
+        ),
         field(
             "by_step",
             pa.int64(),
-            "first checkpoint at which it holds; empty if never",
+            "step of the first checkpoint at which it holds; empty if never reached",
             nullable=True,
         ),
         number(
-            "step", "linear interpolation between the two; empty if never", "steps", nullable=True
+            "step",
+            "linear interpolation between the two steps; empty if never reached",
+            "steps",
+            nullable=True,
         ),
-        number("value", "the statistic at by_step", nullable=True),
+        number("value", "value of the statistic at by_step", nullable=True),
     ),
 )
 
@@ -287,32 +298,35 @@ BB_COMPARISONS = Table(
         field(
             "control",
             pa.string(),
-            "experiment it is compared with; for the control, its own name",
+            "experiment that it is compared with; for the control, its own name",
         ),
         field("section", pa.string(), "section of the report", nullable=True),
         field(
             "sham",
             pa.bool_(),
-            "whether this is a sham: the same change where it should have no effect",
+            "whether it is a sham: the same change where it should have no effect",
         ),
         field("about", pa.string(), "purpose of the experiment, in words"),
         field(
             "measure",
             pa.string(),
-            "'step': at the last checkpoint of both; 'loss': where both first reached the greater of their "
-            "final losses; 'rate': least-squares slope per ln(step) from the change on, at the checkpoints of both",
+            "where the two are compared. 'step': at the last checkpoint of both; 'loss': where both first reached the larger of their final losses; 'rate': least-squares slope per ln(step) from the change on, at the checkpoints of both",
         ),
         field("statistic", pa.string(), "column of bb_scalars"),
-        field("seeds", pa.int32(), "seeds that both have"),
-        number("mean", "mean over seeds"),
+        field("seeds", pa.int32(), "number of seeds that both have"),
+        number("mean", "mean of the statistic over seeds"),
         number(
-            "low", "lower end of the 95 % t interval of the mean; empty for one seed", nullable=True
+            "low",
+            "lower end of the mean's 95 % Student interval; empty for one seed",
+            nullable=True,
         ),
-        number("high", "upper end of it", nullable=True),
-        number("control_mean", "the control's mean over the same seeds"),
-        number("difference", "mean over seeds of the paired difference to the control"),
-        number("difference_low", "lower end of its 95 % t interval", nullable=True),
-        number("difference_high", "upper end of it", nullable=True),
+        number("high", "upper end of that interval", nullable=True),
+        number("control_mean", "mean of the control's statistic over the same seeds"),
+        number("difference", "paired difference, experiment minus control, mean over seeds"),
+        number(
+            "difference_low", "lower end of the difference's 95 % Student interval", nullable=True
+        ),
+        number("difference_high", "upper end of that interval", nullable=True),
         number(
             "p_value",
             "p of the two-sided exact sign-flip test of the paired differences; at least 2^(1−seeds)",

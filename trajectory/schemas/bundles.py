@@ -12,14 +12,14 @@ BUNDLE = Table(
     ("suite", "revision"),
     (
         field("suite", pa.string(), "name of the suite"),
-        field("revision", pa.string(), "checkpoint's name, as published"),
+        field("revision", pa.string(), "name of the checkpoint, as published"),
         field("measured", pa.bool_(), "whether its tables were written, beside this one"),
-        field("error", pa.string(), "kind of the failure; null if measured", nullable=True),
-        field("reason", pa.string(), "what went wrong, in words; null if measured", nullable=True),
+        field("error", pa.string(), "kind of failure; empty if measured", nullable=True),
+        field("reason", pa.string(), "what went wrong, in words; empty if measured", nullable=True),
         field(
             "key",
             pa.string(),
-            "digest of everything that decides its rows: content, token batches, code, settings",
+            "digest of everything that decides its rows: content, token batches, code and settings",
         ),
     ),
 )

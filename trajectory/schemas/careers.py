@@ -17,10 +17,10 @@ ORDERED = ("induction", "previous", "sink", "drain")
 """Whose onsets are put in order."""
 
 ROLE = (
-    "of sink, previous, induction, duplicate and punctuation the one with the greatest score among "
-    "those at or above the threshold (dynamics.sink_threshold for sink, dynamics.role_threshold for "
-    "the others); else local where its score reaches dynamics.local_threshold; else none. A score is "
-    "(weight − floor) / (1 − floor): 0 uniform attention, 1 all on the role's keys"
+    "role with the largest score of sink, previous, induction, duplicate and punctuation, among those "
+    "that reach their threshold (dynamics.sink_threshold for sink, dynamics.role_threshold for the "
+    "others); else local where its score reaches dynamics.local_threshold; else none. A score is "
+    "(weight − floor) / (1 − floor); 0: uniform attention, 1: all weight is on the role's keys"
 )
 
 CAREERS = Table(
@@ -37,9 +37,9 @@ CAREERS = Table(
         field(
             "held",
             pa.string(),
-            "the role, or the one before where the next checkpoint does not confirm a change: one checkpoint decides nothing (the last needs no confirmation)",
+            "role of the head, or the one before where the next checkpoint does not confirm a change: one checkpoint decides nothing. The last needs no confirmation",
         ),
-        number("score", "score of the role; of none the greatest of the specific ones"),
+        number("score", "score of the role; for none the largest score of the specific roles"),
     ),
 )
 
@@ -53,31 +53,39 @@ ROLE_CHANGES = Table(
         LAYER,
         HEAD,
         field("change", pa.int32(), "number of the change in this head's career, from 1"),
-        field("before", pa.string(), "role held before (see careers)"),
-        field("role", pa.string(), "role held after it"),
+        field("before", pa.string(), "role held before the change (see careers)"),
+        field("role", pa.string(), "role held after the change"),
         field(
             "after_step",
             pa.int64(),
-            "last checkpoint with the role before",
+            "step of the last checkpoint with the role before",
             unit="steps",
             nullable=True,
         ),
         field(
-            "by_step", pa.int64(), "first checkpoint with the new one", unit="steps", nullable=True
+            "by_step",
+            pa.int64(),
+            "step of the first checkpoint with the new role",
+            unit="steps",
+            nullable=True,
         ),
         number(
             "onset",
-            "geometric midpoint of (after_step, by_step], arithmetic from step 0",
+            "geometric midpoint of (after_step, by_step]; arithmetic from step 0",
             "steps",
             nullable=True,
         ),
-        field("lasting", pa.bool_(), "the new role is held at the last checkpoint and never lost"),
+        field(
+            "lasting",
+            pa.bool_(),
+            "whether the new role is held at the last checkpoint and never lost",
+        ),
     ),
 )
 
 _OF = {
-    "first": "the first's",
-    "second": "the second's",
+    "first": "the first event's",
+    "second": "the second event's",
 }
 
 ROLE_ORDER = Table(
@@ -90,26 +98,34 @@ ROLE_ORDER = Table(
         field(
             "first",
             pa.string(),
-            "event whose onset is subtracted: induction or previous, the lasting crossing of the role's threshold by a head's score; sink or drain, as in onsets",
+            "event whose onset is subtracted. induction or previous: a head's score crosses the role's threshold for good; sink or drain: as in onsets",
         ),
-        field("second", pa.string(), "event that it is subtracted from"),
-        field("seeds", pa.int32(), "trajectories in which both are observed in some head"),
+        field("second", pa.string(), "event from whose onset it is subtracted"),
+        field(
+            "seeds",
+            pa.int32(),
+            "number of trajectories in which both events are observed in some head",
+        ),
         *(
-            field(f"{name}_heads", pa.int32(), f"heads with {of} onset observed, over these seeds")
+            field(
+                f"{name}_heads",
+                pa.int32(),
+                f"number of heads with {of} onset observed, over these seeds",
+            )
             for name, of in _OF.items()
         ),
         *(
             field(
                 f"{name}_before",
                 pa.int32(),
-                f"heads past {of} threshold at their first checkpoint: their onset is not known, and they are left out",
+                f"number of heads past {of} threshold at their first checkpoint. Their onset is not known, and they are left out",
             )
             for name, of in _OF.items()
         ),
         *(
             number(
                 f"{name}_onset",
-                f"geometric mean over seeds of that over heads of {of} onset",
+                f"{of} onset: geometric mean over heads, then over seeds",
                 "steps",
             )
             for name, of in _OF.items()
@@ -117,24 +133,24 @@ ROLE_ORDER = Table(
         LOG_LAG,
         number(
             "low",
-            "lower end of its 95 % interval: Student's over seeds, or Welch's over heads where there is one seed; with half the mean width of the checkpoints' intervals added in squares; that alone for one head of each; empty where only one has several",
+            "lower end of the lag's 95 % interval: Student over seeds, or Welch over heads where there is one seed. Half the mean width of the checkpoints' intervals is added in squares; it stands alone for one head of each. Empty where only one event has several heads",
             "nats",
             nullable=True,
         ),
-        number("high", "upper end", "nats", nullable=True),
+        number("high", "upper end of that interval", "nats", nullable=True),
         field(
             "intervals_over",
             pa.string(),
-            "seeds, heads, records (one head of each) or none: what the interval is over",
+            "what the interval is over: seeds, heads, records (the checkpoints' intervals, for one head of each) or none",
         ),
         number(
             "p_shuffled",
-            "null: share of lags as far from 0 after the times of both events are shuffled among the heads of each trajectory, the lag itself counted; cannot be small with few heads",
+            "null: share of lags as far from 0 after the times of both events are shuffled among the heads of each trajectory; the lag itself counts. It cannot be small with few heads",
         ),
         *(
             number(
                 f"{name}_untrained",
-                f"null of step 0: share of the untrained model's heads that are past {of} threshold; missing without a checkpoint of step 0",
+                f"null of step 0: share of the untrained model's heads past {of} threshold; empty without a checkpoint of step 0",
                 nullable=True,
             )
             for name, of in _OF.items()

@@ -7,8 +7,10 @@ import pyarrow as pa
 from trajectory.schemas.base import DOMAIN, TRAJECTORY, Table, field, number
 
 _FAMILY = "family of runs, as the config or the registry names it"
-_DATA = field("data", pa.string(), "what it was trained on, as the family names it", nullable=True)
-_LANGUAGE = field("language", pa.string(), "language of its data, likewise", nullable=True)
+_DATA = field("data", pa.string(), "training data, as the family names it", nullable=True)
+_LANGUAGE = field(
+    "language", pa.string(), "language of the data, as the family names it", nullable=True
+)
 
 TRAJECTORIES = Table(
     "trajectories",
@@ -16,17 +18,17 @@ TRAJECTORIES = Table(
     ("trajectory",),
     (
         TRAJECTORY,
-        field("suite", pa.string(), "suite of language models; null for toys", nullable=True),
-        field("family", pa.string(), f"{_FAMILY}; null if it is of none", nullable=True),
+        field("suite", pa.string(), "suite of language models; empty for toys", nullable=True),
+        field("family", pa.string(), f"{_FAMILY}; empty if it is of none", nullable=True),
         field(
             "parameters",
             pa.int64(),
-            "parameters, embeddings included, as the config or the registry states them; else those that the family's size names (20M); null where neither does",
+            "number of parameters, embeddings included, that the config or the registry states, else that the family's size names (20M); empty where neither does",
             nullable=True,
         ),
-        field("size", pa.string(), "size, as the family names it", nullable=True),
+        field("size", pa.string(), "size of the model, as the family names it", nullable=True),
         _DATA,
-        field("seed", pa.string(), "seed of the run, or what its family calls it", nullable=True),
+        field("seed", pa.string(), "seed of the run, or its name in the family", nullable=True),
         _LANGUAGE,
     ),
 )
@@ -44,34 +46,36 @@ ONSET_SIZES = Table(
         field(
             "axis",
             pa.string(),
-            "what onsets are counted in: tokens, or steps where tokens are not known of every run",
+            "unit of the onsets: tokens, or steps where tokens are not known of every run",
         ),
         field(
             "runs",
             pa.int32(),
-            "trajectories of the family with this data, language and domain whose parameters are known",
+            "number of trajectories of the family with this data, language and domain whose parameters are known",
         ),
         field(
             "observed",
             pa.int32(),
-            "those whose onset (level trajectory) was observed between two checkpoints; the others are left out of the fit, which says nothing of them",
+            "number of these runs whose onset (level trajectory) was observed between two checkpoints. The fit leaves out the others and says nothing of them",
         ),
-        field("sizes", pa.int32(), "different numbers of parameters among the observed"),
+        field("sizes", pa.int32(), "number of different sizes among the observed runs"),
         number(
             "exponent",
-            "slope of ln(onset) on ln(parameters), least squares over the observed runs; empty for fewer than three runs or two sizes",
+            "least-squares slope of ln(onset) on ln(parameters) over the observed runs; empty for fewer than three runs or two sizes",
             nullable=True,
         ),
         number(
             "low",
-            "lower end of its 95 % Student interval (runs − 2 degrees of freedom)",
+            "lower end of the exponent's 95 % Student interval (observed − 2 degrees of freedom)",
             nullable=True,
         ),
-        number("high", "upper end", nullable=True),
+        number("high", "upper end of that interval", nullable=True),
         number("middle", "geometric mean of the observed runs' parameters", nullable=True),
-        number("onset", "fitted onset at that size, tokens or steps (axis)", nullable=True),
-        number("onset_low", "lower end of its 95 % Student interval", nullable=True),
-        number("onset_high", "upper end", nullable=True),
+        number(
+            "onset", "fitted onset at the size middle, in tokens or steps (see axis)", nullable=True
+        ),
+        number("onset_low", "lower end of the fitted onset's 95 % Student interval", nullable=True),
+        number("onset_high", "upper end of that interval", nullable=True),
         number("spread", "standard deviation of ln(onset) about the line", "nats", nullable=True),
     ),
 )

@@ -22,21 +22,18 @@ FORCE_TABLES = ("forces", "force_means", "force_layers", "arrows")
 READERS = field(
     "readers",
     pa.string(),
-    "queries i > s for which the key is changed: late, from query 16 on (or the config's first_late), "
-    "or early, before it",
+    "queries i > s for which the key is changed. late: from query 16 on (or the config's first_late); early: before it",
 )
 KEY = field(
     "key",
     pa.string(),
-    "the key: sink; 'position 4'; \"token ' '\", all places of a token; 'constant 1', a position "
-    "whose value is made the same in all sequences",
+    "key that is changed: sink; 'position 4'; \"token ' '\", all positions of a token; 'constant 1', a position whose value is made the same in all sequences",
 )
 KEY_KIND = field(
     "key_kind",
     pa.string(),
-    "sink, or the kind of sham it is compared with: position, token, constant",
+    "sink, or the kind of sham that it is compared with: position, token or constant",
 )
-_HOOKS = "a is added to the key's logit, b to the logarithm of its value, as these readers see it"
 
 
 def _measured(
@@ -52,25 +49,27 @@ def _measured(
 _FIRST = (
     *_measured("weight", "mean weight A of readers on the key"),
     *_measured("sharpness", "Σ A²(1 − A) over readers, per predicted token"),
-    *_measured("value_ratio", "mean ‖v‖ over the key's places / median over the other tokens"),
+    *_measured(
+        "value_ratio", "mean ‖v‖ over the key's positions / median ‖v‖ over the other tokens"
+    ),
     *_measured(
         "sink_force",
-        f"−∂L/∂a, L the mean loss of a sequence; {_HOOKS}: descent raises the logit where positive",
+        "−∂L/∂a, L the mean loss of a sequence: descent raises the key's logit where positive. These readers see a added to that logit",
         "nats per nat",
     ),
     *_measured(
         "escape",
-        "part of sink_force: Σ A(1 − A) g·m per sequence, g = ∂L/∂o of the head's output, m the mean of the other values under the rest of A: what attending less to the rest of the context is worth",
+        "part of sink_force: Σ A(1 − A) g·m per sequence, what it is worth to attend less to the rest of the context. g = ∂L/∂o of the head's output; m is the mean of the other values under the rest of A",
         "nats per nat",
     ),
     *_measured(
         "brake",
-        "part of sink_force: −Σ A(1 − A) g·v_s: what the key's own value is worth, negative where it costs",
+        "part of sink_force: −Σ A(1 − A) g·v_s, what the key's own value is worth; negative where it costs",
         "nats per nat",
     ),
     *_measured(
         "drain_force",
-        f"+∂L/∂b; {_HOOKS}: descent shrinks the value where positive",
+        "+∂L/∂b, L the mean loss of a sequence: descent shrinks the key's value where positive. These readers see b added to the logarithm of that value",
         "nats per e-fold",
     ),
 )
@@ -78,19 +77,29 @@ _FIRST = (
 _SECOND = (
     *_measured(
         "coupling",
-        "R = ∂²L/∂a∂b; empty where second derivatives are not measured",
+        "R = ∂²L/∂a∂b, a added to the key's logit, b to the logarithm of its value; empty where second derivatives are not measured",
         "nats per nat and e-fold",
         nullable=True,
     ),
     *_measured(
         "fisher",
-        "Fisher part of the coupling: covariance under the model's own law of the changes of the logits along a and b; positive at most keys",
+        "Fisher part of coupling: covariance, under the model's own law, of the changes of the logits along a and b; positive at most keys",
         "nats per nat and e-fold",
         nullable=True,
     ),
-    *_measured("rest", "coupling − fisher", "nats per nat and e-fold", nullable=True),
-    *_measured("logit_curvature", "∂²L/∂a²", "nats per nat²", nullable=True),
-    *_measured("value_curvature", "∂²L/∂b²", "nats per e-fold²", nullable=True),
+    *_measured("rest", "coupling minus fisher", "nats per nat and e-fold", nullable=True),
+    *_measured(
+        "logit_curvature",
+        "curvature ∂²L/∂a² of the loss in the key's logit",
+        "nats per nat²",
+        nullable=True,
+    ),
+    *_measured(
+        "value_curvature",
+        "curvature ∂²L/∂b² of the loss in the logarithm of the key's value",
+        "nats per e-fold²",
+        nullable=True,
+    ),
 )
 
 FORCES = Table(
@@ -105,7 +114,7 @@ FORCES = Table(
             "key-value head, from 0; b scales its value for every query head that reads it",
         ),
         *(KEY, KEY_KIND),
-        field("sequences", pa.int32(), "sequences with such readers"),
+        field("sequences", pa.int32(), "number of sequences with such readers"),
         *_FIRST,
         *_SECOND,
     ),
@@ -117,13 +126,13 @@ FORCE_MEANS = Table(
     ("trajectory", "step", "domain", "readers", "layer", "key"),
     (
         *(TRAJECTORY, STEP, TOKENS, DOMAIN, READERS, LAYER, KEY, KEY_KIND),
-        field("heads", pa.int32(), "heads of the layer, all of which are averaged"),
+        field("heads", pa.int32(), "number of heads of the layer, all of which are averaged"),
         field(
             "coupled_heads",
             pa.int32(),
-            "heads whose second derivatives are measured, over which coupling and what follows are averaged",
+            "number of heads whose second derivatives are measured; coupling and what follows are averaged over these",
         ),
-        field("sequences", pa.int32(), "sequences with such readers"),
+        field("sequences", pa.int32(), "number of sequences with such readers"),
         *_FIRST,
         *_SECOND,
     ),
@@ -147,7 +156,7 @@ FORCE_LAYERS = Table(
         ),
         *_measured(
             "gradient_sink",
-            "‖∂L/∂h_s‖ / median over other positions of ‖∂L/∂h_j‖ (arXiv 2603.17771); empty where no gradient reaches the others",
+            "‖∂L/∂h_s‖ / median ‖∂L/∂h_j‖ over other positions (arXiv 2603.17771); empty where no gradient reaches these",
             nullable=True,
         ),
     ),
@@ -163,7 +172,7 @@ ARROWS = Table(
         *(TRAJECTORY, STEP, TOKENS, DOMAIN, READERS, LAYER, HEAD, KEY, KEY_KIND),
         *_measured(
             "sink_arrow",
-            "R_a = (∂α'/∂d) / (∇α·∇α), α the mean log-odds of the key over readers, d = −mean ln‖v‖: drain drives the sink where positive; compare with coupling",
+            "R_a = (∂α'/∂d) / (∇α·∇α): drain drives the sink where positive; compare with coupling. α is the key's mean log-odds over readers, d = −mean ln‖v‖",
             "nats per nat and e-fold",
             nullable=True,
         ),
@@ -185,12 +194,21 @@ ARROWS = Table(
             "e-folds per nat",
             nullable=True,
         ),
-        *_measured("sink_mobility", "∇α·∇α", "nats²", nullable=True),
-        *_measured("drain_mobility", "∇d·∇d", "e-folds²", nullable=True),
-        *_measured("cross_mobility", "∇α·∇d", "nats × e-folds", nullable=True),
+        *_measured(
+            "sink_mobility", "squared norm ∇α·∇α of the log-odds' gradient", "nats²", nullable=True
+        ),
+        *_measured(
+            "drain_mobility",
+            "squared norm ∇d·∇d of the drain's gradient",
+            "e-folds²",
+            nullable=True,
+        ),
+        *_measured(
+            "cross_mobility", "product ∇α·∇d of these gradients", "nats × e-folds", nullable=True
+        ),
         *_measured(
             "alignment",
-            "cosine of ∇α and ∇ ln‖v‖: what raises the logit also lengthens the value where positive",
+            "cosine of ∇α and ∇ ln‖v‖, −1 to 1; where positive, what raises the logit also lengthens the value",
             nullable=True,
         ),
         *_measured("sink_by_sink", "∂α'/∂a, per unit of time of θ' = −∇L", nullable=True),

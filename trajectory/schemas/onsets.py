@@ -19,17 +19,17 @@ from trajectory.schemas.base import (
 LEVEL = field(
     "level",
     pa.string(),
-    "head: one head's own series; layer: the strongest head of the layer at each checkpoint (peak: the stream that enters the block); trajectory: the strongest of all layers at each checkpoint",
+    "whose series it is. head: one head's own; layer: the layer's strongest head at each checkpoint (peak: the stream that enters the block); trajectory: the strongest of all layers at each checkpoint",
 )
 LEVEL_LAYER = field("layer", pa.int16(), "decoder block, from 0; −1 for the whole trajectory")
 LEVEL_HEAD = field("head", pa.int16(), "query head, from 0; −1 for a layer or the whole trajectory")
 LOG_LAG = number(
-    "log_lag", "ln(second_onset / first_onset): positive where the second comes later", "nats"
+    "log_lag", "ln(second_onset / first_onset); positive where the second comes later", "nats"
 )
 ORDER = field(
     "order",
     pa.string(),
-    "first or second: that one leads, zero is outside the interval; together: the interval lies within ±ln of the configured factor; undecided: neither",
+    "first or second: that one leads, and zero is outside the interval; together: the interval lies within ±ln of the configured factor; undecided: neither",
 )
 
 ONSETS = Table(
@@ -42,7 +42,7 @@ ONSETS = Table(
         field(
             "phenomenon",
             pa.string(),
-            "sink: sink_excess at or above its threshold; drain: value_ratio at or below; peak: residual_ratio at or above",
+            "sink: sink_excess is at or above its threshold; drain: value_ratio is at or below it; peak: residual_ratio is at or above it",
         ),
         LEVEL_LAYER,
         LEVEL_HEAD,
@@ -50,57 +50,56 @@ ONSETS = Table(
         field(
             "lead",
             pa.bool_(),
-            "the head with the greatest mean sink_excess over the last quarter of the recorded steps of this trajectory and domain",
+            "whether the head has the largest mean sink_excess of its trajectory and domain over the last quarter of the checkpoints",
         ),
-        field("leads_layer", pa.bool_(), "the head with the greatest such mean in its layer"),
-        number("threshold", "value from which the phenomenon's statistic counts as reached"),
+        field("leads_layer", pa.bool_(), "whether the head has the largest such mean in its layer"),
+        number("threshold", "value of the statistic from which the phenomenon counts as reached"),
         field(
             "status",
             pa.string(),
-            "observed: crossed between two checkpoints and stayed; before_first: reached from the first checkpoint on; "
-            "lost: reached, but short of the threshold again at the last two checkpoints; not_reached: never reached at two checkpoints in a row, nor at the last",
+            "observed: crossed between two checkpoints and stayed; before_first: reached from the first checkpoint on; lost: reached, but short of the threshold again at the last two checkpoints; not_reached: never reached at two checkpoints in a row, nor at the last",
         ),
         field(
             "after_step",
             pa.int64(),
-            "last checkpoint short of the threshold before the lasting crossing",
+            "step of the last checkpoint short of the threshold before the lasting crossing",
             unit="steps",
             nullable=True,
         ),
         field(
             "by_step",
             pa.int64(),
-            "first checkpoint of the lasting crossing: at the threshold, as is the next checkpoint, and afterwards never short of it at two checkpoints in a row",
+            "step of the first checkpoint of the lasting crossing: it and the next checkpoint reach the threshold, and no two in a row fall short of it afterwards",
             unit="steps",
             nullable=True,
         ),
         number(
             "onset",
-            "geometric midpoint of (after_step, by_step], arithmetic from step 0",
+            "geometric midpoint of (after_step, by_step]; arithmetic from step 0",
             "steps",
             nullable=True,
         ),
         number(
             "low",
-            "the noise-free series crosses after this step (95 % interval with high); empty where even the first checkpoint may be past the crossing",
+            "step after which the noise-free series crosses (95 % interval with high); empty where even the first checkpoint may be past the crossing",
             "steps",
             nullable=True,
         ),
         number(
             "high",
-            "the noise-free series has crossed by this step; empty where it may not have crossed by the last checkpoint",
+            "step by which the noise-free series has crossed; empty where it may not have crossed by the last checkpoint",
             "steps",
             nullable=True,
         ),
         number(
             "change_point",
-            "start of the rise (drain: fall) of a level–ramp–level curve in ln step with AR(1) noise",
+            "step at which the rise (drain: fall) of a level–ramp–level curve starts, in ln step with AR(1) noise",
             "steps",
             nullable=True,
         ),
         number(
             "change_low",
-            "lower end of its 95 % profile-likelihood interval",
+            "lower end of the change point's 95 % profile-likelihood interval",
             "steps",
             nullable=True,
         ),
@@ -108,22 +107,22 @@ ONSETS = Table(
         number("change", "height of the fitted ramp, in the statistic's unit", nullable=True),
         number(
             "p_change",
-            "null: probability of a ramp that fits as well, for a straight line in ln step with AR(1) noise (simulated)",
+            "null: probability that a straight line in ln step with AR(1) noise gives a ramp that fits as well (simulated)",
             nullable=True,
         ),
         number(
             "p_initial",
-            "null of step 0: share of the untrained model's heads (or depths), over all trajectories of the group, that lie as far from their median as this series does over its last quarter; the series itself counts; missing where untrained is 0",
+            "null of step 0: share of the untrained model's heads (or depths), over all trajectories of the group, that lie as far from their median as this series does over its last quarter. The series itself counts; empty where untrained is 0",
             nullable=True,
         ),
         field(
             "untrained",
             pa.int32(),
-            "untrained heads (or depths) that p_initial is counted over; 0: the group has no record of step 0, and that null is missing",
+            "number of untrained heads (or depths) that p_initial is counted over; 0 if the group has no checkpoint of step 0",
         ),
         number(
             "p_shuffled",
-            "null: share of series with as large a change after the layer's heads are shuffled at every checkpoint, the series itself counted. Small: the change is this head's own; large: the layer changes together",
+            "null: share of series that change as much after the layer's heads are shuffled at every checkpoint; the series itself counts. Small: the change is this head's own. Large: the layer changes together",
             nullable=True,
         ),
         number("noise", "standard deviation of the series about its ramp", nullable=True),
@@ -144,22 +143,27 @@ LEADS = Table(
         field(
             "first", pa.string(), "phenomenon whose onset is subtracted: sink or drain (see onsets)"
         ),
-        field("second", pa.string(), "phenomenon it is subtracted from: drain or peak"),
+        field("second", pa.string(), "phenomenon from whose onset it is subtracted: drain or peak"),
         field(
             "event",
             pa.string(),
-            "crossing: of the thresholds; change_point: starts of the ramps",
+            "what is compared. crossing: of the thresholds; change_point: starts of the ramps",
         ),
-        number("first_onset", "step of the first's event", "steps"),
-        number("second_onset", "step of the second's event", "steps"),
+        number("first_onset", "step of the first phenomenon's event", "steps"),
+        number("second_onset", "step of the second phenomenon's event", "steps"),
         LOG_LAG,
         number(
             "low",
-            "lower end of its 95 % interval, from those of the two onsets as of independent estimates",
+            "lower end of the lag's 95 % interval, from those of the two onsets taken as independent",
             "nats",
             nullable=True,
         ),
-        number("high", "upper end; empty where an onset's interval is open", "nats", nullable=True),
+        number(
+            "high",
+            "upper end of that interval; empty where an onset's interval is open",
+            "nats",
+            nullable=True,
+        ),
         ORDER,
     ),
 )
@@ -174,17 +178,17 @@ CONTRASTS = Table(
         LAYER,
         HEAD,
         field("domain", pa.string(), "first domain of the pair, by name"),
-        field("other_domain", pa.string(), "second domain of the pair"),
+        field("other_domain", pa.string(), "second domain of the pair, by name"),
         number(
             "log_odds_difference",
-            "sink_log_odds on the first domain minus on the other: positive where the head is more dormant on the first",
+            "sink_log_odds on the first domain minus that on the other; positive where the head is more dormant on the first",
             "nats",
         ),
-        number("log_output_ratio", "log of head_output_norm on the first domain over the other"),
+        number("log_output_ratio", "ln(head_output_norm on the first domain / that on the other)"),
         field(
             "gated",
             pa.bool_(),
-            f"dormant on one domain, active on the other: the difference reaches the gate threshold; the domain with the stronger sink has a sink and the smaller output; on the other the sink's weight is below {ACTIVE_BELOW:g}",
+            f"whether the head is dormant on one domain and active on the other. The difference reaches the gate threshold; the domain with the stronger sink has a sink and the smaller output; on the other the sink's weight is below {ACTIVE_BELOW:g}",
         ),
     ),
 )
@@ -198,40 +202,54 @@ GATES = Table(
         LAYER,
         HEAD,
         field("domain", pa.string(), "first domain of the pair, by name"),
-        field("other_domain", pa.string(), "second domain of the pair"),
+        field("other_domain", pa.string(), "second domain of the pair, by name"),
         field(
             "dormant_domain",
             pa.string(),
-            "the domain with the stronger sink while the head is gated, most often",
+            "domain that most often has the stronger sink while the head is gated",
             nullable=True,
         ),
-        field("records", pa.int32(), "checkpoints of this head on both domains"),
-        field("gated_records", pa.int32(), "checkpoints at which it is gated"),
-        field("gated_at_end", pa.bool_(), "gated at the last checkpoint"),
+        field("records", pa.int32(), "number of checkpoints of this head on both domains"),
+        field("gated_records", pa.int32(), "number of checkpoints at which the head is gated"),
+        field("gated_at_end", pa.bool_(), "whether the head is gated at the last checkpoint"),
         field(
             "status",
             pa.string(),
             "observed: became gated between two checkpoints and stayed; before_first: gated from the first checkpoint on; lost: gated once, not at the last two checkpoints; not_reached: never gated at two checkpoints in a row, nor at the last",
         ),
-        field("after_step", pa.int64(), "last checkpoint before", unit="steps", nullable=True),
-        field("by_step", pa.int64(), "first gated checkpoint", unit="steps", nullable=True),
+        field(
+            "after_step",
+            pa.int64(),
+            "step of the last checkpoint before the head is gated",
+            unit="steps",
+            nullable=True,
+        ),
+        field(
+            "by_step",
+            pa.int64(),
+            "step of the first checkpoint at which the head is gated",
+            unit="steps",
+            nullable=True,
+        ),
         number("onset", "geometric midpoint of (after_step, by_step]", "steps", nullable=True),
-        number("sink_onset", "onset of its sink on the dormant domain", "steps", nullable=True),
+        number(
+            "sink_onset", "onset of the head's sink on the dormant domain", "steps", nullable=True
+        ),
         number(
             "log_lag",
-            "ln(onset / sink_onset): positive where the head is gated later than it sinks",
+            "ln(onset / sink_onset); positive where the head is gated later than it sinks",
             "nats",
             nullable=True,
         ),
         number(
             "low",
-            "lower bound, from the checkpoints around the gate and around the sink's onset",
+            "lower bound of the lag, from the checkpoints around the gate and around the sink's onset",
             "nats",
             nullable=True,
         ),
         number(
             "high",
-            "upper bound; empty where the sink was last below its threshold at step 0",
+            "upper bound of the lag; empty where the sink was last below its threshold at step 0",
             "nats",
             nullable=True,
         ),

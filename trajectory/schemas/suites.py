@@ -7,32 +7,31 @@ import pyarrow as pa
 from trajectory.schemas.base import TOKENS, TRAJECTORY, Table, field, number
 
 _SUITE = field("suite", pa.string(), "name of the suite")
-_REVISION = field("revision", pa.string(), "checkpoint's name, as published")
+_REVISION = field("revision", pa.string(), "name of the checkpoint, as published")
 _COMMIT = field(
     "commit",
     pa.string(),
-    "content the name is pinned to: a commit, also as <commit>:<folder> or <repository>@<commit>; sha256: and a digest in a local folder",
+    "content that the name is pinned to: a commit, also as <commit>:<folder> or <repository>@<commit>, or for a local folder sha256: and a digest",
 )
 _STAGE = field(
-    "stage", pa.int16(), "training stage, from 1; null if the suite has one stage", nullable=True
+    "stage", pa.int16(), "training stage, from 1; empty if the suite has one stage", nullable=True
 )
 _INGREDIENT = field(
-    "ingredient", pa.int16(), "one of several runs of the same stage, from 1", nullable=True
+    "ingredient",
+    pa.int16(),
+    "number of the run among several of the same stage, from 1",
+    nullable=True,
 )
-_BYTES = field("bytes", pa.int64(), "size of its weights", unit="bytes", nullable=True)
+_BYTES = field("bytes", pa.int64(), "size of the checkpoint's weights", unit="bytes", nullable=True)
 _VERDICT = field(
     "verdict",
     pa.string(),
-    "good, which step 0 is although the next steps of its warm-up hold the same weights; unaudited; known_bad: reported by others; main_weights: all weight files equal main's; "
-    "duplicate: all equal another step's, or another revision has the same step; "
-    "shared_shard: one of several files equals another revision's; "
-    "missing_shard; changed_config: architecture, rotary positions or clipping differ from the rest "
-    "of its trajectory; changed_dtype: only the floating-point type does; pickle_only; no_weights; no_config; not_a_checkpoint: the name states no step, and there are others",
+    "good (also step 0, if the next steps of its warm-up hold the same weights); unaudited; known_bad: reported by others; main_weights: all weight files equal main's; duplicate: all weight files equal another step's, or another revision has the same step; shared_shard: one of several files equals another revision's; missing_shard; changed_config: architecture, rotary positions or clipping differ from the rest of its trajectory; changed_dtype: only the floating-point type differs; pickle_only; no_weights; no_config; not_a_checkpoint: the name states no step, and there are others",
 )
 _REASON = field(
     "reason",
     pa.string(),
-    "the verdict in words; of a good step 0, which later steps still hold its weights",
+    "the verdict in words; for a good step 0, which later steps still hold its weights",
     nullable=True,
 )
 _LINK = field("link", pa.string(), "where the problem was reported", nullable=True)
@@ -48,7 +47,7 @@ MANIFEST = Table(
         field(
             "trajectory",
             pa.string(),
-            "training run: the suite, or <suite>/stage<n>[-ingredient<k>] after the first stage; of a single checkpoint whose name states no step the suite, or <suite>/<revision> beside others; null where it is none",
+            "training run: the suite, or <suite>/stage<n>[-ingredient<k>] after the first stage. A single checkpoint whose name states no step has the suite, or <suite>/<revision> beside others. Empty where it is none",
             nullable=True,
         ),
         _STAGE,
@@ -56,7 +55,7 @@ MANIFEST = Table(
         field(
             "step",
             pa.int64(),
-            "optimiser steps, as its name states them",
+            "optimiser steps that the name states",
             unit="steps",
             nullable=True,
         ),
@@ -64,36 +63,36 @@ MANIFEST = Table(
         field(
             "tokens_from",
             pa.string(),
-            "counted: by the training run; steps: step × the suite's tokens per step; name: rounded in the name; null: unknown",
+            "where tokens comes from. counted: by the training run; steps: step × the suite's tokens per step; name: rounded in the name. Empty where unknown",
             nullable=True,
         ),
         _BYTES,
-        field("files", pa.int16(), "files that hold its weights", nullable=True),
+        field("files", pa.int16(), "number of files that hold the weights", nullable=True),
         field(
-            "weights", pa.string(), "digest of the weights: equal for equal files", nullable=True
+            "weights", pa.string(), "digest of the weights; equal for equal files", nullable=True
         ),
         field("config", pa.string(), "digest of config.json", nullable=True),
         field("dtype", pa.string(), "floating-point type that config.json states", nullable=True),
         *(
-            field(name, pa.int32(), f"{what}, as config.json states them", nullable=True)
+            field(name, pa.int32(), f"{what} that config.json states", nullable=True)
             for name, what in (
-                ("layers", "decoder blocks"),
-                ("heads", "query heads per block"),
-                ("width", "numbers per position of the residual stream"),
-                ("mlp", "numbers per position of the MLP's inner layer"),
-                ("vocabulary", "rows of the embedding"),
+                ("layers", "number of decoder blocks"),
+                ("heads", "number of query heads per block"),
+                ("width", "width of the residual stream"),
+                ("mlp", "width of the MLP's inner layer"),
+                ("vocabulary", "number of rows of the embedding"),
             )
         ),
         number("learning_rate", "learning rate of the next update", nullable=True),
         number(
             "integrated_learning_rate",
-            "sum of the learning rates of the updates taken",
+            "sum of the learning rates of all updates taken",
             nullable=True,
         ),
         field(
             "missing_before",
             pa.int32(),
-            "checkpoints missing since the one before it, at the trajectory's usual spacing",
+            "number of checkpoints missing since the one before, at the trajectory's usual spacing",
             nullable=True,
         ),
         _VERDICT,
@@ -101,11 +100,13 @@ MANIFEST = Table(
         field(
             "same_as",
             pa.list_(pa.string()),
-            "revisions that hold the same weights, or share a shard",
+            "revisions that hold the same weights or share a shard",
             nullable=True,
         ),
         _LINK,
-        field("excluded", pa.bool_(), "never selected, by the verdict or by the config"),
+        field(
+            "excluded", pa.bool_(), "whether it is never selected, by its verdict or by the config"
+        ),
     ),
 )
 
@@ -132,7 +133,7 @@ SELECTION = Table(
         field(
             "chosen",
             pa.string(),
-            "config: by the config's rule; densify: to narrow an onset; hand: added by you",
+            "why it was chosen. config: by the config's rule; densify: to narrow an onset; hand: added by you",
         ),
         _VERDICT,
     ),
@@ -147,10 +148,10 @@ OUTCOMES = Table(
         field(
             "revision",
             pa.string(),
-            "checkpoint's name, as published; * for all of a suite that could not be pinned",
+            "name of the checkpoint, as published; * stands for all of a suite that could not be pinned",
         ),
-        field("commit", pa.string(), "content the name is pinned to; empty for *"),
-        field("trajectory", pa.string(), "the training run it belongs to", nullable=True),
+        field("commit", pa.string(), "content that the name is pinned to; empty for *"),
+        field("trajectory", pa.string(), "training run that it belongs to", nullable=True),
         _STAGE,
         _INGREDIENT,
         field("step", pa.int64(), "optimiser steps", unit="steps", nullable=True),
@@ -162,7 +163,7 @@ OUTCOMES = Table(
             "measured; failed: selected, but could not be measured; excluded: by its verdict or by the config; not_selected",
         ),
         _VERDICT,
-        field("error", pa.string(), "kind of the failure", nullable=True),
+        field("error", pa.string(), "kind of failure", nullable=True),
         _REASON,
         _LINK,
     ),
@@ -173,12 +174,12 @@ BATCHES = Table(
     "suite × domain × sequence",
     ("suite", "domain", "sequence"),
     (
-        field("suite", pa.string(), "name of the suite, whose tokenizer was used"),
-        field("domain", pa.string(), "what the text is"),
-        field("sequence", pa.int32(), "sequence, from 0"),
+        field("suite", pa.string(), "suite whose tokenizer was used"),
+        field("domain", pa.string(), "kind of text"),
+        field("sequence", pa.int32(), "number of the sequence, from 0"),
         field("first_token", pa.string(), "first-token policy: bos, eos_prepended or raw"),
-        field("tokens", pa.list_(pa.int32()), "token ids"),
+        field("tokens", pa.list_(pa.int32()), "token ids of the sequence"),
         field("texts", pa.list_(pa.string()), "the tokens as the tokenizer writes them"),
-        field("ends", pa.list_(pa.int32()), "ids of the tokens that begin or end a text"),
+        field("ends", pa.list_(pa.int32()), "ids of tokens that begin or end a text"),
     ),
 )

@@ -82,7 +82,7 @@ def figure(points: pl.DataFrame, placed: pl.DataFrame) -> Figure:
         reading(levels.sinks_and_shams(placed)),
         data="agreement",
         table="arrows",
-        definition=f"R: {marks.definition(FORCES, 'coupling')}. "
+        definition=f"{marks.definition(FORCES, 'coupling')}. "
         f"{marks.definition(ARROWS, 'sink_arrow')}. {marks.definition(ARROWS, 'drain_arrow')}. "
         "Filled: R_a; open: R_d; the line is R itself",
         wide=True,
