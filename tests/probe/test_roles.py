@@ -71,7 +71,7 @@ def test_weights_that_tell_roles_are_those_of_dense_attention(
     assert found.roles is not None
     weights, allowed = dense(query, key, 0.5, window)
     per_query = found.roles.views()
-    counts = {name: pairs.seen(window) for name, pairs in copies.named()}
+    counts = copies.seen(window)
     for head in range(heads):
         for b in range(batch):
             for i in range(length):
@@ -164,7 +164,7 @@ def test_heads_with_known_roles_score_one() -> None:
         followed = [j + 1 for j in earlier if j + 1 < i - 1]
         weights[0, 2, i, followed[-1] if followed else 0] = 1
     found = {name: values[0] for name, values in of_dense(weights, copies, 0).views().items()}
-    duplicated, induced = (pairs.seen(None)[0] > 0 for _, pairs in copies.named())
+    duplicated, induced = (seen[0] > 0 for seen in copies.seen(None).values())
     assert found["previous_weight"][0, 2:].eq(1).all()
     assert found["duplicate_weight"][1, duplicated].eq(1).all()
     assert found["induction_weight"][2, induced].eq(1).all()

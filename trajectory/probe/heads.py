@@ -14,7 +14,7 @@ from trajectory.probe.accumulate import Sums
 from trajectory.probe.attention import AttentionCall, repeat_heads
 from trajectory.probe.capped import capped_differences
 from trajectory.probe.kinds import WITH_NULL, capped, dense_weights
-from trajectory.probe.roles import Copies, floors, of_dense
+from trajectory.probe.roles import Copies, of_dense
 from trajectory.probe.scan import Scan, scan
 from trajectory.schemas import HEADS, SINK_RATE_THRESHOLD
 from trajectory.schemas.base import FAR_KEYS, LOCAL_KEYS, TAIL_QUERIES
@@ -289,11 +289,10 @@ class HeadReader:
         """Which queries have keys that tell a role, bool [B, T]; and add the uniform weights."""
         if self.copies is None:
             return {}
-        visible = statistics.visible_keys(self.length, self.call.window, member.device)
         after = self.position - self.sink
         rows = {"previous_weight": member & (after >= 2)}  # whose previous token is not the sink
         rows["local_weight"] = member & (after >= LOCAL_KEYS)
-        for name, floor in floors(self.copies, self.call.window, visible).items():
+        for name, floor in self.copies.floors(self.call.window).items():
             taken = rows.setdefault(name, member & (floor > 0))
             sums.queries(name.replace("weight", "floor"), floor[:, None], taken)
         return rows

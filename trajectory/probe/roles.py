@@ -2,104 +2,81 @@
 on what followed those, on punctuation, and on what is near.
 
 They are read off the blocks of weights that a scan forms anyway. Which queries have copies where is
-the same for every head, so it is found once per batch, as a list of pairs.
+the same for every head and layer, so it is found once per batch, as a list of keys for each query.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from trajectory.probe.statistics import visible_keys
 from trajectory.schemas.base import LOCAL_KEYS
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Pairs of a query and a key before it, sequence by sequence, the same for every head.
-
-    Attributes:
-        sequence, query, key: b, i and j of each pair, ascending in that order, int32 [P].
-        starts: where each sequence's pairs begin, B + 1 of them.
-        counts: how many pairs each query has, int64 [B, T].
-    """
-
-    sequence: Tensor
-    query: Tensor
-    key: Tensor
-    starts: Sequence[int]
-    counts: Tensor
-
-    @classmethod
-    def of(cls, found: Sequence[tuple[Tensor, Tensor]], length: int) -> Pairs:
-        """Those of B sequences: (queries, keys) of each, ascending."""
-        sizes = torch.tensor([len(query) for query, _ in found])
-        sequence = torch.arange(len(found), dtype=torch.int32).repeat_interleave(sizes)
-        query, key = (torch.cat([pair[n] for pair in found]).int() for n in range(2))
-        place = sequence.long() * length + query
-        counts = torch.bincount(place, minlength=len(found) * length).view(-1, length)
-        return cls(sequence, query, key, [0, *sizes.cumsum(0).tolist()], counts)
-
-    def rows(self, rows: slice, device: torch.device) -> Pairs:
-        """Those of some sequences."""
-        first, stop, _ = rows.indices(len(self.counts))
-        own = slice(self.starts[first], self.starts[stop])
-        sequence = self.sequence[own] if first == 0 else self.sequence[own] - first
-        return Pairs(
-            sequence.to(device),
-            self.query[own].to(device),
-            self.key[own].to(device),
-            [start - self.starts[first] for start in self.starts[first : stop + 1]],
-            self.counts[first:stop].to(device),
-        )
-
-    def seen(self, window: int | None) -> Tensor:
-        """How many keys each query sees, float64 [B, T]."""
-        if window is None:
-            return self.counts.double()
-        near = (self.query - self.key < window).double()
-        place = self.sequence.long() * self.counts.shape[1] + self.query
-        size = self.counts.numel()
-        return torch.bincount(place, near, minlength=size).view(self.counts.shape)
-
-
 class Block(NamedTuple):
-    """A block of weights of some sequences.
+    """Which part of every sequence's weights a scan forms at a time.
 
     Attributes:
-        sequences: the first one, and the one behind the last.
         start, rows: its first query, and how many.
         first, keys: its first key, and how many.
+        several: of how many sequences; of some heads of one, 1.
         apart: how far the sequences' weights lie apart, in numbers.
     """
 
-    sequences: tuple[int, int]
     start: int
     rows: int
     first: int
     keys: int
+    several: int
     apart: int
+
+
+class Places(NamedTuple):
+    """Where the weights that tell roles are in the blocks of B sequences.
+
+    Attributes:
+        lengths: how many keys tell a query's role by copies, by sequence, role and query, int64
+            [B·2·rows].
+        copies: their places from the block's first sequence on, in this order, int64 [P].
+        starts: where each sequence's begin, B + 1 of them.
+        near: places in a head's weights of the keys 0, 1, … before each query, int64
+            [LOCAL_KEYS, rows]; any place where there is no such key.
+    """
+
+    lengths: Tensor
+    copies: Tensor
+    starts: Sequence[int]
+    near: Tensor
+
+
+COPIES = ("duplicate", "induction")
+"""Roles that copies of the query's token tell."""
 
 
 @dataclass(frozen=True)
 class Copies:
     """Where tokens are repeated within their sequences.
 
-    The sink is no key of any copy.
+    A duplicate is an earlier copy of a query's token, and an induction the key that follows such a
+    copy, but for the token before the query: what lies there is the previous-token role's. The sink
+    is no key of either.
 
     Attributes:
-        duplicate: of a query and each earlier copy of its token.
-        induction: of a query and each key that follows such a copy, but for the token before the
-            query: what lies there is the previous-token role's.
-        listed: where a block's pairs are, by its place; every layer has the same blocks.
+        key: keys of every query, ascending, by role in the order of COPIES, sequence and query,
+            int32 [P].
+        counts: how many each query has, int64 [2, B, T].
     """
 
-    duplicate: Pairs
-    induction: Pairs
-    listed: dict[Block, tuple[Tensor, Tensor]] = field(default_factory=dict, compare=False)
+    key: Tensor
+    counts: Tensor
+    _listed: dict[Block, Places] = field(default_factory=dict, compare=False)
+    _floors: dict[int | None, dict[str, Tensor]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, texts: Sequence[Sequence[str]], present: Tensor, sink: int) -> Copies:
@@ -110,69 +87,130 @@ class Copies:
             present: which positions hold a token rather than padding, bool [B, T].
             sink: position that is left out.
         """
-        length = present.shape[1]
         known: dict[str, int] = {}
         codes = torch.tensor([[known.setdefault(t, len(known)) for t in row] for row in texts])
-        found: tuple[list[tuple[Tensor, Tensor]], ...] = [], []
-        for code, here in zip(codes, present, strict=True):
-            same = (code[:, None] == code).tril(-1) & here & here[:, None]
-            query, earlier = same.nonzero(as_tuple=True)
-            for into, key, last in ((found[0], earlier, 1), (found[1], earlier + 1, 2)):
-                taken = (key <= query - last) & (key != sink)
-                into.append((query[taken], key[taken]))
-        duplicate, induction = (Pairs.of(pairs, length) for pairs in found)
-        return cls(duplicate, induction)
+        query, key = _earlier(codes, present)
+        place = query % present.shape[1]
+        keys, counts = [], []
+        for here, last in ((key, place - 1), (key + 1, place - 2)):
+            taken = (here <= last) & (here != sink)
+            keys.append(here[taken].int())
+            counts.append(torch.bincount(query[taken], minlength=present.numel()))
+        return cls(torch.cat(keys), torch.stack(counts).view(2, *present.shape))
+
+    @cached_property
+    def _bounds(self) -> Tensor:
+        """Where each query's keys begin, and the last one's end, int64 [2·B·T + 1]."""
+        ends = self.counts.flatten().cumsum(0)
+        return torch.cat([ends.new_zeros(1), ends])
 
     def rows(self, rows: slice, device: torch.device) -> Copies:
         """Those of some sequences; of all of them itself, with what it has listed."""
-        size = len(self.duplicate.counts)
-        if rows.indices(size) == (0, size, 1) and self.duplicate.key.device == device:
+        _, size, length = self.counts.shape
+        first, stop, _ = rows.indices(size)
+        if (first, stop) == (0, size) and self.key.device == device:
             return self
-        return Copies(self.duplicate.rows(rows, device), self.induction.rows(rows, device))
+        begin = self._bounds[:-1].view(2, size, length)[:, first, 0]
+        end = begin + self.counts[:, first:stop].sum((1, 2))
+        parts = zip(begin.tolist(), end.tolist(), strict=True)
+        key = torch.cat([self.key[a:b] for a, b in parts])
+        return Copies(key.to(device), self.counts[:, first:stop].to(device))
 
-    def places(self, block: Block) -> tuple[Tensor, Tensor]:
-        """Where in a block's weights the pairs of its queries are, and how many each query has.
+    def seen(self, window: int | None) -> dict[str, Tensor]:
+        """How many keys each query sees, float64 [B, T], by role.
 
-        Returns:
-            places from the first sequence's on, [P], in the order of roles, sequences, queries and
-            keys; how many, int64 [2·b·rows].
+        Args:
+            window: how many of the last keys a query sees; None for all of them.
         """
-        if block not in self.listed:
-            every = _within(self.duplicate, block), _within(self.induction, block)
-            places, counts = zip(*every, strict=True)
-            found = torch.cat(places)
-            if (block.sequences[1] - block.sequences[0]) * block.apart < 1 << 31:
-                found = found.int()  # they are kept
-            self.listed[block] = found, torch.cat(counts)
-        return self.listed[block]
+        counts = self.counts.double()
+        if window is not None:
+            slots = torch.arange(counts.numel(), device=counts.device)
+            slots = slots.repeat_interleave(self.counts.flatten())
+            near = (slots % counts.shape[2] - self.key < window).double()
+            counts = torch.bincount(slots, near, minlength=counts.numel()).view(counts.shape)
+        return dict(zip(COPIES, counts, strict=True))
 
-    def named(self) -> Iterator[tuple[str, Pairs]]:
-        """Both kinds of copies with the role they tell."""
-        yield "duplicate", self.duplicate
-        yield "induction", self.induction
+    def floors(self, window: int | None) -> dict[str, Tensor]:
+        """The weights that tell roles under uniform attention, float64 [B, T]; 0 without such keys.
+
+        Every layer's are the same.
+
+        Args:
+            window: how many of the last keys a query sees; None for all of them.
+        """
+        if window not in self._floors:
+            shape, device = self.counts.shape[1:], self.counts.device
+            visible = visible_keys(shape[1], window, device)
+            found = {f"{name}_weight": seen / visible for name, seen in self.seen(window).items()}
+            found["previous_weight"] = (1 / visible).expand(shape)
+            found["local_weight"] = (visible.clamp_max(LOCAL_KEYS) / visible).expand(shape)
+            self._floors[window] = found
+        return self._floors[window]
+
+    def places(self, block: Block) -> Places:
+        """Where in a block's weights the keys of its queries are; listed once for all layers."""
+        if block not in self._listed:
+            self._listed[block] = self._places(block)
+        return self._listed[block]
+
+    def _places(self, block: Block) -> Places:
+        start, rows, first, keys, several, apart = block
+        _, size, length = self.counts.shape
+        device = self.counts.device
+        # The keys of these queries, parts of the list, in the order of sequences and roles.
+        begin = self._bounds[:-1].view(2, size, length)[:, :, start].T.flatten()
+        lengths = self.counts[:, :, start : start + rows].transpose(0, 1).flatten()
+        sizes = lengths.view(2 * size, rows).sum(1)
+        skipped = begin - (sizes.cumsum(0) - sizes)
+        taken = skipped.repeat_interleave(sizes)
+        taken += torch.arange(len(taken), device=device)
+        slot = torch.arange(len(lengths), device=device).repeat_interleave(lengths)
+        key = self.key[taken] - first
+        if first:  # keys that no query of the block sees are dropped
+            slot, key = slot[key >= 0], key[key >= 0]
+            lengths = torch.bincount(slot, minlength=len(lengths))
+        copies = slot // (2 * rows) % several * apart + slot % rows * keys + key
+        ends = lengths.view(size, 2 * rows).sum(1).cumsum(0)
+        own = torch.arange(rows, device=device)
+        before = own + (start - first) - torch.arange(LOCAL_KEYS, device=device)[:, None]
+        near = own * keys + before.clamp_min(0)
+        return Places(lengths, copies, [0, *ends.tolist()], near)
 
 
-def _within(pairs: Pairs, block: Block) -> tuple[Tensor, Tensor]:
-    """Places of a block's pairs, int64 [P], and how many each query has, int64 [b·rows]."""
-    (begin, end), start, rows, first, keys, apart = block
-    own = slice(pairs.starts[begin], pairs.starts[end])
-    sequence, query, key = (t[own].long() for t in (pairs.sequence, pairs.query, pairs.key))
-    if rows == pairs.counts.shape[1]:
-        counts = pairs.counts[begin:end].flatten()
-        return (sequence - begin) * apart + query * keys + key, counts
-    # Keys that no query of the block sees are dropped.
-    here = (query >= start) & (query < start + rows) & (key >= first)
-    sequence, query, key = sequence[here] - begin, query[here] - start, key[here] - first
-    counts = torch.bincount(sequence * rows + query, minlength=(end - begin) * rows)
-    return sequence * apart + query * keys + key, counts
+def _earlier(codes: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of a query and an earlier copy of its token, ascending.
+
+    Args:
+        codes: a number for each token, int64 [B, T].
+        present: which positions hold a token, bool [B, T].
+
+    Returns:
+        queries as places among all B·T, and keys within their sequences, both int64 [P].
+    """
+    size, length = codes.shape
+    every = torch.arange(size * length)
+    # What holds no token is like nothing else; nor are tokens of two sequences alike.
+    code = torch.where(present, codes, every.view_as(codes) + int(codes.max()) + 1)
+    code = code + torch.arange(size)[:, None] * (int(code.max()) + 1)
+    value, order = code.flatten().sort(stable=True)
+    begins = torch.cat([torch.ones(1, dtype=torch.bool), value[1:] != value[:-1]])
+    group = torch.where(begins, every, 0).cummax(0).values  # where a token's copies begin in order
+    before, start = torch.empty_like(every), torch.empty_like(every)
+    before[order], start[order] = every - group, group
+    query = every.repeat_interleave(before)
+    nth = torch.arange(len(query)) - (before.cumsum(0) - before)[query]
+    return query, order[start[query] + nth] % length
 
 
-ROLES = ("previous", "local", "duplicate", "induction")
+ROLES = ("previous", "local", *COPIES)
 """Roles in the order in which weights that tell them are kept."""
 
 
 class RoleWeights:
     """Weights on the keys that tell roles, of every query of every head; filled by blocks.
+
+    Those of a block are only gathered, and added up for all sequences at once: an operator takes
+    as long for the few of a block.
 
     Args:
         copies: of the sequences at hand.
@@ -182,66 +220,74 @@ class RoleWeights:
 
     def __init__(self, copies: Copies, heads: int, like: Tensor) -> None:
         self.copies, self.heads = copies, heads
-        batch, self.length = copies.duplicate.counts.shape
-        self.found = like.new_empty(len(ROLES), batch * heads, self.length)
-        """Of every query of the B·H heads, in the order of ROLES."""
+        _, self.size, self.length = copies.counts.shape
+        self.found = like.new_empty(len(ROLES), self.size, heads, self.length)
+        """Of every query of the B sequences and H heads, in the order of ROLES."""
 
-    def block(self, offset: int, start: int, first: int, weights: Tensor) -> None:
-        """Take a block of weights, as they are.
+    def begin(
+        self, start: int, first: int, sizes: Sequence[int], weights: Mapping[int, Tensor]
+    ) -> None:
+        """Make ready for the blocks of some queries, as much as can be before they are formed.
 
         Args:
-            offset: which of the B·H heads is the first of n, either all heads of some sequences
-                or some of one.
-            start: the block's first query.
+            start: the first query.
             first: its first key.
-            weights: [n, block, keys], 0 at the sink and where a query sees no key; each row behind
-                the one before.
+            sizes: of how many of the B·H heads each block is, n: of all heads of some sequences,
+                or of some heads of one.
+            weights: by n, the memory where blocks of n will lie, one after the other, [n, rows,
+                keys]; each row behind the one before.
         """
-        (count, rows, keys), size = weights.shape, weights.stride(0)
-        sequence = offset // self.heads
-        own, several = min(count, self.heads), max(1, count // self.heads)
-        block = Block(
-            (sequence, sequence + several), start, rows, first, keys, self.heads * size
-        )  # fmt: skip
-        places, lengths = self.copies.places(block)
-        # Each head's weights up to the last sequence's; those of several heads overlap.
-        span = (several - 1) * block.apart + rows * keys
-        taken = weights.as_strided((own, span), (size, 1)).index_select(1, places)
-        sums = torch.segment_reduce(
-            taken, "sum", lengths=lengths.expand(own, -1).contiguous(), axis=1, unsafe=True
-        ).view(own, 2, several, rows)
-        into = self.found[:, offset : offset + count, start : start + rows]
-        into[2:].unflatten(1, (several, own)).copy_(sums.permute(1, 2, 0, 3))
-        _near(weights, start - first, into[0], into[1])
+        (_, rows, keys), apart = weights[sizes[0]].shape, weights[sizes[0]].stride(0)
+        several = max(1, sizes[0] // self.heads)
+        self.block_at = Block(start, rows, first, keys, several, self.heads * apart)
+        self.places = self.copies.places(self.block_at)
+        _, copies, starts, near = self.places
+        self.taken = self.found.new_empty(self.heads, starts[-1])
+        self.near = self.found.new_empty(self.size * self.heads, LOCAL_KEYS, rows)
+        views = {}
+        for count, given in weights.items():
+            # Each head's weights up to the last sequence's; those of several heads overlap.
+            own, more = min(count, self.heads), max(1, count // self.heads) - 1
+            span = more * self.block_at.apart + rows * keys
+            flat = given.as_strided((own, span), (apart, 1))
+            deep = given.as_strided((count, LOCAL_KEYS, rows * keys), (apart, 0, 1))
+            views[count] = own, more + 1, flat, (deep, 2, near.expand(count, -1, -1))
+        self.parts: list[tuple[tuple[Tensor, int, Tensor, Tensor], ...]] = []
+        offset = 0
+        for count, last in zip(sizes, self.near.split(sizes), strict=True):
+            (sequence, head), (own, of, flat, beside) = divmod(offset, self.heads), views[count]
+            pairs = slice(starts[sequence], starts[sequence + of])
+            taken = self.taken[head : head + own, pairs]
+            self.parts.append(((flat, 1, copies[pairs].expand(own, -1), taken), (*beside, last)))
+            offset += count
+
+    def block(self, n: int) -> None:
+        """Take the nth block of weights, 0 at the sink and where a query sees no key."""
+        for weights, axis, places, out in self.parts[n]:
+            torch.gather(weights, axis, places, out=out)
+
+    def end(self, share: Tensor | None = None) -> None:
+        """Add up what the blocks held.
+
+        Args:
+            share: what each query's weights are to be multiplied by, [B·H, rows].
+        """
+        start, rows, first, *_ = self.block_at
+        lengths = self.places.lengths.expand(self.heads, -1).contiguous()
+        sums = torch.segment_reduce(self.taken, "sum", lengths=lengths, axis=1, unsafe=True)
+        near = self.near.unflatten(0, (self.size, self.heads))
+        for before in range(start - first + 1, LOCAL_KEYS):  # first tokens have fewer before them
+            near[:, :, before, : before - (start - first)] = 0
+        into = self.found[..., start : start + rows]
+        into[0] = near[:, :, 1]
+        torch.sum(near, 2, out=into[1])
+        into[2:] = sums.view(self.heads, self.size, 2, rows).permute(2, 1, 0, 3)
+        if share is not None:
+            into *= share.unflatten(0, (self.size, self.heads))
 
     def views(self) -> dict[str, Tensor]:
         """Of every query of every head, [B, H, T]."""
-        return {
-            f"{name}_weight": values.view(-1, self.heads, self.length)
-            for name, values in zip(ROLES, self.found, strict=True)
-        }
-
-
-def _near(weights: Tensor, place: int, previous: Tensor, local: Tensor) -> None:
-    """Weights on the key before each query's own, and on its last keys, both [n, block].
-
-    Args:
-        weights: [n, block, keys], each row behind the one before.
-        place: which key is the first query's own.
-        previous, local: where they go.
-    """
-    count, rows, keys = weights.shape
-    none = int(place == 0)  # of a first token
-    previous[:, :none] = 0
-    previous[:, none:] = weights.diagonal(place - 1, -2, -1)[:, : rows - none]
-    few = min(rows, max(0, LOCAL_KEYS - 1 - place))  # queries with fewer keys before them
-    torch.sum(weights[:, :few, :LOCAL_KEYS], -1, out=local[:, :few])
-    begin = weights.storage_offset() + few * (keys + 1) + place + 1 - LOCAL_KEYS
-    if few < rows:  # a band along the diagonal
-        band = weights.as_strided(
-            (count, rows - few, LOCAL_KEYS), (weights.stride(0), keys + 1, 1), begin
-        )
-        torch.sum(band, -1, out=local[:, few:])
+        return {f"{name}_weight": values for name, values in zip(ROLES, self.found, strict=True)}
 
 
 def of_dense(weights: Tensor, copies: Copies, sink: int) -> RoleWeights:
@@ -250,22 +296,9 @@ def of_dense(weights: Tensor, copies: Copies, sink: int) -> RoleWeights:
     rest = weights.flatten(0, 1).clone(memory_format=torch.contiguous_format)
     rest[..., sink] = 0
     found = RoleWeights(copies, heads, rest)
-    found.block(0, 0, 0, rest)
-    return found
-
-
-def floors(copies: Copies, window: int | None, visible: Tensor) -> dict[str, Tensor]:
-    """The same weights under uniform attention, float64 [B, T], and 0 where there is no such key.
-
-    Args:
-        copies: of the sequences at hand.
-        window: how many of the last keys a query sees; None for all of them.
-        visible: how many keys that is, float64 [T].
-    """
-    found = {f"{name}_weight": pairs.seen(window) / visible for name, pairs in copies.named()}
-    shape = found["duplicate_weight"].shape
-    found["previous_weight"] = (1 / visible).expand(shape)
-    found["local_weight"] = (visible.clamp_max(LOCAL_KEYS) / visible).expand(shape)
+    found.begin(0, 0, [len(rest)], {len(rest): rest})
+    found.block(0)
+    found.end()
     return found
 
 

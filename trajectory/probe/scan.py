@@ -248,7 +248,9 @@ class _Blocks:
         if self.moments is not None:
             self.moments.before[rows] = own.since - (self.sink < own.since) if own.since else 0
             of_each = self.moments.share[rows]
-        offset = 0
+        if self.roles is not None:
+            weights = {size: room.weights for size, room in rooms.items()}
+            self.roles.begin(start, first, sizes, weights)
         for n, (query, key, beside, sums) in enumerate(zip(*parts, strict=True)):
             room = rooms[len(query)]
             torch.bmm(query, key, out=room.scores)
@@ -260,17 +262,16 @@ class _Blocks:
             if values is not None and outputs is not None:
                 torch.bmm(room.weights, values[n], out=outputs[n])
             if self.roles is not None:
-                self.roles.block(offset, start, first, room.weights)
+                self.roles.block(n)
             if sets is not None and columns is not None:
                 room.diagonals.zero_()
                 left = room.left(sets[n], sums[-1], sums[-2])
                 columns[n].baddbmm_(left, room.both.flatten(1, 2))
-            offset += len(query)
         share = self.share[:, rows]
         if self.output is not None:
             self.output[:, rows].mul_(share.unsqueeze(-1))
         if self.roles is not None:
-            self.roles.found[:, :, rows] *= share
+            self.roles.end(share)
 
     @staticmethod
     def _block(room: Room, beside: Tensor, sums: Tensor) -> None:
