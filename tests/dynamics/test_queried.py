@@ -60,7 +60,13 @@ def test_every_shipped_file_reads_columns_that_there_are() -> None:
     found = list(claim_rows(queried(shipped(), []), evidence(**every)))
     assert len(found) == 18
     assert {row["verdict"] for row in found} == {"not measurable"}
-    assert {row["reason"] for row in found} == {"this run has nothing to decide it on"}
+    nothing = "this run has nothing to decide it on: it takes "
+    told = {row["criterion"]: row["reason"].removeprefix(nothing) for row in found}
+    assert told["Pythia 12B, 3200"] == "the suite pythia-12b"
+    assert told["none"] == "a language model on sequences of 140 tokens or more"
+    laws = {row["reason"] for row in found if row["claim"] == "five-parameter-law"}
+    assert laws == {"this run has nothing to decide it on"}
+    assert all(row["reason"].startswith(nothing[:-11]) for row in found)
 
 
 def test_altered_data_flips_the_verdict() -> None:
@@ -271,6 +277,7 @@ def test_the_manual_s_file_is_read(root: Path, tmp_path: Path) -> None:
     )
     (row,) = claim_rows(queried([str(tmp_path / "my.yaml")], []), evidence(heads=frame))
     assert (row["measured"], row["verdict"]) == (-1.5, "undecided"), "two heads: -2 and -1"
+    assert row["low"] is None, "two of one trajectory have no interval"
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:

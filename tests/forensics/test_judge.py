@@ -208,6 +208,11 @@ def test_what_a_warm_up_left_of_the_untrained_model_is_no_copy() -> None:
     late = truth.with_rows(twins, {8: truth.row(twins, 0)})
     (one,) = judge(late, twins=10).findings
     assert (one.at, one.kind, one.others) == (8, "copy", (0,))
+    written_over = truth.with_rows(found, {at: truth.row(found, 8) for at in range(4)})
+    findings = judge(replace(written_over, steps=steps), twins=10).findings
+    assert [(one.at, one.kind, one.others) for one in findings] == [
+        (at, "copy", (8,)) for at in range(4)
+    ]
 
 
 def test_of_two_equal_checkpoints_the_path_tells_which_is_right() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -336,7 +337,8 @@ def test_the_command_tells_it_in_80_columns_and_writes_a_report(
     code, output = invoke("mine", "--config", config, "-o", tmp_path / "out")
     assert code == 1, output
     assert max(len(s) for s in output.splitlines() if str(tmp_path) not in s) <= 80
-    assert output.startswith("mine: 5 of 15 revisions are suspicious; read ")
+    told = "mine: 5 of 15 revisions are suspicious, 1 more has another's files, 1 could not be read"
+    assert " ".join(output.split()).startswith(f"{told}; read ")
     for part in (
         *("swapped with step 30", "re-saved copy of step", "of another run or seed"),
         *("average of steps 40, 90", "not read: suite 'mine', revision 'stage1-step50"),
@@ -355,6 +357,77 @@ def test_the_command_tells_it_in_80_columns_and_writes_a_report(
     svg = (tmp_path / "out" / "path-mine.svg").read_text()
     assert f">{name(20)}<" in svg and f">{name(110)}<" not in svg
     assert "https://cdn" not in (tmp_path / "out" / "path-mine.html").read_text()
+
+
+PYTHIA = [0, *(2**n for n in range(10)), *range(1000, 144_000, 1000)]
+"""The 154 steps that each of the suite's models was published at."""
+
+
+def whole_suite() -> dict[str, bytes]:
+    """Weight files of a Pythia's 154 branches: the warm-up's twins, and an even walk."""
+    generator = torch.Generator().manual_seed(0)
+    now = {
+        f"layers.{n}.{part}.weight": torch.randn(40, 40, generator=generator)
+        for n in range(4)
+        for part in ("up", "down")
+    }
+    found = {}
+    for before, step in zip([0, *PYTHIA], PYTHIA, strict=False):
+        if step > 2:  # the first updates are lost in float16
+            size = 0.01 * ((step - before) / 1000) ** 0.5
+            now = {
+                key: w + size * torch.randn(w.shape, generator=generator) for key, w in now.items()
+            }
+        found[f"step{step}"] = save({key: w.half() for key, w in now.items()})
+    return found
+
+
+@pytest.mark.thorough
+def test_a_whole_suite_of_154_branches_is_told_on_one_screen(
+    standin: StandIn, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trajectory.cli.forensics.Hub", lambda fetch: hub)
+    right = whole_suite()
+    assert right["step0"] == right["step2"] != right["step4"]
+    branches = dict(right)
+    branches["step20000"], branches["step31000"] = right["step31000"], right["step20000"]
+    wide = {key: w.float() for key, w in load(right["step90000"]).items()}
+    branches["step55000"] = save(wide)
+    # As on a Pythia of which the early branches were written over: with the warm-up's twins.
+    for step in PYTHIA[:20]:
+        branches[f"step{step}"] = right["step143000"]
+    contents = {one: {"config.json": b"{}", SINGLE: data} for one, data in branches.items()}
+    serve(standin, contents)
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        f"name: r\nresults: r\nsuites: {{pythia-410m: {{repository: {REPOSITORY}}}}}\n"
+    )
+    code, output = invoke("pythia-410m", "--config", config)
+    lines = output.splitlines()
+    assert (code, [line for line in lines if len(line) > 80]) == (1, []), output
+    assert len(lines) < 30
+    words = " ".join(output.split())
+    told = re.match(
+        r"pythia-410m: 3 of 154 revisions are suspicious, 20 more have another's files; "
+        r"read ([\d.]+) MB in \d+ s, (\d+) kB of a revision at most",
+        words,
+    )
+    assert told, output
+    for part in (
+        *("step20000 swapped with step 31000", "step55000 re-saved copy of step 90000"),
+        "- step0 to step9000 (20 revisions): the files are those of step143000",
+        "9 the last; letters are the table's.",
+    ):
+        assert part in words
+    sent: Counter[str] = Counter()
+    for one in standin.asked:
+        if one.origin == "cdn":
+            span = re.fullmatch(r"bytes=(\d+)-(\d+)", one.range or "")
+            assert span, "ranges alone"
+            sent[one.path] += int(span[2]) - int(span[1]) + 1
+    assert told[1] == f"{sent.total() / 1e6:.1f}"
+    assert told[2] == f"{max(sent.values()) / 1e3:.0f}"
+    assert len(sent) == len(set(branches.values()))
 
 
 def weight_files_of(branch: Files) -> list[str]:

@@ -14,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trajectory.config import parse
+from trajectory.config.claims import load_claims, shipped
 from trajectory.dynamics.claims.all import CRITERIA
 from trajectory.dynamics.claims.ledger import standings
 from trajectory.dynamics.series import group_of
 from trajectory.report import findings
 from trajectory.report.names import Names, change
-from trajectory.report.page import Grid, Page, Tiles
+from trajectory.report.page import Folded, Grid, Page, Tiles
+from trajectory.report.pages import claims as ledger_page
 from trajectory.report.pages import overview, trajectories
 from trajectory.report.parts import attention, clock, cost, story, tiles
 from trajectory.report.parts.tally import Tallies
@@ -267,9 +269,43 @@ def test_tiles_are_the_ledger_with_contradictions_first(run: Run) -> None:
     ]
     assert ranks == sorted(ranks)
     assert set(tiles.PAPER) == {criterion.claim.name for criterion in CRITERIA}
-    assert len(set(tiles.PAPER.values())) == len(tiles.PAPER)
+    assert set(tiles.OTHERS) == {c for file in shipped() for c in load_claims(file).claims}
+    names = [*tiles.PAPER.values(), *tiles.OTHERS.values()]
+    assert len(set(names)) == len(names)
     order = [tiles.CHIPS.get(v, story.UNTESTED) for v in ("not reproduced", "undecided")]
     assert order == ["no", "undecided"]
+
+
+def test_claims_of_other_papers_stand_apart_and_folded(
+    run: Run, results: Path, tmp_path: Path
+) -> None:
+    claims = run.frame("claims")
+    first, *rest = claims["claim"].unique(maintain_order=True)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        f"paper: Mine\nlink: none\nclaims:\n  {first}:\n    statement: It is so\n    figure: none\n"
+        "    criteria:\n      one: {computation: as said, tables: [heads], at_least: 0,\n"
+        '        query: "SELECT trajectory, layer AS value FROM heads"}\n'
+    )
+    changed = Run(results, run.config.model_copy(update={"claims": [str(mine)]}))
+    own, others = tiles.apart(changed)
+    assert [claim for claim, _ in others] == [first]
+    assert sorted(claim for claim, _ in own) == sorted(rest)
+    page = ledger_page.make(changed)
+    folds = [block for block in page.blocks if isinstance(block, Folded)]
+    (apart,) = [fold for fold in folds if fold.name == "other-papers"]
+    (inner,) = [block for block in apart.blocks if isinstance(block, Folded)]
+    assert inner.name == tiles.anchor(first)
+    assert apart.text == f"1 {others[0][1].verdict}"
+    assert page.answer.startswith(f"Of {len(rest)} claims: ")
+    strip = tiles.tiles(changed)
+    assert isinstance(strip, Tiles)
+    assert len(strip.tiles) == len(rest)
+    assert tiles.apart(run)[1] == []
+    mine.unlink()
+    gone = [str(tmp_path / "gone.yaml")]
+    lost = Run(results, run.config.model_copy(update={"claims": gone}))
+    assert tiles.apart(lost)[1] == [], "a file that is gone takes nothing off the ledger"
 
 
 def test_a_head_s_cost_is_beside_its_weight(run: Run) -> None:

@@ -43,7 +43,7 @@ def examine_suite(name: str, config: Path | None, every: int, output: Path | Non
         text = report.markdown(name, suite, hub.api.endpoint, found, command)
         for path in report.write(output, text, found):
             print(path)
-    return any(examined.judged.findings for examined in found)
+    return any(examined.judged.findings or examined.same_files for examined in found)
 
 
 def _suite(name: str, config: Path | None) -> tuple[Suite, Fetch]:

@@ -212,8 +212,8 @@ def suites_doctor(
 ) -> None:
     """Find revisions that are not what their names say, from a few bytes of each.
 
-    Finds re-saved copies, swapped names, averages and weights of another run; the exit status is
-    then 1.
+    Finds another's files, re-saved copies, swapped names, averages and weights of another run; the
+    exit status is then 1.
     """
     from trajectory.cli.forensics import examine_suite
 

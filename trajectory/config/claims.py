@@ -23,7 +23,10 @@ class Criterion(Section):
     """SQL over the run's tables, and over each with `_first` or `_last` behind its name: the rows
     of every trajectory's first and last checkpoint. Each row is one value of a trajectory: columns
     `trajectory` and `value`, and `domain` where it is decided on one. Several rows of a trajectory
-    (heads, depths) give its mean with a Student interval; seeds of a toy are pooled."""
+    (heads, depths) give its mean, from three on with a Student interval; seeds of a toy are
+    pooled."""
+    needs: str = ""
+    """What a run must have for it, such as a suite: told where the query gives no row."""
     tables: Annotated[list[str], Field(min_length=1)]
     """Tables that the query reads."""
     unit: str = ""

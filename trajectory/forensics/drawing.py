@@ -62,8 +62,12 @@ def as_text(examined: Examined, marks: Mapping[int, str]) -> list[str]:
         digit = _DIGITS[min(9, 10 * n // len(shown))]
         grid[y][x] = marks.get(shown[n], digit)
     first, second = (f"{share:.0%}" for share in shares)
-    axes = f"the path, 0 to 9: → {first} and ↑ {second} of the variance"
-    return [axes, *("  " + "".join(line).rstrip() for line in grid)]
+    head = [
+        f"The path in two principal components, → {first} and ↑ {second} of the variance:",
+        "0 is the first tenth of the revisions, 9 the last"
+        + ("; letters are the table's." if marks else "."),
+    ]
+    return [*head, *("  " + "".join(line).rstrip() for line in grid)]
 
 
 def chart(examined: Examined, title: str) -> Any:

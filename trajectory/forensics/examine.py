@@ -5,6 +5,7 @@ A few byte ranges of every revision are read, whatever the size of its files.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,7 @@ class Examined:
         judged: what their fingerprints say.
         unread: reasons of those that could not be read, by revision.
         same_files: findings of copies that equal hashes of files tell too.
+        seconds: how long reading and judging took.
     """
 
     trajectory: str
@@ -78,6 +80,7 @@ class Examined:
     judged: Judged
     unread: dict[str, str]
     same_files: list[Finding] = field(default_factory=list)
+    seconds: float = 0.0
 
     def name(self, at: int) -> str:
         """The revision's name."""
@@ -183,6 +186,7 @@ def _weights(files: Sequence[File], where: str) -> list[File]:
 
 def _one(trajectory: str, rows: Sequence[Row], reader: _Reader, suite: Suite) -> Examined:
     """A trajectory's revisions read with the plan that fits most of them, and judged."""
+    started = time.monotonic()
     unread: dict[str, str] = {}
     pieces: list[Piece] = []
     read: list[Read] = []
@@ -202,6 +206,7 @@ def _one(trajectory: str, rows: Sequence[Row], reader: _Reader, suite: Suite) ->
     )
     examined = Examined(trajectory, pieces, read, judge(found, last_twin(suite)), unread)
     _set_apart_same_files(examined, reader, suite)
+    examined.seconds = time.monotonic() - started
     return examined
 
 

@@ -7,7 +7,7 @@ beyond the greatest of them. What is found is taken off the path before the next
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -84,11 +84,12 @@ def judge(found: Fingerprints, twins: int = 0) -> Judged:
         return judged
     apart = _spread(distances(found.of(judged.order)), judged.order, count)
     judged.squares = apart.pooled
-    groups, least = _copies(judged, found, twins)
+    groups, twins_of, least = _copies(judged, found, twins)
     if found.in_matrices >= ENOUGH_MATRIX:
         _look_for_others(judged, apart)
     paths = _Paths(found, judged.order, apart)
     _set_copies_apart(judged, groups, least, paths, found.steps)
+    _set_twins_apart(judged, twins_of)
     if len(judged.order) < FEWEST:
         judged.notes.append(
             f"{len(judged.order)} checkpoints are too few to tell averages, and names out of order "
@@ -130,14 +131,20 @@ def _broken(found: Fingerprints) -> Iterator[Finding]:
             yield Finding(i, "broken", float(lost.sum()), 0.0, piece=int(lost.argmax()))
 
 
-def _copies(judged: Judged, found: Fingerprints, twins: int) -> tuple[list[list[int]], int]:
+def _copies(
+    judged: Judged, found: Fingerprints, twins: int
+) -> tuple[list[list[int]], dict[int, list[int]], int]:
     """Groups of checkpoints whose numbers are equal as far as the narrower of their types holds
-    them, and the fewest numbers that differ between neighbours elsewhere."""
+    them, the warm-up's twins of the first of them, and the fewest numbers that differ between
+    neighbours elsewhere."""
     groups = equal_groups(found, judged.order)
     early = [i for i in judged.order if found.steps[i] <= twins]
+    twins_of: dict[int, list[int]] = {}
     for group in groups:
         # The untrained model and what a warm-up's first steps left of it count as one.
-        for later in [i for i in group if i in early][1:]:
+        first, *same = [i for i in group if i in early] or [-1]
+        for later in same:
+            twins_of.setdefault(first, []).append(later)
             group.remove(later)
             judged.order.remove(later)
     groups = [group for group in groups if len(group) > 1]
@@ -147,8 +154,8 @@ def _copies(judged: Judged, found: Fingerprints, twins: int) -> tuple[list[list[
             f"no more than {least} of {found.numbers:,} numbers change between some neighbours, so "
             "equal ones do not tell a copy"
         )
-        return [], least
-    return groups, least
+        return [], {}, least
+    return groups, twins_of, least
 
 
 def _set_copies_apart(
@@ -168,6 +175,14 @@ def _set_copies_apart(
             best, sure = _rightful(left, line, steps, paths.apart)
             copies = [i for i in left if i != best]
             judged.found(Finding(i, "copy", 0.0, least, (best,), sure=sure) for i in copies)
+
+
+def _set_twins_apart(judged: Judged, twins_of: dict[int, list[int]]) -> None:
+    """Where the first of the warm-up's twins is a copy of a later checkpoint, all of them are."""
+    copies = {one.at: one for one in judged.findings if one.kind == "copy"}
+    for first, twins in twins_of.items():
+        if first in copies:
+            judged.found(replace(copies[first], at=twin) for twin in twins)
 
 
 def _rightful(

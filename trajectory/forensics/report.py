@@ -34,16 +34,26 @@ def marks_of(examined: Examined) -> dict[int, str]:
 
 
 def summary(examined: Examined) -> str:
-    """One line: how many are suspicious, and what was read."""
+    """One line: how many are suspicious, have another's files or were not read, and the costs."""
     found = counts([examined])
     total = f"{found['revisions']} revisions"
-    verdict = f"nothing suspicious among {total}"
-    if found["suspicious"]:
-        verdict = f"{len(marks_of(examined))} of {total} are suspicious"
+    suspicious, shared = len(marks_of(examined)), len(examined.same_files)
+    verdicts = [f"nothing suspicious among {total}"]
+    if shared:
+        verdicts = [f"{shared} of {total} {_have(shared)} another's files"]
+    if suspicious:
+        verdicts = [f"{suspicious} of {total} {'is' if suspicious == 1 else 'are'} suspicious"]
+        verdicts += [f"{shared} more {_have(shared)} another's files"] * bool(shared)
+    if unread := len(examined.unread):
+        verdicts.append(f"{unread} could not be read")
     return (
-        f"{examined.trajectory}: {verdict}; read {size(found['bytes'])} in all, "
-        f"{size(found['most'])} of a revision at most"
+        f"{examined.trajectory}: {', '.join(verdicts)}; read {size(found['bytes'])} in "
+        f"{examined.seconds:.0f} s, {size(found['most'])} of a revision at most"
     )
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
 
 
 def size(count: int) -> str:

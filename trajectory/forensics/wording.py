@@ -10,6 +10,9 @@ from trajectory.forensics.findings import Finding
 SHOWN = 5
 """Members of an average that are named."""
 
+IN_A_ROW = 3
+"""Neighbouring revisions that are all named."""
+
 
 def described(examined: Examined, one: Finding, short: bool) -> tuple[str, str, str, str]:
     """The revision, what is wrong, the evidence, and what it is held to.
@@ -79,8 +82,24 @@ def same_files(examined: Examined) -> list[str]:
     for one in examined.same_files:
         owners.setdefault(one.others[0], []).append(one)
     return [
-        f"{', '.join(examined.name(one.at) for one in found)}: the files are those of "
+        f"{_listed(examined, [one.at for one in found])}: the files are those of "
         f"{examined.name(owner)}, as 'trajectory suites pin' tells by hash; "
         + ("by the path they belong there" if found[0].sure else "the path does not tell whose")
         for owner, found in owners.items()
     ]
+
+
+def _listed(examined: Examined, at: Sequence[int]) -> str:
+    """Revisions by name; of more than three in a row the first and the last."""
+    runs: list[list[int]] = []
+    for i in sorted(at):
+        if runs and i == runs[-1][-1] + 1:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    told = []
+    for run in runs:
+        names = [examined.name(i) for i in run]
+        folded = len(run) > IN_A_ROW
+        told += [f"{names[0]} to {names[-1]} ({len(run)} revisions)"] if folded else names
+    return ", ".join(told)

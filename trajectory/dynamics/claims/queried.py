@@ -9,13 +9,17 @@ import polars as pl
 
 from trajectory.config.claims import Criterion as Stated
 from trajectory.config.claims import load_claims
-from trajectory.dynamics.claims.evidence import Evidence, Value, exact, pooled, world_of
+from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, exact, pooled, world_of
 from trajectory.dynamics.claims.ledger import EVERYWHERE, Claim, Criterion, Finding
 from trajectory.dynamics.seeds import student
 from trajectory.dynamics.series import group_of
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import TABLES
 from trajectory.schemas.base import REPEATED
+
+FEWEST = 3
+"""Rows of one trajectory from which their mean has an interval: that of two layers or heads, which
+share their weights' history, would be narrow by chance."""
 
 
 def queried(files: Sequence[str], known: Sequence[str]) -> Iterator[Criterion]:
@@ -57,8 +61,13 @@ def _measure(stated: Stated, where: str) -> Callable[[Evidence], Iterator[Findin
 
 
 def _findings(evidence: Evidence, stated: Stated, where: str) -> Iterator[Finding]:
-    """A finding per language model and domain, and per group of a toy's seeds."""
+    """A finding per language model and domain, and per group of a toy's seeds.
+
+    Raises Absent if the run has no row for it, and the file says what it takes.
+    """
     rows = _rows(evidence, stated, where)
+    if not rows.height and stated.needs:
+        raise Absent(f"this run has nothing to decide it on: it takes {stated.needs}")
     found: dict[tuple[str, str], list[Value]] = {}
     for (trajectory, domain), own in rows.group_by("trajectory", "domain", maintain_order=True):
         name = str(trajectory)
@@ -70,7 +79,7 @@ def _findings(evidence: Evidence, stated: Stated, where: str) -> Iterator[Findin
 
 def _value(values: pl.Series, stated: Stated) -> Value:
     mean, low, high = student(values)
-    if low is None:
+    if len(values) < FEWEST:
         return exact(mean) if stated.exact else Value(mean)
     return Value(mean, low, high, "rows")
 

@@ -91,14 +91,18 @@ def make(run: Run) -> Page:
         blocks: list[Block] = [Missing("Ledger", reason("claims"))]
         return Page("claims", "Claims", title, lead, blocks)
     claims = run.frame("claims")
-    found = tiles.found(claims)
-    counted = _counted(claims, {claim: _named(tile) for claim, tile in found})
+    own, others = tiles.apart(run)
+    counted = _counted(claims, {claim: _named(tile) for claim, tile in [*own, *others]})
     parts = {str(claim): part for (claim,), part in claims.group_by("claim")}
-    blocks = [_claim(tile, parts[claim]) for claim, tile in found]
+    blocks = [_claim(tile, parts[claim]) for claim, tile in own]
+    if others:
+        folded = [_claim(tile, parts[claim]) for claim, tile in others]
+        told = tiles.verdicts_of(others)
+        blocks.append(Folded("Claims of other papers", folded, "other-papers", text=told))
     blocks.append(Folded("Criteria of each claim", [_summary(claims, counted)], "criteria"))
     return Page(
         "claims", "Claims", title, lead, blocks, (), {"counted": counted},
-        note=note, answer=_answer(claims),
+        note=note, answer=_answer(claims.filter(pl.col("claim").is_in([name for name, _ in own]))),
     )  # fmt: skip
 
 

@@ -220,7 +220,11 @@ def _claims(run: Run) -> list[Block]:
     strip = tiles.tiles(run)
     if isinstance(strip, Missing):
         return [Heading("The paper's claims"), strip]
-    return [Heading("The paper's claims", tiles.counted(strip), "claims"), strip]
+    told = tiles.counted(strip)
+    _, others = tiles.apart(run)
+    if others:
+        told += f" Other papers' {words.count(len(others), 'claim')}: {tiles.verdicts_of(others)}."
+    return [Heading("The paper's claims", told, "claims"), strip]
 
 
 def _differences(run: Run) -> Items:

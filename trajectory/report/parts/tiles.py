@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import polars as pl
 
+from trajectory.config.claims import load_claims
 from trajectory.dynamics.claims.ledger import (
     MOSTLY,
     MOSTLY_NOT,
@@ -17,6 +19,7 @@ from trajectory.dynamics.claims.ledger import (
     measured_worlds,
     standings,
 )
+from trajectory.errors import TrajectoryError
 from trajectory.report import words
 from trajectory.report.missing import reason
 from trajectory.report.page import Missing, Tile, Tiles
@@ -83,17 +86,56 @@ PAPER = {
 }
 """What each claim is called, in the order in which the paper makes them; then those beyond it."""
 
+OTHERS = {
+    "sink-rate-rises": "Sinks emerge in pretraining",
+    "sink-rates-published": "Sink rates of three models",
+    "massive-activations-grow": "Massive activations grow",
+    "five-parameter-law": "They follow a law of five parameters",
+    "massive-activations-published": "Massive activations of three Pythias",
+    "gradients-concentrate": "Gradients concentrate at the sink",
+    "v-scale": "V-scale takes the peak, not the sink",
+    "no-early-attractors": "No attractors in the first two layers",
+    "attractors-published": "Attracting heads of three models",
+}
+"""What the claims of the files that come with the package are called."""
+
+_NAMES = PAPER | OTHERS
+
 
 def place(claim: str) -> int:
     """Where the paper makes the claim; behind all others one that is not among them."""
-    return list(PAPER).index(claim) if claim in PAPER else len(PAPER)
+    return list(_NAMES).index(claim) if claim in _NAMES else len(_NAMES)
 
 
 def tiles(run: Run) -> Tiles | Missing:
-    """A tile for every claim."""
+    """A tile for every claim of the paper."""
     if not run.has("claims"):
         return Missing("Claims", reason("claims"), "ledger")
-    return Tiles("ledger", [tile for _, tile in found(run.frame("claims"))])
+    return Tiles("ledger", [tile for _, tile in apart(run)[0]])
+
+
+Named = list[tuple[str, Tile]]
+"""Claims with their tiles."""
+
+
+def apart(run: Run) -> tuple[Named, Named]:
+    """The paper's claims, and those of the config's files: other papers', or the user's own.
+
+    Those of a file that is no longer there stand with the paper's.
+    """
+    stated: set[str] = set()
+    for file in run.config.claims:
+        with suppress(TrajectoryError):
+            stated |= set(load_claims(file).claims)
+    every = found(run.frame("claims"))
+    own = [one for one in every if one[0] not in stated]
+    return own, [one for one in every if one[0] in stated]
+
+
+def verdicts_of(claims: Named) -> str:
+    """How many of these claims have each verdict."""
+    verdicts = [tile.verdict for _, tile in claims]
+    return words.listed([f"{verdicts.count(v)} {v}" for v in ORDER if v in verdicts])
 
 
 def found(claims: pl.DataFrame) -> list[tuple[str, Tile]]:
@@ -130,7 +172,7 @@ def _alone(standing: str, rows: Sequence[Row]) -> str:
 
 def called(claim: str) -> str:
     """A claim's name for people."""
-    text = PAPER.get(claim, claim.replace("-", " "))
+    text = _NAMES.get(claim, claim.replace("-", " "))
     return text[0].upper() + text[1:]
 
 
