@@ -149,7 +149,7 @@ def test_every_page_is_built_and_every_chart_has_marks(finished: tuple[Path, int
         assert [s for s in shapes if s not in ("axis", "legend", "title")], path.name
         assert re.search(r'<svg[^>]* width="[0-9.]+"', text), path.name
     names = {path.stem for path in drawn}
-    assert {"heads-map", "heads-own", "circuit-norms", "circuit-bars-norm"} <= names
+    assert {"heads-map", "heads-own", "circuit-norms", "circuit-bars-loss-difference"} <= names
     assert {"index-sink-lm", "index-drain-lm", "index-peak-lm"} <= names, "by depth"
     assert not {"heads-changes", "heads-head", "trajectories-sink"} & names, "over training"
 

@@ -16,7 +16,15 @@ from trajectory.report import series, words
 from trajectory.report.controls import Choice, Legend, Slider
 from trajectory.report.page import Figure, Grid, Heading, Page
 from trajectory.report.pages import active, alignment, laboratory, mitigations, phase
-from trajectory.report.parts import effects, endings, interventions, maps, theory, types
+from trajectory.report.parts import (
+    circuit,
+    effects,
+    endings,
+    interventions,
+    maps,
+    theory,
+    types,
+)
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
 from trajectory.tables import write
@@ -154,12 +162,26 @@ def test_what_was_measured_without_deciding_is_not_told_as_not_measured(
     named: dict[str, Page],
 ) -> None:
     assert named["claims"].answer == (
-        "Of 3 claims: 1 mostly reproduced, 1 partly reproduced and 1 undecided (intervals hold a "
-        "limit)."
-    )
+        "Of 3 claims: 1 mixed, 1 undecided (an interval holds the limit) and 1 yes."
+    ), "the words of the chips, as on the first page"
     assert "2 reproduced, 1 not reproduced, 2 undecided and 2 not measurable" in (
         figure(named, "claims", "summary").reading
     )
+
+
+def test_no_sentence_stands_below_two_charts_of_the_circuit(named: dict[str, Page]) -> None:
+    told = [b.reading for b in named["circuit"].every_block if isinstance(b, Figure) and b.reading]
+    assert len(told) > 3 and len(set(told)) == len(told)
+
+
+def test_a_bar_alone_is_not_drawn_beside_the_lines_that_say_it() -> None:
+    rows = [
+        {"trajectory": "lm", "domain": "prose", "kind": "zero_mlp", "intervention": f"no MLP {i}",
+         "sink": 0.1 if i == 0 else None, "loss_difference": 1.0}
+        for i in range(2)
+    ]  # fmt: skip
+    found = pl.DataFrame(rows)
+    assert circuit._several(found, "loss_difference") and not circuit._several(found, "sink")
 
 
 def test_gates_that_come_with_their_sinks_are_told_and_later_ones_drawn(
@@ -169,7 +191,10 @@ def test_gates_that_come_with_their_sinks_are_told_and_later_ones_drawn(
     part = effects.make(run)
     dated = run.frame("gates").drop_nulls("log_lag")
     assert dated["log_lag"].unique().to_list() == [0.0]
-    assert f"Of {dated.height} gates with both dates {dated.height} come between" in part.text
+    assert (
+        f"Of {dated.height} gated heads whose sink and gate are both dated, {dated.height} get them"
+        in part.text
+    )
     assert "gates" not in {figure.name for figure in part.blocks if isinstance(figure, Figure)}
 
     later = {"log_lag": pl.when(pl.col("log_lag") == 0).then(1.0), "order": pl.lit("sink")}
@@ -352,9 +377,12 @@ def test_collapses_are_told_for_each_choice(named: dict[str, Page]) -> None:
     assert "explains 40\u00a0%" in told(named, "alignment", "raw", "sink_excess", "step")
     found = named["alignment"].data["scores"].height
     above = named["alignment"].data["scores"].filter(pl.col("rescaling") == "time").height
-    assert named["alignment"].answer.startswith(f"With {above} of {found} choices of statistic, ")
+    assert named["alignment"].answer.startswith(
+        f"Of {found} ways to lay the runs over each other (by statistic, axis and rescaling) "
+        f"{above} "
+    )
     row = {"score": 0.97, "score_low": 0.94, "score_high": 1.0, "null_high": 0.96}
-    assert "which leaves undecided whether more than" in alignment._explains(row)
+    assert "not clearly more than" in alignment._explains(row)
     assert "no more than" in alignment._explains({**row, "null_high": 1.2})
     assert "100 (bb/softmax-1l/seed0) to 500 (nano-olmo)" in told(
         named, "alignment", "scales", "sink_excess", "step", "time"
@@ -400,12 +428,10 @@ def test_experiments_stand_side_by_side_with_their_differences_at_equal_loss(
     )
     row, control = cells["bb/relu-1l"], cells["bb/adamw-3l"]
     assert row["sink excess"].text == "0.250" and row["sink excess"].order == 0.25
-    matched = row["sink excess: difference"]
-    assert (matched.text, matched.order) == ("−0.500 [−0.600, 0.000]", -0.5)
-    assert matched.note == "p 0.062"
+    assert row["sink excess"].note == "Δ −0.500 [−0.600, 0.000] p 0.062"
     assert row["residual excess"].text == "—", "not compared"
     assert control["Δlogit"].text == "0.250"
-    assert control["Δlogit: difference"].text == "—"
+    assert control["Δlogit"].note == ""
 
 
 def test_the_price_is_what_the_tasks_own_oracle_would_not_pay(

@@ -343,6 +343,42 @@ def test_a_printed_page_is_light_keeps_its_legend_and_has_no_controls(
     assert seen["patterns"] == 2, "of the domains that are shown"
 
 
+@page("trajectories")
+def test_a_dark_page_is_drawn_light_before_it_is_printed_and_dark_after(
+    opened: webdriver.Chrome,
+) -> None:
+    """Every chart, of elements or of pixels, in time for the browser's picture of the page."""
+    first = opened.execute_script("return document.documentElement.dataset.theme")
+    if first == "light":
+        click(opened, "#theme")
+        settle(opened)
+    ask = (
+        "window.texts = () => [...report.views.values()].flatMap(({view}) => {"
+        "const found = []; const walk = n => { if (n.marktype === 'text')"
+        " found.push(...n.items.map(i => i.fill)); for (const i of n.items ?? []) walk(i); };"
+        "walk(view.scenegraph().root); return found; }).filter(c => c);"
+        "window.prints = [];"
+        "const told = () => report.settled().then(() => prints.push([...new Set(texts())]));"
+        "window.addEventListener('beforeprint', told, {once: true});"
+        "window.addEventListener('afterprint', () => prints.push('printed'), {once: true});"
+        "return [...new Set(texts())]"
+    )
+    try:
+        dark = opened.execute_script(ask)
+        opened.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
+        settle(opened)
+        (light, printed), after = (
+            opened.execute_script("return prints"),
+            opened.execute_script("return [...new Set(texts())]"),
+        )
+    finally:
+        if first == "light":
+            click(opened, "#theme")
+    assert "#e4e9ee" in dark and set(after) == set(dark)
+    assert printed == "printed", "the charts were drawn before the sheet was"
+    assert "#1c2430" in light and "#e4e9ee" not in light
+
+
 @pytest.mark.parametrize("name", ["claims", "laboratory", "data"])
 def test_no_column_of_a_table_is_lost_in_print(
     browser: webdriver.Chrome, site: Path, name: str

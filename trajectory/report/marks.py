@@ -165,8 +165,8 @@ DECADES = range(-9, 15)
 
 def log_ticks(channel: str) -> dict[str, Any]:
     """Ticks at 1, 2 and 5 of every decade, or where that is too narrow at every decade. (Of its own
-    ticks Vega names every other one, and leaves decades out.) An axis so short that it may hold one
-    of these or none has ticks at even distances, and one of a single value has that."""
+    ticks Vega names every other one, and leaves decades out.) An axis so short that it may hold two
+    of these or fewer has ticks at even distances, and one of a single value has that."""
     ends, span = f"range('{channel}')", f"domain('{channel}')"
     decade = f"abs({ends}[1] - {ends}[0]) * LN10 / log({span}[1] / {span}[0])"
     room = 110 if channel == "x" else 60
@@ -177,7 +177,7 @@ def log_ticks(channel: str) -> dict[str, Any]:
     apart = f"{ten} * ({length} / {ten} > 10 ? 5 : {length} / {ten} > 4 ? 2 : 1)"
     even = f"sequence(ceil({span}[0] / ({apart})) * {apart}, {span}[1] + {apart} / 1000, {apart})"
     short = f"{length} > 0 ? {even} : [{span}[0]]"
-    values = f"{span}[1] < 4 * {span}[0] ? ({short}) : {decade} > {room} ? {many} : {few}"
+    values = f"{span}[1] < 6 * {span}[0] ? ({short}) : {decade} > {room} ? {many} : {few}"
     text = "format(datum.value, datum.value < 1000 ? '~r' : '~s')"
     return {"values": {"expr": values}, "labelExpr": text}
 

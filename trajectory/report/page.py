@@ -244,7 +244,8 @@ class Page:
         cube: statistics of all heads, from ``encode.cube``.
         facts: what the script's own sentences need to know.
         cuts: what the script cuts out of the cube at first, for the exported figures.
-        note: how to read the controls.
+        note: how to read the controls, or what else the page takes to be known.
+        noted: what ``note`` is about, which unfolds it.
         called: what people call a model → its name in the config.
     """
 
@@ -259,6 +260,7 @@ class Page:
     facts: Mapping[str, Any] = field(default_factory=dict)
     cuts: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     note: str = ""
+    noted: str = "How to read these charts"
     part: str = ""
     answer: str = ""
     called: Mapping[str, str] = field(default_factory=dict)

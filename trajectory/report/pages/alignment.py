@@ -133,9 +133,9 @@ def _answer(scores: pl.DataFrame) -> str:
     top = scores.sort("score", descending=True).row(0, named=True)
     rescaled = "" if top["rescaling"] == "none" else f" rescaled in {_spoken(top['rescaling'])}"
     return (
-        f"With {above} of {words.count(scores.height, 'choice')} of statistic, axis and rescaling "
-        "the whole interval of the score lies above 95 % of the surrogates. "
-        f"The best is {marks.called(top['statistic'])} against "
+        f"Of {words.count(scores.height, 'way')} to lay the runs over each other (by statistic, "
+        f"axis and rescaling) {above} {words.agree(above, above, 'is', 'are')} clearly better than "
+        f"95 % of surrogates. The best takes {marks.called(top['statistic'])} against "
         f"{AXES.get(top['axis'], top['axis'])}{rescaled}: one curve {_explains(top)}."
     )
 
@@ -155,7 +155,7 @@ def _explains(row: dict[str, Any]) -> str:
     elif row["score_high"] < row["null_high"]:
         verdict = f"no more than {bound}"
     else:
-        verdict = f"which leaves undecided whether more than {bound}"
+        verdict = f"not clearly more than {bound}"
     told = f"explains {words.percent(row['score'])} {ends}".rstrip()
     return f"{told} of the variance left out, {verdict}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import altair as alt
 import polars as pl
@@ -23,6 +22,9 @@ LEAD = (
     "previous token, what followed earlier copies of its token, those copies, punctuation, or what "
     "is near."
 )
+NAMED = f"datum.value === '{ROLES[-1]}' ? 'no role' : datum.value"
+"""A role, as an axis or a legend calls it."""
+
 NOTE = (
     "Roles are those that the next checkpoint confirms; at the last one, those that it shows. "
     "Their thresholds are conventions of the config: dynamics.role_threshold, sink_threshold and "
@@ -189,14 +191,19 @@ def _colour(rows: pl.DataFrame) -> alt.Color:
     return (
         alt.Color("role:N", title=None)
         .scale(domain=list(ROLES), range=colours)
-        .legend(orient="top", values=[role for role in ROLES if role in there])
+        .legend(orient="top", values=[role for role in ROLES if role in there], labelExpr=NAMED)
     )
 
 
-def _opacity() -> Any:
-    """What has no role is faint: else the colour-blind take its grey for that of a role."""
-    none = alt.datum.role == ROLES[-1]
-    return alt.when(none).then(alt.value(0.35)).otherwise(alt.value(1.0))
+def _opacity(rows: pl.DataFrame) -> alt.FillOpacity:
+    """What has no role is faint, in the legend too: else the colour-blind take its grey for that of
+    a role."""
+    there = set(rows["role"])
+    return (
+        alt.FillOpacity("role:N", title=None)
+        .scale(domain=list(ROLES), range=[*[1.0] * (len(ROLES) - 1), 0.35])
+        .legend(orient="top", values=[role for role in ROLES if role in there], labelExpr=NAMED)
+    )
 
 
 def _chosen(data: str) -> alt.Chart:
@@ -221,7 +228,7 @@ def _strip(strips: pl.DataFrame, series: Series, first: str) -> Figure:
                 labelExpr="slice(datum.label, 6)", labelOverlap=True, labelLimit=140
             ),
             color=_colour(strips.filter(label=first)),
-            fillOpacity=_opacity(),
+            fillOpacity=_opacity(strips.filter(label=first)),
             tooltip=[
                 *(alt.Tooltip(f"{n}:Q", title=n) for n in ("layer", "head")),
                 alt.Tooltip("role:N"),
@@ -265,7 +272,7 @@ def _population(counts: pl.DataFrame, series: Series, first: str) -> Figure:
             x=marks.step_axis("training step (0 drawn at 1)", "at"),
             y=alt.Y("heads:Q", stack="zero", title="heads").axis(**axes.whole("y")),
             color=_colour(counts.filter(label=first)),
-            fillOpacity=_opacity(),
+            fillOpacity=_opacity(counts.filter(label=first)),
             order=alt.Order("order:Q", sort="descending"),
             tooltip=[
                 "role:N",
@@ -295,17 +302,20 @@ def _population_reading(counts: pl.DataFrame, label: str) -> str:
 
 
 def _held(rows: pl.DataFrame) -> str:
-    """'3 sink, 2 previous and 1 none'."""
+    """'3 sink, 2 previous and 1 without a role'."""
     found = {row["role"]: row["heads"] for row in rows.to_dicts()}
-    return words.listed([f"{found[role]} {role}" for role in ROLES if role in found])
+    without = {ROLES[-1]: "without a role"}
+    return words.listed(
+        [f"{found[role]} {without.get(role, role)}" for role in ROLES if role in found]
+    )
 
 
 def _transitions(moves: pl.DataFrame, series: Series, first: str) -> Figure:
     base = _chosen("moves").encode(
         x=alt.X("role:N", title="to", sort=list(ROLES)).axis(
-            labelAngle=-40, labelOverlap=False, titlePadding=8
+            labelAngle=-40, labelOverlap=False, titlePadding=8, labelExpr=NAMED
         ),
-        y=alt.Y("before:N", title="from", sort=list(ROLES)),
+        y=alt.Y("before:N", title="from", sort=list(ROLES)).axis(labelExpr=NAMED),
     )
     cells = base.mark_rect().encode(
         color=alt.Color("changes:Q", title="changes")
@@ -333,8 +343,13 @@ def _moves_reading(moves: pl.DataFrame, label: str) -> str:
     most = own.row(0, named=True)
     total = words.count(int(own["changes"].sum()), "change")
     return (
-        f"{label}: {total}, most often from {most['before']} to {most['role']} ({most['changes']})."
+        f"{label}: {total}, most often from {_called(most['before'])} to "
+        f"{_called(most['role'])} ({most['changes']})."
     )
+
+
+def _called(role: str) -> str:
+    return "no role" if role == ROLES[-1] else role
 
 
 def _answer(careers: pl.DataFrame) -> str:

@@ -58,7 +58,7 @@ def _answer(manifest: pl.DataFrame) -> str:
     were = words.agree(measured.height, manifest.height, "was", "were")
     return (
         f"{measured.height:,} of {words.count(manifest.height, 'listed revision')} {were} "
-        f"measured; the audit doubts {doubted:,} of these."
+        f"measured; the audit doubts {f'{doubted:,}' if doubted else 'none'} of these."
     )
 
 
@@ -163,8 +163,8 @@ def _bytes(manifest: pl.DataFrame) -> Figure:
         "bytes",
         "What they weigh",
         chart,
-        f"The measured checkpoints hold {_size(measured)} of weights, all that are listed "
-        f"{_size(total)}.",
+        f"The measured checkpoints hold {_size(measured)} of weights"
+        + (f"; all that are listed hold {_size(total)}." if total > measured else "."),
         data="manifest",
         table="manifest",
         definition=marks.definition(MANIFEST, "bytes"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import polars as pl
@@ -14,7 +14,6 @@ from trajectory.dynamics.claims.ledger import (
     NOT_MEASURABLE,
     NOT_REPRODUCED,
     REPRODUCED,
-    STANDINGS,
     TOO_SMALL,
     UNDECIDED,
     standings,
@@ -34,6 +33,7 @@ from trajectory.report.page import (
     Tile,
 )
 from trajectory.report.parts import tiles
+from trajectory.report.parts.story import UNTESTED, YES
 from trajectory.report.run import Run
 
 COLOURS = {
@@ -99,10 +99,11 @@ def make(run: Run) -> Page:
         folded = [_claim(tile, parts[claim]) for claim, tile in others]
         told = tiles.verdicts_of(others)
         blocks.append(Folded("Claims of other papers", folded, "other-papers", text=told))
+    kept = claims.filter(pl.col("claim").is_in([name for name, _ in own]))
     blocks.append(Folded("Criteria of each claim", [_summary(claims, counted)], "criteria"))
     return Page(
         "claims", "Claims", title, lead, blocks, (), {"counted": counted},
-        note=note, answer=_answer(claims.filter(pl.col("claim").is_in([name for name, _ in own]))),
+        note=note, noted="How a claim is judged", answer=_answer(own, kept),
     )  # fmt: skip
 
 
@@ -127,15 +128,16 @@ def _counted(claims: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
     )
 
 
-def _answer(claims: pl.DataFrame) -> str:
-    """How many claims stand how, by the criteria that could be measured."""
-    found = [standing.verdict for standing in standings(claims.to_dicts()).values()]
+def _answer(found: Sequence[tuple[str, Tile]], claims: pl.DataFrame) -> str:
+    """How many claims have each verdict of the chips, and how many of these in all criteria."""
+    wholly = [s.verdict for s in standings(claims.to_dicts()).values()].count(REPRODUCED)
     told = {
-        REPRODUCED: "reproduced in all that this run measures",
-        UNDECIDED: "undecided (intervals hold a limit)",
-        NOT_MEASURABLE: "not measurable here",
+        YES: f" ({wholly} of these in everything that this run measures)" if wholly else "",
+        UNDECIDED: " (an interval holds the limit)",
+        UNTESTED: " (this run lacks what it takes)",
     }
-    parts = [f"{found.count(v)} {told.get(v, v)}" for v in STANDINGS if v in found]
+    verdicts = [tile.verdict for _, tile in found]
+    parts = [f"{verdicts.count(v)} {v}{told.get(v, '')}" for v in tiles.ORDER if v in verdicts]
     return f"Of {words.count(len(found), 'claim')}: {words.listed(parts)}."
 
 

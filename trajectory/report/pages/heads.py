@@ -212,8 +212,8 @@ def _answer(run: Run) -> str:
     first = reached.sort("onset", "trajectory", "layer", "head").row(0, named=True)
     return (
         f"{reached.height:,} of {words.count(onsets.height, 'head')} (counted on each domain) "
-        f"{words.agree(reached.height, onsets.height, 'becomes a sink', 'become sinks')} between "
-        f"two checkpoints; the first is L{first['layer']}H{first['head']} (layer {first['layer']}, "
+        f"{words.agree(reached.height, onsets.height, 'becomes a sink', 'become sinks')} during "
+        f"training; the first is L{first['layer']}H{first['head']} (layer {first['layer']}, "
         f"head {first['head']}) of {first['trajectory']} on {first['domain']}, near step "
         f"{first['onset']:,.0f}."
     )

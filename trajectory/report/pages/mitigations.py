@@ -155,7 +155,7 @@ def _strip(
         yOffset=alt.YOffset("seed:N"),
     )
     told = {YES: f"with a {phenomenon}", NO: "without", UNDECIDED: "undecided",
-            UNDEFINED: "not defined"}  # fmt: skip
+            UNDEFINED: "too shallow for one"}  # fmt: skip
     verdicts = [end.cells[phenomenon].verdict for end in found]
     parts = [f"{verdicts.count(v)} {text}" for v, text in told.items() if v in verdicts]
     reading = f"Of {words.count(len(found), 'variant')}: {words.listed(parts)}."

@@ -11,7 +11,16 @@ from trajectory.dynamics import levels
 from trajectory.dynamics.series import group_of
 from trajectory.report import words
 from trajectory.report.controls import Control, Fixed
-from trajectory.report.findings import NO, UNDECIDED, YES, Line, differences, endings, overview
+from trajectory.report.findings import (
+    NO,
+    UNDECIDED,
+    UNDEFINED,
+    YES,
+    Line,
+    differences,
+    endings,
+    overview,
+)
 from trajectory.report.missing import reason
 from trajectory.report.names import Names
 from trajectory.report.page import (
@@ -246,7 +255,9 @@ def _endings(run: Run, names: Names) -> Grid:
     free = sum(not run.is_held(group_of(line.trajectory)) for line in lines)
     for line in lines:
         cells = [
-            Cell(
+            Cell("—", note="not defined")
+            if cell.verdict == UNDEFINED
+            else Cell(
                 cell.verdict,
                 {YES: "yes", NO: "no", UNDECIDED: "open"}.get(cell.verdict, ""),
                 note=cell.value + (" ≠ paper" if cell.agrees is False else ""),

@@ -39,7 +39,8 @@ def make(run: Run) -> Page:
     blocks.append(Terms(_passages(run, course, known, forks)))
     blocks += _forces(run, rows, course, data, controls)
     blocks.append(Heading("What trainings answer", name="answers"))
-    blocks.append(answers.forks(run, data))
+    if run.has("forks"):  # that none were asked for stands above
+        blocks.append(answers.forks(run, data))
     if forks:
         blocks.append(answers.table(forks))
     blocks += [*holds.blocks(run, data), answers.motion(run, data)]

@@ -110,7 +110,7 @@ def chart(points: pl.DataFrame) -> Chart:
         return (
             channel(f"{column}:Q", title=title)
             .scale(type="symlog", constant=constant, domain=ends, nice=False, clamp=True)
-            .axis(values=ticks, labelExpr=POWERS, labelOverlap="parity")
+            .axis(values=ticks, labelExpr=POWERS, labelOverlap="parity", labelSeparation=8)
         )
 
     worlds = [world for world in WORLDS if world in set(points["world"])]

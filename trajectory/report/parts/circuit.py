@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -70,12 +70,13 @@ def make(run: Run, names: list[str], first: tuple[str, str]) -> Part:
             controls.append(Choice("chosen_kind", "change", options, kinds[0], "Changed"))
             peak = run.config.dynamics.peak_threshold
             told = {
-                "residual_norm_sink": partial(_role_reading, changes, depths, peak),
-                "sink_weight": partial(_bar_reading, found, *BARS[1][:3]),
-                "value_ratio": partial(_bar_reading, found, *BARS[2][:3]),
+                "residual_norm_sink": partial(_role_reading, found, changes, depths, peak),
+                "sink_weight": partial(_line_reading, found, *BARS[1][:2]),
+                "value_ratio": partial(_line_reading, found, *BARS[2][:2]),
             }
             blocks += [_by_depth(run, told[line[0]], first, *line) for line in LINES]
-            blocks += [_bars(run, data["behind"], first, *bar) for bar in BARS]
+            bars = [bar for bar in BARS if _several(found, bar[0])]
+            blocks += [_bars(run, data["behind"], first, *bar) for bar in bars]
     if run.has("head_effects"):
         part = ranked.make(run, first)
         blocks += part.blocks
@@ -122,7 +123,7 @@ def _by_depth(
     """A statistic by depth with each part zeroed; ``told`` reads it for a run on a domain."""
     valid = f"isValid(datum.{column})" + (f" && datum.{column} > 0" if log else "")
     base = _chosen(marks.named("changed").transform_filter(valid)).encode(
-        x=depth_axis("depth"),
+        x=depth_axis("depth" if column == "residual_norm_sink" else "layer"),
         y=marks.value_axis(column, axis, log=log),
         detail="intervention:N",
     )
@@ -167,16 +168,28 @@ def by_changed_layer(run: Run, *, told: bool = True) -> Any:
     return alt.when("isValid(datum.at)").then(color).otherwise(alt.value(marks.GREY))
 
 
-NO_ROLE = "No single part writes or erases a peak."
+def _several(found: pl.DataFrame, column: str) -> bool:
+    """Whether a chart of bars has two to compare: one says no more than the lines by depth."""
+    known = found.drop_nulls(column)
+    each = known.group_by("trajectory", "domain", "kind").agg(pl.col("intervention").n_unique())
+    return int(each["intervention"].max() or 0) > 1  # type: ignore[arg-type]
 
 
 def _role_reading(
-    changes: pl.DataFrame, depths: pl.DataFrame, peak: float, trajectory: str, domain: str
+    found: pl.DataFrame,
+    changes: pl.DataFrame,
+    depths: pl.DataFrame,
+    peak: float,
+    trajectory: str,
+    domain: str,
 ) -> str:
     if depths.filter(trajectory=trajectory, domain=domain).is_empty():
         return f"Nothing was zeroed in {trajectory} on {domain}."
-    found = roles(changes, depths, trajectory, domain, peak)
-    return told_roles(trajectory, domain, found) if found else NO_ROLE
+    parts = roles(changes, depths, trajectory, domain, peak)
+    if parts:
+        return told_roles(trajectory, domain, parts)
+    told = _line_reading(found, *BARS[3][:2], trajectory, domain)
+    return f"{told.rstrip('.')}, which was no peak."
 
 
 def told_roles(trajectory: str, domain: str, found: list[Role]) -> str:
@@ -184,7 +197,7 @@ def told_roles(trajectory: str, domain: str, found: list[Role]) -> str:
     if not found:
         return (
             f"In {trajectory} on {domain} none of the parts zeroed writes or erases a peak: "
-            "zeroing one neither halves nor doubles a norm that is a peak."
+            "without one, no norm that is a peak halves or doubles."
         )
     told = []
     for does in ("writes", "erases"):
@@ -268,16 +281,45 @@ def _bars(
 def _bar_reading(
     found: pl.DataFrame, column: str, before: str, axis: str, trajectory: str, domain: str
 ) -> str:
-    """Which change moves it most."""
-    own = found.filter(trajectory=trajectory, domain=domain).drop_nulls(column)
+    """Which changes move it most and least."""
+    own = _by_move(found, column, before, trajectory, domain)
     if own.is_empty():
-        return f"Nothing was zeroed in {trajectory} on {domain} that has layers behind it."
-    moved = (pl.col(column) - (pl.col(before) if before else 0.0)).abs()
-    top = own.sort(moved, "intervention", descending=[True, False]).row(0, named=True)
-    change = f"“{top['intervention']}”"
-    if not before:
-        told = f"{words.signed(top[column])} nats/token"
-        return f"{change} moves it most: {told}."
+        return NOTHING.format(trajectory=trajectory, domain=domain)
+    ends = (own.row(0, named=True), own.row(-1, named=True))
+    told = [f"“{row['intervention']}” ({_move(row, column, before)})" for row in ends]
+    if own.height == 1:
+        return f"Alone {told[0]} has layers behind it."
+    return f"Most moves {told[0]}, least {told[1]}."
+
+
+def _line_reading(
+    found: pl.DataFrame, column: str, before: str, trajectory: str, domain: str
+) -> str:
+    """Which change moves it most."""
+    own = _by_move(found, column, before, trajectory, domain)
+    if own.is_empty():
+        return NOTHING.format(trajectory=trajectory, domain=domain)
+    top = own.row(0, named=True)
+    where = "greatest" if column == "norm" else "mean"
     return (
-        f"{change} moves it most: from {words.number(top[before])} to {words.number(top[column])}."
+        f"“{top['intervention']}” moves it most: {_move(top, column, before)}, its {where} in the "
+        "layers behind."
     )
+
+
+NOTHING = "Nothing was zeroed in {trajectory} on {domain} that has layers behind it."
+
+
+def _by_move(
+    found: pl.DataFrame, column: str, before: str, trajectory: str, domain: str
+) -> pl.DataFrame:
+    """Changes of a run on a domain, what moves it most first."""
+    own = found.filter(trajectory=trajectory, domain=domain).drop_nulls(column)
+    moved = (pl.col(column) - (pl.col(before) if before else 0.0)).abs()
+    return own.sort(moved, "intervention", descending=[True, False])
+
+
+def _move(row: Mapping[str, Any], column: str, before: str) -> str:
+    if not before:
+        return f"{words.signed(row[column])} nats/token"
+    return f"from {words.number(row[before])} to {words.number(row[column])}"

@@ -199,8 +199,7 @@ def table(run: Run, sections: Collection[str]) -> Grid | Missing:
         cells = found.setdefault((row["variant"], row["control"]), {})
         cells[row["statistic"], row["measure"]] = row
     head = ["experiment", "control", "seeds"]
-    for name in COMPARED:
-        head += [marks.called(name), f"{marks.called(name)}: difference"]
+    head += [marks.called(name) for name in COMPARED]
     body = []
     for (variant, control), cells in found.items():
         first = next(iter(cells.values()))
@@ -210,23 +209,28 @@ def table(run: Run, sections: Collection[str]) -> Grid | Missing:
             Cell(str(first["seeds"]), "number", order=first["seeds"]),
         ]
         for name in COMPARED:
-            line += [
-                _mean(cells.get((name, "step")), ""),
-                _mean(cells.get((name, "loss")), "difference"),
-            ]
+            line.append(_compared(cells.get((name, "step")), cells.get((name, "loss"))))
         body.append([*line, first["about"] or "—"])
     note = (
-        "Means over seeds at the last checkpoint; differences to the control at equal loss, paired "
-        "by seed: where both first reached the greater of their two last losses. Brackets: 95 % t "
-        "intervals; p: exact sign-flip test, at least 2^(1−seeds). A column's title sorts."
+        "Means over seeds at the last checkpoint; below, differences (Δ) to the control at equal "
+        "loss, paired by seed: where both first reached the greater of their two last losses. "
+        "Brackets: 95 % t intervals; p: exact sign-flip test, at least 2^(1−seeds). A column's "
+        "title sorts."
     )
     return Grid("compared", [*head, "what it changes"], body, note, title=title, sortable=True)
 
 
-def _mean(row: Mapping[str, Any] | None, of: str) -> Cell:
+def _compared(mean: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> Cell:
+    """A mean with the difference to the control below; sorted by the mean."""
+    text, value = _with_interval(mean, "")
+    difference, _ = _with_interval(other, "difference")
+    return Cell(text, "number", note=f"Δ {difference}" if difference != "—" else "", order=value)
+
+
+def _with_interval(row: Mapping[str, Any] | None, of: str) -> tuple[str, float | None]:
     """A mean, or a difference with its p, with its interval; a dash where it was not compared."""
     if row is None:
-        return Cell("—", "number")
+        return "—", None
     value, low, high = (
         row[f"{of}_{end}" if of else end] if end else row[of or "mean"]
         for end in ("", "low", "high")
@@ -240,4 +244,4 @@ def _mean(row: Mapping[str, Any] | None, of: str) -> Cell:
         if x is not None
     ]
     text = told[0] + (f" [{told[1]}, {told[2]}]" if len(told) > 1 else "")
-    return Cell(text, "number", note=p, order=value)
+    return f"{text} {p}".rstrip(), value

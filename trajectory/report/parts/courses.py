@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import altair as alt
@@ -36,6 +36,12 @@ BIN = 0.5
 
 TURN = 3.0
 """Force, in standard errors, about which its axis turns logarithmic."""
+
+OTHERS = {
+    "constant": ("a position of constant value", (KINDS[1], "triangle-up")),
+    "token": ("all places of a token", (KINDS[0], "cross")),
+}
+"""Sham beside positions → in the legend, its colour and shape."""
 
 SHOWN = (
     ". Points: the mean over the lead layer's heads at a checkpoint of a run; filled where its "
@@ -156,7 +162,7 @@ def control(rows: pl.DataFrame) -> Choice:
     """Which readers' forces are drawn."""
     names = [name for name in ("late", "early") if name in set(rows["readers"])]
     told = {"late": "late queries", "early": "early queries"}
-    return Choice("chosen_readers", "readers", [(n, told[n]) for n in names], names[0], "Readers")
+    return Choice("chosen_readers", "on", [(n, told[n]) for n in names], names[0], "Forces")
 
 
 def figures(run: Run, rows: pl.DataFrame, readers: Choice) -> list[Figure]:
@@ -172,7 +178,7 @@ def figures(run: Run, rows: pl.DataFrame, readers: Choice) -> list[Figure]:
             Figure(
                 f"force-{name}",
                 title,
-                _chart(run, name, axis, ages, names),
+                _chart(run, name, axis, ages, names, set(rows["key_kind"])),
                 captions.readings[(readers.value,)],
                 captions=captions,
                 data="courses",
@@ -186,7 +192,12 @@ def figures(run: Run, rows: pl.DataFrame, readers: Choice) -> list[Figure]:
 
 
 def _chart(
-    run: Run, name: str, title: str, ages: tuple[float, float], names: Sequence[str]
+    run: Run,
+    name: str,
+    title: str,
+    ages: tuple[float, float],
+    names: Sequence[str],
+    kinds: Collection[str],
 ) -> Chart:
     y = alt.Y(f"{name}_strength:Q", title=title).scale(type="symlog", constant=TURN)
     low, high = ages
@@ -215,9 +226,6 @@ def _chart(
         .encode(y=alt.Y("mean:Q", title=title), color=marks.colour(run), detail=["group:N"])
     )
     models = every.transform_filter("!datum.toy").encode(detail=["trajectory:N"])
-    others = base.transform_filter("indexof(['token', 'constant'], datum.key_kind) >= 0").encode(
-        color=alt.value(QUIET)
-    )
     shams = (
         marks.named("band")
         .transform_filter("datum.readers == chosen_readers")
@@ -228,18 +236,37 @@ def _chart(
         shams,
         marks.reference(0.0, "no force"),
         marks.reference(0.0, "the sink's onset", vertical=True),
-        others.transform_filter("datum.key_kind == 'constant'")
-        .mark_point(shape="triangle-up", size=26, filled=True, opacity=0.8)
-        .encode(color=alt.value(KINDS[1]), tooltip=tips),
-        others.transform_filter("datum.key_kind == 'token'")
-        .mark_point(shape="cross", size=26, filled=True, opacity=0.8)
-        .encode(color=alt.value(KINDS[0]), tooltip=tips),
+        *_others(base, kinds, tips),
         mean.mark_line(strokeWidth=1.8),
         models.mark_line(style="ink", strokeWidth=3.5, opacity=0.9),
         *_points(toys.mark_point, tips),
         *_points(partial(models.mark_point, style="ink"), tips),
         *_names(run, name, x),
     )
+
+
+def _others(base: alt.Chart, kinds: Collection[str], tips: list[alt.Tooltip]) -> list[alt.Chart]:
+    """What no band holds, with a legend: colour and shape of their own beside the runs' colours."""
+    there = [kind for kind in OTHERS if kind in kinds]
+    if not there:
+        return []
+    called, looks = zip(*(OTHERS[kind] for kind in there), strict=True)
+    colours, shapes = zip(*looks, strict=True)
+    domain = list(called)
+    return [
+        base.transform_filter(f"indexof({there}, datum.key_kind) >= 0")
+        .transform_calculate(other=f"{dict(zip(there, called, strict=True))}[datum.key_kind]")
+        .mark_point(size=26, filled=True, opacity=0.8, strokeWidth=0)
+        .encode(
+            fill=alt.Fill("other:N", title=None)
+            .scale(domain=domain, range=list(colours))
+            .legend(orient="top"),
+            shape=alt.Shape("other:N", title=None)
+            .scale(domain=domain, range=list(shapes))
+            .legend(orient="top"),
+            tooltip=tips,
+        )
+    ]
 
 
 def _names(run: Run, name: str, x: alt.X) -> list[alt.Chart]:

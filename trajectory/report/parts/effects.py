@@ -61,9 +61,9 @@ def _order(dated: pl.DataFrame) -> str:
     once = dated.filter(pl.col("log_lag") == 0).height
     orders = dict(dated.group_by("order").len().rows())
     return (
-        f"Of {words.count(dated.height, 'gate')} with both dates {once} "
-        f"{words.agree(once, dated.height, 'comes', 'come')} between the same two "
-        f"checkpoints as their sink; the sink comes clearly first in {orders.get('sink', 0)}."
+        f"Of {words.count(dated.height, 'gated head')} whose sink and gate are both dated, {once} "
+        f"{words.agree(once, dated.height, 'gets', 'get')} them between the same two checkpoints; "
+        f"the sink comes clearly first in {orders.get('sink', 0)}."
     )
 
 

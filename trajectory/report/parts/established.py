@@ -98,7 +98,8 @@ def arrows(known: pl.DataFrame) -> list[str]:
     tokens = [c for c in levels.agreeing(known, "token") if c.sham is not None]
     if tokens:
         told.append(
-            f"At all places of a token they agree in {_percent(c.sham or 0 for c in tokens)}."
+            f"At all places of a token they agree in {_percent(c.sham or 0 for c in tokens)}, in "
+            "the mean over seeds."
         )
     return told
 
@@ -127,7 +128,7 @@ def curves(onsets: pl.DataFrame, leads: pl.DataFrame | None) -> list[str]:
         parts = [f"{orders[name]} {say}" for name, say in ORDERS.items() if name in orders]
         if parts:
             told.append(f"Of {pairs.height} that drain as well, {words.listed(parts)}.")
-    return [*told, "An order is no arrow."]
+    return [*told, "What comes first need not drive the other."]
 
 
 def false(

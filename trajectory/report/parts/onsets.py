@@ -60,7 +60,7 @@ def make(run: Run) -> Part:
     )
     answer = _leads_reading(data["leads"]) if "leads" in data else ""
     if answer and run.whole != "All runs":  # the chart leaves out the experiments that this counts
-        answer = f"Experiments too: {answer[0].lower()}{answer[1:]}"
+        answer = f"Experiments included: {answer[0].lower()}{answer[1:]}"
     return Part("onset", "When they appear", TEXT, blocks, controls, data, answer)
 
 
@@ -241,6 +241,6 @@ def _leads_reading(frame: pl.DataFrame) -> str:
     parts = [f"the {name} in {orders[name]}" for name in ("sink", "drain") if name in orders]
     if "together" in orders:
         parts.append(f"both together in {orders['together']}")
-    told = f"first comes {words.listed(parts)}" if parts else "none is decided"
+    told = f"{words.listed(parts)} came first" if parts else "no order is decided"
     rest = f"; {orders['undecided']} undecided" if parts and "undecided" in orders else ""
-    return f"Of {words.count(pair.height, 'run')} with a sink and a drain: {told}{rest}."
+    return f"Of {words.count(pair.height, 'run')} with a sink and a drain, {told}{rest}."

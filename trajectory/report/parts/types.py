@@ -156,6 +156,9 @@ def _logits_reading(frame: pl.DataFrame, trajectory: str) -> str:
     return f"At the last checkpoint Δlogit is above 0 in {words.listed(told)}."
 
 
+SEEN = {" ": "␣", "\\n": "⏎", "\\t": "⇥"}
+"""Tokens that leave no ink, as an expression writes them → what stands for them."""
+
 _ALIGNED: dict[int, Literal["left", "center", "right"]] = {1: "left", 0: "center", -1: "right"}
 _LOG_ODDS = "log(clamp({0}, 1e-3, 0.999) / (1 - clamp({0}, 1e-3, 0.999)))"
 _WEIGHTS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
@@ -177,7 +180,10 @@ def _targets(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
         .transform_filter("datum.trajectory == chosen_trajectory")
         .transform_joinaggregate(last="max(step)")
         .transform_filter("datum.step == datum.last && datum.share > 0")
-        .transform_calculate(odds=_LOG_ODDS.format("datum.sink_weight"))
+        .transform_calculate(
+            odds=_LOG_ODDS.format("datum.sink_weight"),
+            seen=f"{SEEN}[datum.token] || datum.token",
+        )
         .encode(
             x=alt.X("share:Q", title="share of positions")
             .scale(type="log", nice=False, padding=16)
@@ -193,7 +199,7 @@ def _targets(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
             dx=across * placed.AWAY,
             dy=down * (placed.AWAY + placed.LINE / 2),
         )
-        .encode(text="token:N")
+        .encode(text=alt.Text("seen:N"))
         for side, (across, down) in placed.SIDES.items()
     ]
     points = base.mark_point(filled=True, size=32, opacity=1).encode(

@@ -77,6 +77,7 @@ function bound() {
   const slider = controls.elements.chosen_record;
   if (slider) {
     const step = of.steps[Number(slider.value)];
+    slider.closest("fieldset").hidden = of.steps.length < 2; // one place is no choice
     slider.setAttribute("aria-valuetext", atStep(step));
     slider.parentElement.querySelector("output").textContent = atStep(step);
   }
@@ -319,7 +320,8 @@ async function drawAll() {
     figure.controlling ??= controlling(figure);
     await draw(figure);
     document.body.dataset.first ??= String(Math.round(performance.now()));
-    await new Promise((next) => setTimeout(next)); // let the page breathe between charts
+    // The page breathes between charts; a browser that prints waits for no timer.
+    if (!("printing" in document.documentElement.dataset)) await new Promise((next) => setTimeout(next));
   }
   document.body.dataset.drawn = "yes";
 }

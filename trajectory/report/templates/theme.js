@@ -1,4 +1,4 @@
-// Sets the reader's choice of light or dark before anything is drawn.
+// Sets the reader's choice of light or dark before anything is drawn. Paper is always light.
 "use strict";
 
 (() => {
@@ -14,7 +14,7 @@
   let chosen = stored();
 
   function apply() {
-    root.dataset.theme = chosen ?? (system.matches ? "dark" : "light");
+    root.dataset.theme = "printing" in root.dataset ? "light" : (chosen ?? (system.matches ? "dark" : "light"));
     const button = document.getElementById("theme");
     if (button) button.textContent = root.dataset.theme === "dark" ? "light" : "dark";
     document.dispatchEvent(new Event("themechange"));
@@ -22,6 +22,14 @@
 
   apply();
   system.addEventListener("change", apply);
+  window.addEventListener("beforeprint", () => {
+    root.dataset.printing = "yes";
+    apply();
+  });
+  window.addEventListener("afterprint", () => {
+    delete root.dataset.printing;
+    apply();
+  });
   document.addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");
     button.addEventListener("click", () => {
