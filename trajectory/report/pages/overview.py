@@ -216,7 +216,7 @@ def _forces(
     points = agreement.rows(rows)
     if points.height:
         data["agreement"] = points
-        blocks.append(_plain(agreement.figure(points, rows)))
+        blocks.append(_plain(agreement.figure(points, rows, brief=True)))
     return blocks or [Missing("Forces", "no sink's onset was observed beside them", "force-sink")]
 
 

@@ -73,13 +73,13 @@ def rows(placed: pl.DataFrame) -> pl.DataFrame:
     ).with_row_index("row")
 
 
-def figure(points: pl.DataFrame, placed: pl.DataFrame) -> Figure:
+def figure(points: pl.DataFrame, placed: pl.DataFrame, brief: bool = False) -> Figure:
     """The chart: on its diagonal the loss's one number is both arrows of the flow."""
     return Figure(
         "agreement",
         "The loss's coupling and the flow's two arrows, in both worlds",
         chart(points),
-        reading(levels.sinks_and_shams(placed)),
+        reading(levels.sinks_and_shams(placed), brief),
         data="agreement",
         table="arrows",
         definition=f"{marks.definition(FORCES, 'coupling')}. "
@@ -145,13 +145,13 @@ def _points(base: alt.Chart, near: alt.Parameter, there: Collection[str]) -> lis
     names the kinds that are there."""
     found = []
     shams = [look for key_kind, look in SHAMS.items() if key_kind in there]
-    kind = alt.Color("kind:N", title="sham").scale(
+    kind = alt.Color("kind:N", title="sham (no sink)").scale(
         domain=[name for name, _ in shams], range=[colour for _, colour in shams]
     )
     shades = alt.Scale(scheme=scheme("oranges"), domain=[0, 1])
 
     def shade(channel: Any) -> Any:
-        weight = channel("weight:Q", title="weight of the sink").scale(shades)
+        weight = channel("weight:Q", title="sink, by its weight").scale(shades)
         return weight.legend(orient="top", gradientLength=110, format="~g")
 
     for of, size in (("!=", 34), ("==", 60)):
@@ -181,29 +181,36 @@ def _tips() -> list[alt.Tooltip]:
     ]  # fmt: skip
 
 
-def reading(known: pl.DataFrame) -> str:
-    """How often the three numbers are one, at sinks and at shams."""
+def reading(known: pl.DataFrame, brief: bool = False) -> str:
+    """How often the three numbers are one, at sinks and at shams; briefly, without their ratios."""
     sinks = known.filter(pl.col("key_kind") == "sink")
     if sinks.is_empty():
         return (
             "No head with an observed onset of its sink has all three numbers: there is no sink "
             "whose arrows could be compared with its coupling."
         )
-    told = [_agreement(sinks, "sinks that have begun")]
+    told = [_agreement(sinks, "sinks that have begun", brief)]
     for kind, (called, _) in SHAMS.items():
         own = known.filter(pl.col("key_kind") == kind)
         if own.filter("resolved").height:
-            told.append(_agreement(own, f"shams at {called}"))
+            told.append(_agreement(own, f"shams at {called}", brief))
+    factor = f"within a factor of {levels.WITHIN:g}"
+    if brief:
+        return (
+            "On the line, each of sink and drain drives the other as strongly as the loss asks "
+            f"for. Both arrows lie on it, {factor}, in {words.listed(told)}. A sham is a key that "
+            "is no sink."
+        )
     return (
-        f"Both arrows agree with R, within a factor of {levels.WITHIN:g}, in {words.listed(told)}. "
+        f"Both arrows agree with R, {factor}, in {words.listed(told)}. "
         "In brackets: medians of R_a/R and R_d/R."
     )
 
 
-def _agreement(part: pl.DataFrame, called: str) -> str:
+def _agreement(part: pl.DataFrame, called: str, brief: bool) -> str:
     resolved = part.filter("resolved")
     of = f"{int(resolved['agree'].sum())} of {resolved.height} {called}"
-    if resolved.is_empty():
+    if resolved.is_empty() or brief:
         return of
     medians = (words.number(words.median(resolved[n])) for n in ("sink_ratio", "drain_ratio"))
     return f"{of} ({', '.join(medians)})"
