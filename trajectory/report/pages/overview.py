@@ -50,17 +50,26 @@ from trajectory.report.parts.tally import Tallies
 from trajectory.report.run import Run, dormant, is_bb
 from trajectory.schemas.base import UNSTEPPED
 
-WORDS = (
-    ("sink", "Attention sink", "One token, often the first, that collects most attention."),
-    ("drain", "Value-state drain",
-     "The sink's value shrinks: attending to it adds next to nothing."),
-    ("peak", "Residual-state peak", "The sink's residual stream grows far beyond the others'."),
-    ("dormant", "Dormant head",
-     "A head that rests on the sink on some inputs and works on others."),
-    ("toy", "Toy task",
-     "Bigram-Backcopy: guess the next character; after a trigger, repeat the one before it."),
-)  # fmt: skip
-"""What a newcomer needs: pictogram, word, one line."""
+
+def _words(run: Run) -> list[tuple[str, str, str]]:
+    """What a newcomer needs: pictogram, word, one line with the threshold of this run."""
+    known = run.config.dynamics
+    return [
+        ("sink", "Attention sink",
+         f"One token, often the first, collects attention: {known.sink_threshold:g} or more above "
+         "uniform."),
+        ("drain", "Value-state drain",
+         f"The sink's value shrinks to {known.drain_threshold:g} of the others' or less: attending "
+         "to it adds little."),
+        ("peak", "Residual-state peak",
+         f"The sink's residual stream grows to {known.peak_threshold:g} times the others' or "
+         "more."),
+        ("dormant", "Dormant head",
+         "A head that rests on the sink on some inputs and works on others."),
+        ("toy", "Toy task",
+         "Bigram-Backcopy: guess the next character; after a trigger character, repeat the one "
+         "before it."),
+    ]  # fmt: skip
 
 
 def make(run: Run) -> Page:
@@ -74,7 +83,7 @@ def make(run: Run) -> Page:
     blocks: list[Block] = [
         Findings(story.findings(run, found, names, known), story.caveat(run)),
         *_phenomena(run, found, names, drawn, data),
-        Glossary("Words you need", WORDS),
+        Glossary("Words you need", _words(run)),
         Heading("Do sink and drain drive each other?", _measured(rows), "drive"),
         *_forces(run, rows, course, data, controls),
         Heading("Where heads look, and what they are worth", "", "attention"),
