@@ -55,7 +55,9 @@ def _held(kind: str, statistic: str) -> Callable[[Evidence], Iterator[Finding]]:
             during = spec.get("during") or []
             return any(d["kind"] == kind for d in during) and not spec.get("sham")  # type: ignore[attr-defined]
 
-        for group in evidence.groups(holds, f"Bigram-Backcopy experiment that holds '{kind}' while it trains"):
+        for group in evidence.groups(
+            holds, f"Bigram-Backcopy experiment that holds '{kind}' while it trains"
+        ):
             rows = [
                 row
                 for row in evidence.rows("bb_comparisons", variant=group.name, statistic=statistic)
