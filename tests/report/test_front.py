@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from trajectory.config import parse
 from trajectory.config.claims import load_claims, shipped
+from trajectory.dynamics import levels
 from trajectory.dynamics.claims.all import CRITERIA
 from trajectory.dynamics.claims.ledger import standings
 from trajectory.dynamics.series import group_of
@@ -333,3 +334,24 @@ def test_the_slider_shows_each_world_s_last_record_before_its_place(run: Run) ->
     weights = next(b for b in blocks if getattr(b, "name", "") == "model-weights")
     rest = findings.overview(run)
     assert rest and "1 of 6 heads gives the sink at least half" in weights.reading
+
+
+def test_what_the_flow_says_stands_beside_the_ledger_s_verdict(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flow is one criterion of several: the finding says no more than the claim's verdict."""
+
+    def named(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(pl.col("claim").replace("mutual reinforcement", story.DRIVEN))
+
+    changed = with_table(results, tmp_path, "claims", named)
+    own = Run(changed, configured(changed, VARIED))
+    agreed = levels.Contrast("bb/softmax-1l", 0.9, 0.1, 0.8, 0.7, 0.9, 3)
+    monkeypatch.setattr(levels, "agreeing", lambda known: [agreed])
+    monkeypatch.setattr(levels, "arrows_agree", lambda found: levels.YES)
+    known, found = pl.DataFrame({"row": [0]}), Tallies.read(own)
+    text = story.findings(own, found, Names(own.config), known)[1].text
+    standing = standings(own.frame("claims").to_dicts())[story.DRIVEN].verdict
+    assert standing != "reproduced"
+    assert "In the gradient flow sink and drain drive each other in" in text
+    assert text.endswith(f"; the paper's claim is {standing}.")

@@ -39,7 +39,7 @@ def test_token_occurrence_and_share_are_told_and_none_is_a_blank() -> None:
     run: Any = SimpleNamespace(frame=lambda *_: frame())
     heads = own.last_heads(run)
     told = own._reading(heads, "bb/no-start", "non_trigger")
-    assert "5 of 6 heads of bb/no-start are sinks by their sequences' own keys" in told
+    assert "5 of 6 heads of bb/no-start have a sink anywhere, by their sequences' own keys" in told
     assert "3 on the first of a token (most often “⏎”, in 70\u00a0% of sequences)" in told
     assert "1 on a token anywhere (most often “␣”, in 55\u00a0% of sequences)" in told
     assert "1 on a position" in told

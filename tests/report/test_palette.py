@@ -217,3 +217,35 @@ def test_a_figure_of_a_dark_page_draws_the_language_model_in_its_ink(
         told = json.dumps(figures.static(page.figures[0], page, theme)["layer"])
         assert f'"{theme.ink}"' in told, name
         assert (f'"{palette.INK}"' in told) == (theme.ink == palette.INK), name
+
+
+def test_lines_that_tell_groups_apart_are_not_seen_through(pages: list[Page]) -> None:
+    """At the opacity 0.85 the palest colours have a contrast of 2.5 to their paper: a line is drawn
+    whole, unless it is the ink's or a broad band behind another."""
+    colours = [*palette.PALETTE, *palette.KINDS]
+    found = 0
+    for page in pages:
+        for figure in page.figures:
+            for node in specs.objects(figure.specification(page.controls)):
+                mark = node.get("mark")
+                if not isinstance(mark, dict) or mark["type"] not in ("line", "rule"):
+                    continue
+                if mark.get("style") == "ink" or mark.get("strokeWidth", 1) >= 5:
+                    continue
+                found += 1
+                seen = mark.get("opacity", 1)
+                for paper in PAPERS:
+                    low = contrast(blended(colours, seen, paper), paper)
+                    assert low.min() >= 3, (page.name, figure.name, seen)
+    assert found > 30
+
+
+def blended(hexes: list[str], opacity: float, paper: str) -> list[str]:
+    """Colours as they are seen on the paper."""
+    told = []
+    for one in hexes:
+        pairs = ((int(one[i : i + 2], 16), int(paper[i : i + 2], 16)) for i in (1, 3, 5))
+        told.append(
+            "#" + "".join(f"{round(opacity * a + (1 - opacity) * b):02x}" for a, b in pairs)
+        )
+    return told

@@ -71,7 +71,7 @@ def course(
         told: colours and patterns of lines.
         tooltip: of a record.
     """
-    line = base.mark_line(strokeWidth=1.8, opacity=0.8, clip=True).encode(**told)
+    line = base.mark_line(strokeWidth=1.8, clip=True).encode(**told)
     points = base.mark_point(
         filled=True, size=34, opacity=1, clip=True, stroke=marks.GREY, strokeWidth=0.6
     ).encode(
@@ -83,10 +83,11 @@ def course(
     return [line, points]
 
 
-LINE = {"opacity": 0.85}
-"""How lines over training are drawn."""
+LINE = {"opacity": 1}
+"""How lines over training are drawn: see-through, a third of the colours would have less than the
+least contrast to the paper."""
 
-POINT = {"size": 26, "opacity": 0.85}
+POINT = {"size": 26, "opacity": 1}
 """How their records are drawn."""
 
 
@@ -210,7 +211,7 @@ def of_family(rows: pl.DataFrame, statistic: str, title: str, colour: str, axis:
         marks.value_axis(statistic, title, log=statistic in marks.LOGARITHMIC),
         marks.tips(None, ["trajectory", "domain", "step", statistic]),
         x=marks.step_axis(called, axis),
-        line={"strokeWidth": 2, "opacity": 0.85},
+        line={"strokeWidth": 2},
         point={"size": 24, "opacity": 1},
         look={"strokeDash": pattern},
         detail=["trajectory:N", "domain:N"],

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import altair as alt
+import polars as pl
 
 from trajectory.dynamics.series import group_of
 from trajectory.report.controls import Checks, Control, Legend, Value
@@ -193,6 +194,12 @@ def step_axis(title: str = "training step", column: str = "step") -> Any:
     return log_axis(alt.X(f"{column}:Q", title=title))
 
 
+def drawn_zero(steps: pl.Series) -> float:
+    """Where log axes draw step 0: at half the first step beyond it, at least at 1."""
+    beyond = steps.filter(steps > 0)
+    return max(1.0, float(beyond.min()) / 2) if beyond.len() else 1.0  # type: ignore[arg-type]
+
+
 def value_axis(column: str, title: str, *, log: bool = False, zero: bool = False) -> Any:
     """The axis of a statistic."""
     axis = alt.Y(f"{column}:Q", title=title)
@@ -339,7 +346,7 @@ def forest(
         least=f"isValid(datum['{low}']) ? datum['{low}'] : datum['{value}']",
         most=f"isValid(datum['{high}']) ? datum['{high}'] : datum['{value}']",
     )
-    rules = near.mark_rule(strokeWidth=2.5, opacity=0.75).encode(x=on("least"), x2="most:Q")
+    rules = near.mark_rule(strokeWidth=2.5).encode(x=on("least"), x2="most:Q")
     points = there.transform_filter(closed).mark_point(filled=True, size=70, opacity=1)
     hollow = there.transform_filter(f"!({closed})").mark_point(filled=False, size=70, opacity=1)
     layers = [rules, *(drawn.encode(x=on(value), shape=shape) for drawn in (points, hollow))]

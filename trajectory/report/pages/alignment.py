@@ -193,7 +193,7 @@ def _panel(
     tips = marks.tips(ALIGNED, ["trajectory", "statistic", "axis", "rescaling", "step", "x", "y"])
     shown = base.encode(x=x, y=y, color=marks.colour(run), detail="trajectory:N")
     layers: list[alt.Chart] = [
-        shown.mark_line(strokeWidth=1.3, opacity=0.7),
+        shown.mark_line(strokeWidth=1.3),
         shown.mark_point(filled=True, size=24, opacity=0.8).encode(tooltip=tips),
     ]
     if rescaled:

@@ -213,16 +213,17 @@ def _chosen(data: str) -> alt.Chart:
 
 
 def _strip(strips: pl.DataFrame, series: Series, first: str) -> Figure:
+    zero = marks.drawn_zero(strips["since"])
     chart = (
         _chosen("strips")
         .transform_calculate(
             row="sorted_by == 'onset' ? datum.onset : datum.place",
-            start="max(datum.since, 1)",
-            stop="max(datum.until, 1.05)",
+            start=f"max(datum.since, {zero})",
+            stop=f"max(datum.until, {1.05 * zero})",
         )
         .mark_bar(height={"band": 0.85})
         .encode(
-            x=marks.step_axis("training step (0 drawn at 1)", "start"),
+            x=marks.step_axis(f"training step (0 drawn at {zero:g})", "start"),
             x2="stop:Q",
             y=alt.Y("row:N", title=None, sort="ascending").axis(
                 labelExpr="slice(datum.label, 6)", labelOverlap=True, labelLimit=140
@@ -263,13 +264,16 @@ def _strip_reading(strips: pl.DataFrame, label: str) -> str:
 
 
 def _population(counts: pl.DataFrame, series: Series, first: str) -> Figure:
+    zero = marks.drawn_zero(counts["step"])
     chart = (
         _chosen("population")
-        .transform_calculate(at="max(datum.step, 1)", order=f"indexof({list(ROLES)}, datum.role)")
+        .transform_calculate(
+            at=f"max(datum.step, {zero})", order=f"indexof({list(ROLES)}, datum.role)"
+        )
         .transform_impute("heads", key="at", value=0, groupby=["role", "order"])
         .mark_area(opacity=0.9, interpolate="linear")
         .encode(
-            x=marks.step_axis("training step (0 drawn at 1)", "at"),
+            x=marks.step_axis(f"training step (0 drawn at {zero:g})", "at"),
             y=alt.Y("heads:Q", stack="zero", title="heads").axis(**axes.whole("y")),
             color=_colour(counts.filter(label=first)),
             fillOpacity=_opacity(counts.filter(label=first)),

@@ -99,13 +99,14 @@ def _plan(manifest: pl.DataFrame) -> Figure | Missing:
     title = "Checkpoints over training"
     if manifest.filter(pl.col("step") > UNSTEPPED).is_empty():
         return Missing(title, "no listed revision states a step", "plan", "Not drawn")
+    zero = marks.drawn_zero(manifest["step"])
     points = (
         marks.named("manifest")
         .transform_filter("isValid(datum.step)")
-        .transform_calculate(at="max(datum.step, 1)")
+        .transform_calculate(at=f"max(datum.step, {zero})")
         .mark_tick(thickness=2, height=20)
         .encode(
-            x=marks.step_axis("training step (0 drawn at 1)", "at"),
+            x=marks.step_axis(f"training step (0 drawn at {zero:g})", "at"),
             y=alt.Y("trajectory:N", title=None).axis(labelLimit=220),
             color=_by_state(manifest),
             tooltip=[

@@ -201,19 +201,21 @@ def _answer(run: Run) -> str:
             *("trajectory", "domain", "status", "layer", "head", "onset")
         ).collect()
     )
+    rule = f"weight at the sink above uniform ≥ {run.config.dynamics.sink_threshold}"
     if all(map(run.is_static, onsets["trajectory"].unique())):
         # What lies above the threshold at the only record has reached it before.
         sinks = onsets.filter(pl.col("status") == "before_first").height
         total = words.count(onsets.height, "head")
-        return f"{sinks:,} of {total} (counted on each domain) are sinks at the one checkpoint."
+        told = f"{sinks:,} of {total} (counted on each domain) are sinks ({rule})"
+        return f"{told} at the one checkpoint."
     reached = onsets.filter(pl.col("status") == "observed")
     if reached.is_empty():
         return "No head of this run crosses the sink threshold between two checkpoints."
     first = reached.sort("onset", "trajectory", "layer", "head").row(0, named=True)
     return (
         f"{reached.height:,} of {words.count(onsets.height, 'head')} (counted on each domain) "
-        f"{words.agree(reached.height, onsets.height, 'becomes a sink', 'become sinks')} during "
-        f"training; the first is L{first['layer']}H{first['head']} (layer {first['layer']}, "
+        f"{words.agree(reached.height, onsets.height, 'becomes a sink', 'become sinks')} ({rule}) "
+        f"during training; the first is L{first['layer']}H{first['head']} (layer {first['layer']}, "
         f"head {first['head']}) of {first['trajectory']} on {first['domain']}, near step "
         f"{first['onset']:,.0f}."
     )

@@ -136,9 +136,7 @@ def _milestones(run: Run, frame: pl.DataFrame) -> Figure:
             ],
         )
     )
-    bars = base.mark_rule(strokeWidth=2, opacity=0.5).encode(
-        x=marks.step_axis(column="start"), x2="by_step:Q"
-    )
+    bars = base.mark_rule(strokeWidth=2).encode(x=marks.step_axis(column="start"), x2="by_step:Q")
     points = base.mark_point(filled=True, size=34, opacity=0.9).encode(x=marks.step_axis())
     reached = frame.drop_nulls("step").height
     first = f"; in the median “{order[0]}” comes first, “{order[-1]}” last" if order else ""
@@ -151,5 +149,5 @@ def _milestones(run: Run, frame: pl.DataFrame) -> Figure:
         data="milestones",
         table="bb_milestones",
         definition=_defined(frame),
-        height=max(180, 26 * max(len(order), 1)),
+        height=max(180, max(26, 7 * frame["group"].n_unique()) * max(len(order), 1)),
     )

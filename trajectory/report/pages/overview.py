@@ -175,6 +175,11 @@ def _lines(run: Run, found: Tallies) -> str:
         "Thin: toys, the mean of seeds in their range; thick: language models. A line is the head "
         "with the greatest sink, where it is dormant."
     )
+    if any(not run.is_static(t) for g in found.toys for t in run.trajectories if group_of(t) == g):
+        told += (
+            " On the clock of the onset a toy's line ends where its first seed does; Trajectories "
+            "says where all end."
+        )
     if not held:
         return told
     of = words.count(held, "experiment")
@@ -199,8 +204,8 @@ def _measured(rows: pl.DataFrame | None) -> str:
     if rows is None:
         return ""
     return (
-        "Curves that move together cannot say it; forces can. Left: how hard descent pulls on the "
-        "sink's weight (grey band: other positions). Right: the loss's coupling R against the "
+        "Curves that move together cannot say it; forces can. First: how hard descent pulls on the "
+        "sink's weight (grey band: other positions). Then: the loss's coupling R against the "
         "gradient flow's two arrows; on the line they agree."
     )
 

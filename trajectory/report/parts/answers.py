@@ -101,7 +101,7 @@ def _scatter() -> Chart:
                     positive="seeds with reinforcement", mean="measured, mean over seeds"),
     ]  # fmt: skip
     shared = base.encode(x=x, color=color, tooltip=tips)
-    bars = shared.transform_filter("isValid(datum.low)").mark_rule(opacity=0.6)
+    bars = shared.transform_filter("isValid(datum.low)").mark_rule()
     line = base.mark_line(color=marks.GREY, strokeDash=[3, 3]).encode(x=x, y="predicted:Q")
     return alt.layer(
         line,

@@ -169,7 +169,9 @@ def _layers(
         BB_COMPARISONS,
         "difference",
         ("difference_low", "difference_high"),
-        "difference to the control" if fixed else titles[_first(run)[0]],
+        ["difference to the control", "(Δlogit in nats, value ratio without a unit)"]
+        if fixed
+        else titles[_first(run)[0]],
         y=alt.Y("group:N", title=None).axis(**marks.rows_axis(260)),
         tooltip=[*words_of, *tips],
         color=alt.Color("statistic:N", title=None).legend(orient="top", labelExpr=marks.SPOKEN)

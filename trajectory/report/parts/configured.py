@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trajectory.config import Config, NanoOlmo, Suite, Variant
 from trajectory.config.suites import LogSpacedCheckpoints
+from trajectory.report.names import ATTENTIONS, OPTIMISERS
 from trajectory.report.page import Cell, Grid
 
 VARIANTS = ("variant", "attention", "layers", "width", "T", "batch", "steps", "optimiser",
@@ -31,10 +32,10 @@ def grids(config: Config) -> list[Grid]:
 def _variant(name: str, variant: Variant) -> list[str | Cell]:
     return [
         f"bb/{name}",
-        variant.attention.replace("_", " "),
+        ATTENTIONS.get(variant.attention, (variant.attention.replace("_", " "),))[0],
         *map(_number, (variant.layers, variant.width, variant.task.length, variant.batch)),
         _number(variant.steps),
-        variant.optimizer.name,
+        OPTIMISERS.get(variant.optimizer.name, variant.optimizer.name),
         _number(variant.optimizer.lr),
         ", ".join(map(str, variant.seeds)),
     ]
@@ -44,7 +45,7 @@ def _nano(name: str, suite: NanoOlmo) -> list[str | Cell]:
     return [
         name,
         *map(_number, (suite.layers, suite.width, suite.length, suite.batch, suite.steps)),
-        "adamw",
+        OPTIMISERS["adamw"],
         _number(suite.lr),
         f"{len(suite.checkpoint_steps())}, all measured",
     ]

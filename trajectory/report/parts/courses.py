@@ -280,7 +280,7 @@ def _names(run: Run, name: str, x: alt.X) -> list[alt.Chart]:
     joined = {"x": x, "x2": "right:Q", "y": "at:Q", "y2": "height:Q"}
     told = {"x": "right:Q", "y": "height:Q", "text": "label:N"}
     return [
-        toys.mark_rule(strokeWidth=1, opacity=0.7).encode(color=marks.colour(run), **joined),
+        toys.mark_rule(strokeWidth=1).encode(color=marks.colour(run), **joined),
         models.mark_rule(style="ink", strokeWidth=1, opacity=0.7).encode(**joined),
         toys.mark_text(align="left", dx=3, fontSize=11).encode(**told),
         models.mark_text(align="left", dx=3, fontSize=12, fontWeight="bold").encode(**told),

@@ -30,12 +30,12 @@ def change(heads: pl.DataFrame, streams: pl.DataFrame) -> str:
         risen = pl.col("last") / pl.col("first")
         beyond = ends.filter(sign * (risen - 1) >= CLEARLY).height
         if ends.height:
-            parts.append(f"{name} in {beyond} of {words.count(ends.height, 'run')}")
+            parts.append(f"{name} in {beyond} of {ends.height}")
     if not parts:
         return "Every model was seen at one checkpoint, so that nothing rises or falls."
     return (
-        f"From the first to the last checkpoint, by {words.percent(CLEARLY)} or more and on "
-        f"dormant domains, {words.listed(parts)}."
+        f"From the first to the last checkpoint, by {words.percent(CLEARLY)} or more, each run on "
+        f"each of its dormant domains: {words.listed(parts)}."
     )
 
 

@@ -153,7 +153,7 @@ def _chart(rows: pl.DataFrame) -> Chart:
             x=axis(alt.X, "at", x), y=axis(alt.Y, "at", y)
         ),
         base.transform_filter("isValid(datum.observed_low)")
-        .mark_rule(opacity=0.6)
+        .mark_rule()
         .encode(y=axis(alt.Y, "observed_low", y), y2="observed_high:Q"),
         *points,
     )

@@ -20,7 +20,8 @@ MAIN = ("delta_logit", "value_ratio", "residual_ratio")
 
 TEXT = (
     "Competing curves, fitted from just before the sink's onset (from the first step where there "
-    "is none). A law is named where likelihood and hold-out single it out."
+    "is none). A law is named where likelihood and hold-out single it out. A series is "
+    "one head that leads its layer, or one depth, on one domain of one run."
 )
 
 
@@ -32,7 +33,7 @@ def make(run: Run) -> Part:
         run.scan("laws")
         .filter(pl.col("window") == "onset")
         .group_by("statistic", "law", "formula", "verdict")
-        .agg(pl.len().alias("runs"))
+        .agg(pl.len().alias("series"))
         .collect()
         .with_columns(
             pl.col("verdict")
@@ -61,13 +62,13 @@ def _verdicts(counted: pl.DataFrame, statistics: list[str]) -> Figure:
         .transform_filter("datum.statistic == fitted_statistic")
         .mark_bar()
         .encode(
-            x=alt.X("runs:Q", title="share of the runs", stack="normalize").axis(format="%"),
+            x=alt.X("series:Q", title="share of the series", stack="normalize").axis(format="%"),
             y=alt.Y("law:N", title=None).axis(labelExpr=marks.SPOKEN),
             color=alt.Color("verdict:N", title=None)
             .scale(domain=list(looks), range=list(looks.values()))
             .legend(orient="top"),
             order="place:Q",
-            tooltip=["statistic:N", "law:N", "formula:N", "verdict:N", "runs:Q"],
+            tooltip=["statistic:N", "law:N", "formula:N", "verdict:N", "series:Q"],
         )
     )
     captions = Captions.of("fitted_statistic", statistics, lambda s: _verdicts_reading(counted, s))
@@ -88,9 +89,9 @@ def _verdicts(counted: pl.DataFrame, statistics: list[str]) -> Figure:
 def _named(counted: pl.DataFrame, statistic: str) -> tuple[pl.DataFrame, int]:
     """The named laws of a statistic, the most frequent first, and its number of series."""
     own = counted.filter(pl.col("statistic") == statistic)
-    total = int(own.group_by("law").agg(pl.col("runs").sum())["runs"].max())  # type: ignore[arg-type]
+    total = int(own.group_by("law").agg(pl.col("series").sum())["series"].max())  # type: ignore[arg-type]
     named = own.filter(pl.col("verdict") == "named")
-    return named.sort("runs", "law", descending=[True, False]), total
+    return named.sort("series", "law", descending=[True, False]), total
 
 
 def _answer(counted: pl.DataFrame) -> str:
@@ -99,7 +100,7 @@ def _answer(counted: pl.DataFrame) -> str:
     for statistic in MAIN:
         if (counted["statistic"] == statistic).any():
             named, total = _named(counted, statistic)
-            told.append(f"{named['runs'].sum()} of {total} runs of {marks.called(statistic)}")
+            told.append(f"{named['series'].sum()} of {total} series of {marks.called(statistic)}")
     return f"One law is named for {words.listed(told)}." if told else ""
 
 
@@ -108,12 +109,12 @@ def _verdicts_reading(counted: pl.DataFrame, statistic: str) -> str:
     own = counted.filter(pl.col("statistic") == statistic)
     named, total = _named(counted, statistic)
     told = words.listed(
-        [f"{row['runs']} × {row['law'].replace('_', ' ')}" for row in named.to_dicts()]
+        [f"{row['series']} × {row['law'].replace('_', ' ')}" for row in named.to_dicts()]
     )
-    excluded = own.filter((pl.col("verdict") == "excluded") & (2 * pl.col("runs") > total))
+    excluded = own.filter((pl.col("verdict") == "excluded") & (2 * pl.col("series") > total))
     laws = words.listed([law.replace("_", " ") for law in sorted(excluded["law"])])
     return (
-        f"{int(named['runs'].sum())} of {words.count(total, 'run')} have one "
+        f"{int(named['series'].sum())} of {total} series have one "
         f"named law{f' ({told})' if told else ''}; "
         + (f"more than half exclude {laws}." if laws else "no curve is excluded by more than half.")
     )

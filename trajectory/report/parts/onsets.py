@@ -91,7 +91,7 @@ def _when(run: Run, frame: pl.DataFrame) -> Figure:
         ),
     )
     closed = shown.transform_filter("isValid(datum.low) && isValid(datum.high)")
-    interval = closed.mark_rule(strokeWidth=1.5, opacity=0.6).encode(
+    interval = closed.mark_rule(strokeWidth=1.5).encode(
         x=marks.step_axis(column="least"), x2="most:Q"
     )
     bars = shown.mark_bar(height=5, opacity=0.65).encode(

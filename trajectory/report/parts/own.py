@@ -121,9 +121,9 @@ def _reading(frame: pl.DataFrame, trajectory: str, domain: str) -> str:
     where = f": {words.listed(told)}" if told else ""
     return (
         f"On {domain} {sinks.height} of {words.count(own.height, 'head')} of {trajectory} "
-        f"{words.agree(sinks.height, own.height, 'is a sink', 'are sinks')} by their sequences' "
-        f"own keys{where}. {words.percent(float(rate.sum()) / rate.len())} of their sequences have "
-        f"a key above {SINK_RATE_THRESHOLD}."
+        f"{words.agree(sinks.height, own.height, 'has', 'have')} a sink anywhere, by their "
+        f"sequences' own keys{where}. {words.percent(float(rate.sum()) / rate.len())} of their "
+        f"sequences have a key above {SINK_RATE_THRESHOLD}."
         f"{_besides(own)}"
     )
 

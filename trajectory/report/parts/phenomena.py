@@ -37,6 +37,8 @@ SEEN: dict[str, tuple[Table, str, str, str, tuple[float, str]]] = {
 }  # fmt: skip
 """Panel → its table, axis, threshold in words, setting of it, what is like any other key."""
 
+_RULE_ENDS = alt.XValue(alt.ExprRef(f"width / {1 + clock.LABELS}"))
+
 Side = Literal["left", "right"]
 
 APPEARS: dict[str, tuple[Side, int, int]] = {
@@ -201,10 +203,12 @@ def _meant(panel: Panel, value: float, told: str, x: alt.X, y: alt.Y) -> list[al
     found = []
     looks: list[dict[str, Any]] = [{"style": "halo"}, {}]
     for look in looks:
-        one = judged.mark_text(align="left", dy=-6, fontSize=11, **look)
+        # Lines that drain begin above its threshold and end below: free is the rule's right end.
+        drains = panel.name == "drain"
+        one = judged.mark_text(align="right" if drains else "left", dy=-6, fontSize=11, **look)
         other = appears.mark_text(align=align, dx=offset, fontSize=11, **look)
         found += [
-            one.encode(x=alt.value(4), y=y, text="meaning:N"),
+            one.encode(x=_RULE_ENDS if drains else alt.value(4), y=y, text="meaning:N"),
             other.encode(x=x, y=alt.value(height), text="meaning:N"),
         ]
     return found
@@ -219,7 +223,7 @@ def _labels(panel: Panel, x: Any, y: Any, chosen: str) -> list[alt.Chart]:
     names = {"x": x("right"), "y": y("height"), "text": "label:N"}
     colour = alt.Color("colour:N", scale=None, legend=None)
     return [
-        toys.mark_rule(strokeWidth=1, opacity=0.7).encode(color=colour, **ends),
+        toys.mark_rule(strokeWidth=1).encode(color=colour, **ends),
         models.mark_rule(style="ink", strokeWidth=1, opacity=0.7).encode(**ends),
         toys.mark_text(align="left", dx=4, fontSize=11).encode(**names),
         models.mark_text(align="left", dx=4, fontSize=12, fontWeight="bold").encode(**names),

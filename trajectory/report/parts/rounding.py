@@ -108,7 +108,7 @@ def _figure(run: Run, frame: pl.DataFrame) -> Figure:
         "Does the peak predict what rounding costs?",
         alt.layer(
             marks.reference(0.0, "no loss"),
-            base.mark_line(opacity=0.5).encode(**marks.look(run)),
+            base.mark_line().encode(**marks.look(run)),
             points,
         ),
         captions.readings[(4,)],

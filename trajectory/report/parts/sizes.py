@@ -245,7 +245,7 @@ def _chart(
         ],
     )
     closed = base.transform_filter("isValid(datum.at_low) && isValid(datum.at_high)")
-    rules = closed.mark_rule(strokeWidth=1.5, opacity=0.7).encode(y=y("at_low"), y2="at_high:Q")
+    rules = closed.mark_rule(strokeWidth=1.5).encode(y=y("at_low"), y2="at_high:Q")
     dots = base.mark_point(filled=True, size=60, opacity=1).encode(y=y("at"))
     return alt.layer(band, line, rules, dots)
 

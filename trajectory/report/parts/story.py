@@ -8,6 +8,7 @@ import polars as pl
 
 from trajectory.dynamics import levels
 from trajectory.dynamics.circuit import behind
+from trajectory.dynamics.claims.ledger import standings
 from trajectory.dynamics.series import group_of
 from trajectory.report import words
 from trajectory.report.names import Names, change
@@ -18,6 +19,9 @@ from trajectory.report.run import Run, is_bb
 
 YES, MIXED, NO, OPEN, UNTESTED = "yes", "mixed", "no", "undecided", "not tested"
 """Verdicts that stand on chips, the same for findings and claims."""
+
+DRIVEN = "mutual-reinforcement-cause"
+"""The ledger's claim that sink and drain drive each other."""
 
 Change = tuple[str, str, str]
 """Variant, its control, what the one has that the other has not."""
@@ -111,7 +115,8 @@ def findings(run: Run, found: Tallies, names: Names, known: pl.DataFrame | None)
         run, found, names: the run, its main models, what they are called.
         known: from ``levels.sinks_and_shams``; None where no arrows were measured.
     """
-    rows = [_where(run, found, names), _with(found, names, known), _without(run, found)]
+    drive = _drive(run, names, known)
+    rows = [_where(run, found, names), _with(found, drive), _without(run, found)]
     if not is_static(run):
         return rows
     # What the other pages draw over training, Circuit draws by depth.
@@ -159,7 +164,7 @@ def _verdict(own: Tally) -> str:
     return YES if len(own.yes) == own.decidable else NO if len(own.no) == own.decidable else MIXED
 
 
-def _with(found: Tallies, names: Names, known: pl.DataFrame | None) -> Finding:
+def _with(found: Tallies, drive: str) -> Finding:
     """What comes with the sink, and whether sink and drain drive each other."""
     sinking = found.of["sink"].yes
     drain, peak = (found.within(name, sinking) for name in ("drain", "peak"))
@@ -183,13 +188,13 @@ def _with(found: Tallies, names: Names, known: pl.DataFrame | None) -> Finding:
     return Finding(
         "What comes with it?",
         verdicts.pop() if len(verdicts) == 1 else MIXED if verdicts else UNTESTED,
-        f"{text} {_drive(names, known)}".strip(),
+        f"{text} {drive}".strip(),
         "reinforcement.html",
     )
 
 
-def _drive(names: Names, known: pl.DataFrame | None) -> str:
-    """Whether the flow's arrows say that sink and drain drive each other."""
+def _drive(run: Run, names: Names, known: pl.DataFrame | None) -> str:
+    """What the flow's arrows say of sink and drain driving each other, and the ledger's verdict."""
     judged = (
         []
         if known is None or known.is_empty()
@@ -201,7 +206,14 @@ def _drive(names: Names, known: pl.DataFrame | None) -> str:
     if not own:
         return "That sink and drain drive each other is not shown."
     told = words.few([f"“{name}”" for name in own])
-    return f"Sink and drain drive each other in {told} ({len(own)} of {len(judged)} measured)."
+    flow = (
+        f"In the gradient flow sink and drain drive each other in {told} "
+        f"({len(own)} of {len(judged)} measured)"
+    )
+    rows = run.frame("claims").filter(claim=DRIVEN).to_dicts() if run.has("claims") else []
+    # The flow is one of the claim's criteria: one that holds decides no claim.
+    judgement = f"; the paper's claim is {standings(rows)[DRIVEN].verdict}" if rows else ""
+    return f"{flow}{judgement}."
 
 
 def _without(run: Run, found: Tallies) -> Finding:

@@ -105,7 +105,7 @@ def _logits(frame: pl.DataFrame, toy: list[str], first: str) -> Figure:
             detail="token:N",
         )
     )
-    line = base.mark_line(strokeWidth=1.2, opacity=0.6)
+    line = base.mark_line(strokeWidth=1.2)
     points = base.mark_point(filled=True, size=14, opacity=0.7).encode(
         tooltip=[
             *marks.tips(BB_TYPES, ["trajectory", "step", "layer", "head", "token", "delta_logit"]),
