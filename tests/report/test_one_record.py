@@ -252,7 +252,7 @@ def test_the_first_page_speaks_of_single_checkpoints(
     texts = {row.question: row for row in found.rows}
     assert texts["Does an attention sink appear?"].verdict in ("undecided", "mixed")
     assert not re.search(r"\b(No|None|0 of)\b", texts["What comes with it?"].text)
-    removed = texts["What removes it?"]
+    removed = texts["What removes the sink?"]
     changes = pl.read_parquet(results / "tables" / "interventions.parquet")["changes"].to_list()
     assert any(f"“{change}”" in removed.text for change in changes), removed.text
     written = {path.name: path.read_text() for path in (results / "report").glob("*.html")}
@@ -280,7 +280,7 @@ def test_what_takes_the_sink_is_the_change_with_the_greatest_loss_of_it(
     config = parse({"name": "one", "results": str(results), "suites": {"nano-olmo": {}}})
     page = PAGES[0](Run(results, config))
     (found,) = (block for block in page.blocks if isinstance(block, Findings))
-    (text,) = (row.text for row in found.rows if row.question == "What removes it?")
+    (text,) = (row.text for row in found.rows if row.question == "What removes the sink?")
     assert f"“{top}” takes most" in text
 
 

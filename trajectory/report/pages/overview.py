@@ -172,8 +172,8 @@ def _at_the_end(run: Run, names: Names) -> list[Block]:
 def _lines(run: Run, found: Tallies) -> str:
     held = len(run.groups) - len(found.groups)
     told = (
-        "Thin: toys, the mean of seeds in their range; thick: language models. A line is the head "
-        "with the greatest sink, where it is dormant."
+        "Thin: toys, the mean of seeds in their range; thick: language models. Each line follows "
+        "the head with the greatest sink, on the inputs where it rests."
     )
     if any(not run.is_static(t) for g in found.toys for t in run.trajectories if group_of(t) == g):
         told += (
@@ -183,7 +183,7 @@ def _lines(run: Run, found: Tallies) -> str:
     if not held:
         return told
     of = words.count(held, "experiment")
-    return f"{told} {of} on causes {'stands' if held == 1 else 'stand'} on Mutual reinforcement."
+    return f"{told} Mutual reinforcement shows {of} on causes."
 
 
 def _by_depth(run: Run, data: dict[str, pl.DataFrame]) -> list[Block]:
@@ -246,7 +246,11 @@ def _claims(run: Run) -> list[Block]:
     told = tiles.counted(strip)
     _, others = tiles.apart(run)
     if others:
-        told += f" Other papers' {words.count(len(others), 'claim')}: {tiles.verdicts_of(others)}."
+        told += (
+            f" Not shown: {words.count(len(others), 'claim')} of other papers, "
+            f"{tiles.verdicts_of(others)}."
+        )
+    told = f"The paper is Guo et al., arXiv 2410.13835. {told}"
     return [Heading("The paper's claims", told, "claims"), strip]
 
 

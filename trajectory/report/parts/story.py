@@ -219,7 +219,7 @@ def _drive(run: Run, names: Names, known: pl.DataFrame | None) -> str:
 def _without(run: Run, found: Tallies) -> Finding:
     """Which change of a toy removes it."""
     rows = _compared(run, found)
-    question = "What removes it?"
+    question = "What removes the sink?"
     if not rows and not found.toys:
         return _taken(run, question)
     if not rows:
@@ -284,5 +284,5 @@ def caveat(run: Run) -> str:
     variants = [v for n, v in run.config.bb.variants.items() if f"bb/{n}" in run.groups]
     if variants and max(v.width for v in variants) < 256:
         most = max(v.width for v in variants)
-        told.append(f"Toys are smaller than the paper's: width {most} at most, there 256.")
+        told.append(f"Toys are at most {most} wide, those of the paper (Guo et al.) 256.")
     return " ".join(told)
