@@ -176,10 +176,7 @@ def _lines(run: Run, found: Tallies) -> str:
         "the head with the greatest sink, on the inputs where it rests."
     )
     if any(not run.is_static(t) for g in found.toys for t in run.trajectories if group_of(t) == g):
-        told += (
-            " On the clock of the onset a toy's line ends where its first seed does; Trajectories "
-            "says where all end."
-        )
+        told += " By onset a toy's line ends with its first seed; Trajectories has every end."
     if not held:
         return told
     of = words.count(held, "experiment")
