@@ -37,8 +37,6 @@ SEEN: dict[str, tuple[Table, str, str, str, tuple[float, str]]] = {
 }  # fmt: skip
 """Panel → its table, axis, threshold in words, setting of it, what is like any other key."""
 
-_RULE_ENDS = alt.XValue(alt.ExprRef(f"width / {1 + clock.LABELS}"))
-
 Side = Literal["left", "right"]
 
 APPEARS: dict[str, tuple[Side, int, int]] = {
@@ -203,12 +201,12 @@ def _meant(panel: Panel, value: float, told: str, x: alt.X, y: alt.Y) -> list[al
     found = []
     looks: list[dict[str, Any]] = [{"style": "halo"}, {}]
     for look in looks:
-        # Lines that drain begin above its threshold and end below: free is the rule's right end.
+        # Lines that drain cross their threshold: free is the room of names, behind the rule.
         drains = panel.name == "drain"
         one = judged.mark_text(align="right" if drains else "left", dy=-6, fontSize=11, **look)
         other = appears.mark_text(align=align, dx=offset, fontSize=11, **look)
         found += [
-            one.encode(x=_RULE_ENDS if drains else alt.value(4), y=y, text="meaning:N"),
+            one.encode(x=alt.value("width" if drains else 4), y=y, text="meaning:N"),
             other.encode(x=x, y=alt.value(height), text="meaning:N"),
         ]
     return found
