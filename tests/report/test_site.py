@@ -365,9 +365,9 @@ def test_the_config_lies_beside_the_pages_and_its_sizes_stand_with_the_data(
     text = (site / "data.html").read_text()
     rows = re.findall(r"<tr>(.*?)</tr>", text, re.S)
     cells = [re.findall(r">([^<>]+)</t[hd]>", row) for row in rows]
-    toy = "softmax 3 64 64 64 1,000 adamw 0.001 0"
+    toy = "softmax 3 64 64 64 1,000 AdamW 0.001 0"
     assert ["3 layers, AdamW", *toy.split()] in cells
-    assert ["nano-olmo", "2", "128", "64", "16", "3,000", "adamw", "0.006",
+    assert ["nano-olmo", "2", "128", "64", "16", "3,000", "AdamW", "0.006",
             "25, all measured"] in cells  # fmt: skip
 
 
