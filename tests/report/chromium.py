@@ -66,7 +66,8 @@ def open_page(browser: webdriver.Chrome, page: Path | str, *, seconds: float = 6
 
 
 def silent(browser: webdriver.Chrome, folder: str) -> None:
-    assert browser.get_log("browser") == [], "the console has messages"
+    messages = browser.get_log("browser")
+    assert messages == [], f"the console has messages: {messages}"
     outside = [url for url in requests(browser) if not url.startswith((folder, "data:"))]
     assert outside == [], "the page asked for something outside its folder"
 

@@ -189,7 +189,7 @@ def _colour(rows: pl.DataFrame) -> alt.Color:
     there = set(rows["role"])
     colours = [*palette.KINDS[: len(ROLES) - 1], palette.QUIET]
     return (
-        alt.Color("role:N", title=None)
+        alt.Color("role:O", title=None)
         .scale(domain=list(ROLES), range=colours)
         .legend(orient="top", values=[role for role in ROLES if role in there], labelExpr=NAMED)
     )
@@ -200,7 +200,7 @@ def _opacity(rows: pl.DataFrame) -> alt.FillOpacity:
     a role."""
     there = set(rows["role"])
     return (
-        alt.FillOpacity("role:N", title=None)
+        alt.FillOpacity("role:O", title=None)
         .scale(domain=list(ROLES), range=[*[1.0] * (len(ROLES) - 1), 0.35])
         .legend(orient="top", values=[role for role in ROLES if role in there], labelExpr=NAMED)
     )
