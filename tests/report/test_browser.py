@@ -93,7 +93,7 @@ def test_a_press_on_a_columns_title_sorts_by_it(opened: webdriver.Chrome) -> Non
         return [row.text for row in table.find_elements(By.CSS_SELECTOR, f"td:nth-child({place})")]
 
     titles = table.find_elements(By.CSS_SELECTOR, "thead button")
-    place = 1 + [t.text for t in titles].index("sink excess: difference")
+    place = 1 + [t.text for t in titles].index("sink excess")
     opened.execute_script(
         "const cells = document.querySelectorAll(`#compared td:nth-child(${arguments[0]})`);"
         "const row = cells[0].parentNode.cloneNode(true);"
@@ -109,6 +109,7 @@ def test_a_press_on_a_columns_title_sorts_by_it(opened: webdriver.Chrome) -> Non
         shown = [row.text for row in table.find_elements(By.CSS_SELECTOR, "tbody th")]
         assert shown == [names[i] for i in expected]
     assert column(place)[-1] == "—"
+    opened.execute_script("document.querySelector('#compared').style.width = '260px'")
     left = "return document.querySelector('#compared tbody th').getBoundingClientRect().left"
     before = opened.execute_script(left)
     opened.execute_script("document.querySelector('#compared').scrollLeft = 300")
@@ -176,7 +177,7 @@ def test_any_statistic_can_be_drawn_and_is_then_defined(opened: webdriver.Chrome
     before = marks(opened, "any")
     opened.find_element(By.CSS_SELECTOR, "#any .defined summary").click()
     caption = opened.find_element(By.CSS_SELECTOR, "#any figcaption")
-    assert "attention weight A_is" in caption.text
+    assert "mean weight A_is" in caption.text
     choose(opened, "chosen_statistic", "residual ratio, sink / rest")
     after = marks(opened, "any")
     assert after and after != before
