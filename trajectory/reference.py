@@ -21,8 +21,8 @@ def tables_guide() -> str:
         "comes from. `scan(results, table)` of `trajectory.tables` reads a run's tables as a lazy "
         "Polars frame. Units and definitions are also in the Parquet files' field metadata, "
         "versions and configuration in the file metadata.\n\n"
-        "In the definitions, s is the sink, i a query and j a key; z_ij is a logit, A_ij a weight, "
-        "q, k and v are queries, keys and values, and h is the residual stream. Shares and "
+        "In the definitions s is the sink, i a query and j a key. z_ij is a logit and A_ij a "
+        "weight. q, k and v are queries, keys and values; h is the residual stream. Shares and "
         "probabilities lie between 0 and 1, and so do weights of softmax attention.\n",
     ]
     for table in TABLES.values():

@@ -14,7 +14,7 @@ from trajectory.costs.needs import (
     training_minutes,
 )
 from trajectory.costs.plan import run_plan
-from trajectory.costs.trainings import training_seconds
+from trajectory.costs.trainings import AHEAD, training_seconds
 from trajectory.errors import TrajectoryError
 from trajectory.jobs.bundles import (
     Bundle,
@@ -24,6 +24,7 @@ from trajectory.jobs.bundles import (
     run_parts,
     suite_bundles,
 )
+from trajectory.probe.expected import SEQUENCES
 
 
 def run(**sections: object) -> Config:
@@ -110,7 +111,8 @@ def test_what_is_measured_while_a_toy_trains_takes_its_time() -> None:
 
     first = {"positions": [1], "constant": [], "coupling": False, "arrows": False}
     both = {"positions": [1], "constant": [], "second_order": [50]}
-    assert free < seconds(forces=first) < seconds(forces=both)
+    coupled = {**both, "arrows": False}
+    assert free < seconds(forces=first) < seconds(forces=coupled) < seconds(forces=both)
     of_all = seconds(forces={**both, "second_order": "all"})
     assert of_all - seconds(forces=first) == pytest.approx(
         3 * (seconds(forces=both) - seconds(forces=first))
@@ -127,6 +129,7 @@ def test_forks_of_the_embedded_suite_are_planned_and_given_time() -> None:
     few, many = found([400]), found([*range(100, 1000, 10)])
     assert run_plan(many, jobs=1, flops=1e9).jobs["nano_forks"] == 1
     assert 120 == forking_minutes(few) < forking_minutes(many)
+    assert AHEAD == SEQUENCES, "the probe's own, which the plan does not import for torch's sake"
 
 
 def test_a_large_embedded_suite_is_given_what_it_needs() -> None:

@@ -14,6 +14,7 @@ from trajectory.dynamics.courses import courses, placed
 from trajectory.dynamics.motions import motion_rows, motion_test_rows
 from trajectory.dynamics.reinforcement import reinforcement_rows
 from trajectory.dynamics.rise import sinks
+from trajectory.probe.forces.arrows import PARTS
 from trajectory.report.parts import answered, established
 from trajectory.schemas import MOTION_TESTS, MOTIONS, REINFORCEMENT
 from trajectory.tables import from_rows, validate
@@ -54,7 +55,7 @@ def test_one_trajectory_has_errors_over_sequences_and_its_heads_a_mean() -> None
     assert row["sink_arrow"] is not None and row["sink_arrow_high"] is None
     lead = found.filter(role="lead", key="sink", step=150).row(0, named=True)
     error = tables(trajectories=("some-suite",), heads=4)["arrows"]["sink_arrow_se"][0]
-    reach = stats.t.ppf(0.975, 7) * error  # over eight parts of the sequences
+    reach = stats.t.ppf(0.975, PARTS - 1) * error
     assert lead["sink_arrow_high"] - lead["sink_arrow"] == pytest.approx(reach, rel=1e-3)
 
 

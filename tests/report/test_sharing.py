@@ -58,7 +58,7 @@ def test_the_card_says_what_lies_beside_it(given: Path, ran: Path) -> None:
         assert pl.read_parquet(given / path).equals(original)
         assert f"| [`{name}`](#{name}) | {original.height:,} |" in text
         for field in TABLES[name].fields:
-            assert f"| `{field.name}` | {field.type}" in text
+            assert f"| `{field.name}` | {field.type}{', may be empty' * field.nullable} |" in text
     assert "`nano-olmo` | trained by this run" in text and "under CC-BY-4.0" in text
     assert "guo2024activedormant" in text
 

@@ -6,6 +6,7 @@ import csv
 import random
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -314,28 +315,39 @@ def test_the_language_model_is_drawn_and_listed_in_the_ink_of_the_paper(
     assert len(inks) == 2
 
 
+@contextmanager
+def dark_paper(opened: webdriver.Chrome) -> Iterator[None]:
+    """The page in its dark theme; left in the one it had."""
+    light = opened.execute_script("return document.documentElement.dataset.theme") == "light"
+    if light:
+        click(opened, "#theme")
+        settle(opened)
+    try:
+        yield
+    finally:
+        if light:
+            click(opened, "#theme")
+
+
 @page("trajectories")
 def test_a_printed_page_is_light_keeps_its_legend_and_has_no_controls(
     opened: webdriver.Chrome,
 ) -> None:
     """From dark paper; the list of runs, which is the legend, without its boxes."""
-    first = opened.execute_script("return document.documentElement.dataset.theme")
-    if first == "light":
-        click(opened, "#theme")
-    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    try:
-        seen = opened.execute_script(
-            "const seen = s => [...document.querySelectorAll(s)].filter(e => e.checkVisibility());"
-            "return {paper: getComputedStyle(document.body).backgroundColor,"
-            " legend: seen('fieldset.wide .group').map(e => e.textContent.trim()).join(' '),"
-            " patterns: seen('.pattern').length,"
-            " boxes: seen('input').length, files: seen('.files').length,"
-            " charts: seen('.chart svg').length}"
-        )
-    finally:
-        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-        if first == "light":
-            click(opened, "#theme")
+    with dark_paper(opened):
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        try:
+            seen = opened.execute_script(
+                "const seen = s => [...document.querySelectorAll(s)]"
+                ".filter(e => e.checkVisibility());"
+                "return {paper: getComputedStyle(document.body).backgroundColor,"
+                " legend: seen('fieldset.wide .group').map(e => e.textContent.trim()).join(' '),"
+                " patterns: seen('.pattern').length,"
+                " boxes: seen('input').length, files: seen('.files').length,"
+                " charts: seen('.chart svg').length}"
+            )
+        finally:
+            opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert seen["paper"] == "rgb(255, 255, 255)"
     for name in ("1 layer, AdamW", "1 layer, ReLU, AdamW", "3 layers, AdamW", "nano-olmo"):
         assert name in seen["legend"]
@@ -348,10 +360,6 @@ def test_a_dark_page_is_drawn_light_before_it_is_printed_and_dark_after(
     opened: webdriver.Chrome,
 ) -> None:
     """Every chart, of elements or of pixels, in time for the browser's picture of the page."""
-    first = opened.execute_script("return document.documentElement.dataset.theme")
-    if first == "light":
-        click(opened, "#theme")
-        settle(opened)
     ask = (
         "window.texts = () => [...report.views.values()].flatMap(({view}) => {"
         "const found = []; const walk = n => { if (n.marktype === 'text')"
@@ -363,7 +371,7 @@ def test_a_dark_page_is_drawn_light_before_it_is_printed_and_dark_after(
         "window.addEventListener('afterprint', () => prints.push('printed'), {once: true});"
         "return [...new Set(texts())]"
     )
-    try:
+    with dark_paper(opened):
         dark = opened.execute_script(ask)
         opened.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
         settle(opened)
@@ -371,9 +379,6 @@ def test_a_dark_page_is_drawn_light_before_it_is_printed_and_dark_after(
             opened.execute_script("return prints"),
             opened.execute_script("return [...new Set(texts())]"),
         )
-    finally:
-        if first == "light":
-            click(opened, "#theme")
     assert "#e4e9ee" in dark and set(after) == set(dark)
     assert printed == "printed", "the charts were drawn before the sheet was"
     assert "#1c2430" in light and "#e4e9ee" not in light

@@ -17,9 +17,11 @@ from trajectory.costs.estimates import FIRST_ORDER, START, body, embedding
 RECORDED = 8
 """Passes of the evaluation that a toy's record takes."""
 
-SECOND_ORDER = 28
-"""Passes for the coupling and arrows of one key at one head: small matrices leave much of a
-processor idle."""
+COUPLING = 12
+"""Passes for the coupling of one key at one head: small matrices leave much of a processor idle."""
+
+ARROWS = 16
+"""Passes for its arrows."""
 
 BRANCHES = 4
 """Copies of a training for one key: its value and its logit are hooked, each with both signs."""
@@ -62,7 +64,8 @@ def _force_passes(forces: Forces, steps: list[int], variant: Variant) -> float:
     heads = len(forces.heads) if isinstance(forces.heads, list) else variant.layers * of_layer
     passes = FIRST_ORDER * len(wanted)
     if forces.coupling:
-        passes += SECOND_ORDER * len(bent) * keys * heads
+        second = COUPLING + (ARROWS if forces.arrows else 0)
+        passes += second * len(bent) * keys * heads
     return passes * min(forces.sequences, variant.evaluation)
 
 
@@ -71,7 +74,7 @@ def _fork_passes(forks: Forks, layers: int, batch: int) -> float:
     keys = 1 + len(forks.positions) + len(forks.tokens)
     targets = keys * (layers if forks.heads is None else len(forks.heads))
     updates = 3 * batch * BRANCHES * max(forks.lengths)
-    predicted = SECOND_ORDER * min(AHEAD, min(forks.lengths) * batch)
+    predicted = (COUPLING + ARROWS) * min(AHEAD, min(forks.lengths) * batch)
     return len(forks.steps) * targets * (updates + predicted)
 
 
