@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "schemas": set(),
     "tables": {"schemas"},
     "config": set(),
-    "workflow": set(),
+    "workflow": {"config"},
     "terminal": set(),
     "inputs": {"config", "workflow"},
     "reference": {"config", "schemas"},

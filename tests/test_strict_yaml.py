@@ -100,6 +100,10 @@ def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
         ("x: 2024-02-30\n", ", line 3: x: '2024-02-30' is a date in YAML; quote it"),
         ("x: " + "[" * 5000, ", line 3: not YAML (it is nested too deeply)"),
         ("x: caf\udce9\n", ": not YAML (byte 25 is no UTF-8)"),
+        (
+            "__use_yte__: true\n?__import__('os').mkdir('ran'): 1\n",
+            ": __use_yte__: Snakemake would",
+        ),
     ],
 )
 def test_the_workflow_says_it_before_snakemake_reads_it(
@@ -112,3 +116,27 @@ def test_the_workflow_says_it_before_snakemake_reads_it(
     assert done.returncode == 2
     assert f"error: config.yaml{message}" in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("none.yaml", "none.yaml: cannot be read (No such file or directory)"),
+        ("workflow", "workflow: cannot be read (Is a directory)"),
+        ("code.yaml", "code.yaml: __use_yte__: Snakemake would"),
+    ],
+)
+def test_a_config_file_on_the_command_line_is_read_first(
+    root: Path, tmp_path: Path, given: str, problem: str
+) -> None:
+    for entry in ("Snakefile", "workflow", "profiles"):
+        (tmp_path / entry).symlink_to(root / entry)
+    (tmp_path / "code.yaml").write_text("__use_yte__: true\n?__import__('os').mkdir('ran'): 1\n")
+    (tmp_path / "config.yaml").write_text(BASE)
+    files = ("--configfile", "config.yaml", given)
+    done = run_command("snakemake", "--cores", 1, "-n", *files, cwd=tmp_path, timeout=60)
+    assert done.returncode == 2
+    assert f"error: {problem}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "ran").exists()

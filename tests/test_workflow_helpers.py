@@ -15,7 +15,13 @@ from trajectory import schemas, workflow
 from trajectory.config import parse
 from trajectory.errors import TrajectoryError
 from trajectory.results import check_results, claim
-from trajectory.workflow import check_scheduler, check_storage, claimed_threads, last_told
+from trajectory.workflow import (
+    check_configfiles,
+    check_scheduler,
+    check_storage,
+    claimed_threads,
+    last_told,
+)
 
 
 def test_the_rules_name_the_tables_that_the_schemas_define() -> None:
@@ -31,6 +37,11 @@ def test_jobs_at_once_never_outnumber_the_cpus(busy: int, cores: int, available:
     assert claimed >= busy
     at_once = cores // claimed
     assert at_once <= 1 or at_once * busy <= available
+
+
+def test_arguments_without_a_config_file_are_snakemakes() -> None:
+    for arguments in ([], ["all", "-n"], ["--configfile"], ["--config", "a=1", "--cores", "2"]):
+        check_configfiles(arguments)
 
 
 def test_what_is_claimed_where() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +28,31 @@ def refuse(error: TrajectoryError) -> NoReturn:
     for line in str(error).splitlines():
         print(f"error: {line}", file=sys.stderr)
     sys.exit(2)
+
+
+def check_configfiles(arguments: Sequence[str]) -> None:
+    """End Snakemake if a file behind its ``--configfile`` cannot be read, or is no YAML.
+
+    Snakemake reads these before the rules, and ends in a traceback. The default profile comes
+    before both.
+
+    Args:
+        arguments: Snakemake's, without its name.
+    """
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--configfile", "--configfiles", nargs="+", type=Path, dest="files")
+    try:
+        files = parser.parse_known_args(arguments)[0].files
+    except argparse.ArgumentError:
+        return  # Snakemake says what is wrong with them
+    if not files:
+        return
+    from trajectory.config import check_files  # half a second that only these need
+
+    try:
+        check_files(files)
+    except TrajectoryError as error:
+        refuse(error)
 
 
 def check_scheduler(executor: str | None, patience: float = 20.0) -> None:

@@ -57,14 +57,19 @@ def load(path: Path) -> Config:
 
 
 def check_files(paths: Iterable[Path]) -> None:
-    """Raise TrajectoryError for what another reader of YAML passes over: a key that occurs twice.
+    """Raise TrajectoryError for what Snakemake, which reads a run's config by itself, passes over.
 
-    Snakemake reads a run's config by itself.
+    It takes the second of two equal keys, and runs the Python in a file with ``__use_yte__``.
     """
     from trajectory.config.strict import read_yaml
 
     for path in paths:
-        read_yaml(path)
+        values = read_yaml(path)
+        if isinstance(values, dict) and "__use_yte__" in values:
+            raise TrajectoryError(
+                f"{path}: __use_yte__: Snakemake would run what the file says as Python;"
+                " write plain values"
+            )
 
 
 def resolved(config: Config) -> str:
