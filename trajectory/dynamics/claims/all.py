@@ -40,7 +40,7 @@ CRITERIA: tuple[Criterion, ...] = (
 def tables_needed() -> list[str]:
     """Every table that some criterion reads."""
     named = {name for one in CRITERIA for name in one.tables}
-    return sorted(named | {"checkpoints", "phenomena"})
+    return sorted(named | {"checkpoints", "phenomena", "trajectories"})
 
 
 def ledger(results: Path, config: Config) -> list[dict[str, Any]]:

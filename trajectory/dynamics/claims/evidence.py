@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 from scipy import stats
 
 from trajectory.config import Config, Dynamics
+from trajectory.dynamics.claims.recipes import Recipe, recipes_of
 from trajectory.dynamics.ending import end_value
 from trajectory.dynamics.laws import Array
 from trajectory.dynamics.rise import passing
@@ -20,8 +22,6 @@ from trajectory.dynamics.series import DORMANT, group_of
 from trajectory.schemas.base import REPEATED
 from trajectory.schemas.ranges import FREE, RANGES, Limits, within
 from trajectory.tables import ordered
-
-World = Literal["bb", "language_model", "both"]
 
 Spec = dict[str, Any]
 """A variant's config as plain values."""
@@ -68,23 +68,38 @@ def exact(number: float) -> Value:
 
 
 @dataclass(frozen=True)
-class Group:
+class Group(Recipe):
     """A Bigram-Backcopy variant with its seeds."""
 
-    name: str
     spec: Spec
-    trajectories: list[str]
+
+    @property
+    def name(self) -> str:
+        """The variant's."""
+        return self.subject.removeprefix("bb/")
 
 
 class Evidence:
-    """A run's tables, read when asked for."""
+    """A run's tables, read when asked for.
+
+    Args:
+        settings: thresholds.
+        variants: of Bigram-Backcopy.
+        frames: the tables.
+        held: groups of trajectories that trained with a value held or attention forced.
+    """
 
     def __init__(
-        self, settings: Dynamics, variants: Mapping[str, Spec], frames: Mapping[str, pl.DataFrame]
+        self,
+        settings: Dynamics,
+        variants: Mapping[str, Spec],
+        frames: Mapping[str, pl.DataFrame],
+        held: Collection[str] = (),
     ) -> None:
         self.settings = settings
         self.variants = variants
         self.frames = frames
+        self.held = held
 
     @classmethod
     def read(cls, results: Path, config: Config, names: Iterable[str]) -> Evidence:
@@ -95,7 +110,7 @@ class Evidence:
             if (results / "tables" / f"{name}.parquet").exists()
         }
         variants = {name: v.model_dump(mode="json") for name, v in config.bb.variants.items()}
-        return cls(config.dynamics, variants, frames)
+        return cls(config.dynamics, variants, frames, config.held())
 
     def frame(self, name: str) -> pl.DataFrame:
         """A table; Absent if this run has not written it or it is empty."""
@@ -110,23 +125,31 @@ class Evidence:
         """Every trajectory of the run, by name."""
         return sorted(self.frame("checkpoints")["trajectory"].unique().to_list())
 
+    def recipes_with(self, more: Iterable[str]) -> list[Recipe]:
+        """The recipes of the run, and of ``more`` trajectories that a table names."""
+        frame = self.frames.get("trajectories")
+        told = {} if frame is None else {row["trajectory"]: row for row in frame.to_dicts()}
+        known = self.trajectories() if "checkpoints" in self.frames else []
+        return recipes_of({*known, *more}, told)
+
+    @cached_property
+    def recipes(self) -> list[Recipe]:
+        """Every trajectory of the run by its recipe; Absent if no trajectory is known."""
+        return self.recipes_with(self.trajectories())
+
     def groups(self, where: Callable[[Spec], bool], what: str) -> list[Group]:
         """The Bigram-Backcopy variants for which ``where`` holds.
 
         Raises Absent, naming ``what`` was looked for, if there is none.
         """
-        found: dict[str, list[str]] = {}
-        for trajectory in self.trajectories():
-            name = group_of(trajectory).removeprefix("bb/")
-            if (
-                trajectory.startswith("bb/")
-                and name in self.variants
-                and where(self.variants[name])
-            ):
-                found.setdefault(name, []).append(trajectory)
+        found = []
+        for one in self.recipes:
+            spec = self.variants.get(one.subject.removeprefix("bb/"))
+            if one.world == "bb" and spec is not None and where(spec):
+                found.append(Group(one.subject, one.trajectories, spec))
         if not found:
             raise Absent(f"this run has no {what}{self._without_start(where)}")
-        return [Group(name, self.variants[name], found[name]) for name in sorted(found)]
+        return sorted(found, key=lambda group: group.name)
 
     def _without_start(self, where: Callable[[Spec], bool]) -> str:
         """Which variants of the run would be one, had their sequences ⟨s⟩."""
@@ -138,16 +161,21 @@ class Evidence:
         ]
         return f": the sequences of {', '.join(names)} have no ⟨s⟩" if names else ""
 
-    def language_models(self) -> list[str]:
-        """Trajectories that are no toy; Absent if there is none."""
-        found = [t for t in self.trajectories() if not t.startswith("bb/")]
-        if not found:
+    def language_models(self) -> list[Recipe]:
+        """Recipes that are no toy; Absent if there is none. Those that trained with a value held or
+        attention forced are left out: only claims on what that changes speak of them."""
+        models = [one for one in self.recipes if one.world != "bb"]
+        if not models:
             raise Absent("this run has no language model")
+        found = [one for one in models if group_of(one.trajectories[0]) not in self.held]
+        if not found:
+            raise Absent("this run has no language model that trained freely")
         return found
 
-    def domains(self, trajectory: str) -> list[str]:
-        """The trajectory's domains, by name; random tokens are no text that a claim speaks of."""
-        frame = self.frame("checkpoints").filter(pl.col("trajectory") == trajectory)
+    def domains(self, *trajectories: str) -> list[str]:
+        """Their domains, by name; random tokens are no text that a claim speaks of."""
+        own = pl.col("trajectory").is_in(trajectories)
+        frame = self.frame("checkpoints").filter(own)
         return sorted(set(frame["domain"].unique().to_list()) - {REPEATED})
 
     def require_depth(self, trajectory: str, least: int) -> None:
@@ -333,13 +361,8 @@ def midway(steps: Array, values: Array, part: float = 0.5) -> Moment:
     return Moment(*found)
 
 
-def world_of(name: str) -> World:
-    """The world of a trajectory or of a group of seeds."""
-    return "bb" if name.startswith("bb/") else "language_model"
-
-
-def by_language_model(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Every language model and domain."""
-    for trajectory in evidence.language_models():
-        for domain in evidence.domains(trajectory):
-            yield trajectory, domain
+def by_language_model(evidence: Evidence) -> Iterator[tuple[Recipe, str]]:
+    """Every language model, with its seeds, and domain."""
+    for recipe in evidence.language_models():
+        for domain in evidence.domains(*recipe.trajectories):
+            yield recipe, domain

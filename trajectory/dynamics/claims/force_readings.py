@@ -11,18 +11,16 @@ import polars as pl
 from trajectory.dynamics.claims.evidence import (
     Absent,
     Evidence,
-    Group,
     Spec,
     Value,
-    World,
     by_language_model,
     difference,
     pooled,
     share,
-    world_of,
 )
 from trajectory.dynamics.claims.kinds import PLAIN, of_task, over_seeds
 from trajectory.dynamics.claims.ledger import Finding, Measure
+from trajectory.dynamics.claims.recipes import Recipe, world_of
 from trajectory.dynamics.rise import Rise, begun, rise_of, risen, rising
 from trajectory.dynamics.series import DORMANT
 
@@ -186,48 +184,61 @@ def toys(
     """
 
     def measure(evidence: Evidence) -> Iterator[Finding]:
-        measured = set(evidence.frame(table)["trajectory"].unique())
         found = [
-            Group(group.name, group.spec, known)
+            (known, "all")
             for group in evidence.groups(where, what)
-            if (known := [name for name in group.trajectories if name in measured])
+            if (known := _measured(evidence, table, group))
         ]
         if not found:
             raise Absent(f"'{table}' holds no {what}")
-        for group in found:
-            pooled_over = over_seeds(evidence, group, lambda e, t: of(e, t, "all"), "all")
-            pairs = [(name, "all") for name in group.trajectories]
-            yield replace(pooled_over, reason=_reason(pooled_over, evidence, beside, pairs))
+        yield from _findings(evidence, found, of, beside)
 
     return measure
 
 
 def language_models(table: str, of: Reading, beside: Mapping[str, Reading]) -> Measure:
-    """A measure of every language model and domain that a table holds."""
+    """A measure of every language model, pooled over seeds, and domain that a table holds."""
 
     def measure(evidence: Evidence) -> Iterator[Finding]:
-        frame = evidence.frame(table)
-        world: World = "language_model"
-        pairs = [
-            (trajectory, domain)
-            for trajectory, domain in by_language_model(evidence)
-            if frame.filter(
-                trajectory=trajectory, **({"domain": domain} if "domain" in frame.columns else {})
-            ).height
+        found = [
+            (known, domain)
+            for recipe, domain in by_language_model(evidence)
+            if (known := _measured(evidence, table, recipe, domain))
         ]
-        if not pairs:
+        if not found:
             raise Absent(f"'{table}' holds no language model")
-        for trajectory, domain in pairs:
-            try:
-                value = of(evidence, trajectory, domain)
-            except Absent as absent:
-                yield Finding.without(trajectory, domain, absent, world)
-                continue
-            found = Finding(trajectory, domain, value, "", world)
-            reason = _reason(found, evidence, beside, [(trajectory, domain)])
-            yield replace(found, reason=reason)
+        yield from _findings(evidence, found, of, beside)
 
     return measure
+
+
+def _measured(
+    evidence: Evidence, table: str, recipe: Recipe, domain: str | None = None
+) -> Recipe | None:
+    """The recipe with those of its seeds that a table holds, on a domain if it has any; None
+    without one."""
+    frame = evidence.frame(table)
+    if domain is not None and "domain" in frame.columns:
+        frame = frame.filter(domain=domain)
+    held = set(frame["trajectory"].unique())
+    known = [name for name in recipe.trajectories if name in held]
+    return replace(recipe, trajectories=known) if known else None
+
+
+def _findings(
+    evidence: Evidence,
+    found: list[tuple[Recipe, str]],
+    of: Reading,
+    beside: Mapping[str, Reading],
+) -> Iterator[Finding]:
+    for recipe, domain in found:
+
+        def on(evidence: Evidence, trajectory: str, domain: str = domain) -> Value:
+            return of(evidence, trajectory, domain)
+
+        one = over_seeds(evidence, recipe, on, domain)
+        pairs = [(name, domain) for name in recipe.trajectories]
+        yield replace(one, reason=_reason(one, evidence, beside, pairs))
 
 
 def both_worlds(table: str, of: Reading, beside: Mapping[str, Reading]) -> Measure:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from trajectory.dynamics.claims.evidence import (
     Absent,
     Evidence,
-    Group,
     Spec,
     TooSmall,
     Value,
     by_language_model,
     pooled,
-    world_of,
 )
 from trajectory.dynamics.claims.ledger import Finding
+from trajectory.dynamics.claims.recipes import Recipe, world_of
 from trajectory.dynamics.series import ACTIVE, DORMANT, group_of
 
 ONE_LAYER = "Bigram-Backcopy run with one layer, softmax attention and AdamW"
@@ -112,29 +112,31 @@ def paired(evidence: Evidence, row: dict[str, Any]) -> Finding:
     return Finding(subject, DORMANT, value, f"{seeds} paired seeds" if seeds > 1 else "one pair")
 
 
-def over_seeds(evidence: Evidence, group: Group, of: Of, domain: str = DORMANT) -> Finding:
-    """One finding for a variant: the value of every seed that has learned its task, pooled.
+def over_seeds(evidence: Evidence, recipe: Recipe, of: Of, domain: str = DORMANT) -> Finding:
+    """One finding for a variant or a recipe: the values of its seeds, pooled. A toy's seeds count
+    where they have learned their task.
 
     Args:
         evidence: the run's tables.
-        group: the variant.
+        recipe: the variant, or the recipe for a language model.
         of: from a trajectory to its value.
         domain: of the finding.
     """
     values: list[Value] = []
     reasons: list[Absent] = []
-    for trajectory in group.trajectories:
+    for trajectory in recipe.trajectories:
         try:
             require_learned(evidence, trajectory)
             values.append(of(evidence, trajectory))
         except Absent as absent:
             reasons.append(absent)
-    subject = f"bb/{group.name}"
     if not values:
-        return Finding.without(subject, domain, reasons[0], "bb")
+        return Finding.without(recipe.subject, domain, reasons[0], recipe.world)
+    if recipe.alone:
+        return Finding(recipe.subject, domain, values[0], "", recipe.world)
     seeds = f"{len(values)} seeds" if len(values) > 1 else "one seed"
     without = f", {len(reasons)} without: {reasons[0]}" if reasons else ""
-    return Finding(subject, domain, pooled(values), seeds + without, "bb")
+    return Finding(recipe.subject, domain, pooled(values), seeds + without, recipe.world)
 
 
 def each(
@@ -152,18 +154,22 @@ def each(
 def each_language_model(
     of: Callable[[Evidence, str, str], Value],
 ) -> Callable[[Evidence], Iterator[Finding]]:
-    """A measure that takes one value of every language model and domain."""
+    """A measure that takes one value of every seed of the language models, on each domain."""
 
     def measure(evidence: Evidence) -> Iterator[Finding]:
-        for trajectory, domain in by_language_model(evidence):
-            try:
-                yield Finding(
-                    trajectory, domain, of(evidence, trajectory, domain), "", "language_model"
-                )
-            except Absent as absent:
-                yield Finding.without(trajectory, domain, absent, "language_model")
+        for recipe, domain in by_language_model(evidence):
+            yield over_seeds(evidence, recipe, partial(_on, of=of, domain=domain), domain)
 
     return measure
+
+
+def _on(
+    evidence: Evidence,
+    trajectory: str,
+    of: Callable[[Evidence, str, str], Value],
+    domain: str,
+) -> Value:
+    return of(evidence, trajectory, domain)
 
 
 def at_paper_size(

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from trajectory.config import Dynamics
-from trajectory.dynamics.claims.evidence import Absent, Evidence, TooSmall, Value, World
+from trajectory.dynamics.claims.evidence import Absent, Evidence, TooSmall, Value
+from trajectory.dynamics.claims.recipes import World
 from trajectory.dynamics.verdicts import inside
 from trajectory.rows import Row
 

@@ -17,8 +17,13 @@ L16H25 = Claim(
 )
 
 
+def _called(evidence: Evidence, name: str) -> list[str]:
+    models = evidence.language_models()
+    return [t for recipe in models for t in recipe.trajectories if name in t.lower()]
+
+
 def _llama_2(evidence: Evidence) -> list[str]:
-    found = [t for t in evidence.language_models() if "llama-2-7b" in t.lower()]
+    found = _called(evidence, "llama-2-7b")
     if not found:
         raise Absent("this run does not measure Llama-2-7B")
     return found
@@ -54,7 +59,7 @@ LLAMA = Claim(
 
 
 def _llama(evidence: Evidence) -> list[str]:
-    found = [t for t in evidence.language_models() if "llama-3.1-8b" in t.lower()]
+    found = _called(evidence, "llama-3.1-8b")
     if not found:
         raise Absent("this run does not measure Llama-3.1-8B")
     return found

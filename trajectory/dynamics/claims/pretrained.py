@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -13,11 +15,10 @@ from trajectory.dynamics.claims.evidence import (
     Value,
     by_language_model,
     difference,
-    exact,
     last_value,
     midway,
+    pooled,
     share,
-    world_of,
 )
 from trajectory.dynamics.claims.kinds import (
     THREE_LAYERS,
@@ -36,6 +37,7 @@ from trajectory.dynamics.claims.readings import (
     linear_over_log,
     scaled,
 )
+from trajectory.dynamics.claims.recipes import Recipe, world_of
 from trajectory.dynamics.compare import MARGIN
 from trajectory.dynamics.laws import Array
 from trajectory.dynamics.series import DORMANT
@@ -174,23 +176,28 @@ PRETRAINED.criterion(
 )(each_language_model(_lag))
 
 
-def _in_window(windowed: Callable[[Evidence, str, str], tuple[str, Of]]) -> Measure:
+def _in_window(windowed: Callable[[Evidence, list[str], str], tuple[str, Of]]) -> Measure:
     """A measure of residual growth, which tells the window that it is judged in."""
 
     def measure(evidence: Evidence) -> Iterator[Finding]:
-        for trajectory, domain in by_language_model(evidence):
+        for recipe, domain in by_language_model(evidence):
             try:
-                evidence.require_depth(trajectory, PEAK_LAYERS)
-                window, of = windowed(evidence, trajectory, domain)
-                yield Finding(trajectory, domain, of(evidence, trajectory), f"{window} window")
+                evidence.require_depth(recipe.trajectories[0], PEAK_LAYERS)
             except Absent as absent:
-                yield Finding.without(trajectory, domain, absent)
+                yield Finding.without(recipe.subject, domain, absent)
+                continue
+            window, of = windowed(evidence, recipe.trajectories, domain)
+            found = over_seeds(evidence, recipe, of, domain)
+            if found.value is not None:
+                parts = filter(None, (f"{window} window", found.reason))
+                found = replace(found, reason=", ".join(parts))
+            yield found
 
     return measure
 
 
 def _linear(statistic: str) -> Measure:
-    return _in_window(lambda e, t, d: linear_over_log(e, [t], d, statistic))
+    return _in_window(lambda e, names, d: linear_over_log(e, names, d, statistic))
 
 
 for _statistic, _name in (
@@ -212,7 +219,7 @@ PRETRAINED.criterion(
     unit="per 1,000 steps",
     at_least=0,
     tables=("layers", "laws", "phenomena"),
-)(_in_window(lambda e, t, d: growth(e, [t], d)))
+)(_in_window(growth))
 
 
 def _residual_slope(evidence: Evidence, trajectory: str, domain: str) -> Value:
@@ -253,28 +260,36 @@ GATED = Claim(
     tables=("gates",),
 )
 def _gated(evidence: Evidence) -> Iterator[Finding]:
-    for trajectory in evidence.language_models():
+    for recipe in evidence.language_models():
         try:
-            evidence.require_depth(trajectory, GATED_LAYERS)
+            evidence.require_depth(recipe.trajectories[0], GATED_LAYERS)
         except Absent as absent:
-            yield Finding.without(trajectory, "all", absent)
+            yield Finding.without(recipe.subject, "all", absent)
             continue
-        rows = evidence.rows("gates", trajectory=trajectory)
+        rows = [r for name in recipe.trajectories for r in evidence.rows("gates", trajectory=name)]
         pairs = sorted({(row["domain"], row["other_domain"]) for row in rows})
         pairs = [pair for pair in pairs if REPEATED not in pair]
         if not pairs:
-            yield Finding(trajectory, "all", None, "it is measured on one domain only")
+            yield Finding(recipe.subject, "all", None, "it is measured on one domain only")
         for pair in pairs:
             of_pair = [r for r in rows if (r["domain"], r["other_domain"]) == pair]
-            hits = sum(row["gated_at_end"] for row in of_pair)
-            part = share(hits, len(of_pair))
-            counted = f"{hits} of {len(of_pair)} heads, share {part.low:.3f} to {part.high:.3f}"
-            yield Finding(
-                trajectory,
-                " and ".join(pair),
-                exact(float(hits)),
-                counted,
-            )
+            yield _gated_on(recipe, pair, of_pair)
+
+
+def _gated_on(recipe: Recipe, pair: tuple[str, str], rows: list[dict[str, Any]]) -> Finding:
+    """Gated heads of a pair of domains: of one model, or the mean over a recipe's seeds."""
+    counts: dict[str, list[bool]] = {}
+    for row in rows:
+        counts.setdefault(row["trajectory"], []).append(row["gated_at_end"])
+    told = []
+    for gated in counts.values():
+        part = share(sum(gated), len(gated))
+        told.append(f"{sum(gated)} of {len(gated)} heads, share {part.low:.3f} to {part.high:.3f}")
+    values = [
+        Value(*3 * (float(sum(gated)),), "exact", (0.0, float(len(gated))))
+        for gated in counts.values()
+    ]
+    return Finding(recipe.subject, " and ".join(pair), pooled(values), "; ".join(told))
 
 
 # --- the abstract --------------------------------------------------------------------------------
@@ -367,12 +382,11 @@ def _collapse(evidence: Evidence) -> Iterator[Finding]:
 def _same_lag(evidence: Evidence) -> Iterator[Finding]:
     for group in evidence.groups(softmax(3), THREE_LAYERS):
         toy = over_seeds(evidence, group, lambda e, t: _lag(e, t, DORMANT))
-        for trajectory, domain in by_language_model(evidence):
-            subject = f"{trajectory} vs bb/{group.name}"
-            try:
-                own = _lag(evidence, trajectory, domain)
-            except Absent as absent:
-                yield Finding.without(subject, domain, absent)
+        for recipe, domain in by_language_model(evidence):
+            own = over_seeds(evidence, recipe, partial(_lag, domain=domain), domain)
+            subject = f"{recipe.subject} vs {group.subject}"
+            if own.value is None:
+                yield Finding(subject, domain, None, own.reason, small=own.small)
                 continue
-            value = None if toy.value is None else difference(own, toy.value)
-            yield Finding(subject, domain, value, toy.reason)
+            value = None if toy.value is None else difference(own.value, toy.value)
+            yield Finding(subject, domain, value, "; ".join(filter(None, (own.reason, toy.reason))))

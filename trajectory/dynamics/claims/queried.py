@@ -9,10 +9,10 @@ import polars as pl
 
 from trajectory.config.claims import Criterion as Stated
 from trajectory.config.claims import load_claims
-from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, exact, pooled, world_of
+from trajectory.dynamics.claims.evidence import Absent, Evidence, Value, exact, pooled
 from trajectory.dynamics.claims.ledger import EVERYWHERE, Claim, Criterion, Finding
+from trajectory.dynamics.claims.recipes import world_of
 from trajectory.dynamics.seeds import student
-from trajectory.dynamics.series import group_of
 from trajectory.errors import TrajectoryError
 from trajectory.schemas import TABLES
 from trajectory.schemas.base import REPEATED
@@ -61,7 +61,7 @@ def _measure(stated: Stated, where: str) -> Callable[[Evidence], Iterator[Findin
 
 
 def _findings(evidence: Evidence, stated: Stated, where: str) -> Iterator[Finding]:
-    """A finding per language model and domain, and per group of a toy's seeds.
+    """A finding per domain and recipe, whose seeds are pooled.
 
     Raises Absent if the run has no row for it, and the file says what it takes.
     """
@@ -69,10 +69,11 @@ def _findings(evidence: Evidence, stated: Stated, where: str) -> Iterator[Findin
     if not rows.height and stated.needs:
         raise Absent(f"this run has nothing to decide it on: it takes {stated.needs}")
     found: dict[tuple[str, str], list[Value]] = {}
+    recipes = evidence.recipes_with(rows["trajectory"].unique())
+    subjects = {name: one.subject for one in recipes for name in one.trajectories}
     for (trajectory, domain), own in rows.group_by("trajectory", "domain", maintain_order=True):
-        name = str(trajectory)
-        subject = group_of(name) if world_of(name) == "bb" else name
-        found.setdefault((subject, str(domain)), []).append(_value(own["value"], stated))
+        key = (subjects[str(trajectory)], str(domain))
+        found.setdefault(key, []).append(_value(own["value"], stated))
     for (subject, domain), values in found.items():
         yield Finding(subject, domain, pooled(values), "", world_of(subject))
 
