@@ -462,10 +462,10 @@ def test_causes_are_drawn_by_their_rates_where_these_were_compared(named: dict[s
         (figure,) = (figure for figure in page.figures if figure.name == name)
         assert figure.data == name
         clear = rows.filter((pl.col("difference_low") > 0) | (pl.col("difference_high") < 0))
-        compared = words.count(rows.height, "comparison")
-        assert figure.reading.startswith(
-            f"In {clear.height} of {compared} with a control the interval in {told} per ln(step)"
-        )
+        compared = words.count(rows.height, "interval")
+        assert figure.reading.startswith(f"{clear.height} of {compared} exclude")
+        for row in clear.to_dicts():
+            assert f"{row['change']}” {words.signed(row['difference'])}" in figure.reading
         (title,) = {
             tuple(x["title"]) for x in specs.encoded(figure.specification(page.controls), "x")
             if isinstance(x.get("title"), list)

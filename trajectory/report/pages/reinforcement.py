@@ -10,7 +10,7 @@ from trajectory.dynamics.series import with_group
 from trajectory.report import marks
 from trajectory.report.controls import Control
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Folded, Heading, Missing, Page, Terms
+from trajectory.report.page import Block, Figure, Folded, Heading, Missing, Page, Terms
 from trajectory.report.parts import agreement, answered, answers, established, holds
 from trajectory.report.parts import courses as over_training
 from trajectory.report.run import Run
@@ -43,7 +43,7 @@ def make(run: Run) -> Page:
         blocks.append(answers.forks(run, data))
     if forks:
         blocks.append(answers.table(forks))
-    blocks += [*holds.blocks(run, data), answers.motion(run, data)]
+    blocks += [*holds.blocks(run, data), _folded(answers.motion(run, data))]
     drawn = {
         trajectory
         for name in ("agreement", "courses")
@@ -63,6 +63,11 @@ def make(run: Run) -> Page:
         note=NOTE if data else "",
         answer=_answer(rows, known, forks),
     )
+
+
+def _folded(motion: Figure | Missing) -> Block:
+    """A chart of many rows, whose sentence stands above."""
+    return Folded(motion.title, [motion]) if isinstance(motion, Figure) else motion
 
 
 def _answer(

@@ -224,26 +224,21 @@ def _diagonal(
     ]
 
 
-def _meant() -> list[Chart]:
+def _meant() -> list[alt.Chart]:
     """What the line, the band and hollow marks mean, in corners far from the line."""
     line = f"dashed: as the loss asks; band: within a factor of {levels.WITHIN:g}"
-    low = alt.ExprRef("height - 6")
+    hollow = "hollow: R not told from 0"
     return [
-        _text(line, partial(alt.Chart.mark_text, align="left", baseline="top"), 6, 6),
-        _text(
-            "hollow: R not told from 0",
-            partial(alt.Chart.mark_text, align="right", baseline="bottom"),
-            "width",
-            low,
+        _text(line, 6, 6).mark_text(align="left", baseline="top", fontSize=11),
+        _text(hollow, "width", alt.ExprRef("height - 6")).mark_text(
+            align="right", baseline="bottom", fontSize=11
         ),
     ]
 
 
-def _text(text: str, mark: Callable[..., alt.Chart], x: Any, y: Any) -> Chart:
-    """The text on a band of paper."""
-    chart = alt.Chart(alt.InlineData(values=[{"meaning": text}]))
-    chart = chart.encode(x=alt.value(x), y=alt.value(y), text="meaning:N")
-    return alt.layer(mark(chart, fontSize=11, style="halo"), mark(chart, fontSize=11))
+def _text(text: str, x: Any, y: Any) -> alt.Chart:
+    data = alt.InlineData(values=[{"meaning": text}])
+    return alt.Chart(data).encode(x=alt.value(x), y=alt.value(y), text="meaning:N")
 
 
 def _points(

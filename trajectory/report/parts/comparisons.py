@@ -12,6 +12,7 @@ import polars as pl
 from trajectory.report import marks, words
 from trajectory.report.controls import Choice, Value
 from trajectory.report.missing import reason
+from trajectory.report.names import change
 from trajectory.report.page import Captions, Cell, Chart, Figure, Grid, Missing
 from trajectory.report.palette import KINDS, QUIET
 from trajectory.report.run import TOYS, Run
@@ -133,7 +134,7 @@ def causes(run: Run) -> tuple[list[Figure | Missing], dict[str, pl.DataFrame]]:
     rows = _causes(_differences(run, "causes"))
     shams = [name for name, variant in run.config.bb.variants.items() if variant.sham]
     at = pl.when(pl.col("variant").is_in(shams)).then(pl.lit(AT_SHAM)).otherwise(pl.lit(AT_SINK))
-    rows = rows.with_columns(at.alias("at"))
+    rows = rows.with_columns(at.alias("at"), _changes(run, rows))
     found: list[Figure | Missing] = []
     data = {}
     for statistic, (name, told, unit, ways) in CAUSES.items():
@@ -143,15 +144,14 @@ def causes(run: Run) -> tuple[list[Figure | Missing], dict[str, pl.DataFrame]]:
             continue
         data[name] = own
         measures = own["measure"].unique().sort(descending=True).to_list()
-        what = " or ".join(TOLD[m].format(marks.called(statistic)) for m in measures)
         units = " or ".join(f"{unit} {MEASURED[m]}".strip() for m in measures)
         axis = [f"{marks.called(statistic)} minus the control's ({units})", ways]
         found.append(
             Figure(
                 name,
                 f"{title}: the {told}",
-                _forest(marks.named(name), axis, _placed(own)),
-                _reading(own, what),
+                _forest(marks.named(name), axis, _placed(own), "change"),
+                _causes_reading(own),
                 data=name,
                 table="bb_comparisons",
                 definition=marks.definition(BB_COMPARISONS, "difference"),
@@ -159,6 +159,36 @@ def causes(run: Run) -> tuple[list[Figure | Missing], dict[str, pl.DataFrame]]:
             )
         )
     return found, data
+
+
+def _changes(run: Run, rows: pl.DataFrame) -> pl.Series:
+    """What each experiment has that its control has not, as the column ``change``; its name where
+    that is nothing or what another changes too."""
+    variants = run.config.bb.variants
+    told = {
+        name: change(variants[name], variants[control])
+        for name, control in rows.select("variant", "control").unique().rows()
+        if name in variants and control in variants
+    }
+    alone = {name: text for name, text in told.items() if list(told.values()).count(text) == 1}
+    names = [alone.get(v) or f"{TOYS}{v}" for v in rows["variant"]]
+    return pl.Series("change", names, pl.String)
+
+
+def _causes_reading(rows: pl.DataFrame) -> str:
+    """Which experiments differ from their control."""
+    clear = rows.filter((pl.col("difference_low") > 0) | (pl.col("difference_high") < 0))
+    told = [
+        f"“{row['change']}” {words.signed(row['difference'])}"
+        for row in clear.sort("difference").to_dicts()
+    ]
+    named = words.listed(told if len(told) <= NAMED else [*told[:2], "…", told[-1]])
+    alone = rows["difference_low"].null_count()
+    return (
+        f"{clear.height} of {words.count(rows.height, 'interval')} "
+        f"{words.agree(clear.height, rows.height, 'excludes', 'exclude')} zero"
+        f"{': ' + named if named else ''}{f'; {alone} have one seed' if alone else ''}."
+    )
 
 
 def _placed(rows: pl.DataFrame) -> alt.Color:
@@ -196,7 +226,8 @@ def forest(
     return figure, {name: rows}
 
 
-def _forest(base: alt.Chart, title: list[str], colour: alt.Color) -> Chart:
+def _forest(base: alt.Chart, title: list[str], colour: alt.Color, named: str = "group") -> Chart:
+    """Differences to the controls, in rows that a column names."""
     tips = marks.tips(
         BB_COMPARISONS,
         ["seeds", "mean", "low", "high", "control_mean", "p_value"],
@@ -212,7 +243,7 @@ def _forest(base: alt.Chart, title: list[str], colour: alt.Color) -> Chart:
         "difference",
         ("difference_low", "difference_high"),
         title,
-        y=alt.Y("group:N", title=None).axis(**marks.rows_axis(260)),
+        y=alt.Y(f"{named}:N", title=None).axis(**marks.rows_axis(260)),
         tooltip=[*words_of, *tips],
         color=colour,
     )

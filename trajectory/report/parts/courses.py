@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import altair as alt
 import polars as pl
@@ -46,6 +45,9 @@ BIN = 0.5
 TURN = 3.0
 """Force, in standard errors, about which its axis turns logarithmic."""
 
+TICKS = [sign * at for at in (1, 3, 10, 30, 100, 300, 1000) for sign in (-1, 1)] + [0]
+"""Of the axis of forces."""
+
 SHOWN = (
     ". Positive: descent on the loss raises the weight. Lines: the mean over the lead layer's "
     "heads; thin: toys, the mean of their checkpoints over half an e-fold of the step; thick: "
@@ -53,11 +55,9 @@ SHOWN = (
     "shams of all runs"
 )
 
-BAND = "95 % of shams: other positions"
+BAND = "shams: 95 % of other positions"
 
 APPEARS = "the sink appears"
-
-ABOVE = "Above the band, descent strengthens the sink more than other positions. "
 
 AXIS = "ln(step / step at which the sink appears)"
 
@@ -211,7 +211,9 @@ def _chart(
     x = alt.X("age:Q", title=AXIS).scale(**scale).axis(**ticks)
 
     def y(column: str) -> alt.Y:
-        return alt.Y(f"{column}:Q", title=title).scale(type="symlog", constant=TURN)
+        return (
+            alt.Y(f"{column}:Q", title=title).scale(type="symlog", constant=TURN).axis(values=TICKS)
+        )
 
     base = (
         marks.shown(marks.named("courses"), domain=False)
@@ -254,7 +256,7 @@ def _chart(
         models.mark_line(style="ink", strokeWidth=3.5, opacity=0.9),
         *_dots(toys.mark_point),
         *_dots(partial(models.mark_point, style="ink")),
-        *_meant(x),
+        _meant(x),
         *_names(run, name, x),
     )
 
@@ -265,16 +267,11 @@ def _dots(mark: Callable[..., alt.Chart]) -> list[alt.Chart]:
     return [mark(filled=True, opacity=1).encode(size=size)]
 
 
-def _meant(x: alt.X) -> list[alt.Chart]:
-    """What both rules mean, each text on a band of paper."""
-    rules = alt.InlineData(values=[{"age": 0.0, "at": 0.0, "meaning": APPEARS}])
-    looks: list[dict[str, Any]] = [{"style": "halo"}, {}]
-    return [
-        alt.Chart(rules)
-        .mark_text(align="left", baseline="top", dx=4, fontSize=11, **look)
-        .encode(x=x, y=alt.value(2), text="meaning:N")
-        for look in looks
-    ]
+def _meant(x: alt.X) -> alt.Chart:
+    """What the rule at the onset means."""
+    rule = alt.InlineData(values=[{"age": 0.0, "meaning": APPEARS}])
+    text = alt.Chart(rule).mark_text(align="left", baseline="top", dx=4, fontSize=11)
+    return text.encode(x=x, y=alt.value(2), text="meaning:N")
 
 
 def _names(run: Run, name: str, x: alt.X) -> list[alt.Chart]:
@@ -318,5 +315,4 @@ def reading(rows: pl.DataFrame, name: str, readers: str) -> str:
         return f"No {readers} checkpoint lies within the rise of a sink whose onset is known."
     called = {"sink": "pull", "escape": "escape", "brake": "brake"}[name]
     while_rising = f"while the sink rises ({'dots, ' if name == 'sink' else ''}{readers} queries)"
-    above = ABOVE if name == "sink" else ""
-    return f"{above}Median {called} {while_rising}, in standard errors: {'; '.join(told)}."
+    return f"Median {called} {while_rising}, in standard errors: {'; '.join(told)}."
