@@ -56,7 +56,7 @@ def test_layers_have_whole_numbers_and_nothing_between_them(layers: int, width: 
 
 @pytest.mark.parametrize("width", [260, 450, 900])
 def test_data_end_where_the_names_begin_however_wide_the_chart(width: int) -> None:
-    names = ["1 layer, AdamW (free)", "nano-olmo"]
+    names = ["1 layer, AdamW (control)", "nano-olmo"]
     scale, axis = axes.beside(-2.5, 1.2, names)
     svg = drawn(alt.X("x:Q").scale(**scale).axis(**axis), [-2.5, 1.2], width)
     first, last = points(svg)

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from trajectory.report import series, words
+from trajectory.report import series, specs, words
 from trajectory.report.controls import Choice, Legend, Slider
 from trajectory.report.page import Figure, Grid, Heading, Page
 from trajectory.report.pages import active, alignment, laboratory, mitigations, phase
@@ -451,12 +451,28 @@ def test_the_price_is_what_the_tasks_own_oracle_would_not_pay(
 
 
 def test_causes_are_drawn_by_their_rates_where_these_were_compared(named: dict[str, Page]) -> None:
-    rows = named["laboratory"].data["causes"]
-    assert set(rows["measure"]) == {"rate"}
-    assert set(rows["statistic"]) == {"delta_logit", "value_ratio"}
-    assert rows.select("variant", "statistic").is_duplicated().sum() == 0
-    causes = next(figure for figure in named["laboratory"].figures if figure.name == "causes")
-    assert "the interval in Δlogit and value ratio per ln(step) excludes zero" in causes.reading
+    page = named["laboratory"]
+    for name, statistic, told in (
+        ("causes", "delta_logit", "Δlogit"),
+        ("causes-drain", "value_ratio", "value ratio"),
+    ):
+        rows = page.data[name]
+        assert set(rows["measure"]) == {"rate"} and set(rows["statistic"]) == {statistic}
+        assert rows["variant"].is_duplicated().sum() == 0
+        (figure,) = (figure for figure in page.figures if figure.name == name)
+        assert figure.data == name
+        clear = rows.filter((pl.col("difference_low") > 0) | (pl.col("difference_high") < 0))
+        compared = words.count(rows.height, "interval")
+        assert figure.reading.startswith(f"{clear.height} of {compared} exclude")
+        for row in clear.to_dicts():
+            assert f"{row['change']}” {words.signed(row['difference'])}" in figure.reading
+        (title,) = {
+            tuple(x["title"]) for x in specs.encoded(figure.specification(page.controls), "x")
+            if isinstance(x.get("title"), list)
+        }  # fmt: skip
+        assert ("(nats per ln(step))" in title[0]) == (statistic == "delta_logit"), title
+        other = "value ratio" if statistic == "delta_logit" else "logit"
+        assert told in title[0] and other not in title[0], "one unit on one axis"
 
 
 def test_of_many_groups_the_ends_are_told_as_they_are_of_few() -> None:

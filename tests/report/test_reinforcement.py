@@ -101,7 +101,8 @@ def test_a_page_is_made_of_what_tables_there_are(tmp_path: Path, names: set[str]
 def test_its_charts_are_drawn(tmp_path: Path) -> None:
     page = made(tmp_path, set(OPTIONAL))
     assert [f.name for f in page.figures] == [
-        *("agreement", "force-sink", "force-escape", "force-brake", "forks", "holds", "motion"),
+        *("agreement", "agreement-drain", "force-sink", "force-escape", "force-brake"),
+        *("forks", "holds", "motion"),
     ]
     for figure in page.figures:
         drawing = render(static(figure, page, THEMES["light"]), figure.name)["svg"].decode()

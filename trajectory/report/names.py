@@ -67,6 +67,9 @@ _CHANGED = (
 """An intervention as tables name it: ``zero_head-L1H4`` or ``zero_head layer 1 head 4``, of a toy
 ``zero_mlp 0,1``."""
 
+CONTROL = "control"
+"""What a control is told as whose features are those of another variant."""
+
 HOLDS = {"hold_value": "value held", "force_attention": "sink forced"}
 
 
@@ -148,16 +151,19 @@ class Names:
     """What the variants and models of one run are called.
 
     Of two variants with the same features the first in the config keeps them as its name; the name
-    in the config tells the others from it.
+    in the config tells the others from it, or that it is the control of experiments.
     """
 
     def __init__(self, config: Config) -> None:
         self.labels: dict[str, str] = {}
         taken: set[str] = set()
+        controls = {variant.control for variant in config.bb.variants.values()}
         for name, variant in config.bb.variants.items():
             label = ", ".join(short for short, _ in features(variant))
             if label in taken:
-                label = f"{label} ({re.sub('[-_]', ' ', name)})"
+                told = CONTROL if name in controls else re.sub("[-_]", " ", name)
+                told = re.sub("[-_]", " ", name) if f"{label} ({told})" in taken else told
+                label = f"{label} ({told})"
             taken.add(label)
             self.labels[f"bb/{name}"] = label
 

@@ -10,7 +10,7 @@ from trajectory.dynamics.series import with_group
 from trajectory.report import marks
 from trajectory.report.controls import Control
 from trajectory.report.missing import reason
-from trajectory.report.page import Block, Figure, Heading, Missing, Page, Terms
+from trajectory.report.page import Block, Figure, Folded, Heading, Missing, Page, Terms
 from trajectory.report.parts import agreement, answered, answers, established, holds
 from trajectory.report.parts import courses as over_training
 from trajectory.report.run import Run
@@ -43,7 +43,7 @@ def make(run: Run) -> Page:
         blocks.append(answers.forks(run, data))
     if forks:
         blocks.append(answers.table(forks))
-    blocks += [*holds.blocks(run, data), answers.motion(run, data)]
+    blocks += [*holds.blocks(run, data), _folded(answers.motion(run, data))]
     drawn = {
         trajectory
         for name in ("agreement", "courses")
@@ -63,6 +63,11 @@ def make(run: Run) -> Page:
         note=NOTE if data else "",
         answer=_answer(rows, known, forks),
     )
+
+
+def _folded(motion: Figure | Missing) -> Block:
+    """A chart of many rows, whose sentence stands above."""
+    return Folded(motion.title, [motion]) if isinstance(motion, Figure) else motion
 
 
 def _answer(
@@ -115,8 +120,8 @@ def _forces(
     controls: list[Control],
 ) -> list[Block]:
     figure, force = (
-        "The loss's coupling and the flow's two arrows",
-        "The force on the sink's weight",
+        "Do sink and drain drive each other?",
+        over_training.FORCES_DRAWN["sink"][0],
     )
     if rows is None or course is None:
         return [
@@ -126,11 +131,11 @@ def _forces(
     blocks: list[Block] = []
     points = agreement.rows(rows)
     if points.is_empty():
-        why = "no head has a coupling with both arrows"
+        why = "no head with a sink has a coupling with both arrows"
         blocks.append(Missing(figure, why, "agreement"))
     else:
         data["agreement"] = points
-        blocks.append(agreement.figure(points, rows))
+        blocks += agreement.figures(points, rows)
     drawn = over_training.drawn(run, course)
     if drawn.is_empty():
         why = "no run with forces has a sink whose onset was observed"
@@ -138,5 +143,5 @@ def _forces(
     data |= over_training.frames(drawn)
     readers = over_training.control(drawn)
     controls.append(readers)
-    figures: list[Figure] = over_training.figures(run, drawn, readers)
-    return [*blocks, *figures]
+    force_figure, *parts = over_training.figures(run, drawn, readers)
+    return [*blocks, force_figure, Folded("The two parts of this pull", parts)]

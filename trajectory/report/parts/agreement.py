@@ -4,7 +4,8 @@ drain drive each other?*"""
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import altair as alt
@@ -12,37 +13,60 @@ import numpy as np
 import polars as pl
 
 from trajectory.dynamics import levels
-from trajectory.dynamics.reinforcement import NORMAL, OF_PARTS
+from trajectory.dynamics.reinforcement import NORMAL, OF_PARTS, RESOLVED
 from trajectory.report import marks, words
 from trajectory.report.page import Chart, Figure
-from trajectory.report.palette import KINDS, QUIET, scheme
-from trajectory.report.run import is_bb
+from trajectory.report.palette import INK, KINDS, QUIET
+from trajectory.report.run import TOYS, is_bb
 from trajectory.schemas import ARROWS, FORCES
 
 MOST = 6000
 """Points that the chart draws; of a run with more it draws the lead heads' layers."""
 
-ARROW_NAMES = {"sink_arrow": "R_a: drain drives the sink", "drain_arrow": "R_d: sink drives drain"}
+ARROW_NAMES = {"sink_arrow": "drain drives the sink", "drain_arrow": "sink drives the drain"}
 
-SHAMS = {
-    "position": ("another position", QUIET),
-    "token": ("all places of a token", KINDS[0]),
-    "constant": ("a constant value", KINDS[1]),
-}
-"""Kinds of shams: what they are called, their colours."""
+ARROW_SHAPES = {"sink_arrow": "triangle-up", "drain_arrow": "triangle-down"}
+
+SYMBOLS = {"sink_arrow": "R_a", "drain_arrow": "R_d"}
+
+DRIVES = {"sink_arrow": "drive of drain on sink", "drain_arrow": "drive of sink on drain"}
+
+RATIOS = {"sink_arrow": "sink_ratio", "drain_arrow": "drain_ratio"}
+"""Arrow → its column among ``levels.sinks_and_shams``: the arrow over the coupling."""
+
+SHAMS = {"position": "another position", "token": "all places of a token",
+         "constant": "a constant value"}  # fmt: skip
+"""Kinds of shams: what they are called."""
 
 WORLDS = ("Bigram-Backcopy", "language model")
-SHAPES = {"Bigram-Backcopy": "circle", "language model": "square"}
 
-POWERS = "datum.value == 0 ? '0' : format(datum.value, '~e')"
+KEYS = {
+    "sink of a toy": KINDS[1],
+    "sink of a language model": INK,
+    "sham: another position": QUIET,
+    "sham: all places of a token": KINDS[0],
+    "sham: a constant value": KINDS[2],
+}
+"""Keys in the legend → their colours, which sinks and shams have in other charts too."""
+
+POWERS = "format(datum.value, '~g')"
 """Labels of an axis of powers of ten with a zero."""
 
 UNIT = "nats per nat and e-fold"
 
+STEPS = 40
+"""Places between which the edge of a band is straight."""
+
 
 def rows(placed: pl.DataFrame) -> pl.DataFrame:
-    """A row per key, record and arrow."""
+    """A row per key, record and arrow: of a run those of sinks that have begun, which are judged.
+
+    Columns beside the keys': ``key_told`` as the legend has it, ``told``: whether the coupling is
+    told from zero, ``value`` of the arrow, ends of the intervals.
+    """
     known = placed.drop_nulls(["coupling", "sink_arrow", "drain_arrow"])
+    if "begun" in known.columns:
+        known = known.filter("begun")
     if 2 * known.height > MOST:
         known = known.filter("lead")
     if 2 * known.height > MOST:
@@ -50,13 +74,21 @@ def rows(placed: pl.DataFrame) -> pl.DataFrame:
     shared = known.select(
         *("group", "trajectory", "domain", "step", "readers", "layer", "head", "key", "key_kind"),
         *("weight", "coupling", "coupling_se", "fisher"),
-        pl.col("key_kind").replace({k: name for k, (name, _) in SHAMS.items()}).alias("kind"),
     )
     worlds = {name: WORLDS[not is_bb(name)] for name in shared["trajectory"].unique()}
     shared = shared.with_columns(
         pl.col("trajectory").replace_strict(worlds, return_dtype=pl.String).alias("world"),
         (pl.col("coupling") - NORMAL * pl.col("coupling_se")).alias("coupling_low"),
         (pl.col("coupling") + NORMAL * pl.col("coupling_se")).alias("coupling_high"),
+        (pl.col("coupling").abs() > RESOLVED * pl.col("coupling_se"))
+        .fill_null(False)
+        .alias("told"),
+    )
+    sink = pl.when(pl.col("world") == WORLDS[0]).then(pl.lit("toy")).otherwise(pl.lit(WORLDS[1]))
+    sham = pl.format("sham: {}", pl.col("key_kind").replace(SHAMS))
+    at_sink = pl.col("key_kind") == "sink"
+    shared = shared.with_columns(
+        pl.when(at_sink).then(pl.format("sink of a {}", sink)).otherwise(sham).alias("key_told")
     )
     return pl.concat(
         [
@@ -74,7 +106,7 @@ def rows(placed: pl.DataFrame) -> pl.DataFrame:
 
 
 def figure(points: pl.DataFrame, placed: pl.DataFrame, brief: bool = False) -> Figure:
-    """The chart: on its diagonal the loss's one number is both arrows of the flow."""
+    """Both arrows in one chart: on its diagonal the loss's one number is both."""
     return Figure(
         "agreement",
         "The loss's coupling and the flow's two arrows, in both worlds",
@@ -82,11 +114,39 @@ def figure(points: pl.DataFrame, placed: pl.DataFrame, brief: bool = False) -> F
         reading(levels.sinks_and_shams(placed), brief),
         data="agreement",
         table="arrows",
-        definition=f"{marks.definition(FORCES, 'coupling')}. "
-        f"{marks.definition(ARROWS, 'sink_arrow')}. {marks.definition(ARROWS, 'drain_arrow')}. "
-        "Filled: R_a; open: R_d; the line is R itself",
+        definition=_defined(list(ARROW_NAMES)),
         wide=True,
         height=420,
+    )
+
+
+def figures(points: pl.DataFrame, placed: pl.DataFrame) -> list[Figure]:
+    """A chart for each arrow, on the same axes."""
+    known = levels.sinks_and_shams(placed)
+    return [
+        Figure(
+            name,
+            title,
+            chart(points, arrow),
+            reading_of(known, arrow),
+            data="agreement",
+            table="arrows",
+            definition=_defined([arrow]),
+            height=360,
+        )
+        for name, title, arrow in (
+            ("agreement", "Does the drain drive the sink?", "sink_arrow"),
+            ("agreement-drain", "Does the sink drive the drain?", "drain_arrow"),
+        )
+    ]
+
+
+def _defined(arrows: Sequence[str]) -> str:
+    told = ". ".join(marks.definition(ARROWS, arrow) for arrow in arrows)
+    return (
+        f"{marks.definition(FORCES, 'coupling')}. {told}. A mark is one key of one head at one "
+        f"checkpoint. Hollow: R within {RESOLVED:g} of its standard errors of zero; such keys are "
+        "not judged"
     )
 
 
@@ -102,8 +162,13 @@ def _scale(points: pl.DataFrame) -> tuple[float, list[float], list[float]]:
     return turn, ends, [tick for tick in ticks if ends[0] <= tick <= ends[1]]
 
 
-def chart(points: pl.DataFrame) -> Chart:
-    """R across, both arrows along, on one symmetric logarithmic scale."""
+def chart(points: pl.DataFrame, arrow: str = "") -> Chart:
+    """R across, an arrow along, on one symmetric logarithmic scale.
+
+    Args:
+        points: from ``rows``.
+        arrow: of ``ARROW_NAMES``; '' draws both, told apart by their shape.
+    """
     constant, ends, ticks = _scale(points)
 
     def axis(channel: Any, column: str, title: str) -> Any:
@@ -113,57 +178,96 @@ def chart(points: pl.DataFrame) -> Chart:
             .axis(values=ticks, labelExpr=POWERS, labelOverlap="parity", labelSeparation=8)
         )
 
-    worlds = [world for world in WORLDS if world in set(points["world"])]
-    across, along = f"R, coupling of the loss ({UNIT})", f"R_a (filled), R_d (open) ({UNIT})"
-    base = marks.shown(marks.named("agreement"), domain=False).encode(
-        x=axis(alt.X, "coupling", across),
-        y=axis(alt.Y, "value", along),
-        shape=alt.Shape("world:N", title="world")
-        .scale(domain=worlds, range=[SHAPES[world] for world in worlds])
-        .legend(orient="top", symbolFillColor=marks.GREY, symbolStrokeColor=marks.GREY),
-        tooltip=_tips(),
-    )
+    across = f"R, drive that the loss asks for ({UNIT})"
+    along = f"{SYMBOLS[arrow]}, {DRIVES[arrow]}" if arrow else "R_a and R_d, drive of the flow"
+    along = f"{along} ({UNIT})"
+    x, y = axis(alt.X, "coupling", across), axis(alt.Y, "value", along)
+    own = marks.shown(marks.named("agreement"), domain=False)
+    if arrow:
+        own = own.transform_filter(f"datum.arrow == '{arrow}'")
     # The mark pointed at, and its errors.
     near = alt.selection_point(
         name="near", on="pointerover", clear="pointerout", fields=["row"], empty=False
     )
-    bars = marks.shown(marks.named("agreement"), domain=False).transform_filter(near)
-    bars = bars.mark_rule(color=marks.GREY)
-    line = alt.Chart(alt.InlineData(values=[{"at": end} for end in (ends[0], 0, ends[1])]))
+    bars = own.transform_filter(near).mark_rule(color=marks.GREY)
     return alt.layer(
-        line.mark_line(color=marks.GREY, strokeDash=[3, 3]).encode(
-            x=axis(alt.X, "at", across), y=axis(alt.Y, "at", along)
-        ),
+        *_diagonal(constant, ends, partial(axis, title=across), partial(axis, title=along)),
         bars.encode(x="coupling_low:Q", x2="coupling_high:Q", y="value:Q"),
         bars.encode(x="coupling:Q", y="low:Q", y2="high:Q"),
-        *_points(base, near, set(points["key_kind"])),
+        *_points(own.encode(x=x, y=y, tooltip=_tips()), near, set(points["key_told"]), not arrow),
+        *_meant(),
     )
 
 
-def _points(base: alt.Chart, near: alt.Parameter, there: Collection[str]) -> list[alt.Chart]:
-    """Shams by their kind, sinks above them by their weight; R_a filled, R_d open. The legend
-    names the kinds that are there."""
+def _diagonal(
+    turn: float, ends: Sequence[float], across: Callable[..., alt.X], along: Callable[..., alt.Y]
+) -> list[alt.Chart]:
+    """Where an arrow is the coupling itself, and where it is so within ``levels.WITHIN``."""
+    low, high = (math.copysign(math.log1p(abs(end) / turn), end) for end in ends)
+    places = [*np.linspace(low, high, STEPS), 0.0]
+    values = sorted(math.copysign(turn * math.expm1(abs(p)), p) for p in places)
+    edges = [sorted((v / levels.WITHIN, v * levels.WITHIN)) for v in values]
+    band = alt.InlineData(
+        values=[
+            {"at": v, "low": a, "high": b, "meaning": "within a factor"}
+            for v, (a, b) in zip(values, edges, strict=True)
+        ]
+    )
+    base = alt.Chart(band)
+    return [
+        base.mark_area(color=QUIET, opacity=0.25, line=False, clip=True).encode(
+            x=across(alt.X, "at"), y=along(alt.Y, "low"), y2="high:Q"
+        ),
+        base.mark_line(color=marks.GREY, strokeDash=[3, 3]).encode(
+            x=across(alt.X, "at"), y=along(alt.Y, "at")
+        ),
+    ]
+
+
+def _meant() -> list[alt.Chart]:
+    """What the line, the band and hollow marks mean, in corners far from the line."""
+    line = f"dashed: as the loss asks; band: within a factor of {levels.WITHIN:g}"
+    hollow = "hollow: R not told from 0"
+    return [
+        _text(line, 6, 6).mark_text(align="left", baseline="top", fontSize=11),
+        _text(hollow, "width", alt.ExprRef("height - 6")).mark_text(
+            align="right", baseline="bottom", fontSize=11
+        ),
+    ]
+
+
+def _text(text: str, x: Any, y: Any) -> alt.Chart:
+    data = alt.InlineData(values=[{"meaning": text}])
+    return alt.Chart(data).encode(x=alt.value(x), y=alt.value(y), text="meaning:N")
+
+
+def _points(
+    base: alt.Chart, near: alt.Parameter, there: Collection[str], both: bool
+) -> list[alt.Chart]:
+    """Shams below sinks, in the colours of their kinds; hollow where the coupling is not told from
+    zero. The legend names the kinds that are there."""
+    kinds = [name for name in KEYS if name in there]
+    colour = (
+        alt.Color("key_told:N", title=None)
+        .scale(domain=kinds, range=[KEYS[name] for name in kinds])
+        .legend(orient="top", columns=2, symbolType="circle", symbolOpacity=1, labelLimit=0)
+    )
     found = []
-    shams = [look for key_kind, look in SHAMS.items() if key_kind in there]
-    kind = alt.Color("kind:N", title="sham (no sink)").scale(
-        domain=[name for name, _ in shams], range=[colour for _, colour in shams]
-    )
-    shades = alt.Scale(scheme=scheme("oranges"), domain=[0, 1])
-
-    def shade(channel: Any) -> Any:
-        weight = channel("weight:Q", title="sink, by its weight").scale(shades)
-        return weight.legend(orient="top", gradientLength=110, format="~g")
-
-    for of, size in (("!=", 34), ("==", 60)):
-        for arrow, filled in (("sink_arrow", True), ("drain_arrow", False)):
-            own = base.transform_filter(f"datum.key_kind {of} 'sink' && datum.arrow == '{arrow}'")
-            own = own.mark_point(filled=filled, size=size, opacity=0.85, strokeWidth=1.4)
-            if of == "!=":
-                found.append(own.encode(color=kind.legend(orient="top")))
-            elif filled:
-                found.append(own.encode(fill=shade(alt.Fill)))
-            else:
-                found.append(own.encode(stroke=shade(alt.Stroke)))
+    shape: dict[str, Any] = {}
+    if both:
+        shape["shape"] = (
+            alt.Shape("means:N", title=None)
+            .scale(domain=list(ARROW_NAMES.values()), range=list(ARROW_SHAPES.values()))
+            .legend(orient="top", columns=1, symbolFillColor=marks.GREY,
+                    symbolStrokeColor=marks.GREY, labelLimit=0)
+        )  # fmt: skip
+    for of, size in (("!=", 40), ("==", 70)):
+        for filled in (False, True):
+            own = base.transform_filter(
+                f"datum.key_kind {of} 'sink' && {'' if filled else '!'}datum.told"
+            )
+            own = own.mark_point(filled=filled, size=size, opacity=1, strokeWidth=1.4)
+            found.append(own.encode(color=colour, **shape))
     return [*found[:-1], found[-1].add_params(near)]
 
 
@@ -190,7 +294,7 @@ def reading(known: pl.DataFrame, brief: bool = False) -> str:
             "whose arrows could be compared with its coupling."
         )
     told = [_agreement(sinks, "sinks that have begun", brief)]
-    for kind, (called, _) in SHAMS.items():
+    for kind, called in SHAMS.items():
         own = known.filter(pl.col("key_kind") == kind)
         if own.filter("resolved").height:
             told.append(_agreement(own, f"shams at {called}", brief))
@@ -214,3 +318,31 @@ def _agreement(part: pl.DataFrame, called: str, brief: bool) -> str:
         return of
     medians = (words.number(words.median(resolved[n])) for n in ("sink_ratio", "drain_ratio"))
     return f"{of} ({', '.join(medians)})"
+
+
+def reading_of(known: pl.DataFrame, arrow: str) -> str:
+    """How often one arrow is as the loss asks, at sinks and at shams."""
+    sinks = known.filter(pl.col("key_kind") == "sink")
+    if sinks.is_empty():
+        return reading(known)
+    if not sinks["resolved"].any():
+        return "At no sink that has begun is R told from 0: nothing can be compared with it."
+    parts: list[str] = []
+    for kind, called in {"sink": "sinks", **SHAMS}.items():
+        own = known.filter((pl.col("key_kind") == kind) & pl.col("resolved"))
+        near = own[RATIOS[arrow]].is_between(1 / levels.WITHIN, levels.WITHIN)
+        of = "" if kind == "sink" else "shams at " if len(parts) < 2 else "at "
+        if own.height:
+            parts.append(f"{near.sum()} of {own.height} {of}{called}")
+    blind = [w for w in WORLDS if not sinks.filter(_of_world(w) & pl.col("resolved")).height]
+    blind = [w for w in blind if sinks.filter(_of_world(w)).height]
+    told = [f"In the band, where the {ARROW_NAMES[arrow]} as the loss asks, lie "
+            f"{words.listed(parts)}."]  # fmt: skip
+    told += [f"In {'toys' if w == WORLDS[0] else 'language models'} no sink's R is told from 0."
+             for w in blind]  # fmt: skip
+    return " ".join([*told, "Shams are keys that are no sinks."])
+
+
+def _of_world(world: str) -> pl.Expr:
+    toy = pl.col("trajectory").str.starts_with(TOYS)
+    return toy if world == WORLDS[0] else ~toy

@@ -12,20 +12,28 @@ import polars as pl
 from trajectory.report import marks, words
 from trajectory.report.controls import Choice, Value
 from trajectory.report.missing import reason
-from trajectory.report.page import Captions, Cell, Figure, Grid, Missing
+from trajectory.report.names import change
+from trajectory.report.page import Captions, Cell, Chart, Figure, Grid, Missing
+from trajectory.report.palette import KINDS, QUIET
 from trajectory.report.run import TOYS, Run
 from trajectory.schemas import BB_COMPARISONS, COMPARED
 
-CAUSES = ("delta_logit", "value_ratio")
-"""What experiments on causes are judged by: the sink's logit and the drain."""
+CAUSES = {
+    "delta_logit": ("causes", "sink", "nats", "← sink grows less · sink grows more →"),
+    "value_ratio": ("causes-drain", "drain", "", "← drains more · drains less →"),
+}
+"""What experiments on causes are judged by → its chart, what changes, its unit, both directions."""
 
-CALLED = {name: marks.called(name) for name in CAUSES}
+AT_SINK, AT_SHAM = "at the sink", "sham: at another position"
 
 MEASURES = {"step": "last checkpoint", "loss": "equal loss", "rate": "change per ln(step)"}
 """What experiments are compared by, in words."""
 
 TOLD = {"step": "{} at the last checkpoint", "loss": "{} at equal loss", "rate": "{} per ln(step)"}
 """A statistic compared by each of them, inside a sentence."""
+
+MEASURED = {"step": "at the last checkpoint", "rate": "per ln(step)"}
+"""What follows the unit of a statistic that is compared by each of them."""
 
 NAMED = 4
 """Experiments that a sentence names one by one."""
@@ -89,7 +97,7 @@ def _causes(rows: pl.DataFrame) -> pl.DataFrame:
     """Sink and drain of each experiment: their rates of change, or where those are not compared,
     their ends."""
     rows = rows.filter(
-        pl.col("statistic").is_in(CAUSES) & pl.col("measure").is_in(["rate", "step"])
+        pl.col("statistic").is_in(list(CAUSES)) & pl.col("measure").is_in(["rate", "step"])
     )
     rated = (pl.col("measure") == "rate").any().over("variant")
     return rows.filter(
@@ -97,64 +105,129 @@ def _causes(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _causes_reading(rows: pl.DataFrame) -> str:
-    """The sentence of a chart that shows both statistics."""
-    named = rows.with_columns(
-        pl.format("{} ({})", "group", pl.col("statistic").replace(CALLED)).alias("group")
+def _differences(run: Run, section: str) -> pl.DataFrame:
+    """Rows of a section's experiments, each with its control; none are there without any."""
+    rows = run.frame("bb_comparisons").filter(
+        (pl.col("section") == section) & (pl.col("variant") != pl.col("control"))
     )
-    what = words.listed([marks.called(name) for name in CAUSES])
-    measures = rows["measure"].unique().sort(descending=True).to_list()
-    return _reading(named, " or ".join(TOLD[m].format(what) for m in measures) or what)
+    return rows.with_columns(
+        pl.format(f"{TOYS}{{}}", "variant").alias("group"),
+        pl.format(f"{TOYS}{{}}", "control").alias("against"),
+    )
+
+
+def _absent(run: Run, section: str) -> str:
+    """Why nothing of this section was compared; '' where something was."""
+    if not run.has("bb_comparisons"):
+        return reason("bb_comparisons")
+    if _differences(run, section).is_empty():
+        return f"no variant of its config has the section '{section}' and a control"
+    return ""
+
+
+def causes(run: Run) -> tuple[list[Figure | Missing], dict[str, pl.DataFrame]]:
+    """What experiments change of the sink and of the drain, each in its own unit and with the same
+    rows; and the data sets."""
+    title = "What drives what"
+    if why := _absent(run, "causes"):
+        return [Missing(title, why, "causes")], {}
+    rows = _causes(_differences(run, "causes"))
+    shams = [name for name, variant in run.config.bb.variants.items() if variant.sham]
+    at = pl.when(pl.col("variant").is_in(shams)).then(pl.lit(AT_SHAM)).otherwise(pl.lit(AT_SINK))
+    rows = rows.with_columns(at.alias("at"), _changes(run, rows))
+    found: list[Figure | Missing] = []
+    data = {}
+    for statistic, (name, told, unit, ways) in CAUSES.items():
+        own = rows.filter(pl.col("statistic") == statistic)
+        if own.is_empty():
+            found.append(Missing(f"{title}: the {told}", f"no {told} was compared", name))
+            continue
+        data[name] = own
+        measures = own["measure"].unique().sort(descending=True).to_list()
+        units = " or ".join(f"{unit} {MEASURED[m]}".strip() for m in measures)
+        axis = [f"{marks.called(statistic)} minus the control's ({units})", ways]
+        found.append(
+            Figure(
+                name,
+                f"{title}: the {told}",
+                _forest(marks.named(name), axis, _placed(own), "change"),
+                _causes_reading(own),
+                data=name,
+                table="bb_comparisons",
+                definition=marks.definition(BB_COMPARISONS, "difference"),
+                height=max(140, 30 * own["variant"].n_unique()),
+            )
+        )
+    return found, data
+
+
+def _changes(run: Run, rows: pl.DataFrame) -> pl.Series:
+    """What each experiment has that its control has not, as the column ``change``; its name where
+    that is nothing or what another changes too."""
+    variants = run.config.bb.variants
+    told = {
+        name: change(variants[name], variants[control])
+        for name, control in rows.select("variant", "control").unique().rows()
+        if name in variants and control in variants
+    }
+    alone = {name: text for name, text in told.items() if list(told.values()).count(text) == 1}
+    names = [alone.get(v) or f"{TOYS}{v}" for v in rows["variant"]]
+    return pl.Series("change", names, pl.String)
+
+
+def _causes_reading(rows: pl.DataFrame) -> str:
+    """Which experiments differ from their control."""
+    clear = rows.filter((pl.col("difference_low") > 0) | (pl.col("difference_high") < 0))
+    told = [
+        f"“{row['change']}” {words.signed(row['difference'])}"
+        for row in clear.sort("difference").to_dicts()
+    ]
+    named = words.listed(told if len(told) <= NAMED else [*told[:2], "…", told[-1]])
+    alone = rows["difference_low"].null_count()
+    return (
+        f"{clear.height} of {words.count(rows.height, 'interval')} "
+        f"{words.agree(clear.height, rows.height, 'excludes', 'exclude')} zero"
+        f"{': ' + named if named else ''}{f'; {alone} have one seed' if alone else ''}."
+    )
+
+
+def _placed(rows: pl.DataFrame) -> alt.Color:
+    """Colours of experiments at sinks and at shams, as other charts have them."""
+    looks = {AT_SINK: KINDS[1], AT_SHAM: QUIET}
+    there = [name for name in looks if name in set(rows["at"])]
+    colour = alt.Color("at:N", title=None).scale(domain=there, range=[looks[n] for n in there])
+    return colour.legend(orient="top", labelLimit=0, symbolOpacity=1)
 
 
 def forest(
     run: Run, section: str, name: str, title: str
 ) -> tuple[Figure | Missing, dict[str, pl.DataFrame]]:
     """Differences to the control with their intervals, and the data set they are drawn from."""
-    if not run.has("bb_comparisons"):
-        return Missing(title, reason("bb_comparisons"), name), {}
-    rows = run.frame("bb_comparisons").filter(
-        (pl.col("section") == section) & (pl.col("variant") != pl.col("control"))
-    )
-    if rows.is_empty():
-        why = f"no variant of its config has the section '{section}' and a control"
+    if why := _absent(run, section):
         return Missing(title, why, name), {}
-    rows = rows.with_columns(
-        pl.format(f"{TOYS}{{}}", "variant").alias("group"),
-        pl.format(f"{TOYS}{{}}", "control").alias("against"),
+    rows = _differences(run, section)
+    base = marks.named(name).transform_filter(
+        "datum.statistic == compared_statistic && datum.measure == compared_measure"
     )
-    fixed = name == "causes"
-    base = marks.named(name)
-    if fixed:
-        rows = _causes(rows)
-    else:
-        base = base.transform_filter(
-            "datum.statistic == compared_statistic && datum.measure == compared_measure"
-        )
     titles = {s: [marks.called(s), "difference to the control"] for s in _options(run)[0]}
-    layers = _layers(run, base, fixed, titles)
-    captions = None if fixed else _captions(run, rows)
+    captions = _captions(run, rows)
     figure = Figure(
         name,
         title,
-        alt.layer(marks.reference(0.0, "like the control", vertical=True), *layers),
-        captions.readings[_first(run)] if captions else _causes_reading(rows),
+        _forest(base, titles[_first(run)[0]], marks.colour(run)),
+        captions.readings[_first(run)],
         captions=captions,
-        patches={}
-        if fixed
-        else {"compared_statistic": {s: {"x": {"title": title}} for s, title in titles.items()}},
+        patches={"compared_statistic": {s: {"x": {"title": told}} for s, told in titles.items()}},
         data=name,
         table="bb_comparisons",
         definition=marks.definition(BB_COMPARISONS, "difference"),
-        wide=fixed,
-        height=max(140, (44 if fixed else 26) * rows["variant"].n_unique()),
+        height=max(140, 26 * rows["variant"].n_unique()),
     )
     return figure, {name: rows}
 
 
-def _layers(
-    run: Run, base: alt.Chart, fixed: bool, titles: Mapping[str, list[str]]
-) -> list[alt.Chart]:
+def _forest(base: alt.Chart, title: list[str], colour: alt.Color, named: str = "group") -> Chart:
+    """Differences to the controls, in rows that a column names."""
     tips = marks.tips(
         BB_COMPARISONS,
         ["seeds", "mean", "low", "high", "control_mean", "p_value"],
@@ -164,21 +237,17 @@ def _layers(
         alt.Tooltip("against:N", title="control"),
         *(alt.Tooltip(f"{n}:N") for n in ("about", "statistic", "measure")),
     ]
-    return marks.forest(
+    layers = marks.forest(
         base,
         BB_COMPARISONS,
         "difference",
         ("difference_low", "difference_high"),
-        ["difference to the control", "(Δlogit in nats, value ratio without a unit)"]
-        if fixed
-        else titles[_first(run)[0]],
-        y=alt.Y("group:N", title=None).axis(**marks.rows_axis(260)),
+        title,
+        y=alt.Y(f"{named}:N", title=None).axis(**marks.rows_axis(260)),
         tooltip=[*words_of, *tips],
-        color=alt.Color("statistic:N", title=None).legend(orient="top", labelExpr=marks.SPOKEN)
-        if fixed
-        else marks.colour(run),
-        yOffset=alt.YOffset("statistic:N") if fixed else alt.Undefined,
-    )  # fmt: skip
+        color=colour,
+    )
+    return alt.layer(marks.reference(0.0, "like the control", vertical=True), *layers)
 
 
 def table(run: Run, sections: Collection[str]) -> Grid | Missing:

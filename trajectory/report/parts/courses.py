@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import altair as alt
@@ -15,19 +15,27 @@ from trajectory.report import axes, marks, words
 from trajectory.report.controls import Choice
 from trajectory.report.names import Names
 from trajectory.report.page import Captions, Chart, Figure
-from trajectory.report.palette import KINDS, QUIET
+from trajectory.report.palette import QUIET
 from trajectory.report.parts.clock import GAP, apart
 from trajectory.report.run import TOYS, Run, is_bb
 from trajectory.schemas import FORCES
 
 FORCES_DRAWN = {
-    "sink": ("The force on the sink's weight", "sink force / its error", "sink_force"),
+    "sink": (
+        "How hard descent pulls on the sink's weight",
+        "force on the weight (standard errors)",
+        "sink_force",
+    ),
     "escape": (
         "Its escape: what leaving the context is worth",
-        "escape / error of the force",
+        "escape (standard errors of the force)",
         "escape",
     ),
-    "brake": ("Its brake: what the key's own value costs", "brake / error of the force", "brake"),
+    "brake": (
+        "Its brake: what the key's own value costs",
+        "brake (standard errors of the force)",
+        "brake",
+    ),
 }
 """Part of the force → title, axis, column that defines it."""
 
@@ -37,21 +45,21 @@ BIN = 0.5
 TURN = 3.0
 """Force, in standard errors, about which its axis turns logarithmic."""
 
-OTHERS = {
-    "constant": ("a position of constant value", (KINDS[1], "triangle-up")),
-    "token": ("all places of a token", (KINDS[0], "cross")),
-}
-"""Sham beside positions → in the legend, its colour and shape."""
+TICKS = [sign * at for at in (1, 3, 10, 30, 100, 300, 1000) for sign in (-1, 1)] + [0]
+"""Of the axis of forces."""
 
 SHOWN = (
-    ". Points: the mean over the lead layer's heads at a checkpoint of a run; filled where its "
-    "sink rises, which is what is judged. Thin lines: toys, the mean of their points over half an "
-    "e-fold of the step; thick: language models. Band: 95 % of the positional shams of all "
-    "runs. Triangles: a position whose value is made constant. Crosses: all places of a "
-    "token"
+    ". Positive: descent on the loss raises the weight. Lines: the mean over the lead layer's "
+    "heads; thin: toys, the mean of their checkpoints over half an e-fold of the step; thick: "
+    "language models. Dots: the sink rises, which is what is judged. Band: 95 % of the positional "
+    "shams of all runs"
 )
 
-AXIS = "ln(step / onset of the sink)"
+BAND = "shams: 95 % of other positions"
+
+APPEARS = "the sink appears"
+
+AXIS = "ln(step / step at which the sink appears)"
 
 
 def drawn(run: Run, courses: pl.DataFrame) -> pl.DataFrame:
@@ -178,7 +186,7 @@ def figures(run: Run, rows: pl.DataFrame, readers: Choice) -> list[Figure]:
             Figure(
                 f"force-{name}",
                 title,
-                _chart(run, name, axis, ages, names, set(rows["key_kind"])),
+                _chart(run, name, axis, ages, names),
                 captions.readings[(readers.value,)],
                 captions=captions,
                 data="courses",
@@ -197,76 +205,73 @@ def _chart(
     title: str,
     ages: tuple[float, float],
     names: Sequence[str],
-    kinds: Collection[str],
 ) -> Chart:
-    y = alt.Y(f"{name}_strength:Q", title=title).scale(type="symlog", constant=TURN)
     low, high = ages
     scale, ticks = axes.beside(low, high, names)
     x = alt.X("age:Q", title=AXIS).scale(**scale).axis(**ticks)
+
+    def y(column: str) -> alt.Y:
+        return (
+            alt.Y(f"{column}:Q", title=title).scale(type="symlog", constant=TURN).axis(values=TICKS)
+        )
+
     base = (
         marks.shown(marks.named("courses"), domain=False)
-        .transform_filter("datum.readers == chosen_readers")
-        .encode(x=x, y=y)
+        .transform_filter("datum.readers == chosen_readers && datum.key_kind == 'sink'")
+        .transform_filter(f"isValid(datum.{name}_strength)")
+        .transform_calculate(rises="datum.rising ? 1 : 0", bin=f"round(datum.age / {BIN})")
     )
-    tips = [
-        *(alt.Tooltip(f"{n}:N") for n in ("trajectory", "domain", "key")),
-        *marks.tips(FORCES, ["step", "weight", "sink_force", "escape", "brake"]),
-        alt.Tooltip(f"{name}_strength:Q", title="in standard errors", format=".3~g"),
-    ]
-    every = base.transform_filter("datum.key_kind == 'sink'")
-    toys = every.transform_filter("datum.toy")
-    toys = toys.encode(color=marks.colour(run), detail=["trajectory:N"])
     # Single checkpoints of a seed scatter by their error.
-    mean = (
-        toys.transform_filter(f"isValid(datum.{name}_strength)")
-        .transform_calculate(bin=f"round(datum.age / {BIN})")
+    toys = (
+        base.transform_filter("datum.toy")
         .transform_aggregate(
-            age="mean(age)", mean=f"mean({name}_strength)", groupby=["group", "bin"]
+            age="mean(age)",
+            strength=f"mean({name}_strength)",
+            rises="max(rises)",
+            groupby=["group", "bin"],
         )
-        .encode(y=alt.Y("mean:Q", title=title), color=marks.colour(run), detail=["group:N"])
+        .encode(x=x, y=y("strength"), color=marks.colour(run), detail=["group:N"])
     )
-    models = every.transform_filter("!datum.toy").encode(detail=["trajectory:N"])
+    models = base.transform_filter("!datum.toy")
+    models = models.encode(x=x, y=y(f"{name}_strength"), detail=["trajectory:N"])
     shams = (
         marks.named("band")
         .transform_filter("datum.readers == chosen_readers")
-        .mark_area(color=QUIET, opacity=0.25, line=False)
-        .encode(x=x, y=alt.Y(f"{name}_low:Q", title=title), y2=f"{name}_high:Q")
+        .transform_calculate(of=f"'{BAND}'")
+        .mark_area(opacity=0.25, line=False, clip=True)
+        .encode(
+            x=x,
+            y=y(f"{name}_low"),
+            y2=f"{name}_high:Q",
+            fill=alt.Fill("of:N", title=None)
+            .scale(domain=[BAND], range=[QUIET])
+            .legend(orient="top", symbolType="square", labelLimit=0),
+        )
     )
     return alt.layer(
         shams,
         marks.reference(0.0, "no force"),
-        marks.reference(0.0, "the sink's onset", vertical=True),
-        *_others(base, kinds, tips),
-        mean.mark_line(strokeWidth=1.8),
+        marks.reference(0.0, APPEARS, vertical=True),
+        toys.mark_line(strokeWidth=1.8),
         models.mark_line(style="ink", strokeWidth=3.5, opacity=0.9),
-        *_points(toys.mark_point, tips),
-        *_points(partial(models.mark_point, style="ink"), tips),
+        *_dots(toys.mark_point),
+        *_dots(partial(models.mark_point, style="ink")),
+        _meant(x),
         *_names(run, name, x),
     )
 
 
-def _others(base: alt.Chart, kinds: Collection[str], tips: list[alt.Tooltip]) -> list[alt.Chart]:
-    """What no band holds, with a legend: colour and shape of their own beside the runs' colours."""
-    there = [kind for kind in OTHERS if kind in kinds]
-    if not there:
-        return []
-    called, looks = zip(*(OTHERS[kind] for kind in there), strict=True)
-    colours, shapes = zip(*looks, strict=True)
-    domain = list(called)
-    return [
-        base.transform_filter(f"indexof({there}, datum.key_kind) >= 0")
-        .transform_calculate(other=f"{dict(zip(there, called, strict=True))}[datum.key_kind]")
-        .mark_point(size=26, filled=True, opacity=0.8, strokeWidth=0)
-        .encode(
-            fill=alt.Fill("other:N", title=None)
-            .scale(domain=domain, range=list(colours))
-            .legend(orient="top"),
-            shape=alt.Shape("other:N", title=None)
-            .scale(domain=domain, range=list(shapes))
-            .legend(orient="top"),
-            tooltip=tips,
-        )
-    ]
+def _dots(mark: Callable[..., alt.Chart]) -> list[alt.Chart]:
+    """A dot at each place of a line where the sink rises; the others are there to be pointed at."""
+    size = alt.condition("datum.rises", alt.value(46), alt.value(0))
+    return [mark(filled=True, opacity=1).encode(size=size)]
+
+
+def _meant(x: alt.X) -> alt.Chart:
+    """What the rule at the onset means."""
+    rule = alt.InlineData(values=[{"age": 0.0, "meaning": APPEARS}])
+    text = alt.Chart(rule).mark_text(align="left", baseline="top", dx=4, fontSize=11)
+    return text.encode(x=x, y=alt.value(2), text="meaning:N")
 
 
 def _names(run: Run, name: str, x: alt.X) -> list[alt.Chart]:
@@ -284,16 +289,6 @@ def _names(run: Run, name: str, x: alt.X) -> list[alt.Chart]:
         models.mark_rule(style="ink", strokeWidth=1, opacity=0.7).encode(**joined),
         toys.mark_text(align="left", dx=3, fontSize=11).encode(**told),
         models.mark_text(align="left", dx=3, fontSize=12, fontWeight="bold").encode(**told),
-    ]
-
-
-def _points(mark: Callable[..., alt.Chart], tips: list[alt.Tooltip]) -> list[alt.Chart]:
-    """Filled where the sink rises."""
-    return [
-        mark(filled=rising, size=24, opacity=0.6)
-        .transform_filter(f"{'' if rising else '!'}datum.rising")
-        .encode(tooltip=tips)
-        for rising in (True, False)
     ]
 
 
@@ -318,8 +313,6 @@ def reading(rows: pl.DataFrame, name: str, readers: str) -> str:
         told.append(f"in {world} {', '.join(parts)}")
     if not told:
         return f"No {readers} checkpoint lies within the rise of a sink whose onset is known."
-    called = {"sink": "force", "escape": "escape", "brake": "brake"}[name]
-    return (
-        f"Median {called} on {readers} queries while the sink rises, in standard errors: "
-        f"{'; '.join(told)}."
-    )
+    called = {"sink": "pull", "escape": "escape", "brake": "brake"}[name]
+    while_rising = f"while the sink rises ({'dots, ' if name == 'sink' else ''}{readers} queries)"
+    return f"Median {called} {while_rising}, in standard errors: {'; '.join(told)}."

@@ -9,7 +9,7 @@ from trajectory.dynamics.series import with_group
 from trajectory.report import marks, words
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Captions, Figure, Missing, Part
-from trajectory.report.parts.comparisons import forest
+from trajectory.report.parts.comparisons import causes
 from trajectory.report.run import Run, is_bb
 from trajectory.schemas import BB_INTERVENTIONS
 
@@ -42,8 +42,8 @@ def make(run: Run, first: str) -> Part:
             blocks += [_ends(run, frame, toy, first), _over(run, frame, toy, first)]
     if not blocks:
         blocks.append(Missing("Interventions", reason("bb_interventions"), "interventions"))
-    figure, compared = forest(run, "causes", "causes", "What drives what")
-    blocks.append(figure)
+    figures, compared = causes(run)
+    blocks += figures
     data |= compared
     return Part("changed", "Interventions", TEXT, blocks, (), data)
 

@@ -385,6 +385,12 @@ document.addEventListener("themechange", () => {
   work = work.then(drawAll);
 });
 
+// A chart that was drawn while it was folded may have had no width.
+for (const fold of document.querySelectorAll("details.folded")) fold.addEventListener("toggle", () => {
+  const own = payload.figures.filter(({ name }) => fold.open && fold.contains(document.getElementById(name)));
+  for (const figure of own) work = work.then(() => draw(figure));
+});
+
 bound();
 begin();
 work = work.then(drawAll);
