@@ -18,7 +18,7 @@ from trajectory.config.claims import load_claims, shipped
 from trajectory.dynamics.claims.all import CRITERIA
 from trajectory.dynamics.claims.ledger import standings
 from trajectory.dynamics.series import group_of
-from trajectory.report import findings
+from trajectory.report import findings, words
 from trajectory.report.names import Names, change
 from trajectory.report.page import Folded, Grid, Page, Tiles
 from trajectory.report.pages import claims as ledger_page
@@ -217,6 +217,37 @@ def test_lines_are_the_records_of_the_tables(run: Run) -> None:
     assert own["seeds"].to_list() == [2] * own.height
     tokens = points.filter(axis="tokens", group="nano-olmo")
     assert tokens["x"].to_list() == [64 * s for s in STEPS if s > 0]
+
+
+def test_the_table_of_ends_has_the_number_that_a_line_ends_with(run: Run, page: Page) -> None:
+    """Beside the fitted end: by step a line ends with the mean of its seeds' last ones."""
+    heads = run.frame("heads").filter(step=STEPS[-1])
+    folded = next(b for b in page.blocks if getattr(b, "title", "") == "How every model ends")
+    assert isinstance(folded, Folded)
+    (table,) = (b for b in folded.blocks if isinstance(b, Grid))
+    assert table.head[-3:] == ["sink: fitted end", "drain: fitted end", "peak: fitted end"]
+    lasts = {}
+    for line, row in zip(findings.overview(run), table.rows, strict=True):
+        where = {"trajectory": line.trajectory, "domain": line.domain}
+        (own,) = heads.filter(**where, layer=line.place[0], head=line.place[1]).to_dicts()
+        (cell,) = (c for c in row[-3:-2] if not isinstance(c, str))
+        assert cell.note.endswith(f"last\N{NO-BREAK SPACE}{words.number(own['sink_excess'])}")
+        lasts[line.trajectory, line.domain] = own["sink_excess"]
+    drawn = page.data["sink-ends"].filter(axis="step")
+    assert drawn.height == len(run.free)
+    for row in drawn.to_dicts():
+        mine = [
+            v for (t, d), v in lasts.items() if (group_of(t), d) == (row["group"], row["domain"])
+        ]
+        assert row["mean"] == pytest.approx(np.mean(mine))
+
+
+def test_the_slider_says_whose_last_checkpoint_it_has_gone_past() -> None:
+    film = attention.Film("nano-olmo", [0, 10, 20], 10.0, True)
+    told = [attention._stands(film, age) for age in (0.0, 1.5, 2.0, 2.5)]
+    assert told == ["step 0", "step 10", "step 20", "step 20 (last)"]
+    alone = attention.Film("nano-olmo", [20], 10.0, True)
+    assert attention._stands(alone, 3.0) == "its one checkpoint"
 
 
 def test_on_the_clock_of_the_onset_seeds_are_read_between_their_records() -> None:

@@ -53,6 +53,8 @@ from trajectory.report.parts.tally import Tallies
 from trajectory.report.run import Run, dormant, is_bb
 from trajectory.schemas.base import UNSTEPPED
 
+NBSP = "\N{NO-BREAK SPACE}"
+
 
 def _words(run: Run) -> list[tuple[str, str, str]]:
     """What a newcomer needs: pictogram, word, one line with the threshold of this run."""
@@ -278,7 +280,8 @@ def _endings(run: Run, names: Names) -> Grid:
         ]
         place = Cell(f"L{line.place[0]}H{line.place[1]}", "number")
         rows.append([names.of(line.trajectory), line.domain, place, *_steps(run, line), *cells])
-    head = ["model", "domain", "head", "steps", "sink appears (steps)", "sink", "drain", "peak"]
+    head = ["model", "domain", "head", "steps", "sink appears (steps)"]
+    head += [f"{name}: fitted end" for name in ("sink", "drain", "peak")]
     note = (
         "Verdicts of all pages are on the fitted end of the head with the greatest sink (layer L, "
         "head H): where a line through its last quarter of checkpoints ends, with its 95 % "
@@ -299,9 +302,11 @@ def _ending(cell: End, last: float | None) -> Cell:
     if cell.verdict == UNDEFINED:
         return Cell("—", note="not defined")
     note = cell.value if last is None else f"{cell.value}, last {words.number(last)}"
+    note = note.replace(" ", NBSP).replace(f"{NBSP}[", " [")  # lines break before intervals alone
+    looks = {YES: "yes", NO: "no", UNDECIDED: "open"}
     return Cell(
         cell.verdict,
-        {YES: "yes", NO: "no", UNDECIDED: "open"}.get(cell.verdict, ""),
+        f"{looks.get(cell.verdict, '')} wrap".strip(),
         note=note + (" ≠ paper" if cell.agrees is False else ""),
     )
 

@@ -143,7 +143,7 @@ def _stands(film: Film, age: float) -> str:
     if len(film.steps) == 1:
         return "its one checkpoint"
     last = film.ages()[-1] < age * (1 - 1e-9)
-    return f"{'its last, ' if last else ''}step {_shown(film, age):,}"
+    return f"step {_shown(film, age):,}{' (last)' if last else ''}"
 
 
 def _place(films: Sequence[Film], age: float, names: Names) -> str:
