@@ -117,8 +117,8 @@ def test_what_was_measured_stands_beside_the_verdict() -> None:
     assert (found.verdict, found.question) == ("yes", "Do sink and drain drive each other?")
     assert found.text == (
         "Yes by the claims' tests: the gradient flow leaves it open in toys (in toys each pushes "
-        "the other as the loss asks in 2 of 3 measurements at the sink, 1 of 3 at other "
-        "positions); training with one held or forced says yes in toys (1 of 2 changes as "
+        "the other as the loss asks in 2 of 3 measurements at the sink and 1 of 3 at "
+        "other positions); training with one held or forced says yes in toys (1 of 2 changes as "
         "predicted, 0 of 1 sham changes too); not measured: forked training."
     )
 
@@ -156,5 +156,22 @@ def test_without_forces_forks_and_holds_nothing_is_said() -> None:
     noise = told({"claims": claims({})}, known([None], [True], "nano"))
     assert noise.verdict == "undecided"
     assert noise.text.startswith(
-        "Not decided: the gradient flow is judged by no claim in language models; not measured: "
+        "Not decided: the gradient flow is judged by no claim in language models (at no sink is a "
+        "push told from its error); not measured: "
     )
+
+
+def test_the_chart_s_caption_has_the_answer_s_numbers() -> None:
+    rows = known([True, True, False, None], [True, False, False])
+    told = driven.caption(rows)
+    assert told == (
+        "Within a factor of 2 of the line, each pushes the other as the loss asks in 2 of 3 "
+        "measurements at the sink, 1 of 3 at other positions and 1 of 1 at all places of a token."
+    )
+    assert "2 of 3 measurements at the sink and 1 of 3 at other positions" in told_of(rows)
+    assert driven.caption(known([None], [True])) == "At no sink is a push told from its error."
+    assert driven.caption(known([], [True])) == ""
+
+
+def told_of(rows: pl.DataFrame) -> str:
+    return told({"claims": claims({})}, rows).text

@@ -235,7 +235,9 @@ def _forces(
     points = agreement.rows(rows)
     if points.height:
         data["agreement"] = points
-        blocks.append(_plain(agreement.figure(points, rows, brief=True)))
+        figure = _plain(agreement.figure(points, rows, brief=True))
+        told = driven.caption(levels.sinks_and_shams(rows)) or figure.reading
+        blocks.append(replace(figure, title="How hard each pushes the other", reading=told))
     return blocks or [Missing("Forces", "no sink's onset was observed beside them", "force-sink")]
 
 

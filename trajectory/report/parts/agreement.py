@@ -77,9 +77,7 @@ def figure(points: pl.DataFrame, placed: pl.DataFrame, brief: bool = False) -> F
     """The chart: on its diagonal the loss's one number is both arrows of the flow."""
     return Figure(
         "agreement",
-        "How hard each pushes the other"
-        if brief
-        else "The loss's coupling and the flow's two arrows, in both worlds",
+        "The loss's coupling and the flow's two arrows, in both worlds",
         chart(points),
         reading(levels.sinks_and_shams(placed), brief),
         data="agreement",
@@ -191,16 +189,17 @@ def reading(known: pl.DataFrame, brief: bool = False) -> str:
             "No head with an observed onset of its sink has all three numbers: there is no sink "
             "whose arrows could be compared with its coupling."
         )
-    told = [_agreement(sinks, "measurements at sinks" if brief else "sinks that have begun", brief)]
+    told = [_agreement(sinks, "sinks that have begun", brief)]
     for kind, (called, _) in SHAMS.items():
         own = known.filter(pl.col("key_kind") == kind)
         if own.filter("resolved").height:
-            told.append(_agreement(own, f"at {called}" if brief else f"shams at {called}", brief))
+            told.append(_agreement(own, f"shams at {called}", brief))
     factor = f"within a factor of {levels.WITHIN:g}"
     if brief:
         return (
-            "Filled: how drain pushes sink; open: how sink pushes drain; on the line, as the loss "
-            f"asks. Both are, {factor}, in {words.listed(told)}."
+            "On the line, each of sink and drain drives the other as strongly as the loss asks "
+            f"for. Both arrows lie on it, {factor}, in {words.listed(told)}. A sham is a key that "
+            "is no sink."
         )
     return (
         f"Both arrows agree with R, {factor}, in {words.listed(told)}. "
@@ -208,14 +207,9 @@ def reading(known: pl.DataFrame, brief: bool = False) -> str:
     )
 
 
-def agreed(resolved: pl.DataFrame) -> str:
-    """'10 of 11': in how many of these rows both arrows are the coupling's own size."""
-    return f"{int(resolved['agree'].sum())} of {resolved.height}"
-
-
 def _agreement(part: pl.DataFrame, called: str, brief: bool) -> str:
     resolved = part.filter("resolved")
-    of = f"{agreed(resolved)} {called}"
+    of = f"{int(resolved['agree'].sum())} of {resolved.height} {called}"
     if resolved.is_empty() or brief:
         return of
     medians = (words.number(words.median(resolved[n])) for n in ("sink_ratio", "drain_ratio"))

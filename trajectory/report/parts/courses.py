@@ -16,7 +16,7 @@ from trajectory.report.controls import Choice
 from trajectory.report.names import Names
 from trajectory.report.page import Captions, Chart, Figure
 from trajectory.report.palette import KINDS, QUIET
-from trajectory.report.parts.clock import AXES, GAP, apart, ticks
+from trajectory.report.parts.clock import GAP, apart
 from trajectory.report.run import TOYS, Run, is_bb
 from trajectory.schemas import FORCES
 
@@ -51,6 +51,8 @@ SHOWN = (
     "token"
 )
 
+AXIS = "ln(step / onset of the sink)"
+
 
 def drawn(run: Run, courses: pl.DataFrame) -> pl.DataFrame:
     """Courses with a clock: of a language model on the first domain alone."""
@@ -72,11 +74,10 @@ def drawn(run: Run, courses: pl.DataFrame) -> pl.DataFrame:
 
 def frames(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """The data sets of the charts."""
-    since = pl.col("age").exp().alias("since")
     return {
-        "courses": rows.with_columns(since),
-        "band": band(rows).with_columns(since),
-        "courses-ends": ends(rows).with_columns(since, pl.col("right").exp()),
+        "courses": rows,
+        "band": band(rows),
+        "courses-ends": ends(rows),
     }
 
 
@@ -200,9 +201,8 @@ def _chart(
 ) -> Chart:
     y = alt.Y(f"{name}_strength:Q", title=title).scale(type="symlog", constant=TURN)
     low, high = ages
-    values = {"values": ticks(math.exp(low), math.exp(high))}
-    x = alt.X("since:Q", title=AXES["onset"]).scale(**axes.beside_in_logs(low, high, names))
-    x = x.axis(**marks.log_ticks("x") | values)
+    scale, ticks = axes.beside(low, high, names)
+    x = alt.X("age:Q", title=AXIS).scale(**scale).axis(**ticks)
     base = (
         marks.shown(marks.named("courses"), domain=False)
         .transform_filter("datum.readers == chosen_readers")
@@ -223,7 +223,6 @@ def _chart(
         .transform_aggregate(
             age="mean(age)", mean=f"mean({name}_strength)", groupby=["group", "bin"]
         )
-        .transform_calculate(since="exp(datum.age)")
         .encode(y=alt.Y("mean:Q", title=title), color=marks.colour(run), detail=["group:N"])
     )
     models = every.transform_filter("!datum.toy").encode(detail=["trajectory:N"])
@@ -236,7 +235,7 @@ def _chart(
     return alt.layer(
         shams,
         marks.reference(0.0, "no force"),
-        marks.reference(1.0, "the sink's onset", vertical=True),
+        marks.reference(0.0, "the sink's onset", vertical=True),
         *_others(base, kinds, tips),
         mean.mark_line(strokeWidth=1.8),
         models.mark_line(style="ink", strokeWidth=3.5, opacity=0.9),

@@ -15,7 +15,6 @@ from trajectory.dynamics.claims.ledger import UNMEASURED, standings
 from trajectory.dynamics.series import with_group
 from trajectory.report import words
 from trajectory.report.page import Finding
-from trajectory.report.parts import agreement
 from trajectory.report.parts.story import MIXED, NO, OPEN, UNTESTED, YES
 from trajectory.report.parts.tiles import CHIPS
 from trajectory.report.run import Run, is_bb
@@ -35,6 +34,9 @@ CALLED = {
 
 ANSWERS = {YES: "Yes", NO: "No", MIXED: "Mixed", OPEN: "Not decided", UNTESTED: "Not measured"}
 """Chip → how the sentence starts."""
+
+POSITION, TOKEN = ("position", "at other positions"), ("token", "at all places of a token")
+"""Kinds of shams, and where they are."""
 
 SAYS = {YES: "says yes", NO: "says no", MIXED: "says both", OPEN: "leaves it open"}
 
@@ -124,18 +126,36 @@ def _flow(known: pl.DataFrame | None) -> Seen:
     if known is None or known.is_empty():
         return [], ""
     worlds = _in_worlds(known["trajectory"].unique().to_list())
-    own = known.filter("resolved")
-    at = {kind: own.filter(key_kind=kind) for kind in ("sink", "position")}
-    if at["sink"].is_empty():
-        return worlds, ""
-    where = words.listed(_in_worlds(at["sink"]["trajectory"].unique().to_list()))
-    told = (
-        f"in {where} each pushes the other as the loss asks in {agreement.agreed(at['sink'])} "
-        "measurements at the sink"
-    )
-    if at["position"].height:
-        told += f", {agreement.agreed(at['position'])} at other positions"
-    return worlds, told
+    sinks = known.filter(pl.col("key_kind") == "sink", "resolved")
+    if sinks.is_empty():
+        return worlds, "at no sink is a push told from its error"
+    where = words.listed(_in_worlds(sinks["trajectory"].unique().to_list()))
+    return worlds, f"in {where} {pushes(known, (POSITION,))}"
+
+
+def pushes(known: pl.DataFrame, shams: Sequence[tuple[str, str]]) -> str:
+    """How often each pushes the other as the loss asks, at sinks and at these shams.
+
+    Args:
+        known: from ``levels.sinks_and_shams``.
+        shams: kinds of keys, and what they are called.
+    """
+    told = []
+    for kind, called in (("sink", "measurements at the sink"), *shams):
+        own = known.filter(pl.col("key_kind") == kind, "resolved")
+        if own.height or kind == "sink":
+            told.append(f"{int(own['agree'].sum())} of {own.height} {called}")
+    return f"each pushes the other as the loss asks in {words.listed(told)}"
+
+
+def caption(known: pl.DataFrame) -> str:
+    """Of the chart of the pushes; nothing where no sink has both."""
+    if known.filter(key_kind="sink").is_empty():
+        return ""
+    if known.filter(pl.col("key_kind") == "sink", "resolved").is_empty():
+        return "At no sink is a push told from its error."
+    told = pushes(known, (POSITION, TOKEN))
+    return f"Within a factor of {levels.WITHIN:g} of the line, {told}."
 
 
 def _held(run: Run) -> Seen:
