@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from trajectory.config import parse
 from trajectory.config.claims import load_claims, shipped
-from trajectory.dynamics import levels
 from trajectory.dynamics.claims.all import CRITERIA
 from trajectory.dynamics.claims.ledger import standings
 from trajectory.dynamics.series import group_of
-from trajectory.report import findings
+from trajectory.report import findings, words
 from trajectory.report.names import Names, change
 from trajectory.report.page import Folded, Grid, Page, Tiles
 from trajectory.report.pages import claims as ledger_page
@@ -74,22 +73,22 @@ def told(run: Run, results: Path, folder: Path, *changes: tuple[str, str, float]
     copy = with_table(results, folder, "phenomena", edit)
     own = Run(copy, configured(copy, VARIED))
     found, names = Tallies.read(own), Names(own.config)
-    rows = story.findings(own, found, names, None)
+    rows = story.findings(own, found, names)
     return [story.title(own, found), *(f"{row.verdict}: {row.text}" for row in rows)]
 
 
 def test_title_and_findings_follow_the_tables(run: Run, results: Path, tmp_path: Path) -> None:
     title, where, with_, without = told(run, results, tmp_path / "a")
-    assert (
-        where == "yes: It is there at the end in 2 of 3 toy variants and in 1 of 1 language model."
-    )
-    assert with_.startswith(
-        "mixed: Of the models with a sink 3 of 3 also drain its value, and of those deep enough "
-        "for a residual peak 1 of 2 show one. "
+    assert where == "yes: It is there at the end in 2 of 3 toy variants and 1 of 1 language model."
+    assert with_ == (
+        "mixed: Where a sink is there at the end, a drain is too in 2 of 2 toy variants and 1 of 1 "
+        "language model; a peak, which takes two layers, in 0 of 1 toy variant and 1 of 1 language "
+        "model."
     )
     both = [(group, "residual_ratio", 9.0) for group in ("bb/adamw-3l", "nano")]
     _, _, with_, _ = told(run, results, tmp_path / "peaks", *both)
-    assert with_.startswith("yes: ") and "residual peak 2 of 2 show one" in with_
+    assert with_.startswith("yes: ")
+    assert with_.endswith("in 1 of 1 toy variant and 1 of 1 language model.")
     assert without == "yes: ReLU attention removes it."
     title, where, _, without = told(
         run, results, tmp_path / "b", ("bb/relu-1l", "sink_excess", 0.6)
@@ -131,7 +130,7 @@ def test_an_undecided_end_is_no_absence(results: Path, tmp_path: Path) -> None:
     assert story.title(own, found) == (
         "This run does not decide whether its models end with an attention sink"
     )
-    where, with_, _ = story.findings(own, found, Names(own.config), None)
+    where, with_, _ = story.findings(own, found, Names(own.config))
     assert (where.verdict, where.text) == (
         "undecided",
         "Whether it is there at the end is undecided in 3 toy variants and in 1 language model.",
@@ -218,6 +217,37 @@ def test_lines_are_the_records_of_the_tables(run: Run) -> None:
     assert own["seeds"].to_list() == [2] * own.height
     tokens = points.filter(axis="tokens", group="nano-olmo")
     assert tokens["x"].to_list() == [64 * s for s in STEPS if s > 0]
+
+
+def test_the_table_of_ends_has_the_number_that_a_line_ends_with(run: Run, page: Page) -> None:
+    """Beside the fitted end: by step a line ends with the mean of its seeds' last ones."""
+    heads = run.frame("heads").filter(step=STEPS[-1])
+    folded = next(b for b in page.blocks if getattr(b, "title", "") == "How every model ends")
+    assert isinstance(folded, Folded)
+    (table,) = (b for b in folded.blocks if isinstance(b, Grid))
+    assert table.head[-3:] == ["sink: fitted end", "drain: fitted end", "peak: fitted end"]
+    lasts = {}
+    for line, row in zip(findings.overview(run), table.rows, strict=True):
+        where = {"trajectory": line.trajectory, "domain": line.domain}
+        (own,) = heads.filter(**where, layer=line.place[0], head=line.place[1]).to_dicts()
+        (cell,) = (c for c in row[-3:-2] if not isinstance(c, str))
+        assert cell.note.endswith(f"last\N{NO-BREAK SPACE}{words.number(own['sink_excess'])}")
+        lasts[line.trajectory, line.domain] = own["sink_excess"]
+    drawn = page.data["sink-ends"].filter(axis="step")
+    assert drawn.height == len(run.free)
+    for row in drawn.to_dicts():
+        mine = [
+            v for (t, d), v in lasts.items() if (group_of(t), d) == (row["group"], row["domain"])
+        ]
+        assert row["mean"] == pytest.approx(np.mean(mine))
+
+
+def test_the_slider_says_whose_last_checkpoint_it_has_gone_past() -> None:
+    film = attention.Film("nano-olmo", [0, 10, 20], 10.0, True)
+    told = [attention._stands(film, age) for age in (0.0, 1.5, 2.0, 2.5)]
+    assert told == ["step 0", "step 10", "step 20", "step 20 (last)"]
+    alone = attention.Film("nano-olmo", [20], 10.0, True)
+    assert attention._stands(alone, 3.0) == "its one checkpoint"
 
 
 def test_on_the_clock_of_the_onset_seeds_are_read_between_their_records() -> None:
@@ -334,24 +364,3 @@ def test_the_slider_shows_each_world_s_last_record_before_its_place(run: Run) ->
     weights = next(b for b in blocks if getattr(b, "name", "") == "model-weights")
     rest = findings.overview(run)
     assert rest and "1 of 6 heads gives the sink at least half" in weights.reading
-
-
-def test_what_the_flow_says_stands_beside_the_ledger_s_verdict(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The flow is one criterion of several: the finding says no more than the claim's verdict."""
-
-    def named(frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.with_columns(pl.col("claim").replace("mutual reinforcement", story.DRIVEN))
-
-    changed = with_table(results, tmp_path, "claims", named)
-    own = Run(changed, configured(changed, VARIED))
-    agreed = levels.Contrast("bb/softmax-1l", 0.9, 0.1, 0.8, 0.7, 0.9, 3)
-    monkeypatch.setattr(levels, "agreeing", lambda known: [agreed])
-    monkeypatch.setattr(levels, "arrows_agree", lambda found: levels.YES)
-    known, found = pl.DataFrame({"row": [0]}), Tallies.read(own)
-    text = story.findings(own, found, Names(own.config), known)[1].text
-    standing = standings(own.frame("claims").to_dicts())[story.DRIVEN].verdict
-    assert standing != "reproduced"
-    assert "In the gradient flow sink and drain drive each other in" in text
-    assert text.endswith(f"; the paper's claim is {standing}.")

@@ -53,7 +53,7 @@ def test_wherever_one_points_the_nearest_x_is_read_of_all_lines(opened: webdrive
     for _ in range(40):
         point(opened, "sink", random.random(), random.uniform(0.55, 1))  # the inset is above
         told = readout(opened, "sink")
-        assert told and told[0].startswith("step / step of the sink's onset: ")
+        assert told and told[0].startswith("step / sink's onset: ")
         assert {row.rsplit(":", 1)[0] for row in told[2:]} <= {
             "1 layer, AdamW", "3 layers, AdamW", "nano-olmo",
         }  # fmt: skip

@@ -21,6 +21,7 @@ from trajectory.report.findings import (
     endings,
     overview,
 )
+from trajectory.report.findings import Cell as End
 from trajectory.report.missing import reason
 from trajectory.report.names import Names
 from trajectory.report.page import (
@@ -39,9 +40,11 @@ from trajectory.report.page import (
 from trajectory.report.parts import (
     agreement,
     attention,
+    clock,
     cost,
     courses,
     depths,
+    driven,
     phenomena,
     story,
     tiles,
@@ -49,6 +52,8 @@ from trajectory.report.parts import (
 from trajectory.report.parts.tally import Tallies
 from trajectory.report.run import Run, dormant, is_bb
 from trajectory.schemas.base import UNSTEPPED
+
+NBSP = "\N{NO-BREAK SPACE}"
 
 
 def _words(run: Run) -> list[tuple[str, str, str]]:
@@ -77,14 +82,15 @@ def make(run: Run) -> Page:
     names, found = Names(run.config), Tallies.read(run)
     rows, course = run.forced or (None, None)
     known = levels.sinks_and_shams(rows) if rows is not None else None
+    where, together, removed = story.findings(run, found, names)
     data: dict[str, pl.DataFrame] = {}
     drawn, controls = phenomena.make(run, found, names, data)
     watched, more = attention.make(run, found.groups, names, data)
     blocks: list[Block] = [
-        Findings(story.findings(run, found, names, known), story.caveat(run)),
+        Findings([where, together, driven.finding(run, known), removed], story.caveat(run)),
         *_phenomena(run, found, names, drawn, data),
         Glossary("Words you need", _words(run)),
-        Heading("Do sink and drain drive each other?", _measured(rows), "drive"),
+        Heading("How sink and drain push each other", _measured(rows), "drive"),
         *_forces(run, rows, course, data, controls),
         Heading("Where heads look, and what they are worth", "", "attention"),
         *watched,
@@ -171,16 +177,19 @@ def _at_the_end(run: Run, names: Names) -> list[Block]:
 
 def _lines(run: Run, found: Tallies) -> str:
     held = len(run.groups) - len(found.groups)
-    told = (
-        "Thin: toys, the mean of seeds in their range; thick: language models. Each line follows "
-        "the head with the greatest sink, on the inputs where it rests."
+    told = "Thin: toys, the mean of seeds in their range; thick: language models. "
+    if not (found.toys and found.models):
+        told = "Toys: the mean of seeds in their range. " if found.toys else ""
+    told += (
+        "Lines follow the head with the greatest sink, on inputs where it rests, to the last "
+        "checkpoint"
     )
     if any(not run.is_static(t) for g in found.toys for t in run.trajectories if group_of(t) == g):
-        told += " By onset a toy's line ends with its first seed; Trajectories has every end."
+        told += " (by onset, the first seed's)"
+    told += "; verdicts judge fitted ends (both in How every model ends)."
     if not held:
         return told
-    of = words.count(held, "experiment")
-    return f"{told} Mutual reinforcement shows {of} on causes."
+    return f"{told} Left out: {words.count(held, 'experiment')} on causes."
 
 
 def _by_depth(run: Run, data: dict[str, pl.DataFrame]) -> list[Block]:
@@ -200,11 +209,10 @@ def _by_depth(run: Run, data: dict[str, pl.DataFrame]) -> list[Block]:
 def _measured(rows: pl.DataFrame | None) -> str:
     if rows is None:
         return ""
-    return (
-        "Curves that move together cannot say it; forces can. First: how hard descent pulls on the "
-        "sink's weight (grey band: other positions). Then: the loss's coupling R against the "
-        "gradient flow's two arrows; on the line they agree."
-    )
+    told = "Curves that move together cannot say it; forces can"
+    if rows.filter(pl.col("key_kind") == "position").is_empty():
+        return f"{told}."
+    return f"{told}, against shams: keys that are no sink (grey band: other positions)."
 
 
 def _forces(
@@ -227,7 +235,9 @@ def _forces(
     points = agreement.rows(rows)
     if points.height:
         data["agreement"] = points
-        blocks.append(_plain(agreement.figure(points, rows, brief=True)))
+        figure = _plain(agreement.figure(points, rows, brief=True))
+        told = driven.caption(levels.sinks_and_shams(rows)) or figure.reading
+        blocks.append(replace(figure, title="How hard each pushes the other", reading=told))
     return blocks or [Missing("Forces", "no sink's onset was observed beside them", "force-sink")]
 
 
@@ -243,11 +253,8 @@ def _claims(run: Run) -> list[Block]:
     told = tiles.counted(strip)
     _, others = tiles.apart(run)
     if others:
-        told += (
-            f" Not shown: {words.count(len(others), 'claim')} of other papers, "
-            f"{tiles.verdicts_of(others)}."
-        )
-    told = f"The paper is Guo et al., arXiv 2410.13835. {told}"
+        told += f" Not shown: {words.count(len(others), 'claim')} of other papers."
+    told = f"Paper: Guo et al., arXiv 2410.13835. {told}"
     return [Heading("The paper's claims", told, "claims"), strip]
 
 
@@ -263,36 +270,47 @@ def _differences(run: Run) -> Items:
 
 def _endings(run: Run, names: Names) -> Grid:
     """Every trajectory with what it ends with."""
-    settings = run.config.dynamics
+    settings, last = run.config.dynamics, clock.last(run)
     rows: list[list[str | Cell]] = []
     # Experiments come last and unfold: the page's title and findings leave them out.
     lines = sorted(overview(run), key=lambda line: run.is_held(group_of(line.trajectory)))
     free = sum(not run.is_held(group_of(line.trajectory)) for line in lines)
     for line in lines:
         cells = [
-            Cell("—", note="not defined")
-            if cell.verdict == UNDEFINED
-            else Cell(
-                cell.verdict,
-                {YES: "yes", NO: "no", UNDECIDED: "open"}.get(cell.verdict, ""),
-                note=cell.value + (" ≠ paper" if cell.agrees is False else ""),
-            )
-            for cell in (line.cells[p] for p in ("sink", "drain", "peak"))
+            _ending(line.cells[p], last.get((p, line.trajectory, line.domain)))
+            for p in ("sink", "drain", "peak")
         ]
         place = Cell(f"L{line.place[0]}H{line.place[1]}", "number")
         rows.append([names.of(line.trajectory), line.domain, place, *_steps(run, line), *cells])
-    head = ["model", "domain", "head", "steps", "sink appears (steps)", "sink", "drain", "peak"]
+    head = ["model", "domain", "head", "steps", "sink appears (steps)"]
+    head += [f"{name}: fitted end" for name in ("sink", "drain", "peak")]
     note = (
         "Verdicts of all pages are on the fitted end of the head with the greatest sink (layer L, "
         "head H): where a line through its last quarter of checkpoints ends, with its 95 % "
-        "interval; of fewer than five checkpoints the last one's mean over sequences. Undecided: "
-        "the interval holds the threshold. A variant's verdict is that of the mean over its seeds. "
+        "interval; of fewer than five checkpoints the last one's mean over sequences. Last: at the "
+        "last checkpoint, where charts' lines end. Undecided: the interval holds the threshold. A "
+        "variant's verdict is "
+        "that of the mean over its seeds. "
         f"Sink: weight above uniform ≥ {settings.sink_threshold}. Drain: value norm ≤ "
         f"{settings.drain_threshold} of the others' median. Peak: residual norm ≥ "
         f"{settings.peak_threshold} times the others' median between two blocks, which one layer "
         "does not have."
     )
     return Grid("phenomena", head, rows, note, fold=min(free or 14, 24))
+
+
+def _ending(cell: End, last: float | None) -> Cell:
+    """The verdict, the number that it is on, and the one that the chart's line ends with."""
+    if cell.verdict == UNDEFINED:
+        return Cell("—", note="not defined")
+    note = cell.value if last is None else f"{cell.value}, last {words.number(last)}"
+    note = note.replace(" ", NBSP).replace(f"{NBSP}[", " [")  # lines break before intervals alone
+    looks = {YES: "yes", NO: "no", UNDECIDED: "open"}
+    return Cell(
+        cell.verdict,
+        f"{looks.get(cell.verdict, '')} wrap".strip(),
+        note=note + (" ≠ paper" if cell.agrees is False else ""),
+    )
 
 
 def _steps(run: Run, line: Line) -> list[Cell]:

@@ -138,13 +138,17 @@ def _shown(film: Film, age: float) -> int:
     return before[-1] if before else film.steps[0]
 
 
+def _stands(film: Film, age: float) -> str:
+    """The checkpoint that is shown, and that it is the last where the clock has gone past it."""
+    if len(film.steps) == 1:
+        return "its one checkpoint"
+    last = film.ages()[-1] < age * (1 - 1e-9)
+    return f"step {_shown(film, age):,}{' (last)' if last else ''}"
+
+
 def _place(films: Sequence[Film], age: float, names: Names) -> str:
-    told = "; ".join(
-        names.of(f.trajectory)
-        + (f" at step {_shown(f, age):,}" if len(f.steps) > 1 else " at its one checkpoint")
-        for f in films
-    )
-    clock = "step of the sink" if films[0].onset else "of training"
+    told = "; ".join(f"{names.of(f.trajectory)} at {_stands(f, age)}" for f in films)
+    clock = "sink's onset" if films[0].onset else "of training"
     return (
         f"{words.number(age)} × {clock}: {told}"
         if films[0].onset

@@ -20,7 +20,7 @@ from trajectory.report.names import Names
 from trajectory.report.run import Run, dormant, is_bb
 
 AXES = {
-    "onset": "step / step of the sink's onset",
+    "onset": "step / sink's onset",
     "step": "training step",
     "tokens": "training tokens",
 }
@@ -63,19 +63,34 @@ PANELS = (
 def records(run: Run, groups: Sequence[str]) -> dict[str, pl.DataFrame]:
     """Per panel, the records of the trajectories of these models: the lead head's sink and drain,
     the peak at its depth, each on one dormant domain, with tokens and the onset of the sink."""
-    heads = dormant(series.lead_heads(run, ["sink_excess", "value_ratio"]))
-    streams = dormant(series.streams(run, ["residual_ratio"]).filter(pl.col("lead_layer")))
+    every = _measured(run)
     tokens = series.clock(run).select("trajectory", "domain", "step", "tokens")
     moving = [t for t in run.trajectories if not run.is_static(t)]
     found = {}
     for panel in PANELS:
-        frame = streams if panel.column == "residual_ratio" else heads
         wanted = pl.col("group").is_in(list(groups)) & pl.col("trajectory").is_in(moving)
-        rows = _one_domain(run, frame.filter(wanted).drop_nulls(panel.column))
+        rows = _one_domain(run, every[panel.name].filter(wanted).drop_nulls(panel.column))
         if panel.log:
             rows = rows.filter(pl.col(panel.column) > 0)
         found[panel.name] = rows.join(tokens, on=["trajectory", "domain", "step"], how="left")
     return found
+
+
+def last(run: Run) -> dict[tuple[str, str, str], float]:
+    """(panel, trajectory, domain) → what its line ends with: the value at its last checkpoint."""
+    every, found = _measured(run), {}
+    for panel in PANELS:
+        rows = every[panel.name].drop_nulls(panel.column).sort("step")
+        for row in rows.group_by("trajectory", "domain").last().to_dicts():
+            found[panel.name, row["trajectory"], row["domain"]] = row[panel.column]
+    return found
+
+
+def _measured(run: Run) -> dict[str, pl.DataFrame]:
+    """Per panel, the statistic in the lead head, or at the depth of the peak, where it rests."""
+    heads = dormant(series.lead_heads(run, ["sink_excess", "value_ratio"]))
+    streams = dormant(series.streams(run, ["residual_ratio"]).filter(pl.col("lead_layer")))
+    return {"sink": heads, "drain": heads, "peak": streams}
 
 
 def _one_domain(run: Run, rows: pl.DataFrame) -> pl.DataFrame:

@@ -157,5 +157,4 @@ def _reading(rows: pl.DataFrame) -> str:
                 f"{'In toys' if world == 'toy' else 'in language models'} {words.listed(parts)}"
             )
     text = "; ".join(told)
-    counted = "how many, on each domain"
-    return f"Mean cost of a head, nats/token ({counted}): {text[0].lower()}{text[1:]}."
+    return f"Mean, in nats/token (heads × domains): {text[0].lower()}{text[1:]}."

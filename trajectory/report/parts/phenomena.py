@@ -24,9 +24,6 @@ BOARD = "phenomena"
 
 HEIGHT = 300
 
-CALLED = {"onset": "steps since the sink", "step": "steps", "tokens": "tokens"}
-"""Axis → on its button."""
-
 SEEN: dict[str, tuple[Table, str, str, str, tuple[float, str]]] = {
     "sink": (HEADS, "weight on the sink above uniform", "sink from {:g}", "sink_threshold",
              (0.0, "uniform attention")),
@@ -57,7 +54,7 @@ def make(
         return [], []
     points = {p.name: clock.described(clock.lines(measured[p.name], p), run, names) for p in PANELS}
     there = [a for a in AXES if points["sink"].filter(axis=a).height]
-    options = [(a, CALLED[a]) for a in there]
+    options = [(a, AXES[a]) for a in there]
     axis = Choice("chosen_axis", "against", options, there[0], "Against", buttons=True)
     blocks: list[Block] = [Inline(["chosen_axis"])]
     lone = clock.without_onset(measured["sink"]) if there[0] == "onset" else []

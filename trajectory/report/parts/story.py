@@ -1,4 +1,7 @@
-"""What a run found, for a reader with one minute: a title, three findings, and what it is not."""
+"""What a run found, for a reader with one minute: a title, findings, and what it is not.
+
+Whether sink and drain drive each other is a finding of its own, in ``driven``.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,17 @@ from dataclasses import replace
 
 import polars as pl
 
-from trajectory.dynamics import levels
 from trajectory.dynamics.circuit import behind
-from trajectory.dynamics.claims.ledger import standings
 from trajectory.dynamics.series import group_of
 from trajectory.report import words
 from trajectory.report.names import Names, change
 from trajectory.report.page import Finding
 from trajectory.report.parts.own import elsewhere
-from trajectory.report.parts.tally import Tallies, Tally, share
+from trajectory.report.parts.tally import Tallies, Tally, in_worlds, share
 from trajectory.report.run import Run, is_bb
 
 YES, MIXED, NO, OPEN, UNTESTED = "yes", "mixed", "no", "undecided", "not tested"
 """Verdicts that stand on chips, the same for findings and claims."""
-
-DRIVEN = "mutual-reinforcement-cause"
-"""The ledger's claim that sink and drain drive each other."""
 
 Change = tuple[str, str, str]
 """Variant, its control, what the one has that the other has not."""
@@ -108,15 +106,13 @@ def _removers(run: Run, found: Tallies) -> list[str]:
     return list(dict.fromkeys(what for _, _, what in _removed(run, found)))
 
 
-def findings(run: Run, found: Tallies, names: Names, known: pl.DataFrame | None) -> list[Finding]:
+def findings(run: Run, found: Tallies, names: Names) -> list[Finding]:
     """Where the sink appears, what comes with it, what removes it.
 
     Args:
         run, found, names: the run, its main models, what they are called.
-        known: from ``levels.sinks_and_shams``; None where no arrows were measured.
     """
-    drive = _drive(run, names, known)
-    rows = [_where(run, found, names), _with(found, drive), _without(run, found)]
+    rows = [_where(run, found, names), _with(found), _without(run, found)]
     if not is_static(run):
         return rows
     # What the other pages draw over training, Circuit draws by depth.
@@ -134,13 +130,13 @@ def _where(run: Run, found: Tallies, names: Names) -> Finding:
             if _verdict(within) == OPEN:
                 open_.append(f"in {words.count(within.decidable, noun)}")
             else:
-                told.append(f"in {share(within, noun)}")
+                told.append(share(within, noun))
     absent = "" if found.toys else " This run has no toys."
     absent = absent if found.models else " This run has no language model."
     verdict = _verdict(found.of["sink"])
     # What removes it in toys does not make it absent from them.
     verdict = YES if verdict == MIXED and all(one.yes for one in worlds) else verdict
-    text = f"It is there at the end {words.listed(told)}." if told else ""
+    text = f"It is there at the end in {words.listed(told)}." if told else ""
     other = elsewhere(run, found.of["sink"].no)
     if other:
         places = [f"“{names.of(group)}” on {place}" for group, place in other.items()]
@@ -164,56 +160,31 @@ def _verdict(own: Tally) -> str:
     return YES if len(own.yes) == own.decidable else NO if len(own.no) == own.decidable else MIXED
 
 
-def _with(found: Tallies, drive: str) -> Finding:
-    """What comes with the sink, and whether sink and drain drive each other."""
+def _with(found: Tallies) -> Finding:
+    """What comes with the sink, in the words and numbers of the charts."""
+    question, link = "What comes with it?", "trajectories.html#value_ratio"
     sinking = found.of["sink"].yes
     drain, peak = (found.within(name, sinking) for name in ("drain", "peak"))
     if not sinking:
         text = "No model ends with a sink."
         if found.of["sink"].open:
             text = "Whether a model ends with a sink is undecided."
-        return Finding("What comes with it?", UNTESTED, text, "reinforcement.html")
+        return Finding(question, UNTESTED, text, link)
     text = (
-        "Whether the models with a sink drain its value is undecided"
-        if _verdict(drain) == OPEN
-        else f"Of the models with a sink {share(drain)} also drain its value"
+        f"Where a sink is there at the end, a drain is too in {in_worlds(found, 'drain', sinking)}"
     )
-    if not peak.decidable:
-        text += "; none has a second layer for a residual peak."
-    elif _verdict(peak) == OPEN:
-        text += "; whether those deep enough for a residual peak show one is undecided."
-    else:
-        text += f", and of those deep enough for a residual peak {share(peak)} show one."
+    text += (
+        f"; a peak, which takes two layers, in {in_worlds(found, 'peak', sinking)}."
+        if peak.decidable
+        else "; no model has a second layer for a peak."
+    )
     verdicts = {_verdict(own) for own in (drain, peak) if own.decidable}
     return Finding(
-        "What comes with it?",
+        question,
         verdicts.pop() if len(verdicts) == 1 else MIXED if verdicts else UNTESTED,
-        f"{text} {drive}".strip(),
-        "reinforcement.html",
+        text,
+        link,
     )
-
-
-def _drive(run: Run, names: Names, known: pl.DataFrame | None) -> str:
-    """What the flow's arrows say of sink and drain driving each other, and the ledger's verdict."""
-    judged = (
-        []
-        if known is None or known.is_empty()
-        else [(c.group, levels.arrows_agree(c)) for c in levels.agreeing(known)]
-    )
-    if not judged:
-        return "Whether sink and drain drive each other was not measured."
-    own = [names.of(group) for group, verdict in judged if verdict == levels.YES]
-    if not own:
-        return "That sink and drain drive each other is not shown."
-    told = words.few([f"“{name}”" for name in own])
-    flow = (
-        f"In the gradient flow sink and drain drive each other in {told} "
-        f"({len(own)} of {len(judged)} measured)"
-    )
-    rows = run.frame("claims").filter(claim=DRIVEN).to_dicts() if run.has("claims") else []
-    # The flow is one of the claim's criteria: one that holds decides no claim.
-    judgement = f"; the paper's claim is {standings(rows)[DRIVEN].verdict}" if rows else ""
-    return f"{flow}{judgement}."
 
 
 def _without(run: Run, found: Tallies) -> Finding:
@@ -277,8 +248,8 @@ def caveat(run: Run) -> str:
     for name, nano in run.config.suites.embedded().items():
         if name in run.trajectories:
             told.append(
-                f"{name} is an OLMo of {nano.layers} layers and width {nano.width}, trained here "
-                "on texts of the local Python: a stand-in, no result about OLMo."
+                f"{group_of(name)} is an OLMo of {nano.layers} layers and width {nano.width}, "
+                "trained here on texts of the local Python: a stand-in, no result about OLMo."
             )
             break
     variants = [v for n, v in run.config.bb.variants.items() if f"bb/{n}" in run.groups]

@@ -88,18 +88,28 @@ class Tallies:
         )
 
 
+def in_worlds(
+    found: Tallies, phenomenon: str, groups: Iterable[str], *, toys_only: bool = False
+) -> str:
+    """'3 of 4 toy variants and 1 of 1 language model': how many of these models end with the
+    phenomenon, of those in which it is defined; nothing where it is in none."""
+    own = set(groups)
+    worlds = ((found.toys, "toy variant"), (found.models, "language model"))
+    told = [
+        share(there, noun)
+        for of, noun in worlds[: 1 if toys_only else 2]
+        if (there := found.within(phenomenon, own & set(of))).decidable
+    ]
+    return words.listed(told) if told else ""
+
+
 def ending_told(found: Tallies, phenomenon: str, *, toys_only: bool = False) -> str:
     """In how many models of each world the phenomenon is there at the end: the same words and
     numbers wherever a page says it."""
-    worlds = ((found.toys, "toy variant"), (found.models, "language model"))
-    told = []
-    for groups, noun in worlds[:1] if toys_only else worlds:
-        own = found.within(phenomenon, groups)
-        if own.decidable:
-            told.append(share(own, noun))
+    told = in_worlds(found, phenomenon, found.groups, toys_only=toys_only)
     if not told:
         return "No model has a stream between two blocks, where a peak can be."
-    return f"A {phenomenon} is there at the end in {words.listed(told)}."
+    return f"A {phenomenon} is there at the end in {told}."
 
 
 def uncounted(run: Run) -> str:
@@ -114,4 +124,9 @@ def share(found: Tally, noun: str = "") -> str:
     told = f"{len(found.yes)} of {found.decidable}"
     if noun:
         told = f"{len(found.yes)} of {words.count(found.decidable, noun)}"
-    return f"{told} ({len(found.open)} undecided)" if found.open else told
+    if not found.open:
+        return told
+    which = f"{len(found.open)} undecided"
+    if len(found.open) == found.decidable:  # a bare "0 of 1" would read as a no
+        which = "undecided" if found.decidable == 1 else "all undecided"
+    return f"{told} ({which})"

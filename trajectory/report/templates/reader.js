@@ -170,8 +170,9 @@ function readLines(figure, x, y) {
   line(box, `${across}: ${tell(nearest.datum[field])}`, "at");
   line(box, along, "of");
   for (const row of rows.slice(0, LISTED)) {
-    const [, value] = fieldsOf(figure, row.at.datum);
-    line(box, `${lineName(row.at.datum)}: ${tell(row.at.datum[value])}`, row === pointed ? "pointed" : "", paint(row.at));
+    const [at, value] = fieldsOf(figure, row.at.datum);
+    const ended = row.own.every((one) => one.x < nearest.x - 3) ? ` (its last, at ${tell(row.at.datum[at])})` : "";
+    line(box, `${lineName(row.at.datum)}: ${tell(row.at.datum[value])}${ended}`, row === pointed ? "pointed" : "", paint(row.at));
   }
   if (rows.length > LISTED) line(box, `and ${rows.length - LISTED} more lines`, "of");
   place(box, stage, nearest.x, y ?? 30);
