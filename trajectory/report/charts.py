@@ -179,7 +179,7 @@ def by_depth(
     encoded = base.encode(x=depth_axis(of, ticks), y=y, **channels)
     return [
         encoded.mark_line(strokeWidth=1.8).encode(strokeDash=strokeDash),
-        encoded.mark_point(filled=True, size=22).encode(tooltip=list(tooltip)),
+        encoded.mark_point(filled=True, size=22, opacity=1).encode(tooltip=list(tooltip)),
     ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -200,6 +201,17 @@ def drawn_zero(steps: pl.Series) -> float:
     return max(1.0, float(beyond.min()) / 2) if beyond.len() else 1.0  # type: ignore[arg-type]
 
 
+LAG = ["step of the second / step of the first", "(right of 1: in the order named)"]
+"""Title of an axis of ``ratio_ticks`` on which a pair's order can be read, in lines."""
+
+
+def ratio_ticks() -> dict[str, Any]:
+    """Ticks of an axis of ln(ratio) at the ratios themselves, at 1, 2 and 5 of every decade."""
+    ratios = sorted(m * 10.0**k for k in range(-4, 5) for m in (1, 2, 5))
+    text = "'×' + format(exp(datum.value), '~r')"
+    return {"values": [math.log(r) for r in ratios], "labelExpr": text}
+
+
 def value_axis(column: str, title: str, *, log: bool = False, zero: bool = False) -> Any:
     """The axis of a statistic."""
     axis = alt.Y(f"{column}:Q", title=title)
@@ -312,6 +324,7 @@ def forest(
     log: bool = False,
     domain: Sequence[float] | None = None,
     shape: Any = alt.Undefined,
+    ticks: Mapping[str, Any] | None = None,
     **channels: Any,
 ) -> list[alt.Chart]:
     """Estimates with their intervals, a row each; a point whose interval has an open end is hollow,
@@ -327,6 +340,7 @@ def forest(
         log: whether the x axis is logarithmic.
         domain: ends of the x axis, at which what lies beyond is drawn; None shows all.
         shape: of the points.
+        ticks: of a linear x axis; None leaves them to Vega.
         channels: colour and offset of all marks.
     """
     low, high = bounds
@@ -337,7 +351,10 @@ def forest(
         axis = alt.X(f"{column}:Q", title=title)
         if domain is not None:
             return axis.scale(domain=list(domain), clamp=True)
-        return log_axis(axis, padding=8) if log else axis.scale(zero=True, padding=8)
+        if log:
+            return log_axis(axis, padding=8)
+        plain = axis.scale(zero=True, padding=8)
+        return plain.axis(**ticks) if ticks else plain
 
     there = shared.transform_filter(f"isValid(datum['{value}'])")
     closed = f"isValid(datum['{low}']) && isValid(datum['{high}'])"

@@ -164,7 +164,7 @@ def _pair(run: Run, first: str, second: str) -> Figure:
         x=scaled(alt.X("first:Q", title=_on(first))).axis(values=TICKS),
         y=scaled(alt.Y("second:Q", title=_on(second))).axis(values=TICKS),
     )
-    points = base.mark_point(filled=True, cursor="pointer").encode(
+    points = base.mark_point(filled=True, opacity=1, cursor="pointer").encode(
         color=by_layer(run, "heads", "layer", "viridis"),
         size=alt.condition("datum.picked", alt.value(170), alt.value(45)),
         stroke=alt.condition("datum.picked", alt.value("#D55E00"), alt.value(marks.GREY)),
@@ -237,7 +237,7 @@ def _count(run: Run, gated: pl.DataFrame) -> Figure:
         "How many heads are gated",
         alt.layer(
             base.mark_line(strokeWidth=1.6),
-            base.mark_point(filled=True, size=26).encode(tooltip=tips),
+            base.mark_point(filled=True, size=26, opacity=1).encode(tooltip=tips),
         ),
         f"Share of gated heads at the end, of {run.whole[0].lower()}{run.whole[1:]}: "
         f"{_shares(grouped)}.",
@@ -275,12 +275,12 @@ def _plane(run: Run, contrasts: pl.DataFrame) -> Figure:
     points = (
         marks.shown(marks.named("contrasts"), domain=False)
         .transform_filter("isValid(datum.log_odds_difference) && isValid(datum.log_output_ratio)")
-        .mark_point(filled=True, size=42, opacity=0.75)
+        .mark_point(filled=True, size=42, opacity=1)
         .encode(
             x=alt.X("log_odds_difference:Q", title="difference of sink log-odds (nats)")
             .scale(type="symlog", constant=TURN, nice=False, padding=8)
             .axis(values=TICKS),
-            y=alt.Y("log_output_ratio:Q", title="log ratio of head output norms"),
+            y=alt.Y("log_output_ratio:Q", title="ln(output norm, first / second domain)"),
             color=marks.colour(run),
             shape=alt.Shape("gate:N", title=None).scale(
                 domain=["not gated", "gated"], range=["circle", "diamond"]

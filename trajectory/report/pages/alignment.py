@@ -194,7 +194,7 @@ def _panel(
     shown = base.encode(x=x, y=y, color=marks.colour(run), detail="trajectory:N")
     layers: list[alt.Chart] = [
         shown.mark_line(strokeWidth=1.3),
-        shown.mark_point(filled=True, size=24, opacity=0.8).encode(tooltip=tips),
+        shown.mark_point(filled=True, size=24, opacity=1).encode(tooltip=tips),
     ]
     if rescaled:
         common = base.transform_filter("isValid(datum.common)").mark_line(

@@ -22,6 +22,12 @@ LEAD = (
     "previous token, what followed earlier copies of its token, those copies, punctuation, or what "
     "is near."
 )
+NO_ROLE = ROLES[-1]
+ROLE_COLOURS = dict(
+    zip(ROLES, [*palette.KINDS[: len(ROLES) - 2], palette.KINDS[7], palette.QUIET], strict=True)
+)
+"""Colours of roles. That of *local* lies far from the grey of no role for the colour-blind too."""
+
 NAMED = f"datum.value === '{ROLES[-1]}' ? 'no role' : datum.value"
 """A role, as an axis or a legend calls it."""
 
@@ -31,8 +37,12 @@ NOTE = (
     "local_threshold."
 )
 
-ROW_HEIGHT, MOST_HEIGHT = 15, 900
-"""Of the strips, in pixels."""
+ROW_HEIGHT, PAIR_HEIGHT, MOST_HEIGHT = 15, 24, 900
+"""Of a strip, of a pair of roles, and of a chart of these, in pixels."""
+
+_SPOKEN = "(datum.{0} === 'none' ? 'no role' : datum.{0})"
+_PAIR = " + ' → ' + ".join(_SPOKEN.format(column) for column in ("before", "role"))
+"""What a change of role is called."""
 
 Series = dict[str, tuple[str, str]]
 """Label → trajectory and domain."""
@@ -187,22 +197,15 @@ def _moves(changes: pl.DataFrame) -> pl.DataFrame:
 def _colour(rows: pl.DataFrame) -> alt.Color:
     """The colour of a role; the legend names those that ``rows`` hold, which are drawn at first."""
     there = set(rows["role"])
-    colours = [*palette.KINDS[: len(ROLES) - 1], palette.QUIET]
     return (
         alt.Color("role:O", title=None)
-        .scale(domain=list(ROLES), range=colours)
-        .legend(orient="top", values=[role for role in ROLES if role in there], labelExpr=NAMED)
-    )
-
-
-def _opacity(rows: pl.DataFrame) -> alt.FillOpacity:
-    """What has no role is faint, in the legend too: else the colour-blind take its grey for that of
-    a role."""
-    there = set(rows["role"])
-    return (
-        alt.FillOpacity("role:O", title=None)
-        .scale(domain=list(ROLES), range=[*[1.0] * (len(ROLES) - 1), 0.35])
-        .legend(orient="top", values=[role for role in ROLES if role in there], labelExpr=NAMED)
+        .scale(domain=list(ROLE_COLOURS), range=list(ROLE_COLOURS.values()))
+        .legend(
+            orient="top",
+            symbolType="square",
+            values=[role for role in ROLE_COLOURS if role in there],
+            labelExpr=NAMED,
+        )
     )
 
 
@@ -214,22 +217,21 @@ def _chosen(data: str) -> alt.Chart:
 
 def _strip(strips: pl.DataFrame, series: Series, first: str) -> Figure:
     zero = marks.drawn_zero(strips["since"])
-    chart = (
+    rows = strips.filter(label=first)
+    shared = (
         _chosen("strips")
         .transform_calculate(
             row="sorted_by == 'onset' ? datum.onset : datum.place",
             start=f"max(datum.since, {zero})",
             stop=f"max(datum.until, {1.05 * zero})",
         )
-        .mark_bar(height={"band": 0.85})
         .encode(
             x=marks.step_axis(f"training step (0 drawn at {zero:g})", "start"),
             x2="stop:Q",
             y=alt.Y("row:N", title=None, sort="ascending").axis(
                 labelExpr="slice(datum.label, 6)", labelOverlap=True, labelLimit=140
             ),
-            color=_colour(strips.filter(label=first)),
-            fillOpacity=_opacity(strips.filter(label=first)),
+            color=_colour(rows),
             tooltip=[
                 *(alt.Tooltip(f"{n}:Q", title=n) for n in ("layer", "head")),
                 alt.Tooltip("role:N"),
@@ -237,6 +239,12 @@ def _strip(strips: pl.DataFrame, series: Series, first: str) -> Figure:
                 alt.Tooltip("score:Q", title="mean score", format=".2f"),
             ],
         )
+    )
+    none = f"datum.role === '{NO_ROLE}'"
+    # A head without a role is a thin line: no colour has to say so.
+    chart = alt.layer(
+        shared.transform_filter(none).mark_bar(height={"band": 0.15}),
+        shared.transform_filter(f"!({none})").mark_bar(height={"band": 0.85}),
     )
     heads = strips.group_by("label").agg(pl.struct("layer", "head").n_unique().alias("n"))["n"]
     captions = _captions(series, lambda s: _strip_reading(strips, s))
@@ -264,27 +272,33 @@ def _strip_reading(strips: pl.DataFrame, label: str) -> str:
 
 
 def _population(counts: pl.DataFrame, series: Series, first: str) -> Figure:
+    """Heads with a role as areas, all heads as a line: what is between them has no role."""
     zero = marks.drawn_zero(counts["step"])
-    chart = (
-        _chosen("population")
-        .transform_calculate(
-            at=f"max(datum.step, {zero})", order=f"indexof({list(ROLES)}, datum.role)"
-        )
-        .transform_impute("heads", key="at", value=0, groupby=["role", "order"])
-        .mark_area(opacity=0.9, interpolate="linear")
+    drawn = _chosen("population").transform_calculate(
+        at=f"max(datum.step, {zero})", order=f"indexof({list(ROLES)}, datum.role)"
+    )
+    x = marks.step_axis(f"training step (0 drawn at {zero:g})", "at")
+    y = alt.Y("heads:Q", stack="zero", title="heads (line: all)").axis(**axes.whole("y"))
+    told = [alt.Tooltip("heads:Q", format="d"), alt.Tooltip("at:Q", title="step", format=",d")]
+    held = counts.filter((pl.col("label") == first) & (pl.col("role") != NO_ROLE))
+    areas = (
+        drawn.transform_impute("heads", key="at", value=0, groupby=["role", "order"])
+        .transform_filter(f"datum.role !== '{NO_ROLE}'")
+        .mark_area(opacity=1, interpolate="linear")
         .encode(
-            x=marks.step_axis(f"training step (0 drawn at {zero:g})", "at"),
-            y=alt.Y("heads:Q", stack="zero", title="heads").axis(**axes.whole("y")),
-            color=_colour(counts.filter(label=first)),
-            fillOpacity=_opacity(counts.filter(label=first)),
+            x=x,
+            y=y,
+            color=_colour(held),
             order=alt.Order("order:Q", sort="descending"),
-            tooltip=[
-                "role:N",
-                alt.Tooltip("heads:Q", format="d"),
-                alt.Tooltip("at:Q", format=",d"),
-            ],
+            tooltip=["role:N", *told],
         )
     )
+    whole = (
+        drawn.transform_aggregate(heads="sum(heads)", groupby=["at"])
+        .mark_line(color=palette.QUIET, strokeWidth=2)
+        .encode(x=x, y=y.stack(None), tooltip=told)
+    )
+    chart = alt.layer(areas, whole)
     captions = _captions(series, lambda s: _population_reading(counts, s))
     return Figure(
         "population",
@@ -315,18 +329,21 @@ def _held(rows: pl.DataFrame) -> str:
 
 
 def _transitions(moves: pl.DataFrame, series: Series, first: str) -> Figure:
-    base = _chosen("moves").encode(
-        x=alt.X("role:N", title="to", sort=list(ROLES)).axis(
-            labelAngle=-40, labelOverlap=False, titlePadding=8, labelExpr=NAMED
-        ),
-        y=alt.Y("before:N", title="from", sort=list(ROLES)).axis(labelExpr=NAMED),
+    """A bar for each pair of roles, the most frequent first, in the colour of what it became."""
+    pairs = _chosen("moves").transform_calculate(pair=_PAIR)
+    base = pairs.encode(
+        x=alt.X("changes:Q", title="changes").axis(**axes.whole("x")),
+        y=alt.Y("pair:N", title=None, sort="-x").axis(**marks.rows_axis(160)),
+        tooltip=["pair:N", "changes:Q", "heads:Q"],
     )
-    cells = base.mark_rect().encode(
-        color=alt.Color("changes:Q", title="changes")
-        .scale(scheme=palette.scheme("viridis"))
-        .legend(orient="top", format="d"),
-        tooltip=["before:N", "role:N", "changes:Q", "heads:Q"],
+    bars = base.mark_bar(height={"band": 0.75}).encode(
+        color=alt.Color("role:O", legend=None).scale(
+            domain=list(ROLE_COLOURS), range=list(ROLE_COLOURS.values())
+        )
     )
+    counts = base.mark_text(align="left", dx=4).encode(text="changes:Q")
+    most = max(moves.group_by("label").len()["len"], default=1)
+    cells = alt.layer(bars, counts)
     captions = _captions(series, lambda s: _moves_reading(moves, s))
     return Figure(
         "moves",
@@ -337,6 +354,7 @@ def _transitions(moves: pl.DataFrame, series: Series, first: str) -> Figure:
         data="moves",
         table="role_changes",
         definition=marks.definition(ROLE_CHANGES, "role"),
+        height=max(120, min(PAIR_HEIGHT * most, MOST_HEIGHT)),
     )
 
 

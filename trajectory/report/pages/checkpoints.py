@@ -104,7 +104,7 @@ def _plan(manifest: pl.DataFrame) -> Figure | Missing:
         marks.named("manifest")
         .transform_filter("isValid(datum.step)")
         .transform_calculate(at=f"max(datum.step, {zero})")
-        .mark_tick(thickness=2, height=20)
+        .mark_tick(thickness=2, height=20, opacity=1)
         .encode(
             x=marks.step_axis(f"training step (0 drawn at {zero:g})", "at"),
             y=alt.Y("trajectory:N", title=None).axis(labelLimit=220),
@@ -148,7 +148,9 @@ def _bytes(manifest: pl.DataFrame) -> Figure:
         .transform_aggregate(total="sum(bytes)", revisions="count()", groupby=["suite", "state"])
         .mark_bar(height=18)
         .encode(
-            x=alt.X("total:Q", title="bytes of weights", stack="zero").axis(format="~s"),
+            x=alt.X("total:Q", title="weights (bytes)", stack="zero").axis(
+                labelExpr="format(datum.value, '~s')"
+            ),
             y=alt.Y("suite:N", title=None),
             color=_by_state(manifest),
             tooltip=[
@@ -246,7 +248,7 @@ def _revisions(manifest: pl.DataFrame) -> Grid:
             Cell("—" if row["step"] is None else f"{row['step']:,}", "number"),
             Cell("—" if row["tokens"] is None else f"{row['tokens']:,}", "number"),
             Cell("—" if row["bytes"] is None else f"{row['bytes']:,}", "number"),
-            row["commit"].rpartition("@")[2][:12],
+            row["commit"].rpartition("@")[2].removeprefix("sha256:")[:12],
             row["verdict"].replace("_", " "),
             Cell(row["state"], css.get(row["state"], "no")),
         ]
@@ -259,10 +261,12 @@ def _revisions(manifest: pl.DataFrame) -> Grid:
 def _costs(costs: pl.DataFrame) -> Figure:
     chart = (
         marks.named("costs")
-        .mark_circle(size=60, opacity=0.75)
+        .mark_circle(size=60, opacity=1)
         .encode(
             x=marks.log_axis(alt.X("seconds:Q", title="wall time (seconds)")),
-            y=alt.Y("rule:N", title=None).axis(labelLimit=160),
+            y=alt.Y("rule:N", title=None).axis(
+                labelLimit=160, labelExpr="replace(datum.label, /_/g, ' ')"
+            ),
             color=alt.Color("peak_memory:Q", title="peak memory (bytes)")
             .scale(scheme=palette.scheme("viridis"))
             .legend(orient="top", format="~s"),
@@ -281,7 +285,7 @@ def _costs(costs: pl.DataFrame) -> Figure:
         "Wall time and memory of every job",
         chart,
         f"{words.count(costs.height, 'job')} took {total:,.0f} seconds of wall time together; "
-        f"{top['rule'][0]} most, {float(top['seconds'][0]):,.0f} seconds.",
+        f"{top['rule'][0].replace('_', ' ')} most, {float(top['seconds'][0]):,.0f} seconds.",
         data="costs",
         table="costs",
         definition=marks.definition(COSTS, "seconds"),

@@ -110,7 +110,7 @@ def _facts(run: Run) -> Grid:
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     toy = sum(map(is_bb, run.trajectories))
     rows = [
-        ["Run", run.config.name],
+        ["Name", run.config.name],
         ["Runs", f"{toy} Bigram-Backcopy, {len(run.trajectories) - toy} language-model"],
         ["Checkpoints", f"{records.height:,}"],
         ["Domains", ", ".join(run.domains)],
@@ -120,5 +120,5 @@ def _facts(run: Run) -> Grid:
     ]
     cells: list[list[str | Cell]] = [[key, Cell(value, "long")] for key, value in rows]
     cells.append(["Config", Cell(RESOLVED_NAME, link=f"data/{RESOLVED_NAME}")])
-    note = "The paper trains Bigram-Backcopy transformers at width 256, batch 512 and T = 256."
+    note = "The paper trains Bigram-Backcopy transformers at width 256, batch 512 and length 256."
     return Grid("facts", ["", ""], cells, note)

@@ -316,7 +316,7 @@ def _places_reading(positions: pl.DataFrame, trajectory: str, domain: str) -> st
         if place == furthest:
             rest += ": the last that is ever named, whose mass is a mean over the fewest queries"
     return (
-        f"At {words.at_step(own['step'][0])} {at_first} of {words.count(total, 'head')} of "
+        f"At {words.at_step(own['step'][0])}, {at_first} of {words.count(total, 'head')} of "
         f"{trajectory} on {domain} have their greatest column mass at position 0{rest}."
     )
 

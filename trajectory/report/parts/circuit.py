@@ -143,7 +143,7 @@ def _by_depth(
         alt.layer(
             plain.mark_line(strokeWidth=5, opacity=0.5).encode(tooltip=tips),
             changed.mark_line(strokeWidth=1.4, invalid="show"),
-            changed.mark_point(filled=True, size=18, opacity=0.9, invalid="show").encode(
+            changed.mark_point(filled=True, size=18, opacity=1, invalid="show").encode(
                 tooltip=tips
             ),
         ),

@@ -7,9 +7,9 @@ from trajectory.config.suites import LogSpacedCheckpoints
 from trajectory.report.names import ATTENTIONS, OPTIMISERS
 from trajectory.report.page import Cell, Grid
 
-VARIANTS = ("variant", "attention", "layers", "width", "T", "batch", "steps", "optimiser",
+VARIANTS = ("variant", "attention", "layers", "width", "length", "batch", "steps", "optimiser",
             "learning rate", "seeds")  # fmt: skip
-SUITES = ("suite", "layers", "width", "T", "batch", "steps", "optimiser", "learning rate",
+SUITES = ("suite", "layers", "width", "length", "batch", "steps", "optimiser", "learning rate",
           "checkpoints")  # fmt: skip
 
 

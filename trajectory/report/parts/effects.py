@@ -73,7 +73,8 @@ def _gates(run: Run, dated: pl.DataFrame) -> Figure:
         GATES,
         "log_lag",
         ("low", "high"),
-        ["ln(step of the gate /", "step of the sink)"],
+        ["step of the gate / step of the sink", "(right of 1: the sink first)"],
+        ticks=marks.ratio_ticks(),
         y=alt.Y("layer:O", title="layer", sort="descending"),
         tooltip=[
             *marks.tips(GATES, ["trajectory", "layer", "head"]),
@@ -102,7 +103,7 @@ def _gates(run: Run, dated: pl.DataFrame) -> Figure:
 def _effects(run: Run, effects: pl.DataFrame) -> Figure:
     points = (
         marks.named("effects")
-        .mark_point(filled=True, size=42, opacity=0.75)
+        .mark_point(filled=True, size=42, opacity=1)
         .encode(
             x=alt.X("sink_weight:Q", title="weight on the sink").scale(domain=[0, 1]),
             y=alt.Y("loss_difference:Q", title="loss without the head − loss (nats/token)"),
@@ -180,7 +181,7 @@ def _changes(run: Run, changes: pl.DataFrame) -> Figure:
         alt.layer(
             marks.reference(0.0, "no change"),
             base.mark_line(strokeWidth=1.6).encode(strokeDash=marks.dashed_domain(run, domains)),
-            base.mark_point(filled=True, size=22).encode(tooltip=tips),
+            base.mark_point(filled=True, size=40, opacity=1).encode(tooltip=tips),
         ),
         f"“{top['intervention']}” costs most at the last checkpoint: "
         f"{words.signed(top['loss_difference'])} nats/token on {top['domain']}."

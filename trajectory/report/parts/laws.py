@@ -20,7 +20,7 @@ MAIN = ("delta_logit", "value_ratio", "residual_ratio")
 
 TEXT = (
     "Competing curves, fitted from just before the sink's onset (from the first step where there "
-    "is none). A law is named where likelihood and hold-out single it out. A series is "
+    "is none). A law is named where likelihood and hold-out single it out. A case is "
     "one head that leads its layer, or one depth, on one domain of one run."
 )
 
@@ -62,7 +62,7 @@ def _verdicts(counted: pl.DataFrame, statistics: list[str]) -> Figure:
         .transform_filter("datum.statistic == fitted_statistic")
         .mark_bar()
         .encode(
-            x=alt.X("series:Q", title="share of the series", stack="normalize").axis(format="%"),
+            x=alt.X("series:Q", title="share of the cases", stack="normalize").axis(format="%"),
             y=alt.Y("law:N", title=None).axis(labelExpr=marks.SPOKEN),
             color=alt.Color("verdict:N", title=None)
             .scale(domain=list(looks), range=list(looks.values()))
@@ -100,7 +100,7 @@ def _answer(counted: pl.DataFrame) -> str:
     for statistic in MAIN:
         if (counted["statistic"] == statistic).any():
             named, total = _named(counted, statistic)
-            told.append(f"{named['series'].sum()} of {total} series of {marks.called(statistic)}")
+            told.append(f"{named['series'].sum()} of {total} cases of {marks.called(statistic)}")
     return f"One law is named for {words.listed(told)}." if told else ""
 
 
@@ -114,7 +114,7 @@ def _verdicts_reading(counted: pl.DataFrame, statistic: str) -> str:
     excluded = own.filter((pl.col("verdict") == "excluded") & (2 * pl.col("series") > total))
     laws = words.listed([law.replace("_", " ") for law in sorted(excluded["law"])])
     return (
-        f"{int(named['series'].sum())} of {total} series have one "
+        f"{int(named['series'].sum())} of {total} cases have one "
         f"named law{f' ({told})' if told else ''}; "
         + (f"more than half exclude {laws}." if laws else "no curve is excluded by more than half.")
     )

@@ -94,10 +94,10 @@ def _when(run: Run, frame: pl.DataFrame) -> Figure:
     interval = closed.mark_rule(strokeWidth=1.5).encode(
         x=marks.step_axis(column="least"), x2="most:Q"
     )
-    bars = shown.mark_bar(height=5, opacity=0.65).encode(
+    bars = shown.mark_bar(height=4, opacity=1).encode(
         x=marks.step_axis(column="start"), x2="by_step:Q"
     )
-    points = shown.mark_point(filled=True, size=48, opacity=1).encode(
+    points = shown.mark_point(filled=True, size=80, opacity=1).encode(
         x=marks.step_axis(column="onset"),
         shape=alt.Shape("phenomenon:N", title=None)
         .scale(domain=list(PHENOMENA), range=list(SHAPES))
@@ -162,10 +162,10 @@ def _layers(run: Run, frame: pl.DataFrame) -> Figure:
             ),
         )
     )
-    bars = base.mark_bar(height=4, opacity=0.5).encode(
+    bars = base.mark_bar(height=3, opacity=1).encode(
         x=marks.step_axis(column="start"), x2="by_step:Q"
     )
-    points = base.mark_point(filled=True, size=26, opacity=0.9).encode(
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(
         x=marks.step_axis(column="onset")
     )
     captions = Captions.of(
@@ -210,7 +210,8 @@ def _leads(run: Run, frame: pl.DataFrame) -> Figure:
         LEADS,
         "log_lag",
         ("low", "high"),
-        ["ln(step of the second /", "step of the first)"],
+        marks.LAG,
+        ticks=marks.ratio_ticks(),
         y=alt.Y("label:N", title=None, sort=_rows(run, frame)).axis(**marks.rows_axis(230)),
         tooltip=marks.tips(LEADS, ["trajectory", "domain", "pair", "order"]),
         color=marks.colour(run),

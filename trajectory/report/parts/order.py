@@ -30,7 +30,8 @@ def figure(run: Run, order: pl.DataFrame) -> Figure:
         ROLE_ORDER,
         "log_lag",
         ("low", "high"),
-        ["ln(step of the second /", "step of the first)"],
+        marks.LAG,
+        ticks=marks.ratio_ticks(),
         y=alt.Y("pair:N", title=None, sort=pairs).axis(labelLimit=180),
         tooltip=[
             *marks.tips(ROLE_ORDER, ["group", "domain"]),

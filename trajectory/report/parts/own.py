@@ -10,8 +10,7 @@ import polars as pl
 
 from trajectory.dynamics.circuit import last_records
 from trajectory.dynamics.series import with_group
-from trajectory.report import marks, palette, words
-from trajectory.report.charts import depth_axis
+from trajectory.report import axes, marks, palette, words
 from trajectory.report.page import Figure
 from trajectory.report.run import ACTIVE_DOMAIN, Run
 from trajectory.schemas import HEADS
@@ -75,9 +74,16 @@ def figure(run: Run, frame: pl.DataFrame, first: tuple[str, str]) -> Figure:
     points = (
         marks.named("own")
         .transform_filter("datum.trajectory == chosen_trajectory && datum.domain == chosen_domain")
-        .mark_point(filled=True, size=46, opacity=0.85)
+        .transform_joinaggregate(heads="max(head)")
+        # The heads of a layer stand around its number, so that none hides another.
+        .transform_calculate(
+            place="datum.layer + 0.7 * (datum.heads ? datum.head / datum.heads - 0.5 : 0)"
+        )
+        .mark_point(filled=True, size=46, opacity=1)
         .encode(
-            x=depth_axis("layer"),
+            x=alt.X("place:Q", title="layer (its heads side by side)")
+            .scale(nice=False, zero=False, padding=12)
+            .axis(**axes.whole("x")),
             y=alt.Y("own_top_mass:Q", title="greatest column mass, sequence by sequence").scale(
                 domain=[0, 1]
             ),

@@ -102,7 +102,7 @@ const sentences = {
     const least = Math.log(threshold / (1 - threshold));
     const sinking = rows.filter((row) => Math.max(row.first, row.second) >= least);
     const begin =
-      `At ${atStep(rows[0].step)} ${counted(sinking.length)} of ${counted(rows.length)} ${rows.length === 1 ? "head" : "heads"} of ` +
+      `At ${atStep(rows[0].step)}, ${counted(sinking.length)} of ${counted(rows.length)} ${rows.length === 1 ? "head" : "heads"} of ` +
       `${quoted(now.chosen_trajectory)} ${[sinking.length, rows.length].includes(1) ? "has" : "have"} a sink on ${one} or ${other} (log-odds ≥ ${near(least)} nats)`;
     if (!sinking.length) return `${begin}.`;
     const [, most] = ends(sinking, (row) => Math.abs(row.first - row.second));
