@@ -209,6 +209,15 @@ def test_without_a_prediction_the_reason_says_which_curvature() -> None:
         )
 
 
+@pytest.mark.parametrize(("seeds", "deep", "layer"), [(3, 1, 0), (3, 2, 1), (2, 1, 0)])
+def test_the_layer_is_that_of_most_of_the_controls_lead_heads(
+    seeds: int, deep: int, layer: int
+) -> None:
+    there = pl.col("trajectory").is_in([f"{FREE}-seed{seed}" for seed in range(deep)])
+    rows = decided(where(there, layer=1)(made(seeds), "phenomena"))
+    assert f"layer {layer};" in rows[SMALLER]["reason"]
+
+
 def test_one_pair_decides_nothing() -> None:
     for criterion, row in decided(made(seeds=1)).items():
         assert row["verdict"] == OPEN, (criterion, row["reason"])
