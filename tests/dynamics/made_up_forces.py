@@ -57,8 +57,10 @@ def _drain_of(trajectory: str, key: str) -> float:
 
 
 def forces() -> dict[str, pl.DataFrame]:
-    """The tables ``force_means``, ``arrows`` and ``forks``, as far as the claims read them."""
-    found: dict[str, list[dict[str, Any]]] = {"force_means": [], "arrows": [], "forks": _forks()}
+    """The tables ``force_means``, ``arrows``, ``forks`` and ``holds``, as far as the claims read
+    them."""
+    found: dict[str, list[dict[str, Any]]] = {"force_means": [], "arrows": []}
+    found |= {"forks": _forks(), "holds": _holds()}
     for place in _sites():
         seed = int(place["trajectory"][-1]) if place["trajectory"][-1].isdigit() else 0
         for step in STEPS:
@@ -112,3 +114,18 @@ def _forks() -> list[dict[str, Any]]:
         for updates in (5, 20)
         for size in [(0.2 if key != "position 1" else 0.03) * (1 + 0.1 * seed)]
     ]
+
+
+def hold(experiment: str, control: str, kind: str, domain: str, **values: Any) -> dict[str, Any]:
+    """A row of ``holds`` in layer 0, from step 100 on."""
+    place = {"layer": 0, "position": 0, "from_step": 100, "seeds": 3, "domain": domain}
+    row = {"experiment": experiment, "control": control, "sham": False, "kind": kind, **place}
+    return {**row, "gain": 2.0, "predicted": 0.0, **values}
+
+
+def _holds() -> list[dict[str, Any]]:
+    """Without its drain the sink of a toy is two nats smaller; the sham changes little."""
+    own = {"predicted": -2.2, "observed": -2.0, "observed_low": -2.5, "observed_high": -1.5}
+    sham = {"sham": True, "observed": -0.2, "observed_low": -0.5, "observed_high": 0.1}
+    of_toy = ("bb/softmax-1l", "hold_value", "non_trigger")
+    return [hold("bb/held", *of_toy, **own), hold("bb/held-sham", *of_toy, **sham)]

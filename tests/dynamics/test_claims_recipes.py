@@ -10,12 +10,14 @@ import polars as pl
 import pytest
 from scipy import stats
 
+from trajectory.config import parse
 from trajectory.dynamics.analyse import lead_heads
 from trajectory.dynamics.claims.all import CRITERIA
 from trajectory.dynamics.claims.evidence import Evidence
 from trajectory.dynamics.claims.ledger import claim_rows
 from trajectory.dynamics.claims.recipes import recipes_of
 from trajectory.dynamics.ending import phenomenon_row
+from trajectory.dynamics.families import trajectory_rows
 
 from . import made_up, made_up_forces
 
@@ -35,7 +37,7 @@ def made() -> Frames:
     ]
     phenomena = pl.DataFrame(ends, infer_schema_length=None)
     names = ("heads", "layers", "checkpoints")
-    forces = made_up_forces.forces()
+    forces = {n: f for n, f in made_up_forces.forces().items() if "trajectory" in f.columns}
     return {**{name: measured[name] for name in names}, "phenomena": phenomena, **forces}
 
 
@@ -148,6 +150,29 @@ def test_a_recipe_is_what_differs_in_its_seed_only(
     found = recipes_of(known, known)
     assert [one.subject for one in found] == subjects
     assert sorted(t for one in found for t in one.trajectories) == sorted(known)
+
+
+def test_families_and_trainings_of_the_run_are_grouped_by_their_facets() -> None:
+    family = {"family": {"sizes": ["14m", "31m"], "seeds": [1, 2]}}
+    data = {"sizes": ["4M"], "recipes": ["c4", "dolma1_7"], "seeds": ["default", "small-aux-2"]}
+    suites = {
+        "polypythias": family,
+        "datadecide": {"family": data},
+        "pythia-14m-seed1": None,
+        "pythia-14m": None,
+        "nano-olmo": {"seeds": [0, 1], "experiments": {"held": {"about": "x", "during": [
+            {"kind": "hold_value"}]}}},
+    }  # fmt: skip
+    variants = {"one": {"seeds": [0, 1]}, "two": {"seeds": [0]}}
+    config = parse({"name": "a", "results": "r", "suites": suites, "bb": {"variants": variants}})
+    names = [*config.suites.names(), "bb/one/seed0", "bb/one/seed1", "bb/two/seed0"]
+    told = {row["trajectory"]: row for row in trajectory_rows(names, config)}
+    assert {one.subject: len(one.trajectories) for one in recipes_of(names, told)} == {
+        "polypythias-14m": 2, "polypythias-31m": 2, "datadecide-c4-4m": 2,
+        "datadecide-dolma1_7-4m": 2, "pythia-14m-seed1": 1, "pythia-14m": 1,
+        "nano-olmo": 2, "nano-olmo-held": 2, "bb/one": 2, "bb/two": 1,
+    }  # fmt: skip
+    assert config.held() == {"nano-olmo-held"}
 
 
 def test_a_later_stage_of_a_seed_is_no_seed_of_the_first() -> None:

@@ -268,7 +268,12 @@ def _rates(course: Course, other: Course, start: int) -> dict[str, float]:
     x = np.log(course.steps[later])
     if len(x) < 3:
         return {name: float("nan") for name in RATES}
-    return {name: float(np.polyfit(x, course.values[name][later], 1)[0]) for name in RATES}
+    return {name: rate(course.steps[later], course.values[name][later]) for name in RATES}
+
+
+def rate(steps: Series, values: Series) -> float:
+    """Least-squares slope per ln(step)."""
+    return float(np.polyfit(np.log(steps), values, 1)[0])
 
 
 def compare(one: Series, other: Series, limits: Limits = FREE) -> Row:

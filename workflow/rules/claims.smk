@@ -32,6 +32,7 @@ rule claims:
         config=RESOLVED,
         dynamics=values(CONFIG.dynamics),
         variants=values(CONFIG.bb),
+        held=sorted(CONFIG.held()),
         claims=CONFIG.claims,
         code=code_digest("trajectory.dynamics.claims.all"),
     shell:

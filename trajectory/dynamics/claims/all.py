@@ -12,6 +12,7 @@ from trajectory.dynamics.claims.data import DATA
 from trajectory.dynamics.claims.evidence import Evidence
 from trajectory.dynamics.claims.forces import FORCED
 from trajectory.dynamics.claims.forks import FORKED
+from trajectory.dynamics.claims.holds import HELD
 from trajectory.dynamics.claims.ledger import Criterion, claim_rows
 from trajectory.dynamics.claims.llama import LLAMAS
 from trajectory.dynamics.claims.null_targets import RESTS
@@ -26,6 +27,7 @@ CRITERIA: tuple[Criterion, ...] = (
     *DATA.criteria,
     *TOY.criteria,
     *RESTS.criteria,
+    *HELD.criteria,
     *CAUSES.criteria,
     *FORCED.criteria,
     *FORKED.criteria,

@@ -1,4 +1,4 @@
-"""Claims about what causes and what removes sinks and drains in the toy."""
+"""Claims about what removes sinks and drains in the toy, and about the simplified model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from trajectory.dynamics.claims.kinds import (
     each,
     each_language_model,
     over_seeds,
-    paired,
     relu,
     softmax,
 )
@@ -36,59 +35,6 @@ from trajectory.dynamics.claims.readings import (
 from trajectory.dynamics.series import ACTIVE, DORMANT
 
 CAUSES = Ledger()
-
-# --- mutual reinforcement, causally --------------------------------------------------------------
-
-CAUSE = Claim(
-    "mutual-reinforcement-cause",
-    "The sink speeds the drain and the drain speeds the sink",
-    "section 4 (shown there by correlation)",
-    "bb",
-)
-
-
-def _held(kind: str, statistic: str) -> Callable[[Evidence], Iterator[Finding]]:
-    """Difference of a rate to the control, for experiments that hold ``kind`` at the sink."""
-
-    def measure(evidence: Evidence) -> Iterator[Finding]:
-        def holds(spec: dict[str, object]) -> bool:
-            during = spec.get("during") or []
-            return any(d["kind"] == kind for d in during) and not spec.get("sham")  # type: ignore[attr-defined]
-
-        for group in evidence.groups(
-            holds, f"Bigram-Backcopy experiment that holds '{kind}' while it trains"
-        ):
-            rows = [
-                row
-                for row in evidence.rows("bb_comparisons", variant=group.name, statistic=statistic)
-                if row["measure"] == "rate" and row["control"] != group.name
-            ]
-            if not rows:
-                subject = f"bb/{group.name} vs bb/{group.spec.get('control')}"
-                yield Finding(subject, DORMANT, None, "no paired comparison of rates")
-            for row in rows:
-                yield paired(evidence, row)
-
-    return measure
-
-
-CAUSES.criterion(
-    CAUSE,
-    "without the drain the sink is slower",
-    "slope of Δlogit per ln step with the value of ⟨s⟩ held, minus the control's, paired by seed",
-    unit="nats per ln step",
-    at_most=0,
-    tables=("bb_comparisons", "checkpoints"),
-)(_held("hold_value", "delta_logit"))
-
-CAUSES.criterion(
-    CAUSE,
-    "a forced sink drains faster",
-    "slope of ‖W_O v_s‖ ratio per ln step with attention forced to ⟨s⟩, minus the control's, paired by seed",
-    unit="per ln step",
-    at_most=0,
-    tables=("bb_comparisons", "checkpoints"),
-)(_held("force_attention", "output_value_ratio"))
 
 # --- the simplified model ------------------------------------------------------------------------
 

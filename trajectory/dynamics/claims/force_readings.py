@@ -272,11 +272,12 @@ def _reason(
             with suppress(Absent):
                 values.append(of(evidence, trajectory, domain))
         if values:
-            parts.append(f"{label}: {_number(pooled(values))}")
+            parts.append(f"{label}: {number(pooled(values))}")
     return "; ".join(parts)
 
 
-def _number(value: Value) -> str:
+def number(value: Value) -> str:
+    """A value with its interval, as reasons tell it."""
     if value.low is None or value.high is None:
         return f"{value.value:.3g}"
     return f"{value.value:.3g} ({value.low:.3g} to {value.high:.3g})"

@@ -51,8 +51,8 @@ def _forks(evidence: Evidence, at: Site, hooked: Hooked, kind: str) -> pl.DataFr
     return kept
 
 
-def _mean(hooked: Hooked, kind: str) -> Reading:
-    """Mean response over the forks of a seed."""
+def response(hooked: Hooked, kind: str) -> Reading:
+    """Mean response over the forks of a seed, at keys of a kind."""
 
     def of(evidence: Evidence, trajectory: str, domain: str) -> Value:
         at = site(evidence, trajectory, domain)
@@ -62,12 +62,12 @@ def _mean(hooked: Hooked, kind: str) -> Reading:
     return of
 
 
-def _mutual(hooked: Hooked) -> Reading:
+def mutual(hooked: Hooked) -> Reading:
     """The response of the sink, or what it is above that of positional shams: the lesser."""
 
     def of(evidence: Evidence, trajectory: str, domain: str) -> Value:
         sink, shams = (
-            _mean(hooked, kind)(evidence, trajectory, domain) for kind in (SINK, POSITION)
+            response(hooked, kind)(evidence, trajectory, domain) for kind in (SINK, POSITION)
         )
         return lesser(sink, Value(sink.value - shams.value))
 
@@ -105,8 +105,11 @@ for _name, _hooked, _unit in _CASES:
     )(
         both_worlds(
             "forks",
-            _mutual(_hooked),
-            {"at the sink": _mean(_hooked, SINK), "at positional shams": _mean(_hooked, POSITION)},
+            mutual(_hooked),
+            {
+                "at the sink": response(_hooked, SINK),
+                "at positional shams": response(_hooked, POSITION),
+            },
         )
     )
 for _name, _hooked, _ in _CASES:

@@ -106,10 +106,11 @@ def paired(evidence: Evidence, row: dict[str, Any]) -> Finding:
     try:
         require_learned(evidence, *names)
     except Absent as absent:
-        return Finding.without(subject, DORMANT, absent)
+        return Finding.without(subject, DORMANT, absent, "bb")
     low, high = row["difference_low"], row["difference_high"]
     value = Value(row["difference"], low, high, "none" if low is None else "seeds")
-    return Finding(subject, DORMANT, value, f"{seeds} paired seeds" if seeds > 1 else "one pair")
+    told = f"{seeds} paired seeds" if seeds > 1 else "one pair"
+    return Finding(subject, DORMANT, value, told, "bb")
 
 
 def over_seeds(evidence: Evidence, recipe: Recipe, of: Of, domain: str = DORMANT) -> Finding:

@@ -70,6 +70,7 @@ CHARTS = {
     "forces": "reinforcement.html#force-sink",
     "force_means": "reinforcement.html#force-sink",
     "arrows": "reinforcement.html#agreement",
+    "holds": "reinforcement.html#holds",
     "interventions": "heads.html#changes",
     "intervention_layers": "heads.html#changes",
     "head_effects": "heads.html#effects",
