@@ -18,7 +18,7 @@ from trajectory.dynamics.reinforcement import reinforcement_rows
 from trajectory.report.figures import THEMES, render, static
 from trajectory.report.page import Figure, Folded, Grid, Page, Terms
 from trajectory.report.pages import reinforcement
-from trajectory.report.parts import answered, holds
+from trajectory.report.parts import answered, clock, holds
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
 from trajectory.tables import from_rows, write
@@ -108,6 +108,17 @@ def test_its_charts_are_drawn(tmp_path: Path) -> None:
         drawing = render(static(figure, page, THEMES["light"]), figure.name)["svg"].decode()
         assert "<path" in drawing
     assert "yes in bb/toy" in page.answer
+
+
+def test_forces_are_drawn_on_the_first_page_s_clock(tmp_path: Path) -> None:
+    """Steps over the onset, on a logarithmic axis; tables keep the logarithm."""
+    page = made(tmp_path, set(OPTIONAL))
+    for name in ("courses", "band", "courses-ends"):
+        rows = page.data[name]
+        assert rows["since"].to_list() == pytest.approx([math.exp(age) for age in rows["age"]])
+    figure = next(f for f in page.figures if f.name == "force-sink")
+    drawn = str(static(figure, page, THEMES["light"]))
+    assert clock.AXES["onset"] in drawn and "ln(step" not in drawn
 
 
 def test_holds_are_told_with_what_their_intervals_decide() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import polars as pl
 
 from trajectory.dynamics import levels
+from trajectory.dynamics.claims.forces import EQUAL
 from trajectory.dynamics.series import group_of
 from trajectory.report import words
 from trajectory.report.controls import Control, Fixed
@@ -90,7 +91,7 @@ def make(run: Run) -> Page:
         Findings([where, together, driven.finding(run, known), removed], story.caveat(run)),
         *_phenomena(run, found, names, drawn, data),
         Glossary("Words you need", _words(run)),
-        Heading("How sink and drain push each other", _measured(rows), "drive"),
+        Heading("How sink and drain push each other", _measured(run, rows, known), "drive"),
         *_forces(run, rows, course, data, controls),
         Heading("Where heads look, and what they are worth", "", "attention"),
         *watched,
@@ -206,13 +207,19 @@ def _by_depth(run: Run, data: dict[str, pl.DataFrame]) -> list[Block]:
     ]
 
 
-def _measured(rows: pl.DataFrame | None) -> str:
+def _measured(run: Run, rows: pl.DataFrame | None, known: pl.DataFrame | None) -> str:
+    """What the charts of forces are for, and why the claim may leave open what they show."""
     if rows is None:
         return ""
     told = "Curves that move together cannot say it; forces can"
-    if rows.filter(pl.col("key_kind") == "position").is_empty():
+    if rows.filter(pl.col("key_kind") == "position").height:
+        told += ", against shams: keys that are no sink"
+    if known is None or not driven.caption(known) or not run.has("claims"):
         return f"{told}."
-    return f"{told}, against shams: keys that are no sink (grey band: other positions)."
+    return (
+        f"{told}. The claim on the flow is stricter than the chart: a factor of {EQUAL:g}, and not "
+        "at shams."
+    )
 
 
 def _forces(
