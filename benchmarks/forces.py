@@ -1,6 +1,7 @@
-"""Forces against a bare forward, on random weights of the OLMo-2-1B shape.
+"""Forces against a bare forward, on random weights of the OLMo-2-1B shape or of the 7B's.
 
     python benchmarks/forces.py [--layers 2 8] [--length 256] [--batch 2] [--dtype float32]
+    python benchmarks/forces.py --shape 7b --layers 2 4 --dtype bfloat16 --methods bare first
 
 In one run, each in a process of its own, for every number of layers: (a) a bare forward of
 transformers' model, logits included; (b) first-order forces of all heads at ``--keys`` keys and two
@@ -24,7 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from probe import Peak, write_checkpoint
+from probe import SHAPE, SHAPE_7B, Peak, write_checkpoint
 
 METHODS = ("bare", "first", "fisher", "coupling")
 WANTED = {"first": 4, "fisher": 5}
@@ -114,12 +115,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--layers", type=int, nargs="+", default=[2, 8])
+    parser.add_argument("--shape", choices=["1b", "7b"], default="1b")
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--keys", type=int, default=5, help="the sink and positions from 1 on")
     parser.add_argument("--dtype", default="float32", choices=["bfloat16", "float32"])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=METHODS,
+        help="bare is what others divide by",
+    )
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--method", choices=METHODS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -128,14 +137,15 @@ def main() -> None:
         return
     for layers in arguments.layers:
         with tempfile.TemporaryDirectory() as folder:
-            write_checkpoint(Path(folder), layers, arguments.dtype)
+            shape = SHAPE_7B if arguments.shape == "7b" else SHAPE
+            write_checkpoint(Path(folder), layers, arguments.dtype, shape)
             compare(Path(folder), layers, arguments)
 
 
 def compare(folder: Path, layers: int, arguments: argparse.Namespace) -> None:
     """Run every method at one depth and print the table."""
     rows = {}
-    for method in METHODS:
+    for method in arguments.methods:
         command = [sys.executable, __file__, "--method", method, "--folder", str(folder)]
         for name in ("length", "batch", "keys", "dtype", "repeat", "threads"):
             command += [f"--{name}", str(getattr(arguments, name))]
@@ -145,7 +155,8 @@ def compare(folder: Path, layers: int, arguments: argparse.Namespace) -> None:
             print(f"{method:10} failed: {reason}")
             continue
         rows[method] = json.loads(done.stdout.strip().splitlines()[-1])
-    print(f"{layers} layers, T = {arguments.length}, batch {arguments.batch}, {arguments.dtype}")
+    size = f"T = {arguments.length}, batch {arguments.batch}, {arguments.dtype}"
+    print(f"{arguments.shape}, {layers} layers, {size}")
     print("method      seconds  CPU s  × bare  wanted  anonymous MB  mapped MB")
     for method, row in rows.items():
         print(

@@ -35,6 +35,12 @@ SHAPE = {
     "pad_token_id": None,
     "eos_token_id": 100257,
 }
+SHAPE_7B = SHAPE | {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+}
 METHODS = ("probe", "probe-core", "eager", "bare")
 
 
@@ -69,14 +75,18 @@ class Peak:
         self.thread.join()
 
 
-def write_checkpoint(folder: Path, layers: int, dtype: str) -> None:
+def write_checkpoint(
+    folder: Path, layers: int, dtype: str, shape: dict[str, int | float | None] = SHAPE
+) -> None:
     """Random weights, layer by layer in memory bounds of the shape's own size."""
     import torch
     from transformers import Olmo2Config, Olmo2ForCausalLM
 
     torch.manual_seed(0)
-    model = Olmo2ForCausalLM(Olmo2Config(num_hidden_layers=layers, dtype=dtype, **SHAPE))
-    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    torch.set_default_dtype(getattr(torch, dtype))
+    model = Olmo2ForCausalLM(Olmo2Config(num_hidden_layers=layers, dtype=dtype, **shape))
+    torch.set_default_dtype(torch.float32)
+    model.save_pretrained(folder)
 
 
 def run(method: str, folder: Path, length: int, batch: int, dtype: str, repeat: int) -> dict:

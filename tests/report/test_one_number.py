@@ -62,6 +62,14 @@ def test_pages_count_the_same_ends(site: Path) -> None:
     assert "in 2 of 3 toy variants and 1 of 1 language model" in pages["index"]
 
 
+def test_two_pages_answer_one_question_with_one_sentence(site: Path) -> None:
+    """Whether sink and drain drive each other: the first page's finding opens its own page."""
+    first, own = (text_of(site / f"{name}.html") for name in ("index", "reinforcement"))
+    (sentence,) = re.findall(r"Do sink and drain drive each other\? ([A-Z].*?\.) ", first)
+    assert sentence.split()[0] in ("Yes", "No", "Mixed", "Not")
+    assert own.count(sentence) == 1
+
+
 def test_a_number_of_the_last_checkpoint_moves_no_verdict(results: Path, tmp_path: Path) -> None:
     """Last checkpoints on the other side of all thresholds than the fitted ends: sentences that
     judge by them would turn round."""

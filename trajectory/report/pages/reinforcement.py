@@ -11,7 +11,7 @@ from trajectory.report import marks
 from trajectory.report.controls import Control
 from trajectory.report.missing import reason
 from trajectory.report.page import Block, Figure, Folded, Heading, Missing, Page, Terms
-from trajectory.report.parts import agreement, answered, answers, established, holds
+from trajectory.report.parts import agreement, answered, answers, driven, established, holds
 from trajectory.report.parts import courses as over_training
 from trajectory.report.run import Run
 
@@ -61,22 +61,13 @@ def make(run: Run) -> Page:
         controls,
         data,
         note=NOTE if data else "",
-        answer=_answer(rows, known, forks),
+        answer=driven.finding(run, known).text,
     )
 
 
 def _folded(motion: Figure | Missing) -> Block:
     """A chart of many rows, whose sentence stands above."""
     return Folded(motion.title, [motion]) if isinstance(motion, Figure) else motion
-
-
-def _answer(
-    rows: pl.DataFrame | None, known: pl.DataFrame | None, forks: list[levels.Forked]
-) -> str:
-    if rows is None and not forks:
-        return "This run measured neither forces nor forks, so it cannot say."
-    found = established.answer(known if known is not None else pl.DataFrame(), forks)
-    return found or "Not decided: no head with a sink has arrows of the flow, and none was forked."
 
 
 def _passages(

@@ -1,4 +1,4 @@
-"""Whether sink and drain drive each other: the first page's answer in one sentence.
+"""Whether sink and drain drive each other, in one sentence: the first page's and its own page's.
 
 Verdicts are the ledger's, world by world, so that the sentence, its chip and *Claims* say one
 thing; beside each stands what was measured, against its shams.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import polars as pl
 
 from trajectory.dynamics import levels
-from trajectory.dynamics.levels import NO, OPEN, YES, Contrast, Forked
+from trajectory.dynamics.levels import NO, OPEN, YES, Contrast
 from trajectory.dynamics.series import ACTIVE
 from trajectory.report import words
 from trajectory.report.missing import reason
@@ -158,26 +158,6 @@ def false(
             "at sinks from their midst on, with intervals below 1."
         )
     return found or ["Nothing of this was found false."]
-
-
-def answer(known: pl.DataFrame, found: Sequence[Forked]) -> str:
-    """The page's question, as far as arrows and forks decide it; R > 0 alone never does."""
-    judged = [(c, levels.arrows_agree(c)) for c in levels.agreeing(known)] if known.height else []
-    parts = [
-        f"{say} in {words.listed(groups)}"
-        for verdict, say in ((YES, "yes"), (NO, "not shown"), (OPEN, "undecided"))
-        if (groups := [c.group for c, own in judged if own == verdict])
-    ]
-    flow = f"In the gradient flow: {', '.join(parts)}." if parts else ""
-    signs = [f.sign for f in found if f.kind == "sink"]
-    forked = (
-        f" In forks of the training: {sum(s > 0 for s in signs)} of "
-        f"{words.count(len(signs), 'arrow')} are positive in all seeds, "
-        f"{sum(s < 0 for s in signs)} negative in all."
-        if signs
-        else ""
-    )
-    return (flow + forked).strip()
 
 
 def _verdicts(found: Sequence[Contrast], above: str, below: str) -> str:
