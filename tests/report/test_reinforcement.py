@@ -110,17 +110,6 @@ def test_its_charts_are_drawn(tmp_path: Path) -> None:
     assert "Not decided: the gradient flow is judged by no claim in toys" in page.answer
 
 
-def test_forces_are_drawn_on_the_first_page_s_clock(tmp_path: Path) -> None:
-    """Steps over the onset, on a logarithmic axis; tables keep the logarithm."""
-    page = made(tmp_path, set(OPTIONAL))
-    for name in ("courses", "band", "courses-ends"):
-        rows = page.data[name]
-        assert rows["since"].to_list() == pytest.approx([math.exp(age) for age in rows["age"]])
-    figure = next(f for f in page.figures if f.name == "force-sink")
-    drawn = str(static(figure, page, THEMES["light"]))
-    assert clock.AXES["onset"] in drawn and "ln(step" not in drawn
-
-
 def test_holds_are_told_with_what_their_intervals_decide() -> None:
     rows = levels.held(pl.DataFrame(held()))
     assert rows["verdict"].to_list() == ["yes", "no", None, None, "undecided", None]
@@ -187,3 +176,14 @@ def test_the_project_s_own_holds_are_drawn(tmp_path: Path) -> None:
     assert isinstance(fold, Folded)
     (grid,) = fold.blocks
     assert isinstance(grid, Grid) and len(grid.rows) == 1
+
+
+def test_forces_are_drawn_on_the_first_page_s_clock(tmp_path: Path) -> None:
+    """Steps over the onset, on a logarithmic axis; tables keep the logarithm."""
+    page = made(tmp_path, set(OPTIONAL))
+    for name in ("courses", "band", "courses-ends"):
+        rows = page.data[name]
+        assert rows["since"].to_list() == pytest.approx([math.exp(age) for age in rows["age"]])
+    figure = next(f for f in page.figures if f.name == "force-sink")
+    drawn = str(static(figure, page, THEMES["light"]))
+    assert clock.AXES["onset"] in drawn and "ln(step" not in drawn

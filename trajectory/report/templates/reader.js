@@ -146,6 +146,14 @@ function grouped(figure, items) {
   return found;
 }
 
+// Of lines that ended before x, which stand below two titles, that this is their last and where.
+function tellEnded(figure, box, rows, x) {
+  rows.slice(0, LISTED).forEach(({ own, at }, i) => {
+    const [across] = fieldsOf(figure, at.datum);
+    if (own.every((one) => one.x < x - 3)) box.children[i + 2].append(` (its last, at ${tell(at.datum[across])})`);
+  });
+}
+
 // All lines at the place nearest to x; y, if any, says which is pointed at.
 function readLines(figure, x, y) {
   const items = plotted(figure).filter((one) => fieldsOf(figure, one.datum));
@@ -177,14 +185,6 @@ function readLines(figure, x, y) {
   tellEnded(figure, box, rows, nearest.x);
   place(box, stage, nearest.x, y ?? 30);
   return nearest.datum[field];
-}
-
-// Of lines that ended before x, which stand below two titles, that this is their last and where.
-function tellEnded(figure, box, rows, x) {
-  rows.slice(0, LISTED).forEach(({ own, at }, i) => {
-    const [across] = fieldsOf(figure, at.datum);
-    if (own.every((one) => one.x < x - 3)) box.children[i + 2].append(` (its last, at ${tell(at.datum[across])})`);
-  });
 }
 
 // The nearest point, and all that its tooltip tells.
