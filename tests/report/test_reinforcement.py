@@ -18,7 +18,7 @@ from trajectory.dynamics.reinforcement import reinforcement_rows
 from trajectory.report.figures import THEMES, render, static
 from trajectory.report.page import Figure, Folded, Grid, Page, Terms
 from trajectory.report.pages import reinforcement
-from trajectory.report.parts import answered, clock, holds
+from trajectory.report.parts import answered, holds
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
 from trajectory.tables import from_rows, write
@@ -186,4 +186,4 @@ def test_forces_are_drawn_on_the_first_page_s_clock(tmp_path: Path) -> None:
         assert rows["since"].to_list() == pytest.approx([math.exp(age) for age in rows["age"]])
     figure = next(f for f in page.figures if f.name == "force-sink")
     drawn = str(static(figure, page, THEMES["light"]))
-    assert clock.AXES["onset"] in drawn and "ln(step" not in drawn
+    assert "step / sink's onset" in drawn and "ln(step" not in drawn

@@ -179,8 +179,11 @@ def _at_the_end(run: Run, names: Names) -> list[Block]:
 def _lines(run: Run, found: Tallies) -> str:
     held = len(run.groups) - len(found.groups)
     told = "Thin: toys, the mean of seeds in their range; thick: language models. "
-    if not (found.toys and found.models):
-        told = "Toys: the mean of seeds in their range. " if found.toys else ""
+    if not found.models:
+        told = "Toys: the mean of seeds in their range. "
+    elif not found.toys:
+        seeded = len(run.trajectories) > len(run.groups)
+        told = "Language models: the mean of seeds. " if seeded else ""
     told += (
         "Lines follow the head with the greatest sink, on inputs where it rests, to the last "
         "checkpoint"
