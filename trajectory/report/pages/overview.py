@@ -313,8 +313,10 @@ def _ending(cell: End, last: float | None) -> Cell:
     """The verdict, the number that it is on, and the one that the chart's line ends with."""
     if cell.verdict == UNDEFINED:
         return Cell("—", note="not defined")
-    note = cell.value if last is None else f"{cell.value}, last {words.number(last)}"
-    note = note.replace(" ", NBSP).replace(f"{NBSP}[", " [")  # lines break before intervals alone
+    note = cell.value
+    if last is not None:
+        note = f"{note}, last {words.number(last)}".replace(" ", NBSP)
+        note = note.replace(f"{NBSP}[", " [")  # lines break before intervals alone
     looks = {YES: "yes", NO: "no", UNDECIDED: "open"}
     return Cell(
         cell.verdict,
