@@ -11,7 +11,10 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trajectory.dynamics import levels
+from trajectory.dynamics.claims.forces import EQUAL
 from trajectory.report.page import Finding
+from trajectory.report.pages import overview
 from trajectory.report.parts import driven, tiles
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
@@ -175,3 +178,15 @@ def test_the_chart_s_caption_has_the_answer_s_numbers() -> None:
 
 def told_of(rows: pl.DataFrame) -> str:
     return told({"claims": claims({})}, rows).text
+
+
+def test_the_claim_is_called_stricter_only_beside_a_chart_and_a_claim() -> None:
+    rows, stricter = known([True], [False]), f"a factor of {EQUAL:g}"
+    assert EQUAL < levels.WITHIN, "stricter than the chart"
+    run, bare = (cast("Run", Tables(t)) for t in ({"claims": claims({})}, {}))
+    assert stricter in overview._measured(run, rows, rows)
+    assert stricter not in overview._measured(bare, rows, rows)
+    assert stricter not in overview._measured(run, rows, None)
+    assert stricter not in overview._measured(run, rows, known([], [True]))
+    assert "shams" not in overview._measured(bare, known([True], []), None)
+    assert overview._measured(run, None, None) == ""

@@ -176,3 +176,14 @@ def test_the_project_s_own_holds_are_drawn(tmp_path: Path) -> None:
     assert isinstance(fold, Folded)
     (grid,) = fold.blocks
     assert isinstance(grid, Grid) and len(grid.rows) == 1
+
+
+def test_forces_are_drawn_on_the_first_page_s_clock(tmp_path: Path) -> None:
+    """Steps over the onset, on a logarithmic axis; tables keep the logarithm."""
+    page = made(tmp_path, set(OPTIONAL))
+    for name in ("courses", "band", "courses-ends"):
+        rows = page.data[name]
+        assert rows["since"].to_list() == pytest.approx([math.exp(age) for age in rows["age"]])
+    figure = next(f for f in page.figures if f.name == "force-sink")
+    drawn = str(static(figure, page, THEMES["light"]))
+    assert "step / sink's onset" in drawn and "ln(step" not in drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,6 +34,19 @@ def whole(channel: str) -> dict[str, Any]:
 def column(names: Iterable[str]) -> int:
     """Pixels of a column of names behind the ends of lines, the rules to them included."""
     return round(LETTER * max(map(len, names), default=0)) + 36
+
+
+def beside_in_logs(low: float, high: float, names: Iterable[str]) -> dict[str, Any]:
+    """The scale of a logarithmic axis whose data end where a column of names begins.
+
+    Args:
+        low, high: ends of the data's natural logarithm.
+        names: that stand behind ``high``.
+    """
+    room = f"max(width - {column(names)}, width * {1 - MOST})"
+    end = f"exp({low} + {high - low or 1.0} * width / max(1, {room}))"
+    domain = {"domainMin": math.exp(low), "domainMax": alt.ExprRef(end)}
+    return {"type": "log", "nice": False, **domain}
 
 
 def beside(low: float, high: float, names: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:

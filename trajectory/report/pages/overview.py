@@ -8,6 +8,7 @@ from dataclasses import replace
 import polars as pl
 
 from trajectory.dynamics import levels
+from trajectory.dynamics.claims.forces import EQUAL
 from trajectory.dynamics.series import group_of
 from trajectory.report import words
 from trajectory.report.controls import Control, Fixed
@@ -90,7 +91,7 @@ def make(run: Run) -> Page:
         Findings([where, together, driven.finding(run, known), removed], story.caveat(run)),
         *_phenomena(run, found, names, drawn, data),
         Glossary("Words you need", _words(run)),
-        Heading("How sink and drain push each other", _measured(rows), "drive"),
+        Heading("How sink and drain push each other", _measured(run, rows, known), "drive"),
         *_forces(run, rows, course, data, controls),
         Heading("Where heads look, and what they are worth", "", "attention"),
         *watched,
@@ -178,8 +179,11 @@ def _at_the_end(run: Run, names: Names) -> list[Block]:
 def _lines(run: Run, found: Tallies) -> str:
     held = len(run.groups) - len(found.groups)
     told = "Thin: toys, the mean of seeds in their range; thick: language models. "
-    if not (found.toys and found.models):
-        told = "Toys: the mean of seeds in their range. " if found.toys else ""
+    if not found.models:
+        told = "Toys: the mean of seeds in their range. "
+    elif not found.toys:
+        seeded = len(run.trajectories) > len(run.groups)
+        told = "Language models: the mean of seeds. " if seeded else ""
     told += (
         "Lines follow the head with the greatest sink, on inputs where it rests, to the last "
         "checkpoint"
@@ -206,13 +210,19 @@ def _by_depth(run: Run, data: dict[str, pl.DataFrame]) -> list[Block]:
     ]
 
 
-def _measured(rows: pl.DataFrame | None) -> str:
+def _measured(run: Run, rows: pl.DataFrame | None, known: pl.DataFrame | None) -> str:
+    """What the charts of forces are for, and why the claim may leave open what they show."""
     if rows is None:
         return ""
     told = "Curves that move together cannot say it; forces can"
-    if rows.filter(pl.col("key_kind") == "position").is_empty():
+    if rows.filter(pl.col("key_kind") == "position").height:
+        told += ", against shams: keys that are no sink"
+    if known is None or not driven.caption(known) or not run.has("claims"):
         return f"{told}."
-    return f"{told}, against shams: keys that are no sink (grey band: other positions)."
+    return (
+        f"{told}. The claim on the flow is stricter than the chart: a factor of {EQUAL:g}, and not "
+        "at shams."
+    )
 
 
 def _forces(
@@ -303,8 +313,10 @@ def _ending(cell: End, last: float | None) -> Cell:
     """The verdict, the number that it is on, and the one that the chart's line ends with."""
     if cell.verdict == UNDEFINED:
         return Cell("—", note="not defined")
-    note = cell.value if last is None else f"{cell.value}, last {words.number(last)}"
-    note = note.replace(" ", NBSP).replace(f"{NBSP}[", " [")  # lines break before intervals alone
+    note = cell.value
+    if last is not None:
+        note = f"{note}, last {words.number(last)}".replace(" ", NBSP)
+        note = note.replace(f"{NBSP}[", " [")  # lines break before intervals alone
     looks = {YES: "yes", NO: "no", UNDECIDED: "open"}
     return Cell(
         cell.verdict,

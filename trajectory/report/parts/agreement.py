@@ -258,7 +258,7 @@ def _points(
         shape["shape"] = (
             alt.Shape("means:N", title=None)
             .scale(domain=list(ARROW_NAMES.values()), range=list(ARROW_SHAPES.values()))
-            .legend(orient="top", columns=1, symbolFillColor=marks.GREY,
+            .legend(orient="bottom", columns=2, symbolFillColor=marks.GREY,
                     symbolStrokeColor=marks.GREY, labelLimit=0)
         )  # fmt: skip
     for of, size in (("!=", 40), ("==", 70)):

@@ -79,8 +79,10 @@ def records(run: Run, groups: Sequence[str]) -> dict[str, pl.DataFrame]:
 def last(run: Run) -> dict[tuple[str, str, str], float]:
     """(panel, trajectory, domain) → what its line ends with: the value at its last checkpoint."""
     every, found = _measured(run), {}
+    moving = [t for t in run.trajectories if not run.is_static(t)]  # a lone checkpoint is its end
     for panel in PANELS:
         rows = every[panel.name].drop_nulls(panel.column).sort("step")
+        rows = rows.filter(pl.col("trajectory").is_in(moving))
         for row in rows.group_by("trajectory", "domain").last().to_dicts():
             found[panel.name, row["trajectory"], row["domain"]] = row[panel.column]
     return found

@@ -16,7 +16,7 @@ from trajectory.report.controls import Choice
 from trajectory.report.names import Names
 from trajectory.report.page import Captions, Chart, Figure
 from trajectory.report.palette import QUIET
-from trajectory.report.parts.clock import GAP, apart
+from trajectory.report.parts.clock import AXES, GAP, apart, ticks
 from trajectory.report.run import TOYS, Run, is_bb
 from trajectory.schemas import FORCES
 
@@ -59,8 +59,6 @@ BAND = "shams: 95 % of other positions"
 
 APPEARS = "the sink appears"
 
-AXIS = "ln(step / step at which the sink appears)"
-
 
 def drawn(run: Run, courses: pl.DataFrame) -> pl.DataFrame:
     """Courses with a clock: of a language model on the first domain alone."""
@@ -82,10 +80,11 @@ def drawn(run: Run, courses: pl.DataFrame) -> pl.DataFrame:
 
 def frames(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """The data sets of the charts."""
+    since = pl.col("age").exp().alias("since")
     return {
-        "courses": rows,
-        "band": band(rows),
-        "courses-ends": ends(rows),
+        "courses": rows.with_columns(since),
+        "band": band(rows).with_columns(since),
+        "courses-ends": ends(rows).with_columns(since, pl.col("right").exp()),
     }
 
 
@@ -206,9 +205,7 @@ def _chart(
     ages: tuple[float, float],
     names: Sequence[str],
 ) -> Chart:
-    low, high = ages
-    scale, ticks = axes.beside(low, high, names)
-    x = alt.X("age:Q", title=AXIS).scale(**scale).axis(**ticks)
+    x = _clock(*ages, names)
 
     def y(column: str) -> alt.Y:
         return (
@@ -230,6 +227,7 @@ def _chart(
             rises="max(rises)",
             groupby=["group", "bin"],
         )
+        .transform_calculate(since="exp(datum.age)")
         .encode(x=x, y=y("strength"), color=marks.colour(run), detail=["group:N"])
     )
     models = base.transform_filter("!datum.toy")
@@ -251,7 +249,7 @@ def _chart(
     return alt.layer(
         shams,
         marks.reference(0.0, "no force"),
-        marks.reference(0.0, APPEARS, vertical=True),
+        marks.reference(1.0, APPEARS, vertical=True),
         toys.mark_line(strokeWidth=1.8),
         models.mark_line(style="ink", strokeWidth=3.5, opacity=0.9),
         *_dots(toys.mark_point),
@@ -259,6 +257,13 @@ def _chart(
         _meant(x),
         *_names(run, name, x),
     )
+
+
+def _clock(low: float, high: float, names: Sequence[str]) -> alt.X:
+    """The first page's clock, for what is known by its logarithm; names stand behind its end."""
+    places = {"values": ticks(math.exp(low), math.exp(high))}
+    x = alt.X("since:Q", title=AXES["onset"]).scale(**axes.beside_in_logs(low, high, names))
+    return x.axis(**marks.log_ticks("x") | places)
 
 
 def _dots(mark: Callable[..., alt.Chart]) -> list[alt.Chart]:
@@ -269,7 +274,7 @@ def _dots(mark: Callable[..., alt.Chart]) -> list[alt.Chart]:
 
 def _meant(x: alt.X) -> alt.Chart:
     """What the rule at the onset means."""
-    rule = alt.InlineData(values=[{"age": 0.0, "meaning": APPEARS}])
+    rule = alt.InlineData(values=[{"since": 1.0, "meaning": APPEARS}])
     text = alt.Chart(rule).mark_text(align="left", baseline="top", dx=4, fontSize=11)
     return text.encode(x=x, y=alt.value(2), text="meaning:N")
 

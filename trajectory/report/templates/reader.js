@@ -146,6 +146,14 @@ function grouped(figure, items) {
   return found;
 }
 
+// Of lines that ended before x, which stand below two titles, that this is their last and where.
+function tellEnded(figure, box, rows, x) {
+  rows.slice(0, LISTED).forEach(({ own, at }, i) => {
+    const [across] = fieldsOf(figure, at.datum);
+    if (own.every((one) => one.x < x - 3)) box.children[i + 2].append(` (its last, at ${tell(at.datum[across])})`);
+  });
+}
+
 // All lines at the place nearest to x; y, if any, says which is pointed at.
 function readLines(figure, x, y) {
   const items = plotted(figure).filter((one) => fieldsOf(figure, one.datum));
@@ -170,11 +178,11 @@ function readLines(figure, x, y) {
   line(box, `${across}: ${tell(nearest.datum[field])}`, "at");
   line(box, along, "of");
   for (const row of rows.slice(0, LISTED)) {
-    const [at, value] = fieldsOf(figure, row.at.datum);
-    const ended = row.own.every((one) => one.x < nearest.x - 3) ? ` (its last, at ${tell(row.at.datum[at])})` : "";
-    line(box, `${lineName(row.at.datum)}: ${tell(row.at.datum[value])}${ended}`, row === pointed ? "pointed" : "", paint(row.at));
+    const [, value] = fieldsOf(figure, row.at.datum);
+    line(box, `${lineName(row.at.datum)}: ${tell(row.at.datum[value])}`, row === pointed ? "pointed" : "", paint(row.at));
   }
   if (rows.length > LISTED) line(box, `and ${rows.length - LISTED} more lines`, "of");
+  tellEnded(figure, box, rows, nearest.x);
   place(box, stage, nearest.x, y ?? 30);
   return nearest.datum[field];
 }
