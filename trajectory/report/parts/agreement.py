@@ -54,8 +54,8 @@ POWERS = "format(datum.value, '~g')"
 
 UNIT = "nats per nat and e-fold"
 
-STEPS = 40
-"""Places between which the edge of a band is straight."""
+STEPS = 120
+"""Places between which a line is straight."""
 
 
 def rows(placed: pl.DataFrame) -> pl.DataFrame:
@@ -202,31 +202,38 @@ def chart(points: pl.DataFrame, arrow: str = "") -> Chart:
 def _diagonal(
     turn: float, ends: Sequence[float], across: Callable[..., alt.X], along: Callable[..., alt.Y]
 ) -> list[alt.Chart]:
-    """Where an arrow is the coupling itself, and where it is so within ``levels.WITHIN``."""
+    """Where an arrow is the coupling itself, and the edges of where it is so within
+    ``levels.WITHIN``."""
     low, high = (math.copysign(math.log1p(abs(end) / turn), end) for end in ends)
     places = [*np.linspace(low, high, STEPS), 0.0]
     values = sorted(math.copysign(turn * math.expm1(abs(p)), p) for p in places)
-    edges = [sorted((v / levels.WITHIN, v * levels.WITHIN)) for v in values]
+    edges = [
+        [
+            e if ends[0] <= e <= ends[1] else None
+            for e in sorted((v / levels.WITHIN, v * levels.WITHIN))
+        ]
+        for v in values
+    ]
     band = alt.InlineData(
         values=[
-            {"at": v, "low": a, "high": b, "meaning": "within a factor"}
+            {"at": v, "low": a, "high": b, "meaning": "as the loss asks"}
             for v, (a, b) in zip(values, edges, strict=True)
         ]
     )
-    base = alt.Chart(band)
+    base = alt.Chart(band).encode(x=across(alt.X, "at"))
+    # Edges alone: on a shade shams would have less than the least contrast.
     return [
-        base.mark_area(color=QUIET, opacity=0.25, line=False, clip=True).encode(
-            x=across(alt.X, "at"), y=along(alt.Y, "low"), y2="high:Q"
+        *(
+            base.mark_line(color=marks.GREY, strokeWidth=1, clip=True).encode(y=along(alt.Y, edge))
+            for edge in ("low", "high")
         ),
-        base.mark_line(color=marks.GREY, strokeDash=[3, 3]).encode(
-            x=across(alt.X, "at"), y=along(alt.Y, "at")
-        ),
+        base.mark_line(color=marks.GREY, strokeDash=[3, 3]).encode(y=along(alt.Y, "at")),
     ]
 
 
 def _meant() -> list[alt.Chart]:
     """What the line, the band and hollow marks mean, in corners far from the line."""
-    line = f"dashed: as the loss asks; band: within a factor of {levels.WITHIN:g}"
+    line = f"dashed: as the loss asks; thin: a factor of {levels.WITHIN:g} off"
     hollow = "hollow: R not told from 0"
     return [
         _text(line, 6, 6).mark_text(align="left", baseline="top", fontSize=11),
