@@ -171,14 +171,14 @@ def chart(points: pl.DataFrame, arrow: str = "") -> Chart:
     """
     constant, ends, ticks = _scale(points)
 
-    def axis(channel: Any, column: str, title: str) -> Any:
+    def axis(channel: Any, column: str, title: str | list[str]) -> Any:
         return (
             channel(f"{column}:Q", title=title)
             .scale(type="symlog", constant=constant, domain=ends, nice=False, clamp=True)
             .axis(values=ticks, labelExpr=POWERS, labelOverlap="parity", labelSeparation=8)
         )
 
-    across = f"R, drive that the loss asks for ({UNIT})"
+    across = ["R, drive that the loss asks for", f"({UNIT})"]
     along = f"{SYMBOLS[arrow]}, {DRIVES[arrow]}" if arrow else "R_a and R_d, drive of the flow"
     along = f"{along} ({UNIT})"
     x, y = axis(alt.X, "coupling", across), axis(alt.Y, "value", along)
@@ -233,10 +233,10 @@ def _diagonal(
 
 def _meant() -> list[alt.Chart]:
     """What the line, the band and hollow marks mean, in corners far from the line."""
-    line = f"dashed: as the loss asks; thin: a factor of {levels.WITHIN:g} off"
+    line = f"dashed: as the loss asks\nthin: a factor of {levels.WITHIN:g} off"
     hollow = "hollow: R not told from 0"
     return [
-        _text(line, 6, 6).mark_text(align="left", baseline="top", fontSize=11),
+        _text(line, 6, 6).mark_text(align="left", baseline="top", fontSize=11, lineBreak="\n"),
         _text(hollow, "width", alt.ExprRef("height - 6")).mark_text(
             align="right", baseline="bottom", fontSize=11
         ),
@@ -343,7 +343,7 @@ def reading_of(known: pl.DataFrame, arrow: str) -> str:
             parts.append(f"{near.sum()} of {own.height} {of}{called}")
     blind = [w for w in WORLDS if not sinks.filter(_of_world(w) & pl.col("resolved")).height]
     blind = [w for w in blind if sinks.filter(_of_world(w)).height]
-    told = [f"In the band, where the {ARROW_NAMES[arrow]} as the loss asks, lie "
+    told = [f"Between the thin lines, where the {ARROW_NAMES[arrow]} as the loss asks, lie "
             f"{words.listed(parts)}."]  # fmt: skip
     told += [f"In {'toys' if w == WORLDS[0] else 'language models'} no sink's R is told from 0."
              for w in blind]  # fmt: skip
