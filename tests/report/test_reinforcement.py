@@ -125,11 +125,11 @@ def test_each_arrow_s_sentence_counts_the_marks_between_its_lines(tmp_path: Path
             ratios = (of["value"] / of["coupling"]).to_list()
             between = sum(1 / 2 <= ratio <= 2 for ratio in ratios)
             assert f"{between} of {len(ratios)} {called}" in figure.reading
-        (edges,) = {
-            tuple((row["at"], row["low"], row["high"]) for row in found)
-            for node in specs.objects(figure.specification([]))
-            if "low" in str(found := node.get("values")) and isinstance(found, list)
-        }
+        (edges,) = (
+            [(row["at"], row["low"], row["high"]) for row in found]
+            for found in figure.specification([])["datasets"].values()
+            if "low" in found[0]
+        )
         for at, low, high in edges:
             assert low is None or low == pytest.approx(min(at / 2, 2 * at))
             assert high is None or high == pytest.approx(max(at / 2, 2 * at))
