@@ -470,7 +470,7 @@ def test_causes_are_drawn_by_their_rates_where_these_were_compared(named: dict[s
             tuple(x["title"]) for x in specs.encoded(figure.specification(page.controls), "x")
             if isinstance(x.get("title"), list)
         }  # fmt: skip
-        assert ("(nats per ln(step))" in title[0]) == (statistic == "delta_logit"), title
+        assert ("(nats per ln(step))" in title) == (statistic == "delta_logit"), title
         other = "value ratio" if statistic == "delta_logit" else "logit"
         assert told in title[0] and other not in title[0], "one unit on one axis"
 

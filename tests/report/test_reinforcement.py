@@ -15,10 +15,11 @@ from trajectory.dynamics import levels
 from trajectory.dynamics.holds import experiments, hold_rows
 from trajectory.dynamics.motions import motion_rows, motion_test_rows
 from trajectory.dynamics.reinforcement import reinforcement_rows
+from trajectory.report import specs
 from trajectory.report.figures import THEMES, render, static
 from trajectory.report.page import Figure, Folded, Grid, Page, Terms
 from trajectory.report.pages import reinforcement
-from trajectory.report.parts import answered, holds
+from trajectory.report.parts import agreement, answered, holds
 from trajectory.report.run import Run
 from trajectory.schemas import TABLES
 from trajectory.tables import from_rows, write
@@ -108,6 +109,45 @@ def test_its_charts_are_drawn(tmp_path: Path) -> None:
         drawing = render(static(figure, page, THEMES["light"]), figure.name)["svg"].decode()
         assert "<path" in drawing
     assert "Not decided: the gradient flow is judged by no claim in toys" in page.answer
+
+
+def test_each_arrow_s_sentence_counts_the_marks_between_its_lines(tmp_path: Path) -> None:
+    page = made(tmp_path, set(OPTIONAL))
+    points = page.data["agreement"]
+    for name, arrow in (("agreement", "sink_arrow"), ("agreement-drain", "drain_arrow")):
+        (figure,) = (figure for figure in page.figures if figure.name == name)
+        own = points.filter(pl.col("arrow") == arrow)
+        assert f"datum.arrow == '{arrow}'" in set(specs.expressions(figure.specification([])))
+        filled_ones = own.filter(pl.col("coupling").abs() > 2 * pl.col("coupling_se"))
+        assert filled_ones["told"].all() and filled_ones.height == own["told"].sum()
+        for kind, called in (("sink", "sinks"), ("position", "shams at another position")):
+            of = filled_ones.filter(pl.col("key_kind") == kind)
+            ratios = (of["value"] / of["coupling"]).to_list()
+            between = sum(1 / 2 <= ratio <= 2 for ratio in ratios)
+            assert f"{between} of {len(ratios)} {called}" in figure.reading
+        (edges,) = (
+            [(row["at"], row["low"], row["high"]) for row in found]
+            for found in figure.specification([])["datasets"].values()
+            if "low" in found[0]
+        )
+        for at, low, high in edges:
+            assert low is None or low == pytest.approx(min(at / 2, 2 * at))
+            assert high is None or high == pytest.approx(max(at / 2, 2 * at))
+
+
+def test_only_sinks_that_have_begun_are_drawn_beside_their_shams(tmp_path: Path) -> None:
+    made(tmp_path, set(OPTIONAL))
+    variants = {"toy": {"seeds": [0]}}
+    run = Run(
+        tmp_path, parse({"name": "a", "results": str(tmp_path), "bb": {"variants": variants}})
+    )
+    assert run.forced is not None
+    placed, _ = run.forced
+    known = placed.drop_nulls(["coupling", "sink_arrow", "drain_arrow"])
+    points = agreement.rows(placed)
+    assert 0 < points.height == 2 * known.filter("begun").height < 2 * known.height
+    bare = agreement.rows(known.drop("begun"))
+    assert bare.height == 2 * known.height, "a frame that does not say so is drawn whole"
 
 
 def test_holds_are_told_with_what_their_intervals_decide() -> None:

@@ -54,8 +54,8 @@ POWERS = "format(datum.value, '~g')"
 
 UNIT = "nats per nat and e-fold"
 
-STEPS = 40
-"""Places between which the edge of a band is straight."""
+STEPS = 120
+"""Places between which a line is straight."""
 
 
 def rows(placed: pl.DataFrame) -> pl.DataFrame:
@@ -171,14 +171,14 @@ def chart(points: pl.DataFrame, arrow: str = "") -> Chart:
     """
     constant, ends, ticks = _scale(points)
 
-    def axis(channel: Any, column: str, title: str) -> Any:
+    def axis(channel: Any, column: str, title: str | list[str]) -> Any:
         return (
             channel(f"{column}:Q", title=title)
             .scale(type="symlog", constant=constant, domain=ends, nice=False, clamp=True)
             .axis(values=ticks, labelExpr=POWERS, labelOverlap="parity", labelSeparation=8)
         )
 
-    across = f"R, drive that the loss asks for ({UNIT})"
+    across = ["R, drive that the loss asks for", f"({UNIT})"]
     along = f"{SYMBOLS[arrow]}, {DRIVES[arrow]}" if arrow else "R_a and R_d, drive of the flow"
     along = f"{along} ({UNIT})"
     x, y = axis(alt.X, "coupling", across), axis(alt.Y, "value", along)
@@ -202,34 +202,41 @@ def chart(points: pl.DataFrame, arrow: str = "") -> Chart:
 def _diagonal(
     turn: float, ends: Sequence[float], across: Callable[..., alt.X], along: Callable[..., alt.Y]
 ) -> list[alt.Chart]:
-    """Where an arrow is the coupling itself, and where it is so within ``levels.WITHIN``."""
+    """Where an arrow is the coupling itself, and the edges of where it is so within
+    ``levels.WITHIN``."""
     low, high = (math.copysign(math.log1p(abs(end) / turn), end) for end in ends)
     places = [*np.linspace(low, high, STEPS), 0.0]
     values = sorted(math.copysign(turn * math.expm1(abs(p)), p) for p in places)
-    edges = [sorted((v / levels.WITHIN, v * levels.WITHIN)) for v in values]
+    edges = [
+        [
+            e if ends[0] <= e <= ends[1] else None
+            for e in sorted((v / levels.WITHIN, v * levels.WITHIN))
+        ]
+        for v in values
+    ]
     band = alt.InlineData(
         values=[
-            {"at": v, "low": a, "high": b, "meaning": "within a factor"}
+            {"at": v, "low": a, "high": b, "meaning": "as the loss asks"}
             for v, (a, b) in zip(values, edges, strict=True)
         ]
     )
-    base = alt.Chart(band)
+    base = alt.Chart(band).encode(x=across(alt.X, "at"))
+    # Edges alone: on a shade shams would have less than the least contrast.
     return [
-        base.mark_area(color=QUIET, opacity=0.25, line=False, clip=True).encode(
-            x=across(alt.X, "at"), y=along(alt.Y, "low"), y2="high:Q"
+        *(
+            base.mark_line(color=marks.GREY, strokeWidth=1, clip=True).encode(y=along(alt.Y, edge))
+            for edge in ("low", "high")
         ),
-        base.mark_line(color=marks.GREY, strokeDash=[3, 3]).encode(
-            x=across(alt.X, "at"), y=along(alt.Y, "at")
-        ),
+        base.mark_line(color=marks.GREY, strokeDash=[3, 3]).encode(y=along(alt.Y, "at")),
     ]
 
 
 def _meant() -> list[alt.Chart]:
     """What the line, the band and hollow marks mean, in corners far from the line."""
-    line = f"dashed: as the loss asks; band: within a factor of {levels.WITHIN:g}"
+    line = f"dashed: as the loss asks\nthin: a factor of {levels.WITHIN:g} off"
     hollow = "hollow: R not told from 0"
     return [
-        _text(line, 6, 6).mark_text(align="left", baseline="top", fontSize=11),
+        _text(line, 6, 6).mark_text(align="left", baseline="top", fontSize=11, lineBreak="\n"),
         _text(hollow, "width", alt.ExprRef("height - 6")).mark_text(
             align="right", baseline="bottom", fontSize=11
         ),
@@ -336,7 +343,7 @@ def reading_of(known: pl.DataFrame, arrow: str) -> str:
             parts.append(f"{near.sum()} of {own.height} {of}{called}")
     blind = [w for w in WORLDS if not sinks.filter(_of_world(w) & pl.col("resolved")).height]
     blind = [w for w in blind if sinks.filter(_of_world(w)).height]
-    told = [f"In the band, where the {ARROW_NAMES[arrow]} as the loss asks, lie "
+    told = [f"Between the thin lines, where the {ARROW_NAMES[arrow]} as the loss asks, lie "
             f"{words.listed(parts)}."]  # fmt: skip
     told += [f"In {'toys' if w == WORLDS[0] else 'language models'} no sink's R is told from 0."
              for w in blind]  # fmt: skip

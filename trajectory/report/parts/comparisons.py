@@ -19,8 +19,8 @@ from trajectory.report.run import TOYS, Run
 from trajectory.schemas import BB_COMPARISONS, COMPARED
 
 CAUSES = {
-    "delta_logit": ("causes", "sink", "nats", "← sink grows less · sink grows more →"),
-    "value_ratio": ("causes-drain", "drain", "", "← drains more · drains less →"),
+    "delta_logit": ("causes", "sink", "nats", "← sink grows less · more →"),
+    "value_ratio": ("causes-drain", "drain", "", "← drains more · less →"),
 }
 """What experiments on causes are judged by → its chart, what changes, its unit, both directions."""
 
@@ -145,7 +145,7 @@ def causes(run: Run) -> tuple[list[Figure | Missing], dict[str, pl.DataFrame]]:
         data[name] = own
         measures = own["measure"].unique().sort(descending=True).to_list()
         units = " or ".join(f"{unit} {MEASURED[m]}".strip() for m in measures)
-        axis = [f"{marks.called(statistic)} minus the control's ({units})", ways]
+        axis = [f"{marks.called(statistic)} minus the control's", f"({units})", ways]
         found.append(
             Figure(
                 name,

@@ -236,14 +236,14 @@ def _chart(
         marks.named("band")
         .transform_filter("datum.readers == chosen_readers")
         .transform_calculate(of=f"'{BAND}'")
-        .mark_area(opacity=0.25, line=False, clip=True)
+        .mark_area(opacity=0.18, line=False, clip=True)
         .encode(
             x=x,
             y=y(f"{name}_low"),
             y2=f"{name}_high:Q",
             fill=alt.Fill("of:N", title=None)
             .scale(domain=[BAND], range=[QUIET])
-            .legend(orient="top", symbolType="square", labelLimit=0),
+            .legend(orient="top", symbolType="square", symbolOpacity=0.5, labelLimit=0),
         )
     )
     return alt.layer(
