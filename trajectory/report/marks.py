@@ -87,7 +87,8 @@ def spoken(table: Table, column: str) -> str:
 
 def _with_unit(name: str, table: Table, column: str) -> str:
     found = unit(table, column)
-    return f"{name} ({found})" if found else name
+    said = found.removesuffix("s") == name.removesuffix("s")  # steps of a step
+    return f"{name} ({found})" if found and not said else name
 
 
 def tips(table: Table | None, names: Sequence[str], **titles: str) -> list[alt.Tooltip]:

@@ -295,10 +295,10 @@ def _population(counts: pl.DataFrame, series: Series, first: str) -> Figure:
     )
     whole = (
         drawn.transform_aggregate(heads="sum(heads)", groupby=["at"])
-        .mark_line(color=palette.QUIET, strokeWidth=2)
+        .mark_area(color="transparent", line={"color": palette.QUIET, "strokeWidth": 2})
         .encode(x=x, y=y.stack(None), tooltip=told)
     )
-    chart = alt.layer(areas, whole)
+    chart = alt.layer(whole, areas)
     captions = _captions(series, lambda s: _population_reading(counts, s))
     return Figure(
         "population",
