@@ -202,7 +202,7 @@ def drawn_zero(steps: pl.Series) -> float:
     return max(1.0, float(beyond.min()) / 2) if beyond.len() else 1.0  # type: ignore[arg-type]
 
 
-LAG = ["step of the second / step of the first", "(right of 1: in the order named)"]
+LAG = ["step of the second / first", "(right of 1: as named)"]
 """Title of an axis of ``ratio_ticks`` on which a pair's order can be read, in lines."""
 
 
