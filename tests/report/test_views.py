@@ -85,7 +85,8 @@ def test_an_area_is_read_at_the_nearest_x(opened: webdriver.Chrome) -> None:
     """Vega alone tells of an area's first checkpoint, wherever one points."""
     drawn = opened.execute_script(
         "const {view} = report.views.get('population'); const now = name => view.signal(name);"
-        "return rows('population', 'x').filter(row => row.trajectory === now('chosen_trajectory')"
+        "return rows('population', 'trajectory domain step role heads')"
+        ".filter(row => row.trajectory === now('chosen_trajectory')"
         " && row.domain === now('chosen_domain')).map(row => [row.step, row.role, row.heads])"
     )
     places = opened.execute_script(
