@@ -65,6 +65,44 @@ def test_wherever_one_points_the_nearest_x_is_read_of_all_lines(opened: webdrive
     assert opened.find_elements(By.CSS_SELECTOR, '.cover[data-of="sink"] polyline')
 
 
+@pytest.mark.parametrize("opened", ["careers", "heads", "checkpoints"], indirect=True)
+def test_every_chart_answers_wherever_one_points(opened: webdriver.Chrome) -> None:
+    """Bars, cells and points too: the nearest one, with all that its tooltip tells."""
+    random.seed(0)
+    names = opened.execute_script(
+        "return [...report.views.keys()].filter("
+        "name => document.getElementById(`chart-${name}`).clientWidth && report.marks(name).length)"
+    )
+    assert len(names) > 2
+    for name in names:
+        for _ in range(5):
+            point(opened, name, random.random(), random.random())
+            assert any(readout(opened, name)), name
+
+
+@page("careers")
+def test_an_area_is_read_at_the_nearest_x(opened: webdriver.Chrome) -> None:
+    """Vega alone tells of an area's first checkpoint, wherever one points."""
+    drawn = opened.execute_script(
+        "const {view} = report.views.get('population'); const now = name => view.signal(name);"
+        "return rows('population', 'trajectory domain step role heads')"
+        ".filter(row => row.trajectory === now('chosen_trajectory')"
+        " && row.domain === now('chosen_domain')).map(row => [row.step, row.role, row.heads])"
+    )
+    places = opened.execute_script(
+        "const {view} = report.views.get('population');"
+        "return arguments[0].map(step => view.scale('x')(step) / view.width())",
+        steps := sorted({step for step, _, _ in drawn if step})[1:],
+    )
+    assert len(steps) > 2
+    for step, across in zip(steps, places, strict=True):
+        point(opened, "population", across)
+        told = dict(row.split(": ") for row in readout(opened, "population") if ": " in row)
+        held = {role: heads for at, role, heads in drawn if at == step and role != "none"}
+        assert {role: int(told[role]) for role in held} == held
+        assert int(told["all"]) == sum(heads for at, _, heads in drawn if at == step)
+
+
 @page("index")
 def test_the_number_that_is_read_is_the_one_that_was_drawn(opened: webdriver.Chrome) -> None:
     click(opened, "[name=chosen_axis][value=step]")

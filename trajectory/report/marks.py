@@ -87,7 +87,8 @@ def spoken(table: Table, column: str) -> str:
 
 def _with_unit(name: str, table: Table, column: str) -> str:
     found = unit(table, column)
-    return f"{name} ({found})" if found else name
+    said = found.removesuffix("s") == name.removesuffix("s")  # steps of a step
+    return f"{name} ({found})" if found and not said else name
 
 
 def tips(table: Table | None, names: Sequence[str], **titles: str) -> list[alt.Tooltip]:
@@ -201,7 +202,7 @@ def drawn_zero(steps: pl.Series) -> float:
     return max(1.0, float(beyond.min()) / 2) if beyond.len() else 1.0  # type: ignore[arg-type]
 
 
-LAG = ["step of the second / step of the first", "(right of 1: in the order named)"]
+LAG = ["step of the second / first", "(right of 1: as named)"]
 """Title of an axis of ``ratio_ticks`` on which a pair's order can be read, in lines."""
 
 

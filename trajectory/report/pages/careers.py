@@ -40,8 +40,7 @@ NOTE = (
 ROW_HEIGHT, PAIR_HEIGHT, MOST_HEIGHT = 15, 24, 900
 """Of a strip, of a pair of roles, and of a chart of these, in pixels."""
 
-_SPOKEN = "(datum.{0} === 'none' ? 'no role' : datum.{0})"
-_PAIR = " + ' → ' + ".join(_SPOKEN.format(column) for column in ("before", "role"))
+_PAIR = "datum.before + '→' + datum.role"
 """What a change of role is called."""
 
 Series = dict[str, tuple[str, str]]
@@ -217,21 +216,31 @@ def _chosen(data: str) -> alt.Chart:
 
 def _strip(strips: pl.DataFrame, series: Series, first: str) -> Figure:
     zero = marks.drawn_zero(strips["since"])
-    rows = strips.filter(label=first)
-    shared = (
+    heads = strips.group_by("label").agg(pl.struct("layer", "head").n_unique().alias("n"))["n"]
+    most = int(heads.max() or 1)  # type: ignore[arg-type]
+    height = max(60, min(ROW_HEIGHT * most, MOST_HEIGHT))
+    row = min(ROW_HEIGHT, height / most)
+    chart = (
         _chosen("strips")
         .transform_calculate(
             row="sorted_by == 'onset' ? datum.onset : datum.place",
             start=f"max(datum.since, {zero})",
             stop=f"max(datum.until, {1.05 * zero})",
         )
+        .mark_bar()
         .encode(
             x=marks.step_axis(f"training step (0 drawn at {zero:g})", "start"),
             x2="stop:Q",
             y=alt.Y("row:N", title=None, sort="ascending").axis(
                 labelExpr="slice(datum.label, 6)", labelOverlap=True, labelLimit=140
             ),
-            color=_colour(rows),
+            color=_colour(strips.filter(label=first)),
+            # A head without a role is a thin line: no colour has to say so.
+            size=alt.condition(
+                f"datum.role === '{NO_ROLE}'",
+                alt.value(0.15 * row),
+                alt.value(0.85 * row),
+            ),
             tooltip=[
                 *(alt.Tooltip(f"{n}:Q", title=n) for n in ("layer", "head")),
                 alt.Tooltip("role:N"),
@@ -240,13 +249,6 @@ def _strip(strips: pl.DataFrame, series: Series, first: str) -> Figure:
             ],
         )
     )
-    none = f"datum.role === '{NO_ROLE}'"
-    # A head without a role is a thin line: no colour has to say so.
-    chart = alt.layer(
-        shared.transform_filter(none).mark_bar(height={"band": 0.15}),
-        shared.transform_filter(f"!({none})").mark_bar(height={"band": 0.85}),
-    )
-    heads = strips.group_by("label").agg(pl.struct("layer", "head").n_unique().alias("n"))["n"]
     captions = _captions(series, lambda s: _strip_reading(strips, s))
     return Figure(
         "strips",
@@ -258,7 +260,7 @@ def _strip(strips: pl.DataFrame, series: Series, first: str) -> Figure:
         table="careers",
         definition=marks.definition(CAREERS, "role"),
         wide=True,
-        height=max(60, min(ROW_HEIGHT * int(heads.max() or 1), MOST_HEIGHT)),  # type: ignore[arg-type]
+        height=height,
     )
 
 
@@ -295,10 +297,10 @@ def _population(counts: pl.DataFrame, series: Series, first: str) -> Figure:
     )
     whole = (
         drawn.transform_aggregate(heads="sum(heads)", groupby=["at"])
-        .mark_line(color=palette.QUIET, strokeWidth=2)
+        .mark_area(color="transparent", line={"color": palette.QUIET, "strokeWidth": 2})
         .encode(x=x, y=y.stack(None), tooltip=told)
     )
-    chart = alt.layer(areas, whole)
+    chart = alt.layer(whole, areas)
     captions = _captions(series, lambda s: _population_reading(counts, s))
     return Figure(
         "population",
@@ -336,19 +338,17 @@ def _transitions(moves: pl.DataFrame, series: Series, first: str) -> Figure:
         y=alt.Y("pair:N", title=None, sort="-x").axis(**marks.rows_axis(160)),
         tooltip=["pair:N", "changes:Q", "heads:Q"],
     )
-    bars = base.mark_bar(height={"band": 0.75}).encode(
+    chart = base.mark_bar(height={"band": 0.75}).encode(
         color=alt.Color("role:O", legend=None).scale(
             domain=list(ROLE_COLOURS), range=list(ROLE_COLOURS.values())
         )
     )
-    counts = base.mark_text(align="left", dx=4).encode(text="changes:Q")
     most = max(moves.group_by("label").len()["len"], default=1)
-    cells = alt.layer(bars, counts)
     captions = _captions(series, lambda s: _moves_reading(moves, s))
     return Figure(
         "moves",
         "From which role to which",
-        cells,
+        chart,
         captions.readings[series[first]],
         captions=captions,
         data="moves",

@@ -197,7 +197,7 @@ def told_roles(trajectory: str, domain: str, found: list[Role]) -> str:
     if not found:
         return (
             f"In {trajectory} on {domain} none of the parts zeroed writes or erases a peak: "
-            "without one, no norm that is a peak halves or doubles."
+            "without one, no peak halves or doubles."
         )
     told = []
     for does in ("writes", "erases"):

@@ -73,7 +73,7 @@ def _gates(run: Run, dated: pl.DataFrame) -> Figure:
         GATES,
         "log_lag",
         ("low", "high"),
-        ["step of the gate / step of the sink", "(right of 1: the sink first)"],
+        ["step of the gate / sink", "(right of 1: sink first)"],
         ticks=marks.ratio_ticks(),
         y=alt.Y("layer:O", title="layer", sort="descending"),
         tooltip=[

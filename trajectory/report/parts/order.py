@@ -35,7 +35,8 @@ def figure(run: Run, order: pl.DataFrame) -> Figure:
         y=alt.Y("pair:N", title=None, sort=pairs).axis(labelLimit=180),
         tooltip=[
             *marks.tips(ROLE_ORDER, ["group", "domain"]),
-            *(alt.Tooltip(f"{n}:N") for n in ("pair", "order", "intervals_over")),
+            *(alt.Tooltip(f"{n}:N") for n in ("pair", "order")),
+            alt.Tooltip("intervals_over:N", title="intervals over"),
             *marks.tips(ROLE_ORDER, ["seeds", "first_heads", "second_heads", "p_shuffled"]),
         ],
         color=marks.colour(run).legend(

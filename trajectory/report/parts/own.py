@@ -81,7 +81,7 @@ def figure(run: Run, frame: pl.DataFrame, first: tuple[str, str]) -> Figure:
         )
         .mark_point(filled=True, size=46, opacity=1)
         .encode(
-            x=alt.X("place:Q", title="layer (its heads side by side)")
+            x=alt.X("place:Q", title="layer and head")
             .scale(nice=False, zero=False, padding=12)
             .axis(**axes.whole("x")),
             y=alt.Y("own_top_mass:Q", title="greatest column mass, sequence by sequence").scale(

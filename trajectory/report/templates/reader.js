@@ -1,8 +1,7 @@
 // Points at the nearest place of a chart and reads what is drawn there: of lines all values at one
-// x, on every chart of the same board; of points the nearest one.
+// x, on every chart of the same board; of points, bars and cells the nearest one.
 "use strict";
 
-const NEAREST = 90; // pixels from which no point is near
 const LISTED = 14; // lines that are told
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -17,15 +16,21 @@ function layers(node, sources, data, found = []) {
 
 const isNumber = (channel) => channel?.field && channel.type === "quantitative";
 
-// How a chart is read: "lines", "points", or not at all where its marks cover what they tell of.
+const OF_TYPE = { point: "symbol", circle: "symbol", tick: "rect", bar: "rect", rect: "rect" };
+
+// How a chart is read: as "lines", areas too; as "points", bars and cells too; or not at all.
 function reads(figure) {
   if (figure.reads !== undefined) return figure.reads;
   const own = layers(figure.spec, figure.sources).filter(({ encoding }) => encoding.x && encoding.y);
   const drawn = own.filter(({ type, encoding }) => type === "line" && isNumber(encoding.x) && isNumber(encoding.y) && !encoding.order);
   const points = own.filter(({ type }) => type === "point" || type === "circle" || type === "tick");
-  figure.reads = drawn.length ? "lines" : points.length ? "points" : null;
-  const told = points.length && figure.reads === "lines" ? points : drawn;
-  figure.symbols = figure.reads === "points" || (points.length > 0 && figure.reads === "lines");
+  const cells = own.filter(({ type }) => type === "bar" || type === "rect");
+  const areas = own.filter(({ type, encoding }) => type === "area" && isNumber(encoding.x) && isNumber(encoding.y));
+  figure.areas = !drawn.length && !points.length && areas.length > 0;
+  figure.reads = drawn.length || figure.areas ? "lines" : points.length || cells.length ? "points" : null;
+  const marked = points.length ? points : figure.reads === "points" ? cells : figure.areas ? areas : drawn;
+  figure.read = new Set(marked.map(({ type }) => OF_TYPE[type] ?? type));
+  const told = marked;
   figure.fields = told.map(({ encoding }) => [encoding.x.field, encoding.y.field]);
   return figure.reads;
 }
@@ -41,8 +46,7 @@ function plotted(figure) {
         const isGroup = node.marktype === "group" && item.items;
         walk(item, x + (isGroup ? item.x ?? 0 : 0), y + (isGroup ? item.y ?? 0 : 0));
       } else if (node.role === "mark" && item.datum && !item.datum.meaning) {
-        const wanted = figure.symbols ? node.marktype === "symbol" : node.marktype === "line";
-        if (wanted && item.opacity !== 0) found.push({ x: x + item.x, y: y + item.y, item, datum: item.datum });
+        if (figure.read.has(node.marktype) && item.opacity !== 0) found.push({ x: x + item.x, y: y + item.y, item, datum: item.datum });
       }
     }
   };
@@ -53,7 +57,8 @@ function plotted(figure) {
 const paint = ({ item }) => (item.fill && item.fill !== "transparent" ? item.fill : item.stroke);
 
 // What a line is called: the model, and what tells its lines apart.
-function lineName(datum) {
+function lineName(datum, figure) {
+  if (figure.areas) return { none: "no role" }[datum.role] ?? datum.role ?? datum.kind ?? "all";
   if (datum.label !== undefined) return datum.label;
   const parts = [datum.trajectory ?? datum.group, datum.domain, datum.intervention, datum.statistic, datum.regime, datum.token];
   for (const place of ["layer", "head"]) if (datum[place] !== undefined) parts.push(`${place} ${datum[place]}`);
@@ -139,7 +144,7 @@ function grouped(figure, items) {
   const found = new Map();
   for (const one of items) {
     if (!fieldsOf(figure, one.datum)) continue;
-    const key = `${lineName(one.datum)}\n${paint(one)}`;
+    const key = `${lineName(one.datum, figure)}\n${paint(one)}`;
     if (!found.has(key)) found.set(key, []);
     found.get(key).push(one);
   }
@@ -179,7 +184,7 @@ function readLines(figure, x, y) {
   line(box, along, "of");
   for (const row of rows.slice(0, LISTED)) {
     const [, value] = fieldsOf(figure, row.at.datum);
-    line(box, `${lineName(row.at.datum)}: ${tell(row.at.datum[value])}`, row === pointed ? "pointed" : "", paint(row.at));
+    line(box, `${lineName(row.at.datum, figure)}: ${tell(row.at.datum[value])}`, row === pointed ? "pointed" : "", paint(row.at));
   }
   if (rows.length > LISTED) line(box, `and ${rows.length - LISTED} more lines`, "of");
   tellEnded(figure, box, rows, nearest.x);
@@ -187,20 +192,29 @@ function readLines(figure, x, y) {
   return nearest.datum[field];
 }
 
-// The nearest point, and all that its tooltip tells.
+// How far a mark is: 0 inside a bar or a cell.
+function away({ x, y, item }, across, up) {
+  const beyond = (from, size, at) => Math.max(from - at, 0, at - from - (size ?? 0));
+  return item.width === undefined ? Math.hypot(x - across, y - up)
+    : Math.hypot(beyond(x, item.width, across), beyond(y, item.height, up));
+}
+
+// The nearest point, bar or cell, and all that its tooltip tells.
 function readPoint(figure, x, y) {
   const items = plotted(figure);
-  const far = (one) => Math.hypot(one.x - x, one.y - y);
+  const far = (one) => away(one, x, y);
   const nearest = items.length ? items.reduce((best, one) => (far(one) < far(best) ? one : best)) : null;
-  if (!nearest || far(nearest) > NEAREST) return silence(figure.name);
+  if (!nearest) return silence(figure.name);
   const { stage, cover, box } = overlay(figure.name);
-  element("circle", { cx: nearest.x, cy: nearest.y, r: 9, class: "ring" }, cover);
+  const { width, height } = nearest.item;
+  if (width === undefined) element("circle", { cx: nearest.x, cy: nearest.y, r: 9, class: "ring" }, cover);
+  else element("rect", { x: nearest.x, y: nearest.y, width, height, class: "ring" }, cover);
   const told = nearest.item.tooltip;
   for (const [name, value] of Object.entries(told && typeof told === "object" ? told : {})) {
     line(box, `${name}: ${value}`);
   }
-  if (!box.childElementCount) line(box, lineName(nearest.datum));
-  place(box, stage, nearest.x, nearest.y);
+  if (!box.childElementCount) line(box, lineName(nearest.datum, figure));
+  place(box, stage, width === undefined ? nearest.x : x, width === undefined ? nearest.y : y);
 }
 
 function readAt(figure, x, y) {
