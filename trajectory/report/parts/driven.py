@@ -69,7 +69,7 @@ def finding(run: Run, known: pl.DataFrame | None) -> Finding:
         parts.append(f"{'not measured: ' if parts else ''}{words.listed(absent)}")
     tests = " by the claims' tests" if judged_any else ""
     text = f"{ANSWERS[chip]}{tests}: {'; '.join(parts)}."
-    return Finding(QUESTION, chip, text, "reinforcement.html")
+    return Finding(QUESTION, chip, text, "reinforcement.html#established")
 
 
 def verdict(rows: Sequence[Row], measured: bool) -> str:
