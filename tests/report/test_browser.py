@@ -163,9 +163,9 @@ def test_the_axis_can_be_time_since_onset_or_loss(opened: webdriver.Chrome) -> N
 
     before = marks(opened, "sink")
     assert "training step" in title()
-    choose(opened, "chosen_axis", "training step / step of sink onset")
+    choose(opened, "chosen_axis", "step / sink's onset")
     relative = marks(opened, "sink")
-    assert "training step / step of sink onset" in title()
+    assert "step / sink's onset" in title()
     assert relative != before
     assert colours(relative) < colours(before), "the ReLU run has no onset"
     choose(opened, "chosen_axis", "loss (nats/token), falling")

@@ -59,7 +59,7 @@ def claims(verdicts: dict[tuple[str, str], str]) -> pl.DataFrame:
 
 
 def told(tables: dict[str, pl.DataFrame], known: pl.DataFrame | None = None) -> Finding:
-    return driven.finding(cast("Run", Tables(tables)), known)
+    return driven.finding(cast("Run", Tables(tables)), known, numbers=True)
 
 
 def chips(frame: pl.DataFrame) -> dict[str, str]:

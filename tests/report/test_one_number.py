@@ -63,11 +63,12 @@ def test_pages_count_the_same_ends(site: Path) -> None:
 
 
 def test_two_pages_answer_one_question_with_one_sentence(site: Path) -> None:
-    """Whether sink and drain drive each other: the first page's finding opens its own page."""
+    """Whether sink and drain drive each other: its own page adds numbers to the first page's."""
     first, own = (text_of(site / f"{name}.html") for name in ("index", "reinforcement"))
     (sentence,) = re.findall(r"Do sink and drain drive each other\? ([A-Z].*?\.) ", first)
     assert sentence.split()[0] in ("Yes", "No", "Mixed", "Not")
-    assert own.count(sentence) == 1
+    told = re.sub(r" \([^()]*\)", "", own)
+    assert told.count(sentence) == 1
 
 
 def test_a_number_of_the_last_checkpoint_moves_no_verdict(results: Path, tmp_path: Path) -> None:

@@ -145,7 +145,8 @@ def _show_legends(node: Any, drawn: Mapping[str, set[Any]]) -> None:
             encoding = node.get(channel)
             if not isinstance(encoding, dict) or encoding.get("legend", ...) is not None:
                 continue
-            if encoding["scale"] is not None:  # else the rows hold the colours
+            # A scale of none: the rows hold the colours. Another field: the axis names it.
+            if encoding["scale"] is not None and encoding["field"] in drawn:
                 scale = zip(encoding["scale"]["domain"], encoding["scale"]["range"], strict=True)
                 own = {name: look for name, look in scale if name in drawn[encoding["field"]]}
                 told = {"title": None, "orient": "bottom", "columns": 3, "values": list(own)}

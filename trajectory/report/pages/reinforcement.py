@@ -61,7 +61,7 @@ def make(run: Run) -> Page:
         controls,
         data,
         note=NOTE if data else "",
-        answer=driven.finding(run, known).text,
+        answer=driven.finding(run, known, numbers=True).text,
     )
 
 

@@ -26,7 +26,7 @@ ALL_HEADS_ROWS = 15000
 AXES = {
     "step": "training step",
     "tokens": "training tokens",
-    "onset": "training step / step of sink onset",
+    "onset": "step / sink's onset",
     "loss": "loss (nats/token), falling",
     "integrated_learning_rate": "∫ learning rate",
 }

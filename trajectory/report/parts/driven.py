@@ -1,7 +1,8 @@
-"""Whether sink and drain drive each other, in one sentence: the first page's and its own page's.
+"""Whether sink and drain drive each other, in one sentence.
 
-Verdicts are the ledger's, world by world, so that the sentence, its chip and *Claims* say one
-thing; beside each stands what was measured, against its shams.
+The first page says it, and the question's own page with numbers. Verdicts are the ledger's, world
+by world, so that the sentence, its chip and *Claims* say one thing; the numbers are what was
+measured, against its shams.
 """
 
 from __future__ import annotations
@@ -44,12 +45,13 @@ WORLDS = {"bb": "toys", "language_model": "language models"}
 """World of the ledger → in words."""
 
 
-def finding(run: Run, known: pl.DataFrame | None) -> Finding:
+def finding(run: Run, known: pl.DataFrame | None, numbers: bool = False) -> Finding:
     """The answer, with its chip.
 
     Args:
         run: whose.
         known: from ``levels.sinks_and_shams``; None where no forces were measured.
+        numbers: whether what was measured follows in brackets.
     """
     rows = run.frame("claims").to_dicts() if run.has("claims") else []
     seen = {FLOW: _flow(known), HELD: _held(run), FORKED: _forked(run)}
@@ -57,13 +59,13 @@ def finding(run: Run, known: pl.DataFrame | None) -> Finding:
     for claim, called in CALLED.items():
         judged = by_world(rows, claim)
         judged_any |= bool(judged)
-        worlds, numbers = seen[claim]
+        worlds, measured = seen[claim]
         if not judged and not worlds:
             absent.append(called)
             continue
         said = words.listed([f"{SAYS[v]} in {words.listed(w)}" for v, w in _grouped(judged)])
         said = said or f"is judged by no claim in {words.listed(worlds)}"
-        parts.append(f"{called} {said}{f' ({numbers})' if numbers else ''}")
+        parts.append(f"{called} {said}{f' ({measured})' if numbers and measured else ''}")
     chip = verdict(rows, measured=bool(parts))
     if absent:
         parts.append(f"{'not measured: ' if parts else ''}{words.listed(absent)}")
