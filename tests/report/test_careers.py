@@ -13,6 +13,8 @@ import pytest
 
 from trajectory.config import Dynamics
 from trajectory.dynamics.careers import career_rows, scored
+from trajectory.errors import TrajectoryError
+from trajectory.report import figures
 from trajectory.report.pages import careers as page
 from trajectory.schemas.careers import ROLES, SPECIFIC
 
@@ -120,3 +122,18 @@ def test_transitions_are_the_moves_between_neighbouring_records(measured: Any) -
         told = page._moves_reading(moves, f"m · {domain}")
         assert f"{sum(pairs.values())} changes" in told
         assert f"({most})" in told
+
+
+def test_a_legend_of_a_run_without_any_role_names_that() -> None:
+    """A legend of nothing has no size, nor has a drawing with it."""
+    idle = page._colour(pl.DataFrame({"role": pl.Series([], dtype=pl.String)})).to_dict()
+    assert idle["legend"]["values"] == [ROLES[-1]]
+    two = page._colour(pl.DataFrame({"role": ["local", "sink"]})).to_dict()
+    assert two["legend"]["values"] == ["sink", "local"]
+
+
+def test_what_has_no_size_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = '<svg xmlns="http://www.w3.org/2000/svg" width="0" height="0"></svg>'
+    monkeypatch.setattr(figures.vl_convert, "vegalite_to_svg", lambda spec: empty)
+    with pytest.raises(TrajectoryError, match=r"^figure careers-x: cannot be drawn \(\w+"):
+        figures.render({}, "careers-x")

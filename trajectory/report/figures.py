@@ -172,7 +172,7 @@ def render(spec: Mapping[str, Any], where: str) -> dict[str, bytes]:
             "png": vl_convert.svg_to_png(drawing, scale=PIXELS),
             "pdf": vl_convert.svg_to_pdf(drawing),
         }
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise TrajectoryError(f"figure {where}: cannot be drawn ({reason})") from None
 

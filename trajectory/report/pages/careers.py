@@ -195,7 +195,7 @@ def _moves(changes: pl.DataFrame) -> pl.DataFrame:
 
 def _colour(rows: pl.DataFrame) -> alt.Color:
     """The colour of a role; the legend names those that ``rows`` hold, which are drawn at first."""
-    there = set(rows["role"])
+    there = set(rows["role"]) or {NO_ROLE}  # a legend of nothing has no size
     return (
         alt.Color("role:O", title=None)
         .scale(domain=list(ROLE_COLOURS), range=list(ROLE_COLOURS.values()))

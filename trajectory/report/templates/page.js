@@ -106,7 +106,7 @@ function theme(spec, width, look) {
   return {
     range: { category: payload.palette },
     background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
-    axis: { ...text, domainColor: faint, tickColor: faint, gridColor: faint, gridOpacity: 0.45, labelOverlap: true },
+    axis: { ...text, domainColor: faint, tickColor: faint, gridColor: faint, gridOpacity: 0.45, labelOverlap: true, labelSeparation: 3 },
     ...(!own && { axisXQuantitative: { tickCount: payload.ticks } }),
     legend: {
       ...text, gradientLength: 120, labelLimit: 260,

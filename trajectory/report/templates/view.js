@@ -70,6 +70,17 @@ function restore() {
   if (anchor) document.getElementById(anchor)?.scrollIntoView();
 }
 
+// What an address leads to stands below the choices, where these stay in sight.
+const above = document.getElementById("choices");
+const keepInSight = () => {
+  const stays = getComputedStyle(above).position === "sticky";
+  document.documentElement.style.setProperty("--above", `${stays ? above.offsetHeight : 0}px`);
+};
+if (above) {
+  keepInSight();
+  new ResizeObserver(keepInSight).observe(above);
+}
+
 let lastAddress = null;
 let waiting = null;
 
