@@ -115,7 +115,6 @@ def paragraph(found: dict[str, pl.DataFrame], sign: float = 1.0) -> dict[str, st
     course, known = courses(found["force_means"], when), levels.sinks_and_shams(rows)
     forked = levels.forked(forks(sign))
     passages = {
-        "answer": [established.answer(known, forked)],
         "forces": established.forces(course),
         "arrows": established.arrows(known),
         "forks": answered.forks(forked),
@@ -128,8 +127,6 @@ def paragraph(found: dict[str, pl.DataFrame], sign: float = 1.0) -> dict[str, st
 
 def test_what_is_planted_is_established() -> None:
     told = paragraph(tables())
-    assert "yes in bb/toy" in told["answer"]
-    assert "4 of 4 arrows are positive in all seeds, 0 negative" in told["answer"]
     assert "exceeds that on positional shams in bb/toy" in told["forces"]
     assert "less in bb/toy" in told["forces"]
     assert "100 % of checkpoints, shams 0 %" in told["arrows"]
@@ -141,8 +138,6 @@ def test_what_is_planted_is_established() -> None:
 
 def test_what_is_planted_the_other_way_is_told_the_other_way() -> None:
     told = paragraph(tables(agree=False, force=-8.0, drain=5.0, constant=-1.0, coupled=-1.0), -1.0)
-    assert "not shown in bb/toy" in told["answer"] and "yes in" not in told["answer"]
-    assert "0 of 4 arrows are positive in all seeds, 4 negative" in told["answer"]
     assert "is below that on positional shams in bb/toy" in told["forces"]
     assert "exceeds that" not in told["forces"]
     assert "more in bb/toy" in told["forces"]
@@ -155,8 +150,8 @@ def test_what_is_planted_the_other_way_is_told_the_other_way() -> None:
 def test_a_positive_coupling_alone_establishes_nothing() -> None:
     """R > 0 everywhere, its arrows elsewhere."""
     told = paragraph(tables(agree=False), 0.0)
-    assert "not shown in bb/toy" in told["answer"]
-    assert "0 of 4 arrows are positive" in told["answer"]
+    assert "They do not agree with R at the sink" in told["arrows"]
+    assert "in all seeds" not in told["forks"] and "seeds disagree" in told["forks"]
 
 
 def test_without_the_sink_s_onset_nothing_is_said_of_sinks() -> None:

@@ -76,11 +76,11 @@ def of_pair(cut: pl.DataFrame, one: str, other: str, threshold: float) -> str:
     have = "has" if 1 in (sinking.height, cut.height) else "have"
     rule = f"a sink on {one} or {other} (log-odds ≥ {_number(_log_odds(threshold))} nats)"
     if sinking.is_empty():
-        return f"At {words.at_step(head['step'])} {count} of {head['trajectory']} {have} {rule}."
+        return f"At {words.at_step(head['step'])}, {count} of {head['trajectory']} {have} {rule}."
     most = sinking.row(0, named=True)
     more = sinking.filter(pl.col("first") > pl.col("second")).height
     return (
-        f"At {words.at_step(head['step'])} {count} of {head['trajectory']} {have} {rule}; "
+        f"At {words.at_step(head['step'])}, {count} of {head['trajectory']} {have} {rule}; "
         f"{_head(most)} differs most: {_number(most['first'])} nats on {one}, "
         f"{_number(most['second'])} on {other}; {more:,} {'is' if more == 1 else 'are'} more "
         f"dormant on {one} than on {other}."
